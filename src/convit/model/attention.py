@@ -1,0 +1,166 @@
+"""The two attention layers: gated positional self-attention, and ordinary self-attention that can read one token."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from convit.model import plain
+from convit.model.positional import apply_axis_attention, axis_attention, local_position_weights
+
+
+class GatedPositionalSelfAttention(nn.Module):
+    """Gated positional self-attention (GPSA): each head mixes what it reads by content with what it reads by place.
+
+    Source: ConViT (arXiv 2103.10697), Eqs. 4-7. Differs: mixes the two outputs instead of the two attention matrices,
+    which is the same by linearity, and applies the position matrix through its two factors. So no patches x patches
+    tensor is built, in training either, unless `plain` is set or attention dropout is at work.
+
+    Args:
+        dim: width of a token.
+        num_heads: heads; a square number starts as a k x k convolution, others leave heads beyond k² without a place
+            (a warning says so).
+        qkv_bias: adds biases to queries, keys and values.
+        attn_drop: dropout on the attention matrix in training, in [0, 1).
+        proj_drop: dropout after the projection in training, in [0, 1).
+        locality_strength: how narrow the initial convolution is.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        qkv_bias: bool = False,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        locality_strength: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.locality_strength = locality_strength
+        self.plain = False
+        self.qk = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        self.v = nn.Linear(dim, dim, bias=qkv_bias)
+        self.attn_drop = nn.Dropout(attn_drop)
+        self.proj = nn.Linear(dim, dim)
+        self.pos_proj = nn.Linear(3, num_heads)
+        self.proj_drop = nn.Dropout(proj_drop)
+        self.gating_param = nn.Parameter(torch.ones(num_heads))
+
+    @torch.no_grad()
+    def initialise_locality(self) -> None:
+        """Start as a convolution (paper Sec. 3): v is the identity, the heads look at the places of a k x k kernel."""
+        kernel = math.isqrt(self.num_heads)
+        if kernel**2 != self.num_heads:
+            warnings.warn(
+                f"{self.num_heads} heads are no square number: {kernel**2} of them start as a {kernel} x {kernel} "
+                f"convolution, the other {self.num_heads - kernel**2} attend everywhere alike",
+                stacklevel=2,
+            )
+        self.v.weight.copy_(torch.eye(self.v.out_features))
+        self.pos_proj.weight.copy_(local_position_weights(self.num_heads, self.locality_strength))
+        self.pos_proj.bias.zero_()
+        self.gating_param.fill_(1.0)
+
+    @property
+    def gate(self) -> Float[Tensor, " heads"]:
+        """How much each head reads by place, in (0, 1); fp32 at least."""
+        return torch.sigmoid(self.gating_param.to(torch.promote_types(self.gating_param.dtype, torch.float32)))
+
+    def position_factors(
+        self, grid: tuple[int, int]
+    ) -> tuple[Float[Tensor, "heads grid_height grid_height"], Float[Tensor, "heads grid_width grid_width"]]:
+        """The attentions between rows and between columns of `grid`; their Kronecker product is position attention."""
+        weight_x, weight_y, weight_square = self.pos_proj.weight.unbind(1)
+        rows = axis_attention(weight_y, weight_square, self.pos_proj.bias, grid[0])
+        columns = axis_attention(weight_x, weight_square, self.pos_proj.bias, grid[1])
+        return rows, columns
+
+    def attention_matrix(
+        self, x: Float[Tensor, "batch patches dim"], grid: tuple[int, int]
+    ) -> Float[Tensor, "batch heads patches patches"]:
+        """The blended attention matrix of Eq. 7 on a (rows, columns) grid; memory grows with patches²."""
+        query, key = (split_heads(part, self.num_heads) for part in self.qk(x).chunk(2, dim=-1))
+        content = plain.content_attention(query, key)
+        position = plain.position_attention(self.pos_proj.weight, self.pos_proj.bias, grid)
+        return plain.gated_attention(content, position, self.gate)
+
+    def forward(
+        self, x: Float[Tensor, "batch patches dim"], grid: tuple[int, int]
+    ) -> Float[Tensor, "batch patches dim"]:
+        """Attend among the patches of a (rows, columns) grid, given in row-major order."""
+        value = split_heads(self.v(x), self.num_heads)
+        if self.plain or (self.training and self.attn_drop.p > 0):
+            read = self.attn_drop(self.attention_matrix(x, grid)) @ value
+        else:
+            query, key = (split_heads(part, self.num_heads) for part in self.qk(x).chunk(2, dim=-1))
+            content = F.scaled_dot_product_attention(query, key, value)
+            rows, columns = (factor.to(value.dtype) for factor in self.position_factors(grid))
+            position = apply_axis_attention(value, rows, columns)
+            read = torch.lerp(content, position, self.gate.to(value.dtype)[:, None, None])
+        return self.proj_drop(self.proj(join_heads(read)))
+
+
+class SelfAttention(nn.Module):
+    """Ordinary multi-head self-attention, as in the blocks that see the class token.
+
+    Args:
+        dim: width of a token.
+        num_heads: heads.
+        qkv_bias: adds biases to queries, keys and values.
+        attn_drop: dropout on the attention matrix in training, in [0, 1).
+        proj_drop: dropout after the projection in training, in [0, 1).
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, *, qkv_bias: bool = False, attn_drop: float = 0.0, proj_drop: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.plain = False
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.attn_drop = nn.Dropout(attn_drop)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def attention_matrix(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch heads tokens tokens"]:
+        """The attention matrix among all tokens; memory grows with tokens²."""
+        query, key, _ = (split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
+        return plain.content_attention(query, key)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens dim"], *, class_only: bool = False
+    ) -> Float[Tensor, "batch queries dim"]:
+        """Attend among all tokens; with `class_only`, give what the first token reads and nothing else."""
+        query, key, value = self._query_key_value(x, class_only=class_only)
+        if self.plain:
+            read = self.attn_drop(plain.content_attention(query, key)) @ value
+        else:
+            dropout = self.attn_drop.p if self.training else 0.0
+            read = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        return self.proj_drop(self.proj(join_heads(read)))
+
+    def _query_key_value(self, x: Tensor, *, class_only: bool) -> tuple[Tensor, ...]:
+        if not class_only:
+            return tuple(split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
+        dim = x.shape[-1]
+        weight, bias = self.qkv.weight, self.qkv.bias
+        query = F.linear(x[:, :1], weight[:dim], None if bias is None else bias[:dim])
+        key_value = F.linear(x, weight[dim:], None if bias is None else bias[dim:])
+        return tuple(split_heads(part, self.num_heads) for part in (query, *key_value.chunk(2, dim=-1)))
+
+
+def split_heads(x: Float[Tensor, "batch tokens dim"], num_heads: int) -> Float[Tensor, "batch heads tokens head_dim"]:
+    """One view per head, head_dim = dim / num_heads channels wide."""
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def join_heads(x: Float[Tensor, "batch heads tokens head_dim"]) -> Float[Tensor, "batch tokens dim"]:
+    """The heads' channels side by side again."""
+    return x.transpose(1, 2).flatten(2)

@@ -1,0 +1,300 @@
+"""ConViT: gated positional self-attention first, a class token and ordinary self-attention last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from convit.model.attention import GatedPositionalSelfAttention, SelfAttention
+from convit.model.config import ConViTConfig, GlobalPool, check_divisible
+from convit.model.features import to_image_layout, wanted_blocks
+from convit.model.layers import LAYER_NORM_EPS, Block, PatchEmbedding, build_embedding, resample_patch_kernel
+from convit.model.positional import resample_position_embedding
+
+Grid = tuple[int, int]
+
+
+class ConViT(nn.Module):
+    """ConViT, a vision transformer with soft convolutional inductive biases.
+
+    Source: d'Ascoli et al. 2021, arXiv 2103.10697. Parameter names are those of the authors' and timm's files.
+
+    With `global_pool="token"` only the class token is read at the end, so `forward` computes the last block for that
+    token alone: a hook on `blocks[-1]` (or on its `attn`, `mlp`, `norm2` and drop paths) then sees (batch, 1, dim),
+        and hooks on its `attn.qkv` do not fire.
+    `forward_features` and `set_attention("plain")` compute every token.
+
+    Args:
+        config: the configuration.
+        hybrid_backbone: a CNN whose feature map replaces the image under the patch embedding; see `HybridEmbedding`.
+
+    Attributes:
+        config: as given; follows `reset_classifier` and `set_input_size`.
+        pretrained_cfg: what is known of the weights: preprocessing, classes, source; set by `create_model`.
+
+    >>> model = ConViT(ConViTConfig(depth=3, local_up_to_layer=2, num_classes=10)).eval()
+    >>> model(torch.zeros(2, 3, 224, 224)).shape
+    torch.Size([2, 10])
+    >>> model(torch.zeros(1, 3, 112, 448)).shape  # any size that patches tile
+    torch.Size([1, 10])
+    """
+
+    def __init__(self, config: ConViTConfig, hybrid_backbone: nn.Module | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.num_features = self.embed_dim = self.head_hidden_size = config.dim
+        self.grad_checkpointing = False
+        self.plain = False
+        self.pretrained_cfg: dict[str, Any] = {}
+        self.patch_embed = build_embedding(config, hybrid_backbone)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
+        self.pos_embed = (
+            nn.Parameter(torch.zeros(1, config.grid_size[0] * config.grid_size[1], config.dim))
+            if config.use_pos_embed
+            else None
+        )
+        self.pos_drop = nn.Dropout(config.pos_drop_rate)
+        self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
+        self.norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
+        self.head_drop = nn.Dropout(config.drop_rate)
+        self.head = self._make_head()
+        self._initialise()
+
+    @property
+    def num_classes(self) -> int:
+        """Width of the head; 0 where the model returns embeddings."""
+        return self.config.num_classes
+
+    @property
+    def global_pool(self) -> GlobalPool:
+        """What the head reads: "token", "avg" or "" (every token)."""
+        return self.config.global_pool
+
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """Channels ("num_chs"), stride in pixels ("reduction") and name ("module") of each block's feature map."""
+        width, stride = self.config.dim, self.config.patch_size
+        return [
+            {"num_chs": width, "reduction": stride, "module": f"blocks.{index}"} for index in range(self.config.depth)
+        ]
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch *rest"]:
+        """Classify, or embed where `num_classes` is 0.
+
+        Args:
+            images: normalised images of any height and width that the patch size divides (of any size with
+                `dynamic_img_pad`); sizes may change from call to call.
+
+        Returns:
+            Logits (batch, classes), embeddings (batch, dim), or one row per token where `global_pool` is "".
+
+        Raises:
+            ValueError: the patch size does not divide the images' height or width.
+        """
+        class_only = self.global_pool == "token" and not self.plain
+        return self.forward_head(self.norm(self._encode(images, class_only=class_only)))
+
+    def forward_features(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """Every token after the last norm: the class token, then the patches row by row. Raises as `forward` does."""
+        return self.norm(self._encode(images, class_only=False))
+
+    def forward_head(
+        self, tokens: Float[Tensor, "batch tokens dim"], pre_logits: bool = False
+    ) -> Float[Tensor, "batch *rest"]:
+        """Pool and classify what `forward_features` gave; with `pre_logits`, stop before the linear layer."""
+        if self.global_pool == "token":
+            tokens = tokens[:, 0]
+        elif self.global_pool == "avg":
+            tokens = tokens[:, self.num_prefix_tokens :].mean(dim=1)
+        tokens = self.head_drop(tokens)
+        return tokens if pre_logits else self.head(tokens)
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens before the patches in what `forward_features` gives: 1 for the class token, else 0."""
+        return int(self.config.has_class_token)
+
+    def forward_intermediates(
+        self,
+        images: Float[Tensor, "batch channels height width"],
+        indices: int | Sequence[int] | None = None,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: Literal["NCHW", "NLC"] = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """What chosen blocks give, and the model's own features, with timm's arguments.
+
+        Args:
+            images: as in `forward`.
+            indices: blocks to keep: None for all, n for the last n, or their indices (negative ones count from the
+                end).
+            return_prefix_tokens: pairs each map with its prefix tokens (batch, 1, dim); (batch, 0, dim) before the
+                class token joins.
+            norm: applies the last norm to each.
+            stop_early: computes no block after the last one kept; the second result is then that block's tokens.
+            output_fmt: "NCHW" for maps (batch, dim, rows, columns), "NLC" for (batch, patches, dim).
+            intermediates_only: leaves the second result out.
+
+        Returns:
+            The list of maps with `intermediates_only`, else (features after the last norm, list of maps).
+
+        Raises:
+            ValueError: an index or format that does not exist, or images that `forward` refuses.
+        """
+        if output_fmt not in ("NCHW", "NLC"):
+            raise ValueError(f"output_fmt is {output_fmt!r}, but must be 'NCHW' or 'NLC'")
+        wanted = wanted_blocks(indices, len(self.blocks))
+        tokens, grid = self._embed(images)
+        intermediates: list[Any] = []
+        for index, block in enumerate(self.blocks):
+            tokens = self._step(index, block, tokens, grid)
+            if index in wanted:
+                kept = self.norm(tokens) if norm else tokens
+                prefix, patches = kept[:, : -grid[0] * grid[1]], kept[:, -grid[0] * grid[1] :]
+                patches = to_image_layout(patches, grid) if output_fmt == "NCHW" else patches
+                intermediates.append((patches, prefix) if return_prefix_tokens else patches)
+            if stop_early and index == max(wanted):
+                break
+        if intermediates_only:
+            return intermediates
+        return self.norm(tokens), intermediates
+
+    def _encode(self, images: Tensor, *, class_only: bool) -> Tensor:
+        tokens, grid = self._embed(images)
+        last = len(self.blocks) - 1
+        for index, block in enumerate(self.blocks):
+            tokens = self._step(index, block, tokens, grid, class_only=class_only and index == last)
+        return tokens
+
+    def _embed(self, images: Tensor) -> tuple[Tensor, Grid]:
+        """Patch tokens with their positions, and the (rows, columns) of the grid."""
+        size = self.config.patch_size
+        if self.config.dynamic_img_pad:
+            images = F.pad(images, (0, -images.shape[-1] % size, 0, -images.shape[-2] % size))
+        check_divisible(images.shape[-2], images.shape[-1], size)
+        grid = (images.shape[-2] // size, images.shape[-1] // size)
+        tokens = self.patch_embed(images)
+        if self.pos_embed is not None:
+            tokens = tokens + resample_position_embedding(self.pos_embed, self.config.grid_size, grid)
+        return self.pos_drop(tokens), grid
+
+    def _step(self, index: int, block: nn.Module, tokens: Tensor, grid: Grid, *, class_only: bool = False) -> Tensor:
+        """One block, after the class token joined where it is its turn."""
+        if index == self.config.local_up_to_layer:
+            tokens = torch.cat((self.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            return cast(Tensor, checkpoint(block, tokens, grid, class_only, use_reentrant=False))
+        return block(tokens, grid, class_only)
+
+    def set_attention(self, form: Literal["fused", "plain"]) -> None:
+        """Choose between the fast form and its plain twin, the paper's equations as written, everywhere in the model.
+
+        Raises:
+            ValueError: `form` is neither "fused" nor "plain".
+        """
+        if form not in ("fused", "plain"):
+            raise ValueError(f"the attention form is {form!r}, but must be 'fused' or 'plain'")
+        self.plain = form == "plain"
+        for module in self.modules():
+            if isinstance(module, GatedPositionalSelfAttention | SelfAttention):
+                module.plain = self.plain
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep only the tokens between blocks for the backward pass and compute the rest again: less memory, slower."""
+        self.grad_checkpointing = enable
+
+    def set_input_size(self, img_size: int | tuple[int, int] | None = None, patch_size: int | None = None) -> None:
+        """Make the position embedding (and the patch kernel) fit another image (and patch) size for good.
+
+        `forward` takes other image sizes by itself; this saves the resampling at each call and fixes what a saved
+        file holds.
+
+        Args:
+            img_size: pixels, one number or (height, width); None keeps it.
+            patch_size: pixels; None keeps it. The kernel is resampled as in FlexiViT.
+
+        Raises:
+            ValueError: the patch size does not divide the image size, or a hybrid backbone fixes the patch size.
+        """
+        old = self.config
+        new = old.replace(img_size=img_size or old.img_size, patch_size=patch_size or old.patch_size)
+        if new.patch_size != old.patch_size:
+            if not isinstance(self.patch_embed, PatchEmbedding):
+                raise ValueError(
+                    f"patch_size is {patch_size}, but the hybrid backbone was built for {old.patch_size}; "
+                    "create a new model"
+                )
+            old_proj = self.patch_embed.proj
+            self.patch_embed = PatchEmbedding(new.patch_size, new.in_chans, new.dim).to(old_proj.weight)
+            self.patch_embed.proj.weight.data = resample_patch_kernel(old_proj.weight, new.patch_size)
+            self.patch_embed.proj.bias = old_proj.bias
+        if self.pos_embed is not None:
+            resampled = resample_position_embedding(self.pos_embed.data, old.grid_size, new.grid_size)
+            self.pos_embed = nn.Parameter(resampled, requires_grad=self.pos_embed.requires_grad)
+        self.config = new
+
+    def reset_classifier(self, num_classes: int, global_pool: GlobalPool | None = None) -> None:
+        """A fresh head for `num_classes` classes (0: none, embeddings), and another pooling where one is given.
+
+        Raises:
+            ValueError: `global_pool` is unknown, or "token" where the model has no class token.
+        """
+        self.config = self.config.replace(
+            num_classes=num_classes, global_pool=self.global_pool if global_pool is None else global_pool
+        )
+        self.head = self._make_head().to(self.norm.weight)
+
+    def get_classifier(self) -> nn.Module:
+        """The head: a linear layer, or an identity where `num_classes` is 0."""
+        return self.head
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay should spare (besides all 1-d ones)."""
+        return {"pos_embed", "cls_token"}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns that sort parameter names into stem, blocks and norm, for layer-wise learning rates; timm's format.
+
+        Args:
+            coarse: accepted for timm's sake; the blocks are the coarse groups already.
+        """
+        del coarse
+        return {
+            "stem": r"^cls_token|pos_embed|patch_embed",
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+        }
+
+    def _make_head(self) -> nn.Module:
+        if self.num_classes == 0:
+            return nn.Identity()
+        head = nn.Linear(self.num_features, self.num_classes)
+        _initialise_linear(head)
+        return head
+
+    def _initialise(self) -> None:
+        """Weights as in the authors' code; the patch convolution keeps PyTorch's."""
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        if self.pos_embed is not None:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        for module in self.blocks.modules():
+            _initialise_linear(module)
+        for module in self.blocks.modules():
+            if isinstance(module, GatedPositionalSelfAttention):
+                module.initialise_locality()
+
+
+def _initialise_linear(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

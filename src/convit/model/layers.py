@@ -1,0 +1,197 @@
+"""The parts around attention: patch embeddings, MLP, drop path and the block that joins them."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from convit.model.attention import GatedPositionalSelfAttention, SelfAttention
+from convit.model.config import ConViTConfig
+
+LAYER_NORM_EPS = 1e-6
+
+
+class PatchEmbedding(nn.Module):
+    """Cut an image into square patches and project each to a token.
+
+    Args:
+        patch_size: side of a patch, pixels.
+        in_chans: channels of the image.
+        dim: width of a token.
+    """
+
+    def __init__(self, patch_size: int, in_chans: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch patches dim"]:
+        """The patches in row-major order."""
+        return self.proj(images).flatten(2).transpose(1, 2)
+
+
+class HybridEmbedding(nn.Module):
+    """Patches of a CNN's feature map instead of an image's pixels.
+
+    Args:
+        backbone: maps (batch, in_chans, height, width) to a feature map of a fixed stride (or to a list of them, of
+            which the last is taken).
+        patch_size: stride of the whole, pixels: a multiple of the backbone's.
+        in_chans: channels of the image.
+        dim: width of a token.
+
+    Raises:
+        ValueError: the backbone's stride does not divide `patch_size`.
+    """
+
+    def __init__(self, backbone: nn.Module, patch_size: int, in_chans: int, dim: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        channels, stride = _probe(backbone, in_chans, size=8 * patch_size)
+        if patch_size % stride:
+            raise ValueError(
+                f"patch_size is {patch_size}, but the hybrid backbone has stride {stride}; choose a multiple of it"
+            )
+        self.proj = nn.Conv2d(channels, dim, kernel_size=patch_size // stride, stride=patch_size // stride)
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch patches dim"]:
+        """The patches in row-major order."""
+        features = self.backbone(images)
+        if isinstance(features, list | tuple):
+            features = features[-1]
+        return self.proj(features).flatten(2).transpose(1, 2)
+
+
+class ConvolutionalStem(nn.Sequential):
+    """A small CNN: one 3 x 3 convolution of stride 2, batch norm and ReLU per width.
+
+    Args:
+        in_chans: channels of the image.
+        widths: output channels of each stage.
+    """
+
+    def __init__(self, in_chans: int, widths: tuple[int, ...]) -> None:
+        stages: list[nn.Module] = []
+        for before, after in zip((in_chans, *widths), widths, strict=False):
+            stages += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        super().__init__(*stages)
+
+
+def build_embedding(config: ConViTConfig, hybrid_backbone: nn.Module | None = None) -> nn.Module:
+    """The patch embedding that `config` asks for, on top of `hybrid_backbone` where one is given."""
+    if hybrid_backbone is None and config.stem_widths:
+        hybrid_backbone = ConvolutionalStem(config.in_chans, config.stem_widths)
+    if hybrid_backbone is None:
+        return PatchEmbedding(config.patch_size, config.in_chans, config.dim)
+    return HybridEmbedding(hybrid_backbone, config.patch_size, config.in_chans, config.dim)
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, linear on each token.
+
+    Args:
+        dim: width of a token.
+        hidden: width between.
+        drop: dropout after each linear layer in training, in [0, 1).
+    """
+
+    def __init__(self, dim: int, hidden: int, drop: float = 0.0) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.drop1 = nn.Dropout(drop)
+        self.fc2 = nn.Linear(hidden, dim)
+        self.drop2 = nn.Dropout(drop)
+
+    def forward(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
+        """Transform each token by itself."""
+        return self.drop2(self.fc2(self.drop1(self.act(self.fc1(x)))))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, leave a residual branch out for whole images and scale the others up.
+
+    Source: "Deep Networks with Stochastic Depth", arXiv 1603.09382.
+
+    Args:
+        rate: share of images left out, in [0, 1).
+    """
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
+        """`x` itself outside training."""
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = x.new_empty(x.shape[0], 1, 1).bernoulli_(1.0 - self.rate)
+        return x * keep / (1.0 - self.rate)
+
+    def extra_repr(self) -> str:
+        """The rate, for printing."""
+        return f"rate={self.rate:g}"
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block: attention and MLP, each added to its input.
+
+    Args:
+        config: the model's configuration.
+        index: place of the block, from 0; the first `config.local_up_to_layer` blocks use GPSA.
+    """
+
+    def __init__(self, config: ConViTConfig, index: int) -> None:
+        super().__init__()
+        self.is_local = index < config.local_up_to_layer
+        dim, drops = config.dim, {"attn_drop": config.attn_drop_rate, "proj_drop": config.proj_drop_rate}
+        self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.attn: nn.Module
+        if self.is_local:
+            self.attn = GatedPositionalSelfAttention(
+                dim, config.num_heads, qkv_bias=config.qkv_bias, locality_strength=config.locality_strength, **drops
+            )
+        else:
+            self.attn = SelfAttention(dim, config.num_heads, qkv_bias=config.qkv_bias, **drops)
+        self.drop_path = DropPath(config.drop_path_rate * index / max(config.depth - 1, 1))
+        self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(dim, int(dim * config.mlp_ratio), config.proj_drop_rate)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens dim"], grid: tuple[int, int], class_only: bool = False
+    ) -> Float[Tensor, "batch queries dim"]:
+        """Update the tokens; with `class_only` (blocks without GPSA), give the first alone, read from all of them."""
+        normed = self.norm1(x)
+        read = self.attn(normed, grid) if self.is_local else self.attn(normed, class_only=class_only)
+        x = (x[:, :1] if class_only else x) + self.drop_path(read)
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+@torch.no_grad()
+def resample_patch_kernel(
+    weight: Float[Tensor, "dim channels old old"], patch_size: int
+) -> Float[Tensor, "dim channels new new"]:
+    """A patch kernel for another patch size that gives resized patches nearly the old tokens.
+
+    Source: FlexiViT, arXiv 2212.08013, Sec. 3.4 (pseudo-inverse of the bilinear resize).
+    """
+    old = weight.shape[-1]
+    basis = torch.eye(old * old, device=weight.device).reshape(-1, 1, old, old)
+    resize = F.interpolate(basis, size=(patch_size, patch_size), mode="bilinear", antialias=True).flatten(1).T
+    solved = torch.linalg.pinv(resize.T) @ weight.float().flatten(2).transpose(1, 2)
+    return solved.transpose(1, 2).unflatten(2, (patch_size, patch_size)).to(weight.dtype)
+
+
+@torch.no_grad()
+def _probe(backbone: nn.Module, in_chans: int, size: int) -> tuple[int, int]:
+    """Channels and stride of a CNN's last feature map, found by running it once on zeros."""
+    training = backbone.training
+    parameter = next(backbone.parameters(), None)
+    device = None if parameter is None else parameter.device
+    features = backbone.eval()(torch.zeros(1, in_chans, size, size, device=device))
+    backbone.train(training)
+    last = cast(Tensor, features[-1] if isinstance(features, list | tuple) else features)
+    return last.shape[1], size // last.shape[-1]

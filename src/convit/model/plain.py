@@ -1,0 +1,45 @@
+"""The paper's attention as written, with its tokens x tokens matrix: the twin that every fast path is tested against.
+
+Taken by `ConViT.set_attention("plain")`, by training with attention dropout (which needs the matrix), and by whoever
+wants to look at the matrix.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def content_attention(
+    query: Float[Tensor, "batch heads queries head_dim"], key: Float[Tensor, "batch heads tokens head_dim"]
+) -> Float[Tensor, "batch heads queries tokens"]:
+    """softmax(q·k / sqrt(head_dim)), in the operands' dtype."""
+    return torch.softmax(query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5, dim=-1)
+
+
+def position_attention(
+    weight: Float[Tensor, "heads 3"], bias: Float[Tensor, " heads"], grid: tuple[int, int]
+) -> Float[Tensor, "heads patches patches"]:
+    """softmax_j(w·(δx, δy, δx² + δy²) + b) for every pair of patches of a (rows, columns) grid; fp32 at least."""
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    place = torch.arange(grid[0] * grid[1], device=weight.device)
+    row, column = place // grid[1], place % grid[1]
+    delta_x = (column[None, :] - column[:, None]).to(dtype)
+    delta_y = (row[None, :] - row[:, None]).to(dtype)
+    features = torch.stack((delta_x, delta_y, delta_x.square() + delta_y.square()), dim=-1)
+    logits = torch.nn.functional.linear(features, weight.to(dtype), bias.to(dtype))
+    return torch.softmax(logits.permute(2, 0, 1), dim=-1)
+
+
+def gated_attention(
+    content: Float[Tensor, "batch heads patches patches"],
+    position: Float[Tensor, "heads patches patches"],
+    gate: Float[Tensor, " heads"],
+) -> Float[Tensor, "batch heads patches patches"]:
+    """Mix content and position attention: (1 - gate) content + gate position.
+
+    Source: ConViT, Eq. 7. Differs: the paper's last normalisation is left out, since the rows of both sum to 1 already.
+    """
+    gate = gate.to(content.dtype)[:, None, None]
+    return (1 - gate) * content + gate * position.to(content.dtype)

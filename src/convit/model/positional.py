@@ -1,0 +1,110 @@
+"""Where a patch is: the factors of position attention, its initialisation, and position embeddings for any grid."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def axis_attention(
+    linear: Float[Tensor, " heads"], quadratic: Float[Tensor, " heads"], bias: Float[Tensor, " heads"], length: int
+) -> Float[Tensor, "heads length length"]:
+    """Position attention along one axis: softmax over j of `linear * (j - i) + quadratic * (j - i)² + bias`.
+
+    The bias cancels in the softmax; it takes part so that it gets its (zero) gradient, as in the reference.
+    Computed in fp32 at least: bf16 is inexact for whole numbers above 256.
+
+    Args:
+        linear: weight of the offset j - i, in patches, one per head.
+        quadratic: weight of the squared offset, one per head.
+        bias: constant, one per head.
+        length: patches along the axis.
+
+    Returns:
+        One row-stochastic matrix per head, in fp32 (fp64 for fp64 weights).
+    """
+    dtype = torch.promote_types(linear.dtype, torch.float32)
+    place = torch.arange(length, device=linear.device, dtype=dtype)
+    offset = place[None, :] - place[:, None]
+    linear, quadratic, bias = (value.to(dtype)[:, None, None] for value in (linear, quadratic, bias))
+    return torch.softmax(linear * offset + quadratic * offset.square() + bias, dim=-1)
+
+
+def apply_axis_attention(
+    value: Float[Tensor, "batch heads patches head_dim"],
+    rows: Float[Tensor, "heads grid_height grid_height"],
+    columns: Float[Tensor, "heads grid_width grid_width"],
+) -> Float[Tensor, "batch heads patches head_dim"]:
+    """Read `value` through position attention without its patches x patches matrix.
+
+    Source: ConViT, Eq. 7's second softmax. Differs: its logits are a sum of a function of the row offset and one of
+    the column offset, so the matrix is the Kronecker product `rows ⊗ columns`, and its two factors are applied one
+    after the other: patches * (grid_height + grid_width) multiplications per channel instead of patches².
+
+    Args:
+        value: values of the patches, in row-major order of a grid_height x grid_width grid.
+        rows: attention between rows (over y) per head.
+        columns: attention between columns (over x) per head.
+
+    Returns:
+        The attended values, in `value`'s layout.
+    """
+    grid_height, grid_width = rows.shape[-1], columns.shape[-1]
+    by_rows = rows @ value.unflatten(2, (grid_height, grid_width)).flatten(3)
+    by_both = columns.unsqueeze(1) @ by_rows.unflatten(3, (grid_width, -1))
+    return by_both.flatten(2, 3)
+
+
+def local_position_weights(num_heads: int, locality_strength: float) -> Float[Tensor, "heads 3"]:
+    """Weights of (δx, δy, δx² + δy²) that make k² heads a k x k convolution (paper Sec. 3).
+
+    Head h1 + k * h2 looks h2 - c columns and h1 - c rows away, with k = floor(sqrt(num_heads)) and c the kernel's
+    centre.
+
+    Args:
+        num_heads: heads; those beyond k² have no place in the kernel and get zeros, which attend everywhere alike.
+        locality_strength: how narrow each head looks; 0 attends everywhere alike.
+
+    Returns:
+        One row per head.
+    """
+    kernel = math.isqrt(num_heads)
+    centre = (kernel - 1) / 2 if kernel % 2 == 0 else kernel // 2
+    weights = torch.zeros(num_heads, 3)
+    for column in range(kernel):
+        for row in range(kernel):
+            weights[row + kernel * column] = torch.tensor([2 * (column - centre), 2 * (row - centre), -1.0])
+    return locality_strength * weights
+
+
+def resample_position_embedding(
+    pos_embed: Float[Tensor, "1 old_patches dim"], old_grid: tuple[int, int], new_grid: tuple[int, int]
+) -> Float[Tensor, "1 new_patches dim"]:
+    """Stretch a position embedding to another patch grid (bicubic, antialiased, as timm resizes those of other models).
+
+    Args:
+        pos_embed: one embedding per patch, row-major; no slot for a class token.
+        old_grid: (rows, columns) that it was made for.
+        new_grid: (rows, columns) wanted.
+
+    Returns:
+        The embedding of the new grid, in the old one's dtype; `pos_embed` itself where the grids agree.
+
+    Raises:
+        ValueError: `pos_embed` does not have `old_grid`'s number of patches.
+    """
+    if pos_embed.shape[1] != old_grid[0] * old_grid[1]:
+        raise ValueError(
+            f"a position embedding of {pos_embed.shape[1]} patches is not one of a {old_grid[0]} x {old_grid[1]} grid; "
+            "say which grid (rows, columns) it was made for"
+        )
+    if old_grid == new_grid:
+        return pos_embed
+    dtype = torch.promote_types(pos_embed.dtype, torch.float32)
+    image = pos_embed.to(dtype).unflatten(1, old_grid).permute(0, 3, 1, 2)
+    image = F.interpolate(image, size=new_grid, mode="bicubic", antialias=True)
+    return image.flatten(2).transpose(1, 2).to(pos_embed.dtype)
