@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from convit.model import plain
 from convit.model.positional import apply_axis_attention, axis_attention, local_position_weights
+from convit.model.precision import Linear, widened
 
 
 class GatedPositionalSelfAttention(nn.Module):
@@ -45,10 +46,10 @@ class GatedPositionalSelfAttention(nn.Module):
         self.num_heads = num_heads
         self.locality_strength = locality_strength
         self.plain = False
-        self.qk = nn.Linear(dim, 2 * dim, bias=qkv_bias)
-        self.v = nn.Linear(dim, dim, bias=qkv_bias)
+        self.qk = Linear(dim, 2 * dim, bias=qkv_bias)
+        self.v = Linear(dim, dim, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.pos_proj = nn.Linear(3, num_heads)
         self.proj_drop = nn.Dropout(proj_drop)
         self.gating_param = nn.Parameter(torch.ones(num_heads))
@@ -124,9 +125,9 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.plain = False
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
 
     def attention_matrix(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch heads tokens tokens"]:
@@ -150,7 +151,8 @@ class SelfAttention(nn.Module):
         if not class_only:
             return tuple(split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
         dim = x.shape[-1]
-        weight, bias = self.qkv.weight, self.qkv.bias
+        weight = widened(self.qkv.weight, x)
+        bias = None if self.qkv.bias is None else widened(self.qkv.bias, x)
         query = F.linear(x[:, :1], weight[:dim], None if bias is None else bias[:dim])
         key_value = F.linear(x, weight[dim:], None if bias is None else bias[dim:])
         return tuple(split_heads(part, self.num_heads) for part in (query, *key_value.chunk(2, dim=-1)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 GlobalPool = Literal["", "token", "avg"]
 
@@ -118,7 +118,7 @@ class ConViTConfig:
         """(rows, columns) of patches at `img_size`, padded up where `dynamic_img_pad` allows it."""
         return -(-self.image_height // self.patch_size), -(-self.image_width // self.patch_size)
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, **changes: Any) -> ConViTConfig:
         """A copy with some fields changed.
 
         Raises:
@@ -139,7 +139,7 @@ class ConViTConfig:
         return plain
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> ConViTConfig:
         """The configuration that `to_dict` wrote; absent fields take their defaults.
 
         Raises:
@@ -149,7 +149,7 @@ class ConViTConfig:
         >>> ConViTConfig.from_dict({"num_heads": 9}).dim
         432
         """
-        return cls().replace(**values)
+        return cls().replace(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
 def _as_size(img_size: int | tuple[int, int] | list[int]) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,9 @@ from torch.utils.checkpoint import checkpoint
 from convit.model.attention import GatedPositionalSelfAttention, SelfAttention
 from convit.model.config import ConViTConfig, GlobalPool, check_divisible
 from convit.model.features import to_image_layout, wanted_blocks
-from convit.model.layers import LAYER_NORM_EPS, Block, PatchEmbedding, build_embedding, resample_patch_kernel
+from convit.model.layers import Block, PatchEmbedding, build_embedding, resample_patch_kernel
 from convit.model.positional import resample_position_embedding
+from convit.model.precision import LayerNorm, Linear, narrowed, working_dtype
 
 Grid = tuple[int, int]
 
@@ -33,6 +34,7 @@ class ConViT(nn.Module):
     Args:
         config: the configuration.
         hybrid_backbone: a CNN whose feature map replaces the image under the patch embedding; see `HybridEmbedding`.
+        initialise: draws the initial weights; False saves that time where others are loaded next.
 
     Attributes:
         config: as given; follows `reset_classifier` and `set_input_size`.
@@ -45,7 +47,9 @@ class ConViT(nn.Module):
     torch.Size([1, 10])
     """
 
-    def __init__(self, config: ConViTConfig, hybrid_backbone: nn.Module | None = None) -> None:
+    def __init__(
+        self, config: ConViTConfig, hybrid_backbone: nn.Module | None = None, *, initialise: bool = True
+    ) -> None:
         super().__init__()
         self.config = config
         self.num_features = self.embed_dim = self.head_hidden_size = config.dim
@@ -61,10 +65,11 @@ class ConViT(nn.Module):
         )
         self.pos_drop = nn.Dropout(config.pos_drop_rate)
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
-        self.norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
+        self.norm = LayerNorm(config.dim)
         self.head_drop = nn.Dropout(config.drop_rate)
         self.head = self._make_head()
-        self._initialise()
+        if initialise:
+            self._initialise()
 
     @property
     def num_classes(self) -> int:
@@ -98,13 +103,13 @@ class ConViT(nn.Module):
             ValueError: the patch size does not divide the images' height or width.
         """
         class_only = self.global_pool == "token" and not self.plain
-        return self.forward_head(self.norm(self._encode(images, class_only=class_only)))
+        return narrowed(self.forward_head(self.norm(self._encode(images, class_only=class_only))), images)
 
     def forward_features(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch tokens dim"]:
         """Every token after the last norm: the class token, then the patches row by row. Raises as `forward` does."""
-        return self.norm(self._encode(images, class_only=False))
+        return narrowed(self.norm(self._encode(images, class_only=False)), images)
 
     def forward_head(
         self, tokens: Float[Tensor, "batch tokens dim"], pre_logits: bool = False
@@ -129,7 +134,7 @@ class ConViT(nn.Module):
         return_prefix_tokens: bool = False,
         norm: bool = False,
         stop_early: bool = False,
-        output_fmt: Literal["NCHW", "NLC"] = "NCHW",
+        output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> Any:
         """What chosen blocks give, and the model's own features, with timm's arguments.
@@ -159,7 +164,7 @@ class ConViT(nn.Module):
         for index, block in enumerate(self.blocks):
             tokens = self._step(index, block, tokens, grid)
             if index in wanted:
-                kept = self.norm(tokens) if norm else tokens
+                kept = narrowed(self.norm(tokens) if norm else tokens, images)
                 prefix, patches = kept[:, : -grid[0] * grid[1]], kept[:, -grid[0] * grid[1] :]
                 patches = to_image_layout(patches, grid) if output_fmt == "NCHW" else patches
                 intermediates.append((patches, prefix) if return_prefix_tokens else patches)
@@ -167,7 +172,7 @@ class ConViT(nn.Module):
                 break
         if intermediates_only:
             return intermediates
-        return self.norm(tokens), intermediates
+        return narrowed(self.norm(tokens), images), intermediates
 
     def _encode(self, images: Tensor, *, class_only: bool) -> Tensor:
         tokens, grid = self._embed(images)
@@ -186,17 +191,18 @@ class ConViT(nn.Module):
         tokens = self.patch_embed(images)
         if self.pos_embed is not None:
             tokens = tokens + resample_position_embedding(self.pos_embed, self.config.grid_size, grid)
-        return self.pos_drop(tokens), grid
+        tokens = self.pos_drop(tokens)
+        return tokens if self.plain else tokens.to(working_dtype(tokens)), grid
 
     def _step(self, index: int, block: nn.Module, tokens: Tensor, grid: Grid, *, class_only: bool = False) -> Tensor:
         """One block, after the class token joined where it is its turn."""
         if index == self.config.local_up_to_layer:
-            tokens = torch.cat((self.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+            tokens = torch.cat((self.cls_token.to(tokens.dtype).expand(tokens.shape[0], -1, -1), tokens), dim=1)
         if self.grad_checkpointing and torch.is_grad_enabled():
             return cast(Tensor, checkpoint(block, tokens, grid, class_only, use_reentrant=False))
         return block(tokens, grid, class_only)
 
-    def set_attention(self, form: Literal["fused", "plain"]) -> None:
+    def set_attention(self, form: str) -> None:
         """Choose between the fast form and its plain twin, the paper's equations as written, everywhere in the model.
 
         Raises:
@@ -253,6 +259,7 @@ class ConViT(nn.Module):
             num_classes=num_classes, global_pool=self.global_pool if global_pool is None else global_pool
         )
         self.head = self._make_head().to(self.norm.weight)
+        _initialise_linear(self.head)
 
     def get_classifier(self) -> nn.Module:
         """The head: a linear layer, or an identity where `num_classes` is 0."""
@@ -275,18 +282,14 @@ class ConViT(nn.Module):
         }
 
     def _make_head(self) -> nn.Module:
-        if self.num_classes == 0:
-            return nn.Identity()
-        head = nn.Linear(self.num_features, self.num_classes)
-        _initialise_linear(head)
-        return head
+        return Linear(self.num_features, self.num_classes) if self.num_classes else nn.Identity()
 
     def _initialise(self) -> None:
         """Weights as in the authors' code; the patch convolution keeps PyTorch's."""
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         if self.pos_embed is not None:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        for module in self.blocks.modules():
+        for module in (*self.blocks.modules(), self.head):
             _initialise_linear(module)
         for module in self.blocks.modules():
             if isinstance(module, GatedPositionalSelfAttention):

@@ -100,6 +100,6 @@ class FeatureExtractor(nn.Module):
             indices=self.feature_info.out_indices,
             norm=self.norm,
             stop_early=True,
-            output_fmt=self.output_fmt,  # pyright: ignore[reportArgumentType]
+            output_fmt=self.output_fmt,
             intermediates_only=True,
         )

@@ -1,0 +1,54 @@
+# make demo: labels and embeds a few photographs        make test: lint, types and the whole suite (what CI runs)
+# make quick: the inner loop, under 3 minutes           make help: the rest
+
+PYTHON ?= python3
+BIN := .venv/bin
+# uv installs torch in half a minute where pip takes three
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+
+.PHONY: help demo test quick lint types check-hub measure-bundled benchmarks clean
+
+help:
+	@echo "demo             make .venv, install, label and embed a few photographs with the weights in the package"
+	@echo "test             make .venv, install with the test tools, lint, types, whole suite"
+	@echo "quick            the suite without its slow tests"
+	@echo "check-hub        fetch the published weights and compare with timm on photographs (needs the hub)"
+	@echo "measure-bundled  measure the bundled weights again: make measure-bundled DATA='test-000000.tar.gz'"
+	@echo "benchmarks       every benchmark, and benchmarks/RESULTS.md from it"
+	@echo "clean            remove .venv and caches"
+
+.venv/installed-demo: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(INSTALL) --editable '.[demo]'
+	@touch $@
+
+.venv/installed-test: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(INSTALL) --editable '.[test]'
+	@touch $@ .venv/installed-demo
+
+demo: .venv/installed-demo
+	$(BIN)/python examples/demo.py
+
+lint: .venv/installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/installed-test
+	$(BIN)/basedpyright
+
+# The shape checks rewrite functions, which torch.compile cannot read through: its tests run by themselves, without them.
+test: lint types
+	CONVIT_CHECK_SHAPES=0 $(BIN)/python -m pytest -m compiled tests
+	$(BIN)/python -m pytest -m 'not compiled'
+
+quick: .venv/installed-test
+	$(BIN)/python -m pytest -q -m 'not slow and not compiled'
+
+check-hub: .venv/installed-test
+	$(BIN)/python tools/check_hub.py
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis demo-photos
