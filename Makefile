@@ -48,7 +48,7 @@ quick: .venv/installed-test
 	$(BIN)/python -m pytest -q -m 'not slow and not compiled'
 
 check-hub: .venv/installed-test
-	$(BIN)/python tools/check_hub.py
+	$(BIN)/python tools/check_hub.py --output tools/check_hub.json
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis demo-photos

@@ -1,4 +1,4 @@
-"""Shapes and types in signatures are checked while the tests run, unless CONVIT_CHECK_SHAPES=0 (which `torch.compile` needs)."""
+"""Shapes and types in signatures are checked while the tests run; not with CONVIT_CHECK_SHAPES=0, for `torch.compile`."""
 
 import os
 

@@ -1,0 +1,153 @@
+"""What is known of weights: the description that travels inside files, and `model.pretrained_cfg` made from it.
+
+The description is a JSON object: architecture, config (all fields of `ConViTConfig`), classes (names in index order),
+input_size (channels, height, width), mean, std, interpolation, crop_pct, crop_mode, trained_on, licence, origin.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convit.weights.weight_sets import WEIGHT_SETS, WeightSet, closest
+
+if TYPE_CHECKING:
+    from convit.model import ConViT, ConViTConfig
+
+# What images need where nothing else is known: ImageNet's colours and the usual crop.
+DEFAULT_PREPROCESSING: dict[str, Any] = {
+    "interpolation": "bicubic",
+    "crop_pct": 0.875,
+    "crop_mode": "center",
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
+_PREPROCESSING = tuple(DEFAULT_PREPROCESSING)
+PROVENANCE = ("trained_on", "licence", "origin")
+
+
+def describe_weight_set(weight_set: WeightSet) -> dict[str, Any]:
+    """Describe a weight set of the table; without "config", which the architecture gives."""
+    names = weight_set.label_names
+    return {
+        "architecture": weight_set.architecture,
+        "tag": weight_set.tag,
+        "input_size": list(weight_set.input_size),
+        **{key: getattr(weight_set, key) for key in (*_PREPROCESSING, *PROVENANCE)},
+        **({} if names is None else {"classes": list(names)}),
+    }
+
+
+def describe(model: ConViT) -> dict[str, Any]:
+    """Describe a model so that `load_model` can rebuild it: its configuration, and what `pretrained_cfg` knows."""
+    card = {**DEFAULT_PREPROCESSING, **model.pretrained_cfg}
+    config = model.config
+    description: dict[str, Any] = {
+        "architecture": card.get("architecture"),
+        "config": config.to_dict(),
+        "input_size": [config.in_chans, config.image_height, config.image_width],
+        **{key: card[key] for key in _PREPROCESSING},
+        "licence": card.get("license"),
+        **{key: card.get(key) for key in ("trained_on", "origin")},
+    }
+    names = card.get("label_names")
+    if names is not None and len(names) == config.num_classes:
+        description["classes"] = list(names)
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in description.items()
+        if value is not None
+    }
+
+
+def make_card(
+    architecture: str, config: ConViTConfig, description: Mapping[str, Any], whereabouts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Make `model.pretrained_cfg`: timm's keys, and all that is needed downstream.
+
+    Args:
+        architecture: the variant.
+        config: the model as built; `input_size` and `num_classes` follow it.
+        description: what is known of the weights.
+        whereabouts: where they came from: tag, source, hf_hub_id, url, file.
+
+    Returns:
+        The dict; `label_names` is None unless the head has exactly the described classes.
+    """
+    names = description.get("classes")
+    preprocessing = {key: description.get(key, default) for key, default in DEFAULT_PREPROCESSING.items()}
+    return {
+        "architecture": architecture,
+        "tag": None,
+        "source": None,
+        "hf_hub_id": None,
+        "url": None,
+        "file": None,
+        **whereabouts,
+        "num_classes": config.num_classes,
+        "label_names": tuple(names) if names is not None and len(names) == config.num_classes else None,
+        "input_size": (config.in_chans, config.image_height, config.image_width),
+        "fixed_input_size": False,
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in preprocessing.items()},
+        "first_conv": "patch_embed.backbone.0" if config.stem_widths else "patch_embed.proj",
+        "classifier": "head",
+        "license": description.get("licence"),
+        "trained_on": description.get("trained_on"),
+        "origin": description.get("origin"),
+    }
+
+
+def read_hub_config(path: Path) -> dict[str, Any]:
+    """Read the `config.json` of a timm-style hub repository or folder as a description.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The description; empty where the file names no architecture, as other libraries' `config.json`.
+
+    Raises:
+        ValueError: the file is no JSON object, or names an architecture that is no ConViT.
+        TypeError: its model_args name an option that a ConViT has not.
+    """
+    from convit.model.variants import VARIANTS
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON file ({error}); copy or fetch it again") from error
+    if not isinstance(content, dict) or "architecture" not in content:
+        return {}
+    architecture = content["architecture"]
+    if architecture not in VARIANTS:
+        raise ValueError(
+            f"{path} describes the architecture {architecture!r}, which is no ConViT; "
+            + closest(str(architecture), VARIANTS)
+        )
+    card: dict[str, Any] = content.get("pretrained_cfg", content)  # older files are that dict itself
+    options = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in (content.get("model_args") or {}).items()
+    }
+    config = VARIANTS[architecture].config
+    channels, height, width = card.get("input_size") or (config.in_chans, config.image_height, config.image_width)
+    classes = content.get("num_classes", card.get("num_classes", config.num_classes))
+    described = {"in_chans": channels, "img_size": (height, width), "num_classes": classes}
+    config = config.replace(**{**described, **options})
+    names = content.get("label_names") or card.get("label_names") or card.get("labels")
+    return {
+        "architecture": architecture,
+        "config": config.to_dict(),
+        "tag": card.get("tag"),
+        **{key: card[key] for key in _PREPROCESSING if card.get(key) is not None},
+        **({"licence": card["license"]} if card.get("license") else {}),
+        **({"classes": list(names)} if names else {}),
+    }
+
+
+def known_classes(repo: str) -> list[str] | None:
+    """Name the classes of a hub repository that the table knows, since its `config.json` does not; None for others."""
+    names = next((each.label_names for each in WEIGHT_SETS.values() if each.hub_repo == repo), None)
+    return None if names is None else list(names)

@@ -1,0 +1,204 @@
+"""Files behind plain addresses that publish no hash: it is recorded at the first download and checked from then on."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import logging
+import os
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, cast
+from urllib.parse import urlsplit
+
+from convit.weights.disk import explained, replace_file
+from convit.weights.progress import download_bar
+from convit.weights.reach import ANSWER_SECONDS, why_unreachable
+
+_log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+_CHUNK = 1 << 20
+_MAGIC = (b"PK\x03\x04", b"\x80\x02")  # how PyTorch's files begin: a zip archive, or before version 1.6 a pickle
+_BROKEN_TRANSFER = (http.client.HTTPException, TimeoutError, ConnectionError, urllib.error.URLError)
+
+
+class _Received(NamedTuple):
+    total: int | None  # bytes of the whole file, as the server said
+    problem: str | None
+
+
+def default_folder() -> Path:
+    """Give the folder for files that come from no hub: `convit` in `XDG_CACHE_HOME`, or else in `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "convit"
+
+
+def is_kept(url: str, folder: Path) -> bool:
+    """Say whether an earlier download left its file, without looking into it."""
+    path = folder / _name(url)
+    try:
+        return path.is_file() and _record_path(path).is_file()
+    except PermissionError:  # of no use; what fetches it next says why
+        return False
+
+
+def cached_url(url: str, folder: Path) -> Path | None:
+    """Give the file of an earlier download if it still has the hash recorded then, else None; asks nobody."""
+    if not is_kept(url, folder):
+        return None
+    path = folder / _name(url)
+    if hash_file(path) != _read_json(_record_path(path)).get("sha256"):
+        _log.warning("%s no longer has the sha256 recorded at its download; it will be fetched again", path)
+        return None
+    return path
+
+
+def fetch_url(url: str, folder: Path, sha256: str | None = None) -> Path:
+    """Fetch a PyTorch file, or give the one that an earlier call fetched.
+
+    It is received as `<name>.part`, which a later call takes up again where the server allows it, and renamed when it
+    is complete and has the right hash. The first download records its hash in `<name>.json` beside it and logs it;
+    every later use, and every later download, must have the same.
+
+    Args:
+        url: where the file is.
+        folder: where to keep it.
+        sha256: what it must hash to, where known.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConnectionError: the server cannot be reached, refuses, stops in the middle, or sends something that is no
+            PyTorch file.
+        PermissionError: the folder cannot be written.
+        OSError: the disk is full, or the file has another hash than it must have.
+    """
+    from filelock import FileLock
+
+    with explained(folder, "set XDG_CACHE_HOME to a folder elsewhere"):
+        folder.mkdir(parents=True, exist_ok=True)
+        # Two processes must not write into one unfinished file.
+        with FileLock(folder / f".{_name(url)}.lock"):
+            path = cached_url(url, folder)
+            if path is not None:
+                return path
+            if (reason := why_unreachable(url)) is not None:
+                raise ConnectionError(f"cannot reach {urlsplit(url).netloc} ({reason})")
+            path = folder / _name(url)
+            part = path.with_name(f"{path.name}.part")
+            _receive_all(url, part)
+            _accept(url, part, path, sha256)
+            return path
+
+
+def hash_file(path: Path) -> str:
+    """Give a file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _receive_all(url: str, part: Path) -> None:
+    received = _Received(None, "no attempt was made")
+    for _ in range(ATTEMPTS):
+        received = _receive(url, part)
+        if received.problem is None:
+            return
+    size = part.stat().st_size if part.is_file() else 0
+    raise ConnectionError(
+        f"{url} stopped after {size} of {received.total or 'unknown'} bytes ({received.problem}); "
+        "run it again to go on from there"
+    )
+
+
+def _receive(url: str, part: Path) -> _Received:
+    """Receive the file, or what an earlier attempt left missing."""
+    request, have = _request(url, part)
+    total = None
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
+            if response.status != http.client.PARTIAL_CONTENT:
+                have = 0
+            total = _total_size(response.headers, have)
+            validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
+            replace_file(_state_path(part), json.dumps({"validator": validator}).encode())
+            with part.open("ab" if have else "wb") as file, download_bar(_name(url), have, total) as advance:
+                while chunk := response.read(_CHUNK):
+                    file.write(chunk)
+                    advance(len(chunk))
+    except urllib.error.HTTPError as error:
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            part.unlink(missing_ok=True)
+            return _Received(total, "what was kept of it fits no longer")
+        raise ConnectionError(f"{url} answered {error.code} {error.reason}") from error
+    except _BROKEN_TRANSFER as error:
+        return _Received(total, str(error) or type(error).__name__)
+    size = part.stat().st_size
+    if total is not None and size > total:
+        part.unlink()
+        return _Received(total, f"{size} bytes arrived")
+    return _Received(total, None if total in (None, size) else "the connection was closed")
+
+
+def _request(url: str, part: Path) -> tuple[urllib.request.Request, int]:
+    """A request for the bytes after those in `part`, if they can be told to belong to the same file; else for all."""
+    validator = _read_json(_state_path(part)).get("validator") or ""
+    have = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": "convit", "Accept-Encoding": "identity"})
+    if not have or not validator or validator.startswith("W/"):  # HTTP allows no weak validator here
+        return request, 0
+    request.add_header("Range", f"bytes={have}-")
+    request.add_header("If-Range", validator)
+    return request, have
+
+
+def _total_size(headers: Any, have: int) -> int | None:
+    length = headers.get("Content-Length")
+    return None if length is None else have + int(length)
+
+
+def _accept(url: str, part: Path, path: Path, sha256: str | None) -> None:
+    """Rename a complete file if it is right, and record its hash the first time."""
+    with part.open("rb") as file:
+        beginning = file.read(4)
+    if not beginning.startswith(_MAGIC):
+        part.unlink()
+        raise ConnectionError(f"{url} sent no PyTorch file; is a login page or a proxy in between?")
+    digest, size = hash_file(part), part.stat().st_size
+    record = _record_path(path)
+    expected = sha256 or _read_json(record).get("sha256")
+    if expected is not None and digest != expected:
+        part.unlink()
+        told = "the weight set states" if sha256 else "was recorded at the first download"
+        remedy = "" if sha256 else f"; if you trust the new file, delete {record} and fetch it again"
+        raise OSError(f"{url} sent a file of sha256 {digest}, but {expected} {told}{remedy}")
+    if expected is None:
+        _log.warning("%s: sha256 %s, recorded in %s and checked from now on (nobody publishes it)", url, digest, record)
+    if not record.is_file():
+        content = {"url": url, "sha256": digest, "bytes": size, "recorded": datetime.now(UTC).isoformat("T", "seconds")}
+        replace_file(record, json.dumps(content, indent=2).encode() + b"\n")
+    part.replace(path)
+    _state_path(part).unlink(missing_ok=True)
+
+
+def _name(url: str) -> str:
+    return PurePosixPath(urlsplit(url).path).name
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _state_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cast("dict[str, Any]", content) if isinstance(content, dict) else {}

@@ -1,0 +1,131 @@
+"""Bring the file of a weight set: from the package, the caches, the hub or the authors' own server, in this order."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from convit.weights import hub
+from convit.weights.download import cached_url, default_folder, fetch_url, is_kept
+from convit.weights.hub import WEIGHT_FILES, Repo
+from convit.weights.weight_sets import BUNDLED_NAMES, WeightSet
+
+_log = logging.getLogger(__name__)
+
+
+def fetch_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path:
+    """Give the file of a weight set, fetching it once where it does not ship in the package.
+
+    A file in the cache is used without asking anybody whether there is a newer one. Otherwise the hub is asked
+    (`HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE` and the hub's other settings hold), and where that fails the authors'
+    server. Reachability is tested first, so that a missing network is said within seconds.
+
+    Args:
+        weight_set: what to fetch.
+        cache_dir: where to keep it; None for the hub's cache, or for `default_folder()` where the authors' server
+            delivers.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConnectionError: no source delivers; the message says why and what can be done without a network.
+        FileNotFoundError: a bundled file is missing.
+        PermissionError: the cache cannot be written.
+        OSError: the disk is full, or a file has another hash than it must have.
+    """
+    if weight_set.source == "bundled":
+        return _bundled(weight_set)
+    cached = _find_cached(weight_set, cache_dir)
+    if cached is not None:
+        return cached
+    if hub.is_offline():
+        raise ConnectionError(
+            f"{weight_set.name} is not in the cache and HF_HUB_OFFLINE forbids fetching it; {_remedy()}"
+        )
+    failures: list[str] = []
+    if weight_set.hub_repo is not None:
+        try:
+            return hub.download(Repo(weight_set.hub_repo), WEIGHT_FILES, cache_dir)
+        except (ConnectionError, LookupError) as error:
+            failures.append(str(error))
+    if weight_set.url is not None:
+        if failures:
+            _log.info("%s; trying %s", failures[-1], weight_set.url)
+        try:
+            return fetch_url(weight_set.url, cache_dir or default_folder(), weight_set.sha256)
+        except ConnectionError as error:
+            failures.append(str(error))
+    raise ConnectionError(f"cannot fetch {weight_set.name}: {'; '.join(failures) or 'it has no source'}; {_remedy()}")
+
+
+def fetch_hub_file(repo: Repo, names: tuple[str, ...] = WEIGHT_FILES, cache_dir: Path | None = None) -> Path:
+    """Give the first of `names` that a hub repository has, from the cache or the hub.
+
+    Args:
+        repo: the repository and revision.
+        names: file names in order of preference.
+        cache_dir: the cache; None for the hub's own.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: there is no such public repository, or it has none of the files.
+        ConnectionError: the hub cannot be reached or does not deliver.
+        PermissionError: the cache cannot be written.
+        OSError: the disk is full.
+    """
+    cached = hub.cached_file(repo, names, cache_dir)
+    if cached is not None:
+        return cached
+    if hub.is_offline():
+        raise ConnectionError(f"{repo.name} is not in the cache and HF_HUB_OFFLINE forbids fetching it; {_remedy()}")
+    try:
+        return hub.download(repo, names, cache_dir)
+    except LookupError as error:
+        raise ValueError(f"{error.args[0]}; check the name, or log in with `hf auth login` if it is private") from error
+    except ConnectionError as error:
+        raise ConnectionError(f"cannot fetch {repo.name}: {error}; {_remedy()}") from error
+
+
+def is_cached(weight_set: WeightSet, cache_dir: Path | None = None) -> bool:
+    """Say whether the file of a weight set is on this machine, so that no network is needed for it.
+
+    Args:
+        weight_set: what to look for.
+        cache_dir: as in `fetch_weights`.
+    """
+    if weight_set.source == "bundled":
+        return weight_set.file is not None and weight_set.file.is_file()
+    if (
+        weight_set.hub_repo is not None
+        and hub.cached_file(Repo(weight_set.hub_repo), WEIGHT_FILES, cache_dir) is not None
+    ):
+        return True
+    return weight_set.url is not None and is_kept(weight_set.url, cache_dir or default_folder())
+
+
+def _find_cached(weight_set: WeightSet, cache_dir: Path | None) -> Path | None:
+    """The file of a hub weight set in one of the caches, checked against its record where it has one; asks nobody."""
+    found = None
+    if weight_set.hub_repo is not None:
+        found = hub.cached_file(Repo(weight_set.hub_repo), WEIGHT_FILES, cache_dir)
+    if found is None and weight_set.url is not None:
+        found = cached_url(weight_set.url, cache_dir or default_folder())
+    return found
+
+
+def _bundled(weight_set: WeightSet) -> Path:
+    if weight_set.file is None or not weight_set.file.is_file():
+        raise FileNotFoundError(
+            f"the bundled weights {weight_set.name} are missing from this installation; install convit again"
+        )
+    return weight_set.file
+
+
+def _remedy() -> str:
+    return (
+        f"without a network use the bundled model {BUNDLED_NAMES[0]}, a file (--weights FILE, checkpoint_path=FILE) "
+        "or a filled cache (HF_HOME); behind a firewall set HF_ENDPOINT to a mirror of the hub"
+    )

@@ -1,0 +1,190 @@
+"""Weight files on this machine: read a file or a folder, write a file that describes itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from convit.weights.card import read_hub_config
+from convit.weights.disk import replace_file
+from convit.weights.header import METADATA_KEY, read_metadata
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from convit.model import ConViT
+
+_PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
+_READABLE = (".safetensors", *_PICKLES)
+_PREFERRED = ("model.safetensors", "pytorch_model.bin")
+# What training scripts wrap around the weights; averaged weights first, as in timm.
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+_PREFIXES = ("module.", "_orig_mod.", "model.")  # from DistributedDataParallel, torch.compile and Lightning
+
+
+def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read weights from a file or a folder of this machine.
+
+    Pickles are read with PyTorch's restricted reader, which cannot run code. Wrappers of training scripts ("model",
+    "state_dict" and their averages) and prefixes of parallel training, compilation and Lightning are taken off.
+
+    Args:
+        path: a safetensors file, a PyTorch file (.pth, .pt, .bin, .ckpt, .tar), or a folder with one of them and
+            perhaps a hub `config.json`.
+
+    Returns:
+        The tensors by name, on the CPU, and the description of the model: what `save_weights` wrote, or what
+        `config.json` says in the same form; empty where there is neither.
+
+    Raises:
+        FileNotFoundError: there is no such file, or the folder holds no weights.
+        ValueError: the file is damaged, of another type, or holds something else than tensors by name.
+        PermissionError: the file may not be read.
+    """
+    path = Path(path).expanduser()
+    file = _find_in_folder(path) if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no weight file {file}; check the path")
+    if file.suffix.lower() not in _READABLE:
+        raise ValueError(f"{file} is no weight file that can be read here; those end in {', '.join(_READABLE)}")
+    if file.suffix.lower() == ".safetensors":
+        tensors, metadata = _read_safetensors(file), read_metadata(file)
+    else:
+        tensors, metadata = _read_pickle(file), {}
+    config = file.with_name("config.json")
+    if not metadata and path.is_dir() and config.is_file():
+        metadata = read_hub_config(config)
+    return _strip_prefixes(tensors), metadata
+
+
+def save_weights(
+    path: str | Path, model: ConViT, metadata: Mapping[str, Any] | None = None, *, dtype: torch.dtype | None = None
+) -> None:
+    """Write a model as a safetensors file that `load_model` and `create_model(checkpoint_path=…)` rebuild it from.
+
+    The file appears whole or not at all; an existing one is replaced.
+
+    Args:
+        path: where to write; must end in .safetensors.
+        model: the model; its configuration and the preprocessing and classes in its `pretrained_cfg` go into the file.
+        metadata: more to say of it, or to say instead: trained_on, licence, classes (names in index order), … ;
+            anything that JSON can hold.
+        dtype: stores floating-point tensors so, e.g. `torch.float16` at half the size; None keeps each as it is.
+
+    Raises:
+        ValueError: the path does not end in .safetensors.
+        TypeError: the metadata holds something that JSON cannot.
+        PermissionError: writing is not allowed there.
+        OSError: the disk is full.
+    """
+    import safetensors.torch
+
+    from convit.weights.card import describe
+
+    path = Path(path).expanduser()
+    if path.suffix.lower() != ".safetensors":
+        raise ValueError(
+            f"weights are written as safetensors, but {path} ends otherwise; name it {path.with_suffix('.safetensors')}"
+        )
+    plain = cast("ConViT", getattr(model, "_orig_mod", model))  # torch.compile wraps the model
+    try:
+        text = json.dumps({**describe(plain), **(metadata or {})})
+    except TypeError as error:
+        raise TypeError(
+            f"the metadata cannot be written as JSON ({error}); use plain numbers, strings, lists and dicts"
+        ) from error
+    tensors = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+        for name, tensor in plain.state_dict().items()
+    }
+    # Serialised in memory, so that a full disk shows as Python's own error. "format" is what other libraries look for.
+    replace_file(path, safetensors.torch.save(tensors, metadata={"format": "pt", METADATA_KEY: text}))
+
+
+def _find_in_folder(folder: Path) -> Path:
+    for name in _PREFERRED:
+        if (folder / name).is_file():
+            return folder / name
+    for suffix in _READABLE:
+        found = sorted(folder.glob(f"*{suffix}"))
+        if len(found) > 1:
+            names = ", ".join(each.name for each in found)
+            raise ValueError(f"{folder} holds several weight files ({names}); name one of them")
+        if found:
+            return found[0]
+    raise FileNotFoundError(f"there is no weight file in {folder}; those end in {', '.join(_READABLE)}")
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    import safetensors
+    import safetensors.torch
+
+    try:
+        return safetensors.torch.load_file(file)
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{file} is no safetensors file, or it was cut off ({error}); copy or fetch it again"
+        ) from error
+
+
+def _read_pickle(file: Path) -> dict[str, Tensor]:
+    import torch
+
+    damaged = f"{file} is no PyTorch file, or it was cut off; copy or fetch it again"
+    if not _begins_well(file):
+        raise ValueError(damaged)
+    try:
+        # Training scripts of this family keep their parsed arguments beside the weights; that class holds data only.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols, which say nothing of what was read
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{file} holds more than tensors, and reading the rest could run code from it, so it is refused; "
+            "if you trust it, load it with torch.load(weights_only=False) and save its state dict alone"
+        ) from error
+    except (RuntimeError, EOFError, KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
+        raise ValueError(damaged) from error
+    return _unwrap(content, file)
+
+
+def _begins_well(file: Path) -> bool:
+    """Whether a file is a whole zip archive, as PyTorch writes since 1.6, or begins as the pickles before that."""
+    with file.open("rb") as opened:
+        return zipfile.is_zipfile(opened) or (opened.seek(0) == 0 and opened.read(1) == b"\x80")
+
+
+def _unwrap(content: Any, file: Path) -> dict[str, Tensor]:
+    import torch
+
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"{file} holds {_kind(content)}, but must hold tensors by name (a state dict)")
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise ValueError(
+                f"{file} holds {_kind(value)} under {key!r}, but must hold tensors by name "
+                f"(a state dict, or one under {', '.join(_WRAPPERS)})"
+            )
+    return dict(content)
+
+
+def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take off prefixes that every name carries, in whatever order wrappers put them there."""
+    while tensors and (prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None)):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if isinstance(value, Mapping) and not value else f"a {type(value).__name__}"

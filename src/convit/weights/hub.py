@@ -1,0 +1,168 @@
+"""Weight files of Hugging Face hub repositories, through the hub's own client."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from convit.weights.disk import explained
+from convit.weights.progress import progress_shown
+from convit.weights.reach import why_unreachable
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # the first one is no pickle, so it comes first
+_CLIENT_PACKAGES = {"huggingface_hub", "httpx", "httpx2", "requests", "urllib3", "hf_xet"}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Repo(NamedTuple):
+    """A hub repository at a revision (a branch, a tag or a commit)."""
+
+    name: str
+    revision: str = "main"
+
+
+def parse_repo(text: str) -> Repo:
+    """Read "owner/name" or "owner/name@revision".
+
+    Raises:
+        ValueError: the text has another form.
+
+    >>> parse_repo("timm/convit_tiny.fb_in1k")
+    Repo(name='timm/convit_tiny.fb_in1k', revision='main')
+    """
+    name, _, revision = text.partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ValueError(f"{text!r} is no hub repository; write hf-hub:owner/name or hf-hub:owner/name@revision")
+    return Repo(name, revision or "main")
+
+
+def endpoint() -> str:
+    """Give the address of the hub: `HF_ENDPOINT` where set (a mirror), else the public one."""
+    from huggingface_hub import constants
+
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+
+
+def is_offline() -> bool:
+    """Say whether `HF_HUB_OFFLINE` (or `TRANSFORMERS_OFFLINE`) forbids any request."""
+    from huggingface_hub import constants
+
+    asked = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return constants.HF_HUB_OFFLINE or asked.upper() in constants.ENV_VARS_TRUE_VALUES
+
+
+def cache_folder(cache_dir: Path | None = None) -> Path:
+    """Give the folder of the hub's cache: `cache_dir`, else `HF_HUB_CACHE`, else the one in `HF_HOME`."""
+    from huggingface_hub import constants
+
+    return Path(cache_dir or os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE).expanduser()
+
+
+def cached_file(repo: Repo, names: Sequence[str], cache_dir: Path | None = None) -> Path | None:
+    """Give the first of `names` that the cache holds for the repository, or None; asks nobody."""
+    from huggingface_hub import try_to_load_from_cache
+
+    folder = cache_folder(cache_dir)
+    for name in names:
+        found = try_to_load_from_cache(repo.name, name, cache_dir=folder, revision=repo.revision)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def download(repo: Repo, names: Sequence[str], cache_dir: Path | None = None) -> Path:
+    """Fetch the first of `names` that the repository has into the cache.
+
+    The client writes under a temporary name, takes up a broken transfer where it stopped (within one call: of a failed
+    one it keeps nothing), and renames the file when it is complete. A file whose hash the hub states is checked against
+    it here.
+
+    Args:
+        repo: the repository.
+        names: file names in order of preference.
+        cache_dir: the cache; None for the hub's own.
+
+    Returns:
+        The file in the cache.
+
+    Raises:
+        ConnectionError: the hub cannot be reached, does not deliver, or delivers something else than it announced.
+        LookupError: there is no such repository or revision, it is not public, or it has none of the files.
+        PermissionError: the cache cannot be written.
+        OSError: the disk is full.
+    """
+    if (reason := why_unreachable(f"{endpoint()}/{repo.name}/resolve/{repo.revision}/{names[0]}")) is not None:
+        raise ConnectionError(f"cannot reach {endpoint()} ({reason})")
+    folder = cache_folder(cache_dir)
+    with explained(folder, "set HF_HOME to a folder elsewhere"):
+        for name in names:
+            path = _download(repo, name, folder)
+            if path is not None:
+                _check_hash(path)
+                return path
+    raise LookupError(f"the hub repository {repo.name} ({repo.revision}) has none of {', '.join(names)}")
+
+
+def _download(repo: Repo, name: str, folder: Path) -> Path | None:
+    """Fetch one file; None where the repository does not have it."""
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        with _client_settings():
+            path = hf_hub_download(repo.name, name, revision=repo.revision, cache_dir=folder, endpoint=endpoint())
+    except errors.LocalEntryNotFoundError as error:  # before its base class: the hub did not answer after all
+        raise ConnectionError(f"{endpoint()} does not answer ({_first_line(error.__cause__ or error)})") from error
+    except errors.EntryNotFoundError:
+        return None
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise LookupError(f"{endpoint()} has no public repository {repo.name} ({repo.revision})") from error
+    except Exception as error:
+        # The transport's errors have no common base and change with the client's version; a full disk passes.
+        is_transport = type(error).__module__.partition(".")[0] in _CLIENT_PACKAGES or isinstance(error, OSError)
+        if not is_transport or getattr(error, "errno", None) is not None or "os error" in str(error):
+            raise
+        raise ConnectionError(f"{endpoint()} does not deliver {repo.name}/{name} ({_first_line(error)})") from error
+    return Path(path)
+
+
+def _check_hash(path: Path) -> None:
+    """Compare a fresh file with the hash that the hub announced, which names the file in the cache where it is one."""
+    blob = path.parent / path.readlink() if path.is_symlink() else path
+    if not _SHA256.fullmatch(blob.name):
+        return
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != blob.name:
+        blob.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise ConnectionError(f"{path.name} arrived damaged (sha256 {digest}, announced {blob.name}); fetch it again")
+
+
+@contextmanager
+def _client_settings() -> Generator[None]:
+    """Silence the client's bars where ours are, and its warning about disk space, which an error will say better."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    silence = (
+        not progress_shown() and constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not are_progress_bars_disabled()
+    )
+    if silence:
+        disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Not enough free disk space")
+            yield
+    finally:
+        if silence:
+            enable_progress_bars()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

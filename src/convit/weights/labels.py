@@ -1,0 +1,58 @@
+"""The class names of the label sets that weights were trained on, in index order."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+_FOLDER = Path(__file__).with_name("label_sets")
+
+LABEL_SETS = ("imagenet1k", "cifar10")
+
+
+def class_names(label_set: str) -> tuple[str, ...]:
+    """Name every class of a label set; no two names are the same.
+
+    ImageNet's "crane", "maillot" and "cardigan" each stand for two classes; their names here carry a word that tells
+    them apart.
+
+    Args:
+        label_set: "imagenet1k" or "cifar10".
+
+    Returns:
+        One name per class, in index order.
+
+    Raises:
+        ValueError: there is no such label set.
+
+    >>> class_names("cifar10")[3], class_names("imagenet1k")[134], class_names("imagenet1k")[517]
+    ('cat', 'crane (bird)', 'crane (machine)')
+    """
+    return tuple(name for _, name in _read(label_set))
+
+
+def class_wnids(label_set: str) -> tuple[str | None, ...]:
+    """Give the WordNet id of every class, as ImageNet's folders are named; None where a label set has none.
+
+    Args:
+        label_set: "imagenet1k" or "cifar10".
+
+    Returns:
+        One id or None per class, in index order.
+
+    Raises:
+        ValueError: there is no such label set.
+
+    >>> class_wnids("imagenet1k")[281]
+    'n02123045'
+    """
+    return tuple(wnid for wnid, _ in _read(label_set))
+
+
+@cache
+def _read(label_set: str) -> tuple[tuple[str | None, str], ...]:
+    if label_set not in LABEL_SETS:
+        raise ValueError(f"there is no label set {label_set!r}; there are {', '.join(LABEL_SETS)}")
+    content = json.loads((_FOLDER / f"{label_set}.json").read_text(encoding="utf-8"))
+    return tuple((wnid, name) for wnid, name in content["classes"])

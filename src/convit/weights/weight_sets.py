@@ -1,0 +1,260 @@
+"""The table of pretrained weights: where each comes from, how images are prepared, how good it is, who says so.
+
+Needs no torch, so that the command line can show it at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from convit.weights.header import read_metadata
+from convit.weights.labels import LABEL_SETS, class_names
+
+BUNDLED_FOLDER = Path(__file__).with_name("bundled")
+BUNDLED_NAMES = ("convit_nano_patch4_32.cifar10",)
+
+Size = tuple[int, int, int]
+Colour = tuple[float, ...]
+
+_IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
+_IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class WeightSet:
+    """Weights that can be had by name.
+
+    Attributes:
+        name: architecture and tag, e.g. "convit_base.fb_in1k".
+        architecture: the variant that the weights belong to.
+        tag: what tells weight sets of one architecture apart.
+        source: "bundled" (ships in the package) or "hub" (fetched once, then cached).
+        num_classes: width of the head.
+        input_size: (channels, height, width) that the weights were trained and measured at.
+        hub_repo: repository on the Hugging Face hub, tried first.
+        url: the authors' own file, tried where the hub does not deliver.
+        file: the bundled file.
+        sha256: what the file must hash to, where that is known; hub files are checked against the hash that the hub
+            states, the authors' against the one recorded at the first download.
+        classes: label set of the head, see `class_names`; "" where it is none of those.
+        crop_pct: share of the resized image that the centre crop keeps.
+        crop_mode: "center", "squash" or "border".
+        interpolation: how images are resized.
+        mean: colour mean that images are normalised with, in [0, 1].
+        std: colour standard deviation, likewise.
+        top1: accuracy in percent, or None where nobody measured it.
+        top5: likewise for the five best classes.
+        measured_by: who measured those two, on what.
+        licence: terms of the weights.
+        trained_on: the training images, and their terms where they matter.
+        origin: who trained them.
+    """
+
+    name: str
+    architecture: str
+    tag: str
+    source: Literal["bundled", "hub"]
+    num_classes: int
+    input_size: Size
+    hub_repo: str | None = None
+    url: str | None = None
+    file: Path | None = None
+    sha256: str | None = None
+    classes: str = ""
+    crop_pct: float = 0.875
+    crop_mode: str = "center"
+    interpolation: str = "bicubic"
+    mean: Colour = _IMAGENET_MEAN
+    std: Colour = _IMAGENET_STD
+    top1: float | None = None
+    top5: float | None = None
+    measured_by: str = ""
+    licence: str = ""
+    trained_on: str = ""
+    origin: str = ""
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """Names of the classes in index order, or None where the label set is not known here."""
+        return class_names(self.classes) if self.classes else None
+
+
+def _released(size: str, top1: float, top5: float) -> WeightSet:
+    name = f"convit_{size}.fb_in1k"
+    return WeightSet(
+        name=name,
+        architecture=f"convit_{size}",
+        tag="fb_in1k",
+        source="hub",
+        num_classes=1000,
+        input_size=(3, 224, 224),
+        hub_repo=f"timm/{name}",
+        url=f"https://dl.fbaipublicfiles.com/convit/convit_{size}.pth",
+        classes="imagenet1k",
+        top1=top1,
+        top5=top5,
+        measured_by="timm's result tables, ImageNet-1k validation",
+        licence="Apache-2.0",
+        trained_on="ImageNet-1k (ILSVRC 2012)",
+        origin="the ConViT authors (arXiv 2103.10697), published by them and on timm's hub",
+    )
+
+
+# Accuracies of the released files from timm's result tables; the paper's stand in `convit.model.variants`.
+_RELEASED = {
+    weight_set.name: weight_set
+    for weight_set in (
+        _released("tiny", 73.14, 91.70),
+        _released("small", 81.41, 95.74),
+        _released("base", 82.30, 95.94),
+    )
+}
+
+
+def bundled_weight_set(name: str, folder: Path = BUNDLED_FOLDER) -> WeightSet:
+    """Describe weights that ship in the package from the files themselves: nothing about them is typed in here.
+
+    Args:
+        name: architecture and tag; `folder` holds `<name>.safetensors`, which describes the model and its
+            preprocessing, and `<name>.json`, what `convit evaluate` wrote about it (top1 and top5 in percent, count,
+            weights_sha256, data_sha256).
+        folder: where the files are.
+
+    Returns:
+        The weight set; without accuracies where the second file is not there.
+
+    Raises:
+        FileNotFoundError: the weights are not there.
+        ValueError: one of the files is damaged.
+    """
+    file = folder / f"{name}.safetensors"
+    if not file.is_file():
+        raise FileNotFoundError(f"the bundled weights {name} are missing from this installation; install convit again")
+    metadata = read_metadata(file)
+    report = _read_report(folder / f"{name}.json")
+    architecture, _, tag = name.partition(".")
+    try:
+        channels, height, width = metadata["input_size"]
+        return WeightSet(
+            name=name,
+            architecture=architecture,
+            tag=tag,
+            source="bundled",
+            num_classes=len(metadata["classes"]),
+            input_size=(channels, height, width),
+            file=file,
+            sha256=report.get("weights_sha256"),
+            classes=_matching_label_set(metadata["classes"]),
+            crop_pct=metadata["crop_pct"],
+            crop_mode=metadata["crop_mode"],
+            interpolation=metadata["interpolation"],
+            mean=tuple(metadata["mean"]),
+            std=tuple(metadata["std"]),
+            top1=report.get("top1"),
+            top5=report.get("top5"),
+            measured_by=_measurement(report),
+            licence=str(metadata.get("licence", "")),
+            trained_on=str(metadata.get("trained_on", "")),
+            origin=str(metadata.get("origin", "trained by this project")),
+        )
+    except KeyError as error:
+        raise ValueError(f"the description inside {file} lacks {error}; install convit again") from error
+
+
+class _Table(Mapping[str, WeightSet]):
+    """The weight sets by name. Bundled files are read when first asked for, since nothing may happen at import."""
+
+    def __init__(self) -> None:
+        self._bundled: dict[str, WeightSet] | None = None
+
+    def _all(self) -> dict[str, WeightSet]:
+        if self._bundled is None:
+            present = (name for name in BUNDLED_NAMES if (BUNDLED_FOLDER / f"{name}.safetensors").is_file())
+            self._bundled = {name: bundled_weight_set(name, BUNDLED_FOLDER) for name in present}
+        return _RELEASED | self._bundled
+
+    def __getitem__(self, name: str) -> WeightSet:
+        return _RELEASED[name] if name in _RELEASED else self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+WEIGHT_SETS: Mapping[str, WeightSet] = _Table()
+
+
+def default_weight_set(architecture: str) -> WeightSet | None:
+    """Give the weight set that a bare architecture name stands for: its first one, or None where it has none."""
+    return next((each for each in WEIGHT_SETS.values() if each.architecture == architecture), None)
+
+
+def find_weight_set(name: str) -> WeightSet:
+    """Give the weight set that is called "convit_base.fb_in1k", or "convit_base" for the default of its architecture.
+
+    Args:
+        name: architecture and tag, or the architecture alone for its default weights.
+
+    Returns:
+        The weight set.
+
+    Raises:
+        ValueError: there are no such weights; the message names the closest that there are.
+        FileNotFoundError: they ship in the package, but this installation lost them.
+
+    >>> find_weight_set("convit_tiny").hub_repo
+    'timm/convit_tiny.fb_in1k'
+    """
+    if name in WEIGHT_SETS:
+        return WEIGHT_SETS[name]
+    if (weight_set := default_weight_set(name)) is not None:
+        return weight_set
+    if name in BUNDLED_NAMES:
+        return bundled_weight_set(name, BUNDLED_FOLDER)  # raises: the file is missing
+    architecture = name.partition(".")[0]
+    if architecture.endswith("_plus"):
+        raise ValueError(
+            f"{name} has no public weights: the authors released convit_tiny, convit_small and convit_base only; "
+            "use one of those, pretrained=False, or a file of your own (checkpoint_path, --weights FILE)"
+        )
+    raise ValueError(f"there are no weights {name!r}; {closest(name, WEIGHT_SETS)}")
+
+
+def closest(name: str, names: Mapping[str, Any] | list[str]) -> str:
+    """Say which names come closest to a wrong one, for the end of an error message.
+
+    >>> closest("convit_bas", ["convit_base", "convit_tiny"])
+    "did you mean 'convit_base' or 'convit_tiny'?"
+    """
+    matches = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
+    if not matches:
+        return f"there are {', '.join(names)}"
+    return f"did you mean {' or '.join(repr(match) for match in matches)}?"
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON file; write it again with `convit evaluate`") from error
+    return cast("dict[str, Any]", report)
+
+
+def _measurement(report: Mapping[str, Any]) -> str:
+    if "top1" not in report:
+        return ""
+    shard = str(report.get("data_sha256", ""))
+    return f"`convit evaluate` on {report.get('count', '?')} images" + (f" (data sha256 {shard[:12]})" if shard else "")
+
+
+def _matching_label_set(names: list[str]) -> str:
+    return next((each for each in LABEL_SETS if list(class_names(each)) == list(names)), "")

@@ -1,0 +1,169 @@
+"""Files behind plain addresses: hash recorded once and checked from then on, transfers resumed, errors in one line."""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from convit.weights.download import cached_url, fetch_url, is_kept
+
+CONTENT = b"PK\x03\x04" + bytes(range(256)) * 2000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def url(server):
+    server.files["/convit/convit_tiny.pth"] = CONTENT
+    return f"{server.address}/convit/convit_tiny.pth"
+
+
+def downloads(server):
+    return server.count("GET")
+
+
+def test_first_download_records_and_shows_the_hash(server, url, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        path = fetch_url(url, tmp_path / "made" / "on the way")
+    assert path.read_bytes() == CONTENT
+    assert DIGEST in caplog.text
+    record = json.loads(path.with_name("convit_tiny.pth.json").read_text())
+    assert (record["url"], record["sha256"], record["bytes"]) == (url, DIGEST, len(CONTENT))
+    assert sorted(each.name for each in path.parent.iterdir() if not each.name.startswith(".")) == [
+        "convit_tiny.pth",
+        "convit_tiny.pth.json",
+    ]
+    assert fetch_url(url, path.parent) == path
+    assert downloads(server) == 1
+
+
+def test_changed_file_on_the_server_is_refused(server, url, tmp_path):
+    path = fetch_url(url, tmp_path)
+    path.unlink()
+    server.files["/convit/convit_tiny.pth"] = CONTENT[:-1] + b"!"
+    with pytest.raises(OSError, match=rf"but {DIGEST} was recorded at the first download.*delete .*json") as caught:
+        fetch_url(url, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not path.exists()
+    assert not path.with_name("convit_tiny.pth.part").exists()
+    server.files["/convit/convit_tiny.pth"] = CONTENT
+    assert fetch_url(url, tmp_path).read_bytes() == CONTENT
+
+
+def test_stated_hash_takes_precedence(url, tmp_path):
+    with pytest.raises(OSError, match=f"but {'0' * 64} the weight set states"):
+        fetch_url(url, tmp_path, sha256="0" * 64)
+    assert not is_kept(url, tmp_path)
+    assert fetch_url(url, tmp_path, sha256=DIGEST).read_bytes() == CONTENT
+
+
+def test_file_damaged_in_the_cache_is_fetched_again(server, url, tmp_path, caplog):
+    path = fetch_url(url, tmp_path)
+    path.write_bytes(CONTENT[:1000])
+    assert is_kept(url, tmp_path)
+    assert cached_url(url, tmp_path) is None
+    assert "no longer has the sha256" in caplog.text
+    assert fetch_url(url, tmp_path).read_bytes() == CONTENT
+    assert downloads(server) == 2
+
+
+def test_broken_transfer_is_taken_up_at_once(server, url, tmp_path):
+    server.cut, server.cut_at = 1, 100_000
+    assert fetch_url(url, tmp_path).read_bytes() == CONTENT
+    assert server.requests[-1].endswith("bytes=100000-")
+
+
+def test_broken_transfer_is_taken_up_by_a_later_run(server, url, tmp_path):
+    server.cut, server.cut_at = 3, 100_000
+    with pytest.raises(ConnectionError, match=rf"stopped after 100000 of {len(CONTENT)} bytes .*run it again"):
+        fetch_url(url, tmp_path)
+    assert not is_kept(url, tmp_path)
+    assert (tmp_path / "convit_tiny.pth.part").stat().st_size == 100_000
+    assert fetch_url(url, tmp_path).read_bytes() == CONTENT
+    assert server.requests[-1].endswith("bytes=100000-")
+
+
+def test_kept_part_is_discarded_where_the_file_changed_meanwhile(server, url, tmp_path):
+    server.cut, server.cut_at = 3, 100_000
+    with pytest.raises(ConnectionError):
+        fetch_url(url, tmp_path)
+    other = b"PK\x03\x04" + b"another file" * 50_000
+    server.files["/convit/convit_tiny.pth"] = other
+    assert fetch_url(url, tmp_path).read_bytes() == other
+
+
+def test_server_without_ranges_sends_everything_again(server, url, tmp_path):
+    server.cut, server.cut_at, server.ranges = 2, 100_000, False
+    assert fetch_url(url, tmp_path).read_bytes() == CONTENT
+
+
+def test_server_without_lengths(server, url, tmp_path):
+    server.lengths = False
+    assert fetch_url(url, tmp_path).read_bytes() == CONTENT
+
+
+def test_complete_part_of_an_interrupted_run(server, url, tmp_path):
+    part = tmp_path / "convit_tiny.pth.part"
+    part.write_bytes(CONTENT)
+    part.with_name("convit_tiny.pth.part.json").write_text(json.dumps({"validator": f'"{DIGEST}"'}))
+    assert fetch_url(url, tmp_path).read_bytes() == CONTENT
+
+
+def test_answers_that_are_no_weights(server, url, tmp_path):
+    server.files["/convit/convit_tiny.pth"] = b"<html>please log in</html>"
+    with pytest.raises(ConnectionError, match="sent no PyTorch file; is a login page"):
+        fetch_url(url, tmp_path)
+    with pytest.raises(ConnectionError, match=r"answered 404 Not Found"):
+        fetch_url(f"{server.address}/no/such.pth", tmp_path)
+    server.status = 503
+    with pytest.raises(ConnectionError, match=r"answered 503 Service Unavailable"):
+        fetch_url(url, tmp_path)
+    assert not is_kept(url, tmp_path)
+
+
+def test_no_network(tmp_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    with pytest.raises(ConnectionError, match=f"cannot reach {address} .Connection refused."):
+        fetch_url(f"http://{address}/convit_tiny.pth", tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+def test_full_disk(url, tmp_path):
+    (tmp_path / "convit_tiny.pth.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=rf"^no space left to write in {tmp_path}; free some space, or") as caught:
+        fetch_url(url, tmp_path)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_folder_that_cannot_be_written(url, tmp_path):
+    if os.geteuid() == 0:  # root may write anywhere, so become nobody for a moment
+        os.seteuid(65534)
+    else:
+        tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(PermissionError, match=r"^no permission to write in .*; set XDG_CACHE_HOME"):
+            fetch_url(url, tmp_path / "cache")
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(0)
+
+
+def test_bar_on_a_terminal_only(url, tmp_path, monkeypatch, capsys):
+    from convit.weights import show_progress
+
+    fetch_url(url, tmp_path / "a")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    fetch_url(url, tmp_path / "b")
+    assert "convit_tiny.pth" in capsys.readouterr().err
+    show_progress(False)
+    fetch_url(url, tmp_path / "c")
+    show_progress(True)
+    assert capsys.readouterr().err == ""
