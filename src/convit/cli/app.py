@@ -1,0 +1,122 @@
+"""The command line itself: which commands there are, where each lives, and the one place where errors end.
+
+A command's module is imported when that command is asked for and not before: `convit --help` prints the one-line
+summaries kept here, so that it costs no more than typer. The modules are thin; what they need is imported inside the
+command.
+"""
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from itertools import takewhile
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+from convit.cli import errors, messages
+
+
+class Command(NamedTuple):
+    """Where a command lives and what `convit --help` says of it."""
+
+    module: str
+    function: str
+    summary: str
+
+
+COMMANDS = {
+    "classify": Command("convit.cli.classify", "classify", "Label images: the most likely classes of each."),
+    "embed": Command("convit.cli.embed", "embed", "Turn images into vectors, for search and clustering."),
+    "models": Command("convit.cli.models", "models", "List every variant and weight set."),
+    "info": Command("convit.cli.info", "info", "Show one variant or weight set in full."),
+    "train": Command("convit.cli.train", "train", "Train a model from a recipe."),
+    "evaluate": Command("convit.cli.evaluate", "evaluate", "Measure top-1, top-5 and loss on a labelled data set."),
+}
+
+
+class LazyCommands(TyperGroup):
+    """A group of commands whose modules are imported one at a time, when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Name the commands, in the order in which a newcomer needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import one command and give it in the form that typer runs.
+
+        Raises:
+            typer's usage error: if there is no command of that name; the message names the closest.
+        """
+        if cmd_name not in COMMANDS:
+            close = difflib.get_close_matches(cmd_name, COMMANDS, n=2)
+            remedy = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(COMMANDS)}"
+            ctx.fail(f"no such command: {cmd_name}; {remedy}")
+        entry = COMMANDS[cmd_name]
+        function: Callable[..., None] = getattr(import_module(entry.module), entry.function)
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(cmd_name)(function)
+        return typer.main.get_command(single)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands of `convit --help` without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+
+# rich's help panels cost more start-up time than all the rest of `convit --help`; plain help is as complete
+app = typer.Typer(
+    name="convit",
+    cls=LazyCommands,
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+        from platform import python_version
+
+        typer.echo(f"convit {version('convit')} (torch {version('torch')}, Python {python_version()})")
+        raise typer.Exit
+
+
+@app.callback()
+def _convit(  # pyright: ignore[reportUnusedFunction]  # typer calls it
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the versions and leave.")
+    ] = False,
+) -> None:
+    """ConViT: label and embed photographs, at any image size, with weights that are found, fetched and checked for you.
+
+    Exit codes: 0 done; 1 failed while running (network, disk, permission); 2 wrong input (option, path, model name,
+    file); 3 finished, but some images could not be read.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit code; errors end here, as one line on standard error.
+
+    Args:
+        arguments: What stands after `convit`; `None` for the process's own.
+
+    Returns:
+        0 done; 1 failed while running; 2 wrong input; 3 finished, but some images could not be read; 130 interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # read here and not from the parsed options, so that it holds for what fails before or while they are parsed
+    debug = "--debug" in takewhile(lambda argument: argument != "--", given)
+    command = typer.main.get_command(app)
+    try:
+        with messages.on_stderr(), command.make_context("convit", given) as context:
+            command.invoke(context)
+        sys.stdout.flush()  # a full disk or a closed pipe may show only here
+    except typer.Exit as leave:
+        return leave.exit_code
+    except (Exception, KeyboardInterrupt) as error:
+        return errors.report(error, debug=debug)
+    return 0

@@ -1,0 +1,60 @@
+"""`convit classify`: the most likely classes of images and folders of images."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from convit.cli import options
+from convit.cli.images import carry_out, prepare
+
+Format = Annotated[
+    Literal["table", "json", "jsonl", "csv", "parquet"] | None,
+    typer.Option(
+        "--format",
+        help="How to write.  [default: the output's suffix; else a table on a terminal, jsonl in a pipe]",
+        show_default=False,
+    ),
+]
+TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, metavar="K", help="How many classes per image.")]
+
+
+def classify(
+    paths: options.Paths,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    top_k: TopK = 5,
+    output: options.Output = None,
+    format: Format = None,  # noqa: A002  # the option's name
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    img_size: options.ImgSize = None,
+    recursive: options.Recursive = True,
+    exif: options.Exif = True,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Label images: the most likely classes of each, with their probabilities.
+
+    One row per image: its path, the classes, and an error where it could not be read. The exit code is 3 then.
+    """
+    size = options.parse_size(img_size)
+    job = prepare(
+        paths, "classification", output=output, format=format, recursive=recursive, overwrite=overwrite, quiet=quiet
+    )
+    from convit.inference import Classifier
+
+    classifier = Classifier(
+        model,
+        weights=weights,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        top_k=top_k,
+        apply_exif=exif,
+        img_size=size,
+    )
+    carry_out(job, classifier, top_k=classifier.top_k, about={"model": classifier.name})

@@ -1,0 +1,74 @@
+"""`convit embed`: images and folders of images as vectors."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from convit.cli import options
+from convit.cli.images import carry_out, prepare
+
+Format = Annotated[
+    Literal["table", "json", "jsonl", "csv", "parquet", "npz"] | None,
+    typer.Option(
+        "--format",
+        help="How to write.  [default: the output's suffix; else a table on a terminal, jsonl in a pipe]",
+        show_default=False,
+    ),
+]
+Kind = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND",
+        help="pooled: one vector per image; pre_logits: the same as the head sees it; tokens: class token and patches; "
+        "patches: patches alone; layer:7: the tokens after block 7.",
+    ),
+]
+Normalize = Annotated[bool, typer.Option("--normalize", help="Scale every vector to length 1.")]
+
+
+def embed(
+    paths: options.Paths,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    kind: Kind = "pooled",
+    normalize: Normalize = False,
+    output: options.Output = None,
+    format: Format = None,  # noqa: A002  # the option's name
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    img_size: options.ImgSize = None,
+    recursive: options.Recursive = True,
+    exif: options.Exif = True,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Turn images into vectors, for search and clustering.
+
+    One row per image: its path, the vector, and an error where it could not be read. The exit code is 3 then.
+    """
+    from convit.inference import check_kind
+
+    check_kind(kind)
+    size = options.parse_size(img_size)
+    job = prepare(
+        paths, "embedding", output=output, format=format, recursive=recursive, overwrite=overwrite, quiet=quiet
+    )
+    from convit.inference import Embedder
+
+    embedder = Embedder(
+        model,
+        weights=weights,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        kind=kind,
+        normalize=normalize,
+        apply_exif=exif,
+        img_size=size,
+    )
+    about = {"model": embedder.name, "kind": kind, "normalize": normalize}
+    carry_out(job, embedder, shape=embedder.shape, about=about)

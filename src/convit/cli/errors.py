@@ -1,0 +1,144 @@
+"""Where errors end: every exception becomes one line on standard error and an exit code.
+
+The code says whose turn it is: 1 failed while running (network, disk, permission, unexpected), 2 wrong input (option,
+path, model name, file). 0 and 3 (finished, but some images could not be read) are no errors: the commands give them.
+"""
+
+import errno
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+FAILED = 1
+WRONG_INPUT = 2
+SOME_UNREADABLE = 3
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+_PACKAGE = Path(__file__).parents[1]
+
+# what an operating system's error means for the person at the keyboard; the others keep the system's own words
+_REMEDIES = {
+    errno.ENOSPC: "no space left on the device; free some, or write to another place",
+    errno.EDQUOT: "the disk quota is used up; free some space, or write to another place",
+    errno.EROFS: "the file system is read-only; write to another place",
+    errno.EACCES: "no permission; change the file's permissions, or choose another place",
+    errno.EPERM: "no permission; change the file's permissions, or choose another place",
+    errno.ENOENT: "no such file or folder",
+    errno.EEXIST: "exists already",
+    errno.EISDIR: "is a folder, not a file",
+    errno.ENOTDIR: "is a file, not a folder",
+    errno.EMFILE: "too many open files; use fewer --workers, or raise the limit (ulimit -n)",
+}
+
+
+def report(error: BaseException, *, debug: bool = False) -> int:
+    """Write one line that says what went wrong and what to do, and give the exit code.
+
+    Args:
+        error: What ended the command.
+        debug: Writes the traceback too, before the line.
+
+    Returns:
+        The exit code; 130 after Ctrl-C and 1 after a closed pipe, both without a word.
+    """
+    if isinstance(error, BrokenPipeError):
+        _abandon_output()
+        return FAILED
+    if debug and not _is_usage_error(error):
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if _asks_for_help(error):
+        print(error.format_message(), file=sys.stderr)  # pyright: ignore[reportAttributeAccessIssue]
+        return WRONG_INPUT
+    code, message = describe(error)
+    print(f"convit: error: {one_line(message)}", file=sys.stderr)
+    return code
+
+
+def describe(error: BaseException) -> tuple[int, str]:
+    """Give the exit code of an exception and what to tell the user.
+
+    `ValueError` and `TypeError` are the caller's mistakes only where this package raised them: from anywhere else they
+    are as unexpected as any other error, and named so.
+    """
+    if _is_usage_error(error):
+        return WRONG_INPUT, _usage_message(error)
+    if isinstance(error, FileNotFoundError | FileExistsError | IsADirectoryError | NotADirectoryError):
+        return WRONG_INPUT, _system_message(error)
+    if isinstance(error, OSError):
+        return FAILED, _system_message(error)
+    if _ran_out_of_memory(error):
+        return FAILED, "out of memory; use a smaller --batch-size, a smaller model, or --device cpu"
+    if _raised_here(error.__traceback__):
+        if isinstance(error, ValueError | TypeError):
+            return WRONG_INPUT, str(error) or type(error).__name__
+        if isinstance(error, ImportError):
+            return FAILED, _import_message(error)
+    return FAILED, f"unexpected {type(error).__name__}: {str(error) or 'no message'} (--debug shows the traceback)"
+
+
+def one_line(message: str) -> str:
+    r"""Fold whitespace and spell out control characters: no file name can break the line or drive the terminal.
+
+    >>> one_line("two\nlines, a \x1b[31mcolour")
+    'two lines, a \\x1b[31mcolour'
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in " ".join(message.split())
+    )
+
+
+def _is_usage_error(error: BaseException) -> bool:
+    # its class lives in click or in a private module of typer, as the version has it; these two make it what it is
+    return hasattr(error, "exit_code") and hasattr(error, "format_message")
+
+
+def _asks_for_help(error: BaseException) -> bool:
+    return type(error).__name__ == "NoArgsIsHelpError"
+
+
+def _usage_message(error: Any) -> str:
+    message = str(error.format_message()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = "convit" if context is None else context.command_path
+    return f"{message} (see '{command} --help')"
+
+
+def _system_message(error: OSError) -> str:
+    if error.errno is None or error.strerror is None:
+        return str(error) or type(error).__name__
+    reason = _REMEDIES.get(error.errno, error.strerror)
+    return reason if error.filename is None else f"{_shown(error.filename)}: {reason}"
+
+
+def _shown(filename: Any) -> str:
+    return os.fsdecode(filename) if isinstance(filename, str | bytes) else str(filename)
+
+
+def _import_message(error: ImportError) -> str:
+    if error.name is None or not isinstance(error, ModuleNotFoundError):
+        return str(error)
+    return f"the package '{error.name}' is not installed; install it, or the extra of convit that brings it"
+
+
+def _ran_out_of_memory(error: BaseException) -> bool:
+    torch = sys.modules.get("torch")  # where torch was never imported, it raised nothing
+    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+
+
+def _raised_here(trace: TracebackType | None) -> bool:
+    if trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return _PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents
+
+
+def _abandon_output() -> None:
+    # the reader has gone (`| head`): what is still buffered must not raise once more when Python flushes at exit
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # stays open until the process ends

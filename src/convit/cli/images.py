@@ -1,0 +1,107 @@
+"""What `classify` and `embed` share: find the images, check the output, run, write, count.
+
+The order matters to the user: whatever can be wrong with paths, format or output is found before a model is imported,
+fetched or loaded.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from convit.cli import errors, messages
+from convit.cli.progress import bar
+
+if TYPE_CHECKING:
+    from convit.inference import Classifier, Embedder
+
+Rows = Literal["classification", "embedding"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run whose paths and output have been checked.
+
+    Attributes:
+        files: The images, in the order of the results.
+        output: The file to write, or None for standard output.
+        format: How to write: table, json, jsonl, csv, parquet or npz.
+        rows: Which kind of result is written.
+        overwrite: Whether an existing output is replaced.
+        quiet: Whether bar and summary are left out.
+    """
+
+    files: list[Path]
+    output: Path | None
+    format: str
+    rows: Rows
+    overwrite: bool
+    quiet: bool
+
+
+def prepare(
+    paths: list[Path],
+    rows: Rows,
+    *,
+    output: Path | None,
+    format: str | None,  # noqa: A002  # the option's name
+    recursive: bool,
+    overwrite: bool,
+    quiet: bool,
+) -> Job:
+    """Find the images and check where the results go, without importing torch.
+
+    Raises:
+        FileNotFoundError: if a path, or the output's folder, does not exist.
+        FileExistsError: if the output exists and `overwrite` is false.
+        IsADirectoryError: if the output is a folder.
+        PermissionError: if the output cannot be written.
+        ValueError: if no image is found, or the format does not suit the rows or the output.
+    """
+    from convit.inference import check_output, choose_format, find_images
+
+    if quiet:
+        messages.hush()
+    chosen = choose_format(output, format, rows, to_terminal=sys.stdout.isatty())
+    if output is not None:
+        check_output(output, overwrite=overwrite)
+    return Job(find_images(paths, recursive), output, chosen, rows, overwrite, quiet)
+
+
+def carry_out(job: Job, predictor: "Classifier | Embedder", **layout: Any) -> None:
+    """Run the predictor over the job's images and write one row for each, in order.
+
+    Args:
+        job: What `prepare` gave.
+        predictor: Gives one result per image.
+        **layout: What the writer must know of the rows: `top_k` or `shape`, and `about` for files that hold such notes.
+
+    Raises:
+        OSError: if the results cannot be written; nothing is left behind then.
+        typer.Exit: with code 3, if some images could not be read; their rows say why.
+    """
+    from convit.inference import open_writer
+
+    rows_fill_the_terminal = job.output is None and job.format != "table" and sys.stdout.isatty()
+    first_error = None
+    # the bar is inside the writer: it has gone when a table is printed at the writer's end
+    with (
+        open_writer(job.output, job.format, job.rows, overwrite=job.overwrite, **layout) as writer,
+        bar("images", len(job.files), shown=not (job.quiet or rows_fill_the_terminal)) as advance,
+    ):
+        for result in predictor.iterate(job.files):
+            writer.write(result)
+            first_error = first_error or result.error
+            advance()
+    if len(job.files) > 1 and not job.quiet:
+        print(f"convit: {predictor.timings}", file=sys.stderr)
+    if first_error is not None:
+        _say_what_failed(first_error, writer.failed, len(job.files))
+        raise typer.Exit(errors.SOME_UNREADABLE)
+
+
+def _say_what_failed(first_error: str, failed: int, images: int) -> None:
+    count = "" if images == 1 else f"{failed} of {images} images could not be read, see their rows; the first: "
+    print(f"convit: error: {errors.one_line(count + first_error)}", file=sys.stderr)

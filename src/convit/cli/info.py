@@ -1,0 +1,139 @@
+"""`convit info`: one variant or weight set in full."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+import typer
+
+from convit.cli import options
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A variant or weight set; `convit models` lists them.")]
+Format = Annotated[Literal["text", "json"], typer.Option("--format", help="How to write.")]
+
+_LABELS: dict[str, str] = {
+    "gmacs": "GMACs, paper's form",
+    "gmacs_executed": "GMACs, executed",
+    "activations": "activations, paper's form",
+    "activations_executed": "activations, executed",
+    "top1": "top-1 (%)",
+    "top5": "top-5 (%)",
+}
+_SIZES = ("image", "input_size", "img_size")
+
+
+def info(name: Name, format: Format = "text", debug: options.Debug = False) -> None:  # noqa: A002  # the option's name
+    """Show one variant or weight set in full.
+
+    Costs are counted, twice: on the paper's equations as written, which is what others' tables count, and on what the
+    fast path executes.
+    """
+    facts = describe(name)
+    if format == "json":
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    typer.echo(facts.pop("name"))
+    for title, values in facts.items():
+        typer.echo(f"\n{title}")
+        labels = [_LABELS.get(key) or key.replace("_", " ") for key in values]
+        width = max(map(len, labels)) + 2
+        for label, key in zip(labels, values, strict=True):
+            typer.echo(f"  {label:{width}}{_as_text(values[key], ' x ' if key in _SIZES else ', ')}")
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Give everything known of a variant or weight set, by section.
+
+    Raises:
+        ValueError: if there is nothing of that name; the message names the closest.
+    """
+    from convit.cli.catalogue import config_of, describe_variant, describe_weights, limits_of
+    from convit.model import VARIANTS
+    from convit.weights import find_weight_set
+
+    if name in VARIANTS:
+        variant = VARIANTS[name]
+        entry, config = describe_variant(variant), variant.config
+        return {
+            "name": name,
+            "cost": _cost(config),
+            "accuracy": {"top1": entry.top1, "measured_by": entry.measured_by or None},
+            "weights": {"default": entry.weights_from or None, "source": variant.source},
+            "configuration": config.to_dict(),
+        }
+    _check_known(name)
+    weights = find_weight_set(name)
+    entry = describe_weights(weights)
+    return {
+        "name": weights.name,
+        "cost": _cost(config_of(weights)),
+        "accuracy": {"top1": weights.top1, "top5": weights.top5, "measured_by": weights.measured_by or None},
+        "preprocessing": {
+            key: getattr(weights, key)
+            for key in ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
+        },
+        "classes": {"number": weights.num_classes, "set": weights.classes or None, "names": weights.label_names},
+        "limits": {"note": limits_of(weights)},
+        "weights": _weights(weights, entry.cached),
+        "configuration": config_of(weights).to_dict(),
+    }
+
+
+def _check_known(name: str) -> None:
+    from convit.model import VARIANTS
+    from convit.weights import WEIGHT_SETS
+    from convit.weights.weight_sets import closest
+
+    if name.partition(".")[0] not in VARIANTS:
+        raise ValueError(f"there is no model {name!r}; {closest(name, [*VARIANTS, *WEIGHT_SETS])}")
+
+
+def _cost(config: Any) -> dict[str, Any]:
+    from convit.cli.catalogue import count
+
+    plain, fused = count(config), count(config, "fused")
+    return {
+        "image": [config.in_chans, config.image_height, config.image_width],
+        "parameters": plain.parameters,
+        "gmacs": round(plain.gmacs, 4),
+        "gmacs_executed": round(fused.gmacs, 4),
+        "activations": plain.activations,
+        "activations_executed": fused.activations,
+    }
+
+
+def _weights(weights: Any, cached: bool | None) -> dict[str, Any]:
+    return {
+        "licence": weights.licence or None,
+        "trained_on": weights.trained_on or None,
+        "origin": weights.origin or None,
+        "source": weights.source,
+        "hub_repository": weights.hub_repo,
+        "authors_file": weights.url,
+        "sha256": weights.sha256,
+        "cached": cached,
+        "file": str(_find_file(weights)) if cached else None,
+    }
+
+
+def _find_file(weights: Any) -> Any:
+    from convit.weights.download import cached_url, default_folder
+    from convit.weights.hub import WEIGHT_FILES, Repo, cached_file
+
+    if weights.file is not None:
+        return weights.file
+    return cached_file(Repo(weights.hub_repo), WEIGHT_FILES) or cached_url(weights.url, default_folder())
+
+
+def _as_text(value: Any, between: str) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and value >= 10_000:
+        return f"{value / 1e6:.2f} M ({value:,})"
+    if isinstance(value, list | tuple):
+        shown = [str(each) for each in value[:10]]
+        return (between.join(shown) or "-") + (", ..." if len(value) > len(shown) else "")
+    return str(value)

@@ -1,0 +1,88 @@
+"""The options that several commands share, each said once: its name, its meaning and what `--help` shows of it."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+DEFAULT_MODEL = "convit_base.fb_in1k"
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+Paths = Annotated[list[Path], typer.Argument(metavar="PATH", help="Images, and folders of images.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"A variant or weight set; `convit models` lists them.  [default: {DEFAULT_MODEL}]",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Weights from a local file or folder instead of the model's own.", show_default=False
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cpu|cuda|mps", help="Where to run; 'cuda:1' for the second GPU; auto: a GPU if there is one."
+    ),
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option("--precision", help="Arithmetic of the model; auto: fp32 on CPU, bf16 on a GPU that has it."),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Images per batch.  [default: 8 on CPU, 64 on a GPU]", show_default=False),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0, metavar="N", help="Threads that read images; 0: none.  [default: from the cores]", show_default=False
+    ),
+]
+ImgSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|HxW",
+        help="Image size for the model, in pixels, height before width.  [default: the model's]",
+        show_default=False,
+    ),
+]
+Recursive = Annotated[bool, typer.Option("--recursive/--no-recursive", help="Look into sub-folders.")]
+Exif = Annotated[bool, typer.Option("--exif/--no-exif", help="Turn photographs the way their EXIF orientation says.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write here instead of on the screen; the suffix chooses the format.",
+        show_default=False,
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no summary; errors still show.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def parse_size(text: str | None) -> int | tuple[int, int] | None:
+    """Read `--img-size`: one number (square) or height x width, in pixels.
+
+    Raises:
+        ValueError: if the text is neither.
+
+    >>> parse_size("224"), parse_size("112x448")
+    (224, (112, 448))
+    """
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) > 0 for side in sides):
+        raise ValueError(
+            f"--img-size is {text!r}, but must be a number of pixels or HEIGHTxWIDTH, such as 224 or 112x448"
+        )
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))

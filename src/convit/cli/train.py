@@ -1,0 +1,65 @@
+"""`convit train`: train a model from a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convit.cli import options
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; the project's own are in recipes/.")]
+Data = Annotated[Path, typer.Option(metavar="DIR", help="Folder that the recipe's data paths start from.")]
+RunFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Folder of the run.  [default: runs/ and the recipe's name]",
+        show_default=False,
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting, such as schedule.epochs=10; may be repeated.",
+        show_default=False,
+    ),
+]
+
+
+def train(
+    recipe: RecipeFile,
+    data: Data = Path(),
+    output: RunFolder = None,
+    resume: Resume = False,
+    changes: Changes = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train a model from a recipe; the run's folder gets checkpoints, logs and weights.safetensors."""
+    from convit.cli.errors import FAILED, one_line
+
+    try:
+        from convit.training.recipe import read_recipe
+        from convit.training.run import run_recipe
+        from convit.training.task import DivergedError
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"training needs the package '{error.name}'; install it with: pip install 'convit[train]'"
+        ) from error
+    chosen = read_recipe(recipe, changes or [])
+    try:
+        weights = run_recipe(chosen, data, output or Path("runs") / chosen.name, resume=resume, quiet=quiet)
+    except DivergedError as error:
+        if debug:
+            raise
+        typer.echo(f"convit: error: {one_line(str(error))}", err=True)
+        raise typer.Exit(FAILED) from error
+    if not quiet:
+        typer.echo(str(weights))

@@ -1,0 +1,65 @@
+"""The command itself: help, version, and what is said to somebody who mistyped."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from convit.cli import main
+from convit.cli.app import COMMANDS
+
+
+def test_the_installed_script() -> None:
+    script = Path(sys.executable).with_name("convit")
+    run = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith(f"convit {version('convit')} (torch {version('torch')}, Python 3.")
+    assert run.stderr == ""
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name, command in COMMANDS.items():
+        assert f"{name} " in shown
+        assert command.summary in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"Usage: convit {command} ")
+    assert "--debug" in shown
+
+
+def test_no_arguments_show_the_help_and_fail(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert "Commands:" in written.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["clasify", "a.jpg"], ["no such command: clasify", "did you mean classify?", "'convit --help'"]),
+        (["xyz"], ["no such command: xyz", "there are classify, embed, models, info, train, evaluate"]),
+        (["classify", "a.jpg", "--modle", "x"], ["No such option: --modle", "--model", "'convit classify --help'"]),
+        (["classify"], ["Missing argument 'PATH'", "'convit classify --help'"]),
+        (["classify", "a.jpg", "--top-k", "0"], ["--top-k", "1"]),
+        (["classify", "a.jpg", "--batch-size", "many"], ["--batch-size", "integer"]),
+        (["classify", "a.jpg", "--precision", "fp8"], ["--precision", "fp8", "bf16"]),
+        (["classify", "a.jpg", "--format", "npz"], ["--format", "npz", "parquet"]),
+        (["classify", "a.jpg", "--img-size", "2x2x2"], ["--img-size", "2x2x2", "HEIGHTxWIDTH"]),
+    ],
+)
+def test_usage_errors_are_one_line(arguments: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err.startswith("convit: error: ")
+    assert written.err.count("\n") == 1
+    for part in parts:
+        assert part in written.err

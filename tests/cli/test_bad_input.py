@@ -1,0 +1,267 @@
+"""Each kind of bad input: one line that says what is wrong and what to do, and the exit code of whose turn it is."""
+
+import ctypes
+import errno
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import convit as package
+from convit import Classifier
+
+Command = Callable[..., Any]
+
+
+def _assert_one_line(run: Any, code: int, *parts: object) -> None:
+    assert run.code == code, run.err
+    assert run.err.startswith("convit: error: ")
+    assert run.err.count("\n") == 1, run.err
+    for part in parts:
+        assert str(part) in run.err
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make sure that what is wrong is found before a model is loaded or fetched."""
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(Classifier, "__init__", never)
+
+
+# paths ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_missing_path(convit: Command, tmp_path: Path) -> None:
+    _assert_one_line(convit("classify", tmp_path / "gone.jpg"), 2, tmp_path / "gone.jpg", "no such file", "check")
+
+
+@pytest.mark.usefixtures("no_model")
+def test_an_empty_folder(convit: Command, tmp_path: Path) -> None:
+    _assert_one_line(convit("classify", tmp_path), 2, tmp_path, "no pictures found", ".jpg")
+
+
+# images --------------------------------------------------------------------------------------------------------------
+
+
+def _text(path: Path) -> None:
+    path.write_text("this is a shopping list, not a picture")
+
+
+def _truncated(path: Path) -> None:
+    whole = path.with_suffix(".whole.png")
+    Image.effect_noise((200, 200), 60).save(whole, "JPEG")
+    path.write_bytes(whole.read_bytes()[:4000])
+    whole.unlink()
+
+
+def _bomb(path: Path) -> None:
+    Image.new("1", (20_000, 10_000)).save(path, "PNG")
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [(_text, "holds text, not a picture"), (_truncated, "is cut off or damaged"), (_bomb, "decompression bomb")],
+)
+def test_an_image_that_cannot_be_read(
+    make: Callable[[Path], None], problem: str, convit: Command, nano: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "picture.jpg"
+    make(file)
+    run = convit("classify", file, "--weights", nano)
+    _assert_one_line(run, 3, file, problem)
+    (row,) = run.rows
+    assert row["path"] == str(file)
+    assert row["predictions"] == []
+    assert problem in row["error"]
+
+
+def test_a_folder_with_some_bad_images(convit: Command, photos: Path, nano: Path, tmp_path: Path) -> None:
+    for make in (_text, _truncated, _bomb):
+        make(tmp_path / f"b{make.__name__}.jpg")
+    for name in ("a.jpg", "z.jpg"):
+        (tmp_path / name).symlink_to(photos / "cat.jpg")
+    run = convit("classify", tmp_path, "--weights", nano)
+    assert run.code == 3
+    assert [Path(row["path"]).name for row in run.rows] == [
+        "a.jpg",
+        "b_bomb.jpg",
+        "b_text.jpg",
+        "b_truncated.jpg",
+        "z.jpg",
+    ]
+    assert [row["error"] is None for row in run.rows] == [True, False, False, False, True]
+    assert [len(row["predictions"]) for row in run.rows] == [5, 0, 0, 0, 5]
+    summary, error = run.err.splitlines()
+    assert summary.startswith("convit: 5 images (3 failed) in ")
+    assert error.startswith("convit: error: 3 of 5 images could not be read, see their rows; the first: ")
+    assert "b_bomb.jpg" in error
+
+
+# models and weights --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "closest"),
+    [("convit_bass", "convit_base"), ("convit_base.fb_in22k", "convit_base.fb_in1k"), ("resnet50", "convit_tiny")],
+)
+@pytest.mark.parametrize("command", ["classify", "embed"])
+def test_an_unknown_model(name: str, closest: str, command: str, convit: Command, photos: Path) -> None:
+    _assert_one_line(convit(command, photos, "--model", name), 2, repr(name), closest)
+
+
+def test_a_model_without_weights(convit: Command, photos: Path) -> None:
+    _assert_one_line(convit("classify", photos, "--model", "convit_base_plus"), 2, "no pretrained weights")
+
+
+def test_weights_of_another_model(convit: Command, photos: Path, nano: Path) -> None:
+    run = convit("classify", photos, "--model", "convit_tiny", "--weights", nano)
+    _assert_one_line(run, 2, nano, "convit_nano_patch4_32", "convit_tiny")
+
+
+def test_weights_of_the_wrong_shape(convit: Command, photos: Path, nano: Path, tmp_path: Path) -> None:
+    tensors = load_file(nano)
+    tensors["blocks.0.mlp.fc1.weight"] = torch.zeros(7, 7)
+    file = tmp_path / "odd.safetensors"
+    save_file(tensors, file)
+    run = convit("classify", photos, "--model", "convit_nano_patch4_32", "--weights", file)
+    _assert_one_line(run, 2, "odd.safetensors", "blocks.0.mlp.fc1.weight")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_weights_that_are_none(suffix: str, convit: Command, photos: Path, tmp_path: Path) -> None:
+    file = tmp_path / f"weights{suffix}"
+    file.write_text("not weights")
+    _assert_one_line(convit("classify", photos, "--model", "convit_tiny", "--weights", file), 2, file)
+
+
+def test_weights_that_are_missing(convit: Command, photos: Path, tmp_path: Path) -> None:
+    _assert_one_line(convit("classify", photos, "--weights", tmp_path / "gone.safetensors"), 2, "gone.safetensors")
+
+
+def test_no_network_is_said_at_once(
+    convit: Command, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = "http://127.0.0.1:1"  # a port on which nobody listens
+    for name in ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    # the authors' server, too, is out of reach, without asking anybody where it is
+    for name in ("HF_ENDPOINT", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, closed)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    start = time.perf_counter()
+    run = convit("classify", photos, "--model", "convit_tiny")
+    assert time.perf_counter() - start < 10
+    assert (run.code, run.out) == (1, "")
+    last = run.err.splitlines()[-1]
+    assert last.startswith("convit: error: cannot fetch convit_tiny.fb_in1k: ")
+    assert f"cannot reach {closed}" in last
+    assert "--weights FILE" in last
+    assert "Traceback" not in run.err
+
+
+# outputs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_model")
+def test_an_existing_output(convit: Command, photos: Path, tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text("precious")
+    _assert_one_line(convit("classify", photos, "--output", file), 2, file, "exists already", "overwrite")
+    assert file.read_text() == "precious"
+
+
+@pytest.mark.usefixtures("no_model")
+def test_an_output_in_no_folder(convit: Command, photos: Path, tmp_path: Path) -> None:
+    _assert_one_line(convit("classify", photos, "--output", tmp_path / "no" / "labels.csv"), 2, "no folder")
+
+
+@pytest.mark.usefixtures("no_model")
+def test_an_output_that_is_a_folder(convit: Command, photos: Path, tmp_path: Path) -> None:
+    _assert_one_line(convit("classify", photos, "--output", tmp_path, "--format", "csv"), 2, tmp_path, "is a folder")
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_suffix_that_stands_for_nothing(convit: Command, photos: Path, tmp_path: Path) -> None:
+    _assert_one_line(convit("classify", photos, "--output", tmp_path / "labels.docx"), 2, "'.docx'", ".parquet")
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_format_that_needs_a_file(convit: Command, photos: Path) -> None:
+    _assert_one_line(convit("classify", photos, "--format", "parquet"), 2, "parquet", "file")
+
+
+def test_no_permission_to_write(convit_process: Command, photos: Path, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    run = convit_process("classify", photos, "--output", locked / "labels.csv", preexec_fn=_obey_permissions)
+    _assert_one_line(run, 1, locked / "labels.csv", "no permission")
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    convit: Command, photos: Path, nano: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)  # where a file's last bytes reach the disk
+    file = tmp_path / "labels.csv"
+    run = convit("classify", photos / "cat.jpg", "--weights", nano, "--output", file)
+    _assert_one_line(run, 1, file, "no space left", "free some")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["table", "json", "jsonl", "csv"])
+def test_standard_output_on_a_full_disk(format: str, convit: Command, photos: Path, nano: Path) -> None:  # noqa: A002
+    full = io.TextIOWrapper(open("/dev/full", "wb", buffering=0), write_through=True)  # noqa: SIM115, PTH123
+    run = convit("classify", photos / "cat.jpg", "--weights", nano, "--format", format, out=full)
+    _assert_one_line(run, 1, "no space left")
+    full.close()
+
+
+# whoever loses patience ----------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_ends_quietly_and_leaves_nothing_behind(photos: Path, nano: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(1500):
+        (pictures / f"{number:04}.jpg").symlink_to(photos / "cat.jpg")
+    output = tmp_path / "out"
+    output.mkdir()
+    command = [sys.executable, "-m", "convit", "classify", pictures, "--weights", nano, "--output", output / "a.csv"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not any(file.stat().st_size > 2000 for file in output.iterdir()):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert list(output.iterdir()) == []
+
+
+def test_debug_shows_where_it_happened(convit: Command, tmp_path: Path) -> None:
+    run = convit("classify", tmp_path / "gone.jpg", "--debug")
+    assert run.code == 2
+    assert run.err.startswith("Traceback")
+    assert str(Path(package.__file__).parent) in run.err
+    assert run.err.splitlines()[-1].startswith("convit: error: ")
+
+
+def _obey_permissions() -> None:
+    """Give up root's right to pass over permissions, where this is root."""
+    cap_dac_override, drop_from_bounding_set = 1, 24  # linux/capability.h, linux/prctl.h
+    ctypes.CDLL(None).prctl(drop_from_bounding_set, cap_dac_override, 0, 0, 0)

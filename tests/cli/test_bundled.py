@@ -1,0 +1,69 @@
+"""The main job on a fresh machine without a network: the weights in the package, through the installed command."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convit import VARIANTS
+
+Command = Callable[..., Any]
+DIM = VARIANTS["convit_nano_patch4_32"].config.dim
+MODEL = "convit_nano_patch4_32.cifar10"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What `make demo` prints, and its folder; the hub and the caches are out of reach."""
+    folder = tmp_path_factory.mktemp("demo") / "photos"
+    nowhere = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub"), "XDG_CACHE_HOME": str(folder / "cache")}
+    command = [sys.executable, EXAMPLES / "demo.py", folder]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | nowhere)
+    assert run.returncode == 0, run.stderr
+    return run.stdout, folder
+
+
+def test_the_demo_labels_the_photographs(demo: tuple[str, Path]) -> None:
+    shown, folder = demo
+    assert f"$ convit classify {folder} --model {MODEL} --top-k 3 --format table" in shown
+    for name in ("astronaut.jpg", "cat.jpg", "coffee.jpg", "rocket.jpg"):
+        assert (folder / name).is_file()
+        assert name in shown
+
+
+def test_the_demo_embeds_the_photographs(demo: tuple[str, Path]) -> None:
+    shown, folder = demo
+    with np.load(folder / "vectors.npz") as stored:
+        assert stored["embeddings"].shape == (4, DIM)
+        np.testing.assert_allclose(np.linalg.norm(stored["embeddings"], axis=1), 1, atol=1e-5)
+    assert f"4 vectors of {DIM} numbers" in shown
+
+
+def test_the_cat_is_a_cat(convit: Command, photos: Path) -> None:
+    run = convit("classify", photos / "cat.jpg", "--model", MODEL)
+    assert run.code == 0
+    assert run.rows[0]["predictions"][0]["label"] == "cat"
+
+
+def test_the_installed_script_classifies(photos: Path) -> None:
+    script = Path(sys.executable).with_name("convit")
+    command = [script, "classify", photos, "--model", MODEL, "--top-k", "1", "--format", "csv"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[0] == "path,label_1,index_1,score_1,error"
+    assert len(run.stdout.splitlines()) == 5
+    assert run.stderr.startswith("convit: 4 images in ")
+
+
+def test_info_says_where_they_come_from(convit: Command) -> None:
+    run = convit("info", MODEL)
+    assert run.code == 0
+    assert "bundled" in run.out
+    assert "CIFAR-10" in run.out
+    assert f"{MODEL}.safetensors" in run.out

@@ -1,0 +1,142 @@
+"""`convit classify` on real photographs."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from convit import Classifier
+from convit.weights import class_names
+
+NAMES = ["cat.jpg", "coffee.png", "space/astronaut.png", "space/rocket.jpg"]
+
+
+@pytest.fixture(scope="module")
+def run(convit: Callable[..., Any], photos: Path, nano: Path) -> Any:
+    return convit("classify", photos, "--weights", nano, "--top-k", 3)
+
+
+def test_rows_are_json_lines_in_order(run: Any, photos: Path) -> None:
+    assert run.code == 0
+    assert [row["path"] for row in run.rows] == [str(photos / name) for name in NAMES]
+    for row in run.rows:
+        assert list(row) == ["path", "predictions", "error"]
+        assert row["error"] is None
+        scores = [found["score"] for found in row["predictions"]]
+        assert scores == sorted(scores, reverse=True)
+        assert len(scores) == 3
+        for found in row["predictions"]:
+            assert found["label"] == class_names("cifar10")[found["index"]]
+
+
+def test_rows_are_what_python_gives(run: Any, photos: Path, nano: Path) -> None:
+    classifier = Classifier(weights=nano, top_k=3)
+    for row, predictions in zip(run.rows, classifier([photos / name for name in NAMES]), strict=True):
+        assert [found["index"] for found in row["predictions"]] == [found.index for found in predictions]
+        assert [found["score"] for found in row["predictions"]] == pytest.approx([found.score for found in predictions])
+
+
+def test_one_summary_line_on_stderr(run: Any) -> None:
+    assert run.err.startswith("convit: 4 images in ")
+    assert "images/s, waited for data " in run.err
+    assert run.err.count("\n") == 1
+
+
+def test_quiet_and_single_images_have_no_summary(convit: Callable[..., Any], photos: Path, nano: Path) -> None:
+    assert convit("classify", photos, "--weights", nano, "--quiet").err == ""
+    assert convit("classify", photos / "cat.jpg", "--weights", nano).err == ""
+
+
+def test_without_recursion(convit: Callable[..., Any], photos: Path, nano: Path) -> None:
+    run = convit("classify", photos, "--weights", nano, "--no-recursive")
+    assert [Path(row["path"]).name for row in run.rows] == ["cat.jpg", "coffee.png"]
+
+
+def test_paths_keep_their_order(convit: Callable[..., Any], photos: Path, nano: Path) -> None:
+    run = convit("classify", photos / "space", photos / "cat.jpg", "--weights", nano, "--batch-size", 2, "--workers", 0)
+    assert [Path(row["path"]).name for row in run.rows] == ["astronaut.png", "rocket.jpg", "cat.jpg"]
+
+
+def test_the_suffix_chooses_the_format(
+    run: Any, convit: Callable[..., Any], photos: Path, nano: Path, tmp_path: Path
+) -> None:
+    expected = [(row["path"], row["predictions"][0]["label"]) for row in run.rows]
+    for suffix in ("json", "jsonl", "csv", "parquet"):
+        file = tmp_path / f"labels.{suffix}"
+        written = convit("classify", photos, "--weights", nano, "--output", file)
+        assert (written.code, written.out) == (0, "")
+        assert _read(file) == expected
+    assert sorted(tmp_path.iterdir()) == sorted(tmp_path / f"labels.{s}" for s in ("json", "jsonl", "csv", "parquet"))
+
+
+def test_format_beats_the_suffix(convit: Callable[..., Any], photos: Path, nano: Path, tmp_path: Path) -> None:
+    convit("classify", photos / "cat.jpg", "--weights", nano, "--output", tmp_path / "labels.csv", "--format", "json")
+    assert json.loads((tmp_path / "labels.csv").read_text())[0]["path"] == str(photos / "cat.jpg")
+
+
+def test_a_terminal_gets_a_table(convit: Callable[..., Any], photos: Path, nano: Path) -> None:
+    run = convit("classify", photos / "cat.jpg", "--weights", nano, "--top-k", 1, terminal={"out"})
+    assert run.code == 0
+    assert "score" in run.out
+    assert " %" in run.out
+    assert not run.out.startswith("{")
+
+
+def test_many_images_move_a_bar_on_a_terminal(
+    convit: Callable[..., Any], photos: Path, nano: Path, tmp_path: Path
+) -> None:
+    command = ("classify", photos, photos, "--weights", nano, "--output", tmp_path / "labels.csv")
+    shown = convit(*command, terminal={"err"})
+    assert "images" in shown.err
+    assert "8/8" in shown.err
+    assert shown.out == ""
+    assert "8/8" not in convit(*command, "--overwrite").err
+    assert convit(*command, "--overwrite", "--quiet", terminal={"err"}).err == ""
+
+
+def test_overwrite(convit: Callable[..., Any], photos: Path, nano: Path, tmp_path: Path) -> None:
+    file = tmp_path / "labels.jsonl"
+    file.write_text("precious")
+    assert convit("classify", photos / "cat.jpg", "--weights", nano, "-o", file, "--overwrite").code == 0
+    assert json.loads(file.read_text())["path"] == str(photos / "cat.jpg")
+
+
+def test_image_size_and_precision(convit: Callable[..., Any], photos: Path, nano: Path) -> None:
+    options = ("--weights", nano, "--img-size", "32x64", "--precision", "bf16", "--device", "cpu")
+    run = convit("classify", photos / "cat.jpg", *options)
+    assert run.code == 0
+    assert len(run.rows[0]["predictions"]) == 5
+
+
+def test_exif_orientation_can_be_left_alone(
+    convit: Callable[..., Any], photos: Path, nano: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    turned = Image.open(photos / "cat.jpg").convert("RGB").transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    turned.save(tmp_path / "plain.png")
+    for name, options in (("turned.png", ()), ("turned.png", ("--no-exif",)), ("plain.png", ())):
+        run = convit("classify", tmp_path / name, "--weights", nano, *options)
+        (tmp_path / f"{name}{''.join(options)}.json").write_text(json.dumps(run.rows[0]["predictions"]))
+    as_stored = (tmp_path / "turned.png--no-exif.json").read_text()
+    assert as_stored == (tmp_path / "plain.png.json").read_text()
+    assert as_stored != (tmp_path / "turned.png.json").read_text()
+
+
+def _read(file: Path) -> list[tuple[str, str]]:
+    """Each row's path and best label."""
+    if file.suffix == ".csv":
+        with file.open(newline="") as opened:
+            return [(row["path"], row["label_1"]) for row in csv.DictReader(opened)]
+    if file.suffix == ".parquet":
+        return [(row["path"], row["label_1"]) for row in pq.read_table(file).to_pylist()]
+    text = file.read_text()
+    rows = json.loads(text) if file.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+    return [(row["path"], row["predictions"][0]["label"]) for row in rows]

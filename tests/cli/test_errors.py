@@ -1,0 +1,94 @@
+"""Every exception becomes one line and an exit code, in one place."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from convit.cli import errors
+
+
+def _raised(source: str, file: str) -> Exception:
+    """An exception with a traceback that ends in `file`."""
+    try:
+        exec(compile(source, file, "exec"), {})
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+OURS = str(errors._PACKAGE / "inference" / "somewhere.py")
+THEIRS = "/usr/lib/python3/other/somewhere.py"
+
+
+@pytest.mark.parametrize(
+    ("source", "file", "code", "message"),
+    [
+        ("raise ValueError('size is 0; make it 1')", OURS, 2, "size is 0; make it 1"),
+        ("raise TypeError('size is a str; give an int')", OURS, 2, "size is a str; give an int"),
+        ("raise FileNotFoundError('no weights in x; check the path')", OURS, 2, "no weights in x; check the path"),
+        ("open('/no/such/file')", THEIRS, 2, "/no/such/file: no such file or folder"),
+        ("raise FileExistsError(17, 'File exists', 'a.csv')", THEIRS, 2, "a.csv: exists already"),
+        ("raise IsADirectoryError(21, 'Is a directory', 'a')", THEIRS, 2, "a: is a folder, not a file"),
+        ("raise ConnectionError('cannot reach the hub')", OURS, 1, "cannot reach the hub"),
+        ("raise PermissionError(13, 'Permission denied', 'a.csv')", THEIRS, 1, "a.csv: no permission; change"),
+        (
+            "raise OSError(28, 'No space left on device', 'a.csv')",
+            THEIRS,
+            1,
+            "a.csv: no space left on the device; free",
+        ),
+        ("raise OSError(5, 'Input/output error')", THEIRS, 1, "Input/output error"),
+        ("raise MemoryError", THEIRS, 1, "out of memory; use a smaller --batch-size"),
+        ("import no_such_package", OURS, 1, "the package 'no_such_package' is not installed"),
+        ("raise ValueError('odd')", THEIRS, 1, "unexpected ValueError: odd (--debug shows the traceback)"),
+        ("raise RuntimeError", OURS, 1, "unexpected RuntimeError: no message (--debug shows the traceback)"),
+        ("{}['key']", OURS, 1, "unexpected KeyError: 'key' (--debug shows the traceback)"),
+    ],
+)
+def test_code_and_message(source: str, file: str, code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert errors.report(_raised(source, file)) == code
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err.startswith(f"convit: error: {message}")
+    assert written.err.count("\n") == 1
+
+
+def test_a_full_disk_keeps_its_number() -> None:
+    assert errno.ENOSPC == 28
+    assert errors.describe(OSError(errno.ENOSPC, "No space left on device"))[1].startswith("no space left")
+
+
+def test_several_lines_become_one(capsys: pytest.CaptureFixture[str]) -> None:
+    errors.report(_raised("raise ValueError('first\\n  second\\x1b[2J')", OURS))
+    assert capsys.readouterr().err == "convit: error: first second\\x1b[2J\n"
+
+
+def test_debug_shows_the_traceback_and_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert errors.report(_raised("raise ValueError('size is 0')", OURS), debug=True) == 2
+    written = capsys.readouterr().err
+    assert written.startswith("Traceback (most recent call last):")
+    assert written.endswith("convit: error: size is 0\n")
+
+
+def test_ctrl_c_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert errors.report(KeyboardInterrupt()) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    """As in `convit models --format csv | head -1`, with more rows than a pipe holds."""
+    program = "import typer; from convit.cli import app as m; m.COMMANDS['flood'] = m.Command('flood', 'flood', ''); "
+    program += "import sys, types; f = types.ModuleType('flood'); sys.modules['flood'] = f\n"
+    program += (
+        "def flood():\n for _ in range(100_000): typer.echo('a row')\nf.flood = flood\nsys.exit(m.main(['flood']))"
+    )
+    run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    assert run.stderr is not None
+    assert run.stdout.readline() == "a row\n"
+    run.stdout.close()
+    assert run.stderr.read() == ""
+    assert run.wait() == 1
+    run.stderr.close()

@@ -1,0 +1,57 @@
+"""What the rooms below say while a command runs reaches standard error as one line each."""
+
+import logging
+import warnings
+
+import pytest
+
+from convit.cli import messages, progress
+from convit.weights import progress as weight_progress
+
+
+def test_log_records_and_warnings_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with messages.on_stderr():
+        logging.getLogger("convit.somewhere").info("the file's sha256 is %s", "abc")
+        logging.getLogger("convit.somewhere").warning("no answer yet;\nwaiting")
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("5 heads are no square number", stacklevel=1)
+    logging.getLogger("convit.somewhere").info("after the command")
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err.splitlines() == [
+        "convit: the file's sha256 is abc",
+        "convit: warning: no answer yet; waiting",
+        "convit: warning: 5 heads are no square number",
+    ]
+
+
+def test_hush_keeps_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    with messages.on_stderr():
+        messages.hush()
+        logging.getLogger("convit").info("fetching")
+        logging.getLogger("convit").warning("slow")
+        assert not weight_progress._wanted
+    assert capsys.readouterr().err == "convit: warning: slow\n"
+    assert weight_progress._wanted  # as before the command
+
+
+def test_a_bar_leaves_standard_output_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with progress.bar("images", 10) as advance:
+        for _ in range(10):
+            print("a row")
+            advance()
+    assert capsys.readouterr().out == "a row\n" * 10
+
+
+@pytest.mark.parametrize(("total", "shown"), [(progress.FEW, True), (100, False)])
+def test_no_bar_for_few_items_or_when_unwanted(
+    total: int, shown: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with progress.bar("images", total, shown=shown) as advance:
+        advance()
+    assert capsys.readouterr() == ("", "")

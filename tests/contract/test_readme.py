@@ -1,0 +1,52 @@
+"""The README tells the truth: its table is the one that is counted, its snippets run, its links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from skimage import data
+
+from tools.readme import README, filled
+
+TEXT = README.read_text(encoding="utf-8")
+
+
+def _snippet(name: str) -> str:
+    found = re.search(rf"<!-- snippet: {name} -->\n```python\n(.*?)```", TEXT, re.DOTALL)
+    assert found is not None
+    return found.group(1)
+
+
+@pytest.fixture
+def _photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(data.chelsea()).save(tmp_path / "photo.jpg", quality=95)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_table_of_models_is_up_to_date() -> None:
+    assert filled(TEXT) == TEXT, "run: python tools/readme.py"
+
+
+@pytest.mark.usefixtures("_photo")
+def test_the_predictors_snippet_runs() -> None:
+    names: dict[str, object] = {}
+    exec(_snippet("bundled"), names)
+    assert names["best"].label == "cat"
+    assert names["vectors"].shape == (2, 108)
+
+
+@pytest.mark.usefixtures("_photo")
+def test_timms_snippet_runs_with_one_import_changed() -> None:
+    # the published weights are not to be had on every machine; everything else is as it stands
+    snippet = _snippet("hub")
+    assert "pretrained=True" in snippet
+    names: dict[str, object] = {}
+    exec(snippet.replace("pretrained=True", "pretrained=False"), names)
+    assert names["logits"].shape == (1, 1000)
+    assert names["features"].shape == (1, 197, 768)
+
+
+def test_links_lead_to_files() -> None:
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", TEXT):
+        assert (README.parent / target).exists(), target
