@@ -1,0 +1,34 @@
+"""Data sets and loaders: image folders and WebDataset shards become batches; start reading at `datasets`.
+
+`resolve_model_data_config` and `create_transform` stand here too, because timm's users look for them under `data`.
+Nothing heavy is imported before a name is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convit.data.datasets import ImageDataset, hold_out, open_dataset
+    from convit.transforms import create_transform, resolve_model_data_config
+
+__all__ = ["ImageDataset", "create_transform", "hold_out", "open_dataset", "resolve_model_data_config"]
+
+_HOMES = {
+    "ImageDataset": "convit.data.datasets",
+    "hold_out": "convit.data.datasets",
+    "open_dataset": "convit.data.datasets",
+    "create_transform": "convit.transforms",
+    "resolve_model_data_config": "convit.transforms",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'convit.data' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,60 @@
+"""Mixup and cutmix on batches, and soft targets."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from convit.training.recipe import MixingRecipe
+
+
+def soft_targets(labels: Int[Tensor, " batch"], classes: int, smoothing: float) -> Float[Tensor, "batch classes"]:
+    """One-hot targets with a share of `smoothing` spread over all classes (Szegedy et al. 2016)."""
+    return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+
+
+def mix(
+    images: Float[Tensor, "batch channels height width"],
+    targets: Float[Tensor, "batch classes"],
+    recipe: MixingRecipe,
+    generator: np.random.Generator,
+) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch classes"]]:
+    """Mix each image of a batch with its mirror partner, the first with the last, by mixup or cutmix.
+
+    One ratio and one rectangle per batch.
+
+    Args:
+        images: the batch.
+        targets: soft targets.
+        recipe: which mixing, how often, how strong.
+        generator: all random numbers; seed it by the step to have the same mixing in a resumed run.
+
+    Returns:
+        (images, targets), new tensors where something was mixed, the given ones otherwise.
+
+    Source: mixup (Zhang et al. 2018, arXiv 1710.09412), CutMix (Yun et al. 2019, arXiv 1905.04899).
+    """
+    if recipe.mixup == recipe.cutmix == 0 or generator.random() >= recipe.probability:
+        return images, targets
+    cut = recipe.cutmix > 0 and (recipe.mixup == 0 or generator.random() < recipe.switch)
+    alpha = recipe.cutmix if cut else recipe.mixup
+    ratio = float(generator.beta(alpha, alpha))
+    if cut:
+        images, ratio = _paste(images, ratio, generator)
+    else:
+        images = images * ratio + images.flip(0) * (1 - ratio)
+    return images, targets * ratio + targets.flip(0) * (1 - ratio)
+
+
+def _paste(images: Tensor, ratio: float, generator: np.random.Generator) -> tuple[Tensor, float]:
+    """The partner's rectangle in each image, and the share of pixels that are still the image's own."""
+    height, width = images.shape[-2:]
+    side = (1 - ratio) ** 0.5
+    centre_y, centre_x = generator.integers(height), generator.integers(width)
+    top, bottom = (int(np.clip(centre_y + sign * height * side / 2, 0, height)) for sign in (-1, 1))
+    left, right = (int(np.clip(centre_x + sign * width * side / 2, 0, width)) for sign in (-1, 1))
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = images.flip(0)[:, :, top:bottom, left:right]
+    return mixed, 1 - (bottom - top) * (right - left) / (height * width)

@@ -1,0 +1,36 @@
+"""The learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import math
+
+from convit.training.recipe import OptimiserRecipe, ScheduleRecipe
+
+REFERENCE_BATCH = 512
+
+
+def peak_rate(optimiser: OptimiserRecipe, batch_size: int) -> float:
+    """The learning rate after warm-up: the recipe's, times batch/512 (paper Section 3)."""
+    return optimiser.lr * batch_size / REFERENCE_BATCH
+
+
+def rate_at(step: int, steps_per_epoch: int, schedule: ScheduleRecipe, peak: float) -> float:
+    """The learning rate of a step.
+
+    Args:
+        step: optimiser steps done before.
+        steps_per_epoch: optimiser steps of an epoch.
+        schedule: the way. Its `epochs` include warm-up; cool-down epochs follow them.
+        peak: the rate after warm-up.
+
+    Returns:
+        Linear from `warmup_lr` to `peak`, then half a cosine down to `min_lr`, which cool-down keeps.
+    """
+    warmup = schedule.warmup_epochs * steps_per_epoch
+    total = schedule.epochs * steps_per_epoch
+    if step < warmup:
+        return schedule.warmup_lr + (peak - schedule.warmup_lr) * (step + 1) / warmup
+    if step >= total:
+        return schedule.min_lr
+    progress = (step - warmup) / max(1.0, total - warmup)
+    return schedule.min_lr + 0.5 * (peak - schedule.min_lr) * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,76 @@
+"""Resizing and cropping of Pillow images, with the rounding rules of timm 1.0.31 and torchvision."""
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageOps
+
+from convit.transforms.settings import TransformSettings
+
+# A picture a thousand times longer than high would become gigabytes when its short side is scaled to 256 pixels.
+LARGEST_RESIZED = 2**26  # pixels
+
+
+def resize_for_crop(image: Image.Image, settings: TransformSettings) -> Image.Image:
+    """Scale a picture to the size from which the centre is cut.
+
+    Args:
+        image: any picture with sides of at least one pixel.
+        settings: crop mode, interpolation and sizes.
+
+    Returns:
+        The scaled picture. Above 2^26 pixels (thin strips, a thousand times longer than wide) only the part around the
+        centre is scaled, which may move levels by one.
+    """
+    resampling = Image.Resampling[settings.interpolation.upper()]
+    width, height = resized_size(image.width, image.height, settings)
+    if width * height > LARGEST_RESIZED:
+        image, width, height = _keep_centre(image, width, height, settings)
+    return image.resize((width, height), resampling)
+
+
+def resized_size(width: int, height: int, settings: TransformSettings) -> tuple[int, int]:
+    """Give the (width, height) in pixels that a picture is scaled to before the crop."""
+    target_height, target_width = settings.resized_size
+    if settings.crop_mode == "squash":
+        return target_width, target_height
+    if settings.crop_mode == "center" and target_height == target_width:
+        # the short side is exact; the long one is rounded down
+        short, long = sorted((width, height))
+        scaled = int(target_width * long / short)
+        return (target_width, scaled) if width <= height else (scaled, target_height)
+    ratios = height / target_height, width / target_width
+    ratio = max(ratios) if settings.crop_mode == "border" else min(ratios)
+    return max(1, round(width / ratio)), max(1, round(height / ratio))
+
+
+def crop_or_pad_centre(image: Image.Image, height: int, width: int, fill: Sequence[int]) -> Image.Image:
+    """Cut `height` x `width` pixels out of the centre; a side that is too short is first padded evenly with `fill`."""
+    missing_width, missing_height = max(0, width - image.width), max(0, height - image.height)
+    if missing_width or missing_height:
+        left, top = missing_width // 2, missing_height // 2
+        border = (left, top, missing_width - left, missing_height - top)
+        image = ImageOps.expand(image, border, tuple(fill) if len(fill) > 1 else fill[0])
+    # Python's round: halves go to the even neighbour
+    top, left = round((image.height - height) / 2.0), round((image.width - width) / 2.0)
+    return image.crop((left, top, left + width, top + height))
+
+
+def _keep_centre(
+    image: Image.Image, width: int, height: int, settings: TransformSettings
+) -> tuple[Image.Image, int, int]:
+    """Cut the long side of a strip to about twice what the crop reads, and scale the wanted size with it."""
+    if width >= height:
+        kept = min(image.width, max(1, round(image.width * 2 * settings.width / width)))
+        left = (image.width - kept) // 2
+        return (
+            image.crop((left, 0, left + kept, image.height)),
+            max(settings.width, round(width * kept / image.width)),
+            height,
+        )
+    kept = min(image.height, max(1, round(image.height * 2 * settings.height / height)))
+    top = (image.height - kept) // 2
+    return (
+        image.crop((0, top, image.width, top + kept)),
+        width,
+        max(settings.height, round(height * kept / image.height)),
+    )

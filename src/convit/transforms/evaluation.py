@@ -1,0 +1,103 @@
+"""The evaluation transform: Pillow and numpy, with a thin edge to torch."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from convit.transforms.cropping import crop_or_pad_centre, resize_for_crop
+from convit.transforms.settings import TransformSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class EvaluationTransform:
+    """Turns one picture into a model's input, the same every time.
+
+    Resizes (antialiased), crops and normalises as timm 1.0.31's evaluation transform does, equal to the last bit on
+    8-bit RGB pictures. Nothing is drawn at random and EXIF orientation is left alone: `convit.inference.open_image`
+    applies it. Instances can be pickled and shared between threads.
+
+    Args:
+        settings: sizes, interpolation, crop and scale.
+        normalize: whether a call gives normalised float32 values; otherwise it gives the cropped 8-bit levels.
+
+    >>> EvaluationTransform(TransformSettings(input_size=(3, 32, 48)))(Image.new("RGB", (640, 480))).shape
+    torch.Size([3, 32, 48])
+    """
+
+    def __init__(self, settings: TransformSettings, *, normalize: bool = True) -> None:
+        self.settings = settings
+        self.normalize_output = normalize
+
+    def __call__(
+        self, image: Image.Image
+    ) -> Float32[Tensor, "channels height width"] | UInt8[Tensor, "channels height width"]:
+        """Give the model's input for one picture.
+
+        Args:
+            image: a Pillow image; modes other than RGB (or L, for grey input) are converted as Pillow does.
+
+        Returns:
+            A tensor of the settings' input size on the CPU: float32, normalised; or uint8 with `normalize=False`.
+
+        Raises:
+            TypeError: `image` is no Pillow image.
+        """
+        import torch
+
+        if self.normalize_output:
+            return torch.from_numpy(self.to_array(image))
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(self.to_pixels(image), -1, 0)))
+
+    def to_pixels(self, image: Image.Image) -> UInt8[np.ndarray, "height width channels"]:
+        """Resize and crop one picture, without scaling its levels.
+
+        Raises:
+            TypeError: `image` is no Pillow image.
+        """
+        if not isinstance(image, Image.Image):
+            raise TypeError(
+                f"the transform takes a Pillow image, not {type(image).__name__}; see convit.inference.open_image"
+            )
+        settings = self.settings
+        mode = "RGB" if settings.input_size[0] == 3 else "L"
+        image = image if image.mode == mode else image.convert(mode)
+        fill = settings.fill if settings.crop_mode == "border" else (0,) * len(settings.mean)
+        resized = resize_for_crop(image, settings)
+        pixels = np.asarray(crop_or_pad_centre(resized, settings.height, settings.width, fill))
+        return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+    def to_array(self, image: Image.Image) -> Float32[np.ndarray, "channels height width"]:
+        """Give the model's input for one picture without torch.
+
+        Raises:
+            TypeError: `image` is no Pillow image.
+        """
+        return self.normalize(self.to_pixels(image))
+
+    def normalize(
+        self, pixels: UInt8[np.ndarray, "*batch height width channels"]
+    ) -> Float32[np.ndarray, "*batch channels height width"]:
+        """Scale 8-bit levels to what the model was trained on: (level / 255 - mean) / std, channels first."""
+        # each of the 256 levels is scaled once, with the roundings of float32 arithmetic on whole pictures
+        shape = (*pixels.shape[:-3], pixels.shape[-1], *pixels.shape[-3:-1])
+        values = np.empty(shape, dtype=np.float32)
+        for channel, levels in enumerate(self._levels):
+            np.take(levels, pixels[..., channel], out=values[..., channel, :, :], mode="clip")
+        return values
+
+    @cached_property
+    def _levels(self) -> Float32[np.ndarray, "channels 256"]:
+        levels = np.arange(256, dtype=np.float32) / np.float32(255)
+        mean, std = (np.array(values, dtype=np.float32)[:, None] for values in (self.settings.mean, self.settings.std))
+        return (levels - mean) / std
+
+    def __repr__(self) -> str:
+        chosen = ", ".join(f"{name}={value!r}" for name, value in self.settings.to_dict().items())
+        return f"{type(self).__name__}({chosen}{'' if self.normalize_output else ', normalize=False'})"

@@ -1,0 +1,152 @@
+"""The numbers that turn a picture into a model's input, and where they are read from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CROP_MODES = ("center", "squash", "border")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+
+
+@dataclass(frozen=True)
+class TransformSettings:
+    """How pictures are resized, cropped and scaled before a model sees them.
+
+    The names and meanings are timm's, so that a `pretrained_cfg` can be handed over as it is.
+
+    Attributes:
+        input_size: (channels, height, width) of the model's input, pixels; channels is 3 (RGB) or 1 (grey).
+        interpolation: one of "nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"; always antialiased.
+        mean: subtracted per channel, on a scale where white is 1.
+        std: what the difference is divided by, per channel, on the same scale.
+        crop_pct: input side over resized side, in (0, 1]: 224 / 0.875 = 256 pixels before the crop. Rounded down.
+        crop_mode: "center" keeps the aspect ratio and cuts the centre out; "squash" stretches both sides to the size
+            before the crop; "border" fits the whole picture in and fills the rest with the mean colour.
+
+    Raises:
+        ValueError: a value is out of range.
+
+    >>> TransformSettings(input_size=(3, 224, 224)).resized_size
+    (256, 256)
+    """
+
+    input_size: tuple[int, int, int] = (3, 224, 224)
+    interpolation: str = "bicubic"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    crop_pct: float = 0.875
+    crop_mode: str = "center"
+
+    def __post_init__(self) -> None:
+        size = tuple(int(number) for number in self.input_size)
+        if len(size) != 3 or size[0] not in (1, 3) or min(size) < 1:
+            raise ValueError(
+                f"input_size is {self.input_size}, but must be (channels, height, width) with 1 or 3 channels"
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation is {self.interpolation!r}, but must be one of {', '.join(INTERPOLATIONS)}")
+        if self.crop_mode not in CROP_MODES:
+            raise ValueError(f"crop_mode is {self.crop_mode!r}, but must be one of {', '.join(CROP_MODES)}")
+        if not 0.0 < self.crop_pct <= 1.0:
+            raise ValueError(f"crop_pct is {self.crop_pct}, but must lie in (0, 1]")
+        object.__setattr__(self, "input_size", size)
+        object.__setattr__(self, "mean", _per_channel("mean", self.mean, size[0]))
+        object.__setattr__(self, "std", _per_channel("std", self.std, size[0]))
+        if min(self.std) <= 0.0:
+            raise ValueError(f"std is {self.std}, but every channel's must be above 0")
+
+    @property
+    def height(self) -> int:
+        """Height of the model's input, pixels."""
+        return self.input_size[1]
+
+    @property
+    def width(self) -> int:
+        """Width of the model's input, pixels."""
+        return self.input_size[2]
+
+    @property
+    def resized_size(self) -> tuple[int, int]:
+        """(height, width) before the crop, pixels: the input's sides over `crop_pct`, rounded down."""
+        return int(self.height / self.crop_pct), int(self.width / self.crop_pct)
+
+    @property
+    def fill(self) -> tuple[int, ...]:
+        """The mean colour as 8-bit levels: what "border" puts around a picture."""
+        return tuple(round(255 * level) for level in self.mean)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as keyword arguments of `create_transform`."""
+        return asdict(self)
+
+    @classmethod
+    def from_model(cls, model: Any) -> "TransformSettings":
+        """Read the settings that a model was trained or published with; see `resolve_model_data_config`."""
+        return cls(**resolve_model_data_config(model))
+
+
+def resolve_model_data_config(
+    model: Any, args: Mapping[str, Any] | None = None, pretrained_cfg: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Read the preprocessing that belongs to a model, as keyword arguments of `create_transform`.
+
+    Args:
+        model: any object; its `pretrained_cfg` (dict) is read if there is one, and `config.img_size` and
+            `config.in_chans` where that says nothing of the input's size.
+        args: values that win over the model's; keys as in the result, and `img_size` (pixels: one side, or
+            (height, width)). Those that are `None` are passed over.
+        pretrained_cfg: read in place of the model's own.
+
+    Returns:
+        A dict with `input_size` (channels, height, width), `interpolation`, `mean`, `std`, `crop_pct` and `crop_mode`;
+        what nobody says is ImageNet's: 224 x 224, bicubic, ImageNet's mean and deviation, 0.875, "center".
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+    source = pretrained_cfg if pretrained_cfg is not None else getattr(model, "pretrained_cfg", None) or {}
+    wanted = {key: value for key, value in (args or {}).items() if value is not None}
+    found = {**{key: source[key] for key in _KEYS if source.get(key) is not None}, **wanted}
+    found.setdefault("input_size", _configured_size(model))
+    if "img_size" in wanted and "input_size" not in wanted:
+        found["input_size"] = (found["input_size"][0], *as_height_width(wanted["img_size"]))
+    settings = {key: found[key] for key in _KEYS if key in found}
+    return TransformSettings(**settings).to_dict()
+
+
+def as_height_width(size: int | Sequence[int]) -> tuple[int, int]:
+    """Read one side, (height, width) or (channels, height, width) as (height, width), pixels.
+
+    Raises:
+        ValueError: another number of values.
+
+    >>> as_height_width(224), as_height_width((3, 112, 448))
+    ((224, 224), (112, 448))
+    """
+    if isinstance(size, int):
+        return size, size
+    if len(size) not in (2, 3):
+        raise ValueError(f"a size is one side, (height, width) or (channels, height, width), but got {tuple(size)}")
+    return int(size[-2]), int(size[-1])
+
+
+_KEYS = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
+
+
+def _configured_size(model: Any) -> tuple[int, int, int]:
+    config = getattr(model, "config", None)
+    return int(getattr(config, "in_chans", 3)), *as_height_width(getattr(config, "img_size", 224))
+
+
+def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """One number per channel; a single number holds for all, and a grey input takes the average of three."""
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) == channels:
+        return numbers
+    if len(numbers) == 1:
+        return numbers * channels
+    if channels == 1 and len(numbers) == 3:
+        return (sum(numbers) / 3,)
+    raise ValueError(f"{name} has {len(numbers)} values, but {channels} channels need {channels} of them, or one")

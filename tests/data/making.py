@@ -1,0 +1,48 @@
+"""Small shards and folders, made on the fly."""
+
+import io
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def picture(number: int, size: int = 8) -> Image.Image:
+    pixels = np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def encoded(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_members(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as archive:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def write_shard(path: Path, numbers: Sequence[int], classes: int = 2, size: int = 8) -> Path:
+    """Sample n is picture n, of class n modulo `classes`; its pixels' mean tells the classes apart."""
+    members: list[tuple[str, bytes]] = []
+    for number in numbers:
+        members += [
+            (f"s{number:04d}.png", encoded(picture(number, size))),
+            (f"s{number:04d}.cls", str(number % classes).encode()),
+        ]
+    return write_members(path, members)
+
+
+def write_folder(root: Path, names: Sequence[str], per_class: int = 2) -> Path:
+    for index, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for number in range(per_class):
+            picture(10 * index + number).save(root / name / f"{number}.png")
+    return root

@@ -1,0 +1,23 @@
+import pytest
+
+from convit.data.braces import expand_braces
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("a.tar", ["a.tar"]),
+        ("a-{000..002}.tar", ["a-000.tar", "a-001.tar", "a-002.tar"]),
+        ("{x,y}-{9..10}.tar", ["x-9.tar", "x-10.tar", "y-9.tar", "y-10.tar"]),
+    ],
+)
+def test_patterns_mean_what_they_mean_in_a_shell(pattern: str, names: list[str]) -> None:
+    assert expand_braces(pattern) == names
+
+
+@pytest.mark.parametrize(
+    ("pattern", "problem"), [("a-{0..2.tar", "unpaired"), ("a-{{0..2}}.tar", "nested"), ("a-{3..1}.tar", "downwards")]
+)
+def test_broken_patterns_are_refused(pattern: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        expand_braces(pattern)

@@ -1,0 +1,44 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from convit.data.locate import file_sha256, find_shards, is_shard, means_shards, read_class_names
+
+
+def test_shards_are_found_by_pattern_folder_and_list(tmp_path: Path) -> None:
+    names = ["a-00.tar", "a-01.tar", "b.tar.gz"]
+    for name in [*names, "notes.txt"]:
+        (tmp_path / name).write_bytes(b"x")
+    assert [path.name for path in find_shards("a-{00..01}.tar", tmp_path)] == names[:2]
+    assert [path.name for path in find_shards("a-*.tar", tmp_path)] == names[:2]
+    assert [path.name for path in find_shards(tmp_path)] == names
+    assert [
+        path.name for path in find_shards([tmp_path / "b.tar.gz", tmp_path / "a-00.tar", tmp_path / "b.tar.gz"])
+    ] == ["b.tar.gz", "a-00.tar"]
+    assert means_shards(tmp_path)
+    assert is_shard("x.TAR.GZ")
+    assert not is_shard("x.zip")
+
+
+def test_an_absent_shard_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a-00.tar").write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match=r"a-01\.tar"):
+        find_shards("a-{00..01}.tar", tmp_path)
+
+
+def test_class_names_come_from_names_or_objects(tmp_path: Path) -> None:
+    file = tmp_path / "classes.json"
+    file.write_text(json.dumps(["cat", "dog"]))
+    assert read_class_names(file) == ("cat", "dog")
+    file.write_text(json.dumps([{"index": 1, "name": "dog"}, {"index": 0, "name": "cat"}]))
+    assert read_class_names(file) == ("cat", "dog")
+    for broken in ("{", '[{"index": 0}]', "3"):
+        file.write_text(broken)
+        with pytest.raises(ValueError, match="no list of class names"):
+            read_class_names(file)
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

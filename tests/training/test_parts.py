@@ -1,0 +1,81 @@
+"""Schedule, mixing, weight decay and averaging, each against what it should be by hand."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from convit.model import ConViT, ConViTConfig
+from convit.training.averaging import WeightAveraging
+from convit.training.mixing import mix, soft_targets
+from convit.training.recipe import MixingRecipe, OptimiserRecipe, ScheduleRecipe
+from convit.training.schedule import peak_rate, rate_at
+from convit.training.task import parameter_groups
+
+
+def test_the_rate_warms_up_falls_as_a_cosine_and_stays() -> None:
+    schedule = ScheduleRecipe(epochs=10, warmup_epochs=2, warmup_lr=0.0, min_lr=0.1, cooldown_epochs=1)
+    rates = [rate_at(step, 5, schedule, 1.0) for step in range(55)]
+    assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
+    assert rates[30] == pytest.approx(0.55)
+    assert np.all(np.diff(rates[10:50]) < 0)
+    assert rates[50:] == [0.1] * 5
+
+
+def test_the_peak_grows_with_the_batch() -> None:
+    assert peak_rate(OptimiserRecipe(lr=5e-4), 1024) == pytest.approx(1e-3)
+
+
+def test_soft_targets_sum_to_one() -> None:
+    targets = soft_targets(torch.tensor([1]), 4, 0.1)
+    assert targets.tolist() == [pytest.approx([0.025, 0.925, 0.025, 0.025])]
+
+
+@pytest.mark.parametrize("recipe", [MixingRecipe(mixup=0.8), MixingRecipe(cutmix=1.0)])
+def test_targets_are_mixed_as_pixels_are(recipe: MixingRecipe) -> None:
+    images = torch.stack([torch.zeros(3, 16, 16), torch.ones(3, 16, 16)])
+    targets = torch.eye(2)
+    for seed in range(20):
+        mixed, soft = mix(images, targets, recipe, np.random.default_rng(seed))
+        assert torch.allclose(mixed.mean(dim=(1, 2, 3)), soft[:, 1], atol=1e-6)
+        if recipe.cutmix:
+            assert set(mixed.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_mixing_can_be_off() -> None:
+    images, targets = torch.rand(2, 3, 4, 4), torch.eye(2)
+    for recipe in (MixingRecipe(), MixingRecipe(mixup=1.0, probability=0.0)):
+        assert mix(images, targets, recipe, np.random.default_rng(0)) == (images, targets)
+
+
+def test_weight_decay_spares_what_it_should() -> None:
+    model = ConViT(
+        ConViTConfig(img_size=8, patch_size=4, depth=2, local_up_to_layer=1, num_heads=1, embed_dim=8, num_classes=3)
+    )
+    decayed, spared = (group["params"] for group in parameter_groups(model, 0.05))
+    named = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert len(decayed) + len(spared) == len(named)
+    assert all(parameter.ndim > 1 for parameter in decayed)
+    assert {named[id(parameter)] for parameter in spared if parameter.ndim > 1} == {"pos_embed", "cls_token"}
+
+
+class _Clock:
+    global_step = 0
+
+
+def test_the_average_follows_with_warm_up_and_is_swapped_in_and_out() -> None:
+    module, averaging, clock = nn.Linear(1, 1, bias=False), WeightAveraging(0.5), _Clock()
+    nn.init.zeros_(module.weight)
+    averaging.on_fit_start(clock, module)  # type: ignore[arg-type]
+    nn.init.ones_(module.weight)
+    expected = 0.0
+    for step in range(1, 12):
+        clock.global_step = step
+        averaging.on_train_batch_end(clock, module, None, None, 0)  # type: ignore[arg-type]
+        averaging.on_train_batch_end(clock, module, None, None, 0)  # type: ignore[arg-type]  # a batch without a step
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay)
+    averaging.swap_in(module)
+    assert module.weight.item() == pytest.approx(expected)
+    averaging.swap_out(module)
+    assert module.weight.item() == 1.0

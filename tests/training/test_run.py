@@ -1,0 +1,197 @@
+"""Whole runs, small: what they leave, and that a killed one ends where an uninterrupted one does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from lightning.pytorch import Callback
+from PIL import Image
+
+from convit.training import run as run_module
+from convit.training.checkpoints import last_checkpoint
+from convit.training.recipe import Recipe, read_recipe
+from convit.training.run import run_recipe
+from convit.training.task import DivergedError
+from convit.weights import load_model
+from tests.data.making import encoded, write_folder, write_members, write_shard
+
+TEXT = """
+name: small
+seed: 1
+model:
+  architecture: convit_nano_patch4_32
+  options:
+    {img_size: 8, num_classes: 2, num_heads: 4, embed_dim: 4, depth: 2, local_up_to_layer: 1, drop_path_rate: 0.2}
+data: {name: dots, terms: free, train: "train-{0..1}.tar", held_out: 8, decode: once, workers: 0}
+augment: {crop_pct: 1.0, crop: padded, padding: 1}
+mixing: {mixup: 0.8, cutmix: 1.0, probability: 0.5}
+optimiser: {lr: 0.1, clip_norm: 1.0}
+schedule: {epochs: 2, warmup_epochs: 0.5, cooldown_epochs: 1}
+ema: {decay: 0.9}
+run: {batch_size: 8, precision: fp32, devices: 1, keep: 2}
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for shard in range(2):
+        write_shard(folder / f"train-{shard}.tar", range(20 * shard, 20 * shard + 20))
+    (folder / "classes.json").write_text('["even", "odd"]')
+    return folder
+
+
+def _recipe(tmp_path: Path, *changes: str) -> Recipe:
+    file = tmp_path / "small.yaml"
+    file.write_text(TEXT)
+    return read_recipe(file, changes)
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_weights_that_describe_themselves_log_recipe_and_versions(tmp_path: Path, data: Path) -> None:
+    recipe = _recipe(tmp_path, "run.export=fp16")
+    weights = run_recipe(recipe, data, tmp_path / "run", quiet=True)
+    model = load_model(weights)
+    assert model(torch.zeros(1, 3, 8, 8)).shape == (1, 2)
+    assert model.config.drop_path_rate == 0.0
+    card = model.pretrained_cfg
+    assert (card["label_names"], card["input_size"], card["trained_on"], card["license"]) == (
+        ("even", "odd"),
+        (3, 8, 8),
+        "dots",
+        "free",
+    )
+    assert {tensor.dtype for tensor in safetensors.torch.load_file(weights).values()} == {torch.float16}
+    lines = _lines(tmp_path / "run")
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    for key in ("train_loss", "val_loss", "val_top1", "lr", "images_per_second", "data_wait_share"):
+        assert isinstance(lines[-1][key], float)
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
+    assert read_recipe(tmp_path / "run" / "recipe.yaml") == recipe
+    environment = (tmp_path / "run" / "environment.yaml").read_text()
+    assert "torch:" in environment
+    assert "train-0.tar:" in environment
+    assert (tmp_path / "run" / "csv" / "metrics.csv").is_file()
+
+
+class _Kill(Callback):
+    """Ends the run after a step, once, as a crash would; a checkpoint is written a step before."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.step - 1:
+            trainer.callbacks[-1].write(trainer)
+        if trainer.global_step == self.step:
+            raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize(
+    ("step", "options"),
+    [(7, ()), (7, ("data.workers=2",)), (6, ("data.reader=stream", "data.held_out=1", "data.samples=32"))],
+)
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, step: int, options: tuple[str, ...]
+) -> None:
+    recipe = _recipe(tmp_path, *options)
+    whole = run_recipe(recipe, data, tmp_path / "whole", quiet=True)
+    build = run_module._build_trainer
+    monkeypatch.setattr(
+        run_module, "_build_trainer", lambda recipe, output, callbacks: build(recipe, output, [*callbacks, _Kill(step)])
+    )
+    with pytest.raises(RuntimeError, match="killed"):
+        run_recipe(recipe, data, tmp_path / "cut", quiet=True)
+    monkeypatch.setattr(run_module, "_build_trainer", build)
+    resumed = run_recipe(recipe, data, tmp_path / "cut", resume=True, quiet=True)
+    expected, found = safetensors.torch.load_file(whole), safetensors.torch.load_file(resumed)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert [line["epoch"] for line in _lines(tmp_path / "cut")] == [1, 2, 3]
+
+
+def test_it_learns_from_an_image_folder(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data" / "train", ["dark", "light"], per_class=16)
+    for name, low in (("dark", 0), ("light", 128)):
+        for number, path in enumerate(sorted((root / name).iterdir())):
+            Image.fromarray(np.random.default_rng(number).integers(low, low + 128, (8, 8, 3), dtype=np.uint8)).save(
+                path
+            )
+    recipe = _recipe(
+        tmp_path,
+        "data.train=train",
+        "schedule.epochs=5",
+        "mixing={}",
+        "ema=null",
+        "data.decode=each",
+        "run.batch_size=4",
+    )
+    run_recipe(recipe, tmp_path / "data", tmp_path / "run", quiet=True)
+    assert _lines(tmp_path / "run")[-1]["val_top1"] == 100.0
+
+
+def test_a_loss_that_is_no_number_stops_with_the_step(tmp_path: Path, data: Path) -> None:
+    recipe = _recipe(tmp_path, "optimiser.lr=1e30", "optimiser.clip_norm=null", "schedule.warmup_epochs=0")
+    with pytest.raises(DivergedError, match=r"at step \d+ \(epoch \d\).*--resume"):
+        run_recipe(recipe, data, tmp_path / "run", quiet=True)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, saved = run_module.Trainer.save_checkpoint, []
+
+    def fill(self: Any, path: Path, *rest: Any) -> None:
+        save(self, path, *rest)
+        saved.append(path)
+        if len(saved) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_module.Trainer, "save_checkpoint", fill)
+    with pytest.raises(OSError, match="No space left"):
+        run_recipe(_recipe(tmp_path), data, tmp_path / "run", quiet=True)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000004.ckpt"]
+
+
+def test_runs_are_not_mixed_up(tmp_path: Path, data: Path) -> None:
+    short = ("schedule.epochs=1", "schedule.cooldown_epochs=0")
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+        run_recipe(_recipe(tmp_path, *short), data, tmp_path / "run", resume=True)
+    run_recipe(_recipe(tmp_path, *short), data, tmp_path / "run", quiet=True)
+    assert last_checkpoint(tmp_path / "run") is not None
+    with pytest.raises(FileExistsError, match="go on with --resume"):
+        run_recipe(_recipe(tmp_path, *short), data, tmp_path / "run")
+    with pytest.raises(ValueError, match="choose its own recipe or another --output"):
+        run_recipe(_recipe(tmp_path, *short, "model.options.depth=3"), data, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (["model.architecture=convit_nani"], "is no variant; .*convit_tiny"),
+        (["model.options.heads=3"], "'heads' is no ConViT option"),
+        (["model.options.num_classes=3"], "the model has 3 classes, but the data have 2"),
+        (["data.held_out=40"], "held_out is 40"),
+        (["run.batch_size=64"], "run.batch_size is 64, more than the 32 training images"),
+        (["run.batch_size=8", "run.accumulate=3"], "do not divide; choose a multiple of 3"),
+        (["data.reader=stream", "data.held_out=1"], "data.samples must say"),
+        (["data.reader=stream"], "must leave some to train on"),
+    ],
+)
+def test_recipes_that_do_not_fit_are_refused(tmp_path: Path, data: Path, changes: list[str], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        run_recipe(_recipe(tmp_path, *changes), data, tmp_path / "run", quiet=True)
+
+
+def test_wrong_shards_are_named(tmp_path: Path, data: Path) -> None:
+    write_members(data / "train-1.tar", [("a.png", encoded(Image.new("RGB", (8, 8))))])
+    with pytest.raises(ValueError, match=r"train-1\.tar"):
+        run_recipe(_recipe(tmp_path), data, tmp_path / "run", quiet=True)
+    (data / "train-1.tar").unlink()
+    with pytest.raises(FileNotFoundError, match=r"train-1\.tar"):
+        run_recipe(_recipe(tmp_path), data, tmp_path / "run", quiet=True)
