@@ -112,7 +112,10 @@ def resolve_model_data_config(
     found.setdefault("input_size", _configured_size(model))
     if "img_size" in wanted and "input_size" not in wanted:
         found["input_size"] = (found["input_size"][0], *as_height_width(wanted["img_size"]))
-    settings = {key: found[key] for key in _KEYS if key in found}
+    # JSON files hold lists
+    settings: dict[str, Any] = {
+        key: tuple(found[key]) if isinstance(found[key], list) else found[key] for key in _KEYS if key in found
+    }
     return TransformSettings(**settings).to_dict()
 
 

@@ -1,0 +1,154 @@
+"""Pictures in, labels out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from convit.inference.opening import ImageSource
+from convit.inference.predicting import Options, Predictor, Row
+from convit.inference.results import Classification, Prediction
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class Classifier(Predictor):
+    """Labels pictures: opens them safely, runs the model in batches, names the likeliest classes.
+
+    Args:
+        model: name of a weight set or variant ("convit_base.fb_in1k"), or a module that gives logits; a module is put
+            into evaluation mode. `None`: the model that `weights` describes, else "convit_base.fb_in1k".
+        weights: local file or folder to load instead of published weights.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" … or "mps". A module stays where it is under
+            "auto", and is copied to another place otherwise.
+        precision: "fp32", "bf16", "fp16", or "auto": bf16 on CUDA GPUs that compute in it, else fp32. A module keeps
+            its own under "auto".
+        batch_size: pictures per forward pass; `None`: 8 on the CPU, 64 on a GPU.
+        workers: threads that open pictures ahead of the model; `None`: one per core, 0: none.
+        top_k: how many classes to give, best first; at most as many as the model knows.
+        apply_exif: whether photographs are turned upright as their EXIF orientation asks.
+        img_size: side or (height, width) of the model's input, pixels; `None`: what the model was made for.
+        fast_decode: whether large JPEG files are decoded at a fraction of their size, down to twice what is needed:
+            several times faster, at the price of a level or so per pixel against timm's preprocessing.
+
+    Attributes:
+        name: the model's name, as it can be shown.
+        device, precision, batch_size, workers: as chosen.
+        labels: name of each class, by index; "class 17" where the model brings no names.
+        top_k: as given, cut to the number of classes.
+
+    Raises:
+        ValueError: an option is out of range, the model's name is unknown, or the model has no classes.
+        FileNotFoundError, OSError: the weights cannot be found or fetched; see `convit.weights.create_model`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from convit.model import ConViT, ConViTConfig
+        >>> model = ConViT(ConViTConfig(depth=2, local_up_to_layer=1, num_classes=3, img_size=32, patch_size=8))
+        >>> classifier = Classifier(model, top_k=2)
+        >>> [len(found) for found in classifier([np.zeros((40, 50, 3), np.uint8)] * 3)]
+        [2, 2, 2]
+    """
+
+    def __init__(
+        self,
+        model: str | nn.Module | None = None,
+        *,
+        weights: str | Path | None = None,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        batch_size: int | None = None,
+        workers: int | None = None,
+        top_k: int = 5,
+        apply_exif: bool = True,
+        img_size: int | tuple[int, int] | None = None,
+        fast_decode: bool = False,
+    ) -> None:
+        if top_k < 1:
+            raise ValueError(f"top_k is {top_k}, but must be at least 1")
+        options = Options(device, precision, batch_size, workers, apply_exif, img_size, fast_decode)
+        super().__init__(model, weights, options)
+        self.labels = read_labels(self.model)
+        self.top_k = min(top_k, len(self.labels))
+
+    @overload
+    def __call__(self, source: list[Any] | tuple[Any, ...]) -> list[list[Prediction]]: ...
+    @overload
+    def __call__(self, source: ImageSource) -> list[Prediction]: ...
+    def __call__(self, source: Any) -> list[Prediction] | list[list[Prediction]]:
+        """Label one picture, or a list or tuple of them.
+
+        Args:
+            source: a path, a picture's bytes, a Pillow image, an array (see `open_image`), or a list of these.
+
+        Returns:
+            The likeliest classes, best first; for a list, one such list per picture.
+
+        Raises:
+            ImageError: a picture cannot be read; the first of them if there are several.
+            TypeError: something is no picture.
+        """
+        many = isinstance(source, list | tuple)
+        sources: Sequence[ImageSource] = source if many else [source]
+        found: list[list[Prediction]] = []
+        for row in self._run(sources):
+            if row.error is not None:
+                raise row.error
+            found.append(list(self._predictions(row)))
+        return found if many else found[0]
+
+    def iterate(self, sources: Iterable[ImageSource]) -> Iterator[Classification]:
+        """Label many pictures, one after the other; memory does not grow with their number.
+
+        Args:
+            sources: pictures, as in a call; also a generator, which is read a few batches ahead.
+
+        Yields:
+            One result per picture, in order; one that cannot be read has `.error` set and no predictions.
+
+        Raises:
+            TypeError: something is no picture.
+        """
+        for row in self._run(sources):
+            yield Classification(row.name, self._predictions(row), None if row.error is None else str(row.error))
+
+    def _forward(self, images: Float[Tensor, "batch channels height width"]) -> tuple[Tensor, Tensor]:
+        logits = self.model(images)
+        if logits.ndim != 2 or logits.shape[1] != len(self.labels):
+            raise ValueError(
+                f"the model gives {tuple(logits.shape)} for {images.shape[0]} pictures, but a classifier needs (batch, "
+                f"{len(self.labels)}); use a model with global_pool='token' or 'avg'"
+            )
+        scores, indices = logits.float().softmax(dim=-1).topk(self.top_k, dim=-1)
+        return scores, indices
+
+    def _predictions(self, row: Row) -> tuple[Prediction, ...]:
+        if row.outputs is None:
+            return ()
+        scores, indices = (values.tolist() for values in row.outputs)
+        return tuple(Prediction(self.labels[index], index, score) for score, index in zip(scores, indices, strict=True))
+
+
+def read_labels(model: nn.Module) -> tuple[str, ...]:
+    """Name each class of a model, by index: from its `pretrained_cfg`, else "class 0", "class 1" ….
+
+    Raises:
+        ValueError: the model has no classes (`num_classes` is 0 or missing).
+    """
+    card: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    count = getattr(model, "num_classes", card.get("num_classes", 0))
+    names = card.get("label_names")
+    if names is None and isinstance(card.get("classes"), str):
+        from convit.weights import class_names
+
+        names = class_names(card["classes"])
+    if not count:
+        raise ValueError(f"the {type(model).__name__} has num_classes=0, so it names no classes; use an Embedder")
+    if names is not None and len(names) == count:
+        return tuple(str(name) for name in names)
+    return tuple(f"class {index}" for index in range(int(count)))

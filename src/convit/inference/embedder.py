@@ -1,0 +1,169 @@
+"""Pictures in, vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor, nn
+
+from convit.inference.kinds import check_kind, layer_of
+from convit.inference.opening import ImageSource
+from convit.inference.predicting import Options, Predictor
+from convit.inference.results import Embedding
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class Embedder(Predictor):
+    """Turns pictures into vectors: opens them safely and runs the model in batches.
+
+    Args:
+        model: as in `Classifier`; a module needs the methods of `ConViT` that the kind reads.
+        weights: local file or folder to load instead of published weights.
+        device: as in `Classifier`.
+        precision: as in `Classifier`; the result is float32 always.
+        batch_size: pictures per forward pass; `None`: 8 on the CPU, 64 on a GPU.
+        workers: threads that open pictures ahead of the model; `None`: one per core, 0: none.
+        kind: what to give for each picture:
+            "pooled" - one vector (dim,), what the head reads; equal to `num_classes=0` in timm;
+            "pre_logits" - the same through `forward_head(pre_logits=True)`, computing every token;
+            "tokens" - (tokens, dim) after the last norm: the class token, then the patches row by row;
+            "patches" - (patches, dim), those tokens without the class token;
+            "layer:N" - (patches, dim), the patch tokens that block N gives (from 0), before the last norm.
+        normalize: whether every vector is scaled to length 1.
+        apply_exif: whether photographs are turned upright as their EXIF orientation asks.
+        img_size: side or (height, width) of the model's input, pixels; `None`: what the model was made for.
+        fast_decode: whether large JPEG files are decoded at a fraction of their size, down to twice what is needed:
+            several times faster, at the price of a level or so per pixel against timm's preprocessing.
+
+    Attributes:
+        name: the model's name, as it can be shown.
+        device, precision, batch_size, workers: as chosen.
+        kind: as given.
+        normalize: as given.
+
+    Raises:
+        ValueError: an option is out of range, the model's name is unknown, or the model has no such block.
+        TypeError: the module cannot give the kind.
+        FileNotFoundError, OSError: the weights cannot be found or fetched; see `convit.weights.create_model`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from convit.model import ConViT, ConViTConfig
+        >>> model = ConViT(ConViTConfig(depth=2, local_up_to_layer=1, num_classes=3, img_size=32, patch_size=8))
+        >>> Embedder(model, kind="tokens")([np.zeros((40, 50, 3), np.uint8)] * 3).shape
+        (3, 17, 192)
+    """
+
+    def __init__(
+        self,
+        model: str | nn.Module | None = None,
+        *,
+        weights: str | Path | None = None,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        batch_size: int | None = None,
+        workers: int | None = None,
+        kind: str = "pooled",
+        normalize: bool = False,
+        apply_exif: bool = True,
+        img_size: int | tuple[int, int] | None = None,
+        fast_decode: bool = False,
+    ) -> None:
+        check_kind(kind)
+        options = Options(device, precision, batch_size, workers, apply_exif, img_size, fast_decode)
+        # without a head the model computes its last block for the class token alone
+        super().__init__(model, weights, options, num_classes=0)
+        self.kind = kind
+        self.normalize = normalize
+        self._check_model()
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one picture's embedding: (dim,) or (tokens, dim); found with one black picture."""
+        settings = self.transform.settings
+        black = np.zeros((1, settings.height, settings.width, settings.input_size[0]), dtype=np.uint8)
+        ((values,),) = self._compute(black)
+        return tuple(values.shape)
+
+    def __call__(self, source: ImageSource | Sequence[ImageSource]) -> Float32[np.ndarray, "..."]:
+        """Embed one picture, or a list or tuple of them.
+
+        Args:
+            source: a path, a picture's bytes, a Pillow image, an array (see `open_image`), or a list of these.
+
+        Returns:
+            An array of `shape`; for a list, (pictures, *shape).
+
+        Raises:
+            ImageError: a picture cannot be read; the first of them if there are several.
+            TypeError: something is no picture.
+        """
+        many = isinstance(source, list | tuple)
+        sources: Any = source if many else [source]
+        found: list[np.ndarray] = []
+        for row in self._run(sources):
+            if row.error is not None:
+                raise row.error
+            assert row.outputs is not None
+            found.append(row.outputs[0])
+        if not found:
+            return np.empty((0, *self.shape), dtype=np.float32)
+        return np.stack(found) if many else found[0]
+
+    def iterate(self, sources: Iterable[ImageSource]) -> Iterator[Embedding]:
+        """Embed many pictures, one after the other; memory does not grow with their number.
+
+        Args:
+            sources: pictures, as in a call; also a generator, which is read a few batches ahead.
+
+        Yields:
+            One result per picture, in order; one that cannot be read has `.error` set and no values.
+
+        Raises:
+            TypeError: something is no picture.
+        """
+        for row in self._run(sources):
+            values = None if row.outputs is None else row.outputs[0]
+            yield Embedding(row.name, values, None if row.error is None else str(row.error))
+
+    def _forward(self, images: Float[Tensor, "batch channels height width"]) -> tuple[Tensor]:
+        values = read_embedding(self.model, images, self.kind).float()
+        return (nn.functional.normalize(values, dim=-1) if self.normalize else values,)
+
+    def _check_model(self) -> None:
+        model, layer = self.model, layer_of(self.kind)
+        needed = "forward_features" if layer is None else "forward_intermediates"
+        if not hasattr(model, needed):
+            raise TypeError(f"the {type(model).__name__} has no {needed}, which kind={self.kind!r} reads; use a ConViT")
+        depth = len(getattr(model, "blocks", ()))
+        if layer is not None and layer >= depth:
+            raise ValueError(f"kind is {self.kind!r}, but the model has {depth} blocks, layer:0 to layer:{depth - 1}")
+        if self.kind in ("pooled", "pre_logits") and getattr(model, "global_pool", None) == "":
+            raise ValueError(f"kind is {self.kind!r}, but the model does not pool (global_pool=''); use kind='tokens'")
+
+
+def read_embedding(
+    model: Any, images: Float[Tensor, "batch channels height width"], kind: str
+) -> Float[Tensor, "batch *tokens dim"]:
+    """Compute one kind of embedding; see `Embedder` for the kinds."""
+    layer = layer_of(kind)
+    if layer is not None:
+        return model.forward_intermediates(
+            images, indices=[layer], output_fmt="NLC", stop_early=True, intermediates_only=True
+        )[0]
+    if kind == "pooled" and getattr(model, "num_classes", None) == 0:
+        return model(images)
+    tokens = model.forward_features(images)
+    if kind == "tokens":
+        return tokens
+    if kind == "patches":
+        return tokens[:, getattr(model, "num_prefix_tokens", 1) :]
+    return model.forward_head(tokens, pre_logits=True)

@@ -1,0 +1,117 @@
+"""Files that appear whole or not at all."""
+
+import errno
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_REASONS = {
+    errno.ENOSPC: "no space left on the device; free some, or write elsewhere",
+    errno.EDQUOT: "the disk quota is used up; free some space, or write elsewhere",
+    errno.EFBIG: "the file would become larger than is allowed here; write elsewhere",
+    errno.EROFS: "the file system is read-only; write elsewhere",
+    errno.EACCES: "there is no permission to write here; change it, or write elsewhere",
+    errno.EPERM: "there is no permission to write here; change it, or write elsewhere",
+    errno.ENAMETOOLONG: "the name is too long; shorten it",
+}
+
+
+def check_output(output: Path, *, overwrite: bool = False) -> None:
+    """Find out whether a file can be written, without leaving a trace; call it before the expensive work.
+
+    Args:
+        output: the file to be written.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        FileExistsError: it exists and `overwrite` is false, or it is a device or a pipe.
+        FileNotFoundError: its folder does not exist.
+        IsADirectoryError: it is a folder.
+        NotADirectoryError: its folder is a file.
+        PermissionError: it cannot be written.
+        OSError: the disk is full, read-only or broken.
+    """
+    WholeFile(output, overwrite=overwrite).discard()
+
+
+class WholeFile:
+    """A file that is written under a temporary name in the same folder and then renamed.
+
+    Args:
+        path: the final name. A link is followed: the file that it names is replaced, not the link.
+        overwrite: whether an existing file may be replaced.
+
+    Attributes:
+        file: the open temporary file, for bytes.
+
+    Raises:
+        As `check_output`.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        self.path = path
+        self._overwrite = overwrite
+        try:
+            self._target = path.resolve()
+            _check_target(path, self._target, overwrite=overwrite)
+            self._temporary = self._target.with_name(f".convit-{secrets.token_hex(6)}.tmp")
+            self.file: BinaryIO = self._temporary.open("xb")
+        except OSError as error:
+            raise explain(error, path) from None
+
+    def keep(self) -> None:
+        """Give the file its final name; on any error it is discarded.
+
+        Raises:
+            FileExistsError: another file has taken the name meanwhile, and `overwrite` is false.
+            OSError: what is buffered cannot be written.
+        """
+        try:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.close()
+            _check_target(self.path, self._target, overwrite=self._overwrite)
+            if self._target.exists():
+                shutil.copymode(self._target, self._temporary)
+            self._temporary.replace(self._target)
+        except OSError as error:
+            raise explain(error, self.path) from None
+        finally:
+            # there is nothing left to remove where all went well
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove what was written so far; a second call does nothing."""
+        with suppress(OSError):  # the buffer may not fit on the disk, which is why the file goes
+            self.file.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+def explain(error: OSError, path: Path) -> OSError:
+    """Make one line of an operating system's error: the path, the reason and the remedy; class and number stay."""
+    if error.errno is None or error.strerror is None:
+        return error
+    explained = type(error)(f"{path}: {_REASONS.get(error.errno, error.strerror)}")
+    explained.errno = error.errno
+    return explained
+
+
+def _check_target(path: Path, target: Path, *, overwrite: bool) -> None:
+    folder = target.parent
+    if not folder.exists():
+        raise FileNotFoundError(f"{path}: there is no folder {folder}; create it first")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{path}: {folder} is a file, not a folder; write elsewhere")
+    if not target.exists():
+        return
+    if target.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder; name a file in it")
+    if not target.is_file():
+        raise FileExistsError(f"{path}: is a device or a pipe, no file to replace; write to standard output instead")
+    if not overwrite:
+        raise FileExistsError(f"{path}: exists already; choose another name, or overwrite it")
+    if not os.access(target, os.W_OK):
+        raise PermissionError(f"{path}: is write-protected; change its mode, or choose another name")
