@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # uv installs torch in half a minute where pip takes three
-INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 
 .PHONY: help demo test quick lint types check-hub measure-bundled benchmarks clean
 
@@ -13,7 +13,7 @@ help:
 	@echo "test             make .venv, install with the test tools, lint, types, whole suite"
 	@echo "quick            the suite without its slow tests"
 	@echo "check-hub        fetch the published weights and compare with timm on photographs (needs the hub)"
-	@echo "measure-bundled  measure the bundled weights again: make measure-bundled DATA='test-000000.tar.gz'"
+	@echo "measure-bundled  measure the bundled weights again: make measure-bundled DATA=test-000000.tar.gz"
 	@echo "benchmarks       every benchmark, and benchmarks/RESULTS.md from it"
 	@echo "clean            remove .venv and caches"
 
@@ -49,6 +49,16 @@ quick: .venv/installed-test
 
 check-hub: .venv/installed-test
 	$(BIN)/python tools/check_hub.py --output tools/check_hub.json
+
+# make measure-bundled NAME=convit_nano_patch4_32.cifar10 DATA=test-000000.tar.gz
+NAME ?= convit_nano_patch4_32.cifar10
+measure-bundled: .venv/installed-test
+	$(BIN)/python tools/bundled.py measure $(NAME) $(DATA)
+	$(BIN)/python tools/readme.py
+
+benchmarks: .venv/installed-test
+	for name in parity memory startup folder speed; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	$(BIN)/python benchmarks/report.py
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis demo-photos

@@ -1,4 +1,4 @@
-"""Shapes and types in signatures are checked while the tests run; not with CONVIT_CHECK_SHAPES=0, for `torch.compile`."""
+"""Shapes in signatures are checked while the tests run; not with CONVIT_CHECK_SHAPES=0, for `torch.compile`."""
 
 import os
 

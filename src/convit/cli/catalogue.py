@@ -146,5 +146,5 @@ def count(config: ConViTConfig, form: Literal["fused", "plain"] = "plain") -> Op
     from convit.model import ConViT, count_operations
 
     with torch.device("meta"):  # counts shapes: no memory is taken and no weight is drawn
-        model = ConViT(config)
+        model = ConViT(config, initialise=False)
     return count_operations(model, form=form)

@@ -1,0 +1,60 @@
+"""Writes the table of models into README.md from what is counted and measured: python tools/readme.py [--check]."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from convit.cli.catalogue import Entry, entries
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+START, END = "<!-- models: made by tools/readme.py -->\n", "<!-- /models -->"
+
+
+def table() -> str:
+    """The rows of `convit models` as a Markdown table, with who measured the accuracies below it."""
+    rows = entries()
+    lines = [
+        "| name | parameters (M) | GMACs | activations (M) | image | top-1 (%) | top-5 (%) | weights |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+        *(_line(row) for row in rows),
+        "",
+    ]
+    for who in dict.fromkeys(row.measured_by for row in rows if row.measured_by):
+        names = ", ".join(f"`{row.name}`" for row in rows if row.measured_by == who)
+        lines.append(f"Accuracy of {names}: {who}.\n")
+    return "\n".join(lines)
+
+
+def _line(row: Entry) -> str:
+    height, width = row.input_size[1:]
+    weights = row.weights_from if row.cached is not None else ("-" if not row.weights_from else "")
+    return (
+        f"| `{row.name}` | {row.parameters / 1e6:.2f} | {row.gmacs:.2f} | {row.activations / 1e6:.2f} | "
+        f"{height} x {width} | {_percent(row.top1)} | {_percent(row.top5)} | {weights} |"
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def filled(text: str) -> str:
+    """The README with its table made anew."""
+    before, rest = text.split(START)
+    return f"{before}{START}\n{table()}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> int:
+    """Write the README, or with --check say whether it is up to date."""
+    old = README.read_text(encoding="utf-8")
+    new = filled(old)
+    if "--check" in sys.argv[1:]:
+        print("README.md is up to date" if new == old else "README.md is out of date: run python tools/readme.py")
+        return int(new != old)
+    README.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
