@@ -108,3 +108,12 @@ def test_embeddings_are_resampled_as_timm_resamples_others() -> None:
     assert resample_position_embedding(embedding, (14, 14), (14, 14)) is embedding
     with pytest.raises(ValueError, match="196 patches is not one of a 7 x 7 grid"):
         resample_position_embedding(embedding, (7, 7), (14, 14))
+
+
+def test_far_places_get_no_subnormal_weights() -> None:
+    # they make the product with the factors several times slower: exp(-100) is subnormal in fp32
+    weights = torch.tensor([[0.0], [-1.0], [0.0]])
+    attention = axis_attention(*weights, 20)
+    assert ((attention == 0) | (attention >= torch.finfo(torch.float32).tiny)).all()
+    assert not attention[0, 0, 10:].any()
+    torch.testing.assert_close(attention.sum(-1), torch.ones(1, 20))
