@@ -1,0 +1,109 @@
+"""`convit evaluate`: what is written, and what is said of wrong input."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from convit.cli import main
+
+Captured = pytest.CaptureFixture[str]
+WriteShard = Callable[[Path, list[tuple[str, int, bytes]]], None]
+
+
+def test_json_in_a_pipe(folder: Path, weights: Path, capsys: Captured) -> None:
+    assert main(["evaluate", str(folder), "--weights", str(weights)]) == 0
+    written = capsys.readouterr()
+    result = json.loads(written.out)
+    assert (result["count"], result["model"], result["device"][:3]) == (18, "six.safetensors", "cpu")
+    assert written.err == ""
+
+
+def test_table(folder: Path, weights: Path, capsys: Captured) -> None:
+    assert main(["evaluate", str(folder), "--weights", str(weights), "--format", "table"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("six.safetensors", "top-1", "top-5", "loss", "18", "sha256"):
+        assert part in shown
+
+
+def test_output_file(tmp_path: Path, shards: Path, weights: Path, capsys: Captured) -> None:
+    output = tmp_path / "result.json"
+    command = ["evaluate", str(shards), "--weights", str(weights), "--output", str(output)]
+    assert main(command) == 0
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err.startswith("convit: six.safetensors: top-1 ")
+    assert json.loads(output.read_text())["count"] == 18
+    assert main(command) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main([*command, "--overwrite", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert [path.name for path in tmp_path.glob("*.tmp")] == []
+
+
+def test_unreadable_images_give_exit_code_3(folder: Path, weights: Path, capsys: Captured) -> None:
+    (folder / "cat" / "bad.jpg").write_text("no picture")
+    assert main(["evaluate", str(folder), "--weights", str(weights)]) == 3
+    written = capsys.readouterr()
+    result = json.loads(written.out)
+    assert (result["count"], result["unreadable"], result["errors"][0]["name"]) == (18, 1, "cat/bad.jpg")
+    assert written.err.count("\n") == 1
+    assert "1 of 19 images could not be read and count in no figure; the first: cat/bad.jpg" in written.err
+
+
+def _refused(arguments: list[str], capsys: Captured, code: int = 2) -> str:
+    assert main(["evaluate", *arguments]) == code
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err.startswith("convit: error: ")
+    assert written.err.count("\n") == 1
+    return written.err
+
+
+def test_wrong_data(tmp_path: Path, folder: Path, weights: Path, capsys: Captured) -> None:
+    options = ["--weights", str(weights)]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (tmp_path / "text.txt").write_text("x")
+    assert "there is no folder" in _refused([str(tmp_path / "nowhere"), *options], capsys)
+    assert "no shard at" in _refused([str(tmp_path / "val-{0..1}.tar"), *options], capsys)
+    assert "no class sub-folders" in _refused([str(empty), *options], capsys)
+    assert "neither a folder" in _refused([str(tmp_path / "text.txt"), *options], capsys)
+    (folder / "cat").rename(folder / "lion")
+    assert "'lion' is none of the model's 6 classes (cat," in _refused([str(folder), *options], capsys)
+
+
+def test_wrong_shards(tmp_path: Path, shards: Path, weights: Path, write_shard: WriteShard, capsys: Captured) -> None:
+    options = ["--weights", str(weights)]
+    whole = (shards / "val-000000.tar").read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
+    assert "cut.tar" in _refused([str(tmp_path / "cut.tar"), *options], capsys)
+    write_shard(tmp_path / "six.tar", [("a", 6, b"x")])
+    assert "label 6, but the model has 6 classes (0 to 5)" in _refused([str(tmp_path / "six.tar"), *options], capsys)
+    write_shard(tmp_path / "minus.tar", [("a", -1, b"x")])
+    assert "label -1, but labels count from 0" in _refused([str(tmp_path / "minus.tar"), *options], capsys)
+    write_shard(tmp_path / "none.tar", [])
+    assert "hold no sample" in _refused([str(tmp_path / "none.tar"), *options], capsys)
+    write_shard(tmp_path / "bad.tar", [("a", 1, b"no picture")])
+    assert "none of the 1 images could be read; the first: a: " in _refused(
+        [str(tmp_path / "bad.tar"), *options], capsys
+    )
+
+
+@pytest.mark.parametrize("content", ["{}", '[{"index": 1, "name": "cat"}]', "[", '[{"name": "cat"}]', "[1]"])
+def test_wrong_classes_json(content: str, shards: Path, weights: Path, capsys: Captured) -> None:
+    (shards / "classes.json").write_text(content)
+    said = _refused([str(shards), "--weights", str(weights)], capsys)
+    assert "classes.json is no list of classes" in said
+    assert "remove it where the labels are the model's own" in said
+
+
+def test_wrong_options(tmp_path: Path, folder: Path, weights: Path, capsys: Captured) -> None:
+    options = [str(folder), "--weights", str(weights)]
+    assert "ends in neither .json nor .txt" in _refused([*options, "--output", str(tmp_path / "a.csv")], capsys)
+    assert "there is no folder" in _refused([*options, "--output", str(tmp_path / "no" / "a.json")], capsys)
+    assert "--img-size is '2y'" in _refused([*options, "--img-size", "2y"], capsys)
+    assert "not tiled by patches" in _refused([*options, "--img-size", "33"], capsys)
+    assert "there is no model 'convit_bas'" in _refused([str(folder), "--model", "convit_bas"], capsys)
+    assert "check the path" in _refused([str(folder), "--weights", str(tmp_path / "no.safetensors")], capsys)

@@ -1,0 +1,128 @@
+"""Whole runs over photographs: the figures, and what they are tied to."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from convit import Classifier
+from convit.data.samples import read_shard
+from convit.evaluation import Evaluation, Evaluator, open_labelled
+from convit.model import ConViT, ConViTConfig
+
+
+def _evaluate(data: Path | str, weights: Path, **options: object) -> Evaluation:
+    return Evaluator(weights=weights, device="cpu", **options).evaluate(open_labelled(data))  # pyright: ignore
+
+
+def test_folder_against_the_classifier(folder: Path, weights: Path) -> None:
+    evaluation = _evaluate(folder, weights, batch_size=5)
+    files = sorted(folder.rglob("*.jpg"))
+    found = Classifier(weights=weights, device="cpu", top_k=6)(files)
+    best = [[prediction.label for prediction in row] for row in found]
+    right = [row.index(file.parent.name) for row, file in zip(best, files, strict=True)]
+    assert evaluation.count == len(files) == 18
+    assert evaluation.correct_top1 == right.count(0)
+    assert evaluation.correct_top5 == sum(rank < 5 for rank in right)
+    assert evaluation.top1 == 100 * evaluation.correct_top1 / 18
+    losses = [
+        -torch.tensor(next(p.score for p in row if p.label == file.parent.name)).log().item()
+        for row, file in zip(found, files, strict=True)
+    ]
+    assert evaluation.loss == pytest.approx(sum(losses) / 18, rel=1e-5)
+    assert 0 < evaluation.correct_top5 <= 15, "the model never has the clock among its first five"
+
+
+def test_shards_give_the_same_figures(folder: Path, shards: Path, weights: Path) -> None:
+    from_folder = _evaluate(folder, weights)
+    for data in (shards, f"{shards}/val-{{000000..000001}}.tar", f"{shards}/val-*.tar"):
+        evaluation = _evaluate(data, weights, workers=0)
+        assert (evaluation.count, evaluation.top1, evaluation.top5) == (18, from_folder.top1, from_folder.top5)
+        assert evaluation.loss == pytest.approx(from_folder.loss, rel=1e-6)
+        assert [file["name"] for file in evaluation.data["files"]] == ["val-000000.tar", "val-000001.tar"]
+
+
+def test_classes_json_beside_shards_is_followed(
+    tmp_path: Path, shards: Path, weights: Path, classes: tuple[str, ...], write_shard: Callable[..., None]
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    order = sorted(classes)
+    rows = [row for shard in sorted(shards.glob("*.tar")) for row in read_shard(shard)]
+    write_shard(other / "a.tar.gz", [(key, order.index(classes[label]), content) for key, content, label in rows])
+    (other / "classes.json").write_text(json.dumps([{"index": i, "name": name} for i, name in enumerate(order)]))
+    assert _evaluate(other / "a.tar.gz", weights).loss == pytest.approx(_evaluate(shards, weights).loss, rel=1e-6)
+
+
+def test_the_hashes(folder: Path, shards: Path, weights: Path) -> None:
+    one = shards / "val-000000.tar"
+    evaluation = _evaluate(one, weights)
+    assert evaluation.weights == "six.safetensors"
+    assert evaluation.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert evaluation.data_sha256 == hashlib.sha256(one.read_bytes()).hexdigest()
+    whole = _evaluate(shards, weights)
+    listing = "".join(f"{file['sha256']}  {file['name']}\n" for file in whole.data["files"])
+    assert whole.data_sha256 == hashlib.sha256(listing.encode()).hexdigest()
+    before = _evaluate(folder, weights).data_sha256
+    assert _evaluate(folder, weights).data_sha256 == before
+    (folder / "cat" / "0.jpg").rename(folder / "cat" / "4.jpg")
+    assert _evaluate(folder, weights).data_sha256 != before
+
+
+def test_what_stands_in_the_json(folder: Path, weights: Path) -> None:
+    kept = json.loads(_evaluate(folder, weights, precision="bf16", img_size=(24, 40)).to_json())
+    assert (kept["precision"], kept["img_size"], kept["architecture"]) == ("bf16", [24, 40], "convit_tiny")
+    assert kept["preprocessing"]["crop_pct"] == 1.0
+    assert kept["preprocessing"]["apply_exif"] is False
+    assert set(kept["versions"]) == {"convit", "torch", "python"}
+    assert (kept["unreadable"], kept["errors"], kept["classes"], kept["classes_in_data"]) == (0, [], 6, 6)
+
+
+def test_unreadable_images_are_named_and_left_out(folder: Path, weights: Path) -> None:
+    whole = _evaluate(folder, weights)
+    (folder / "cat" / "text.jpg").write_text("no picture")
+    (folder / "cat" / "gone.jpg").symlink_to("nowhere")
+    (folder / "page" / "cut.jpg").write_bytes((folder / "page" / "0.jpg").read_bytes()[:900])
+    evaluation = _evaluate(folder, weights)
+    assert (evaluation.count, evaluation.unreadable, evaluation.loss) == (18, 2, pytest.approx(whole.loss))
+    assert [error["name"] for error in evaluation.errors] == ["cat/text.jpg", "page/cut.jpg"]
+    assert all(error["error"].startswith(error["name"]) for error in evaluation.errors)
+
+
+def test_a_module_can_be_handed_over(folder: Path) -> None:
+    model = ConViT(ConViTConfig(img_size=32, patch_size=8, depth=2, local_up_to_layer=1, num_classes=6))
+    evaluation = Evaluator(model).evaluate(open_labelled(folder))
+    assert (evaluation.model, evaluation.weights, evaluation.count) == ("ConViT", "", 18)
+
+
+@pytest.mark.parametrize("choice", [{"num_classes": 0}, {"global_pool": ""}])
+def test_models_that_classify_nothing_are_refused(choice: dict[str, object], folder: Path) -> None:
+    config = ConViTConfig(img_size=32, patch_size=8, depth=2, local_up_to_layer=1, num_classes=6)
+    with pytest.raises(ValueError, match=r"num_classes=0|global_pool"):
+        Evaluator(ConViT(config.replace(**choice))).evaluate(open_labelled(folder))
+
+
+def test_the_images_are_streamed(shards: Path, weights: Path) -> None:
+    """No more than a few batches are read ahead of the results."""
+    images = open_labelled(shards)
+    taken = 0
+
+    class Counting:
+        kind, count, labels, classes, source = "shards", images.count, images.labels, None, ""
+
+        def __iter__(self):
+            nonlocal taken
+            for image in images:
+                taken += 1
+                yield image
+
+        def identity(self) -> dict[str, object]:
+            return images.identity()
+
+    outcomes = Evaluator(weights=weights, device="cpu", batch_size=2, workers=1).iterate(Counting())
+    next(outcomes)
+    assert taken <= 8
+    assert len(list(outcomes)) == 17

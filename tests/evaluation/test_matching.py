@@ -1,0 +1,73 @@
+"""Which class of the model a label means, and what is refused."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from convit.evaluation import match_classes
+from convit.evaluation.labelled import ClassName
+from convit.weights import class_names
+
+IMAGENET = class_names("imagenet1k")
+
+
+def _data(classes: Sequence[str | ClassName] | None, labels: Sequence[int] | None = None, kind: str = "folder") -> Any:
+    named = None if classes is None else [ClassName(each) if isinstance(each, str) else each for each in classes]
+    chosen = labels if labels is not None else range(len(named or ()))
+    return SimpleNamespace(kind=kind, classes=named, labels=chosen, source="the sub-folders of data")
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "expected"),
+    [
+        (["cat", "dog"], ("dog", "bird", "cat"), [2, 0]),
+        (["Egyptian_cat", "tabby"], ("tabby", "Egyptian cat"), [1, 0]),
+        (["0", "10", "2"], tuple("abcdefghijk"), [0, 10, 2]),
+        (["000", "001"], None, [0, 1]),
+        (["n02123045", "n01440764"], IMAGENET, [281, 0]),
+        (["2", "1"], ("1", "2"), [1, 0]),  # names go before numbers
+        ([ClassName("some cat", "n02123045")], IMAGENET, [281]),
+        (["one", "other"], None, [0, 1]),  # nothing is known of the model's classes: sorted order
+    ],
+)
+def test_rules(classes: list[str | ClassName], names: tuple[str, ...] | None, expected: list[int]) -> None:
+    assert match_classes(_data(classes), names, len(names or "ab")) == expected
+
+
+def test_a_part_of_the_classes_is_enough() -> None:
+    assert match_classes(_data(["rest", "dog", "cat"], labels=[1, 2]), ("cat", "dog"), 2)[1:] == [1, 0]
+
+
+def test_shards_without_names_hold_the_models_numbers() -> None:
+    assert match_classes(_data(None, [0, 2], "shards"), ("a", "b", "c"), 3)[2] == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "names", "count", "message"),
+    [
+        (
+            _data(["cat", "dgo"]),
+            ("cat", "dog"),
+            2,
+            r"in the sub-folders of data, 'dgo' is none of the model's 2 classes \(cat, dog, ...\)",
+        ),
+        (_data(["v", "w", "x", "y", "z"]), ("cat",) * 5, 5, "'v', 'w', 'x' and 2 more.*name the sub-folders by"),
+        (_data(["a", "b"]), None, 3, "'a', 'b' are none of the model's 3 classes; name the sub-folders"),
+        (_data(["cat", "Cat"]), ("cat", "dog"), 2, "two that mean the same class"),
+        (_data(["7"]), ("a", "b"), 2, "'7' is none of the model's 2 classes"),
+        (
+            _data(None, [0, 12], "shards"),
+            None,
+            10,
+            r"label 12, but the model has 10 classes \(0 to 9\); choose a model",
+        ),
+        (_data(["a"], [0, 3], "shards"), ("a",), 1, "label 3, but .* names only 1 classes; correct"),
+        (_data(["x"], kind="shards"), ("a",), 1, "correct that file, or remove it"),
+    ],
+)
+def test_what_does_not_fit_is_refused(data: Any, names: tuple[str, ...] | None, count: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        match_classes(data, names, count)
+    assert "\n" not in str(caught.value)
