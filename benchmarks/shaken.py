@@ -49,11 +49,11 @@ def _draw(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
 
 def relative_error(values: Tensor, reference: Tensor) -> float:
     """Largest difference over the largest reference value, both taken in fp64."""
-    reference = reference.double()
-    return float((values.double() - reference).abs().max() / reference.abs().max())
+    values, reference = values.detach().double(), reference.detach().double()
+    return float((values - reference).abs().max() / reference.abs().max())
 
 
 def root_mean_square_error(values: Tensor, reference: Tensor) -> float:
     """Root of the mean squared difference over that of the reference, both taken in fp64."""
-    reference = reference.double()
-    return float((values.double() - reference).square().mean().sqrt() / reference.square().mean().sqrt())
+    values, reference = values.detach().double(), reference.detach().double()
+    return float((values - reference).square().mean().sqrt() / reference.square().mean().sqrt())
