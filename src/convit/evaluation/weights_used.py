@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convit.weights import files
+from convit.inference.predicting import DEFAULT_MODEL
 from convit.weights.fetch import fetch_hub_file, fetch_weights
+from convit.weights.files import weights_file
 from convit.weights.hub import parse_repo
 from convit.weights.weight_sets import find_weight_set
-
-DEFAULT_MODEL = "convit_base.fb_in1k"
 
 
 def find_weights_used(model: str | None, weights: str | Path | None) -> Path:
@@ -27,14 +26,10 @@ def find_weights_used(model: str | None, weights: str | Path | None) -> Path:
         As `create_model`.
     """
     if weights is not None:
-        return _in_folder(Path(weights).expanduser())
+        return weights_file(Path(weights).expanduser())
     scheme, _, rest = (model or DEFAULT_MODEL).partition(":")
     if scheme in ("hf-hub", "hf_hub"):
         return fetch_hub_file(parse_repo(rest))
     if scheme == "local-dir":
-        return _in_folder(Path(rest))
+        return weights_file(Path(rest))
     return fetch_weights(find_weight_set(model or DEFAULT_MODEL))
-
-
-def _in_folder(path: Path) -> Path:
-    return files._find_in_folder(path) if path.is_dir() else path

@@ -49,7 +49,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         PermissionError: the file may not be read.
     """
     path = Path(path).expanduser()
-    file = _find_in_folder(path) if path.is_dir() else path
+    file = weights_file(path)
     if not file.is_file():
         raise FileNotFoundError(f"there is no weight file {file}; check the path")
     if file.suffix.lower() not in _READABLE:
@@ -106,6 +106,16 @@ def save_weights(
     }
     # Serialised in memory, so that a full disk shows as Python's own error. "format" is what other libraries look for.
     replace_file(path, safetensors.torch.save(tensors, metadata={"format": "pt", METADATA_KEY: text}))
+
+
+def weights_file(path: Path) -> Path:
+    """The file that `load_weights` reads: `path` itself, or the weights inside it where it is a folder.
+
+    Raises:
+        FileNotFoundError: the folder holds no weights.
+        ValueError: it holds several weight files.
+    """
+    return _find_in_folder(path) if path.is_dir() else path
 
 
 def _find_in_folder(folder: Path) -> Path:
