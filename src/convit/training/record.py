@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 
+from convit.training.lines import add_line
 from convit.training.task import ClassificationTask
 
 
@@ -64,15 +64,8 @@ class EpochLog(Callback):
             "data_wait_share": round(self.waited / seconds, 4) if seconds else None,
             "seconds": round(time.monotonic() - self.started, 1),
         }
-        kept = [line for line in _read(self.path) if line["epoch"] < self.latest["epoch"]]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in [*kept, self.latest]), encoding="utf-8")
+        add_line(self.path, self.latest)
         if trainer.logger is not None:
             values = {key: float(value) for key, value in self.latest.items() if isinstance(value, (int, float))}
             for logger in trainer.loggers:
                 logger.log_metrics(values, step=trainer.global_step)
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -1,0 +1,60 @@
+"""The files of a run that hold one line of JSON per epoch: how they are read, and how a line is added.
+
+Without Lightning, so that what only reads a run needs no trainer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def read_lines(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of a file, oldest epoch first; none where there is no such file.
+
+    Raises:
+        ValueError: a line is no JSON object with an "epoch".
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if text.strip():
+            lines.append(_parse(text, f"{path}, line {number}"))
+    return lines
+
+
+def add_line(path: str | Path, line: Mapping[str, Any]) -> None:
+    """Write an epoch's line after those of earlier epochs; lines of the same and later ones go.
+
+    So a resumed run replaces what it does again. The file is whole at any moment.
+
+    Args:
+        path: the file; made where there is none.
+        line: JSON-able values, with the number of the epoch under "epoch".
+
+    Raises:
+        ValueError: the file holds something else than such lines.
+        OSError: the file cannot be written; it stays as it was.
+    """
+    path = Path(path)
+    kept = [old for old in read_lines(path) if old["epoch"] < line["epoch"]]
+    temporary = path.with_name(path.name + ".part")
+    try:
+        temporary.write_text("".join(json.dumps(each) + "\n" for each in [*kept, line]), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _parse(text: str, place: str) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place} is no JSON ({error.msg}); remove the line, or the file") from None
+    if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
+        raise ValueError(f"{place} is no JSON object with an epoch; remove the line, or the file")
+    return line
