@@ -1,0 +1,230 @@
+"""`convit plot`: what runs left, as one figure.
+
+Needs matplotlib, the extra `plot`; no trainer and no torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from convit.inference.output.files import WholeFile, explain
+from convit.training import panels
+from convit.training.lines import read_lines
+from convit.training.panels import RunCurves, Values
+
+SUFFIXES = (".png", ".svg", ".pdf")
+KEYS = ("train_loss", "val_loss", "val_top1", "lr")
+PANEL_WIDTH, PANEL_HEIGHT, TITLE_HEIGHT, LINE_HEIGHT, PADDING = 3.8, 3.0, 0.3, 0.2, 0.09  # inches
+LEGEND_LETTERS = 45  # that fit beside each other per panel
+DOTS_PER_INCH = 160
+LONGEST_NAME = 60
+STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.5,
+    "legend.frameon": False,
+    "svg.hashsalt": "convit",  # the same run gives the same file
+}
+
+Panel = Callable[[Axes], None]
+
+
+def draw_runs(folders: Sequence[str | Path]) -> Figure:
+    """Draw losses, top-1 and learning rate of runs over their epochs; of a single run also gates and non-locality.
+
+    Panels for which no run has values are left out. Several runs lie over each other, told apart by the names of
+    their folders.
+
+    Args:
+        folders: the runs' folders, each with the `log.jsonl` and perhaps the `attention.jsonl` that training wrote.
+
+    Returns:
+        The figure; `save_figure` writes it.
+
+    Raises:
+        FileNotFoundError: a folder does not exist, or has no log.
+        ValueError: no folder is given, or a log is empty, damaged or without any value.
+    """
+    paths = list({Path(folder).resolve(): Path(folder) for folder in folders}.values())
+    if not paths:
+        raise ValueError("there is no run to draw; give the folder of at least one")
+    runs = [read_run(path, name) for path, name in zip(paths, _names(paths), strict=True)]
+    rows = [row for row in (_log_panels(runs), _attention_panels(runs)) if row]
+    if not rows:
+        raise ValueError(f"the log of {paths[0]} has no loss, no top-1 and no learning rate to draw; give another run")
+    with matplotlib.rc_context(STYLE):
+        across = max(map(len, rows))
+        columns, lines = _legend_shape(runs, across)
+        width, height = PANEL_WIDTH * across, PANEL_HEIGHT * len(rows) + TITLE_HEIGHT + LINE_HEIGHT * lines
+        figure = Figure(figsize=(width, height), layout="constrained")
+        engine: Any = figure.get_layout_engine()
+        engine.set(w_pad=PADDING, h_pad=PADDING)
+        # rows of their own, so that the legend of the layers takes width from its row alone
+        for strip, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+            for axes, draw in zip(strip.subplots(1, len(row), squeeze=False)[0], row, strict=True):
+                draw(axes)
+        _name_runs(figure, runs, columns)
+    return figure
+
+
+def read_run(folder: str | Path, name: str | None = None) -> RunCurves:
+    """What a run's folder holds to draw.
+
+    Args:
+        folder: the run's folder.
+        name: what to call it; None for the folder's own name.
+
+    Raises:
+        FileNotFoundError: the folder does not exist, or has no log.
+        ValueError: a log is empty or damaged.
+    """
+    folder = Path(folder)
+    log, attention = folder / "log.jsonl", folder / "attention.jsonl"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no run {folder}; give the folder that `convit train` wrote (its --output)")
+    if not log.is_file():
+        raise FileNotFoundError(f"there is no log.jsonl in {folder}; give a run's folder, with an epoch trained")
+    lines = read_lines(log)
+    if not lines:
+        raise ValueError(f"{log} is empty; train at least one epoch first")
+    seen = read_lines(attention)
+    return RunCurves(
+        name=name or folder.resolve().name,
+        epochs=np.array([line["epoch"] for line in lines], dtype=np.float64),
+        curves={key: np.array([_number(line.get(key)) for line in lines]) for key in KEYS},
+        attention_epochs=np.array([line["epoch"] for line in seen], dtype=np.float64),
+        gates=_stack(seen, "gates", attention) if any("gates" in line for line in seen) else None,
+        nonlocality=_stack(seen, "nonlocality", attention) if seen else None,
+    )
+
+
+def plot_format(path: Path) -> str:
+    """The format that a file's suffix means: "png", "svg" or "pdf".
+
+    Raises:
+        ValueError: it means none of them.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path} ends in none of {', '.join(SUFFIXES)}; choose one of these suffixes")
+    return path.suffix.lower()[1:]
+
+
+def save_figure(figure: Figure, path: Path, *, overwrite: bool = False) -> None:
+    """Write a figure whole or not at all; the same run gives the same bytes.
+
+    Args:
+        figure: what `draw_runs` gave.
+        path: its suffix, .png, .svg or .pdf, chooses the format.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        ValueError: the suffix is another one.
+        FileExistsError: the file exists and `overwrite` is false.
+        FileNotFoundError: its folder does not exist.
+        OSError: it cannot be written.
+    """
+    kind = plot_format(path)
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    whole = WholeFile(path, overwrite=overwrite)
+    try:
+        with matplotlib.rc_context(STYLE):
+            figure.savefig(whole.file, format=kind, dpi=DOTS_PER_INCH, metadata=undated)
+        whole.keep()
+    except OSError as error:
+        raise explain(error, path) from None
+    finally:
+        whole.discard()
+
+
+def _log_panels(runs: Sequence[RunCurves]) -> list[Panel]:
+    wanted: list[tuple[Panel, tuple[str, ...]]] = [
+        (lambda axes: panels.draw_loss(axes, runs), ("train_loss", "val_loss")),
+        (lambda axes: panels.draw_accuracy(axes, runs), ("val_top1",)),
+        (lambda axes: panels.draw_rate(axes, runs), ("lr",)),
+    ]
+    return [draw for draw, keys in wanted if any(run.has(key) for run in runs for key in keys)]
+
+
+def _attention_panels(runs: Sequence[RunCurves]) -> list[Panel]:
+    run = runs[0]
+    if len(runs) > 1 or run.nonlocality is None:
+        return []
+    drawn: list[Panel] = [] if run.gates is None else [lambda axes: panels.draw_gates(axes, run)]
+    return [*drawn, lambda axes: panels.draw_nonlocality(axes, run)]
+
+
+def _legend_shape(runs: Sequence[RunCurves], across: int) -> tuple[int, int]:
+    """(columns, lines) of the legend that names several runs below `across` panels."""
+    if len(runs) == 1:
+        return 1, 0
+    longest = max(len(_shortened(run.name)) for run in runs)
+    columns = min(len(runs), max(1, LEGEND_LETTERS * across // (longest + 8)))
+    return columns, -(-len(runs) // columns)
+
+
+def _name_runs(figure: Figure, runs: Sequence[RunCurves], columns: int) -> None:
+    """A title for one run, a legend below the panels for several; names are no formulas."""
+    names = [_shortened(run.name) for run in runs]
+    if len(runs) == 1:
+        figure.suptitle(names[0], parse_math=False, fontweight="bold", x=0.01, horizontalalignment="left")
+        return
+    legend = figure.legend(
+        [Line2D([], [], markersize=5, **panels.run_look(index)) for index in range(len(runs))],
+        [str(index) for index in range(len(runs))],
+        loc="outside lower center",
+        ncols=columns,
+    )
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        # not given as labels: those that begin with an underscore would be left out
+        text.set_parse_math(False)
+        text.set_text(name)
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Each folder's name, with as much of its path as tells it from the others."""
+    whole = [path.resolve() for path in paths]
+    names = [path.name for path in whole]
+    shared = {name for name, count in Counter(names).items() if count > 1}
+    if not shared:
+        return names
+    above = os.path.commonpath([path.parent for path, name in zip(whole, names, strict=True) if name in shared])
+    return [str(path.relative_to(above)) if name in shared else name for path, name in zip(whole, names, strict=True)]
+
+
+def _shortened(name: str) -> str:
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def _stack(lines: Sequence[dict[str, Any]], key: str, file: Path) -> Values:
+    try:
+        values = np.array([line[key] for line in lines], dtype=np.float64)
+    except (KeyError, TypeError, ValueError):
+        values = np.empty(0)
+    if values.ndim != 3:
+        raise ValueError(
+            f"{file}: '{key}' is not a number for each of the same layers and heads in every line; remove the file "
+            "to draw the run without it"
+        )
+    return values
