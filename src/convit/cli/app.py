@@ -33,6 +33,7 @@ COMMANDS = {
     "info": Command("convit.cli.info", "info", "Show one variant or weight set in full."),
     "train": Command("convit.cli.train", "train", "Train a model from a recipe."),
     "evaluate": Command("convit.cli.evaluate", "evaluate", "Measure top-1, top-5 and loss on a labelled data set."),
+    "plot": Command("convit.cli.plot", "plot", "Draw what training runs left: loss, top-1, rate, gates."),
 }
 
 

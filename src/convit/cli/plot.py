@@ -1,0 +1,58 @@
+"""`convit plot`: what training runs left, as one figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convit.cli import options
+
+Runs = Annotated[
+    list[Path], typer.Argument(metavar="RUN", help="Folders of runs, as `convit train` wrote them.", show_default=False)
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="The figure: .png, .svg or .pdf.  [default: plot.png in the folder of a single run, made anew]",
+        show_default=False,
+    ),
+]
+
+
+def plot(
+    runs: Runs,
+    output: Output = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Draw loss, top-1, learning rate, gates and non-locality of a training run over its epochs.
+
+    Several runs are drawn over each other, without gates and non-locality. Prints the path of the figure.
+    """
+    try:
+        from convit.training.plots import draw_runs, plot_format, save_figure
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"plots need the package '{error.name}'; install it with: pip install 'convit[plot]'"
+        ) from error
+    target = output or _default_output(runs)
+    plot_format(target)
+    if output is not None:
+        from convit.inference import check_output
+
+        check_output(output, overwrite=overwrite)
+    save_figure(draw_runs(runs), target, overwrite=overwrite or output is None)
+    if not quiet:
+        typer.echo(str(target))
+
+
+def _default_output(runs: list[Path]) -> Path:
+    if len({run.resolve() for run in runs}) > 1:
+        raise ValueError("several runs need a place for their figure; name it, such as --output runs.png")
+    return runs[0] / "plot.png"
