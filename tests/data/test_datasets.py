@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from convit.data import hold_out, open_dataset
+from convit.data import check_trainable, hold_out, open_dataset, take_share
 from convit.data.samples import DecodedSamples
 from tests.data.making import encoded, picture, write_folder, write_members, write_shard
 
@@ -98,3 +100,41 @@ def test_held_out_images_are_apart_seeded_and_in_proportion() -> None:
     assert hold_out(labels, 0, seed=1) == (list(range(100)), [])
     with pytest.raises(ValueError, match="held_out is 100"):
         hold_out(labels, 100, seed=1)
+
+
+_LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=80)
+_SHARES = st.floats(0.001, 1.0)
+
+
+@given(labels=_LABELS, shares=st.tuples(_SHARES, _SHARES), seed=st.integers(0, 2**32))
+def test_a_share_takes_its_part_of_each_class(labels: list[int], shares: tuple[float, float], seed: int) -> None:
+    small, large = (take_share(labels, share, seed) for share in sorted(shares))
+    assert set(small) <= set(large) <= set(range(len(labels)))
+    assert small == sorted(set(small))
+    assert take_share(labels, 1.0, seed) == list(range(len(labels)))
+    sizes, taken = Counter(labels), Counter(labels[position] for position in small)
+    assert taken == {label: max(1, round(min(shares) * count)) for label, count in sizes.items()}
+
+
+def test_a_share_is_chosen_by_its_seed() -> None:
+    labels = [0] * 50 + [1] * 50
+    assert take_share(labels, 0.2, seed=1) == take_share(labels, 0.2, seed=1)
+    assert take_share(labels, 0.2, seed=1) != take_share(labels, 0.2, seed=2)
+    for share in (0, -0.5, 1.5):
+        with pytest.raises(ValueError, match=f"share is {share}, but must be above 0 and up to 1"):
+            take_share(labels, share, seed=1)
+
+
+def test_one_class_alone_cannot_be_learnt(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="all 2 images belong to the class 'cat', but a classifier needs at least two"):
+        check_trainable(open_dataset(write_folder(tmp_path / "one", ["cat"])))
+    with pytest.raises(ValueError, match="all 3 images belong to class 0, but"):
+        check_trainable(open_dataset(write_shard(tmp_path / "x.tar", range(3), classes=1)))
+    check_trainable(open_dataset(write_folder(tmp_path / "two", ["cat", "dog"])))
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    dataset = open_dataset(write_folder(tmp_path / "data", ["cat", "dog"]))
+    (tmp_path / "data/cat/0.png").unlink()
+    with pytest.raises(ValueError, match=r"0\.png' cannot be opened \(No such file"):
+        dataset[0]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from convit.data.locate import file_sha256, find_shards, is_shard, means_shards, read_class_names
+from convit.data.locate import file_sha256, find_shards, form_of, is_shard, means_shards, read_class_names
 
 
 def test_shards_are_found_by_pattern_folder_and_list(tmp_path: Path) -> None:
@@ -42,3 +42,25 @@ def test_class_names_come_from_names_or_objects(tmp_path: Path) -> None:
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert file_sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_the_form_is_told_by_the_name_or_by_what_lies_there(tmp_path: Path) -> None:
+    for name in ("shards/x.tar", "tables/x.parquet", "pictures/cat/x.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"")
+    forms = {
+        "shards": "shards",
+        "tables": "parquet",
+        "pictures": "folder",
+        "nowhere": "folder",
+        "nowhere.tar.gz": "shards",
+        "nowhere-*.parquet": "parquet",
+        "hub:owner/name:test": "hub",
+        "cifar10:shards": "cifar",
+        "cifar100:": "cifar",
+        "hub": "folder",
+        "https://host/x-{0..9}.tar": "shards",
+    }
+    assert {source: form_of(source, tmp_path) for source in forms} == forms
+    assert form_of(["a.tar", "https://host/b.tar"]) == "shards"
+    assert form_of(["a.parquet", tmp_path / "b.parquet"]) == "parquet"

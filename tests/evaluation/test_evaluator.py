@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from convit import Classifier
-from convit.data.samples import read_shard
+from convit.data.shards import read_shard
 from convit.evaluation import Evaluation, Evaluator, open_labelled
 from convit.model import ConViT, ConViTConfig
 

@@ -1,4 +1,4 @@
-"""Data sets that PyTorch's loaders take: decoded, transformed, with labels."""
+"""Data sets that PyTorch's loaders take: decoded, transformed, with labels; and parts of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from convit.data.locate import find_shards, means_shards, read_class_names
-from convit.data.samples import FolderSamples, Samples, ShardSamples
+from convit.data.cifar import CifarSamples
+from convit.data.corrupt import CorruptImages
+from convit.data.folders import FolderSamples
+from convit.data.hub import HubSamples
+from convit.data.locate import Source, class_names_beside, find_parquet, find_shards, form_of, located
+from convit.data.parquet import ParquetSamples
+from convit.data.samples import Samples
+from convit.data.shards import ShardSamples
 
 Transform = Callable[[Any], Any]
 
@@ -23,6 +29,8 @@ class ImageDataset(Dataset[tuple[Any, int]]):
         transform: takes a PIL image; without it the PIL image itself is given.
         indices: the samples that belong to this data set, in this order; all without it.
         classes: class names, where known.
+        corrupt: takes note of images that cannot be read; each gives its place to another of its class. Without it
+            they are errors.
     """
 
     def __init__(
@@ -32,10 +40,12 @@ class ImageDataset(Dataset[tuple[Any, int]]):
         *,
         indices: Sequence[int] | None = None,
         classes: Sequence[str] | None = None,
+        corrupt: CorruptImages | None = None,
     ) -> None:
-        self.samples, self.transform = samples, transform
+        self.samples, self.transform, self.corrupt = samples, transform, corrupt
         self.indices = range(len(samples)) if indices is None else indices
         self.classes = tuple(classes) if classes is not None else None
+        self._same_class: dict[int, list[int]] | None = None  # class → its indices, once an image was unreadable
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -46,18 +56,46 @@ class ImageDataset(Dataset[tuple[Any, int]]):
         With a seed the transform's random numbers depend on it alone, and the process's own stay as they were.
 
         Raises:
-            ValueError: the image cannot be read.
+            TooManyCorruptError: more images cannot be read than `corrupt` allows.
+            ValueError: the image cannot be read, and there is no `corrupt` or no other image of its class.
         """
         index, seed = key if isinstance(key, tuple) else (key, None)
-        position = self.indices[index]
-        image: Any = self.samples.image(position)
+        image: Any = self._image(index)
         if self.transform is not None:
             image = self.transform(image) if seed is None else apply_seeded(self.transform, image, seed)
-        return image, self.samples.labels[position]
+        return image, self.label(index)
 
     def label(self, index: int) -> int:
         """The class index of a sample, without reading its image."""
         return self.samples.labels[self.indices[index]]
+
+    def _image(self, index: int) -> Any:
+        """The image, or the next of its class in this data set that can be read, beginning anew after the last."""
+        try:
+            return self.samples.image(self.indices[index])
+        except ValueError as error:
+            if self.corrupt is None:
+                raise
+            self.corrupt.report(self.samples.names[self.indices[index]], error)
+        if self._same_class is None:
+            self._same_class = {}
+            for number in range(len(self)):
+                self._same_class.setdefault(self.label(number), []).append(number)
+        fellows = self._same_class[self.label(index)]
+        here = fellows.index(index % len(self))
+        for other in fellows[here + 1 :] + fellows[:here]:
+            try:
+                return self.samples.image(self.indices[other])
+            except ValueError as error:
+                self.corrupt.report(self.samples.names[self.indices[other]], error)
+        raise ValueError(
+            f"{self.class_title(self.label(index))} has no readable image (all {len(fellows)} are named in "
+            f"{self.corrupt.path}); add images to it or remove it"
+        )
+
+    def class_title(self, label: int) -> str:
+        """What messages call a class."""
+        return f"class {label}" if self.classes is None else f"the class {self.classes[label]!r}"
 
 
 def apply_seeded(transform: Transform, image: Any, seed: int) -> Any:
@@ -71,39 +109,75 @@ def apply_seeded(transform: Transform, image: Any, seed: int) -> Any:
 
 
 def open_dataset(
-    path: str | Path | Sequence[str | Path],
+    path: Source,
     transform: Transform | None = None,
     *,
     classes: Sequence[str] | None = None,
     root: str | Path | None = None,
 ) -> ImageDataset:
-    """Open an image folder or WebDataset shards as a data set of (image, class index).
+    """Open images with labels, whatever they are stored in, as a data set of (image, class index).
+
+    | form | `path` | classes |
+    | --- | --- | --- |
+    | image folder | a folder with one sub-folder per class | the sub-folders, sorted |
+    | WebDataset shards | "train-{000..004}.tar", "train-*.tar.gz", a folder of .tar files | a `classes.json` there |
+    | remote shards | "https://host/train-{000..146}.tar", "s3://bucket/train-*.tar", any URL of fsspec | as above |
+    | Parquet | "train.parquet", "train-*.parquet", a folder of .parquet files, a URL | the hub's notes in the file |
+    | hub data set | "hub:owner/name", "hub:owner/name:split", "hub:owner/name/config:split" | its own |
+    | CIFAR | "cifar10:FOLDER", "cifar100:FOLDER", with ":test" behind it for the test images | its own |
+
+    Shards and Parquet may also be given as a list of paths, patterns and URLs. Encoded images of shards are held in
+    memory, as those of Parquet up to 4 GB; `convit.data.streams` reads shards that do not fit. Parquet's labels may be
+    names: the sorted distinct ones are then the classes. Hub data sets need the package `datasets`, s3:// and other
+    stores the package that fsspec names.
 
     Args:
-        path: a folder with one sub-folder per class; or shards as a pattern ("test-{000..004}.tar.gz"), a list, or a
-            folder of .tar files.
-            Shards are read into memory, encoded as they are; `convit.data.streams` reads those that do not fit.
+        path: where the images are, in one of these forms.
         transform: takes a PIL image; without it PIL images are given.
-        classes: class names in the model's order; a folder's sub-folders are matched with them. Shards take them from a
-            `classes.json` beside them if there is one.
-        root: folder that a relative `path` starts from.
+        classes: class names in the model's order: the data's own names are matched with them, and labels that are mere
+            numbers count in them.
+        root: folder (or URL) that a relative `path` starts from.
 
     Returns:
         A map-style data set in a stable order.
 
     Raises:
+        ConnectionError: a server cannot be reached.
         FileNotFoundError: there is nothing at `path`.
-        ValueError: a shard or a class folder is not as it must be.
+        ImportError: a package that this form needs is not installed.
+        ValueError: a file or a class folder is not as it must be, or a label is no class.
     """
-    if means_shards(path, root):
-        shards = find_shards(path, root)
-        beside = shards[0].parent / "classes.json"
-        if classes is None and beside.is_file():
-            classes = read_class_names(beside)
-        return ImageDataset(ShardSamples(shards), transform, classes=classes)
-    assert isinstance(path, (str, Path))
-    samples = FolderSamples(Path(path) if root is None else Path(root) / path, classes)
+    match form_of(path, root):
+        case "shards":
+            shards = find_shards(path, root)
+            names = classes if classes is not None else class_names_beside(shards[0])
+            samples = ShardSamples(shards, None if names is None else len(names))
+            return ImageDataset(samples, transform, classes=names)
+        case "parquet":
+            samples = ParquetSamples(find_parquet(path, root), classes)
+        case "hub":
+            samples = HubSamples(str(path), classes)
+        case "cifar":
+            samples = CifarSamples(str(path), root=root, classes=classes)
+        case "folder":
+            assert isinstance(path, (str, Path))
+            samples = FolderSamples(located(path, root), classes)
     return ImageDataset(samples, transform, classes=samples.classes)
+
+
+def check_trainable(dataset: ImageDataset) -> None:
+    """Refuse a data set from which nothing can be learnt.
+
+    Raises:
+        ValueError: fewer than two classes have images.
+    """
+    found = {dataset.label(index) for index in range(len(dataset))}
+    if len(found) < 2:
+        only = " and ".join(dataset.class_title(label) for label in found) or "no class"
+        raise ValueError(
+            f"all {len(dataset)} images belong to {only}, but a classifier needs at least two classes; add images of "
+            f"another class, each class in a folder of its own"
+        )
 
 
 def hold_out(labels: Sequence[int], count: int, seed: int) -> tuple[list[int], list[int]]:
@@ -138,3 +212,29 @@ def hold_out(labels: Sequence[int], count: int, seed: int) -> tuple[list[int], l
     ranked.sort(key=lambda pair: pair[0])
     held = {position for _, position in ranked[:count]}
     return [position for position in range(len(labels)) if position not in held], sorted(held)
+
+
+def take_share(labels: Sequence[int], share: float, seed: int) -> list[int]:
+    """Positions of a part of the samples, of each class the same part and at least one.
+
+    Of the same seed, a larger share holds every smaller one.
+
+    Args:
+        labels: class index of every sample.
+        share: the part, above 0 and up to 1; `round(share * n)` of a class with n samples are taken.
+        seed: which samples.
+
+    Returns:
+        Ascending positions.
+
+    Raises:
+        ValueError: `share` is not above 0 and up to 1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share is {share}, but must be above 0 and up to 1; 0.1 takes a tenth of each class")
+    by_class: dict[int, list[int]] = {}
+    for position in torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist():
+        by_class.setdefault(labels[position], []).append(position)
+    return sorted(
+        position for members in by_class.values() for position in members[: max(1, round(share * len(members)))]
+    )

@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import random
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from convit.data.corrupt import CorruptImages, decode_readable, decode_stream
 from convit.data.datasets import Transform, apply_seeded
-from convit.data.samples import decode_image, read_shard
+from convit.data.remote import shown
 from convit.data.sampling import augmentation_seed
-
-Sample = tuple[str, bytes, int]
+from convit.data.shards import Sample, Shard, read_shard
+from convit.data.workers import plain_worker_errors
 
 
 class ShardStream(IterableDataset[tuple[Any, int]]):
@@ -27,13 +27,16 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
     read past, undecoded.
 
     Args:
-        shards: the files.
+        shards: the files, or their URLs.
         transform: takes a PIL image.
         batch_size: samples per batch and process; how workers are dealt with when an epoch is taken up.
         seed: start of all randomness.
         buffer: samples that are shuffled among, per worker.
         rank: number of this process.
         world_size: number of processes.
+        classes: number of classes, where known; labels must lie below it.
+        corrupt: takes note of images that cannot be read; the next readable ones stand in for them. Without it they are
+            errors.
 
     Raises:
         ValueError: there are fewer shards than processes.
@@ -41,7 +44,7 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
 
     def __init__(
         self,
-        shards: Sequence[Path],
+        shards: Sequence[Shard],
         transform: Transform,
         *,
         batch_size: int,
@@ -49,6 +52,8 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
         buffer: int,
         rank: int = 0,
         world_size: int = 1,
+        classes: int | None = None,
+        corrupt: CorruptImages | None = None,
     ) -> None:
         if len(shards) < world_size:
             raise ValueError(
@@ -57,6 +62,7 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
             )
         self.shards, self.transform, self.batch_size = list(shards), transform, batch_size
         self.seed, self.buffer, self.rank, self.world_size = seed, buffer, rank, world_size
+        self.classes, self.corrupt = classes, corrupt
         self.epoch = 0
         self.batches_done = 0
 
@@ -66,9 +72,11 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
         # PyTorch takes batches from its workers in turn, beginning with number 0, also when an epoch is taken up.
         lane = (number + self.batches_done) % workers
         done = len(range(lane, self.batches_done, workers)) * self.batch_size
-        for name, data, label in itertools.islice(self._samples(lane, workers), done, None):
+        # Raw samples are counted, readable or not: each has one place in the stream.
+        rest = itertools.islice(self._samples(lane, workers), done, None)
+        for name, image, label in decode_stream(rest, self.corrupt):
             seed = augmentation_seed(self.seed, self.epoch, zlib.crc32(name.encode()))
-            yield apply_seeded(self.transform, decode_image(data, name), seed), label
+            yield apply_seeded(self.transform, image, seed), label
 
     def _samples(self, lane: int, workers: int) -> Iterator[Sample]:
         """What one worker reads, pass after pass, each shuffled for itself, so that a pass gives every sample once."""
@@ -80,7 +88,7 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
                 yield sample
             if not count:
                 raise ValueError(
-                    f"the shards ({self.shards[0]} …) hold fewer samples than there are workers; lower "
+                    f"the shards ({shown(self.shards[0])} …) hold fewer samples than there are workers; lower "
                     f"data.workers or data.reader=memory"
                 )
 
@@ -89,29 +97,43 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
         order = random.Random(augmentation_seed(self.seed, self.epoch, turn)).sample(self.shards, len(self.shards))
         if len(order) >= lanes:
             for shard in order[mine::lanes]:
-                yield from read_shard(shard)
+                yield from read_shard(shard, self.classes)
         else:  # some workers share a shard, each taking its part of the samples
             sharers = range(mine % len(order), lanes, len(order))
-            yield from itertools.islice(read_shard(order[mine % len(order)]), sharers.index(mine), None, len(sharers))
+            samples = read_shard(order[mine % len(order)], self.classes)
+            yield from itertools.islice(samples, sharers.index(mine), None, len(sharers))
 
 
 class ShardSequence(IterableDataset[tuple[Any, int]]):
     """The samples of some shards, once, in their order; every process takes its share.
 
     Args:
-        shards: the files.
+        shards: the files, or their URLs.
         transform: takes a PIL image.
         rank: number of this process.
         world_size: number of processes.
+        classes: number of classes, where known; labels must lie below it.
+        corrupt: takes note of images that cannot be read, which are left out. Without it they are errors.
     """
 
-    def __init__(self, shards: Sequence[Path], transform: Transform, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        transform: Transform,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        classes: int | None = None,
+        corrupt: CorruptImages | None = None,
+    ) -> None:
         self.shards, self.transform, self.rank, self.world_size = list(shards), transform, rank, world_size
+        self.classes, self.corrupt = classes, corrupt
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
-        everything = itertools.chain.from_iterable(read_shard(shard) for shard in self.shards)
-        for name, data, label in itertools.islice(everything, self.rank, None, self.world_size):
-            yield self.transform(decode_image(data, name)), label
+        everything = itertools.chain.from_iterable(read_shard(shard, self.classes) for shard in self.shards)
+        mine = itertools.islice(everything, self.rank, None, self.world_size)
+        for _, image, label in decode_readable(mine, self.corrupt):
+            yield self.transform(image), label
 
 
 class StreamLoader:
@@ -122,25 +144,39 @@ class StreamLoader:
         batches: batches per epoch and process.
         workers: processes that load; 0 loads in this one.
         pin_memory: whether batches go to page-locked memory, for GPUs.
+        begin_epoch: is told the number of each epoch before its first batch is loaded.
     """
 
-    def __init__(self, stream: ShardStream, *, batches: int, workers: int, pin_memory: bool = False) -> None:
+    def __init__(
+        self,
+        stream: ShardStream,
+        *,
+        batches: int,
+        workers: int,
+        pin_memory: bool = False,
+        begin_epoch: Callable[[int], None] | None = None,
+    ) -> None:
         self.dataset, self.batches, self.workers, self.pin_memory = stream, batches, workers, pin_memory
         self.sampler = _Epoch(stream)  # Lightning announces epochs to the sampler of a loader
+        self.begin_epoch = begin_epoch
         self.handed_out = 0
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[Any]:
+        if self.begin_epoch is not None:
+            self.begin_epoch(self.dataset.epoch)
         self.handed_out = self.dataset.batches_done
         # A fresh loader per epoch: its workers copy the stream with its epoch and position.
         loader: Iterable[Any] = DataLoader(
             self.dataset, self.dataset.batch_size, num_workers=self.workers, pin_memory=self.pin_memory
         )
-        for batch in itertools.islice(loader, self.batches - self.handed_out):
-            self.handed_out += 1
-            yield batch
+        batches = itertools.islice(loader, self.batches - self.handed_out)
+        with plain_worker_errors():
+            for batch in batches:
+                self.handed_out += 1
+                yield batch
         self.dataset.batches_done = 0
 
     def state_dict(self) -> dict[str, int]:

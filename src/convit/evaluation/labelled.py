@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
-from convit.data.locate import file_sha256, find_shards, means_shards
-from convit.data.samples import FolderSamples, read_shard
+from convit.data.folders import FolderSamples
+from convit.data.locate import file_sha256, means_shards
+from convit.data.locate import find_local_shards as find_shards
+from convit.data.shards import read_shard
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,111 @@
+"""Tables of images: which columns hold images and labels, and what the labels mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from convit.data.samples import check_label
+
+# what such columns are called, the likeliest first
+IMAGE_NAMES = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "picture", "pixel_values")
+LABEL_NAMES = ("label", "labels", "fine_label", "cls", "class", "target", "category", "class_label")
+
+
+def choose_columns(schema: pa.Schema, features: Mapping[str, Any], source: object) -> tuple[str, str]:
+    """The (image, label) columns of a table.
+
+    Args:
+        schema: names and types of the columns.
+        features: what the `datasets` library notes of columns: "_type" is "Image" or "ClassLabel" for ours.
+        source: file or set, for messages.
+
+    Raises:
+        ValueError: there is no such column, or more than one could be meant; the message names those found.
+    """
+    pictures = [field.name for field in schema if _holds_images(field.type)]
+    classes = [field.name for field in schema if _holds_labels(field.type)]
+    image = _choose(pictures, IMAGE_NAMES, [name for name in pictures if _feature(features, name) == "Image"])
+    label = _choose(classes, LABEL_NAMES, [name for name in classes if _feature(features, name) == "ClassLabel"])
+    if image is None and len(pictures) == 1:
+        image = pictures[0]
+    found = ", ".join(f"{field.name} ({_short(field.type)})" for field in schema)
+    if image is None:
+        raise ValueError(
+            f"{source} has no image column among {found}; name one 'image', of bytes or of {{bytes, path}}"
+        )
+    if label is None:
+        raise ValueError(f"{source} has no label column among {found}; name one 'label', of whole numbers or of names")
+    return image, label
+
+
+def read_labels(
+    column: pa.ChunkedArray | pa.Array, feature: Any, classes: Sequence[str] | None, source: object
+) -> tuple[list[int], tuple[str, ...] | None]:
+    """Class indices of a label column, and the class names where they are known.
+
+    Args:
+        column: whole numbers, or names, whose sorted distinct values are then the classes.
+        feature: what the `datasets` library notes of the column; a ClassLabel holds "names".
+        classes: the class names in the model's order, to which names are matched; numbers without names count in it.
+        source: file or set, for messages.
+
+    Raises:
+        ValueError: a label is missing, negative or too large, or its name is none of `classes`.
+    """
+    if column.null_count:
+        row = int(np.flatnonzero(np.asarray(column.is_null()))[0])
+        raise ValueError(f"{source} has no label in row {row}; fill it or remove the row")
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not pa.types.is_integer(column.type):
+        values: list[str] = column.to_pylist()
+        names = tuple(sorted(set(values)))
+        place = {name: index for index, name in enumerate(names)}
+        numbers = [place[value] for value in values]
+    else:
+        numbers = [int(value) for value in column.to_pylist()]
+        names = tuple(str(name) for name in (feature or {}).get("names") or ()) or None
+        known = names or classes
+        for row, number in enumerate(numbers):
+            check_label(number, f"row {row}", source, None if known is None else len(known))
+    if names is None or classes is None:
+        return numbers, names or (None if classes is None else tuple(classes))
+    order = {name: index for index, name in enumerate(classes)}
+    for index in sorted(set(numbers)):
+        if names[index] not in order:
+            raise ValueError(
+                f"the class {names[index]!r} of {source} is none of the {len(classes)} known classes; rename it, or "
+                f"leave the list of classes away"
+            )
+    return [order[names[number]] for number in numbers], tuple(classes)
+
+
+def _choose(fitting: Sequence[str], likely: Sequence[str], marked: Sequence[str]) -> str | None:
+    # what the hub's notes mark is surest; of several, or of none, the name decides
+    if len(marked) == 1:
+        return marked[0]
+    return next((name for name in likely if name in (marked or fitting)), None)
+
+
+def _feature(features: Mapping[str, Any], name: str) -> str:
+    feature = features.get(name)
+    return str(feature.get("_type", "")) if isinstance(feature, Mapping) else ""
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(kind.field(index).name == "bytes" for index in range(kind.num_fields))
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _holds_labels(kind: pa.DataType) -> bool:
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_integer(value) or pa.types.is_string(value) or pa.types.is_large_string(value)
+
+
+def _short(kind: pa.DataType) -> str:
+    return "struct" if pa.types.is_struct(kind) else str(kind)

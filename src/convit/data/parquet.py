@@ -1,0 +1,174 @@
+"""Parquet files of encoded images and labels, as the Hugging Face hub keeps them."""
+
+from __future__ import annotations
+
+import bisect
+import json
+from collections import OrderedDict
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from convit.data.columns import choose_columns, read_labels
+from convit.data.remote import read_remote, shown
+from convit.data.samples import decode_image
+
+IN_MEMORY = 4 << 30  # bytes of encoded images up to which all of them are held
+KEPT_GROUPS = 8  # row groups that each process keeps of larger sets
+
+
+class ParquetSamples:
+    """Images and labels of some Parquet files, in the order of the files.
+
+    Labels are held in memory. So are encoded images up to 4 GB; of larger sets the files' row groups are read when one
+    of their images is asked for, which is quick with the hub's row groups of some hundred images and slow with larger.
+
+    Args:
+        files: Parquet files with a column of images (bytes, or the hub's {bytes, path}) and one of labels (whole
+            numbers, or names, whose sorted distinct values are then the classes). Columns are found by the hub's notes
+            in the file or by name.
+        classes: class names in the model's order, to which the files' class names are matched.
+
+    Raises:
+        FileNotFoundError: a file is absent.
+        ValueError: a file is no Parquet file, has other columns than the first, lacks images or labels, or a label is
+            no class.
+    """
+
+    def __init__(self, files: Sequence[Path | str], classes: Sequence[str] | None = None) -> None:
+        self.files = list(files)
+        # a remote file is fetched whole; one here is mapped
+        self._contents = [file if isinstance(file, Path) else pa.py_buffer(read_remote(file)) for file in self.files]
+        self._metadata = [self._read_metadata(number) for number in range(len(self.files))]
+        schema = self._metadata[0].schema.to_arrow_schema()
+        features = hub_features(schema)
+        self._image, label = choose_columns(schema, features, shown(self.files[0]))
+        columns: list[pa.ChunkedArray] = []
+        self._groups: list[tuple[int, int]] = []  # (file, row group) of every row group, in order
+        sizes: list[int] = []
+        for number, (file, metadata) in enumerate(zip(self.files, self._metadata, strict=True)):
+            if not {self._image, label} <= set(metadata.schema.to_arrow_schema().names):
+                raise ValueError(
+                    f"{shown(file)} lacks the columns {self._image!r} and {label!r} of {shown(self.files[0])}; read "
+                    f"files of one kind together"
+                )
+            with self._opened(number) as opened:
+                columns.append(opened.read(columns=[label], use_threads=False).column(label))
+            self._groups += [(number, group) for group in range(metadata.num_row_groups)]
+            sizes += [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        self._ends = list(accumulate(sizes))
+        source = shown(self.files[0]) if len(self.files) == 1 else f"{shown(self.files[0])} …"
+        if not self._ends or not self._ends[-1]:
+            raise ValueError(f"{source} has no row; give files with images")
+        self.labels, self.classes = read_labels(_joined(columns), features.get(label), classes, source)
+        self.names = _RowNames(self)
+        self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._keep_all = sum(map(self._image_bytes, self._metadata)) <= IN_MEMORY
+        if self._keep_all:
+            # in this process, so that workers share what it holds
+            for index in range(len(self._groups)):
+                self._row_group(index)
+            self._contents.clear()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, index: int) -> Image.Image:
+        """The decoded RGB image.
+
+        Raises:
+            ValueError: the image cannot be read.
+        """
+        group, row = self.place(index)
+        value = self._row_group(group)[row].as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not data:
+            raise ValueError(f"sample {self.names[index]!r} holds no image bytes; write the images into the file")
+        return decode_image(data, self.names[index])
+
+    def place(self, index: int) -> tuple[int, int]:
+        """(row group counted over all files, row within it) of a sample."""
+        group = bisect.bisect_right(self._ends, index)
+        return group, index - (self._ends[group - 1] if group else 0)
+
+    def name(self, index: int) -> str:
+        """File and row of a sample."""
+        file = self._groups[self.place(index)[0]][0]
+        before = sum(metadata.num_rows for metadata in self._metadata[:file])
+        return f"{shown(self.files[file])} row {index - before}"
+
+    def _row_group(self, index: int) -> Any:
+        if index in self._kept:
+            self._kept.move_to_end(index)
+            return self._kept[index]
+        file, group = self._groups[index]
+        with self._opened(file, self._metadata[file]) as opened:
+            table = opened.read_row_group(group, columns=[self._image], use_threads=False)
+        # one chunk, so that a row is found at once
+        self._kept[index] = table.column(self._image).combine_chunks()
+        while not self._keep_all and len(self._kept) > KEPT_GROUPS:
+            self._kept.popitem(last=False)
+        return self._kept[index]
+
+    def _image_bytes(self, metadata: Any) -> int:
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+        return sum(
+            column.total_uncompressed_size
+            for column in columns
+            if column.path_in_schema.partition(".")[0] == self._image
+        )
+
+    def _read_metadata(self, number: int) -> Any:
+        with self._opened(number) as opened:
+            return opened.metadata
+
+    @contextmanager
+    def _opened(self, number: int, metadata: Any = None) -> Generator[pq.ParquetFile]:
+        # for each reading anew: nothing of it need survive the start of a worker process
+        content = self._contents[number]
+        source = content if isinstance(content, Path) else pa.BufferReader(content)
+        try:
+            with pq.ParquetFile(source, metadata=metadata, memory_map=isinstance(content, Path)) as opened:
+                yield opened
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise ValueError(
+                f"{shown(self.files[number])} cannot be read as Parquet ({error}); fetch or write it again"
+            ) from error
+
+
+class _RowNames(Sequence[str]):
+    """Names made when asked for: a million of them would take more memory than the labels."""
+
+    def __init__(self, samples: ParquetSamples) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._samples.name(index)
+
+
+def hub_features(schema: pa.Schema) -> dict[str, Any]:
+    """What the `datasets` library noted of the columns when it wrote a file; nothing where it did not."""
+    try:
+        noted: Any = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        return dict(noted["info"]["features"])
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _joined(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    kind = columns[0].type
+    if pa.types.is_dictionary(kind):  # every file has a dictionary of its own
+        kind = kind.value_type
+    return pa.chunked_array([chunk for column in columns for chunk in column.cast(kind).chunks], kind)

@@ -1,0 +1,200 @@
+"""Files behind a URL (http, s3, gs … whatever fsspec knows), read from their beginning, with patience."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import fsspec
+
+Item = TypeVar("Item")
+
+WAITS = (1.0, 4.0, 16.0)  # seconds before each new attempt at a file that could not be read on
+_HTTP = ("http://", "https://")
+
+
+class TransferError(OSError):
+    """A remote file could not be read on.
+
+    Args:
+        reason: what went wrong.
+        final: whether another attempt would end the same way.
+    """
+
+    def __init__(self, reason: str, final: bool = False) -> None:
+        super().__init__(reason)
+        self.final = final
+
+
+class RemoteFile:
+    """A remote file that is read from its beginning; every failure is a `TransferError`.
+
+    Args:
+        file: as fsspec opened it.
+        url: where it lies.
+    """
+
+    def __init__(self, file: Any, url: str) -> None:
+        self._file, self._url = file, url
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes: at most `size`, all without it, none at the end."""
+        with _as_transfer_error(self._url):
+            return self._file.read(size)
+
+
+def is_remote(source: object) -> bool:
+    """Whether a name is a URL rather than a path; a `Path` never is."""
+    return isinstance(source, str) and "://" in source
+
+
+def shown(place: object) -> str:
+    """A path as it is, or a URL as messages and records may hold it: without password and without a signed query.
+
+    >>> shown("https://me:secret@host/x.tar?signature=abc")
+    'https://host/x.tar'
+    """
+    if not is_remote(place):
+        return str(place)
+    parts = urlsplit(str(place))
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def url_path(url: str) -> str:
+    """The path within a URL, in which suffixes and patterns are looked for."""
+    return urlsplit(url).path
+
+
+@contextmanager
+def open_remote(url: str) -> Generator[RemoteFile]:
+    """Open a remote file for reading from its beginning.
+
+    Raises:
+        FileNotFoundError: the server has no such file.
+        ImportError: the package for this kind of URL is not installed.
+        TransferError: the server cannot be reached or refuses.
+        ValueError: fsspec knows no such kind of URL.
+    """
+    system, path = _filesystem(url)
+    with _as_transfer_error(url):
+        # Over HTTP one request for the whole file, for servers without ranges too.
+        file = system.open(path, "rb", **({"block_size": 0} if url.startswith(_HTTP) else {}))
+    with file:
+        yield RemoteFile(file, url)
+
+
+def read_on(url: str, read: Callable[[RemoteFile], Iterator[Item]]) -> Iterator[Item]:
+    """What `read` yields of a remote file; after a failure it is read anew, past what was already given.
+
+    Raises:
+        ConnectionError: the file could not be read on after some attempts; the message says what to do.
+        FileNotFoundError: the server has no such file.
+        ImportError: the package for this kind of URL is not installed.
+        ValueError: fsspec knows no such kind of URL.
+    """
+    given = failures = 0
+    while True:
+        try:
+            with open_remote(url) as file:
+                for item in itertools.islice(read(file), given, None):
+                    given, failures = given + 1, 0
+                    yield item
+            return
+        except TransferError as error:
+            if error.final or failures == len(WAITS):
+                raise ConnectionError(
+                    f"{shown(url)} cannot be read ({error}) after {failures + 1} attempts; check the address, your "
+                    f"access to it and the network, then start again (training: with --resume)"
+                ) from error
+            time.sleep(WAITS[failures])
+            failures += 1
+
+
+def read_remote(url: str) -> bytes:
+    """The whole of a small remote file; raises as `read_on` does."""
+    return b"".join(read_on(url, lambda file: iter([file.read()])))
+
+
+def remote_identity(url: str) -> str:
+    """What the server says of a file without sending it: ETag (or time of change) and size in bytes.
+
+    Raises:
+        ConnectionError: the server cannot be reached or refuses.
+        FileNotFoundError: it has no such file.
+        ImportError: the package for this kind of URL is not installed.
+        ValueError: fsspec knows no such kind of URL.
+    """
+    info = _asked(url, lambda system, path: system.info(path))
+    marks = {key.lower(): value for key, value in info.items()}
+    names = ("etag", "md5hash", "content-md5", "last-modified", "lastmodified", "mtime")
+    mark = next((f"{name} {marks[name]}" for name in names if marks.get(name)), "no etag")
+    return f"{mark}, {marks.get('size')} bytes"
+
+
+def list_remote(pattern: str) -> list[str]:
+    """The URLs that a URL with * means, sorted; raises as `remote_identity` does."""
+    return _asked(
+        pattern, lambda system, path: sorted(str(system.unstrip_protocol(name)) for name in system.glob(path))
+    )
+
+
+def _asked(url: str, question: Callable[[Any, str], Any]) -> Any:
+    system, path = _filesystem(url)
+    try:
+        with _as_transfer_error(url):
+            return question(system, path)
+    except TransferError as error:
+        raise ConnectionError(
+            f"{shown(url)} cannot be reached ({error}); check the address, your access to it and the network"
+        ) from error
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    protocol = url.partition("://")[0]
+    try:
+        return fsspec.url_to_fs(url, **_patience(url))  # kept by fsspec per process, and made anew after a fork
+    except ImportError as error:
+        raise ImportError(f"{protocol}:// addresses need another package: {error}") from error
+    except ValueError as error:
+        raise ValueError(
+            f"{shown(url)} cannot be opened ({error}); use https://, s3:// or another protocol of fsspec"
+        ) from error
+
+
+def _patience(url: str) -> dict[str, Any]:
+    if not url.startswith(_HTTP):
+        return {}
+    import aiohttp
+
+    # Only silence ends a transfer, not its length.
+    return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)}}
+
+
+@contextmanager
+def _as_transfer_error(url: str) -> Generator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        # fsspec says this of every HTTP failure while it asks for the size; only its cause tells the server's answer
+        cause = error.__cause__
+        if cause is not None and _status(cause) not in (404, 410):
+            raise _transfer_error(cause) from error
+        raise FileNotFoundError(f"there is no {shown(url)}; check the address and the numbers in its braces") from error
+    except Exception as error:  # every protocol brings exceptions of its own
+        raise _transfer_error(error) from error
+
+
+def _transfer_error(error: BaseException) -> TransferError:
+    status = _status(error)
+    # an HTTP error's own words hold the whole URL, with what `shown` leaves out
+    reason = f"the server answers with status {status}" if status else f"{type(error).__name__}: {error}"
+    return TransferError(reason, final=isinstance(error, PermissionError) or 400 <= status < 500)
+
+
+def _status(error: BaseException) -> int:
+    status = getattr(error, "status", 0)
+    return status if isinstance(status, int) else 0
