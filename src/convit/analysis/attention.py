@@ -81,7 +81,7 @@ def nonlocality(model: ConViT, images: Float[Tensor, "batch channels height widt
                 wide = wide[..., 1:, 1:]
                 wide = wide / wide.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(wide.dtype).tiny)
             lengths = _distances(grid, wide)
-            rows.append(torch.einsum("bhij,ij->h", wide, lengths) / (len(images) * patches))
+            rows.append((wide.flatten(2) @ lengths.flatten()).mean(dim=0) / patches)
     return torch.stack(rows)
 
 
