@@ -1,4 +1,5 @@
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,15 +73,27 @@ def test_a_server_that_is_away_or_refuses_is_named(server: Served, tmp_path: Pat
         ConnectionError, match=r"x-0\.tar cannot be read \(the server answers with status 503\) after 3"
     ):
         list(read_shard(f"{server.url}/x-0.tar"))
-    with pytest.raises(ConnectionError, match=r"status 403\) after 1 attempts") as refused:
+    with pytest.raises(PermissionError, match=r"x-1\.tar is refused \(.* status 403\); check") as refused:
         list(read_shard(f"{server.url}/x-1.tar?signature=secret"))
     assert "secret" not in str(refused.value)
     with served(tmp_path) as gone:
         pass
-    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1.*after 3 attempts; check the address"):
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1.*after 3 attempts; check the address and"):
         list(read_shard(f"{gone.url}/x-0.tar"))
     with pytest.raises(ConnectionError, match="cannot be reached"):
         fingerprint(f"{gone.url}/x-0.tar")
+
+
+def test_class_names_that_are_refused_are_absent(server: Served) -> None:
+    server.refuse = {"classes.json": 403}
+    assert open_dataset(f"{server.url}/x-0.tar").classes is None
+
+
+@pytest.mark.parametrize(("protocol", "package"), [("s3", "s3fs"), ("https", "aiohttp")])
+def test_a_package_that_a_store_needs_is_named(monkeypatch: pytest.MonkeyPatch, protocol: str, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"{protocol}:// addresses need another package: .*{package}"):
+        list(read_shard(f"{protocol}://bucket/x.tar"))
 
 
 def test_an_error_in_a_worker_is_told_in_one_line(server: Served) -> None:

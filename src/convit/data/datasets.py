@@ -145,6 +145,7 @@ def open_dataset(
         ConnectionError: a server cannot be reached.
         FileNotFoundError: there is nothing at `path`.
         ImportError: a package that this form needs is not installed.
+        PermissionError: a file may not be read.
         ValueError: a file or a class folder is not as it must be, or a label is no class.
     """
     match form_of(path, root):

@@ -36,6 +36,7 @@ class HubSamples:
         name, config, split = parse_hub(source)
         datasets = _library()
         table = _load(datasets, source, name, config, split)
+        self.fingerprint: str = table._fingerprint  # of the set's files, before anything is done to it
         features = {column: {"_type": type(kind).__name__} for column, kind in table.features.items()}
         self._image, label = choose_columns(table.features.arrow_schema, features, source)
         notes = {"names": getattr(table.features[label], "names", None)}
@@ -47,7 +48,6 @@ class HubSamples:
             # decoded here like every other image, with the same errors
             table = table.cast_column(self._image, datasets.Image(decode=False))
         self._table = table.select_columns([self._image])
-        self.fingerprint: str = table._fingerprint
         self.names = _RowNames(source, len(self.labels))
 
     def __len__(self) -> int:

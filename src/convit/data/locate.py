@@ -144,7 +144,7 @@ def class_names_beside(file: Path | str) -> tuple[str, ...] | None:
         beside = f"{file.partition('?')[0].rpartition('/')[0]}/{CLASSES_FILE}"
         try:
             return _parse_class_names(read_remote(beside), shown(beside))
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):  # some stores refuse what they do not have
             return None
     path = file.parent / CLASSES_FILE
     return read_class_names(path) if path.is_file() else None

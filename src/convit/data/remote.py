@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import fsspec
@@ -14,6 +15,8 @@ import fsspec
 Item = TypeVar("Item")
 
 WAITS = (1.0, 4.0, 16.0)  # seconds before each new attempt at a file that could not be read on
+READ_AHEAD = 1 << 20  # bytes that are asked of the network at a time
+_BUSY = (408, 429)  # the refusals of a server that can be asked again
 _HTTP = ("http://", "https://")
 
 
@@ -30,21 +33,20 @@ class TransferError(OSError):
         self.final = final
 
 
-class RemoteFile:
-    """A remote file that is read from its beginning; every failure is a `TransferError`.
-
-    Args:
-        file: as fsspec opened it.
-        url: where it lies.
-    """
+class _RemoteBytes(io.RawIOBase):
+    """A remote file that is read from its beginning; every failure is a `TransferError`."""
 
     def __init__(self, file: Any, url: str) -> None:
         self._file, self._url = file, url
 
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes: at most `size`, all without it, none at the end."""
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
         with _as_transfer_error(self._url):
-            return self._file.read(size)
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def is_remote(source: object) -> bool:
@@ -70,7 +72,7 @@ def url_path(url: str) -> str:
 
 
 @contextmanager
-def open_remote(url: str) -> Generator[RemoteFile]:
+def open_remote(url: str) -> Generator[BinaryIO]:
     """Open a remote file for reading from its beginning.
 
     Raises:
@@ -84,16 +86,18 @@ def open_remote(url: str) -> Generator[RemoteFile]:
         # Over HTTP one request for the whole file, for servers without ranges too.
         file = system.open(path, "rb", **({"block_size": 0} if url.startswith(_HTTP) else {}))
     with file:
-        yield RemoteFile(file, url)
+        # many small reads of whoever parses it, few large ones of the network
+        yield io.BufferedReader(_RemoteBytes(file, url), READ_AHEAD)
 
 
-def read_on(url: str, read: Callable[[RemoteFile], Iterator[Item]]) -> Iterator[Item]:
+def read_on(url: str, read: Callable[[BinaryIO], Iterator[Item]]) -> Iterator[Item]:
     """What `read` yields of a remote file; after a failure it is read anew, past what was already given.
 
     Raises:
         ConnectionError: the file could not be read on after some attempts; the message says what to do.
         FileNotFoundError: the server has no such file.
         ImportError: the package for this kind of URL is not installed.
+        PermissionError: the server refuses.
         ValueError: fsspec knows no such kind of URL.
     """
     given = failures = 0
@@ -105,10 +109,14 @@ def read_on(url: str, read: Callable[[RemoteFile], Iterator[Item]]) -> Iterator[
                     yield item
             return
         except TransferError as error:
-            if error.final or failures == len(WAITS):
+            if error.final:
+                raise PermissionError(
+                    f"{shown(url)} is refused ({error}); check the address and the access that you have to it"
+                ) from error
+            if failures == len(WAITS):
                 raise ConnectionError(
-                    f"{shown(url)} cannot be read ({error}) after {failures + 1} attempts; check the address, your "
-                    f"access to it and the network, then start again (training: with --resume)"
+                    f"{shown(url)} cannot be read ({error}) after {failures + 1} attempts; check the address and the "
+                    f"network, then start again (training: with --resume)"
                 ) from error
             time.sleep(WAITS[failures])
             failures += 1
@@ -192,7 +200,9 @@ def _transfer_error(error: BaseException) -> TransferError:
     status = _status(error)
     # an HTTP error's own words hold the whole URL, with what `shown` leaves out
     reason = f"the server answers with status {status}" if status else f"{type(error).__name__}: {error}"
-    return TransferError(reason, final=isinstance(error, PermissionError) or 400 <= status < 500)
+    return TransferError(
+        reason, final=isinstance(error, PermissionError) or (400 <= status < 500 and status not in _BUSY)
+    )
 
 
 def _status(error: BaseException) -> int:

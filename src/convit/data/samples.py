@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Protocol
 
@@ -46,17 +46,20 @@ class DecodedSamples:
     Args:
         samples: where the images come from; all must have the same size.
         corrupt: counts the images that cannot be read; `image` then refuses them, as an undecoded set would.
+        only: the samples that will be asked for; the others stay black.
 
     Raises:
         ValueError: the sizes differ, no image can be read, or one cannot and there is no `corrupt`.
         TooManyCorruptError: more images cannot be read than `corrupt` allows.
     """
 
-    def __init__(self, samples: Samples, *, corrupt: CorruptImages | None = None) -> None:
+    def __init__(
+        self, samples: Samples, *, corrupt: CorruptImages | None = None, only: Collection[int] | None = None
+    ) -> None:
         self.labels, self.names = samples.labels, samples.names
         self._unreadable: dict[int, str] = {}
         pixels: np.ndarray | None = None
-        for index in range(len(samples)):
+        for index in range(len(samples)) if only is None else sorted(only):
             try:
                 image = np.asarray(samples.image(index))
             except ValueError as error:

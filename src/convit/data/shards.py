@@ -8,17 +8,17 @@ import zlib
 from collections.abc import Iterator, Sequence
 from gzip import BadGzipFile
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
-from convit.data.remote import RemoteFile, is_remote, read_on, shown
+from convit.data.remote import is_remote, read_on, shown
 from convit.data.samples import IMAGE_SUFFIXES, check_label, decode_image
 
 Shard = Path | str  # a Path lies here, a str is a URL
 Sample = tuple[str, bytes, int]
 
 LABEL_SUFFIX = "cls"
-READ_AHEAD = 1 << 20  # bytes that are asked of a remote file at a time
 
 
 class ShardSamples:
@@ -34,6 +34,7 @@ class ShardSamples:
     Raises:
         ConnectionError: a remote shard cannot be read.
         FileNotFoundError: a shard is absent.
+        PermissionError: a shard may not be read.
         ValueError: a file is no tar archive, a sample lacks its image or its label, or a label is no class.
     """
 
@@ -71,6 +72,7 @@ def read_shard(shard: Shard, classes: int | None = None) -> Iterator[Sample]:
     Raises:
         ConnectionError: a remote shard cannot be read.
         FileNotFoundError: there is no such file.
+        PermissionError: it may not be read.
         ValueError: it is no tar archive, is truncated, a sample lacks its image or its label, or a label is no class.
     """
     source = shown(shard)
@@ -83,7 +85,7 @@ def read_shard(shard: Shard, classes: int | None = None) -> Iterator[Sample]:
         yield key, image, label
 
 
-def _samples(file: Path | RemoteFile, source: str) -> Iterator[Sample]:
+def _samples(file: Path | BinaryIO, source: str) -> Iterator[Sample]:
     sample: dict[str, bytes] = {}
     key = ""
     for name, data in _members(file, source):
@@ -98,7 +100,7 @@ def _samples(file: Path | RemoteFile, source: str) -> Iterator[Sample]:
         yield _assemble(source, key, sample)
 
 
-def _members(file: Path | RemoteFile, source: str) -> Iterator[tuple[str, bytes]]:
+def _members(file: Path | BinaryIO, source: str) -> Iterator[tuple[str, bytes]]:
     try:
         with _open_tar(file) as archive:
             for member in archive:
@@ -111,10 +113,10 @@ def _members(file: Path | RemoteFile, source: str) -> Iterator[tuple[str, bytes]
         raise ValueError(f"{source} cannot be read as a tar archive ({error}); fetch or write it again") from error
 
 
-def _open_tar(file: Path | RemoteFile) -> tarfile.TarFile:
+def _open_tar(file: Path | BinaryIO) -> tarfile.TarFile:
     if isinstance(file, Path):
         return tarfile.open(file, tarinfo=_StrictHeader)
-    return tarfile.open(fileobj=file, mode="r|*", bufsize=READ_AHEAD, tarinfo=_StrictHeader)  # pyright: ignore[reportCallIssue, reportArgumentType]  # it asks for `read` alone
+    return tarfile.open(fileobj=file, mode="r|*", tarinfo=_StrictHeader)
 
 
 def _means_damage(error: OSError) -> bool:
