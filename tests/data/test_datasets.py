@@ -32,6 +32,12 @@ def test_decoded_once_is_the_same_as_decoded_each_time(tmp_path: Path) -> None:
     assert all(np.array_equal(decoded.image(n), np.asarray(dataset[n][0])) for n in range(4))
 
 
+def test_only_what_is_asked_for_is_decoded(tmp_path: Path) -> None:
+    members = [("a.png", b"broken"), ("a.cls", b"0"), ("b.png", encoded(picture(1))), ("b.cls", b"1")]
+    dataset = open_dataset(write_members(tmp_path / "x.tar", members))
+    assert np.array_equal(DecodedSamples(dataset.samples, only=[1]).image(1), np.asarray(picture(1)))
+
+
 def test_decoding_once_needs_one_size(tmp_path: Path) -> None:
     members = [("a.png", encoded(picture(0, 8))), ("a.cls", b"0"), ("b.png", encoded(picture(1, 9))), ("b.cls", b"0")]
     dataset = open_dataset(write_members(tmp_path / "x.tar", members))
