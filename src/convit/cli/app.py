@@ -31,6 +31,7 @@ COMMANDS = {
     "embed": Command("convit.cli.embed", "embed", "Turn images into vectors, for search and clustering."),
     "models": Command("convit.cli.models", "models", "List every variant and weight set."),
     "info": Command("convit.cli.info", "info", "Show one variant or weight set in full."),
+    "finetune": Command("convit.cli.finetune", "finetune", "Fine-tune on a folder of your own pictures."),
     "train": Command("convit.cli.train", "train", "Train a model from a recipe."),
     "evaluate": Command("convit.cli.evaluate", "evaluate", "Measure top-1, top-5 and loss on a labelled data set."),
     "plot": Command("convit.cli.plot", "plot", "Draw what training runs left: loss, top-1, rate, gates."),

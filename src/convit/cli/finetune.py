@@ -1,0 +1,223 @@
+"""`convit finetune`: a classifier for somebody's own pictures, from one command."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convit.cli import options
+from convit.cli.progress import bar
+
+if TYPE_CHECKING:
+    from convit.training.finetune.cost import Cost
+    from convit.training.finetune.plan import Plan, Wishes
+    from convit.training.finetune.tuning import Tuned
+
+WORST = 5  # classes in the summary
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="PICTURES",
+        help="A folder with a sub-folder per class, or with train/ and val/ that hold these; or shards, Parquet or "
+        "'hub:owner/name'.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Weights to start from: a name of `convit models`, or a trained file.  [default: convit_small.fb_in1k on "
+        "a GPU, convit_tiny.fb_in1k on a CPU; without a network: convit_nano_patch4_32.cifar10]",
+        show_default=False,
+    ),
+]
+RunFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Folder of the run.  [default: runs/ and the pictures' name]",
+        show_default=False,
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Rounds over the pictures.  [default: from their number]", show_default=False),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Pictures per step.  [default: from their number]", show_default=False),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        "--lr", metavar="X", help="Peak learning rate of the head.  [default: from the batch]", show_default=False
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Start of all randomness, and which pictures validate.  [default: 0]",
+        show_default=False,
+    ),
+]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PART",
+        help="What is not trained: 'backbone' for all but the head (much cheaper), or the beginning of parameters' "
+        "names, such as blocks.0.; may be repeated.",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the recipe with its reasons and cost, and stop.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting of the recipe, such as data.workers=4; may be repeated.",
+        show_default=False,
+    ),
+]
+
+
+def finetune(
+    pictures: Source,
+    model: Model = None,
+    output: RunFolder = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    img_size: options.ImgSize = None,
+    freeze: Freeze = None,
+    seed: Seed = None,
+    changes: Changes = None,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Fine-tune on a folder of pictures; ends with weights.safetensors and report.html.
+
+    Epochs, batch size, learning rate, augmentation and the pictures that validate are chosen by looking at the folder;
+    the report says why. Pictures that cannot be read are left out and named, and make the exit code 3.
+    """
+    size = options.parse_size(img_size)
+    from convit.cli.errors import FAILED, SOME_UNREADABLE, one_line
+
+    try:
+        from convit.training.finetune.plan import Wishes
+        from convit.training.finetune.tuning import check_free, is_first_process
+        from convit.training.finetune.tuning import finetune as tune
+        from convit.training.task import DivergedError
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"training needs the package '{error.name}'; install it with: pip install 'convit[train]'"
+        ) from error
+    folder = output or Path("runs") / (Path(pictures).resolve().name or "pictures")
+    if not (resume or dry_run) and is_first_process():
+        check_free(folder, pictures)
+    wishes = Wishes(model, size, epochs, batch_size, lr, seed, tuple(freeze or ()), tuple(changes or ()))
+    plan = _plan(pictures, wishes, folder, resume=resume)
+    talks = is_first_process() and not quiet
+    cost = _foretell(plan, as_comments=dry_run) if (talks or dry_run) and not resume else None
+    if dry_run:
+        typer.echo(plan.to_yaml(), nl=False)
+        return
+    if is_first_process():
+        plan.save(folder)
+    try:
+        tuned = tune(
+            plan, folder, cost=cost, resume=resume, quiet=quiet, bar=lambda what, total: bar(what, total, shown=talks)
+        )
+    except DivergedError as error:
+        if debug:
+            raise
+        typer.echo(f"convit: error: {one_line(str(error))}", err=True)
+        raise typer.Exit(FAILED) from error
+    if tuned is None:
+        return
+    if not quiet:
+        _sum_up(tuned, plan)
+    if tuned.unreadable:
+        name, reason = next(iter(tuned.unreadable.items()))
+        count = "1 picture" if len(tuned.unreadable) == 1 else f"{len(tuned.unreadable)} pictures"
+        _say(f"error: {count} could not be read and took no part, see the report; the first: {name}: {reason}")
+        raise typer.Exit(SOME_UNREADABLE)
+
+
+def _plan(pictures: str, wishes: Wishes, folder: Path, *, resume: bool) -> Plan:
+    from convit.training.finetune.plan import plan_finetune, resume_plan
+
+    return resume_plan(pictures, folder, wishes) if resume else plan_finetune(pictures, wishes)
+
+
+def _foretell(plan: Plan, *, as_comments: bool) -> Cost:
+    from convit.inference.devices import pick_device
+    from convit.training.finetune.cost import advise, estimate_cost
+
+    cost = estimate_cost(plan, pick_device("auto"))
+    recipe = plan.recipe
+    lines = [
+        f"found {plan.layout}: {sum(plan.counts.values()):,} pictures",
+        f"fine-tuning {recipe.model.weights}, {recipe.run.batch_size} pictures per step; {cost}",
+        *(text for text in (advise(plan, cost),) if text),
+        *(f"warning: {warning}" for warning in plan.warnings),
+    ]
+    for line in lines:
+        typer.echo(f"# {line}") if as_comments else _say(line)
+    return cost
+
+
+def _sum_up(tuned: Tuned, plan: Plan) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(Text(plan.recipe.data.name), no_wrap=True)
+    table.add_column("", overflow="fold")
+    scores = tuned.scores
+    if scores is not None:
+        low, high = scores.interval()
+        right = f"{scores.correct:,} of {scores.count:,} validation pictures, 95 % interval {low:.0f}-{high:.0f} %"
+        table.add_row("top-1", Text(f"{scores.top1:.1f} % ({right})"))
+        table.add_row("mean over classes", Text(f"{scores.mean_class:.1f} %"))
+        counts = scores.confusion.sum(axis=1)
+        found = [(accuracy, index) for index, accuracy in enumerate(scores.by_class()) if accuracy is not None]
+        for place, (accuracy, index) in enumerate(sorted(found)[:WORST]):
+            label = "classes" if len(found) <= WORST else "worst classes"
+            # as Text, brackets in names of folders are no markup
+            row = Text(f"{scores.classes[index]}  {accuracy:.1f} % of {counts[index]:,}")
+            table.add_row(label if place == 0 else "", row)
+        for place, (truth, predicted, number) in enumerate(scores.pairs(3)):
+            row = Text(
+                f"{scores.classes[truth]} taken for {scores.classes[predicted]}  {number:,} of {counts[truth]:,}"
+            )
+            table.add_row("mistaken" if place == 0 else "", row)
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, width=Console(width=1000).measure(table).maximum, color_system=None)
+    if scores is not None:
+        console.print(table)
+    # below the table, where nothing folds them: they are there to be copied
+    typer.echo(f"report   {tuned.report}\nweights  {tuned.weights}")
+    typer.echo(f"use it   convit classify new/ --weights {shlex.quote(str(tuned.weights))}")
+
+
+def _say(line: str) -> None:
+    from convit.cli.errors import one_line
+
+    typer.echo(f"convit: {one_line(line)}", err=True)

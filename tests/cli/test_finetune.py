@@ -1,0 +1,274 @@
+"""`convit finetune` from the command line, on pictures of three colours: what it leaves, and how it refuses."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from convit.evaluation import Evaluator, open_labelled
+from convit.training.finetune import tuning
+from convit.training.reading import read_recipe
+from convit.training.task import DivergedError
+from convit.weights import create_model, load_model
+from tests.cli.conftest import Run
+
+COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
+NANO = "convit_nano_patch4_32.cifar10"
+QUICK = ("--set", "data.workers=0", "--set", "run.loggers=[]", "--model", NANO)
+Command = Callable[..., Run]
+
+
+def _paint(folder: Path, per_class: int = 10, names: tuple[str, ...] = tuple(COLOURS)) -> Path:
+    noise = np.random.default_rng(0)
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for number in range(per_class):
+            pixels = np.clip(np.array(COLOURS[name]) + noise.normal(0, 12, (24, 30, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _paint(tmp_path_factory.mktemp("colours") / "pictures")
+
+
+@pytest.fixture(scope="module")
+def tuned(pictures: Path, convit: Command) -> tuple[Path, Run]:
+    """A whole run of two epochs."""
+    output = pictures.parent / "runs" / "mine"
+    return output, convit("finetune", pictures, "--output", output, "--epochs", 2, "--lr", 2e-3, *QUICK)
+
+
+class _Page(HTMLParser):
+    """Collects what a page would load, and the tags that it leaves open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loaded += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
+        if tag not in ("meta", "img", "br", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_one_command_leaves_weights_report_and_a_summary(tuned: tuple[Path, Run]) -> None:
+    output, run = tuned
+    assert run.code == 0, run.err
+    assert {"weights.safetensors", "report.html", "report.json", "recipe.yaml", "log.jsonl"} <= {
+        path.name for path in output.iterdir()
+    }
+    assert "top-1" in run.out
+    assert f"convit classify new/ --weights {output / 'weights.safetensors'}" in run.out
+    assert "found 3 class folders" in run.err
+    assert re.search(r"about \d+ (seconds|minutes) on this CPU", run.err)
+
+
+def test_the_figures_are_those_of_training_and_of_an_evaluation(tuned: tuple[Path, Run], pictures: Path) -> None:
+    output, _ = tuned
+    report = json.loads((output / "report.json").read_text())
+    validation = report["validation"]
+    log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    assert validation["top1"] == pytest.approx(max(line["val_top1"] for line in log), abs=1e-3)
+    assert validation["images"] == 5
+    assert np.sum(validation["confusion"]) == 5
+    assert report["training_images"] == 25
+    assert report["source"] == str(pictures)
+    assert [each["name"] for each in report["counts"]] == ["blue", "green", "red"]
+    whole = Evaluator(weights=output / "weights.safetensors").evaluate(open_labelled(pictures))
+    assert whole.count == 30
+    assert whole.top1 > 50  # three colours, two epochs
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_says_everything(tuned: tuple[Path, Run]) -> None:
+    output, _ = tuned
+    text = (output / "report.html").read_text()
+    page = _Page()
+    page.feed(text)
+    assert page.open == []
+    assert all(each.startswith(("data:", "#")) for each in page.loaded)
+    assert "<script" not in text
+    for words in ("<svg", "data.held_out", "optimiser.layer_decay", "kept to validate with", "timm.create_model("):
+        assert words in text
+    assert f"convit classify new/ --weights {output / 'weights.safetensors'}" in text
+
+
+def test_the_file_classifies_at_once(tuned: tuple[Path, Run], pictures: Path, convit: Command) -> None:
+    run = convit("classify", pictures / "red" / "0.png", "--weights", tuned[0] / "weights.safetensors", "--top-k", 3)
+    assert run.code == 0
+    assert {each["label"] for each in run.rows[0]["predictions"]} == set(COLOURS)
+
+
+def test_the_line_in_the_report_loads_the_file_in_timm(tuned: tuple[Path, Run]) -> None:
+    report = json.loads((tuned[0] / "report.json").read_text())
+    theirs = eval(report["use"]["timm"], {"timm": timm}).eval()
+    ours = load_model(tuned[0] / "weights.safetensors").eval()
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(images), theirs(images), atol=1e-4, rtol=1e-4)
+
+
+def test_an_output_that_exists_is_kept_and_resumed_on_request(
+    tuned: tuple[Path, Run], pictures: Path, convit: Command, tmp_path: Path
+) -> None:
+    output, _ = tuned
+    before = (output / "weights.safetensors").read_bytes()
+    again = convit("finetune", pictures, "--output", output, *QUICK)
+    assert (again.code, again.err.count("\n")) == (2, 1)
+    assert "holds a run already" in again.err
+    assert "--resume" in again.err
+    assert (output / "weights.safetensors").read_bytes() == before
+    (output / "report.html").unlink()
+    # the same line with --resume behind it, and a round more
+    run = convit("finetune", pictures, "--output", output, "--epochs", 3, "--lr", 2e-3, *QUICK, "--resume")
+    assert run.code == 0, run.err
+    assert (output / "report.html").is_file()
+    assert [json.loads(line)["epoch"] for line in (output / "log.jsonl").read_text().splitlines()] == [1, 2, 3]
+    more = _paint(tmp_path / "pictures", 11)
+    other = convit("finetune", more, "--output", output, "--resume", *QUICK)
+    assert other.code == 2
+    assert "holds 33 images, but the run in" in other.err
+
+
+def test_without_matplotlib_the_report_says_what_to_install(
+    tuned: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import builtins
+
+    from convit.training.finetune.report import draw_curves
+
+    genuine = builtins.__import__
+
+    def lacking(name: str, *arguments: object, **options: object) -> object:
+        if name.partition(".")[0] == "matplotlib":
+            raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+        return genuine(name, *arguments, **options)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(builtins, "__import__", lacking)
+    assert "pip install 'convit[plot]'" in draw_curves(tuned[0])["missing"]
+
+
+def test_a_dry_run_prints_a_recipe_and_leaves_nothing(pictures: Path, convit: Command, tmp_path: Path) -> None:
+    run = convit("finetune", pictures, "--output", tmp_path / "run", "--dry-run", "--epochs", 7, *QUICK)
+    assert run.code == 0
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "recipe.yaml").write_text(run.out)
+    recipe = read_recipe(tmp_path / "recipe.yaml")
+    assert recipe.schedule.epochs == 7
+    assert "# fine-tuning convit_nano_patch4_32.cifar10, 8 pictures per step; about" in run.out
+    assert "epochs: 7  # as asked" in run.out
+
+
+def test_the_head_alone(pictures: Path, convit: Command, tmp_path: Path) -> None:
+    run = convit("finetune", pictures, "-o", tmp_path / "run", "--epochs", 1, "--freeze", "backbone", "--quiet", *QUICK)
+    assert (run.code, run.out, run.err) == (0, "", "")
+    ours = load_model(tmp_path / "run" / "weights.safetensors").state_dict()
+    start = create_model(NANO, pretrained=True).state_dict()
+    changed = {name for name in ours if not torch.equal(ours[name], start[name])}
+    assert changed == {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--model", "convit_smal.fb_in1k"), "did you mean 'convit_small.fb_in1k'"),
+        (("--model", "lost.safetensors"), "there is no weight file lost.safetensors"),
+        (("--epochs", "0"), "the number of epochs is 0"),
+        (("--epochs", "few"), "Input should be a valid integer"),
+        (("--batch-size", "1"), "the batch size is 1, but must be 2 to 25"),
+        (("--lr", "0"), "the learning rate is 0.0"),
+        (("--img-size", "33"), "not tiled by patches of 4"),
+        (("--img-size", "big"), "--img-size is 'big'"),
+        (("--freeze", "nothing"), "no parameter begins so"),
+        (("--set", "run.batchsize=3"), "the closest is 'run.batch_size'"),
+        (("--set", "model.options.heads=3"), "'heads' is no ConViT option"),
+        (("--resume",), "there is no fine-tuning run in"),
+    ],
+)
+def test_wrong_options_are_one_line_and_leave_nothing(
+    pictures: Path, convit: Command, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    model = () if "--model" in arguments else ("--model", NANO)
+    run = convit("finetune", pictures, "--output", tmp_path / "run", *model, *arguments)
+    lines = [line for line in run.err.splitlines() if line.startswith("convit: error: ")]
+    assert (run.code, len(lines)) == (2, 1)
+    assert words in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: folder / "none", "there is no folder"),
+        (lambda folder: (folder / "empty").mkdir() or folder / "empty", "has no class sub-folders"),
+        (lambda folder: _paint(folder / "one", names=("red",)), "at least two classes"),
+        (lambda folder: _paint(folder / "few", per_class=2), "holds 6 images, but fine-tuning needs at least 10"),
+        (lambda folder: ((_paint(folder / "gap") / "grey").mkdir()) or folder / "gap", "grey holds no image"),
+    ],
+)
+def test_wrong_pictures_are_one_line(convit: Command, tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:
+    run = convit("finetune", make(tmp_path), "--output", tmp_path / "run", *QUICK)
+    assert (run.code, run.err.count("\n")) == (2, 1)
+    assert words in run.err
+
+
+def test_a_run_inside_the_pictures_is_refused(pictures: Path, convit: Command) -> None:
+    run = convit("finetune", pictures, "--output", pictures / "run", *QUICK)
+    assert run.code == 2
+    assert "lies inside the pictures' folder" in run.err
+
+
+def test_a_class_with_one_picture_is_said_not_to_be_validated(convit: Command, tmp_path: Path) -> None:
+    folder = _paint(tmp_path / "pictures")
+    _paint(tmp_path / "more", 1, names=("red",))
+    (tmp_path / "more" / "red").rename(folder / "crimson")
+    run = convit("finetune", folder, "--dry-run", *QUICK)
+    assert run.code == 0
+    assert "too few images to validate with: 'crimson' (1)" in run.out
+
+
+def test_a_diverged_run_is_one_line_and_exit_code_1(
+    pictures: Path, convit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*arguments: object, **options: object) -> Path:
+        raise DivergedError("the loss is nan at step 7")
+
+    monkeypatch.setattr(tuning, "run_recipe", diverge)
+    run = convit("finetune", pictures, "--output", tmp_path / "run", "--quiet", *QUICK)
+    assert (run.code, run.err) == (1, "convit: error: the loss is nan at step 7\n")
+
+
+def test_unreadable_pictures_are_left_out_named_and_make_the_exit_code_3(convit: Command, tmp_path: Path) -> None:
+    folder = _paint(tmp_path / "pictures")
+    for number in range(10):  # some of them validate
+        (folder / "red" / f"broken-{number}.png").write_bytes(b"no picture")
+    run = convit(
+        "finetune", folder, "--output", tmp_path / "run", "--epochs", 1, *QUICK, "--set", "data.corrupt_limit=10"
+    )
+    assert run.code == 3, run.err
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert {Path(name).name for name in report["unreadable"]} == {f"broken-{number}.png" for number in range(10)}
+    assert report["validation"]["images"] < report["validation_images"]
+    assert "10 pictures could not be read and took no part" in (tmp_path / "run" / "report.html").read_text()
+    assert "error: 10 pictures could not be read and took no part, see the report; the first: " in run.err
+
+
+def test_more_unreadable_pictures_than_allowed_stop_the_run(convit: Command, tmp_path: Path) -> None:
+    folder = _paint(tmp_path / "pictures")
+    for number in range(20):
+        (folder / "red" / f"broken-{number}.png").write_bytes(b"no picture")
+    run = convit("finetune", folder, "--output", tmp_path / "run", "--epochs", 1, "--quiet", *QUICK)
+    assert (run.code, run.err.count("\n")) == (2, 1)
+    assert "raise data.corrupt_limit" in run.err
