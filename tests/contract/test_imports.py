@@ -10,7 +10,7 @@ PACKAGE = Path(convit.__file__).parent
 # from the top of the house to its ground; rooms on one floor may use each other where no circle arises
 FLOORS = (
     ("cli",),
-    ("serving", "integrations"),
+    ("serving", "integrations", "studies"),
     ("training", "benchmark", "search"),
     ("evaluation", "analysis", "export"),
     ("inference", "data"),

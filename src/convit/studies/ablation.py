@@ -1,0 +1,154 @@
+"""What ConViT owes to its gates and to its convolutional start (paper Sec. 4, Table 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from convit.model import VARIANTS
+from convit.studies.sample_efficiency import share_columns
+from convit.studies.scores import Scores
+from convit.studies.study import Column, Study, change, plan_runs
+from convit.training.recipe import Recipe
+
+FULL, TENTH = "paper, ImageNet, 100 %", "paper, ImageNet, 10 %"
+# the paper's Table 3, ConViT-S+
+PAPER = {
+    "ConViT": (82.2, 59.7),
+    "gates frozen at 0.5": (82.0, 57.4),
+    "no convolutional init": (81.4, 56.9),
+    "neither": (81.6, 54.6),
+    "DeiT": (79.1, 47.8),
+    "GPSA frozen, with init": (78.6, 54.3),
+    "GPSA frozen, without init": (73.7, 44.8),
+}
+# what the whole ConViT has over a row
+WORTH = {
+    "gates": "gates frozen at 0.5",
+    "convolutional init": "no convolutional init",
+    "both": "neither",
+    "GPSA": "DeiT",
+}
+
+
+def variants(recipe: Recipe) -> dict[str, Recipe]:
+    """The rows of the paper's Table 3, made from the recipe's ConViT.
+
+    "neither" has gates frozen at 0.5 and no convolutional init. "GPSA frozen" keeps the GPSA layers' attention as it
+    was initialised: `qk`, `v`, `pos_proj`, the gates and the output projection are not trained, so that in these blocks
+    the MLP (and the norms) learn alone, as the paper has it. DeiT is `local_up_to_layer=0`.
+
+    Raises:
+        ValueError: the recipe's model is no ConViT with GPSA, or starts from weights.
+    """
+    own = recipe.model
+    if own.architecture not in VARIANTS or own.weights is not None:
+        raise ValueError(
+            f"the ablation starts ConViT from scratch, but the recipe's model is {own.architecture}"
+            f"{f' from {own.weights}' if own.weights else ''}; take a recipe of a variant without model.weights"
+        )
+    local = VARIANTS[own.architecture].config.replace(**own.options).local_up_to_layer
+    if not local:
+        raise ValueError("the recipe's ConViT has no GPSA layer; set model.options.local_up_to_layer above 0")
+    gates: dict[str, Any] = {"initial_gate": 0.5, "freeze": [*own.freeze, "*gating_param"]}
+    frozen = {"freeze": [*own.freeze, *(f"blocks.{block}.attn." for block in range(local))]}
+    plain = {"convolutional_init": False}
+    return {
+        "ConViT": recipe,
+        "gates frozen at 0.5": change(recipe, "model", **gates),
+        "no convolutional init": change(recipe, "model", **plain),
+        "neither": change(recipe, "model", **gates, **plain),
+        "DeiT": change(recipe, "model", options=own.options | {"local_up_to_layer": 0}),
+        "GPSA frozen, with init": change(recipe, "model", **frozen),
+        "GPSA frozen, without init": change(recipe, "model", **frozen, **plain),
+    }
+
+
+def plan_ablation(
+    recipe: Recipe, shares: Sequence[float], seeds: int, data: str | Path, epochs_at_full: float | None = None
+) -> Study:
+    """Every row of Table 3 on some shares of the training images, in equally many steps.
+
+    Args:
+        recipe: of a ConViT; see `variants`.
+        shares: of the training images of each class, ascending.
+        seeds: runs of each row on each share.
+        data: folder that the recipe's data paths start from.
+        epochs_at_full: epochs on all images; None for the recipe's. A share has 1/share times as many.
+
+    Raises:
+        FileNotFoundError: the data are absent.
+        ValueError: as `variants` and `plan_runs`.
+    """
+    models = variants(recipe)
+    columns = share_columns(recipe, shares, epochs_at_full)
+    return Study(
+        name="ablation",
+        title="Ablation of gates and initialisation (the paper's Table 3)",
+        rows=tuple(models),
+        columns=columns,
+        runs=plan_runs(models, columns, seeds, data),
+        paper_columns={
+            FULL: {row: full for row, (full, _) in PAPER.items()},
+            TENTH: {row: tenth for row, (_, tenth) in PAPER.items()},
+        },
+        headline=lambda scores: _headline(scores, columns),
+        notes=lambda scores: [
+            *(tell_order(scores, column) for column in columns),
+            "The paper's columns are its Table 3: ConViT-S+ on ImageNet, 300 epochs; only the order compares.",
+        ],
+    )
+
+
+def tell_order(scores: Scores, column: Column) -> str:
+    """Whether the rows stand in the paper's order, pair by pair, and which pairs the seeds do not tell apart."""
+    which = 0 if column.share == 1 else 1
+    met, inside, contrary = _sort_pairs(scores, column, which)
+    pairs = met + len(inside) + len(contrary)
+    if not pairs:
+        return f"At {column.label} no two rows are done yet."
+    paper = (FULL, TENTH)[which]
+    if not met and not contrary:
+        verdict = "The seeds do not tell the rows apart, so nothing is shown of the paper's ordering"
+    elif met == pairs:
+        verdict = "The paper's ordering was met"
+    elif contrary:
+        verdict = "The paper's ordering was not met"
+    else:
+        verdict = "The paper's ordering was met as far as the seeds tell the rows apart"
+    sentence = (
+        f"{verdict} at {column.label} ({paper}): of {pairs} pairs of rows, {met} stand as there, beyond the spread"
+    )
+    sentence += f"; {len(contrary)} stand the other way round, beyond the spread"
+    sentence += f" ({'; '.join(contrary)})" if contrary else ""
+    sentence += f"; {len(inside)} are inside the spread"
+    return sentence + (f" ({'; '.join(inside)})." if inside else ".")
+
+
+def _sort_pairs(scores: Scores, column: Column, which: int) -> tuple[int, list[str], list[str]]:
+    """Pairs as in the paper, inside the spread, and the other way round, the better one of the paper named first."""
+    met, inside, contrary = 0, list[str](), list[str]()
+    for pair in combinations(PAPER, 2):
+        better, worse = sorted(pair, key=lambda row: -PAPER[row][which])
+        ours, theirs = scores.cell(better, column.label), scores.cell(worse, column.label)
+        if ours is None or theirs is None:
+            continue
+        if ours.overlaps(theirs):
+            inside.append(f"{better} / {worse}")
+        elif ours.mean > theirs.mean:
+            met += 1
+        else:
+            contrary.append(f"{better} / {worse}")
+    return met, inside, contrary
+
+
+def _headline(scores: Scores, columns: Sequence[Column]) -> str:
+    parts: list[str] = []
+    for column in columns:
+        gaps = [(name, scores.difference("ConViT", row, column.label)) for name, row in WORTH.items()]
+        known = [f"{name} {gap.mean:+.1f}" for name, gap in gaps if gap is not None]
+        if known:
+            parts.append(f"{', '.join(known)} at {column.label}")
+    return f"Worth in points of top-1: {'; '.join(parts)}" if parts else "Gates and initialisation: no pair is done yet"
