@@ -141,6 +141,9 @@ def test_studies_are_not_mixed_up(tmp_path: Path, data: Path) -> None:
     (output / "study.json").write_text('{"study": "ablation"}')
     with pytest.raises(ValueError, match="out holds the study 'ablation', not 'sample-efficiency'; choose another"):
         run_study(study, data, output, TEST)
+    (output / "study.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"study.json does not say whose folder it is in; choose another --output"):
+        run_study(study, data, output, TEST)
     (output / "study.json").rename(output / "precious.txt")
     with pytest.raises(ValueError, match="out holds something else than a study; choose another --output"):
         run_study(study, data, output, TEST)

@@ -26,6 +26,8 @@ TABLE = """\
 | *paper, on ImageNet: ConViT-S* |  | 78.2 | 81.4 |
 | *paper, on ImageNet: DeiT-S* |  | 74.6 | 79.9 |
 
+![ConViT leads DeiT by 3.3 points at 50 %](plot.svg)
+
 - ConViT leads DeiT by 3.3 points at 50 %.
 - The paper's lines are its Table 2: other data, larger models, 300 epochs; only the tendency compares.
 - 5 runs with seeds 0, 1, each over 50,000 images (epochs times training images), the same recipe for all; top-1 of \
@@ -70,6 +72,13 @@ def test_what_is_inside_the_spread_is_told(study: Study) -> None:
     assert tell_certainty(given, "A", "B", study.columns[1:]) == []
 
 
+def test_a_single_seed_is_told(study: Study) -> None:
+    given = scores(A={"50 %": [50], "100 %": [60, 61]}, B={"50 %": [40, 41], "100 %": [55, 56]})
+    assert tell_certainty(given, "A", "B", study.columns) == [
+        "A or B has a single seed at 50 %: chance cannot be ruled out there."
+    ]
+
+
 def test_ranges_overlap_where_they_touch() -> None:
     assert Spread((1.0, 2.0)).overlaps(Spread((2.0, 3.0)))
     assert not Spread((1.0, 1.9)).overlaps(Spread((2.0, 3.0)))
@@ -106,6 +115,11 @@ def test_pairs_the_other_way_round_are_named(tmp_path: Path) -> None:
     told = _order(tmp_path, {"DeiT": [55.0, 56.0]})
     assert told.startswith("The paper's ordering was not met at 10 %")
     assert "2 stand the other way round, beyond the spread (neither / DeiT; GPSA frozen, with init / DeiT)" in told
+
+
+def test_rows_with_a_single_seed_are_told(tmp_path: Path) -> None:
+    told = _order(tmp_path, {"ConViT": [70.0]})
+    assert told.endswith("Rows with a single seed have no spread: chance cannot be ruled out there.")
 
 
 def test_nothing_told_apart_is_nothing_shown(tmp_path: Path) -> None:

@@ -124,7 +124,10 @@ def tell_order(scores: Scores, column: Column) -> str:
     sentence += f"; {len(contrary)} stand the other way round, beyond the spread"
     sentence += f" ({'; '.join(contrary)})" if contrary else ""
     sentence += f"; {len(inside)} are inside the spread"
-    return sentence + (f" ({'; '.join(inside)})." if inside else ".")
+    sentence += f" ({'; '.join(inside)})." if inside else "."
+    cells = [cell for row in PAPER if (cell := scores.cell(row, column.label)) is not None]
+    alone = any(len(cell.values) == 1 for cell in cells)
+    return sentence + (" Rows with a single seed have no spread: chance cannot be ruled out there." if alone else "")
 
 
 def _sort_pairs(scores: Scores, column: Column, which: int) -> tuple[int, list[str], list[str]]:

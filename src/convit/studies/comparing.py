@@ -24,15 +24,24 @@ def tell_lead(scores: Scores, row: str, reference: str, columns: Sequence[Column
 
 
 def tell_certainty(scores: Scores, row: str, reference: str, columns: Sequence[Column]) -> list[str]:
-    """A sentence on the columns where the difference is inside the spread of the seeds, if there are such."""
-    inside: list[str] = []
+    """Sentences on the columns where the seeds do not tell two rows apart, or a single one cannot; often none."""
+    inside, single = list[str](), list[str]()
     for column in columns:
         ours, theirs = scores.cell(row, column.label), scores.cell(reference, column.label)
-        if ours is not None and theirs is not None and ours.overlaps(theirs):
+        if ours is None or theirs is None:
+            continue
+        if min(len(ours.values), len(theirs.values)) == 1:
+            single.append(column.label)
+        elif ours.overlaps(theirs):
             inside.append(column.label)
-    if not inside:
-        return []
-    return [f"{row} and {reference} lie inside each other's spread at {_join(inside)}: no difference is shown there."]
+    told: list[str] = []
+    if inside:
+        told.append(
+            f"{row} and {reference} lie inside each other's spread at {_join(inside)}: no difference is shown there."
+        )
+    if single:
+        told.append(f"{row} or {reference} has a single seed at {_join(single)}: chance cannot be ruled out there.")
+    return told
 
 
 def _points(mean: float, label: str, form: str) -> str:

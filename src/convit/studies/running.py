@@ -94,7 +94,10 @@ def _claim(output: Path, study: Study) -> None:
     """
     mark = output / MARK
     if mark.is_file():
-        owner = json.loads(mark.read_text(encoding="utf-8")).get("study")
+        try:
+            owner = json.loads(mark.read_text(encoding="utf-8"))["study"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{mark} does not say whose folder it is in; choose another --output") from error
         if owner != study.name:
             raise ValueError(f"{output} holds the study {owner!r}, not {study.name!r}; choose another --output")
         return

@@ -22,7 +22,8 @@ def as_markdown(study: Study, scores: Scores, command: str, machine: str) -> str
     sentences = "\n".join(
         f"- {note}" for note in [f"{study.headline(scores)}.", *study.notes(scores), *_facts(study, scores)]
     )
-    return f"# {study.title}\n\n{table}\n\n{sentences}\n- Made on {machine}, with:\n\n      {command}\n"
+    figure = f"![{study.headline(scores)}](plot.svg)\n\n" if scores.results else ""
+    return f"# {study.title}\n\n{table}\n\n{figure}{sentences}\n- Made on {machine}, with:\n\n      {command}\n"
 
 
 def _head(study: Study) -> list[str]:
