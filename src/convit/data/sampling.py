@@ -2,13 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from convit.data.workers import plain_worker_errors
+
 Key = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Dealing:
+    """How the images of a step are dealt to processes, and within each to the parts that it computes one by one.
+
+    Images are dealt in pairs of neighbours, so that those that are mixed with each other (see
+    `convit.training.mixing`) stay together and a step is the same for any number of processes and parts.
+
+    Attributes:
+        step_size: images of a step in all processes and parts together.
+        parts: parts in each process (gradient accumulation).
+        rank: number of this process.
+        world_size: number of processes.
+
+    Raises:
+        ValueError: the step's images cannot be dealt in equal shares of whole pairs.
+
+    >>> Dealing(8, rank=1, world_size=2).places(0).tolist()
+    [2, 3, 6, 7]
+    """
+
+    step_size: int
+    parts: int = 1
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        shares = self.parts * self.world_size
+        if shares > 1 and self.step_size % (2 * shares):
+            raise ValueError(
+                f"run.batch_size is {self.step_size}, which {self.world_size} processes with run.accumulate "
+                f"{self.parts} cannot share in whole pairs; choose a multiple of {2 * shares}"
+            )
+
+    @property
+    def batch_size(self) -> int:
+        """Images of one part in one process."""
+        return self.step_size // (self.parts * self.world_size)
+
+    def places(self, part: int) -> Int[Tensor, " batch"]:
+        """Places in the step's order of the images that this process computes in a part."""
+        return self._table()[part]
+
+    def deal(self, step: Int[Tensor, "steps step_size"]) -> Int[Tensor, " images"]:
+        """What this process takes of whole steps, part after part, step after step."""
+        return step[:, self._table().flatten()].flatten()
+
+    def _table(self) -> Int[Tensor, "parts batch"]:
+        every = torch.arange(self.step_size)
+        if self.parts * self.world_size == 1:
+            return every[None]
+        return every.view(self.parts, -1, self.world_size, 2)[:, :, self.rank].flatten(1)
 
 
 class EpochSampler(Sampler[Key]):
@@ -17,41 +75,33 @@ class EpochSampler(Sampler[Key]):
     Args:
         length: number of samples in the set.
         seed: start of all randomness.
-        batch_size: samples per process and step; the remainder of an epoch that fills no global batch is left out.
-        accumulate: the number of batches of an epoch is a multiple of this.
-        repeats: repeated augmentation (Hoffer et al. 2020): each chosen sample comes this often, under different
-            augmentations,
-            and an epoch keeps its length.
-        rank: number of this process.
-        world_size: number of processes; they take turns, so that a global batch is the same for any number of them.
+        dealing: how a step's images are shared out; the remainder of an epoch that fills no step is left out.
+        repeats: repeated augmentation (Hoffer et al. 2020): each chosen sample comes this often within a step, under
+            different augmentations, and an epoch keeps its length.
+        balance: class index of every sample; then every class is drawn equally often, small ones repeatedly.
 
     Yields:
-        (index, augmentation seed): the seed depends on (seed, epoch, index, repeat) and on nothing else.
+        (index, augmentation seed): the seed depends on (seed, epoch, index, how often it came before) and on nothing
+        else.
 
     Raises:
-        ValueError: the set is smaller than one global batch.
+        ValueError: the set is smaller than one step.
     """
 
     def __init__(
-        self,
-        length: int,
-        *,
-        seed: int,
-        batch_size: int,
-        accumulate: int = 1,
-        repeats: int = 1,
-        rank: int = 0,
-        world_size: int = 1,
+        self, length: int, *, seed: int, dealing: Dealing, repeats: int = 1, balance: Sequence[int] | None = None
     ) -> None:
-        self.length, self.seed, self.batch_size, self.repeats = length, seed, batch_size, repeats
-        self.rank, self.world_size = rank, world_size
+        self.length, self.seed, self.dealing, self.repeats = length, seed, dealing, repeats
+        self.balance = balance
+        self.batch_size = dealing.batch_size
         self.epoch = 0
         self.batches_done = 0
-        images = batch_size * accumulate * world_size
-        self.batches = length // images * accumulate
+        self.steps = length // dealing.step_size
+        self.batches = self.steps * dealing.parts
         if self.batches == 0:
             raise ValueError(
-                f"{length} training images do not fill one batch of {images}; lower batch_size or add images"
+                f"{length} training images do not fill one step of {dealing.step_size}; lower run.batch_size or add "
+                f"images"
             )
 
     def __len__(self) -> int:
@@ -64,12 +114,38 @@ class EpochSampler(Sampler[Key]):
 
     def __iter__(self) -> Iterator[Key]:
         generator = torch.Generator().manual_seed(augmentation_seed(self.seed, self.epoch))
-        order = torch.randperm(self.length, generator=generator).repeat_interleave(self.repeats)[: self.length]
-        repeats = torch.arange(self.length) % self.repeats
-        mine = slice(self.rank, len(self) * self.world_size, self.world_size)
+        order = self._order(generator).repeat_interleave(self.repeats)
+        steps = order[: self.steps * self.dealing.step_size].view(self.steps, -1)
+        if self.repeats > 1:  # repeats of an image should not be each other's partner in mixing
+            steps = steps.gather(1, torch.rand(steps.shape, generator=generator).argsort(dim=1))
+        turns = _occurrences(steps.flatten()).view_as(steps)
         start = self.batches_done * self.batch_size
-        for index, repeat in zip(order[mine][start:].tolist(), repeats[mine][start:].tolist(), strict=True):
-            yield index, augmentation_seed(self.seed, self.epoch, index, repeat)
+        dealt = (self.dealing.deal(each)[start:].tolist() for each in (steps, turns))
+        for index, turn in zip(*dealt, strict=True):
+            yield index, augmentation_seed(self.seed, self.epoch, index, turn)
+
+    def _order(self, generator: torch.Generator) -> Int[Tensor, " length"]:
+        if self.balance is None:
+            return torch.randperm(self.length, generator=generator)
+        labels = torch.as_tensor(self.balance)
+        present = labels.unique()
+        share = -(-self.length // len(present))
+        drawn: list[Tensor] = []
+        for label in present:
+            own = (labels == label).nonzero()[:, 0]
+            rounds = [own[torch.randperm(len(own), generator=generator)] for _ in range(-(-share // len(own)))]
+            drawn.append(torch.cat(rounds)[:share])
+        everything = torch.cat(drawn)
+        return everything[torch.randperm(len(everything), generator=generator)][: self.length]
+
+
+def _occurrences(values: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """For every place, how often its value stands before it."""
+    ranked, order = values.sort(stable=True)
+    first = torch.searchsorted(ranked, ranked)
+    counts = torch.empty_like(values)
+    counts[order] = torch.arange(len(values)) - first
+    return counts
 
 
 def augmentation_seed(*parts: int) -> int:
@@ -91,16 +167,27 @@ class ResumableLoader(DataLoader[Any]):
     """A `DataLoader` over an `EpochSampler` that remembers how many batches of the epoch were handed out.
 
     Lightning stores `state_dict` in its checkpoints and restores it before the first batch of a resumed run.
+
+    Args:
+        dataset: gives a sample for (index, augmentation seed).
+        begin_epoch: is told the number of each epoch before its first batch is loaded.
+        options: as `DataLoader` takes them.
     """
 
-    handed_out = 0
+    def __init__(self, dataset: Any, *, begin_epoch: Callable[[int], None] | None = None, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.begin_epoch = begin_epoch
+        self.handed_out = 0
 
     def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         sampler = self._epoch_sampler()
+        if self.begin_epoch is not None:
+            self.begin_epoch(sampler.epoch)
         self.handed_out = sampler.batches_done
-        for batch in super().__iter__():
-            self.handed_out += 1
-            yield batch
+        with plain_worker_errors():
+            for batch in super().__iter__():
+                self.handed_out += 1
+                yield batch
         sampler.batches_done = 0
 
     def state_dict(self) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -21,9 +22,11 @@ def mix(
     recipe: MixingRecipe,
     generator: np.random.Generator,
 ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch classes"]]:
-    """Mix each image of a batch with its mirror partner, the first with the last, by mixup or cutmix.
+    """Mix each image of a batch with its neighbour, the first with the second and so on, by mixup or cutmix.
 
-    One ratio and one rectangle per batch.
+    One ratio and one rectangle per batch. Neighbours stay together however a step is dealt to processes, so with a
+    generator seeded by the step the mixing is the same for any number of them. The last of an odd number stays as it
+    is.
 
     Args:
         images: the batch.
@@ -44,8 +47,19 @@ def mix(
     if cut:
         images, ratio = _paste(images, ratio, generator)
     else:
-        images = images * ratio + images.flip(0) * (1 - ratio)
-    return images, targets * ratio + targets.flip(0) * (1 - ratio)
+        images = images * ratio + swap_neighbours(images) * (1 - ratio)
+    return images, targets * ratio + swap_neighbours(targets) * (1 - ratio)
+
+
+def swap_neighbours(values: Float[Tensor, "batch *rest"]) -> Float[Tensor, "batch *rest"]:
+    """The same with each pair of neighbours swapped; the last of an odd number stays.
+
+    >>> swap_neighbours(torch.tensor([1.0, 2.0, 3.0])).tolist()
+    [2.0, 1.0, 3.0]
+    """
+    pairs = len(values) // 2 * 2
+    swapped = values[:pairs].unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+    return torch.cat((swapped, values[pairs:])) if pairs < len(values) else swapped
 
 
 def _paste(images: Tensor, ratio: float, generator: np.random.Generator) -> tuple[Tensor, float]:
@@ -56,5 +70,5 @@ def _paste(images: Tensor, ratio: float, generator: np.random.Generator) -> tupl
     top, bottom = (int(np.clip(centre_y + sign * height * side / 2, 0, height)) for sign in (-1, 1))
     left, right = (int(np.clip(centre_x + sign * width * side / 2, 0, width)) for sign in (-1, 1))
     mixed = images.clone()
-    mixed[:, :, top:bottom, left:right] = images.flip(0)[:, :, top:bottom, left:right]
+    mixed[:, :, top:bottom, left:right] = swap_neighbours(images[:, :, top:bottom, left:right])
     return mixed, 1 - (bottom - top) * (right - left) / (height * width)
