@@ -22,7 +22,7 @@ def recipe(tmp_path: Path) -> Path:
     [
         (["--set", "schedule.epoch=1"], ["unknown key 'schedule.epoch'", "'schedule.epochs'"]),
         (["--set", "run.batch_size=few"], ["'run.batch_size' is 'few'"]),
-        (["--resume"], ["no checkpoint in", "--output"]),
+        (["--resume"], ["there is no run in", "--output"]),
         ([], ["no shard at", "nowhere.tar"]),
     ],
 )

@@ -1,16 +1,15 @@
-"""Schedule, mixing, weight decay and averaging, each against what it should be by hand."""
+"""Schedule, mixing, class weights and averaging, each against what it should be by hand."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from convit.model import ConViT, ConViTConfig
 from convit.training.averaging import WeightAveraging
 from convit.training.mixing import mix, soft_targets
 from convit.training.recipe import MixingRecipe, OptimiserRecipe, ScheduleRecipe
 from convit.training.schedule import peak_rate, rate_at
-from convit.training.task import parameter_groups
+from convit.training.task import weigh_classes
 
 
 def test_the_rate_warms_up_falls_as_a_cosine_and_stays() -> None:
@@ -48,17 +47,6 @@ def test_mixing_can_be_off() -> None:
         assert mix(images, targets, recipe, np.random.default_rng(0)) == (images, targets)
 
 
-def test_weight_decay_spares_what_it_should() -> None:
-    model = ConViT(
-        ConViTConfig(img_size=8, patch_size=4, depth=2, local_up_to_layer=1, num_heads=1, embed_dim=8, num_classes=3)
-    )
-    decayed, spared = (group["params"] for group in parameter_groups(model, 0.05))
-    named = {id(parameter): name for name, parameter in model.named_parameters()}
-    assert len(decayed) + len(spared) == len(named)
-    assert all(parameter.ndim > 1 for parameter in decayed)
-    assert {named[id(parameter)] for parameter in spared if parameter.ndim > 1} == {"pos_embed", "cls_token"}
-
-
 class _Clock:
     global_step = 0
 
@@ -79,3 +67,16 @@ def test_the_average_follows_with_warm_up_and_is_swapped_in_and_out() -> None:
     assert module.weight.item() == pytest.approx(expected)
     averaging.swap_out(module)
     assert module.weight.item() == 1.0
+
+
+def test_class_weights_have_mean_one_over_the_images() -> None:
+    labels = [0] * 6 + [1] * 3 + [2] * 3
+    balanced = weigh_classes("balanced", labels, 3)
+    assert balanced is not None
+    assert balanced[labels].mean().item() == pytest.approx(1.0)
+    assert (balanced[1] / balanced[0]).item() == pytest.approx(2.0)
+    given = weigh_classes([1.0, 2.0, 3.0], labels, 3)
+    assert given is not None
+    assert (given / given[0]).tolist() == pytest.approx([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="2 weights, but there are 3 classes"):
+        weigh_classes([1.0, 2.0], labels, 3)

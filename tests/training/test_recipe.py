@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from convit.model import VARIANTS
-from convit.training.recipe import Recipe, read_recipe
+from convit.training.reading import read_recipe
+from convit.training.recipe import Recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 SMALL = "name: x\nmodel: {architecture: convit_tiny}\ndata: {name: y, train: z}\n"
@@ -24,7 +25,7 @@ def test_the_projects_recipes_are_valid_and_open_with_what_must_be_said(path: Pa
     assert recipe.name == path.stem
     VARIANTS[recipe.model.architecture].config.replace(**recipe.model.options)
     comment = path.read_text().split("\nname:")[0]
-    for fact in ("# cost: ", "# hardware: ", "# expected accuracy: ", f"# command: convit train recipes/{path.name} "):
+    for fact in ("# cost: ", "# hardware: ", "# expected accuracy: ", "# command: convit ", f"recipes/{path.name} "):
         assert fact in comment
 
 

@@ -11,45 +11,19 @@ import torch
 from lightning.pytorch import Callback
 from PIL import Image
 
-from convit.training import run as run_module
-from convit.training.checkpoints import last_checkpoint
-from convit.training.recipe import Recipe, read_recipe
+from convit.training import trainer as trainer_module
+from convit.training.checkpoints import Checkpoints, last_checkpoint
+from convit.training.reading import read_recipe
 from convit.training.run import run_recipe
 from convit.training.task import DivergedError
 from convit.weights import load_model
 from tests.data.making import encoded, write_folder, write_members, write_shard
-
-TEXT = """
-name: small
-seed: 1
-model:
-  architecture: convit_nano_patch4_32
-  options:
-    {img_size: 8, num_classes: 2, num_heads: 4, embed_dim: 4, depth: 2, local_up_to_layer: 1, drop_path_rate: 0.2}
-data: {name: dots, terms: free, train: "train-{0..1}.tar", held_out: 8, decode: once, workers: 0}
-augment: {crop_pct: 1.0, crop: padded, padding: 1}
-mixing: {mixup: 0.8, cutmix: 1.0, probability: 0.5}
-optimiser: {lr: 0.1, clip_norm: 1.0}
-schedule: {epochs: 2, warmup_epochs: 0.5, cooldown_epochs: 1}
-ema: {decay: 0.9}
-run: {batch_size: 8, precision: fp32, devices: 1, keep: 2}
-"""
+from tests.training.small import small_recipe, write_data
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for shard in range(2):
-        write_shard(folder / f"train-{shard}.tar", range(20 * shard, 20 * shard + 20))
-    (folder / "classes.json").write_text('["even", "odd"]')
-    return folder
-
-
-def _recipe(tmp_path: Path, *changes: str) -> Recipe:
-    file = tmp_path / "small.yaml"
-    file.write_text(TEXT)
-    return read_recipe(file, changes)
+    return write_data(tmp_path / "data")
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
@@ -57,7 +31,7 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_run_leaves_weights_that_describe_themselves_log_recipe_and_versions(tmp_path: Path, data: Path) -> None:
-    recipe = _recipe(tmp_path, "run.export=fp16")
+    recipe = small_recipe(tmp_path, "run.export=fp16")
     weights = run_recipe(recipe, data, tmp_path / "run", quiet=True)
     model = load_model(weights)
     assert model(torch.zeros(1, 3, 8, 8)).shape == (1, 2)
@@ -90,7 +64,7 @@ class _Kill(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self.step - 1:
-            trainer.callbacks[-1].write(trainer)
+            next(each for each in trainer.callbacks if isinstance(each, Checkpoints)).write(trainer)
         if trainer.global_step == self.step:
             raise RuntimeError("killed")
 
@@ -100,17 +74,12 @@ class _Kill(Callback):
     [(7, ()), (7, ("data.workers=2",)), (6, ("data.reader=stream", "data.held_out=1", "data.samples=32"))],
 )
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, step: int, options: tuple[str, ...]
+    tmp_path: Path, data: Path, step: int, options: tuple[str, ...]
 ) -> None:
-    recipe = _recipe(tmp_path, *options)
+    recipe = small_recipe(tmp_path, *options)
     whole = run_recipe(recipe, data, tmp_path / "whole", quiet=True)
-    build = run_module._build_trainer
-    monkeypatch.setattr(
-        run_module, "_build_trainer", lambda recipe, output, callbacks: build(recipe, output, [*callbacks, _Kill(step)])
-    )
     with pytest.raises(RuntimeError, match="killed"):
-        run_recipe(recipe, data, tmp_path / "cut", quiet=True)
-    monkeypatch.setattr(run_module, "_build_trainer", build)
+        run_recipe(recipe, data, tmp_path / "cut", quiet=True, callbacks=(_Kill(step),))
     resumed = run_recipe(recipe, data, tmp_path / "cut", resume=True, quiet=True)
     expected, found = safetensors.torch.load_file(whole), safetensors.torch.load_file(resumed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -124,7 +93,7 @@ def test_it_learns_from_an_image_folder(tmp_path: Path) -> None:
             Image.fromarray(np.random.default_rng(number).integers(low, low + 128, (8, 8, 3), dtype=np.uint8)).save(
                 path
             )
-    recipe = _recipe(
+    recipe = small_recipe(
         tmp_path,
         "data.train=train",
         "schedule.epochs=5",
@@ -138,13 +107,31 @@ def test_it_learns_from_an_image_folder(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step(tmp_path: Path, data: Path) -> None:
-    recipe = _recipe(tmp_path, "optimiser.lr=1e30", "optimiser.clip_norm=null", "schedule.warmup_epochs=0")
-    with pytest.raises(DivergedError, match=r"at step \d+ \(epoch \d\).*--resume"):
+    recipe = small_recipe(tmp_path, "optimiser.lr=1e30", "optimiser.clip_norm=null", "schedule.warmup_epochs=0")
+    with pytest.raises(DivergedError, match=r"at step \d+.*optimiser.lr"):
         run_recipe(recipe, data, tmp_path / "run", quiet=True)
+    for kept in (tmp_path / "run" / "checkpoints").glob("*"):
+        weights = torch.load(kept, weights_only=True)["state_dict"]
+        assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+class _Poison(Callback):
+    """Spoils a weight after the step's loss was found good."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 6:
+            pl_module.model.head.weight.data.fill_(float("nan"))
+
+
+def test_a_checkpoint_of_spoilt_weights_is_not_written(tmp_path: Path, data: Path) -> None:
+    recipe = small_recipe(tmp_path, "run.checkpoint_steps=2")
+    with pytest.raises(DivergedError, match=r"head.weight is no number any more at step 6"):
+        run_recipe(recipe, data, tmp_path / "run", quiet=True, callbacks=(_Poison(),))
+    assert last_checkpoint(tmp_path / "run") == tmp_path / "run" / "checkpoints" / "step-000000004.ckpt"
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save, saved = run_module.Trainer.save_checkpoint, []
+    save, saved = trainer_module.Trainer.save_checkpoint, []
 
     def fill(self: Any, path: Path, *rest: Any) -> None:
         save(self, path, *rest)
@@ -152,22 +139,48 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, data: Path, monke
         if len(saved) == 2:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_module.Trainer, "save_checkpoint", fill)
-    with pytest.raises(OSError, match="No space left"):
-        run_recipe(_recipe(tmp_path), data, tmp_path / "run", quiet=True)
+    monkeypatch.setattr(trainer_module.Trainer, "save_checkpoint", fill)
+    with pytest.raises(OSError, match=r"No space left on device.*step-000000004\.ckpt stays.*--resume"):
+        run_recipe(small_recipe(tmp_path), data, tmp_path / "run", quiet=True)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000004.ckpt"]
 
 
 def test_runs_are_not_mixed_up(tmp_path: Path, data: Path) -> None:
     short = ("schedule.epochs=1", "schedule.cooldown_epochs=0")
-    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
-        run_recipe(_recipe(tmp_path, *short), data, tmp_path / "run", resume=True)
-    run_recipe(_recipe(tmp_path, *short), data, tmp_path / "run", quiet=True)
+    with pytest.raises(FileNotFoundError, match="there is no run in"):
+        run_recipe(small_recipe(tmp_path, *short), data, tmp_path / "run", resume=True)
+    run_recipe(small_recipe(tmp_path, *short), data, tmp_path / "run", quiet=True)
     assert last_checkpoint(tmp_path / "run") is not None
     with pytest.raises(FileExistsError, match="go on with --resume"):
-        run_recipe(_recipe(tmp_path, *short), data, tmp_path / "run")
-    with pytest.raises(ValueError, match="choose its own recipe or another --output"):
-        run_recipe(_recipe(tmp_path, *short, "model.options.depth=3"), data, tmp_path / "run", resume=True)
+        run_recipe(small_recipe(tmp_path, *short), data, tmp_path / "run")
+    for change, key in (("model.options.depth=3", "model"), ("seed=5", "seed"), ("run.batch_size=4", "batch_size")):
+        with pytest.raises(ValueError, match=f"is of another run: its {key} is .*another --output"):
+            run_recipe(small_recipe(tmp_path, *short, change), data, tmp_path / "run", resume=True)
+    write_shard(data / "train-1.tar", range(40, 60))
+    with pytest.raises(ValueError, match="is of another run: its files is"):
+        run_recipe(small_recipe(tmp_path, *short), data, tmp_path / "run", resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, data: Path) -> None:
+    recipe = small_recipe(tmp_path, "schedule.epochs=1", "schedule.cooldown_epochs=0")
+    run_recipe(recipe, data, tmp_path / "run", quiet=True)
+    last = last_checkpoint(tmp_path / "run")
+    assert last is not None
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=rf"{last.name} cannot be read .* remove it"):
+        run_recipe(recipe, data, tmp_path / "run", resume=True, quiet=True)
+
+
+def test_a_run_that_was_cut_off_before_its_first_checkpoint_starts_again(tmp_path: Path, data: Path) -> None:
+    recipe = small_recipe(tmp_path, "schedule.epochs=1", "schedule.cooldown_epochs=0")
+    with pytest.raises(RuntimeError, match="killed"):
+        run_recipe(recipe, data, tmp_path / "run", quiet=True, callbacks=(_Cut(),))
+    assert run_recipe(recipe, data, tmp_path / "run", resume=True, quiet=True).is_file()
+
+
+class _Cut(Callback):
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        raise RuntimeError("killed")
 
 
 @pytest.mark.parametrize(
@@ -178,20 +191,31 @@ def test_runs_are_not_mixed_up(tmp_path: Path, data: Path) -> None:
         (["model.options.num_classes=3"], "the model has 3 classes, but the data have 2"),
         (["data.held_out=40"], "held_out is 40"),
         (["run.batch_size=64"], "run.batch_size is 64, more than the 32 training images"),
-        (["run.batch_size=8", "run.accumulate=3"], "do not divide; choose a multiple of 3"),
+        (["run.batch_size=8", "run.accumulate=3"], "choose a multiple of 6"),
         (["data.reader=stream", "data.held_out=1"], "data.samples must say"),
         (["data.reader=stream"], "must leave some to train on"),
+        (["data.reader=stream", "data.held_out=1", "data.share=0.5"], "use data.reader=memory"),
+        (["data.held_out=8", "data.validation=train-1.tar"], "choose one of them"),
+        (["data.held_out=0", "run.select=best"], "run.select=best needs validation images"),
+        (["data.held_out=0", "schedule.patience=2"], "schedule.patience needs validation images"),
+        (["schedule.final_epochs=1"], "final_epochs and final_img_size go together"),
+        (["model.freeze=[tail]"], "names 'tail', but no parameter begins so; there are cls_token, pos_embed"),
+        (["model.freeze=['']"], "leaves nothing to train"),
+        (["model.weights=convit_tiny.fb_in1k"], "model.architecture is convit_nano_patch4_32; make them agree"),
+        (["mixing.class_weights=[1, 2, 3]"], "3 weights, but there are 2 classes"),
+        (["distillation={teacher: nobody}"], "'nobody', which is neither a weight set nor a file"),
+        (["distillation={teacher: convit_nano_patch4_32.cifar10}"], "knows 10 classes, the student 2"),
     ],
 )
 def test_recipes_that_do_not_fit_are_refused(tmp_path: Path, data: Path, changes: list[str], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        run_recipe(_recipe(tmp_path, *changes), data, tmp_path / "run", quiet=True)
+        run_recipe(small_recipe(tmp_path, *changes), data, tmp_path / "run", quiet=True)
 
 
 def test_wrong_shards_are_named(tmp_path: Path, data: Path) -> None:
     write_members(data / "train-1.tar", [("a.png", encoded(Image.new("RGB", (8, 8))))])
     with pytest.raises(ValueError, match=r"train-1\.tar"):
-        run_recipe(_recipe(tmp_path), data, tmp_path / "run", quiet=True)
+        run_recipe(small_recipe(tmp_path), data, tmp_path / "run", quiet=True)
     (data / "train-1.tar").unlink()
     with pytest.raises(FileNotFoundError, match=r"train-1\.tar"):
-        run_recipe(_recipe(tmp_path), data, tmp_path / "run", quiet=True)
+        run_recipe(small_recipe(tmp_path), data, tmp_path / "run", quiet=True)

@@ -46,7 +46,7 @@ def train(
     from convit.cli.errors import FAILED, one_line
 
     try:
-        from convit.training.recipe import read_recipe
+        from convit.training.reading import read_recipe
         from convit.training.run import run_recipe
         from convit.training.task import DivergedError
     except ModuleNotFoundError as error:

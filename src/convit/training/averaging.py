@@ -8,6 +8,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from convit.training.sharding import part_of, settle, whole
+
 
 class WeightAveraging(Callback):
     """Keeps an average of the trained parameters beside them; validation sees the average.
@@ -30,7 +32,7 @@ class WeightAveraging(Callback):
         """Begin with the weights as they are, or move the restored average to the device."""
         parameters = _parameters(pl_module)
         start = self.average or parameters
-        self.average = {name: start[name].detach().to(parameter, copy=True) for name, parameter in parameters.items()}
+        self.average = {name: part_of(start[name], parameter) for name, parameter in parameters.items()}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -73,7 +75,7 @@ class WeightAveraging(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The average and its age."""
-        return {"steps": self.steps, "average": {name: tensor.cpu() for name, tensor in self.average.items()}}
+        return {"steps": self.steps, "average": {name: whole(tensor).cpu() for name, tensor in self.average.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what `state_dict` gave."""
@@ -81,4 +83,5 @@ class WeightAveraging(Callback):
 
 
 def _parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    settle(module)
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}

@@ -1,14 +1,10 @@
-"""Recipes: everything that fixes a training run, as YAML that is checked key by key."""
+"""Recipes: everything that fixes a training run. `reading.py` makes one from YAML."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 
 class Section(BaseModel):
@@ -21,12 +17,23 @@ class ModelRecipe(Section):
     """Which model is trained.
 
     Attributes:
-        architecture: a variant, as in `convit models`.
-        options: fields of `ConViTConfig` that differ from it, such as drop_path_rate or num_classes.
+        architecture: a variant, as in `convit models`; or "timm:NAME" for a model of timm, to compare with.
+        options: fields of `ConViTConfig` that differ from it, such as drop_path_rate or num_classes; for a model of
+            timm, arguments of its `create_model`.
+        weights: weights to start from, a weight set's name or a file; without it training starts from scratch.
+        freeze: what is not trained: beginnings of parameter names ("patch_embed", "blocks.0."), endings after a star
+            ("*gating_param"), or "backbone" for all but the head.
+        convolutional_init: starts GPSA as a convolution (paper Sec. 3); else its position weights and values are drawn
+            as those of other layers are.
+        initial_gate: share of position attention at the start, in (0, 1); None for the paper's sigmoid(1) = 0.73.
     """
 
     architecture: str
     options: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = None
+    freeze: list[str] = Field(default_factory=list)
+    convolutional_init: bool = True
+    initial_gate: float | None = Field(default=None, gt=0, lt=1)
 
 
 class DataRecipe(Section):
@@ -35,12 +42,17 @@ class DataRecipe(Section):
     Attributes:
         name: what the data is called in the file that is written.
         terms: the images' terms of use, one sentence; written into the file too.
-        train: shards (pattern or list of patterns) or an image folder, relative to --data.
+        train: where the images are, relative to --data; all forms that `convit.data.open_dataset` takes.
         classes: JSON file with the class names, relative to --data; without it a folder's sub-folders.
         reader: "memory" keeps encoded samples in memory, "stream" reads shards one after the other.
         decode: "once" keeps decoded pixels in memory, for small images of one size; "each" decodes whenever an image is
             used.
-        held_out: training images (whole shards with "stream") that are kept from training, to watch it by.
+        validation: data to watch the training by, written as `train` is.
+        held_out: without `validation`, training images (whole shards with "stream") that are kept from training for it.
+        share: part of the training images of each class that is used, chosen by the seed.
+        balanced: shows every class equally often, whatever its number of images.
+        corrupt_limit: images that may be unreadable: they are logged and others of their class take their place; one
+            more stops the run.
         samples: number of training images, needed with "stream" alone.
         shuffle_buffer: images that "stream" shuffles among.
         workers: processes that load; 0 loads in the main process.
@@ -52,7 +64,11 @@ class DataRecipe(Section):
     classes: str | None = None
     reader: Literal["memory", "stream"] = "memory"
     decode: Literal["each", "once"] = "each"
+    validation: str | list[str] | None = None
     held_out: int = Field(default=0, ge=0)
+    share: float = Field(default=1.0, gt=0, le=1)
+    balanced: bool = False
+    corrupt_limit: int = Field(default=20, ge=0)
     samples: PositiveInt | None = None
     shuffle_buffer: PositiveInt = 10000
     workers: int = Field(default=1, ge=0)
@@ -94,6 +110,8 @@ class MixingRecipe(Section):
         switch: that a mixed batch takes cutmix, where both are on.
         label_smoothing: share of the target that is spread over all classes.
         off_epochs: last epochs without mixing.
+        class_weights: weight of each class in the loss, or "balanced" for the inverse of its number of images; None
+            weighs all images alike.
     """
 
     mixup: float = Field(default=0.0, ge=0)
@@ -102,22 +120,63 @@ class MixingRecipe(Section):
     switch: float = Field(default=0.5, ge=0, le=1)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     off_epochs: int = Field(default=0, ge=0)
+    class_weights: Literal["balanced"] | list[PositiveFloat] | None = None
+
+
+class DistillationRecipe(Section):
+    """What is learned from a teacher beside the labels.
+
+    Attributes:
+        teacher: a weight set of ours or a file, "timm:NAME" or "torchvision:NAME"; it must know the same classes.
+        kind: "soft" follows the teacher's probabilities (Hinton et al. 2015), "hard" its best class (Touvron et al.
+            2021, without their distillation token).
+        weight: share of the teacher's loss in the whole.
+        temperature: softens both sides' probabilities with "soft".
+    """
+
+    teacher: str
+    kind: Literal["soft", "hard"] = "soft"
+    weight: float = Field(default=0.5, gt=0, le=1)
+    temperature: PositiveFloat = 1.0
 
 
 class OptimiserRecipe(Section):
-    """AdamW. `lr` is meant for 512 images per step and scaled with the true number."""
+    """AdamW, or Muon with AdamW.
 
+    Attributes:
+        name: "adamw", the paper's; "muon" takes Muon for the weight matrices inside the blocks and AdamW for the rest.
+        lr: peak learning rate for 512 images per step; scaled with the true number. Muon's steps are as large as
+            AdamW's.
+        weight_decay: decoupled, for matrices and convolutions only.
+        betas: AdamW's.
+        eps: AdamW's.
+        momentum: Muon's.
+        clip_norm: the gradient's norm is cut to this; None leaves it.
+        layer_decay: factor of the learning rate from one block to the one below it; the head has the full rate.
+    """
+
+    name: Literal["adamw", "muon"] = "adamw"
     lr: PositiveFloat = 5e-4
     weight_decay: float = Field(default=0.05, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
+    momentum: float = Field(default=0.95, ge=0, lt=1)
     clip_norm: PositiveFloat | None = None
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
 
 
 class ScheduleRecipe(Section):
     """Epochs and the learning rate's way: linear warm-up, cosine, constant cool-down.
 
-    Rates are scaled as `lr` is, except `warmup_lr` and `min_lr`.
+    Attributes:
+        epochs: with warm-up, without cool-down.
+        warmup_epochs: linear rise of the learning rate.
+        warmup_lr: where it begins; like `min_lr` it is not scaled with the batch.
+        min_lr: where the cosine ends.
+        cooldown_epochs: epochs at `min_lr` afterwards.
+        final_epochs: last epochs, cool-down included, at `final_img_size`.
+        final_img_size: side of the images in them, pixels; the weights are written for it.
+        patience: epochs without a better top-1 on the validation images after which training stops; None never stops.
     """
 
     epochs: PositiveInt = 300
@@ -125,6 +184,15 @@ class ScheduleRecipe(Section):
     warmup_lr: float = Field(default=1e-6, ge=0)
     min_lr: float = Field(default=1e-5, ge=0)
     cooldown_epochs: int = Field(default=10, ge=0)
+    final_epochs: int = Field(default=0, ge=0)
+    final_img_size: PositiveInt | None = None
+    patience: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _final_epochs_have_a_size(self) -> Self:
+        if (self.final_epochs > 0) != (self.final_img_size is not None):
+            raise ValueError("final_epochs and final_img_size go together; set both or none")
+        return self
 
 
 class EmaRecipe(Section):
@@ -138,23 +206,40 @@ class RunRecipe(Section):
 
     Attributes:
         batch_size: images per step in all processes together.
-        accumulate: parts that a step's images are computed in.
+        accumulate: parts that a step's images are computed in; "auto" takes as few as fit into the GPU's memory.
         precision: "fp32", "bf16" (mixed) or "fp16" (mixed).
         compile: runs the model through torch.compile.
-        devices: "auto" or a number of processes or GPUs.
+        activation_checkpointing: keeps only the tokens between blocks and computes the rest again: less memory, slower.
+        devices: "auto" or a number of processes or GPUs per node.
+        nodes: machines, started by torchrun or SLURM.
+        strategy: "ddp", or "fsdp2" for parameters and optimiser states shared out over the processes; "auto" is ddp
+            where there are several.
         checkpoint_minutes: time between checkpoints within an epoch; each epoch ends with one too.
+        checkpoint_steps: steps between them, where set.
         keep: checkpoints that are kept.
+        select: weights that are written at the end: the "last", or those of the epoch with the "best" top-1 on the
+            validation images.
         export: precision of the weights that are written at the end.
+        loggers: where figures go besides `log.jsonl`; those that are not installed are left out, "wandb" alone is an
+            error then.
+        attention_images: images on which gates and non-locality (paper Eq. 8) are measured after each epoch; 0: none.
     """
 
     batch_size: PositiveInt = 1024
-    accumulate: PositiveInt = 1
+    accumulate: Literal["auto"] | PositiveInt = 1
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     compile: bool = False
+    activation_checkpointing: bool = False
     devices: Literal["auto"] | PositiveInt = "auto"
+    nodes: PositiveInt = 1
+    strategy: Literal["auto", "ddp", "fsdp2"] = "auto"
     checkpoint_minutes: PositiveFloat = 10.0
+    checkpoint_steps: PositiveInt | None = None
     keep: PositiveInt = 2
+    select: Literal["last", "best"] = "last"
     export: Literal["fp32", "fp16", "bf16"] = "fp32"
+    loggers: list[Literal["csv", "tensorboard", "wandb"]] = Field(default_factory=lambda: ["csv", "tensorboard"])
+    attention_images: int = Field(default=128, ge=0, le=128)
 
 
 class Recipe(Section):
@@ -166,87 +251,8 @@ class Recipe(Section):
     data: DataRecipe
     augment: AugmentRecipe = AugmentRecipe()
     mixing: MixingRecipe = MixingRecipe()
+    distillation: DistillationRecipe | None = None
     optimiser: OptimiserRecipe = OptimiserRecipe()
     schedule: ScheduleRecipe = ScheduleRecipe()
     ema: EmaRecipe | None = None
     run: RunRecipe = RunRecipe()
-
-
-def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe.
-
-    Args:
-        path: YAML file.
-        changes: "section.key=value" each, values in YAML; they replace what the file says.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no YAML mapping, a key is unknown (the message names the closest), or a value has the
-            wrong type or range.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no recipe {path}; the project's own are in recipes/")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no recipe; it must map section names to settings, as those in recipes/ do")
-    values = cast(dict[str, Any], content)
-    for change in changes:
-        _apply(values, change)
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise ValueError(f"{path}: {_explain(error)}") from error
-
-
-def _apply(values: dict[str, Any], change: str) -> None:
-    name, sign, text = change.partition("=")
-    keys = name.strip().split(".")
-    if not sign or not all(keys):
-        raise ValueError(f"{change!r} is no setting; write it as section.key=value, such as schedule.epochs=10")
-    for key in keys[:-1]:
-        inner = values.setdefault(key, {})
-        if inner is None:
-            inner = values[key] = {}
-        if not isinstance(inner, dict):
-            raise ValueError(f"{change!r} sets a key inside {key}, which is no section")
-        values = cast(dict[str, Any], inner)
-    try:
-        value = yaml.safe_load(text)
-        # YAML 1.1 takes 1e-3 for a string, for want of a dot.
-        values[keys[-1]] = _as_number(value) if isinstance(value, str) else value
-    except yaml.YAMLError as error:
-        raise ValueError(f"the value of {change!r} is no YAML: {' '.join(str(error).split())}") from error
-
-
-def _as_number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _explain(error: ValidationError) -> str:
-    """The first error in one line; unknown keys come with the closest known one."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = _keys_beside(first["loc"])
-        close = get_close_matches(str(first["loc"][-1]), known, 1, 0.0)
-        name = ".".join([*map(str, first["loc"][:-1]), *close])
-        return f"unknown key {where!r}; the closest is {name!r} (there are: {', '.join(known)})"
-    if first["type"] == "missing":
-        return f"the key {where!r} is missing"
-    return f"{where!r} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
-
-
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Recipe
-    for part in location[:-1]:
-        annotation = section.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        section = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
-    return list(section.model_fields)

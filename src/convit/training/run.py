@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
-import platform
-import warnings
-from collections.abc import Generator
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Callback
+from torch import Tensor, nn
 
-from convit.model import VARIANTS, ConViT
+from convit.data.corrupt import CorruptImages
+from convit.model import ConViT
+from convit.training.attention_log import AttentionLog
 from convit.training.averaging import WeightAveraging
-from convit.training.checkpoints import Checkpoints, last_checkpoint
-from convit.training.loaders import RecipeData, Split, images_per_epoch, open_split
+from convit.training.checkpoints import Checkpoints, check_identity, identity, last_checkpoint
+from convit.training.environment import describe_environment
+from convit.training.lines import read_lines
+from convit.training.loaders import RecipeData
+from convit.training.models import build_model, class_count, image_size
+from convit.training.parts import choose_parts
 from convit.training.progress import RunBar
 from convit.training.recipe import Recipe
 from convit.training.record import EpochLog
-from convit.training.task import ClassificationTask, total_epochs
+from convit.training.selection import BestWeights
+from convit.training.sharding import whole_state
+from convit.training.splits import Split, StreamSource, images_per_epoch, open_split, sample_images
+from convit.training.task import ClassificationTask, weigh_classes
+from convit.training.teachers import Teacher
+from convit.training.trainer import build_trainer, calm, was_requeued
 from convit.training.writing import write_weights
-from convit.weights.weight_sets import closest
 
-PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+WEIGHTS = "weights.safetensors"
 
 
 def run_recipe(
-    recipe: Recipe, data: str | Path, output: str | Path, *, resume: bool = False, quiet: bool = False
+    recipe: Recipe,
+    data: str | Path,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    callbacks: tuple[Callback, ...] = (),
 ) -> Path:
     """Train by a recipe and write the weights.
 
@@ -38,117 +50,112 @@ def run_recipe(
         recipe: the run.
         data: folder that the recipe's data paths start from.
         output: folder for checkpoints, logs and weights.
-        resume: goes on from the last checkpoint in `output`.
+        resume: goes on from the last checkpoint in `output`, or from the start where the run was cut off before its
+            first one.
         quiet: shows no bar.
+        callbacks: more of Lightning's callbacks, called after the run's own and before checkpoints are written.
 
     Returns:
         The path of `weights.safetensors`, which describes itself: `convit.create_model` and the command line take it as
         it is.
 
     Raises:
-        FileNotFoundError: data are absent, or there is nothing to resume.
+        FileNotFoundError: data are absent, or there is no run to resume.
         FileExistsError: `output` holds a run already and `resume` is off.
-        ValueError: the recipe does not fit the data or the model.
+        ImportError: a logger or a teacher needs a package that is not installed.
+        ValueError: the recipe does not fit the data or the model, or the checkpoint is of another run.
         DivergedError: the loss became infinite or no number.
         OSError: nothing can be written.
     """
     output = Path(output)
-    checkpoint = _choose_checkpoint(recipe, output, resume)
+    checkpoint = _choose_checkpoint(output, resume=resume or was_requeued())
     model = build_model(recipe)
-    split = open_split(recipe, data, model.config.image_height, model.config.image_width)
-    _check_classes(recipe, model, split)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "recipe.yaml").write_text(
-        yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
-    )
-    (output / "environment.yaml").write_text(
-        yaml.safe_dump(describe_environment(split), sort_keys=False), encoding="utf-8"
-    )
-    averaging = WeightAveraging(recipe.ema.decay) if recipe.ema else None
-    log = EpochLog(output / "log.jsonl", recipe.run.batch_size // recipe.run.accumulate)
-    with _calm():
-        trainer = _build_trainer(
-            recipe, output, [*([averaging] if averaging else []), log, RunBar(log.batch_size, quiet=quiet)]
+    size = image_size(model, recipe)
+    split = open_split(recipe, data, *size, CorruptImages(output / "corrupt.jsonl", recipe.data.corrupt_limit))
+    _check_fit(recipe, model, split)
+    own = identity(recipe, split.files)
+    if checkpoint is not None:
+        check_identity(checkpoint, own)
+    _write_description(output, recipe, split)
+    run = _Run(recipe, output, own, quiet=quiet)
+    if isinstance(model, ConViT) and recipe.run.attention_images:
+        run.callbacks.append(
+            AttentionLog(output / "attention.jsonl", sample_images(split, recipe.run.attention_images))
         )
-        task = ClassificationTask(model, recipe, _steps_per_epoch(recipe, split))
-        if recipe.run.compile:
-            model.compile()
+    with calm():
+        trainer = build_trainer(recipe, output, [*run.callbacks, *callbacks, run.checkpoints])
+        processes = trainer.num_devices * trainer.num_nodes
+        trainer.accumulate_grad_batches = choose_parts(recipe, model, size, processes, trainer.strategy.root_device)
+        task = _build_task(recipe, model, split)
         trainer.fit(task, datamodule=RecipeData(split, recipe), ckpt_path=checkpoint, weights_only=True)
-    if averaging is not None:
-        averaging.swap_in(task)
-    weights = output / "weights.safetensors"
+    state = run.chosen_weights(task)
     if trainer.is_global_zero:
-        write_weights(weights, model.cpu(), recipe, split.classes, log.latest)
-    return weights
+        finished = build_model(recipe) if recipe.run.strategy == "fsdp2" else model.cpu()
+        finished.load_state_dict(state)
+        write_weights(output / WEIGHTS, finished, recipe, split.classes, run.outcome())
+    return output / WEIGHTS
 
 
-def build_model(recipe: Recipe) -> ConViT:
-    """The untrained model of a recipe, seeded by the recipe's seed.
+class _Run:
+    """The callbacks of a run, in the order in which Lightning must call them."""
 
-    Raises:
-        ValueError: the architecture is unknown or an option is out of range.
-    """
-    name = recipe.model.architecture
-    if name not in VARIANTS:
-        raise ValueError(f"model.architecture is {name!r}, which is no variant; {closest(name, VARIANTS)}")
-    seed_everything(recipe.seed, verbose=False)
-    try:
-        return ConViT(VARIANTS[name].config.replace(**recipe.model.options))
-    except TypeError as error:
-        raise ValueError(f"model.options: {error}") from error
+    def __init__(self, recipe: Recipe, output: Path, identity: dict[str, Any], *, quiet: bool) -> None:
+        settings = recipe.run
+        self.best = BestWeights() if settings.select == "best" else None
+        self.averaging = WeightAveraging(recipe.ema.decay) if recipe.ema else None
+        self.log = EpochLog(output / "log.jsonl", settings.batch_size)
+        self.callbacks: list[Callback] = [
+            callback
+            for callback in (self.best, self.averaging, self.log, RunBar(settings.batch_size, quiet=quiet))
+            if callback is not None
+        ]
+        self.checkpoints = Checkpoints(
+            output,
+            identity,
+            minutes=settings.checkpoint_minutes,
+            steps=settings.checkpoint_steps,
+            keep=settings.keep,
+        )
+
+    def chosen_weights(self, task: ClassificationTask) -> dict[str, Tensor]:
+        """The weights that are written: the best, the averaged or the last ones."""
+        if self.best is not None and self.best.weights:
+            return self.best.weights
+        if self.averaging is not None:
+            self.averaging.swap_in(task)
+        return whole_state(task.model)
+
+    def outcome(self) -> dict[str, Any]:
+        """The line of the log that belongs to the chosen weights."""
+        epoch = self.best.epoch if self.best is not None and self.best.weights else None
+        lines = read_lines(self.log.path)
+        return next((line for line in lines if line["epoch"] == epoch), lines[-1] if lines else {})
 
 
-def describe_environment(split: Split) -> dict[str, Any]:
-    """Versions, machine and data of a run, for the file beside it."""
-    packages: dict[str, str] = {}
-    for name in ("convit", "torch", "torchvision", "lightning", "pillow", "numpy", "webdataset"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    device = (
-        torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+def _build_task(recipe: Recipe, model: nn.Module, split: Split) -> ClassificationTask:
+    train = split.train
+    labels = [] if isinstance(train, StreamSource) else [train.label(index) for index in range(len(train))]
+    distillation = recipe.distillation
+    task = ClassificationTask(
+        model,
+        recipe,
+        _steps_per_epoch(recipe, split),
+        weigh_classes(recipe.mixing.class_weights, labels, class_count(model)),
+        Teacher(distillation, recipe.augment, class_count(model)) if distillation else None,
     )
-    return {
-        "python": platform.python_version(),
-        "packages": packages,
-        "device": device,
-        "data_sha256": dict(split.files),
-    }
+    if recipe.run.activation_checkpointing:
+        enable: Callable[[], None] = getattr(model, "set_grad_checkpointing")  # noqa: B009  # ours and timm's models
+        enable()
+    if recipe.run.compile:
+        model.compile()
+    return task
 
 
-def _build_trainer(recipe: Recipe, output: Path, callbacks: list[Any]) -> Trainer:
-    run = recipe.run
-    return Trainer(
-        accelerator="auto",
-        devices=run.devices,
-        precision=PRECISIONS[run.precision],
-        max_epochs=total_epochs(recipe),
-        accumulate_grad_batches=run.accumulate,
-        gradient_clip_val=recipe.optimiser.clip_norm,
-        callbacks=[*callbacks, Checkpoints(output, run.checkpoint_minutes, run.keep)],
-        logger=_loggers(output),
-        log_every_n_steps=50,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        default_root_dir=output,
-    )
-
-
-def _loggers(output: Path) -> list[Logger]:
-    loggers: list[Logger] = [CSVLogger(output, name="csv", version="")]
-    try:
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        loggers.append(TensorBoardLogger(output, name="tensorboard", version=""))
-    except ModuleNotFoundError:
-        pass  # TensorBoard is an extra
-    return loggers
+@rank_zero_only
+def _write_description(output: Path, recipe: Recipe, split: Split) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    for name, content in (("recipe", recipe.model_dump(mode="json")), ("environment", describe_environment(split))):
+        (output / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def _steps_per_epoch(recipe: Recipe, split: Split) -> int:
@@ -161,51 +168,38 @@ def _steps_per_epoch(recipe: Recipe, split: Split) -> int:
     return steps
 
 
-def _choose_checkpoint(recipe: Recipe, output: Path, resume: bool) -> Path | None:
+def _choose_checkpoint(output: Path, *, resume: bool) -> Path | None:
     found = last_checkpoint(output)
-    if not resume:
-        if found is not None:
-            raise FileExistsError(
-                f"{output} holds a run already ({found.name}); go on with --resume, or choose another --output"
-            )
-        return None
-    if found is None:
+    if resume and not (output / "recipe.yaml").is_file():
         raise FileNotFoundError(
-            f"there is no checkpoint in {output}; start without --resume, or give the run's folder with --output"
+            f"there is no run in {output}; start without --resume, or give the run's folder with --output"
         )
-    used = Recipe.model_validate(yaml.safe_load((output / "recipe.yaml").read_text(encoding="utf-8")))
-    if used.model != recipe.model:
-        raise ValueError(
-            f"{output} is a run of {used.model.architecture} with other options than this recipe's "
-            f"{recipe.model.architecture}; choose its own recipe or another --output"
+    if not resume and found is not None:
+        raise FileExistsError(
+            f"{output} holds a run already ({found.name}); go on with --resume, or choose another --output"
         )
     return found
 
 
-def _check_classes(recipe: Recipe, model: ConViT, split: Split) -> None:
-    if split.classes is not None and len(split.classes) != model.num_classes:
+def _check_fit(recipe: Recipe, model: nn.Module, split: Split) -> None:
+    """Refuse what would fail, or mean nothing, only after hours.
+
+    Raises:
+        ValueError: the model's classes are not the data's, or something needs validation images and there are none.
+    """
+    classes = class_count(model)
+    if split.classes is not None and len(split.classes) != classes:
         raise ValueError(
-            f"the model has {model.num_classes} classes, but the data have {len(split.classes)}; set "
+            f"the model has {classes} classes, but the data have {len(split.classes)}; set "
             f"model.options.num_classes={len(split.classes)}"
         )
-
-
-@contextmanager
-def _calm() -> Generator[None]:
-    """Without Lightning's advice on settings that are chosen here on purpose."""
-    import logging
-
-    loggers = [
-        logging.getLogger(name)
-        for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-    ]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"lightning\..*")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+    asked = {"run.select=best": recipe.run.select == "best", "schedule.patience": recipe.schedule.patience is not None}
+    for name, wanted in asked.items():
+        if wanted and split.validation is None:
+            raise ValueError(f"{name} needs validation images; set data.validation or data.held_out")
+    if recipe.mixing.class_weights == "balanced" and isinstance(split.train, StreamSource):
+        raise ValueError("mixing.class_weights=balanced must count the labels first; use data.reader=memory")
+    if recipe.schedule.final_img_size is not None and not isinstance(model, ConViT):
+        raise ValueError(
+            f"schedule.final_img_size is for ConViT, but the model is {recipe.model.architecture}; leave it out"
+        )

@@ -14,6 +14,11 @@ def peak_rate(optimiser: OptimiserRecipe, batch_size: int) -> float:
     return optimiser.lr * batch_size / REFERENCE_BATCH
 
 
+def total_epochs(schedule: ScheduleRecipe) -> int:
+    """Epochs with cool-down."""
+    return schedule.epochs + schedule.cooldown_epochs
+
+
 def rate_at(step: int, steps_per_epoch: int, schedule: ScheduleRecipe, peak: float) -> float:
     """The learning rate of a step.
 

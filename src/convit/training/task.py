@@ -1,23 +1,32 @@
-"""What Lightning trains: a ConViT with its loss, optimiser and schedule."""
+"""What Lightning trains: a model with its loss, optimiser and schedule."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from convit.data.sampling import augmentation_seed
-from convit.model import ConViT
+from convit.data.sampling import Dealing, augmentation_seed
+from convit.model.layers import DropPath
+from convit.training.loaders import dealing_of
 from convit.training.mixing import mix, soft_targets
+from convit.training.models import class_count
+from convit.training.optimisers import build_optimiser
 from convit.training.recipe import Recipe
-from convit.training.schedule import peak_rate, rate_at
+from convit.training.schedule import peak_rate, rate_at, total_epochs
+from convit.training.sharding import shard
+from convit.training.teachers import Teacher
 
 Batch = tuple[Tensor, Tensor]
+CHECK_EVERY = 20  # steps between looks at the loss on a GPU, where each look waits for all that was queued
 
 
 class DivergedError(RuntimeError):
@@ -27,36 +36,80 @@ class DivergedError(RuntimeError):
 class ClassificationTask(LightningModule):
     """A model under training by a recipe.
 
-    All random numbers of a step are seeded by (seed, step, process), so that a resumed run draws the same ones.
+    All random numbers of a step are drawn for the whole step and seeded by (seed, step). So a resumed run draws the
+    same ones, and so do several processes that share the step. (Dropout is the exception: its masks repeat in each
+    process. The paper's recipes use drop path alone.)
 
     Args:
         model: the network.
         recipe: the run.
         steps_per_epoch: optimiser steps of an epoch.
+        class_weights: weight of each class in the loss; None weighs all images alike.
+        teacher: what is learned from beside the labels.
+
+    Attributes:
+        dealing: how a step's images are shared out; known when training starts.
+        step_losses: of the epoch's steps so far.
     """
 
-    def __init__(self, model: ConViT, recipe: Recipe, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        steps_per_epoch: int,
+        class_weights: Float[Tensor, " classes"] | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
+        self.classes = class_count(model)
         self.steps_per_epoch = steps_per_epoch
+        self.dealing = Dealing(recipe.run.batch_size)
+        self.teacher = teacher
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self.step_losses: list[Tensor] = []
+        self.unchecked: list[tuple[int, Tensor]] = []
         self.validation_sums: Tensor | None = None
 
+    class_weights: Tensor | None
+
+    def configure_model(self) -> None:
+        """Share the parameters out where the strategy is FSDP2."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            assert self.device_mesh is not None
+            shard(self.model, self.device_mesh["data_parallel"])
+
     def configure_optimizers(self) -> Any:
-        """AdamW in two groups and the learning rate by step."""
+        """The recipe's optimiser and the learning rate by step."""
         settings, peak = self.recipe.optimiser, peak_rate(self.recipe.optimiser, self.recipe.run.batch_size)
-        optimiser = torch.optim.AdamW(
-            parameter_groups(self.model, settings.weight_decay),
-            lr=peak,
-            betas=settings.betas,
-            eps=settings.eps,
-            fused=True,
-        )
+        # Fused AdamW takes fp16's loss scale out inside its step, so gradients cannot be clipped before.
+        scaled = self.recipe.run.precision == "fp16" and settings.clip_norm is not None
+        optimiser = build_optimiser(self.model, settings, peak, fused=not scaled)
         factor = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: rate_at(step, self.steps_per_epoch, self.recipe.schedule, peak) / peak
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip; Lightning would refuse it for fused optimisers in bf16 too, which has no loss scale."""
+        if gradient_clip_val is None:
+            return
+        if self.recipe.run.precision == "bf16":
+            nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_fit_start(self) -> None:
+        """Learn how a step's images are shared out, and bring the teacher along."""
+        self.dealing = dealing_of(self.trainer, self.recipe)
+        if self.teacher is not None:
+            self.teacher.to(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch.
@@ -65,30 +118,65 @@ class ClassificationTask(LightningModule):
             DivergedError: the loss is infinite or no number; the message names the step.
         """
         images, labels = batch
-        step = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
-        seed = augmentation_seed(self.recipe.seed, step, self.global_rank)
-        torch.manual_seed(seed)
+        seed = self._draw_for_the_step(batch_idx % self.dealing.parts, images.device)
         mixing = self.recipe.mixing
-        targets = soft_targets(labels, self.model.num_classes, mixing.label_smoothing)
-        if self.current_epoch < total_epochs(self.recipe) - mixing.off_epochs:
+        targets = soft_targets(labels, self.classes, mixing.label_smoothing)
+        if self.current_epoch < total_epochs(self.recipe.schedule) - mixing.off_epochs:
             images, targets = mix(images, targets, mixing, np.random.default_rng(seed))
-        loss = F.cross_entropy(self.model(images).float(), targets)
-        self.step_losses.append(loss.detach())
-        self.log("loss", loss.detach(), on_step=True, on_epoch=False)
-        if not math.isfinite(loss.item()):
-            raise DivergedError(
-                f"the loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch + 1}); the "
-                f"last checkpoint is from before it. "
-                "Lower optimiser.lr, set optimiser.clip_norm=1, or use run.precision=fp32, and go on with --resume"
-            )
+        loss = self._loss(self.model(images).float(), targets, images)
+        self._watch(loss.detach())
         return loss
+
+    def _draw_for_the_step(self, part: int, device: torch.device) -> int:
+        """Seed a step's random numbers and tell drop path which of the step's images these are."""
+        seed = augmentation_seed(self.recipe.seed, self.global_step)
+        torch.manual_seed(seed)
+        if self.dealing.parts * self.dealing.world_size > 1:
+            places = self.dealing.places(part).to(device)
+            for module in self.model.modules():
+                if isinstance(module, DropPath):
+                    module.places, module.whole = places, self.dealing.step_size
+        return seed
+
+    def _loss(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
+        loss = F.cross_entropy(logits, targets, weight=self.class_weights)
+        if self.teacher is None:
+            return loss
+        share = self.teacher.recipe.weight
+        return (1 - share) * loss + share * self.teacher.loss(logits, images)
+
+    def _watch(self, loss: Tensor) -> None:
+        """Keep a loss for the log, and stop where it is no number."""
+        if self.trainer.world_size > 1:  # so that all processes stop together
+            loss = self.trainer.strategy.reduce(loss, reduce_op="mean")
+        self.step_losses.append(loss)
+        self.log("loss", loss, on_step=True, on_epoch=False)
+        self.unchecked.append((self.global_step, loss))
+        if self.device.type == "cpu" or len(self.unchecked) >= CHECK_EVERY:
+            self.check_losses()
+
+    def check_losses(self) -> None:
+        """Look at the losses since the last look.
+
+        Raises:
+            DivergedError: one of them is infinite or no number.
+        """
+        unchecked, self.unchecked = self.unchecked, []
+        if not unchecked or torch.stack([loss for _, loss in unchecked]).isfinite().all():
+            return
+        step, value = next((step, loss.item()) for step, loss in unchecked if not loss.isfinite())
+        raise DivergedError(
+            f"the loss is {value} at step {step} (epoch {self.current_epoch + 1}); the last checkpoint is from before "
+            f"it. Lower optimiser.lr, set optimiser.clip_norm=1, or use run.precision=fp32, and start again, or go on "
+            f"from the checkpoint with --resume"
+        )
 
     def on_validation_epoch_start(self) -> None:
         """Start counting."""
         self.validation_sums = torch.zeros(3, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count loss, hits and images of held-out training images."""
+        """Count loss, hits and images."""
         images, labels = batch
         logits = self.model(images).float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
@@ -102,20 +190,28 @@ class ClassificationTask(LightningModule):
         loss, hits, count = (
             float(value) for value in self.trainer.strategy.reduce(self.validation_sums, reduce_op="sum")
         )
-        self.log_dict({"val_loss": loss / count, "val_top1": 100 * hits / count}, rank_zero_only=True)
+        # every process holds the sums of all
+        self.log_dict({"val_loss": loss / count, "val_top1": 100 * hits / count}, sync_dist=False)
 
 
-def total_epochs(recipe: Recipe) -> int:
-    """Epochs with cool-down."""
-    return recipe.schedule.epochs + recipe.schedule.cooldown_epochs
+def weigh_classes(wanted: str | Sequence[float] | None, labels: Sequence[int], classes: int) -> Tensor | None:
+    """Weights of classes in the loss, with mean 1 over the images.
 
+    Args:
+        wanted: "balanced" for the inverse of each class's number of images, weights, or None.
+        labels: of the training images.
+        classes: number of classes.
 
-def parameter_groups(model: ConViT, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters with and without weight decay: 1-d ones, position embedding and class token take none."""
-    spared = model.no_weight_decay()
-    decayed = {name for name, parameter in model.named_parameters() if parameter.ndim > 1 and name not in spared}
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    return [
-        {"params": [parameter for name, parameter in named if name in decayed], "weight_decay": weight_decay},
-        {"params": [parameter for name, parameter in named if name not in decayed], "weight_decay": 0.0},
-    ]
+    Raises:
+        ValueError: there are not as many weights as classes.
+
+    >>> weigh_classes("balanced", [0, 0, 0, 1], 2)
+    tensor([0.6667, 2.0000])
+    """
+    if wanted is None:
+        return None
+    counts = torch.bincount(torch.as_tensor(labels), minlength=classes).float()
+    weights = 1 / counts.clamp(min=1) if isinstance(wanted, str) else torch.tensor(list(wanted))
+    if len(weights) != classes:
+        raise ValueError(f"mixing.class_weights has {len(weights)} weights, but there are {classes} classes")
+    return weights * counts.sum() / (weights * counts).sum()

@@ -1,0 +1,127 @@
+"""The model that a recipe trains: made, started from weights where it says so, and partly frozen."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from lightning.pytorch import seed_everything
+from torch import nn
+
+from convit.model import VARIANTS, ConViT
+from convit.model.attention import GatedPositionalSelfAttention
+from convit.training.peers import create_peer, is_peer
+from convit.training.recipe import ModelRecipe, Recipe
+from convit.weights import WEIGHT_SETS, create_model
+from convit.weights.weight_sets import closest
+
+HEADS = ("head.", "fc.", "classifier.")  # ours and timm's ViTs; other names that libraries give the last layer
+
+
+def build_model(recipe: Recipe) -> nn.Module:
+    """The model of a recipe before training, seeded by the recipe's seed.
+
+    Raises:
+        FileNotFoundError: there is no such weight file.
+        ValueError: the architecture or the weights are unknown or do not fit, an option is out of range, or nothing is
+            left to train.
+    """
+    wanted = recipe.model
+    seed_everything(recipe.seed, verbose=False)
+    if is_peer(wanted.architecture):
+        if wanted.initial_gate is not None or not wanted.convolutional_init:
+            raise ValueError(
+                f"model.initial_gate and model.convolutional_init belong to ConViT, but the model is "
+                f"{wanted.architecture}; leave them out"
+            )
+        model = create_peer(wanted.architecture, pretrained=wanted.weights == "default", **wanted.options)
+    else:
+        model = _build_convit(wanted)
+        _change_start(model, wanted)
+    freeze(model, wanted.freeze)
+    return model
+
+
+def freeze(model: nn.Module, patterns: list[str]) -> None:
+    """Take parameters out of training.
+
+    Args:
+        model: whose parameters.
+        patterns: beginnings of names, endings after a star, or "backbone" for everything but the head.
+
+    Raises:
+        ValueError: a pattern means no parameter, or none is left to train.
+    """
+    named = dict(model.named_parameters())
+    for pattern in patterns:
+        chosen = [parameter for name, parameter in named.items() if _matches(name, pattern)]
+        if not chosen:
+            raise ValueError(
+                f"model.freeze names {pattern!r}, but no parameter begins so; there are {', '.join(_roots(named))}"
+            )
+        for parameter in chosen:
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in named.values()):
+        raise ValueError(f"model.freeze is {patterns!r}, which leaves nothing to train; freeze less")
+
+
+def image_size(model: nn.Module, recipe: Recipe) -> tuple[int, int]:
+    """(height, width) in pixels of the images that a model is made for."""
+    if isinstance(model, ConViT):
+        return model.config.image_height, model.config.image_width
+    option = recipe.model.options.get("img_size")
+    size = option if option is not None else getattr(model, "default_cfg", {}).get("input_size", (3, 224, 224))[-2:]
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def class_count(model: nn.Module) -> int:
+    """Width of a model's last layer.
+
+    Raises:
+        ValueError: the model does not say.
+    """
+    count = getattr(model, "num_classes", None)
+    if not count:
+        raise ValueError(
+            f"a {type(model).__name__} does not say how many classes it knows; give model.options.num_classes"
+        )
+    return int(count)
+
+
+def _build_convit(wanted: ModelRecipe) -> ConViT:
+    name = wanted.architecture
+    if name not in VARIANTS:
+        raise ValueError(f"model.architecture is {name!r}, which is no variant; {closest(name, VARIANTS)}")
+    try:
+        if wanted.weights is None:
+            return ConViT(VARIANTS[name].config.replace(**wanted.options))
+        if wanted.weights not in WEIGHT_SETS:
+            return create_model(name, checkpoint_path=Path(wanted.weights), **wanted.options)
+        if wanted.weights.partition(".")[0] != name:
+            raise ValueError(f"model.weights is {wanted.weights}, but model.architecture is {name}; make them agree")
+        return create_model(wanted.weights, pretrained=True, **wanted.options)
+    except TypeError as error:
+        raise ValueError(f"model.options: {error}") from error
+
+
+@torch.no_grad()
+def _change_start(model: ConViT, wanted: ModelRecipe) -> None:
+    """The starts that the paper's Table 3 compares: without the convolution, and with another gate."""
+    for module in model.modules():
+        if isinstance(module, GatedPositionalSelfAttention):
+            if not wanted.convolutional_init:
+                for layer in (module.v, module.pos_proj):
+                    nn.init.trunc_normal_(layer.weight, std=0.02)
+            if wanted.initial_gate is not None:
+                module.gating_param.fill_(math.log(wanted.initial_gate / (1 - wanted.initial_gate)))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    if pattern == "backbone":
+        return not name.startswith(HEADS)
+    return name.endswith(pattern[1:]) if pattern.startswith("*") else name.startswith(pattern)
+
+
+def _roots(names: dict[str, nn.Parameter]) -> list[str]:
+    return list(dict.fromkeys(name.split(".")[0] for name in names))

@@ -1,0 +1,199 @@
+"""From a recipe's data section to training and validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convit.data.corrupt import CorruptImages
+from convit.data.datasets import ImageDataset, check_trainable, hold_out, open_dataset, take_share
+from convit.data.fingerprints import fingerprint
+from convit.data.locate import find_shards, read_class_names
+from convit.data.samples import DecodedSamples
+from convit.data.streams import ShardSequence
+from convit.training.preparing import SizedTransform, transforms_for
+from convit.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class StreamSource:
+    """Shards to be streamed, and what is done to their images.
+
+    Attributes:
+        shards: files or URLs.
+        transform: of each image.
+        classes: number of classes, where known.
+        corrupt: takes note of images that cannot be read.
+    """
+
+    shards: list[Path | str]
+    transform: SizedTransform
+    classes: int | None
+    corrupt: CorruptImages | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and validation images of one set.
+
+    Attributes:
+        train: with augmentation.
+        validation: with the evaluation transform; None where there are none.
+        transforms: of both; they are told when an epoch begins.
+        classes: class names in index order, where known.
+        files: what the data are, by name; see `convit.data.fingerprints`.
+    """
+
+    train: ImageDataset | StreamSource
+    validation: ImageDataset | StreamSource | None
+    transforms: tuple[SizedTransform, SizedTransform]
+    classes: tuple[str, ...] | None
+    files: dict[str, str]
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Prepare images as this epoch, numbered from 0, wants them."""
+        for transform in self.transforms:
+            transform.begin_epoch(epoch)
+
+
+def open_split(
+    recipe: Recipe, root: str | Path, height: int, width: int, corrupt: CorruptImages | None = None
+) -> Split:
+    """Open a recipe's training data and its validation data, or hold some of the former out.
+
+    Args:
+        recipe: the run.
+        root: folder that the recipe's paths start from.
+        height: of the model's images, pixels.
+        width: of the model's images, pixels.
+        corrupt: takes note of images that cannot be read; without it they are errors.
+
+    Raises:
+        ConnectionError: a server cannot be reached.
+        FileNotFoundError: a file or folder is absent.
+        ImportError: a package that the form of the data needs is not installed.
+        ValueError: a shard, a class folder, `held_out` or `validation` is not as it must be, or there is but one class.
+    """
+    data = recipe.data
+    if data.classes is not None and not Path(root, data.classes).is_file():
+        raise FileNotFoundError(
+            f"there is no {Path(root, data.classes)}, which the recipe's data.classes names; give the right "
+            f"folder with --data"
+        )
+    if data.validation is not None and data.held_out:
+        raise ValueError(
+            f"data.validation is {data.validation!r} and data.held_out is {data.held_out}; choose one of them"
+        )
+    opening = _Opening(
+        recipe,
+        root,
+        transforms_for(recipe, height, width),
+        read_class_names(Path(root, data.classes)) if data.classes else None,
+        corrupt,
+    )
+    return opening.stream() if data.reader == "stream" else opening.in_memory()
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """What both readers need to open a recipe's data."""
+
+    recipe: Recipe
+    root: str | Path
+    transforms: tuple[SizedTransform, SizedTransform]
+    classes: tuple[str, ...] | None
+    corrupt: CorruptImages | None
+
+    def stream(self) -> Split:
+        data = self.recipe.data
+        if data.share < 1 or data.balanced:
+            raise ValueError(
+                "data.share and data.balanced need images that can be reached one by one; use data.reader=memory"
+            )
+        shards = find_shards(data.train, self.root)
+        if data.validation is not None:
+            train, validation = shards, find_shards(data.validation, self.root)
+        elif data.held_out < len(shards):
+            cut = len(shards) - data.held_out
+            train, validation = shards[:cut], shards[cut:]
+        else:
+            raise ValueError(
+                f"data.held_out is {data.held_out} of {len(shards)} shards; with data.reader=stream it counts "
+                f"shards and must leave some to train on"
+            )
+        count = len(self.classes) if self.classes else None
+        sources = [
+            StreamSource(files, transform, count, self.corrupt) if files else None
+            for files, transform in zip((train, validation), self.transforms, strict=True)
+        ]
+        assert sources[0] is not None
+        return self._split(sources[0], sources[1], self.classes)
+
+    def in_memory(self) -> Split:
+        data, (training, evaluation) = self.recipe.data, self.transforms
+        whole = open_dataset(data.train, classes=self.classes, root=self.root)
+        names = whole.classes
+        kept, held = hold_out(whole.samples.labels, data.held_out, self.recipe.seed)
+        share = take_share([whole.samples.labels[position] for position in kept], data.share, self.recipe.seed)
+        chosen = [kept[position] for position in share]
+        samples = whole.samples
+        if data.decode == "once":
+            samples = DecodedSamples(samples, corrupt=self.corrupt, only={*chosen, *held})
+        train = ImageDataset(samples, training, indices=chosen, classes=names, corrupt=self.corrupt)
+        check_trainable(train)
+        if data.validation is not None:
+            other = open_dataset(data.validation, classes=names, root=self.root)
+            validation = ImageDataset(other.samples, evaluation, classes=names, corrupt=self.corrupt)
+        elif held:
+            validation = ImageDataset(samples, evaluation, indices=held, classes=names, corrupt=self.corrupt)
+        else:
+            validation = None
+        return self._split(train, validation, names)
+
+    def _split(
+        self,
+        train: ImageDataset | StreamSource,
+        validation: ImageDataset | StreamSource | None,
+        classes: tuple[str, ...] | None,
+    ) -> Split:
+        files = fingerprint(self.recipe.data.train, self.root)
+        return Split(train, validation, self.transforms, classes, files)
+
+
+def images_per_epoch(recipe: Recipe, split: Split) -> int:
+    """Training images, counted or as the recipe says.
+
+    Raises:
+        ValueError: a stream's recipe does not say.
+    """
+    if not isinstance(split.train, StreamSource):
+        return len(split.train)
+    if recipe.data.samples is None:
+        raise ValueError("data.reader is 'stream', so data.samples must say how many training images there are")
+    return recipe.data.samples
+
+
+def sample_images(split: Split, count: int) -> Tensor:
+    """Some images to watch a model by: evenly from those for validation, else for training; of a stream the first.
+
+    Args:
+        split: the images.
+        count: how many; fewer where there are fewer.
+
+    Returns:
+        (images, channels, height, width), with the evaluation transform.
+    """
+    source = split.validation or split.train
+    transform = split.transforms[1]
+    if isinstance(source, StreamSource):
+        images: Iterable[tuple[Any, int]] = ShardSequence(source.shards, transform, corrupt=source.corrupt)
+    else:
+        chosen = ImageDataset(source.samples, transform, indices=source.indices, corrupt=source.corrupt)
+        images = (chosen[place] for place in range(0, len(chosen), max(1, len(chosen) // count)))
+    return torch.stack([image for image, _ in islice(images, count)])

@@ -1,0 +1,39 @@
+"""A recipe and data so small that whole runs take a second."""
+
+from pathlib import Path
+
+from convit.training.reading import read_recipe
+from convit.training.recipe import Recipe
+from tests.data.making import write_shard
+
+TEXT = """
+name: small
+seed: 1
+model:
+  architecture: convit_nano_patch4_32
+  options:
+    {img_size: 8, num_classes: 2, num_heads: 4, embed_dim: 4, depth: 2, local_up_to_layer: 1, drop_path_rate: 0.2}
+data: {name: dots, terms: free, train: "train-{0..1}.tar", held_out: 8, decode: once, workers: 0}
+augment: {crop_pct: 1.0, crop: padded, padding: 1}
+mixing: {mixup: 0.8, cutmix: 1.0, probability: 0.5}
+optimiser: {lr: 0.1, clip_norm: 1.0}
+schedule: {epochs: 2, warmup_epochs: 0.5, cooldown_epochs: 1}
+ema: {decay: 0.9}
+run: {batch_size: 8, precision: fp32, devices: 1, keep: 2, loggers: [csv], attention_images: 0}
+"""
+
+
+def write_data(folder: Path) -> Path:
+    """Two shards of twenty images and their class names."""
+    folder.mkdir()
+    for shard in range(2):
+        write_shard(folder / f"train-{shard}.tar", range(20 * shard, 20 * shard + 20))
+    (folder / "classes.json").write_text('["even", "odd"]')
+    return folder
+
+
+def small_recipe(folder: Path, *changes: str) -> Recipe:
+    """The recipe with some values changed."""
+    file = folder / "small.yaml"
+    file.write_text(TEXT)
+    return read_recipe(file, changes)

@@ -1,0 +1,79 @@
+"""Killed with -9 at any moment and resumed, a run ends with the very weights of an uninterrupted one."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from tests.training.small import TEXT, write_data
+
+EPOCHS = 12  # of four steps
+DEADLINE = 120  # seconds that a run may take
+
+pytestmark = pytest.mark.slow
+
+
+def _start(folder: Path, output: str, *options: str) -> subprocess.Popen[str]:
+    (folder / "small.yaml").write_text(TEXT)
+    changes = (f"schedule.epochs={EPOCHS}", "schedule.cooldown_epochs=0", "run.checkpoint_steps=3", *options)
+    sets = [part for change in changes for part in ("--set", change)]
+    command = [sys.executable, "-m", "convit", "train", "small.yaml", "--data", "data", "--output", output, *sets]
+    return subprocess.Popen(
+        [*command, *(["--resume"] if (folder / output).exists() else []), "--quiet"],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _finish(process: subprocess.Popen[str]) -> None:
+    _, errors = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, errors
+
+
+def _steps_done(folder: Path) -> int:
+    return max((int(path.stem.removeprefix("step-")) for path in folder.glob("checkpoints/step-*.ckpt")), default=0)
+
+
+def _kill_after(process: subprocess.Popen[str], folder: Path, steps: int, generator: random.Random) -> None:
+    """Kill some milliseconds after a checkpoint of so many steps: anywhere in a step, or while one is written."""
+    until = time.monotonic() + DEADLINE
+    while _steps_done(folder) < steps and process.poll() is None:
+        assert time.monotonic() < until, "the run does not get on"
+        time.sleep(0.001)
+    time.sleep(generator.uniform(0, 0.05))
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(timeout=DEADLINE) == -signal.SIGKILL, "it ended before it was killed: make the run longer"
+    assert process.stderr is not None
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "kills"),
+    [
+        (("data.workers=2",), (4, 11, 26)),
+        (("run.devices=2", "run.accumulate=2", "data.workers=1"), (6, 17)),
+    ],
+    ids=["two workers", "two processes"],
+)
+def test_a_run_that_was_killed_ends_bit_for_bit_as_if_it_was_not(
+    tmp_path: Path, options: tuple[str, ...], kills: tuple[int, ...]
+) -> None:
+    write_data(tmp_path / "data")
+    _finish(_start(tmp_path, "whole", *options))
+    generator = random.Random(len(kills))
+    for steps in kills:
+        process = _start(tmp_path, "cut", *options)
+        _kill_after(process, tmp_path / "cut", steps, generator)
+    assert not (tmp_path / "cut" / "weights.safetensors").exists()
+    _finish(_start(tmp_path, "cut", *options))
+    whole, cut = (safetensors.torch.load_file(tmp_path / run / "weights.safetensors") for run in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert [name for name in whole if not torch.equal(whole[name], cut[name])] == []
+    assert len((tmp_path / "cut" / "log.jsonl").read_text().splitlines()) == EPOCHS

@@ -1,0 +1,217 @@
+"""What single settings of a recipe do to a whole, small run."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Callback
+from torch import nn
+
+from convit.training import parts as parts_module
+from convit.training import trainer as trainer_module
+from convit.training.models import build_model
+from convit.training.parts import choose_parts
+from convit.training.recipe import AugmentRecipe, DistillationRecipe
+from convit.training.run import run_recipe
+from convit.training.splits import open_split
+from convit.training.teachers import Teacher
+from convit.weights import create_model, load_model
+from tests.training.small import small_recipe, write_data
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_data(tmp_path / "data")
+
+
+def _lines(run: Path, name: str = "log.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / name).read_text().splitlines()]
+
+
+class _Sizes(Callback):
+    def __init__(self) -> None:
+        self.seen: dict[tuple[str, int], set[int]] = {}
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.seen.setdefault(("train", trainer.current_epoch), set()).add(batch[0].shape[-1])
+
+    def on_validation_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, *rest: Any) -> None:
+        self.seen.setdefault(("validation", trainer.current_epoch), set()).add(batch[0].shape[-1])
+
+
+@pytest.mark.parametrize("options", [("data.workers=1",), ("data.reader=stream", "data.held_out=1", "data.samples=16")])
+def test_the_last_epochs_take_larger_images_and_so_do_the_weights(
+    tmp_path: Path, data: Path, options: tuple[str, ...]
+) -> None:
+    sizes = _Sizes()
+    recipe = small_recipe(tmp_path, "schedule.final_epochs=2", "schedule.final_img_size=16", *options)
+    weights = run_recipe(recipe, data, tmp_path / "run", quiet=True, callbacks=(sizes,))
+    assert sizes.seen == {
+        (phase, epoch): {8 if epoch == 0 else 16} for phase in ("train", "validation") for epoch in range(3)
+    }
+    model = load_model(weights)
+    assert (model.config.img_size, model.pos_embed.shape[1]) == ((16, 16), 16)  # type: ignore[union-attr]
+    assert model.pretrained_cfg["input_size"] == (3, 16, 16)
+
+
+class _Accuracies(Callback):
+    """Puts chosen accuracies in the place of those measured, and marks the weights with the epoch."""
+
+    def __init__(self, values: list[float]) -> None:
+        self.values = values
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        with torch.no_grad():
+            pl_module.model.head.bias.fill_(100.0 + trainer.current_epoch)
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        value = self.values[trainer.current_epoch]
+        pl_module.on_validation_epoch_end = lambda: pl_module.log_dict({"val_loss": 1.0, "val_top1": value})
+
+
+def test_the_best_epochs_weights_are_written_and_training_stops_when_patience_ends(tmp_path: Path, data: Path) -> None:
+    recipe = small_recipe(
+        tmp_path, "run.select=best", "schedule.patience=2", "schedule.epochs=9", "optimiser.lr=1e-9", "ema=null"
+    )
+    accuracies = _Accuracies([50.0, 70.0, 60.0, 65.0, 99.0])
+    weights = run_recipe(recipe, data, tmp_path / "run", quiet=True, callbacks=(accuracies,))
+    assert [line["epoch"] for line in _lines(tmp_path / "run")] == [1, 2, 3, 4]
+    assert load_model(weights).head.bias.mean().item() == pytest.approx(101.0, abs=0.01)
+    outcome = json.loads(_metadata(weights))["outcome"]
+    assert (outcome["epoch"], outcome["val_top1"]) == (2, 70.0)
+
+
+def _metadata(weights: Path) -> str:
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as file:
+        return next(value for key, value in file.metadata().items() if key != "format")
+
+
+def test_a_share_of_the_images_is_taken_and_the_held_out_ones_stay(tmp_path: Path, data: Path) -> None:
+    whole = open_split(small_recipe(tmp_path), data, 8, 8)
+    half = open_split(small_recipe(tmp_path, "data.share=0.5"), data, 8, 8)
+    assert (len(whole.train), len(half.train)) == (32, 16)  # type: ignore[arg-type]
+    assert set(half.train.indices) < set(whole.train.indices)  # type: ignore[union-attr]
+    assert half.validation.indices == whole.validation.indices  # type: ignore[union-attr]
+
+
+def test_validation_images_of_their_own(tmp_path: Path, data: Path) -> None:
+    split = open_split(
+        small_recipe(tmp_path, "data.train=train-0.tar", "data.held_out=0", "data.validation=train-1.tar"), data, 8, 8
+    )
+    assert (len(split.train), len(split.validation)) == (20, 20)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("optimiser.name=muon", "optimiser.layer_decay=0.7"),
+        ("data.balanced=true", "mixing.class_weights=balanced", "augment.repeats=2"),
+        ("run.precision=bf16", "run.activation_checkpointing=true"),
+        ("run.accumulate=auto", "run.strategy=ddp"),
+        ("data.reader=stream", "data.held_out=1", "data.samples=16", "run.select=best"),
+    ],
+)
+def test_settings_run_to_the_end_and_stay_finite(tmp_path: Path, data: Path, changes: tuple[str, ...]) -> None:
+    weights = run_recipe(small_recipe(tmp_path, *changes), data, tmp_path / "run", quiet=True)
+    assert all(parameter.isfinite().all() for parameter in load_model(weights).parameters())
+    assert len(_lines(tmp_path / "run")) == 3
+
+
+def test_gates_and_non_locality_are_logged(tmp_path: Path, data: Path) -> None:
+    run_recipe(small_recipe(tmp_path, "run.attention_images=4"), data, tmp_path / "run", quiet=True)
+    lines = _lines(tmp_path / "run", "attention.jsonl")
+    assert [line["epoch"] for line in lines] == [0, 1, 2, 3]
+    assert (len(lines[0]["gates"]), len(lines[0]["nonlocality"])) == (1, 2)
+
+
+def test_every_setting_of_the_schedule_reaches_the_csv_log(tmp_path: Path, data: Path) -> None:
+    run_recipe(small_recipe(tmp_path), data, tmp_path / "run", quiet=True)
+    with (tmp_path / "run" / "csv" / "metrics.csv").open() as file:
+        columns = next(csv.reader(file))
+    assert {"lr", "val_top1", "images_per_second", "data_wait_share"} <= set(columns)
+
+
+def test_an_absent_logger_is_an_error_with_the_remedy(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(**options: Any) -> None:
+        raise ModuleNotFoundError("no wandb")
+
+    monkeypatch.setattr("lightning.pytorch.loggers.WandbLogger", absent)
+    with pytest.raises(ImportError, match="pip install wandb"):
+        run_recipe(small_recipe(tmp_path, "run.loggers=[wandb]"), data, tmp_path / "run", quiet=True)
+
+
+class _Greedy(nn.Module):
+    """Runs out of memory above some images."""
+
+    num_classes = 2
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.weight = nn.Parameter(torch.ones(()))
+        self.tried: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.tried.append(len(images))
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("too many")
+        return images.mean(dim=(1, 2, 3), keepdim=False)[:, None].expand(-1, 2) * self.weight
+
+
+def test_a_step_is_cut_into_as_few_parts_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = small_recipe(tmp_path, "run.batch_size=64", "run.accumulate=auto")
+    cpu = torch.device("cpu")
+    assert choose_parts(recipe, _Greedy(5), (8, 8), 1, cpu) == 1  # nothing to try on a CPU
+    monkeypatch.setattr(parts_module, "can_run_out", lambda device: True)
+    model = _Greedy(5)
+    assert choose_parts(recipe, model, (8, 8), 2, cpu) == 8
+    assert model.tried == [32, 16, 8, 4]
+    with pytest.raises(ValueError, match="two images of 8 x 8 pixels do not fit"):
+        choose_parts(recipe, _Greedy(1), (8, 8), 1, cpu)
+
+
+def test_a_job_that_slurm_started_again_goes_on(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = small_recipe(tmp_path)
+    run_recipe(recipe, data, tmp_path / "run", quiet=True)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert trainer_module.was_requeued()
+    assert run_recipe(recipe, data, tmp_path / "run", quiet=True).is_file()
+
+
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_a_teacher_sees_images_as_it_knows_them_and_its_loss_is_zero_for_its_own_answer(kind: str) -> None:
+    augment = AugmentRecipe(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    recipe = DistillationRecipe.model_validate(
+        {"teacher": "convit_nano_patch4_32.cifar10", "kind": kind, "temperature": 2.0}
+    )
+    teacher = Teacher(recipe, augment, 10)
+    card = teacher.model.pretrained_cfg
+    pixels = torch.rand(4, 3, 32, 32)
+    mean, std = (torch.tensor(card[key])[:, None, None] for key in ("mean", "std"))
+    expected = create_model("convit_nano_patch4_32.cifar10", pretrained=True).eval()((pixels - mean) / std)
+    images = (pixels - 0.5) / 0.5
+    torch.testing.assert_close(teacher(images), expected, atol=1e-4, rtol=1e-4)
+    if kind == "soft":
+        assert teacher.loss(expected, images).item() == pytest.approx(0.0, abs=1e-5)
+        other = torch.randn(4, 10)
+        by_hand = 4 * F.kl_div(F.log_softmax(other / 2, 1), F.softmax(expected / 2, 1), reduction="batchmean")
+        assert teacher.loss(other, images).item() == pytest.approx(by_hand.item(), rel=1e-3)
+    else:
+        certain = 100 * F.one_hot(expected.argmax(dim=1), 10).float()
+        assert teacher.loss(certain, images).item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_student_learns_from_a_teacher_in_a_run(tmp_path: Path, data: Path) -> None:
+    teacher = run_recipe(small_recipe(tmp_path), data, tmp_path / "teacher", quiet=True)
+    recipe = small_recipe(tmp_path, f"distillation={{teacher: {teacher}, weight: 1.0, temperature: 2}}")
+    weights = run_recipe(recipe, data, tmp_path / "student", quiet=True)
+    assert not torch.equal(load_model(weights).head.weight, load_model(teacher).head.weight)
+    assert build_model(recipe).state_dict().keys() == load_model(weights).state_dict().keys()
