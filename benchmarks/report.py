@@ -14,6 +14,7 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parent
 TITLES = {
     "speed": "Speed against timm",
+    "training": "Training steps against timm",
     "memory": "Memory at 1024 x 1024",
     "startup": "Starting the command",
     "folder": "Waiting for data",
@@ -88,6 +89,38 @@ def _speed(rows: Rows) -> Table:
     ]
 
 
+def _training(rows: Rows) -> Table:
+    heads = (
+        "model",
+        "precision",
+        "ours computed in",
+        "batch",
+        "timm, ms a step: median (quartiles)",
+        "ours, ms",
+        "ratio",
+        "target",
+        "timm's DeiT of the size, ms",
+        "ratio",
+        "our images/s",
+    )
+    return heads, [
+        (
+            row["model"] + (", compiled" if row["compiled"] else ""),
+            row["precision"],
+            row["computed_in"],
+            str(row["batch"]),
+            _time(row["timm_ms"]),
+            _time(row["ours_ms"]),
+            f"**{row['ratio']:.2f}**",
+            "" if row["target"] is None else f"{row['target']:g}",
+            _time(row["deit_ms"]),
+            f"{row['ratio_to_deit']:.2f}",
+            f"{row['images_per_second']:.1f}",
+        )
+        for row in rows
+    ]
+
+
 def _memory(rows: Rows) -> Table:
     heads = ("model", "image", "by", "peak over the loaded model, MB", "range", "target")
     return heads, [
@@ -151,6 +184,7 @@ def _parity(rows: Rows) -> Table:
 
 TABLES: dict[str, Callable[[Rows], Table]] = {
     "speed": _speed,
+    "training": _training,
     "memory": _memory,
     "startup": _startup,
     "folder": _folder,

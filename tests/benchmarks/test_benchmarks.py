@@ -26,6 +26,16 @@ TIMES = {"median": 2.0, "low": 1.5, "high": 3.25, "least": 1.0}
 ROWS = {
     "speed": {"model": "m", "precision": "bf16", "batch": 8, "timm_ms": TIMES, "ours_ms": TIMES, "ratio": 1.234}
     | {"target": 1.8, "difference": 1e-6},
+    "training": {
+        "model": "m",
+        "precision": "bf16",
+        "computed_in": "fp32",
+        "compiled": False,
+        "batch": 8,
+        "timm_ms": TIMES,
+        "ours_ms": TIMES,
+    }
+    | {"deit_ms": TIMES, "ratio": 1.51, "ratio_to_deit": 0.91, "target": 1.4, "images_per_second": 12.34},
     "memory": {"model": "m", "size": 1024, "by": "ours", "peak_mb": 120.4, "lowest_mb": 119.0, "highest_mb": 121.0}
     | {"target_mb": 250.0},
     "startup": {"convit_ms": TIMES, "libraries_ms": TIMES, "ratio": 1.1, "target": 2.0, "imports_torch": False},
@@ -44,6 +54,7 @@ def test_the_report_holds_every_benchmark(tmp_path: Path) -> None:
     assert text.count("\n## ") == len(report.TITLES) == len(ROWS)
     assert "**A Processor**, 2 threads (avx2); Python 3.11, torch 2.15.0; 2026-01-02, load average 0.1 before." in text
     assert "| m | bf16 | 8 | 2.0 (1.5 to 3.2) | 2.0 (1.5 to 3.2) | **1.23** | 1.8 | 1.0e-06 |" in text
+    assert "| **1.51** | 1.4 | 2.0 (1.5 to 3.2) | 0.91 | 12.3 |" in text
     assert "| m | 1024 x 1024 | ours | **120** | 119 to 121 | at most 250 |" in text
     assert "| m | 96 | 7.5 | **2.3 %** | at most 10 % |" in text
     assert "| 1.0e-06 | 3.0e-06 | 2.0e-06 | **no** |" in text

@@ -207,7 +207,7 @@ class RunRecipe(Section):
     Attributes:
         batch_size: images per step in all processes together.
         accumulate: parts that a step's images are computed in; "auto" takes as few as fit into the GPU's memory.
-        precision: "fp32", "bf16" (mixed) or "fp16" (mixed).
+        precision: "fp32", "bf16" (mixed; fp32 on processors that multiply bf16 numbers more slowly) or "fp16" (mixed).
         compile: runs the model through torch.compile.
         activation_checkpointing: keeps only the tokens between blocks and computes the rest again: less memory, slower.
         devices: "auto" or a number of processes or GPUs per node.
