@@ -16,7 +16,7 @@ from convit.evaluation import Evaluator, open_labelled
 from convit.training.finetune import tuning
 from convit.training.reading import read_recipe
 from convit.training.task import DivergedError
-from convit.weights import create_model, load_model
+from convit.weights import WEIGHT_SETS, create_model, load_model
 from tests.cli.conftest import Run
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
@@ -171,6 +171,17 @@ def test_a_dry_run_prints_a_recipe_and_leaves_nothing(pictures: Path, convit: Co
     assert "epochs: 7  # as asked" in run.out
 
 
+def test_a_trained_file_is_a_start_too(
+    tuned: tuple[Path, Run], pictures: Path, convit: Command, tmp_path: Path
+) -> None:
+    weights = tuned[0] / "weights.safetensors"
+    run = convit("finetune", pictures, "--model", weights, "--dry-run")
+    (tmp_path / "recipe.yaml").write_text(run.out)
+    recipe = read_recipe(tmp_path / "recipe.yaml")
+    assert (recipe.model.architecture, recipe.model.weights) == ("convit_nano_patch4_32", str(weights))
+    assert recipe.augment.mean == WEIGHT_SETS[NANO].mean
+
+
 def test_the_head_alone(pictures: Path, convit: Command, tmp_path: Path) -> None:
     run = convit("finetune", pictures, "-o", tmp_path / "run", "--epochs", 1, "--freeze", "backbone", "--quiet", *QUICK)
     assert (run.code, run.out, run.err) == (0, "", "")
@@ -255,12 +266,24 @@ def test_unreadable_pictures_are_left_out_named_and_make_the_exit_code_3(convit:
     for number in range(10):  # some of them validate
         (folder / "red" / f"broken-{number}.png").write_bytes(b"no picture")
     run = convit(
-        "finetune", folder, "--output", tmp_path / "run", "--epochs", 1, *QUICK, "--set", "data.corrupt_limit=10"
+        "finetune",
+        folder,
+        "--output",
+        tmp_path / "run",
+        "--epochs",
+        1,
+        "--img-size",
+        16,
+        *QUICK,
+        "--set",
+        "data.corrupt_limit=10",
     )
     assert run.code == 3, run.err
+    assert load_model(tmp_path / "run" / "weights.safetensors").config.img_size == (16, 16)
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert {Path(name).name for name in report["unreadable"]} == {f"broken-{number}.png" for number in range(10)}
-    assert report["validation"]["images"] < report["validation_images"]
+    assert report["validation"]["images"] == report["validation_images"] < 7
+    assert report["training_images"] + report["validation_images"] == 30
     assert "10 pictures could not be read and took no part" in (tmp_path / "run" / "report.html").read_text()
     assert "error: 10 pictures could not be read and took no part, see the report; the first: " in run.err
 

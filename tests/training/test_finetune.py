@@ -175,13 +175,15 @@ def test_the_wanted_rate_is_the_rate_at_the_peak(batch: int) -> None:
     assert chosen["schedule.min_lr"] == pytest.approx(3e-6)
 
 
-def test_uneven_classes_are_weighted_and_very_uneven_ones_balanced() -> None:
+def test_uneven_classes_are_balanced_as_far_as_their_pictures_allow() -> None:
     assert choose_balance([30, 10]) == []
     (weights,) = choose_balance([62, 20])
     assert (weights.key, weights.value) == ("mixing.class_weights", "balanced")
     assert "62 pictures, the smallest 20" in weights.reason
     (sampling,) = choose_balance([1000, 20])
     assert (sampling.key, sampling.value) == ("data.balanced", True)
+    (gentle,) = choose_balance([100, 1, 25])
+    assert (gentle.key, gentle.value) == ("mixing.class_weights", [1.0, 10.0, 2.0])
 
 
 def test_mixing_takes_more_than_two_thousand_pictures() -> None:

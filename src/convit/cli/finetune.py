@@ -152,8 +152,9 @@ def finetune(
         _sum_up(tuned, plan)
     if tuned.unreadable:
         name, reason = next(iter(tuned.unreadable.items()))
+        first = reason if name in reason else f"{name}: {reason}"
         count = "1 picture" if len(tuned.unreadable) == 1 else f"{len(tuned.unreadable)} pictures"
-        _say(f"error: {count} could not be read and took no part, see the report; the first: {name}: {reason}")
+        _say(f"error: {count} could not be read and took no part, see the report; the first: {first}")
         raise typer.Exit(SOME_UNREADABLE)
 
 
@@ -167,16 +168,17 @@ def _foretell(plan: Plan, *, as_comments: bool) -> Cost:
     from convit.inference.devices import pick_device
     from convit.training.finetune.cost import advise, estimate_cost
 
-    cost = estimate_cost(plan, pick_device("auto"))
-    recipe = plan.recipe
-    lines = [
-        f"found {plan.layout}: {sum(plan.counts.values()):,} pictures",
-        f"fine-tuning {recipe.model.weights}, {recipe.run.batch_size} pictures per step; {cost}",
-        *(text for text in (advise(plan, cost),) if text),
-        *(f"warning: {warning}" for warning in plan.warnings),
-    ]
-    for line in lines:
+    def show(line: str) -> None:
         typer.echo(f"# {line}") if as_comments else _say(line)
+
+    recipe = plan.recipe
+    show(f"found {plan.layout}: {sum(plan.counts.values()):,} pictures")
+    for warning in plan.warnings:
+        show(f"warning: {warning}")
+    cost = estimate_cost(plan, pick_device("auto"))
+    show(f"fine-tuning {recipe.model.weights}, {recipe.run.batch_size} pictures per step; {cost}")
+    if (cheaper := advise(plan, cost)) is not None:
+        show(cheaper)
     return cost
 
 

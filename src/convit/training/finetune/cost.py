@@ -17,7 +17,7 @@ from convit.training.models import freeze
 from convit.training.schedule import total_epochs
 from convit.training.splits import Split, open_split
 
-WORK = 20e9  # multiply-accumulates of a measured step; larger batches hardly change the time per picture
+WORK = 5e9  # multiply-accumulates of a measured step; larger batches hardly change the time per picture
 TRIES, TRY_SECONDS = 3, 2.0
 LOADED = 8  # pictures that are loaded to see how long that takes
 LONG = 30 * 60  # seconds from which cheaper ways are named
@@ -134,15 +134,14 @@ def _measure_model(model: ConViT, batch_size: int, precision: str, device: torch
 
 def _fastest(call: Callable[[], None], device: torch.device) -> float:
     times: list[float] = []
-    begun = time.perf_counter()
-    # the first one makes ready and does not count, unless it took so long already
-    while len(times) < TRIES and (len(times) < 2 or time.perf_counter() - begun < TRY_SECONDS):
+    # the first one makes ready and does not count, unless it has taken long enough to tell
+    while len(times) < TRIES and sum(times) < TRY_SECONDS:
         before = time.perf_counter()
         call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - before)
-    return min(times[1:])
+    return min(times[1:] or times)
 
 
 def _measure_loading(split: Split) -> float:
@@ -163,4 +162,7 @@ def _measure_loading(split: Split) -> float:
 def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"this CPU ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+    if device.type != "cpu":
+        return str(device)
+    threads = torch.get_num_threads()
+    return f"this CPU ({threads} {'thread' if threads == 1 else 'threads'})"

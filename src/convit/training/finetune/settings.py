@@ -19,6 +19,7 @@ LEAST_EPOCHS, MOST_EPOCHS = 10, 50
 LR_AT_64, FROZEN_LR_AT_64 = 5e-4, 2e-3
 MIXING_FROM = 2000  # training pictures
 UNEVEN, VERY_UNEVEN = 3.0, 10.0  # largest class over smallest
+REPEATABLE = 10  # pictures of a class that may be shown as often as a large class's many
 SMALL_IMAGE = 64  # pixels
 
 
@@ -206,8 +207,14 @@ def choose_balance(counts: Sequence[int]) -> list[Choice]:
         return [
             Choice("mixing.class_weights", "balanced", f"{found}: pictures of small classes weigh more in the loss")
         ]
-    why = f"{found}: small classes are shown more often; weights in the loss would make single pictures weigh too much"
-    return [Choice("data.balanced", True, why)]
+    if least >= REPEATABLE:
+        why = (
+            f"{found}: small classes are shown more often; as weights in the loss, single pictures would weigh too much"
+        )
+        return [Choice("data.balanced", True, why)]
+    weights = [round(math.sqrt(most / max(1, count)), 3) for count in counts]
+    why = f"{found}: small classes weigh more, by the square root alone, for so few pictures cannot stand for a class"
+    return [Choice("mixing.class_weights", weights, why)]
 
 
 def _flipping_changes(classes: Sequence[str]) -> bool:

@@ -108,18 +108,18 @@ def finetune(
             scores = score_pictures(weights, split.validation, classes, advance)
     left_out = CorruptImages(output / UNREADABLE, plan.recipe.data.corrupt_limit).reasons()
     unreadable = {**left_out, **(scores.unreadable if scores else {})}
-    facts = Facts(plan, model.config, classes, _counts(split, classes), unreadable, trained, cost)
+    facts = Facts(plan, model.config, classes, _counts(split, classes, unreadable), unreadable, trained, cost)
     report = write_report(output, weights, facts, scores, split.validation)
     return Tuned(weights, report, scores, unreadable)
 
 
-def _counts(split: Split, classes: tuple[str, ...]) -> list[tuple[str, int, int]]:
-    """(class, training pictures, validation pictures)."""
+def _counts(split: Split, classes: tuple[str, ...], unreadable: dict[str, str]) -> list[tuple[str, int, int]]:
+    """(class, training pictures, validation pictures), of those that could be read."""
     numbers: list[list[int]] = []
     for part in (split.train, split.validation):
         found = [0] * len(classes)
-        for index in range(len(part) if isinstance(part, ImageDataset) else 0):
-            assert isinstance(part, ImageDataset)
-            found[part.label(index)] += 1
+        if isinstance(part, ImageDataset):
+            for index, place in enumerate(part.indices):
+                found[part.label(index)] += part.samples.names[place] not in unreadable
         numbers.append(found)
     return list(zip(classes, *numbers, strict=True))
