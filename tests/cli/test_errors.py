@@ -40,7 +40,7 @@ THEIRS = "/usr/lib/python3/other/somewhere.py"
             "a.csv: no space left on the device; free",
         ),
         ("raise OSError(5, 'Input/output error')", THEIRS, 1, "Input/output error"),
-        ("raise MemoryError", THEIRS, 1, "out of memory; use a smaller --batch-size"),
+        ("raise MemoryError", THEIRS, 1, "out of memory; use a smaller batch"),
         ("import no_such_package", OURS, 1, "the package 'no_such_package' is not installed"),
         ("raise ValueError('odd')", THEIRS, 1, "unexpected ValueError: odd (--debug shows the traceback)"),
         ("raise RuntimeError", OURS, 1, "unexpected RuntimeError: no message (--debug shows the traceback)"),

@@ -71,8 +71,10 @@ def describe(error: BaseException) -> tuple[int, str]:
         return WRONG_INPUT, _system_message(error)
     if isinstance(error, OSError):
         return FAILED, _system_message(error)
+    if isinstance(error, FloatingPointError):  # a training run that diverged says so itself
+        return FAILED, str(error)
     if _ran_out_of_memory(error):
-        return FAILED, "out of memory; use a smaller --batch-size, a smaller model, or --device cpu"
+        return FAILED, "out of memory; use a smaller batch, a smaller model, or the CPU"
     if _raised_here(error.__traceback__):
         if isinstance(error, ValueError | TypeError):
             return WRONG_INPUT, str(error) or type(error).__name__

@@ -114,13 +114,12 @@ def finetune(
     the report says why. Pictures that cannot be read are left out and named, and make the exit code 3.
     """
     size = options.parse_size(img_size)
-    from convit.cli.errors import FAILED, SOME_UNREADABLE, one_line
+    from convit.cli.errors import SOME_UNREADABLE
 
     try:
         from convit.training.finetune.plan import Wishes
         from convit.training.finetune.tuning import check_free, is_first_process
         from convit.training.finetune.tuning import finetune as tune
-        from convit.training.task import DivergedError
     except ModuleNotFoundError as error:
         raise ImportError(
             f"training needs the package '{error.name}'; install it with: pip install 'convit[train]'"
@@ -137,15 +136,9 @@ def finetune(
         return
     if is_first_process():
         plan.save(folder)
-    try:
-        tuned = tune(
-            plan, folder, cost=cost, resume=resume, quiet=quiet, bar=lambda what, total: bar(what, total, shown=talks)
-        )
-    except DivergedError as error:
-        if debug:
-            raise
-        typer.echo(f"convit: error: {one_line(str(error))}", err=True)
-        raise typer.Exit(FAILED) from error
+    tuned = tune(
+        plan, folder, cost=cost, resume=resume, quiet=quiet, bar=lambda what, total: bar(what, total, shown=talks)
+    )
     if tuned is None:
         return
     if not quiet:

@@ -125,12 +125,9 @@ def study(
     """
     given = {"--shares": shares, "--model": models, "--weights": weights, "--images": images}
     _check_options(kind, given)
-    from convit.cli.errors import FAILED, one_line
-
     try:
         from convit.studies.running import run_study
         from convit.training.reading import read_recipe
-        from convit.training.task import DivergedError
     except ModuleNotFoundError as error:
         raise ImportError(
             f"a study needs the package '{error.name}'; install it with: pip install 'convit[train,plot]'"
@@ -148,13 +145,7 @@ def study(
     folder = output or Path("runs") / kind
     planned = _plan(kind, chosen, data, given, seeds, epochs_at_full)
     command = _command(kind, recipe, data, tested, given, seeds, epochs_at_full, changes or [], reuse or [], threads)
-    try:
-        run_study(planned, data, folder, tested, reuse=reuse or [], command=command, quiet=quiet)
-    except DivergedError as error:
-        if debug:
-            raise
-        typer.echo(f"convit: error: {one_line(str(error))}", err=True)
-        raise typer.Exit(FAILED) from error
+    run_study(planned, data, folder, tested, reuse=reuse or [], command=command, quiet=quiet)
     if not quiet:
         typer.echo(str(folder / "table.md"))
 

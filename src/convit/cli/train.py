@@ -10,7 +10,7 @@ import typer
 from convit.cli import options
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; the project's own are in recipes/.")]
-Data = Annotated[Path, typer.Option(metavar="DIR", help="Folder that the recipe's data paths start from.")]
+Data = Annotated[str, typer.Option(metavar="DIR|URL", help="Where the recipe's data paths start from.")]
 RunFolder = Annotated[
     Path | None,
     typer.Option(
@@ -35,7 +35,7 @@ Changes = Annotated[
 
 def train(
     recipe: RecipeFile,
-    data: Data = Path(),
+    data: Data = ".",
     output: RunFolder = None,
     resume: Resume = False,
     changes: Changes = None,
@@ -43,23 +43,14 @@ def train(
     debug: options.Debug = False,
 ) -> None:
     """Train a model from a recipe; the run's folder gets checkpoints, logs and weights.safetensors."""
-    from convit.cli.errors import FAILED, one_line
-
     try:
         from convit.training.reading import read_recipe
         from convit.training.run import run_recipe
-        from convit.training.task import DivergedError
     except ModuleNotFoundError as error:
         raise ImportError(
             f"training needs the package '{error.name}'; install it with: pip install 'convit[train]'"
         ) from error
     chosen = read_recipe(recipe, changes or [])
-    try:
-        weights = run_recipe(chosen, data, output or Path("runs") / chosen.name, resume=resume, quiet=quiet)
-    except DivergedError as error:
-        if debug:
-            raise
-        typer.echo(f"convit: error: {one_line(str(error))}", err=True)
-        raise typer.Exit(FAILED) from error
+    weights = run_recipe(chosen, data, output or Path("runs") / chosen.name, resume=resume, quiet=quiet)
     if not quiet:
         typer.echo(str(weights))

@@ -29,7 +29,7 @@ Batch = tuple[Tensor, Tensor]
 CHECK_EVERY = 20  # steps between looks at the loss on a GPU, where each look waits for all that was queued
 
 
-class DivergedError(RuntimeError):
+class DivergedError(FloatingPointError):
     """The loss is no longer a number."""
 
 
