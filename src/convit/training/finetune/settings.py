@@ -16,7 +16,9 @@ STEPS_PER_EPOCH = 20
 LEAST_BATCH, MOST_BATCH, MOST_BATCH_ON_CPU = 8, 256, 32
 STEPS_IN_ALL = 1000
 LEAST_EPOCHS, MOST_EPOCHS = 10, 50
-LR_AT_64, FROZEN_LR_AT_64 = 5e-4, 2e-3
+# convit_nano_patch4_32.cifar10 on 10 classes of Tiny ImageNet (600 pictures, 12 epochs, batch 16, one seed): top-1 of
+# 400 validation pictures is 58 % at half of this rate (2.5e-4), 65 % at 1.5 times (7.5e-4), 66 % at five times (2.5e-3)
+LR_AT_64, FROZEN_LR_AT_64 = 1e-3, 2e-3
 MIXING_FROM = 2000  # training pictures
 UNEVEN, VERY_UNEVEN = 3.0, 10.0  # largest class over smallest
 REPEATABLE = 10  # pictures of a class that may be shown as often as a large class's many
