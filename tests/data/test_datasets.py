@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
 from convit.data import check_trainable, hold_out, open_dataset, take_share
 from convit.data.samples import DecodedSamples
@@ -24,6 +25,17 @@ def test_shards_give_their_pictures_in_order(tmp_path: Path, name: str) -> None:
         image, label = dataset[number]
         assert label == number % 2
         assert np.array_equal(np.asarray(image), np.asarray(picture(number)))
+
+
+def test_photographs_are_turned_upright_once(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side
+    stored = Image.fromarray(np.arange(72, dtype=np.uint8).reshape(4, 6, 3))
+    (tmp_path / "a").mkdir()
+    stored.save(tmp_path / "a" / "x.png", exif=exif)
+    image, _ = open_dataset(tmp_path)[0]
+    assert np.array_equal(np.asarray(image), np.rot90(np.asarray(stored), -1))
+    assert ImageOps.exif_transpose(image).size == image.size
 
 
 def test_decoded_once_is_the_same_as_decoded_each_time(tmp_path: Path) -> None:

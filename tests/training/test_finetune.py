@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 from convit.model import ConViTConfig
 from convit.training.finetune.pictures import choose_held_out, divide, find_pictures
@@ -85,14 +84,6 @@ def test_shards_and_parquet_are_taken_as_they_are(tmp_path: Path) -> None:
     found = find_pictures(shard)
     assert (found.name, found.train, found.counts()) == ("dots", str(shard), {"class 0": 6, "class 1": 6})
     assert find_pictures(write_parquet(tmp_path / "t.parquet", range(12))).classes == ("even", "odd")
-
-
-def test_pictures_that_lie_on_their_side_are_warned_of(tmp_path: Path) -> None:
-    _fill(tmp_path, cat=6, dog=6)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    picture(99).save(tmp_path / "cat" / "99.jpg", exif=exif)
-    assert find_pictures(tmp_path).warnings[0].startswith("1 of 13 pictures looked at lie on their side")
 
 
 @pytest.mark.parametrize("sizes", [(400, 400), (100, 30), (1000, 9), (60, 40, 12, 5), (200, 6, 6, 6)])

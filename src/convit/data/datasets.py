@@ -209,7 +209,9 @@ def hold_out(labels: Sequence[int], count: int, seed: int) -> tuple[list[int], l
     for position in shuffled:
         label = labels[position]
         seen[label] = seen.get(label, 0) + 1
-        ranked.append((seen[label] / sizes[label], position))
+        # the first of each class comes before the second of any, so that small classes have their share too
+        first = seen[label] == 1 and sizes[label] > 1
+        ranked.append((0.0 if first else seen[label] / sizes[label], position))
     ranked.sort(key=lambda pair: pair[0])
     held = {position for _, position in ranked[:count]}
     return [position for position in range(len(labels)) if position not in held], sorted(held)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from convit.inference.orientation import read_orientation, turn_upright
+
 if TYPE_CHECKING:
     from convit.data.corrupt import CorruptImages
 
@@ -96,13 +98,18 @@ class DecodedSamples:
 
 
 def decode_image(data: bytes, name: str = "") -> Image.Image:
-    """The RGB image of encoded bytes (JPEG, PNG, WebP …), as Pillow's `convert("RGB")` makes it.
+    """The RGB image of encoded bytes (JPEG, PNG, WebP …), turned upright as its EXIF orientation asks.
+
+    So a model is trained on photographs as `convit classify` shows them to it.
 
     Raises:
         ValueError: Pillow cannot read it; the message holds `name`.
     """
     try:
-        return Image.open(BytesIO(data)).convert("RGB")
+        image = Image.open(BytesIO(data))
+        upright = turn_upright(image.convert("RGB"), read_orientation(image))
+        upright.info = {}  # so that nobody turns it once more
+        return upright
     # Pillow's readers let all of these through, as the damage has it
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error

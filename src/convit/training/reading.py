@@ -36,14 +36,23 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         raise ValueError(f"{path} holds no recipe; it must map section names to settings, as those in recipes/ do")
     values = cast(dict[str, Any], content)
     for change in changes:
-        _apply(values, change)
+        change_values(values, change)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise ValueError(f"{path}: {_explain(error)}") from error
+        raise ValueError(f"{path}: {explain(error)}") from error
 
 
-def _apply(values: dict[str, Any], change: str) -> None:
+def change_values(values: dict[str, Any], change: str) -> None:
+    """Set one value of a recipe's content, in place.
+
+    Args:
+        values: sections by name, as the YAML file holds them.
+        change: "section.key=value", the value in YAML.
+
+    Raises:
+        ValueError: the change is not written so, or leads into something that is no section.
+    """
     name, sign, text = change.partition("=")
     keys = name.strip().split(".")
     if not sign or not all(keys):
@@ -70,7 +79,7 @@ def _as_number(text: str) -> float | str:
         return text
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
     """The first error in one line; unknown keys come with the closest known one."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])

@@ -59,7 +59,7 @@ class EpochLog(Callback):
             "train_loss": round(float(torch.stack(losses).mean()), 5) if losses else None,
             "val_loss": round(metrics["val_loss"], 5) if "val_loss" in metrics else None,
             "val_top1": round(metrics["val_top1"], 3) if "val_top1" in metrics else None,
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
             "images_per_second": round(self.batches * self.batch_size / seconds, 1) if seconds else None,
             "data_wait_share": round(self.waited / seconds, 4) if seconds else None,
             "seconds": round(time.monotonic() - self.started, 1),

@@ -18,7 +18,6 @@ VALIDATION = ("val", "valid", "validation", "test")
 LEAST_IMAGES = 10
 HELD_OUT_SHARE, MOST_HELD_OUT_SHARE, MOST_HELD_OUT = 0.18, 0.25, 5000
 LOOKED_AT = 200  # pictures whose headers are read
-ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,11 @@ def find_pictures(source: str | Path) -> Pictures:
     assert training.classes is not None
     _check_number(training, folder / train)
     validating = open_dataset(folder / validation, classes=training.classes) if validation else None
-    short_side, warnings = _look(training.samples.names)
     where = f"{folder}/" if train == "." else f"{folder}/{train}/"
     layout = f"{len(training.classes)} class folders in {where}"
     if validation:
         layout += f", validation pictures in {folder}/{validation}/"
-    if others:
-        warnings += (f"{', '.join(f'{folder}/{name}/' for name in others)} is left alone: neither trained on nor read",)
+    ignored = ", ".join(f"{folder}/{name}/" for name in others)
     return Pictures(
         name=folder.resolve().name,
         root=folder,
@@ -110,9 +107,9 @@ def find_pictures(source: str | Path) -> Pictures:
         classes=training.classes,
         labels=tuple(training.samples.labels),
         validation_labels=tuple(validating.samples.labels) if validating else (),
-        short_side=short_side,
+        short_side=_median_side(training.samples.names),
         layout=layout,
-        warnings=warnings,
+        warnings=(f"{ignored} is left alone: neither trained on nor read",) if others else (),
     )
 
 
@@ -232,23 +229,13 @@ def _check_number(dataset: ImageDataset, source: object) -> None:
         )
 
 
-def _look(names: Sequence[str]) -> tuple[int | None, tuple[str, ...]]:
-    """The median short side of some pictures, and what their headers give to worry about."""
+def _median_side(names: Sequence[str]) -> int | None:
+    """The median short side of some pictures, pixels; None where none of them can be read."""
     sides: list[int] = []
-    turned = 0
     for name in names[:: -(-len(names) // LOOKED_AT)]:
         try:
             with Image.open(name) as image:
                 sides.append(min(image.size))
-                turned += image.getexif().get(ORIENTATION, 1) not in (0, 1)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             continue  # unreadable ones are counted in training
-    warnings = (
-        (
-            f"{turned} of {len(sides)} pictures looked at lie on their side and say so in EXIF, which training "
-            f"does not read; turn the files upright first (such as with `mogrify -auto-orient`)",
-        )
-        if turned
-        else ()
-    )
-    return (sorted(sides)[len(sides) // 2] if sides else None), warnings
+    return sorted(sides)[len(sides) // 2] if sides else None

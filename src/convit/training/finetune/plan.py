@@ -27,7 +27,7 @@ from convit.training.finetune.settings import (
 from convit.training.finetune.start import Start, find_start
 
 # the private two because `read_recipe` takes a file alone, and this recipe comes from none
-from convit.training.reading import _apply, _explain, read_recipe
+from convit.training.reading import change_values, explain, read_recipe
 from convit.training.recipe import Recipe
 
 PLAN_FILE = "finetune.json"
@@ -195,11 +195,11 @@ def change(values: dict[str, Any], changes: Sequence[str]) -> Recipe:
         ValueError: a key is unknown (the message names the closest), or a value has the wrong type or range.
     """
     for each in changes:
-        _apply(values, each)
+        change_values(values, each)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise ValueError(f"--set: {_explain(error)}") from error
+        raise ValueError(f"--set: {explain(error)}") from error
 
 
 def _fixed_values(pictures: Pictures, start: Start, wishes: Wishes) -> dict[str, Any]:
