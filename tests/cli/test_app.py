@@ -45,7 +45,10 @@ def test_no_arguments_show_the_help_and_fail(capsys: pytest.CaptureFixture[str])
     ("arguments", "parts"),
     [
         (["clasify", "a.jpg"], ["no such command: clasify", "did you mean classify?", "'convit --help'"]),
-        (["xyz"], ["no such command: xyz", "there are classify, embed, models, info, train, evaluate"]),
+        (
+            ["xyz"],
+            ["no such command: xyz", "there are classify, embed, models, info, finetune, train, evaluate, plot, study"],
+        ),
         (["classify", "a.jpg", "--modle", "x"], ["No such option: --modle", "--model", "'convit classify --help'"]),
         (["classify"], ["Missing argument 'PATH'", "'convit classify --help'"]),
         (["classify", "a.jpg", "--top-k", "0"], ["--top-k", "1"]),

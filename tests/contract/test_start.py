@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "numpy", "PIL", "pyarrow", "huggingface_hub", "lightning", "webdataset", "timm")
+HEAVY = ("torch", "torchvision", "numpy", "PIL", "pyarrow", "huggingface_hub", "lightning", "matplotlib", "timm")
 ROUNDS = 9
 
 
@@ -24,6 +24,9 @@ ROUNDS = 9
         "from convit.cli import main; main(['info', '--help'])",
         "from convit.cli import main; main(['train', '--help'])",
         "from convit.cli import main; main(['evaluate', '--help'])",
+        "from convit.cli import main; main(['finetune', '--help'])",
+        "from convit.cli import main; main(['plot', '--help'])",
+        "from convit.cli import main; main(['study', '--help'])",
         "from convit.cli import main; main(['classify', 'no-such-file.jpg'])",
     ],
 )
