@@ -80,16 +80,6 @@ Freeze = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the recipe with its reasons and cost, and stop.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change a setting of the recipe, such as data.workers=4; may be repeated.",
-        show_default=False,
-    ),
-]
 
 
 def finetune(
@@ -102,9 +92,9 @@ def finetune(
     img_size: options.ImgSize = None,
     freeze: Freeze = None,
     seed: Seed = None,
-    changes: Changes = None,
+    changes: options.Changes = None,
     dry_run: DryRun = False,
-    resume: Resume = False,
+    resume: options.Resume = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from convit.cli import options
-from convit.cli.train import Changes, Data
+from convit.cli.train import Data
 
 if TYPE_CHECKING:
     from convit.studies.study import Study
@@ -113,7 +113,7 @@ def study(
     epochs_at_full: EpochsAtFull = None,
     output: StudyFolder = None,
     reuse: Reuse = None,
-    changes: Changes = None,
+    changes: options.Changes = None,
     threads: Threads = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,

@@ -21,24 +21,14 @@ RunFolder = Annotated[
         show_default=False,
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change a setting, such as schedule.epochs=10; may be repeated.",
-        show_default=False,
-    ),
-]
 
 
 def train(
     recipe: RecipeFile,
     data: Data = ".",
     output: RunFolder = None,
-    resume: Resume = False,
-    changes: Changes = None,
+    resume: options.Resume = False,
+    changes: options.Changes = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
