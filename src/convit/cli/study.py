@@ -103,7 +103,7 @@ Threads = Annotated[
 def study(
     kind: Kind,
     recipe: RecipeFile,
-    data: Data = Path(),
+    data: Data = ".",
     test: Test = None,
     shares: Shares = None,
     models: Models = None,
@@ -173,7 +173,7 @@ def _choose_test(test: str | None, recipe: Recipe) -> str:
 
 
 def _plan(
-    kind: Name, recipe: Recipe, data: Path, given: dict[str, Any], seeds: int, epochs_at_full: float | None
+    kind: Name, recipe: Recipe, data: str, given: dict[str, Any], seeds: int, epochs_at_full: float | None
 ) -> Study:
     from convit.studies.specs import read_counts, read_models, read_shares
 
@@ -196,7 +196,7 @@ def _plan(
 def _command(
     kind: Name,
     recipe: Path,
-    data: Path,
+    data: str,
     test: str,
     given: dict[str, Any],
     seeds: int,
@@ -206,7 +206,7 @@ def _command(
     threads: int | None,
 ) -> str:
     """What to type for the same study again."""
-    words = ["convit", "study", kind, "--recipe", str(recipe), "--data", str(data), "--test", test]
+    words = ["convit", "study", kind, "--recipe", str(recipe), "--data", data, "--test", test]
     several = {**given, "--set": changes, "--reuse": reuse}
     for option, value in {**several, "--epochs-at-full": epochs_at_full, "--threads": threads}.items():
         for each in value if isinstance(value, list) else [value]:
