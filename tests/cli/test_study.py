@@ -33,7 +33,7 @@ def test_a_study_prints_its_table_and_says_what_it_does(convit: Command, place: 
     )
     assert (run.code, run.out) == (0, "runs/sample-efficiency/table.md\n"), run.err
     lines = run.err.splitlines()
-    assert lines[0] == "convit: run 1 of 2 (ConViT, 100 %, seed 1): 32 images, 1 epochs"
+    assert lines[0] == "convit: run 1 of 2 (ConViT, 100 %, seed 1): 32 images, 1 epoch"
     assert lines[1].startswith("convit: run 1 of 2 (ConViT, 100 %, seed 1): top-1 ")
     assert len(lines) == 4
     table = (place / run.out.strip()).read_text()

@@ -73,7 +73,8 @@ def run_study(
             result = replace(found, model=run.row, column=run.column.label)
             folder.mkdir(parents=True, exist_ok=True)
         else:
-            _log.info("%s: %d images, %d epochs", name, run.images, total_epochs(run.recipe.schedule))
+            epochs = total_epochs(run.recipe.schedule)
+            _log.info("%s: %d images, %d epoch%s", name, run.images, epochs, "s" * (epochs != 1))
             weights = _train(run, data, folder, quiet=quiet)
             top1 = measure_top1(run.recipe, weights, images)
             result = _result(run, folder, top1, len(images), test)

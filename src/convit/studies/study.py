@@ -12,6 +12,7 @@ from typing import Any
 
 from convit.data import hold_out, open_dataset, take_share
 from convit.data.locate import read_class_names
+from convit.data.remote import is_remote
 from convit.studies.scores import Scores
 from convit.training.models import build_model
 from convit.training.recipe import Recipe
@@ -167,7 +168,7 @@ def training_labels(recipe: Recipe, data: str | Path) -> list[int]:
     wanted = recipe.data
     if wanted.reader == "stream":
         raise ValueError("data.reader is 'stream', but a study takes shares of the data; use data.reader=memory")
-    if not Path(data).is_dir():
+    if not is_remote(data) and not Path(data).is_dir():
         raise FileNotFoundError(f"there is no folder {data}; give the folder of the recipe's data with --data")
     classes = read_class_names(Path(data, wanted.classes)) if wanted.classes else None
     return list(open_dataset(wanted.train, classes=classes, root=data).samples.labels)
