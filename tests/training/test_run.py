@@ -1,6 +1,7 @@
 """Whole runs, small: what they leave, and that a killed one ends where an uninterrupted one does."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,22 @@ def test_a_run_that_was_cut_off_before_its_first_checkpoint_starts_again(tmp_pat
     with pytest.raises(RuntimeError, match="killed"):
         run_recipe(recipe, data, tmp_path / "run", quiet=True, callbacks=(_Cut(),))
     assert run_recipe(recipe, data, tmp_path / "run", resume=True, quiet=True).is_file()
+
+
+class _Interrupt(Callback):
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 5:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_says_so_and_keeps_its_checkpoint(tmp_path: Path, data: Path) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(small_recipe(tmp_path), data, tmp_path / "run", quiet=True, callbacks=(_Interrupt(),))
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning leaves Ctrl-C switched off
+    assert last_checkpoint(tmp_path / "run") is not None
 
 
 class _Cut(Callback):

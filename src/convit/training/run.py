@@ -65,6 +65,7 @@ def run_recipe(
         ImportError: a logger or a teacher needs a package that is not installed.
         ValueError: the recipe does not fit the data or the model, or the checkpoint is of another run.
         DivergedError: the loss became infinite or no number.
+        KeyboardInterrupt: it was interrupted; the last checkpoint stays.
         OSError: nothing can be written.
     """
     output = Path(output)
@@ -87,7 +88,12 @@ def run_recipe(
         processes = trainer.num_devices * trainer.num_nodes
         trainer.accumulate_grad_batches = choose_parts(recipe, model, size, processes, trainer.strategy.root_device)
         task = _build_task(recipe, model, split)
-        trainer.fit(task, datamodule=RecipeData(split, recipe), ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(task, datamodule=RecipeData(split, recipe), ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:
+            if trainer.interrupted:  # Lightning ends the process after Ctrl-C; its caller may want to do more
+                raise KeyboardInterrupt from None
+            raise
     state = run.chosen_weights(task)
     if trainer.is_global_zero:
         finished = build_model(recipe) if recipe.run.strategy == "fsdp2" else model.cpu()
