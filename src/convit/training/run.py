@@ -91,7 +91,9 @@ def run_recipe(
         try:
             trainer.fit(task, datamodule=RecipeData(split, recipe), ckpt_path=checkpoint, weights_only=True)
         except SystemExit:
-            if trainer.interrupted:  # Lightning ends the process after Ctrl-C; its caller may want to do more
+            if (
+                trainer.interrupted and not trainer.received_sigterm
+            ):  # Lightning ends the process after Ctrl-C; its caller may want to do more
                 raise KeyboardInterrupt from None
             raise
     state = run.chosen_weights(task)
