@@ -50,5 +50,5 @@ def test_a_point_per_row_of_the_ablation(tmp_path: Path, data: Path) -> None:
     )
     assert list(points.lines[0].get_ydata()) == list(range(len(PAPER)))
     assert figure.get_suptitle().replace("\n", " ") == (
-        "Worth in points of top-1: gates +2.3, convolutional init +2.8, both +5.1, GPSA +11.9 at 50 %"
+        "Worth in points at 50 %: gates +2.3, convolutional init +2.8, both +5.1, GPSA +11.9"
     )

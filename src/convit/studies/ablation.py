@@ -110,6 +110,12 @@ def tell_order(scores: Scores, column: Column) -> str:
     if not pairs:
         return f"At {column.label} no two rows are done yet."
     paper = (FULL, TENTH)[which]
+    if _has_single_seeds(scores, column):
+        turned = f" ({'; '.join(contrary)})" if contrary else ""
+        return (
+            f"A single seed does not settle the paper's ordering at {column.label} ({paper}): by it, {met} of {pairs} "
+            f"pairs of rows stand as there and {len(contrary)} the other way round{turned}, with no spread to judge by."
+        )
     if not met and not contrary:
         verdict = "The seeds do not tell the rows apart, so nothing is shown of the paper's ordering"
     elif met == pairs:
@@ -124,10 +130,12 @@ def tell_order(scores: Scores, column: Column) -> str:
     sentence += f"; {len(contrary)} stand the other way round, beyond the spread"
     sentence += f" ({'; '.join(contrary)})" if contrary else ""
     sentence += f"; {len(inside)} are inside the spread"
-    sentence += f" ({'; '.join(inside)})." if inside else "."
-    cells = [cell for row in PAPER if (cell := scores.cell(row, column.label)) is not None]
-    alone = any(len(cell.values) == 1 for cell in cells)
-    return sentence + (" Rows with a single seed have no spread: chance cannot be ruled out there." if alone else "")
+    return sentence + (f" ({'; '.join(inside)})." if inside else ".")
+
+
+def _has_single_seeds(scores: Scores, column: Column) -> bool:
+    cells = [scores.cell(row, column.label) for row in PAPER]
+    return any(cell is not None and len(cell.values) == 1 for cell in cells)
 
 
 def _sort_pairs(scores: Scores, column: Column, which: int) -> tuple[int, list[str], list[str]]:
@@ -153,5 +161,5 @@ def _headline(scores: Scores, columns: Sequence[Column]) -> str:
         gaps = [(name, scores.difference("ConViT", row, column.label)) for name, row in WORTH.items()]
         known = [f"{name} {gap.mean:+.1f}" for name, gap in gaps if gap is not None]
         if known:
-            parts.append(f"{', '.join(known)} at {column.label}")
-    return f"Worth in points of top-1: {'; '.join(parts)}" if parts else "Gates and initialisation: no pair is done yet"
+            parts.append(f"at {column.label}: {', '.join(known)}")
+    return f"Worth in points {'; '.join(parts)}" if parts else "Gates and initialisation: no pair is done yet"

@@ -20,7 +20,7 @@ from convit.training.plots import STYLE
 
 WIDTH, HEIGHT = 5.6, 3.8  # inches
 ROW_HEIGHT = 0.34
-TITLE_LETTERS = 78
+TITLE_LETTERS = 84
 SIDESTEP = 1.015  # lines of a figure stand this factor apart, so that their bars do not hide each other
 
 
@@ -46,7 +46,7 @@ def draw(study: Study, scores: Scores) -> Figure:
             textwrap.fill(study.headline(scores), TITLE_LETTERS),
             x=0.01,
             horizontalalignment="left",
-            fontsize=9.5,
+            fontsize=9,
             parse_math=False,
         )
     return figure
