@@ -141,14 +141,16 @@ class _Run:
 
 
 def _build_task(recipe: Recipe, model: nn.Module, split: Split) -> ClassificationTask:
-    train = split.train
-    labels = [] if isinstance(train, StreamSource) else [train.label(index) for index in range(len(train))]
+    train, wanted = split.train, recipe.mixing.class_weights
+    labels: list[int] = []
+    if wanted is not None and not isinstance(train, StreamSource):
+        labels = [train.label(index) for index in range(len(train))]
     distillation = recipe.distillation
     task = ClassificationTask(
         model,
         recipe,
         _steps_per_epoch(recipe, split),
-        weigh_classes(recipe.mixing.class_weights, labels, class_count(model)),
+        weigh_classes(wanted, labels, class_count(model)),
         Teacher(distillation, recipe.augment, class_count(model)) if distillation else None,
     )
     if recipe.run.activation_checkpointing:
@@ -205,8 +207,8 @@ def _check_fit(recipe: Recipe, model: nn.Module, split: Split) -> None:
     for name, wanted in asked.items():
         if wanted and split.validation is None:
             raise ValueError(f"{name} needs validation images; set data.validation or data.held_out")
-    if recipe.mixing.class_weights == "balanced" and isinstance(split.train, StreamSource):
-        raise ValueError("mixing.class_weights=balanced must count the labels first; use data.reader=memory")
+    if recipe.mixing.class_weights is not None and isinstance(split.train, StreamSource):
+        raise ValueError("mixing.class_weights must count the labels first; use data.reader=memory")
     if recipe.schedule.final_img_size is not None and not isinstance(model, ConViT):
         raise ValueError(
             f"schedule.final_img_size is for ConViT, but the model is {recipe.model.architecture}; leave it out"
