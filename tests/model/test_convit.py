@@ -191,3 +191,13 @@ def test_head_counts_that_are_no_square_say_so() -> None:
     with pytest.warns(UserWarning, match=r"6 heads are no square number: 4 of them .* the other 2"):
         model = ConViT(CONFIG.replace(num_heads=6, depth=1, local_up_to_layer=1, global_pool="avg"))
     assert not model.blocks[0].attn.pos_proj.weight[4:].any()
+
+
+def test_tokens_are_carried_with_channels_last() -> None:
+    """The patch convolution's layout would otherwise follow the residual sums, and every norm would copy."""
+    model = ConViT(ConViTConfig(depth=3, local_up_to_layer=2)).eval()
+    seen: list[bool] = []
+    for block in model.blocks:
+        block.register_forward_pre_hook(lambda _, given: seen.append(given[0].is_contiguous()))
+    model(torch.zeros(2, 3, 224, 224))
+    assert seen == [True] * 3

@@ -188,7 +188,8 @@ class ConViT(nn.Module):
             images = F.pad(images, (0, -images.shape[-1] % size, 0, -images.shape[-2] % size))
         check_divisible(images.shape[-2], images.shape[-1], size)
         grid = (images.shape[-2] // size, images.shape[-1] // size)
-        tokens = self.patch_embed(images)
+        # channels last from here on: otherwise every residual sum keeps the convolution's layout and every norm copies
+        tokens = self.patch_embed(images).contiguous()
         if self.pos_embed is not None:
             tokens = tokens + resample_position_embedding(self.pos_embed, self.config.grid_size, grid)
         tokens = self.pos_drop(tokens)
