@@ -3,8 +3,8 @@
 Measures the largest difference over the largest value, for logits and for the gradient of their mean square with
 respect to all parameters, on random images; the largest of several draws of weights. The reference is timm's model in
 float64 on its own square grid, and our plain twin (the paper's equations as written) in float64 on 7 x 28 patches,
-which timm gets wrong. `benchmarks.shaken` moves the weights until logits have a standard deviation of at least 1 and
-gates lie in [0.02, 0.98]. Targets: ours within 1e-9 in float64, 2 x timm's error in fp32, 1.1 x in bf16.
+which timm gets wrong. `convit.benchmark.shaken` moves the weights until logits have a standard deviation of at least 1
+and gates lie in [0.02, 0.98]. Targets: ours within 1e-9 in float64, 2 x timm's error in fp32, 1.1 x in bf16.
 
     python benchmarks/parity.py
     python benchmarks/parity.py --models convit_tiny --draws 1 --dry
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine, print_machine, save_result
-from benchmarks.shaken import relative_error, shake
+from convit.benchmark.shaken import relative_error, shake
 from convit.model import VARIANTS, ConViT
 
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}

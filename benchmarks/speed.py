@@ -23,8 +23,8 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine, print_machine, save_result
-from benchmarks.shaken import relative_error, shake
-from benchmarks.timing import alternate, summarise
+from convit.benchmark.shaken import relative_error, shake
+from convit.benchmark.timing import alternate, summarise
 from convit.model import VARIANTS, ConViT
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

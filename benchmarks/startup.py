@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.timing import alternate, summarise
+from convit.benchmark.timing import alternate, summarise
 
 TARGET = 2.0
 COMMANDS = {

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine, print_machine, save_result
-from benchmarks.shaken import shake
-from benchmarks.timing import alternate, summarise
+from convit.benchmark.shaken import shake
+from convit.benchmark.timing import alternate, summarise
 from convit.model import VARIANTS, ConViT
 from convit.training.optimisers import build_optimiser
 from convit.training.recipe import OptimiserRecipe

@@ -8,8 +8,8 @@ import torch
 from timm.models.convit import ConVit
 from torch import Tensor, nn
 
-from benchmarks.shaken import shake
 from convit.analysis import attention_matrices, nonlocality
+from convit.benchmark.shaken import shake
 from convit.model import ConViT, ConViTConfig
 
 SMALL = ConViTConfig(

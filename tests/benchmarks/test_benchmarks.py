@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import folder, machine, memory, report, speed, timing
+from benchmarks import folder, machine, memory, report, speed
+from convit.benchmark import timing
 from convit.inference import Timings
 
 BENCHMARKS = Path(report.__file__).parent

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.shaken import relative_error, shake
+from convit.benchmark.shaken import relative_error, shake
 from convit.model import ConViT, ConViTConfig, precision
 
 CONFIG = ConViTConfig(img_size=32, patch_size=8, num_heads=4, embed_dim=8, depth=4, local_up_to_layer=3, num_classes=5)

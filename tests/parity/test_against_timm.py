@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from benchmarks.shaken import GATE_RANGE, relative_error, root_mean_square_error, shake
+from convit.benchmark.shaken import GATE_RANGE, relative_error, root_mean_square_error, shake
 from convit.model import VARIANTS, ConViT, GatedPositionalSelfAttention
 
 NAMES = ["convit_tiny", "convit_small", "convit_base"]

@@ -48,8 +48,8 @@ def _draw(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def relative_error(values: Tensor, reference: Tensor) -> float:
-    """Largest difference over the largest reference value, both taken in fp64."""
-    values, reference = values.detach().double(), reference.detach().double()
+    """Largest difference over the largest reference value, both taken in fp64 on the CPU."""
+    values, reference = values.detach().double().cpu(), reference.detach().double().cpu()
     return float((values - reference).abs().max() / reference.abs().max())
 
 

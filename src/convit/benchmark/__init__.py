@@ -1,0 +1,1 @@
+"""How fast a ConViT is, against others, side by side in one process."""
