@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convit.model import plain
-from convit.model.positional import apply_axis_attention, axis_attention, local_position_weights
+from convit.model.positional import apply_axis_attention, local_position_weights, position_factors
 from convit.model.precision import Linear, widened
 
 
@@ -78,10 +78,7 @@ class GatedPositionalSelfAttention(nn.Module):
         self, grid: tuple[int, int]
     ) -> tuple[Float[Tensor, "heads grid_height grid_height"], Float[Tensor, "heads grid_width grid_width"]]:
         """The attentions between rows and between columns of `grid`; their Kronecker product is position attention."""
-        weight_x, weight_y, weight_square = self.pos_proj.weight.unbind(1)
-        rows = axis_attention(weight_y, weight_square, self.pos_proj.bias, grid[0])
-        columns = axis_attention(weight_x, weight_square, self.pos_proj.bias, grid[1])
-        return rows, columns
+        return position_factors(self.pos_proj.weight, self.pos_proj.bias, grid)
 
     def attention_matrix(
         self, x: Float[Tensor, "batch patches dim"], grid: tuple[int, int]

@@ -36,6 +36,22 @@ def axis_attention(
     return F.threshold(attention, torch.finfo(dtype).tiny, 0.0)
 
 
+def position_factors(
+    weight: Float[Tensor, "heads 3"], bias: Float[Tensor, " heads"], grid: tuple[int, int]
+) -> tuple[Float[Tensor, "heads grid_height grid_height"], Float[Tensor, "heads grid_width grid_width"]]:
+    """The attentions between rows and between columns of `grid`; their Kronecker product is position attention.
+
+    Args:
+        weight: weights of (δx, δy, δx² + δy²), one row per head.
+        bias: constants, one per head.
+        grid: (rows, columns) of patches.
+    """
+    weight_x, weight_y, weight_square = weight.unbind(1)
+    rows = axis_attention(weight_y, weight_square, bias, grid[0])
+    columns = axis_attention(weight_x, weight_square, bias, grid[1])
+    return rows, columns
+
+
 def apply_axis_attention(
     value: Float[Tensor, "batch heads patches head_dim"],
     rows: Float[Tensor, "heads grid_height grid_height"],
