@@ -1,0 +1,26 @@
+"""What a command loads to label or embed one photograph: most of its time is imports."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+UNNEEDED = {"torchvision", "torch._dynamo", "torch._inductor", "pyarrow", "huggingface_hub", "rich", "timm"}
+_PROGRAM = """
+import json, sys
+from convit.cli import main
+code = main(sys.argv[1:])
+print(json.dumps({"code": code, "loaded": list(sys.modules)}))
+"""
+
+
+@pytest.mark.parametrize("command", ["classify", "embed"])
+def test_one_photograph_loads_nothing_that_it_does_not_need(command: str, photos: Path, nano: Path) -> None:
+    arguments = [sys.executable, "-c", _PROGRAM, command, str(photos / "cat.jpg"), "--weights", str(nano)]
+    run = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    row, left = (json.loads(line) for line in run.stdout.splitlines())
+    assert (row["error"], left["code"]) == (None, 0)
+    assert "torch" in left["loaded"]
+    assert UNNEEDED & set(left["loaded"]) == set()
