@@ -132,6 +132,15 @@ def test_exif_orientation_can_be_left_alone(
     assert scores["turned.png", ()] != pytest.approx(plain, rel=1e-3)
 
 
+def test_fast_decoding_is_close(convit: Callable[..., Any], photos: Path, nano: Path) -> None:
+    scores = {}
+    for options in ((), ("--fast-decode",)):
+        run = convit("classify", photos / "cat.jpg", "--weights", nano, "--top-k", 10, *options)
+        scores[options] = {each["label"]: each["score"] for each in run.rows[0]["predictions"]}
+    assert scores["--fast-decode",] != scores[()]
+    assert scores["--fast-decode",] == pytest.approx(scores[()], abs=0.02)
+
+
 def _read(file: Path) -> list[tuple[str, str]]:
     """Each row's path and best label."""
     if file.suffix == ".csv":

@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 from skimage import data
 
 from convit.inference import open_image, source_name
+from convit.inference.opening import open_reduced
 
 
 def pixels(image: Image.Image) -> np.ndarray:
@@ -268,3 +269,18 @@ def test_large_jpegs_can_be_decoded_small(cat: Image.Image) -> None:
     small = open_image(content, at_least=512).resize((150, 225))
     assert abs(pixels(small) - pixels(open_image(content).resize((150, 225)))).mean() < 1
     assert open_image(encode(large), at_least=64).size == large.size
+
+
+def test_pictures_decoded_small_say_their_full_size(cat: Image.Image) -> None:
+    large = cat.resize((1803, 1201), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encode(large, "JPEG", quality=95, exif=exif)
+    image, full_size = open_reduced(content, at_least=512)
+    assert (image.size, full_size) == ((601, 902), (1201, 1803))
+    image, full_size = open_reduced(content, at_least=512, apply_exif=False)
+    assert (image.size, full_size) == ((902, 601), (1803, 1201))
+    assert open_reduced(content)[1] == (1201, 1803)
+    for source in (encode(large), large, np.asarray(large)):
+        image, full_size = open_reduced(source, at_least=64)
+        assert image.size == full_size == (1803, 1201)

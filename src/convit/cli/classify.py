@@ -32,6 +32,7 @@ def classify(
     img_size: options.ImgSize = None,
     recursive: options.Recursive = True,
     exif: options.Exif = True,
+    fast_decode: options.FastDecode = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -56,5 +57,6 @@ def classify(
         top_k=top_k,
         apply_exif=exif,
         img_size=size,
+        fast_decode=fast_decode,
     )
     carry_out(job, classifier, top_k=classifier.top_k, about={"model": classifier.name})

@@ -41,6 +41,7 @@ def embed(
     img_size: options.ImgSize = None,
     recursive: options.Recursive = True,
     exif: options.Exif = True,
+    fast_decode: options.FastDecode = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -69,6 +70,7 @@ def embed(
         normalize=normalize,
         apply_exif=exif,
         img_size=size,
+        fast_decode=fast_decode,
     )
     about = {"model": embedder.name, "kind": kind, "normalize": normalize}
     carry_out(job, embedder, shape=embedder.shape, about=about)

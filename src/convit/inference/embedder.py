@@ -40,8 +40,9 @@ class Embedder(Predictor):
         normalize: whether every vector is scaled to length 1.
         apply_exif: whether photographs are turned upright as their EXIF orientation asks.
         img_size: side or (height, width) of the model's input, pixels; `None`: what the model was made for.
-        fast_decode: whether large JPEG files are decoded at a fraction of their size, down to twice what is needed:
-            several times faster, at the price of a level or so per pixel against timm's preprocessing.
+        fast_decode: whether large JPEG files are decoded at a fraction of their size, down to twice what is needed, and
+            of every picture only what the crop reads is resized: faster, and no longer equal to timm's preprocessing:
+            the pixels of a photograph move by less than 5 of 255 levels on average.
 
     Attributes:
         name: the model's name, as it can be shown.

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from convit.inference.arrays import array_to_image
 from convit.inference.colours import to_rgb
 from convit.inference.errors import ImageError
-from convit.inference.orientation import read_orientation, turn_upright
+from convit.inference.orientation import lies_on_its_side, read_orientation, turn_upright
 
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray | IO[bytes]"
@@ -65,19 +65,45 @@ def open_image(
             limit; or the array has the wrong shape or range. One line that says which picture and what to do.
         TypeError: `source` is of another type.
     """
+    return open_reduced(source, apply_exif=apply_exif, pixel_limit=pixel_limit, at_least=at_least)[0]
+
+
+def open_reduced(
+    source: ImageSource,
+    *,
+    apply_exif: bool = True,
+    pixel_limit: int | None = DEFAULT_PIXEL_LIMIT,
+    at_least: int | None = None,
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Open one picture as `open_image` does, and say how large it is.
+
+    Args:
+        source: as in `open_image`.
+        apply_exif: as in `open_image`.
+        pixel_limit: as in `open_image`.
+        at_least: as in `open_image`.
+
+    Returns:
+        The picture, and its (width, height) at full size, turned as the picture is. The sides of a JPEG file that was
+        decoded at a fraction are rounded up, so that only this size gives the ratio of width to height exactly.
+
+    Raises:
+        ImageError: as `open_image`.
+        TypeError: as `open_image`.
+    """
     name = source_name(source)
     if isinstance(source, np.ndarray):
-        return array_to_image(source, name)
+        image = array_to_image(source, name)
+        return image, image.size
     content = b"" if isinstance(source, Image.Image) else read_bytes(source)
     try:
         if isinstance(source, Image.Image):
             with _loading_given_images:
                 source.load()
-            return _decode(source, apply_exif, is_ours=False)
+            image = _decode(source, apply_exif, is_ours=False)
+            return image, image.size
         with _open_encoded(content, name, pixel_limit) as image:
-            if at_least is not None:
-                image.draft(None, (at_least, at_least))
-            return _decode(image, apply_exif, is_ours=True)
+            return _decode_encoded(image, apply_exif, at_least)
     except ImageError:
         raise
     except Image.DecompressionBombError:
@@ -167,6 +193,19 @@ def _open_encoded(content: bytes, name: str, pixel_limit: int | None) -> Image.I
     if pixel_limit is not None and image.width * image.height > pixel_limit:
         raise _too_large(name, pixel_limit)
     return image
+
+
+def _decode_encoded(image: Image.Image, apply_exif: bool, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    full_size = image.size
+    if at_least is not None:
+        image.draft(None, (at_least, at_least))
+    is_reduced = image.size != full_size
+    decoded = _decode(image, apply_exif, is_ours=True)
+    if not is_reduced:
+        return decoded, decoded.size
+    turned = apply_exif and lies_on_its_side(read_orientation(image))
+    width, height = full_size
+    return decoded, (height, width) if turned else (width, height)
 
 
 def _decode(image: Image.Image, apply_exif: bool, *, is_ours: bool) -> Image.Image:

@@ -25,6 +25,11 @@ def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def lies_on_its_side(orientation: int) -> bool:
+    """Whether turning a picture upright swaps its width and height."""
+    return orientation in (5, 6, 7, 8)
+
+
 def read_orientation(image: Image.Image) -> int:
     """Give the EXIF orientation that an opened picture carries (else the one in its XMP), 1 where there is none."""
     exif = image.info.get("exif")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from convit.inference.devices import check_precision, pick_device, pick_dtype, precision_name
 from convit.inference.errors import ImageError
 from convit.inference.loading import default_workers, read_batches
-from convit.inference.opening import ImageSource, open_image, source_name
+from convit.inference.opening import ImageSource, open_image, open_reduced, source_name
 from convit.inference.results import Timings
 from convit.model.config import ConViTConfig, check_divisible
 from convit.transforms import EvaluationTransform, TransformSettings, resolve_model_data_config
@@ -153,8 +153,11 @@ class Predictor:
     def _read(self, source: ImageSource) -> _Read:
         name = source_name(source)
         try:
-            image = open_image(source, apply_exif=self.apply_exif, at_least=self._at_least)
-            return _Read(name, self.transform.to_pixels(image), None)
+            if self._at_least is None:
+                image = open_image(source, apply_exif=self.apply_exif)
+                return _Read(name, self.transform.to_pixels(image), None)
+            image, full_size = open_reduced(source, apply_exif=self.apply_exif, at_least=self._at_least)
+            return _Read(name, self.transform.to_nearly_equal_pixels(image, full_size), None)
         except ImageError as error:
             return _Read(name, None, error)
 

@@ -55,6 +55,30 @@ def crop_or_pad_centre(image: Image.Image, height: int, width: int, fill: Sequen
     return image.crop((left, top, left + width, top + height))
 
 
+def crop_while_resizing(image: Image.Image, full_size: tuple[int, int], settings: TransformSettings) -> Image.Image:
+    """Scale only what the centre crop reads, in place of `resize_for_crop` and `crop_or_pad_centre`.
+
+    Differs from those two by a few levels in some pixels: Pillow keeps the box that it scales in single precision,
+    and may take height before width.
+
+    Args:
+        image: the whole picture, perhaps decoded at a fraction of its size.
+        full_size: (width, height) of the picture at full size, upright; it decides where the crop lies.
+        settings: interpolation and sizes; the crop mode must not be "border".
+
+    Returns:
+        The crop, of the settings' size.
+    """
+    width, height = resized_size(*full_size, settings)
+    left, top = round((width - settings.width) / 2.0), round((height - settings.height) / 2.0)
+    across, down = image.width / width, image.height / height
+    box = (left * across, top * down, (left + settings.width) * across, (top + settings.height) * down)
+    # single precision may round the far edges up by a little, which Pillow would refuse
+    box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
+    resampling = Image.Resampling[settings.interpolation.upper()]
+    return image.resize((settings.width, settings.height), resampling, box)
+
+
 def _keep_centre(
     image: Image.Image, width: int, height: int, settings: TransformSettings
 ) -> tuple[Image.Image, int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from convit.transforms.cropping import crop_or_pad_centre, resize_for_crop
+from convit.transforms.cropping import crop_or_pad_centre, crop_while_resizing, resize_for_crop
 from convit.transforms.settings import TransformSettings
 
 if TYPE_CHECKING:
@@ -61,17 +61,39 @@ class EvaluationTransform:
         Raises:
             TypeError: `image` is no Pillow image.
         """
+        image, settings = self._in_mode(image), self.settings
+        fill = settings.fill if settings.crop_mode == "border" else (0,) * len(settings.mean)
+        resized = resize_for_crop(image, settings)
+        return _levels_of(crop_or_pad_centre(resized, settings.height, settings.width, fill))
+
+    def to_nearly_equal_pixels(
+        self, image: Image.Image, full_size: tuple[int, int]
+    ) -> UInt8[np.ndarray, "height width channels"]:
+        """Give nearly what `to_pixels` gives, in about half its time: only what the crop reads is resized.
+
+        Args:
+            image: a Pillow image, perhaps decoded at a fraction of its size; see
+                `convit.inference.opening.open_reduced`.
+            full_size: (width, height) of the picture at full size; the crop lies where it would lie in that.
+
+        Returns:
+            The cropped levels: equal to those of `to_pixels` but for a few levels in some pixels, as far as the image
+            is not reduced. With the crop mode "border", which cuts nothing off, they are those of `to_pixels`.
+
+        Raises:
+            TypeError: `image` is no Pillow image.
+        """
+        if self.settings.crop_mode == "border":
+            return self.to_pixels(image)
+        return _levels_of(crop_while_resizing(self._in_mode(image), full_size, self.settings))
+
+    def _in_mode(self, image: Image.Image) -> Image.Image:
         if not isinstance(image, Image.Image):
             raise TypeError(
                 f"the transform takes a Pillow image, not {type(image).__name__}; see convit.inference.open_image"
             )
-        settings = self.settings
-        mode = "RGB" if settings.input_size[0] == 3 else "L"
-        image = image if image.mode == mode else image.convert(mode)
-        fill = settings.fill if settings.crop_mode == "border" else (0,) * len(settings.mean)
-        resized = resize_for_crop(image, settings)
-        pixels = np.asarray(crop_or_pad_centre(resized, settings.height, settings.width, fill))
-        return pixels if pixels.ndim == 3 else pixels[:, :, None]
+        mode = "RGB" if self.settings.input_size[0] == 3 else "L"
+        return image if image.mode == mode else image.convert(mode)
 
     def to_array(self, image: Image.Image) -> Float32[np.ndarray, "channels height width"]:
         """Give the model's input for one picture without torch.
@@ -101,3 +123,8 @@ class EvaluationTransform:
     def __repr__(self) -> str:
         chosen = ", ".join(f"{name}={value!r}" for name, value in self.settings.to_dict().items())
         return f"{type(self).__name__}({chosen}{'' if self.normalize_output else ', normalize=False'})"
+
+
+def _levels_of(image: Image.Image) -> UInt8[np.ndarray, "height width channels"]:
+    pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]

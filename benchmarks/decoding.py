@@ -1,0 +1,180 @@
+"""What `--fast-decode` saves, and what it changes: time, pixels, and what a model says.
+
+Reads JPEG photographs twice: as timm's preprocessing would (full decoding, the whole picture resized), and with
+`fast_decode` (a half, a quarter or an eighth of the size where at least twice what is needed is left; only what the
+crop reads is resized). Both take turns; times are medians per image over the whole set, in one thread. Errors are
+absolute differences of the cropped pixels, in levels of 255. Where a model's weights are present, its best class and
+its embedding are compared too.
+
+The photographs are those inside scikit-image (public domain), laid side by side to the sizes of cameras without
+being scaled, so that their detail stays that of photographs; `--data FOLDER` adds one's own.
+
+    python benchmarks/decoding.py
+    python benchmarks/decoding.py --data ~/photographs --models convit_base.fb_in1k
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+SIZES = ((1281, 1111), (1600, 1200), (1200, 1600), (2400, 1600), (3023, 4031))  # (width, height)
+ENCODINGS = ({"quality": 90, "subsampling": 2}, {"quality": 95, "subsampling": 0})
+MODELS = ("convit_base.fb_in1k", "convit_nano_patch4_32.cifar10")
+Pixels = np.ndarray
+
+
+def make_collages() -> dict[str, bytes]:
+    """Photographs laid side by side, as JPEG files of camera sizes, by name."""
+    from skimage import data
+
+    photographs = [
+        Image.fromarray(read()).convert("RGB") for read in (data.chelsea, data.coffee, data.rocket, data.astronaut)
+    ]
+    found: dict[str, bytes] = {}
+    for number, (width, height) in enumerate(SIZES):
+        collage = Image.new("RGB", (width, height))
+        tiles = iter(range(number, 10_000))
+        for top in range(0, height, min(photograph.height for photograph in photographs)):
+            left = 0
+            while left < width:
+                tile = photographs[next(tiles) % len(photographs)]
+                collage.paste(tile, (left, top))
+                left += tile.width
+        for encoding in ENCODINGS:
+            encoded = BytesIO()
+            collage.save(encoded, "JPEG", **encoding)
+            found[f"{width}x{height} {encoding['quality']}"] = encoded.getvalue()
+    return found
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """The JPEG files under a folder, by name."""
+    from convit.inference import find_images
+
+    return {
+        path.name: path.read_bytes()
+        for path in find_images(folder)
+        if path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif")
+    }
+
+
+def compare(name: str, files: dict[str, bytes], model: str, rounds: int) -> dict[str, Any]:
+    """Time both ways of reading a set, and say by how much they differ."""
+    from convit.benchmark.timing import alternate, summarise
+    from convit.inference.opening import open_image, open_reduced
+    from convit.transforms import EvaluationTransform, TransformSettings
+    from convit.weights import find_weight_set, is_cached
+
+    weight_set = find_weight_set(model)
+    keys = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
+    transform = EvaluationTransform(TransformSettings(**{key: getattr(weight_set, key) for key in keys}))
+    at_least = 2 * max(transform.settings.resized_size)
+
+    def full(content: bytes) -> Pixels:
+        return transform.to_pixels(open_image(content))
+
+    def fast(content: bytes) -> Pixels:
+        return transform.to_nearly_equal_pixels(*open_reduced(content, at_least=at_least))
+
+    ways: dict[str, Callable[[bytes], Any]] = {
+        "decode_full": open_image,
+        "decode_fast": lambda content: open_reduced(content, at_least=at_least),
+        "ready_full": full,
+        "ready_fast": fast,
+    }
+    calls = {way: lambda f=function: [f(content) for content in files.values()] for way, function in ways.items()}
+    times = {
+        f"{way}_ms": summarise([each / len(files) for each in seconds])
+        for way, seconds in alternate(calls, rounds).items()
+    }
+    reduced = sum(open_reduced(c, at_least=at_least)[0].size != open_image(c).size for c in files.values())
+    return {
+        "photographs": name,
+        "images": len(files),
+        "reduced": reduced,
+        "size": f"{transform.settings.height} x {transform.settings.width}",
+        **times,
+        "speedup": round(times["ready_full_ms"]["median"] / times["ready_fast_ms"]["median"], 3),
+        **pixel_errors([(full(content), fast(content)) for content in files.values()]),
+        "model": model,
+        **(agreement(model, files) if is_cached(weight_set) else {"same_top1": None, "least_cosine": None}),
+    }
+
+
+def pixel_errors(pairs: list[tuple[Pixels, Pixels]]) -> dict[str, float]:
+    """Absolute differences in levels: the mean over all, that of the worst image, and the largest."""
+    errors = [np.abs(one.astype(np.int16) - other) for one, other in pairs]
+    means = [float(error.mean()) for error in errors]
+    return {
+        "mean_error": round(float(np.mean(means)), 4),
+        "worst_mean_error": round(max(means), 4),
+        "largest_error": int(max(error.max() for error in errors)),
+    }
+
+
+def agreement(model: str, files: dict[str, bytes]) -> dict[str, Any]:
+    """How many images keep their best class, and the least cosine between their two embeddings."""
+    from convit.inference import Classifier, Embedder
+
+    contents = list(files.values())
+    best: list[list[int]] = []
+    vectors: list[np.ndarray] = []
+    for fast_decode in (False, True):
+        classifier = Classifier(model, top_k=1, fast_decode=fast_decode)
+        best.append([found[0].index for found in classifier(contents)])
+        vectors.append(Embedder(classifier.model, normalize=True, fast_decode=fast_decode)(contents))
+    same = sum(one == other for one, other in zip(*best, strict=True))
+    cosines = (vectors[0] * vectors[1]).sum(axis=1)
+    return {"same_top1": same, "least_cosine": round(float(cosines.min()), 5)}
+
+
+def describe(row: dict[str, Any]) -> str:
+    """One line of what was found."""
+    said = (
+        f"; same best class {row['same_top1']} of {row['images']}, least cosine {row['least_cosine']:.4f}"
+        if row["same_top1"] is not None
+        else f"; the weights of {row['model']} are not here"
+    )
+    return (
+        f"{row['photographs']}, {row['size']}: {row['reduced']} of {row['images']} reduced; decoding "
+        f"{row['decode_full_ms']['median']:.2f} -> {row['decode_fast_ms']['median']:.2f} ms, ready pixels "
+        f"{row['ready_full_ms']['median']:.2f} -> {row['ready_fast_ms']['median']:.2f} ms ({row['speedup']:.2f} x); "
+        f"error {row['mean_error']:.3f} on average, {row['worst_mean_error']:.3f} in the worst image, "
+        f"at most {row['largest_error']} levels{said}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="*", default=[], help="folders of JPEG photographs")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), help="whose preprocessing is used")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--dry", action="store_true", help="keep no result")
+    given = parser.parse_args()
+
+    from benchmarks.machine import describe_machine, print_machine, save_result
+
+    machine = describe_machine()
+    print_machine(machine)
+    sets = {"collages": make_collages()} | {folder.name: read_folder(folder) for folder in given.data}
+    rows: list[dict[str, Any]] = []
+    for model in given.models:
+        for name, files in sets.items():
+            rows.append(compare(name, files, model, given.rounds))
+            print(describe(rows[-1]), flush=True)
+    if not given.dry:
+        print(save_result("decoding", machine, rows))
+
+
+if __name__ == "__main__":
+    main()
