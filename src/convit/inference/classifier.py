@@ -14,7 +14,7 @@ from convit.inference.predicting import Options, Predictor, Row
 from convit.inference.results import Classification, Prediction
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, UInt8
 
 
 class Classifier(Predictor):
@@ -118,7 +118,9 @@ class Classifier(Predictor):
         for row in self._run(sources):
             yield Classification(row.name, self._predictions(row), None if row.error is None else str(row.error))
 
-    def _forward(self, images: Float[Tensor, "batch channels height width"]) -> tuple[Tensor, Tensor]:
+    def _forward(
+        self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
+    ) -> tuple[Tensor, Tensor]:
         logits = self.model(images)
         if logits.ndim != 2 or logits.shape[1] != len(self.labels):
             raise ValueError(

@@ -18,7 +18,7 @@ from convit.inference.predicting import Options, Predictor
 from convit.inference.results import Embedding
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, UInt8
 
 
 class Embedder(Predictor):
@@ -135,7 +135,9 @@ class Embedder(Predictor):
             values = None if row.outputs is None else row.outputs[0]
             yield Embedding(row.name, values, None if row.error is None else str(row.error))
 
-    def _forward(self, images: Float[Tensor, "batch channels height width"]) -> tuple[Tensor]:
+    def _forward(
+        self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
+    ) -> tuple[Tensor]:
         values = read_embedding(self.model, images, self.kind).float()
         return (nn.functional.normalize(values, dim=-1) if self.normalize else values,)
 
@@ -152,7 +154,9 @@ class Embedder(Predictor):
 
 
 def read_embedding(
-    model: Any, images: Float[Tensor, "batch channels height width"], kind: str
+    model: Any,
+    images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"],
+    kind: str,
 ) -> Float[Tensor, "batch *tokens dim"]:
     """Compute one kind of embedding; see `Embedder` for the kinds."""
     layer = layer_of(kind)

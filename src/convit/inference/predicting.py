@@ -74,7 +74,9 @@ class Options(NamedTuple):
 class Predictor:
     """Runs a model over pictures: reads them ahead in threads, stacks them, and keeps the order.
 
-    `Classifier` and `Embedder` say what is read off the model, in `_forward`.
+    `Classifier` and `Embedder` say what is read off the model, in `_forward`. A model whose attribute `takes_uint8` is
+    true gets batches of 8-bit levels (batch, channels, height, width) and scales them itself, a quarter of the bytes to
+    move; others get normalised ones in their own type.
 
     Args:
         model: a name, or a module, which stays as it is except that it is put into evaluation mode.
@@ -132,8 +134,10 @@ class Predictor:
         """Where the time of the last run went, or of the one under way."""
         return self._clock.timings
 
-    def _forward(self, images: Float[Tensor, "batch channels height width"]) -> tuple[Tensor, ...]:
-        """Compute what is wanted of a normalised batch on the device: tensors with one row per picture."""
+    def _forward(
+        self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
+    ) -> tuple[Tensor, ...]:
+        """Compute what is wanted of a batch on the device: tensors with one row per picture."""
         raise NotImplementedError
 
     def _run(self, sources: Iterable[ImageSource]) -> Iterator[Row]:
@@ -179,7 +183,10 @@ class Predictor:
     def _compute(self, pixels: UInt8[np.ndarray, "batch height width channels"]) -> list[Outputs]:
         """Give each picture's outputs for a stack of cropped pictures."""
         levels = torch.from_numpy(pixels).to(self.device)
-        images = normalize_batch(levels, self.transform.settings).to(self.dtype)
+        if getattr(self.model, "takes_uint8", False):
+            images = levels.permute(0, 3, 1, 2)  # a view with channels last; the model scales levels itself
+        else:
+            images = normalize_batch(levels, self.transform.settings).to(self.dtype)
         fetched = [output.cpu().numpy() for output in self._forward(images)]
         return list(zip(*fetched, strict=True))
 
