@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convit.model import plain
+from convit.model.kernels import fused_gated_attention
 from convit.model.positional import apply_axis_attention, local_position_weights, position_factors
 from convit.model.precision import Linear, widened
 
@@ -20,7 +21,8 @@ class GatedPositionalSelfAttention(nn.Module):
 
     Source: ConViT (arXiv 2103.10697), Eqs. 4-7. Differs: mixes the two outputs instead of the two attention matrices,
     which is the same by linearity, and applies the position matrix through its two factors. So no patches x patches
-    tensor is built, in training either, unless `plain` is set or attention dropout is at work.
+    tensor is built, in training either, unless `plain` is set or attention dropout is at work. With `kernel` set the
+    whole of it is one Triton kernel.
 
     Args:
         dim: width of a token.
@@ -46,6 +48,7 @@ class GatedPositionalSelfAttention(nn.Module):
         self.num_heads = num_heads
         self.locality_strength = locality_strength
         self.plain = False
+        self.kernel = False
         self.qk = Linear(dim, 2 * dim, bias=qkv_bias)
         self.v = Linear(dim, dim, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop)
@@ -92,17 +95,24 @@ class GatedPositionalSelfAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch patches dim"], grid: tuple[int, int]
     ) -> Float[Tensor, "batch patches dim"]:
-        """Attend among the patches of a (rows, columns) grid, given in row-major order."""
+        """Attend among the patches of a (rows, columns) grid, given in row-major order.
+
+        Raises:
+            ValueError: `kernel` is set where the Triton kernel can't run.
+        """
         value = split_heads(self.v(x), self.num_heads)
         if self.plain or (self.training and self.attn_drop.p > 0):
-            read = self.attn_drop(self.attention_matrix(x, grid)) @ value
+            read = join_heads(self.attn_drop(self.attention_matrix(x, grid)) @ value)
         else:
             query, key = (split_heads(part, self.num_heads) for part in self.qk(x).chunk(2, dim=-1))
-            content = F.scaled_dot_product_attention(query, key, value)
-            rows, columns = (factor.to(value.dtype) for factor in self.position_factors(grid))
-            position = apply_axis_attention(value, rows, columns)
-            read = torch.lerp(content, position, self.gate.to(value.dtype)[:, None, None])
-        return self.proj_drop(self.proj(join_heads(read)))
+            rows, columns = self.position_factors(grid)
+            if self.kernel:
+                read = fused_gated_attention(query, key, value, rows, columns, self.gate)
+            else:
+                content = F.scaled_dot_product_attention(query, key, value)
+                position = apply_axis_attention(value, rows.to(value.dtype), columns.to(value.dtype))
+                read = join_heads(torch.lerp(content, position, self.gate.to(value.dtype)[:, None, None]))
+        return self.proj_drop(self.proj(read))
 
 
 class SelfAttention(nn.Module):

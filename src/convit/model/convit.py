@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from convit.model.attention import GatedPositionalSelfAttention, SelfAttention
 from convit.model.config import ConViTConfig, GlobalPool, check_divisible
 from convit.model.features import to_image_layout, wanted_blocks
+from convit.model.kernels import check_runs
 from convit.model.layers import Block, PatchEmbedding, build_embedding, resample_patch_kernel
 from convit.model.positional import resample_position_embedding
 from convit.model.precision import LayerNorm, Linear, narrowed, working_dtype
@@ -204,17 +205,27 @@ class ConViT(nn.Module):
         return block(tokens, grid, class_only)
 
     def set_attention(self, form: str) -> None:
-        """Choose between the fast form and its plain twin, the paper's equations as written, everywhere in the model.
+        """Choose the form of attention everywhere in the model.
+
+        Args:
+            form: "fused" (as built: PyTorch's fused attention and the two position factors), "triton" (GPSA as one
+                kernel of our own, on CUDA GPUs; `fastest_attention` times both) or "plain" (the paper's equations as
+                written). Training with attention dropout takes the plain form whatever is chosen.
 
         Raises:
-            ValueError: `form` is neither "fused" nor "plain".
+            ValueError: `form` is none of these, or "triton" can't run: not on a CUDA GPU, no triton, or heads of more
+                than 128 channels.
         """
-        if form not in ("fused", "plain"):
-            raise ValueError(f"the attention form is {form!r}, but must be 'fused' or 'plain'")
+        if form not in ("fused", "triton", "plain"):
+            raise ValueError(f"the attention form is {form!r}, but must be 'fused', 'triton' or 'plain'")
+        if form == "triton":
+            check_runs(self.cls_token.device, self.config.dim // self.config.num_heads)
         self.plain = form == "plain"
         for module in self.modules():
             if isinstance(module, GatedPositionalSelfAttention | SelfAttention):
                 module.plain = self.plain
+            if isinstance(module, GatedPositionalSelfAttention):
+                module.kernel = form == "triton"
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep only the tokens between blocks for the backward pass and compute the rest again: less memory, slower."""
