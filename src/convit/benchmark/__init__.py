@@ -1,1 +1,46 @@
-"""How fast a ConViT is, against others, side by side in one process."""
+"""How fast a ConViT is, against others, side by side in one process.
+
+The room promises that whoever is compared takes turns in one process (or, for memory, in processes that take turns),
+that the same models have the same weights and their outputs are compared before they are timed, and that nothing is
+shown that was not measured in the run. Start at `running.py`, one case after the other, and `cases.py`, what a case is;
+each mode has a module: `throughput.py` (also latency), `training.py`, `memory.py`, `pipeline.py`. Who takes part:
+`contenders.py`, `building.py`, `shaken.py`. What is told: `rows.py`, `cost.py`, `peak.py`, `explaining.py`. Where it
+goes: `table.py`, `writing.py`, `figures.py`, which needs matplotlib.
+
+    from convit.benchmark import Case, measure
+
+    for row in measure(Case("convit_tiny", against=("eager", "timm:convit_tiny"), precision="bf16", batch=8)):
+        print(row.contender, row.images_per_second, row.ratio)
+"""
+
+from convit.benchmark.cases import MODES, Case, make_cases
+from convit.benchmark.contenders import Contender, parse_contender
+from convit.benchmark.explaining import Explanation, explain
+from convit.benchmark.machine import describe_machine, machine_lines
+from convit.benchmark.peak import Peak, measure_peak
+from convit.benchmark.rows import Row
+from convit.benchmark.running import Report, measure, run_cases, start_report
+from convit.benchmark.table import print_explanation, print_rows
+from convit.benchmark.writing import write_report
+
+__all__ = [
+    "MODES",
+    "Case",
+    "Contender",
+    "Explanation",
+    "Peak",
+    "Report",
+    "Row",
+    "describe_machine",
+    "explain",
+    "machine_lines",
+    "make_cases",
+    "measure",
+    "measure_peak",
+    "parse_contender",
+    "print_explanation",
+    "print_rows",
+    "run_cases",
+    "start_report",
+    "write_report",
+]

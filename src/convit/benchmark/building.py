@@ -1,0 +1,200 @@
+"""Contenders as modules that are ready to be timed, with the same weights wherever they are the same model."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from convit.benchmark.cases import Case
+from convit.benchmark.contenders import Contender
+from convit.benchmark.cost import Cost, count_cost, count_peer_cost
+from convit.benchmark.precisions import DTYPES, EIGHT_BITS, computed_precision, peer_precision
+from convit.benchmark.shaken import shake
+from convit.model import ConViT
+from convit.training.peers import create_peer
+from convit.weights import create_model
+
+CALIBRATED_ON = 32  # images
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contender that stands ready.
+
+    Attributes:
+        contender: who it is.
+        module: takes images of `dtype` on its device.
+        dtype: of its images.
+        computed_in: precision of its products, which may be another one than was asked for.
+        backend: what computes it: "torch", "compiled", "cuda graph" or "openvino".
+        cost: what an image costs it.
+        steps: (name, choice, reason) of each step that `convit.optimize` took; empty for others.
+    """
+
+    contender: Contender
+    module: nn.Module
+    dtype: torch.dtype
+    computed_in: str
+    backend: str
+    cost: Cost
+    steps: tuple[tuple[str, str, str], ...] = ()
+
+
+class _Autocast(nn.Module):
+    """Runs a model of fp32 weights with products in a lower precision, as users of `amp` do."""
+
+    def __init__(self, module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module = module
+        self._device, self._dtype = device.type, dtype
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast(self._device, self._dtype):
+            return self.module(images)
+
+
+def build_reference(case: Case) -> ConViT:
+    """Our model in fp32 on the CPU, with the weights that all equal contenders get.
+
+    They are a file's where the case names one, a weight set's own where the model is one, and else drawn so that
+    differences between models show (`convit.benchmark.shaken`).
+
+    Raises:
+        Whatever `convit.weights.create_model` raises.
+    """
+    size: dict[str, Any] = {} if case.size is None else {"img_size": case.size}
+    if case.weights is not None:
+        return create_model(case.model, checkpoint_path=case.weights, **size).eval()
+    if weights_of(case) != "drawn":
+        return create_model(case.model, pretrained=True, **size).eval()
+    model = create_model(case.model, **size).eval()
+    shake(model)
+    return model
+
+
+def weights_of(case: Case) -> str:
+    """Where the weights are from: a file, a weight set's name, or "drawn"."""
+    if case.weights is not None:
+        return case.weights
+    return case.model if "." in case.model or ":" in case.model else "drawn"
+
+
+def image_size(reference: ConViT) -> tuple[int, int]:
+    """Height and width in pixels that a model was made for."""
+    return reference.config.image_height, reference.config.image_width
+
+
+def make_images(case: Case, reference: ConViT, count: int | None = None) -> Tensor:
+    """Random normalised images in fp32 on the case's device, the same at each call.
+
+    Args:
+        case: what is measured.
+        reference: our model, which says how large they are.
+        count: how many; None for the case's batch.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shape = (count or case.batch_size, reference.config.in_chans, *image_size(reference))
+    return torch.randn(shape, generator=generator).to(case.torch_device)
+
+
+def build_entry(case: Case, contender: Contender, reference: ConViT) -> Entry:
+    """Make a contender for inference.
+
+    Args:
+        case: what is measured.
+        contender: who.
+        reference: our model with its weights, from `build_reference`; it stays as it is.
+
+    Raises:
+        ImportError: its library is not installed.
+        ValueError: there is no such model, or not at this size or precision.
+    """
+    device = case.torch_device
+    if contender.source == "ours":
+        return _build_ours(case, contender, reference)
+    precision = peer_precision(contender.precision or case.precision, device)
+    if contender.is_peer:
+        module = build_peer(contender, reference).eval()
+        cost = count_peer_cost(module, torch.empty(1, reference.config.in_chans, *image_size(reference)))
+    else:
+        module = copy.deepcopy(reference)
+        module.set_attention("plain" if contender.source == "plain" else "fused")
+        cost = count_cost(reference, image_size(reference), plain=contender.source == "plain")
+    module = module.to(device)
+    module = _Autocast(module, device, DTYPES[precision]) if contender.amp else module.to(DTYPES[precision])
+    widens = contender.source == "eager" and not contender.compiled
+    return Entry(
+        contender,
+        compiled(module) if contender.compiled else module,
+        torch.float32 if contender.amp else DTYPES[precision],
+        computed_precision(precision, device, widens=widens),
+        "compiled" if contender.compiled else "torch",
+        cost,
+    )
+
+
+def build_peer(contender: Contender, reference: ConViT) -> nn.Module:
+    """Another library's model at our model's size, with our weights where it is the same model.
+
+    Raises:
+        ImportError: its library is not installed.
+        ValueError: there is no such model, or its weights have other names or shapes than ours.
+    """
+    config = reference.config
+    name = f"{contender.source}:{contender.architecture}"
+    options: dict[str, Any] = {"num_classes": config.num_classes}
+    if contender.source == "timm" and config.in_chans != 3:
+        options["in_chans"] = config.in_chans
+    try:
+        peer = create_peer(name, img_size=image_size(reference), **options)
+    except ValueError:
+        # models without a fixed size (convolutions) know no img_size; other mistakes are raised again here
+        peer = create_peer(name, **options)
+    if contender.relation == "equal":
+        try:
+            peer.load_state_dict(reference.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                f"{name} does not take our weights of {image_size(reference)} pixels "
+                f"({' '.join(str(error).split())[:200]}); leave it out of --against"
+            ) from error
+    return peer
+
+
+def compiled(module: nn.Module) -> nn.Module:
+    """A module through `torch.compile`, for images of one shape."""
+    return cast(nn.Module, torch.compile(module, dynamic=False))
+
+
+def _build_ours(case: Case, contender: Contender, reference: ConViT) -> Entry:
+    from convit.optimization import optimize
+
+    precision = contender.precision or case.precision
+    on_cpu = case.torch_device.type == "cpu"
+    fast = optimize(
+        copy.deepcopy(reference).to(case.torch_device),
+        precision,
+        compile=contender.compiled,
+        batch_size=case.batch_size,
+        calibration=_calibration(reference) if precision == "int8" and on_cpu else None,
+    )
+    plan = fast.plan
+    return Entry(
+        contender,
+        fast,
+        DTYPES[plan.dtype],
+        plan.precision if plan.precision in EIGHT_BITS else plan.dtype,
+        plan.backend,
+        count_cost(reference, image_size(reference)),
+        tuple((step.name, step.choice, step.reason) for step in plan.steps),
+    )
+
+
+def _calibration(reference: ConViT) -> Tensor:
+    """Images that int8's ranges are chosen on: as random as those that are timed, but others."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(CALIBRATED_ON, reference.config.in_chans, *image_size(reference), generator=generator)

@@ -1,0 +1,169 @@
+"""What is to be measured: everything that one comparison fixes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from convit.benchmark.contenders import Contender, default_contenders, our_contender, parse_contender
+from convit.benchmark.precisions import check_precision
+from convit.inference.devices import pick_device
+from convit.model import VARIANTS
+from convit.weights import WEIGHT_SETS
+from convit.weights.weight_sets import closest
+
+Mode = Literal["infer", "train", "latency", "pipeline", "memory"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+ROUNDS: dict[str, int] = {"infer": 15, "train": 5, "latency": 50, "pipeline": 5, "memory": 5}
+LEAST_ROUNDS = 5  # below that, quartiles say nothing
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model of ours, at one size, precision and batch size, against others.
+
+    Attributes:
+        model: name of a variant ("convit_base": weights are drawn) or a weight set ("convit_base.fb_in1k").
+        against: the others as they are written, see `parse_contender`.
+        mode: what is measured: "infer" images per second, "train" steps, "latency" percentiles, "pipeline" from files,
+            "memory" peak and time.
+        device: "auto", "cpu", "cuda", "cuda:1" ….
+        precision: "auto", "fp32", "bf16", "fp16", "fp8" or "int8"; for training "fp32" or "bf16".
+        size: height and width in pixels, or None for the model's own.
+        batch: images at a time, or None: 8 on a CPU and 64 on a GPU, 1 for latency and memory.
+        compiled: whether ours goes through `torch.compile`.
+        rounds: timed calls of each (processes of each for "memory"), or None for the mode's own number.
+        threads: of the CPU, or None for PyTorch's own choice.
+        weights: file with weights, or None.
+        data: folder of photographs for "pipeline", or None to make some.
+    """
+
+    model: str
+    against: tuple[str, ...] = ()
+    mode: Mode = "infer"
+    device: str = "auto"
+    precision: str = "fp32"
+    size: tuple[int, int] | None = None
+    batch: int | None = None
+    compiled: bool = False
+    rounds: int | None = None
+    threads: int | None = None
+    weights: str | None = None
+    data: str | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot be measured, before anything is loaded.
+
+        Raises:
+            ValueError: a mode, model, contender, precision or device that is not there, or a number out of range.
+            FileNotFoundError: there is no such weights file or folder of photographs.
+        """
+        if self.mode not in MODES:
+            raise ValueError(f"mode is {self.mode!r}, but must be one of {', '.join(MODES)}")
+        _check_model(self.model)
+        check_precision(self.precision, self.torch_device, training=self.mode == "train")
+        for name, value in (("batch", self.batch), ("rounds", self.rounds), ("threads", self.threads)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, but must be at least 1")
+        variant = VARIANTS.get(self.model.partition(".")[0])
+        if self.size is not None and variant is not None:
+            variant.config.replace(img_size=self.size)
+        for option, path in (("weights", self.weights), ("data", self.data)):
+            if path is not None and not Path(path).exists():
+                raise FileNotFoundError(f"{option} is {path}, but there is no such file or folder")
+        if len(self.contenders()) < 1:
+            raise ValueError("there is nobody to measure")
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where it runs."""
+        return pick_device(self.device)
+
+    @property
+    def batch_size(self) -> int:
+        """Images at a time, as asked for or as the mode has it."""
+        if self.batch is not None:
+            return self.batch
+        if self.mode in ("latency", "memory"):
+            return 1
+        return 8 if self.torch_device.type == "cpu" else 64
+
+    @property
+    def round_count(self) -> int:
+        """Timed calls of each."""
+        return self.rounds or ROUNDS[self.mode]
+
+    def contenders(self) -> list[Contender]:
+        """Everybody who takes part, ours first; who is named twice takes part once.
+
+        Raises:
+            ValueError: one of them is written wrongly.
+        """
+        ours = our_contender(self.model, compiled=self.compiled)
+        others = [parse_contender(text, self.model) for text in self.against]
+        return list({contender.name: contender for contender in (ours, *others)}.values())
+
+    def to_json(self) -> str:
+        """As one line; `from_json` reads it."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Case:
+        """What `to_json` wrote."""
+        fields: dict[str, Any] = json.loads(text)
+        fields["against"] = tuple(fields["against"])
+        if fields["size"] is not None:
+            height, width = fields["size"]
+            fields["size"] = (height, width)
+        return cls(**fields)
+
+
+def make_cases(
+    models: Sequence[str],
+    against: Sequence[str] | None,
+    precisions: Sequence[str],
+    sizes: Sequence[tuple[int, int] | None],
+    batches: Sequence[int | None],
+    **shared: Any,
+) -> list[Case]:
+    """Every combination, checked, in the order model, size, precision, batch.
+
+    Args:
+        models: names of ours.
+        against: who takes part besides; None for those that suit each model.
+        precisions: as in `Case`.
+        sizes: as in `Case`.
+        batches: as in `Case`.
+        shared: the other fields of `Case`.
+
+    Raises:
+        As `Case.check` does.
+    """
+    cases = [
+        Case(
+            model=model,
+            against=tuple(default_contenders(model) if against is None else against),
+            precision=precision,
+            size=size,
+            batch=batch,
+            **shared,
+        )
+        for model in models
+        for size in sizes
+        for precision in precisions
+        for batch in batches
+    ]
+    for case in cases:
+        case.check()
+    return cases
+
+
+def _check_model(name: str) -> None:
+    if name not in VARIANTS and name not in WEIGHT_SETS and ":" not in name and "/" not in name:
+        raise ValueError(f"there is no model {name!r}; {closest(name, [*VARIANTS, *WEIGHT_SETS])}")

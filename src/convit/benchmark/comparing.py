@@ -1,0 +1,92 @@
+"""Outputs are compared before times are: a fast model that computes something else is no faster model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from convit.benchmark.building import Entry
+from convit.benchmark.precisions import ALLOWED
+from convit.benchmark.shaken import relative_error
+from convit.model import ConViT
+
+COMPARED = 2  # images: enough for a mistake to show, few enough to cost nothing
+
+
+def compare_outputs(reference: ConViT, taking_part: Sequence[tuple[Entry, Tensor]]) -> dict[str, float]:
+    """How far each contender's outputs lie from our model's in fp32, as a share of the largest.
+
+    Args:
+        reference: our model, in fp32 on the CPU.
+        taking_part: contenders, each with its images (batch, channels, height, width); other models than ours are
+            passed over, and of the batches the first few images are compared.
+
+    Returns:
+        The difference by contender's name.
+
+    Raises:
+        ValueError: a contender with equal weights differs by more than its precision explains.
+    """
+    found: dict[str, float] = {}
+    if not taking_part:
+        return found
+    with torch.inference_mode():
+        expected = reference(taking_part[0][1][:COMPARED].float().cpu())
+    for entry, images in taking_part:
+        if entry.contender.relation == "another":
+            continue
+        with torch.inference_mode():
+            # the whole batch, since a module may be made for its size
+            outputs = entry.module(images.to(entry.dtype))[: len(expected)]
+        error = relative_error(outputs, expected[: len(outputs)])
+        allowed = max(ALLOWED[entry.computed_in], ALLOWED[_held_in(entry)])
+        if not error <= allowed:
+            raise ValueError(
+                f"refused: {entry.contender.name} gives other outputs than our model in fp32: they differ by "
+                f"{error:.2g} of the largest, allowed are {allowed:g} in {entry.computed_in}; nothing was timed"
+            )
+        found[entry.contender.name] = float(f"{error:.3g}")
+    return found
+
+
+def largest_fitting(run: Callable[[Tensor], object], images: Tensor) -> Tensor | None:
+    """The batch, or as much of it as fits in memory: halved until it does.
+
+    Args:
+        run: uses a batch.
+        images: (batch, ...).
+
+    Returns:
+        The first images of the batch; None where not even one fits.
+    """
+    while True:
+        try:
+            run(images)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return images
+        # outside of the handler, where the error holds no tensors any more
+        if images.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(images) == 1:
+            return None
+        images = images[: len(images) // 2]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is used up, on a GPU or a CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # PyTorch's CPU allocator has no error class of its own
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
+    )
+
+
+def _held_in(entry: Entry) -> str:
+    names = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+    return "bf16" if entry.contender.amp else names.get(entry.dtype, "fp32")

@@ -1,0 +1,145 @@
+"""Which path was taken and why, and where the time goes: each kind of work's share."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from convit.benchmark.building import Entry, build_entry, build_reference, image_size, make_images
+from convit.benchmark.cases import Case
+from convit.benchmark.comparing import is_out_of_memory
+
+PASSES = 3
+# The first pattern that is found in an operator's or a kernel's name says what kind of work it is. In our fast form
+# batched products occur in position attention alone: content attention is one operator, and layers are plain products.
+_KINDS = (
+    ("attention", r"scaled_dot_product|flash|fmha|sdp|attention|gpsa|softmax"),
+    ("patch embedding", r"conv|im2col|unfold|pixel_unshuffle"),
+    ("norms", r"layer_?norm|batch_norm"),
+    ("position attention", r"aten::bmm|baddbmm|einsum|aten::_reindex"),
+    (
+        "products",
+        r"addmm|aten::mm|linear|_int_mm|scaled_mm|gemm|cutlass|cublas|nvjet|xmma|aten::dot|mkl|matmul|sm\d\d_",
+    ),
+    ("activations", r"gelu|relu|silu|tanh|erf|sigmoid"),
+    ("compiled pointwise code", r"triton_|cpp_fused|compiled region|torch-compiled"),
+    (
+        "residuals and copies",
+        r"aten::(add|mul|sub|lerp|cat|copy|clone|to$|_to_copy|contiguous|fill|zero|stack|mean)|elementwise|memcpy|memset"
+        r"|copy_kernel|catarray",
+    ),
+)
+_REST = "rest"
+_NONE = re.compile(
+    r"aten::(empty|view|as_strided|expand|transpose|permute|reshape|select|slice|unsqueeze|t$|chunk|split)"
+)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How one case runs.
+
+    Attributes:
+        case: what was asked for, in words.
+        steps: (name, choice, reason) of each step that `convit.optimize` took.
+        shares: part of the time by kind of work, largest first; 0 to 1, together 1.
+        milliseconds: of a pass, as the profiler sees it.
+        measured_by: what told the shares: "torch.profiler" or a runtime's own counters.
+    """
+
+    case: str
+    steps: tuple[tuple[str, str, str], ...]
+    shares: dict[str, float]
+    milliseconds: float
+    measured_by: str
+
+
+def explain(case: Case) -> Explanation:
+    """Run our contender under a profiler and sort the time by kind of work.
+
+    Args:
+        case: what is measured; of a batch that does not fit in memory, one image is profiled.
+
+    Raises:
+        What `build_entry` raises.
+    """
+    reference = build_reference(case)
+    entry = build_entry(case, case.contenders()[0], reference)
+    images = make_images(case, reference).to(entry.dtype)
+    try:
+        seconds, source = profile_kinds(entry, images)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        seconds, source = profile_kinds(entry, images[:1])
+    total = sum(seconds.values()) or 1.0
+    ordered = sorted(seconds.items(), key=lambda item: -item[1])
+    height, width = image_size(reference)
+    return Explanation(
+        case=f"{case.model}, {case.precision}, {height} x {width}, batch {case.batch_size}",
+        steps=entry.steps,
+        shares={kind: round(value / total, 4) for kind, value in ordered if value > 0},
+        milliseconds=round(1000 * total, 3),
+        measured_by=source,
+    )
+
+
+@torch.inference_mode()
+def profile_kinds(entry: Entry, images: Tensor) -> tuple[dict[str, float], str]:
+    """Seconds of a pass by kind of work, and what told them.
+
+    Args:
+        entry: whose; a runtime that counts by itself (`layer_times`) is asked, PyTorch's work is profiled.
+        images: in the entry's dtype, on its device.
+    """
+    entry.module(images)
+    layer_times: Any = getattr(entry.module, "layer_times", None)
+    if callable(layer_times) and entry.backend == "openvino":
+        told: Any = layer_times(images)
+        return dict(told), entry.backend
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's library reports its own doings on standard error
+    on_gpu = images.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with profile(activities=activities, acc_events=True) as profiler:
+        for _ in range(PASSES):
+            entry.module(images)
+        if on_gpu:
+            torch.cuda.synchronize(images.device)
+    averages: Any = profiler.key_averages()
+    if on_gpu:
+        # kernels alone: the operators that launched them are told the same time once more
+        timed = [(event.key, event.self_device_time_total) for event in averages if event.device_type.name == "CUDA"]
+    else:
+        timed = [(event.key, event.self_cpu_time_total) for event in averages]
+    return {kind: 1e-6 * value / PASSES for kind, value in sum_kinds(timed).items()}, "torch.profiler"
+
+
+def sum_kinds(timed: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Times of operators or kernels, added up by kind of work.
+
+    Args:
+        timed: name and time of each.
+
+    >>> sum_kinds([("aten::addmm", 6.0), ("aten::gelu", 1.0), ("aten::mm", 2.0)])
+    {'products': 8.0, 'activations': 1.0}
+    """
+    sums: dict[str, float] = {}
+    for name, time in timed:
+        kind = kind_of(name)
+        sums[kind] = sums.get(kind, 0.0) + time
+    return sums
+
+
+def kind_of(name: str) -> str:
+    """What kind of work an operator or a kernel does, by its name."""
+    lowered = name.lower()
+    if _NONE.match(lowered):
+        return _REST
+    return next((kind for kind, pattern in _KINDS if re.search(pattern, lowered)), _REST)

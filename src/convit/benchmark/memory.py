@@ -1,0 +1,208 @@
+"""Memory and time for an image size: one fresh process per measurement, so that nothing is there from before.
+
+Each process prints one line of JSON. On a CPU the peak is the kernel's own high-water mark (VmHWM, set back through
+/proc/self/clear_refs just before the pass), so that none is missed: Linux only. On a GPU it is PyTorch's count.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import gc
+import json
+import logging
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convit.benchmark.building import Entry, build_entry, build_reference, image_size, make_images
+from convit.benchmark.cases import Case
+from convit.benchmark.comparing import compare_outputs, is_out_of_memory
+from convit.benchmark.contenders import Contender
+from convit.benchmark.cost import Cost
+from convit.benchmark.rows import Row, make_row, with_ratios
+from convit.benchmark.timing import settling
+
+_log = logging.getLogger(__name__)
+_UNSET = 2e6  # bytes by which the high-water mark may differ from what is held, once it was set back
+
+
+def measure_memory(case: Case) -> list[Row]:
+    """Peak over the loaded model and time of a forward pass, processes of everybody in turn.
+
+    The first process of each also compares its outputs with our model's in fp32. The peak is that of the first pass,
+    except for compiled code, which the first pass compiles. Where a runtime takes its working memory while it loads
+    ("openvino"), it shows in what is held instead.
+
+    Returns:
+        A row per contender, ours first; one that has no room for the batch is left out.
+
+    Raises:
+        ValueError: outputs differ that must not, or the memory of a CPU cannot be read on this system.
+        MemoryError: ours has no room for the batch.
+        RuntimeError: a process failed otherwise.
+    """
+    if case.torch_device.type == "cpu" and sys.platform != "linux":
+        raise ValueError(f"memory on a CPU is read from /proc, which {sys.platform} has not; measure on Linux or a GPU")
+    found: dict[str, list[dict[str, Any]]] = {}
+    left_out: set[str] = set()
+    for number in range(case.round_count):
+        for contender in case.contenders():
+            if contender.name not in left_out:
+                seen = run_process(case, contender, compares=number == 0)
+                if seen is None:
+                    _log.warning("%s is left out: it does not fit in memory", contender.name)
+                    left_out.add(contender.name)
+                else:
+                    found.setdefault(contender.name, []).append(seen)
+    return with_ratios(
+        [_row(case, contender, found[contender.name]) for contender in case.contenders() if contender.name in found]
+    )
+
+
+def run_process(case: Case, contender: Contender, *, compares: bool) -> dict[str, Any] | None:
+    """Measure a contender in a process of its own.
+
+    Args:
+        case: what is measured.
+        contender: who.
+        compares: whether its outputs are compared too.
+
+    Returns:
+        What `measure_here` gives; None where another contender than ours has no room.
+
+    Raises:
+        As `measure_memory` does.
+    """
+    command = [sys.executable, "-m", "convit.benchmark.memory", case.to_json(), contender.name]
+    done = subprocess.run([*command, *(["--compare"] if compares else [])], capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    # a process that the system kills for its memory says nothing any more
+    said: dict[str, Any] = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
+    if done.returncode == 0 and "error" not in said:
+        return said
+    if said.get("kind") == "memory" or done.returncode == -9:
+        if contender.relation != "ours":
+            return None
+        raise MemoryError(f"{contender.name} does not fit in memory; use a smaller --size")
+    message = said.get("error") or (done.stderr.strip().splitlines() or ["no message"])[-1]
+    raise (ValueError if said.get("kind") == "value" else RuntimeError)(f"{contender.name}: {message}")
+
+
+def measure_here(case: Case, contender: Contender, *, compares: bool) -> dict[str, Any]:
+    """Peak and time of a forward pass in this process, which has done nothing else yet.
+
+    Args:
+        case: what is measured.
+        contender: who.
+        compares: whether its outputs are compared afterwards.
+
+    Returns:
+        "held" and "peak" (over it) in bytes, "seconds" of a second pass, and what a row needs of the contender.
+    """
+    if case.threads is not None:
+        torch.set_num_threads(case.threads)
+    reference = build_reference(case)
+    entry = build_entry(case, contender, reference)
+    images = make_images(case, reference).to(entry.dtype)
+    size = image_size(reference)
+    with torch.inference_mode():
+        if contender.compiled:
+            entry.module(images)
+        held, peak = _peak_of_pass(entry, images, case.torch_device)
+        settle = settling(case.torch_device)
+        settle()
+        start = time.perf_counter()
+        entry.module(images)
+        settle()
+        seconds = time.perf_counter() - start
+    difference = compare_outputs(reference, [(entry, images)]).get(contender.name) if compares else None
+    return {
+        "held": held,
+        "peak": peak,
+        "seconds": seconds,
+        "difference": difference,
+        "size": size,
+        "computed_in": entry.computed_in,
+        "backend": entry.backend,
+        "cost": dataclasses.asdict(entry.cost),
+    }
+
+
+def read_memory(field: str) -> int:
+    """A field of /proc/self/status in bytes: VmRSS (held now) or VmHWM (its high-water mark).
+
+    Raises:
+        ValueError: there is no such field.
+    """
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError(f"/proc/self/status has no {field}; memory on a CPU can be measured on Linux only")
+
+
+def _peak_of_pass(entry: Entry, images: torch.Tensor, device: torch.device) -> tuple[int, int]:
+    """Bytes held before a pass, and those that it adds at its peak."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        entry.module(images)
+        torch.cuda.synchronize(device)
+        return held, torch.cuda.max_memory_allocated(device) - held
+    ctypes.CDLL(None).malloc_trim(0)  # what construction left free must not hide what the pass needs
+    held = read_memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    started = read_memory("VmHWM")
+    if abs(started - held) > _UNSET:
+        raise ValueError(
+            f"the high-water mark was not set back ({started} bytes, held {held}); memory cannot be measured"
+        )
+    entry.module(images)
+    return held, read_memory("VmHWM") - held
+
+
+def _row(case: Case, contender: Contender, runs: list[dict[str, Any]]) -> Row:
+    first, peaks = runs[0], [run["peak"] / 1e6 for run in runs]
+    height, width = first["size"]
+    entry = Entry(
+        contender, torch.nn.Identity(), torch.float32, first["computed_in"], first["backend"], Cost(**first["cost"])
+    )
+    return make_row(
+        case,
+        entry,
+        (height, width),
+        case.batch_size,
+        [run["seconds"] for run in runs],
+        difference=first["difference"],
+        memory_mb=round(statistics.median(peaks), 1),
+        memory_range_mb=(round(min(peaks), 1), round(max(peaks), 1)),
+        held_mb=round(statistics.median(run["held"] / 1e6 for run in runs), 1),
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """Measure one contender and print one line of JSON: what a child process does.
+
+    Args:
+        arguments: a case as JSON, a contender's name, and perhaps "--compare".
+    """
+    case = Case.from_json(arguments[0])
+    contender = next(each for each in case.contenders() if each.name == arguments[1])
+    try:
+        said = measure_here(case, contender, compares="--compare" in arguments)
+    except (ValueError, ImportError, MemoryError, RuntimeError) as error:
+        kind = "memory" if is_out_of_memory(error) else "value" if isinstance(error, ValueError) else "other"
+        said = {"kind": kind, "error": " ".join(str(error).split())}
+    sys.stdout.write(json.dumps(said) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,150 @@
+"""One line of a benchmark: a contender, what it was given, and what it took."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from convit.benchmark.building import Entry, weights_of
+from convit.benchmark.cases import Case
+from convit.benchmark.contenders import Relation
+from convit.benchmark.cost import Cost
+from convit.benchmark.timing import percentiles, summarise
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one contender did in one case.
+
+    Attributes:
+        mode: what was measured, see `Case`.
+        model: our model of the case.
+        contender: who this row is about, as it was asked for; "ours" is `convit.optimize` (for training: our model).
+        architecture: its name in its library.
+        relation: "ours", "equal" (same weights, outputs compared) or "another" (another model).
+        weights: where equal contenders' weights are from: a file, a weight set, or "drawn".
+        device: where it ran.
+        precision: as asked for.
+        computed_in: as its products were computed.
+        backend: what computed it.
+        compiled: through `torch.compile`.
+        height: of the images, pixels.
+        width: of the images, pixels.
+        batch: images at a time.
+        batch_asked: images at a time that were asked for; larger than `batch` where they did not fit in memory.
+        rounds: timed calls.
+        step_ms: time of a batch (for "pipeline" of all files): "median", "low" and "high" quartile, "least".
+        images_per_second: from the median.
+        cost: what an image costs it.
+        ratio: our images per second over its: above 1 ours is faster. None where ours is not there to compare.
+        difference: of its outputs from our model's in fp32, over the largest; None for another model.
+        peak_share: of the device's measured matrix-product peak, counting executed operations; 0 to 1.
+        percentiles_ms: "p50", "p90", "p99" of a batch's time, where latency was measured.
+        memory_mb: peak over what the loaded model holds, 10^6 bytes; for training all that a step needs.
+        memory_range_mb: lowest and highest of several processes.
+        held_mb: what the loaded model's process holds.
+        waiting_share: part of the time in which the model stood still because no picture was decoded; 0 to 1.
+    """
+
+    mode: str
+    model: str
+    contender: str
+    architecture: str
+    relation: Relation
+    weights: str
+    device: str
+    precision: str
+    computed_in: str
+    backend: str
+    compiled: bool
+    height: int
+    width: int
+    batch: int
+    batch_asked: int
+    rounds: int
+    step_ms: dict[str, float]
+    images_per_second: float
+    cost: Cost
+    ratio: float | None = None
+    difference: float | None = None
+    peak_share: float | None = None
+    percentiles_ms: dict[str, float] | None = None
+    memory_mb: float | None = None
+    memory_range_mb: tuple[float, float] | None = None
+    held_mb: float | None = None
+    waiting_share: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return dataclasses.asdict(self)
+
+
+def make_row(
+    case: Case,
+    entry: Entry,
+    size: tuple[int, int],
+    batch: int,
+    seconds: list[float],
+    *,
+    images: int | None = None,
+    **measured: Any,
+) -> Row:
+    """A row from what was timed.
+
+    Args:
+        case: what was asked for.
+        entry: who it is about.
+        size: height and width of the images.
+        batch: images at a time.
+        seconds: of each timed call.
+        images: in a timed call; None for a batch.
+        measured: further fields of `Row`.
+    """
+    contender, times = entry.contender, summarise(seconds)
+    return Row(
+        mode=case.mode,
+        model=case.model,
+        contender=contender.name,
+        architecture=contender.architecture,
+        relation=contender.relation,
+        weights="" if contender.relation == "another" else weights_of(case),
+        device=str(case.torch_device),
+        precision=contender.precision or case.precision,
+        computed_in=entry.computed_in,
+        backend=entry.backend,
+        compiled=contender.compiled,
+        height=size[0],
+        width=size[1],
+        batch=batch,
+        batch_asked=case.batch_size,
+        rounds=len(seconds),
+        step_ms=times,
+        images_per_second=round(1000 * (images or batch) / times["median"], 3),
+        cost=entry.cost,
+        percentiles_ms=percentiles(seconds) if case.mode == "latency" else None,
+        **measured,
+    )
+
+
+def with_ratios(rows: Sequence[Row]) -> list[Row]:
+    """The rows of one case with our images per second over theirs."""
+    ours = next((row for row in rows if row.relation == "ours"), None)
+    if ours is None:
+        return list(rows)
+    return [dataclasses.replace(row, ratio=round(ours.images_per_second / row.images_per_second, 3)) for row in rows]
+
+
+def share_of_peak(entry: Entry, images_per_second: float, peak: float, passes: int = 1) -> float | None:
+    """Executed operations per second over the device's peak, 0 to 1; None where operations cannot be counted.
+
+    Args:
+        entry: who.
+        images_per_second: as measured.
+        peak: operations per second of the device's matrix products, a multiply-accumulate counted as two.
+        passes: work in units of a forward pass; a training step is three, since each product's backward is two.
+    """
+    if entry.cost.executed is None:
+        return None
+    return round(2 * passes * entry.cost.executed * images_per_second / peak, 4)

@@ -1,0 +1,110 @@
+"""Images per second, and how long a single call takes: forward passes on images that lie on the device."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from convit.benchmark.building import Entry, build_entry, build_reference, image_size, make_images
+from convit.benchmark.cases import Case
+from convit.benchmark.comparing import compare_outputs, largest_fitting
+from convit.benchmark.contenders import Contender
+from convit.benchmark.peak import measure_peak
+from convit.benchmark.rows import Row, make_row, share_of_peak, with_ratios
+from convit.benchmark.timing import alternate, settling
+from convit.model import ConViT
+
+_log = logging.getLogger(__name__)
+
+
+def measure_throughput(case: Case) -> list[Row]:
+    """Time forward passes of everybody in turn; for "infer" and "latency".
+
+    A batch that does not fit in memory is halved until it does, for that contender alone; one that has no room for a
+    single image is left out. Both are said in the log.
+
+    Returns:
+        A row per contender, ours first.
+
+    Raises:
+        ValueError: outputs differ that must not.
+        MemoryError: ours has no room for a single image.
+        And what `build_entry` raises.
+    """
+    reference = build_reference(case)
+    images = make_images(case, reference)
+    taking_part = fit_entries(case, reference, images)
+    differences = compare_outputs(reference, taking_part)
+    batches = {entry.contender.name: batch.to(entry.dtype) for entry, batch in taking_part}
+    calls = {
+        entry.contender.name: lambda module=entry.module, batch=batches[entry.contender.name]: module(batch)
+        for entry, _ in taking_part
+    }
+    device = case.torch_device
+    rows: list[Row] = []
+    with torch.inference_mode():
+        seconds = alternate(calls, case.round_count, settling(device), warm_ups=3 if device.type == "cuda" else 1)
+        for entry, batch in taking_part:
+            name = entry.contender.name
+            row = make_row(case, entry, image_size(reference), len(batch), seconds[name])
+            peak = measure_peak(device, entry.computed_in, torch.get_num_threads())
+            measured = {
+                "difference": differences.get(name),
+                "peak_share": share_of_peak(entry, row.images_per_second, peak.operations),
+                "memory_mb": _peak_memory(calls[name], device),
+            }
+            rows.append(dataclasses.replace(row, **measured))
+    return with_ratios(rows)
+
+
+def fit_entries(case: Case, reference: ConViT, images: Tensor) -> list[tuple[Entry, Tensor]]:
+    """Everybody who has room for at least one image, each with as much of the batch as it has memory for.
+
+    Args:
+        case: what is measured.
+        reference: our model with its weights.
+        images: the batch, in fp32.
+
+    Raises:
+        MemoryError: ours has no room for a single image.
+        And what `build_entry` raises.
+    """
+    found: list[tuple[Entry, Tensor]] = []
+    for contender in case.contenders():
+        made: list[Entry] = []
+
+        def run(batch: Tensor, contender: Contender = contender, made: list[Entry] = made) -> None:
+            # made anew for each batch size, for which compiled code and recorded graphs are; the last one must go first
+            made.clear()
+            made.append(build_entry(dataclasses.replace(case, batch=len(batch)), contender, reference))
+            with torch.inference_mode():
+                made[-1].module(batch.to(made[-1].dtype))
+
+        batch = largest_fitting(run, images)
+        if batch is None and contender.relation == "ours":
+            raise MemoryError(f"{contender.name} does not fit in memory with a single image; use a smaller --size")
+        if batch is None:
+            _log.warning("%s is left out: it does not fit in memory with a single image", contender.name)
+            continue
+        if len(batch) < len(images):
+            _log.warning(
+                "a batch of %d does not fit in memory for %s; halved to %d", len(images), contender.name, len(batch)
+            )
+        found.append((made[-1], batch))
+    return found
+
+
+def _peak_memory(call: Callable[[], object], device: torch.device) -> float | None:
+    """What one more call allocates at its peak on a GPU, 10^6 bytes; None elsewhere."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    held = torch.cuda.memory_allocated(device)
+    call()
+    torch.cuda.synchronize(device)
+    return round((torch.cuda.max_memory_allocated(device) - held) / 1e6, 1)

@@ -1,0 +1,184 @@
+"""Training steps: forward, soft cross-entropy, backward and AdamW, all contenders in the same loop."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convit.benchmark.building import (
+    Entry,
+    build_peer,
+    build_reference,
+    compiled,
+    image_size,
+    make_images,
+)
+from convit.benchmark.cases import Case
+from convit.benchmark.comparing import largest_fitting
+from convit.benchmark.contenders import Contender
+from convit.benchmark.cost import count_cost, count_peer_cost
+from convit.benchmark.peak import measure_peak
+from convit.benchmark.precisions import ALLOWED_LOSS, DTYPES, computed_precision, peer_precision
+from convit.benchmark.rows import Row, make_row, share_of_peak, with_ratios
+from convit.benchmark.timing import alternate, settling
+from convit.model import ConViT
+from convit.training.optimisers import build_optimiser
+from convit.training.recipe import OptimiserRecipe
+
+_log = logging.getLogger(__name__)
+_RATE = 1e-5
+_PASSES = 3  # a product's backward is two products
+Step = Callable[[Tensor], float]
+
+
+def measure_training(case: Case) -> list[Row]:
+    """Time optimiser steps of everybody in turn; bf16 is mixed precision by autocast.
+
+    Ours is computed in fp32 where the processor is slower at bf16, as `convit train` does it; others in what was asked.
+    On a GPU, the memory is what a step needs in all: weights, gradients, the optimiser's state and what a step adds.
+
+    Returns:
+        A row per contender, ours first.
+
+    Raises:
+        ValueError: first losses differ that must not.
+        MemoryError: ours has no room for a single image.
+        And what `build_peer` raises.
+    """
+    reference = build_reference(case)
+    images = make_images(case, reference)
+    entries = [_build(case, contender, reference) for contender in case.contenders()]
+    steps = {entry.contender.name: make_step(entry, case) for entry in entries}
+    batches: dict[str, Tensor] = {}
+    first: dict[str, float] = {}
+    for name, step in steps.items():
+        fitting = largest_fitting(lambda batch, name=name, step=step: first.setdefault(name, step(batch)), images)
+        if fitting is None:
+            raise MemoryError(
+                f"{name} does not fit in memory with a single image; leave it out, or use a smaller --size"
+            )
+        if len(fitting) < len(images):
+            _log.warning("a batch of %d does not fit in memory for %s; halved to %d", len(images), name, len(fitting))
+        batches[name] = fitting
+    differences = compare_losses(entries, first, _expected_losses(reference, batches))
+    calls = {name: lambda step=step, batch=batches[name]: step(batch) for name, step in steps.items()}
+    device = case.torch_device
+    seconds = alternate(calls, case.round_count, settling(device), warm_ups=3 if device.type == "cuda" else 1)
+    rows: list[Row] = []
+    for entry in entries:
+        name = entry.contender.name
+        peak = measure_peak(device, entry.computed_in, torch.get_num_threads())
+        row = make_row(case, entry, image_size(reference), len(batches[name]), seconds[name])
+        measured = {
+            "difference": differences.get(name),
+            "peak_share": share_of_peak(entry, row.images_per_second, peak.operations, _PASSES),
+            "memory_mb": _whole_memory(entry.module, calls[name], device),
+        }
+        rows.append(dataclasses.replace(row, **measured))
+    return with_ratios(rows)
+
+
+def make_step(entry: Entry, case: Case) -> Step:
+    """One training step on a batch, which gives its loss.
+
+    Args:
+        entry: whose; its module is trained.
+        case: what is measured.
+    """
+    optimiser = build_optimiser(entry.module, OptimiserRecipe(), _RATE)
+    dtype, device = DTYPES[entry.computed_in], case.torch_device.type
+
+    def step(images: Tensor) -> float:
+        with torch.autocast(device, dtype, enabled=dtype is not torch.float32):
+            logits = entry.module(images)
+        loss = _soft_cross_entropy(logits)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        return float(loss.detach())
+
+    return step
+
+
+def compare_losses(
+    entries: Sequence[Entry], losses: Mapping[str, float], expected: Mapping[str, float]
+) -> dict[str, float]:
+    """Relative difference of each contender's first loss from our model's in fp32.
+
+    Args:
+        entries: who takes part; other models than ours are passed over.
+        losses: of the first step, by name.
+        expected: what our model in fp32 gives on the same images, by name.
+
+    Raises:
+        ValueError: one differs by more than its precision explains.
+    """
+    found: dict[str, float] = {}
+    for entry in entries:
+        name = entry.contender.name
+        if entry.contender.relation != "another":
+            difference = abs(losses[name] - expected[name]) / abs(expected[name])
+            allowed = ALLOWED_LOSS[entry.computed_in]
+            if not difference <= allowed:
+                raise ValueError(
+                    f"refused: the first loss of {name} differs from our model's in fp32 by {difference:.2g} of it, "
+                    f"allowed are {allowed:g} in {entry.computed_in}; nothing was timed"
+                )
+            found[name] = float(f"{difference:.3g}")
+    return found
+
+
+@torch.no_grad()
+def _expected_losses(reference: ConViT, batches: Mapping[str, Tensor]) -> dict[str, float]:
+    """Our model's loss in fp32 on each contender's images; most have the same."""
+    largest = max(batches.values(), key=len)
+    logits = copy.deepcopy(reference).to(largest.device)(largest)
+    return {name: float(_soft_cross_entropy(logits[: len(batch)])) for name, batch in batches.items()}
+
+
+def _soft_cross_entropy(logits: Tensor) -> Tensor:
+    """The loss against soft targets that are the same for as many images."""
+    generator = torch.Generator().manual_seed(1)
+    targets = torch.softmax(torch.randn(logits.shape, generator=generator), dim=1)
+    return F.cross_entropy(logits.float(), targets.to(logits.device))
+
+
+def _build(case: Case, contender: Contender, reference: ConViT) -> Entry:
+    device = case.torch_device
+    precision = peer_precision(contender.precision or case.precision, device)
+    size = image_size(reference)
+    if contender.is_peer:
+        module = build_peer(contender, reference)
+        cost = count_peer_cost(module, torch.empty(1, reference.config.in_chans, *size))
+    else:
+        module = copy.deepcopy(reference)
+        module.set_attention("plain" if contender.source == "plain" else "fused")
+        cost = count_cost(reference, size, plain=contender.source == "plain")
+    module = module.to(device).train()
+    widens = contender.source in ("ours", "eager")
+    computed_in = computed_precision(precision, device, widens=widens)
+    backend = "compiled" if contender.compiled else "torch"
+    if contender.compiled:
+        module = compiled(module)
+    return Entry(contender, module, torch.float32, computed_in, backend, cost)
+
+
+def _whole_memory(module: nn.Module, call: Callable[[], object], device: torch.device) -> float | None:
+    """What a training step needs at its peak on a GPU, without other contenders' share, 10^6 bytes; None elsewhere."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    call()
+    torch.cuda.synchronize(device)
+    added = torch.cuda.max_memory_allocated(device) - before
+    # weights, their gradients and AdamW's two averages were there before
+    held = sum(4 * tensor.numel() * tensor.element_size() for tensor in module.parameters())
+    return round((held + added) / 1e6, 1)

@@ -1,0 +1,177 @@
+"""`convit benchmark`: how fast a model is, against others, side by side in one process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from convit.cli import errors, options
+
+if TYPE_CHECKING:
+    from convit.benchmark.running import Report
+
+Models = Annotated[str, typer.Option("--model", metavar="NAME[,..]", help="Variants and weight sets.")]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHO[,..]",
+        help="Others: timm:NAME, torchvision:NAME, eager (our model as create_model gives it), plain (its plain twin); "
+        "each with @PRECISION, +amp or +compile behind it.  [default: what suits the model]",
+        show_default=False,
+    ),
+]
+Precisions = Annotated[
+    str, typer.Option("--precision", metavar="P[,..]", help="auto, fp32, bf16, fp16, fp8, int8; training: fp32, bf16.")
+]
+Batches = Annotated[
+    str | None,
+    typer.Option(
+        "--batch",
+        metavar="N[,..]",
+        help="Images at a time.  [default: 8 on CPU, 64 on a GPU; 1 for latency and memory]",
+        show_default=False,
+    ),
+]
+Sizes = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="N|HxW[,..]",
+        help="Image sizes in pixels, height before width.  [default: the model's]",
+        show_default=False,
+    ),
+]
+Mode = Annotated[
+    Literal["infer", "train", "latency", "pipeline", "memory"],
+    typer.Option(
+        help="Images per second; training steps; percentiles of single calls; from JPEG files; memory and time per "
+        "image size."
+    ),
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Ours through torch.compile too.")]
+Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads of the CPU.", show_default=False)]
+Rounds = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Timed calls of each, at least 5 for quartiles that mean something.  [default: the mode's]",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Photographs for --mode pipeline.  [default: made]", show_default=False),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FOLDER", help="Also write results.json, results.csv and figures.", show_default=False
+    ),
+]
+Explain = Annotated[bool, typer.Option("--explain", help="Show which path was taken and why, and where the time goes.")]
+
+
+def benchmark(
+    model: Models = "convit_base",
+    against: Against = None,
+    device: options.Device = "auto",
+    precision: Precisions = "fp32",
+    batch: Batches = None,
+    size: Sizes = None,
+    mode: Mode = "infer",
+    compile: Compile = False,  # noqa: A002  # the option's name
+    threads: Threads = None,
+    rounds: Rounds = None,
+    weights: options.Weights = None,
+    data: Data = None,
+    output: Output = None,
+    explain: Explain = False,
+    overwrite: options.Overwrite = False,
+    debug: options.Debug = False,
+) -> None:
+    """Measure how fast a model is, against others, side by side in one process.
+
+    All take turns; medians and quartiles are shown. Models that are the same get the same weights, and their outputs
+    are compared before anything is timed; the benchmark refuses where they differ. Ours is what `convit.optimize`
+    gives, or in training the model itself. A variant's weights are drawn, a weight set's its own.
+    """
+    from convit.benchmark import make_cases, print_explanation, print_rows, run_cases, start_report
+
+    cases = make_cases(
+        _words(model, "--model"),
+        None if against is None else _words(against, "--against"),
+        _words(precision, "--precision"),
+        _sizes(size),
+        _batches(batch),
+        mode=mode,
+        device=device,
+        compiled=compile,
+        rounds=rounds,
+        threads=threads,
+        weights=None if weights is None else str(weights),
+        data=None if data is None else str(data),
+    )
+    if output is not None:
+        _check_folder(output, overwrite=overwrite)
+    if rounds is not None and rounds < 5:
+        print("convit: fewer than 5 rounds: medians and quartiles say little", file=sys.stderr)
+    report = start_report(cases[0])
+    try:
+        for rows in run_cases(cases, report, explains=explain):
+            print_rows(rows, sys.stdout)
+            for explanation in report.explanations[-1:]:
+                print_explanation(explanation, sys.stdout)
+    finally:
+        # also after Ctrl-C or an error: what was measured is kept
+        if output is not None and report.rows:
+            _write(report, output, overwrite=overwrite)
+
+
+def _write(report: Report, output: Path, *, overwrite: bool) -> None:
+    from convit.benchmark import write_report
+
+    files = write_report(report, output, overwrite=overwrite)
+    try:
+        from convit.benchmark.figures import draw_figures
+    except ModuleNotFoundError as error:
+        print(f"convit: no figures, which need the package '{error.name}': pip install 'convit[plot]'", file=sys.stderr)
+    else:
+        files += draw_figures(report.rows, output, overwrite=overwrite)
+    for file in files:
+        print(f"convit: wrote {errors.one_line(str(file))}", file=sys.stderr)
+
+
+def _check_folder(output: Path, *, overwrite: bool) -> None:
+    """Find out whether the results can be written, before hours are spent on them."""
+    from convit.inference import check_output
+
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("results.json", "results.csv", "throughput.png", "sizes.png"):
+        check_output(output / name, overwrite=overwrite)
+
+
+def _words(text: str, option: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise ValueError(f"{option} is {text!r}, but must be names with commas between them")
+    return words
+
+
+def _batches(text: str | None) -> list[int | None]:
+    if text is None:
+        return [None]
+    words = _words(text, "--batch")
+    if not all(word.isascii() and word.isdigit() and int(word) > 0 for word in words):
+        raise ValueError(f"--batch is {text!r}, but must be numbers of images, such as 1,8,64")
+    return [int(word) for word in words]
+
+
+def _sizes(text: str | None) -> list[tuple[int, int] | None]:
+    if text is None:
+        return [None]
+    sizes = [options.parse_size(word) for word in _words(text, "--size")]
+    return [(size, size) if isinstance(size, int) else size for size in sizes]

@@ -1,0 +1,215 @@
+"""What is told: tables, files, figures and explanations."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from convit.benchmark import explain, measure, print_explanation, print_rows, run_cases, start_report, write_report
+from convit.benchmark.explaining import Explanation, kind_of
+from convit.benchmark.figures import draw_figures
+from convit.benchmark.machine import machine_lines
+from convit.benchmark.running import Report
+from convit.benchmark.writing import to_csv
+from tests.benchmark.small import NANO, made_row, small_case
+
+ROWS = [
+    made_row(ratio=1.0, difference=5e-7, peak_share=0.816),
+    made_row(
+        contender="timm:convit_base", relation="equal", images_per_second=5.0, batch=4, ratio=2.0, difference=1e-6
+    ),
+    made_row(
+        contender="timm:deit_base_patch16_224+compile",
+        architecture="deit_base_patch16_224",
+        relation="another",
+        precision="bf16",
+        images_per_second=8.0,
+        compiled=True,
+        backend="compiled",
+        ratio=1.25,
+    ),
+]
+
+
+def test_the_table_says_what_was_measured() -> None:
+    out = io.StringIO()
+    print_rows(ROWS, out)
+    text = out.getvalue()
+    assert "convit_base, 224 x 224, fp32, infer, batch 8 (5 rounds, weights drawn)" in text
+    ours, timm, deit = (
+        next(line for line in text.splitlines() if name in line) for name in ("ours  ", "timm:c", "deit")
+    )
+    assert ours.split() == ["ours", "800", "(790-812)", "10", "1.00", "x", "82", "%", "5.0e-07"]
+    assert timm.split() == ["timm:convit_base", "800", "(790-812)", "5", "2.00", "x", "1.0e-06"]
+    assert deit.split() == ["timm:deit_base_patch16_224+compile*", "800", "(790-812)", "8", "1.25", "x"]
+    assert "timm:convit_base: batch 4, since 8 does not fit in memory" in text
+    assert "timm:deit_base_patch16_224+compile: computed in fp32" in text
+    assert "* another model: its speed may be compared, its outputs may not" in text
+
+
+def test_the_table_of_memory_shows_how_cost_grows() -> None:
+    out = io.StringIO()
+    print_rows([made_row(mode="memory", memory_mb=98.2, memory_range_mb=(88.0, 101.4), batch=1, batch_asked=1)], out)
+    row = out.getvalue().splitlines()[-2].split()
+    assert row[-5:] == ["98.2", "(88-101)", "196", "16.3", "0.001"]
+
+
+def test_latency_and_waiting_have_columns_of_their_own() -> None:
+    out = io.StringIO()
+    print_rows([made_row(mode="latency", percentiles_ms={"p50": 5.0, "p90": 6.25, "p99": 101.4})], out)
+    print_rows([made_row(mode="pipeline", waiting_share=0.031)], out)
+    assert "5 / 6.25 / 101" in out.getvalue()
+    assert "3 %" in out.getvalue()
+
+
+def test_timms_columns_come_first() -> None:
+    lines = to_csv(ROWS).splitlines()
+    # the header of timm's results/benchmark-infer-amp-nchw-pt291-cu128-4090.csv
+    assert lines[0].startswith(
+        "model,infer_img_size,infer_samples_per_sec,infer_step_time,infer_batch_size,param_count,infer_gmacs,infer_macts,"
+    )
+    assert lines[1].startswith("convit_base,224,10.0,800.0,8,86.54,17.52,31.77,ours,")
+    assert lines[3].startswith("deit_base_patch16_224,224,8.0,800.0,8,")
+    read = list(csv.DictReader(lines))
+    assert [row["relation"] for row in read] == ["ours", "equal", "another"]
+    assert (read[0]["gmacs_executed"], read[0]["tokens"], read[1]["ratio"]) == ("16.3", "196", "2.0")
+
+
+def test_training_has_timms_training_columns() -> None:
+    lines = to_csv([made_row(mode="train", width=448)]).splitlines()
+    # the header of timm's results/benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv
+    assert lines[0].startswith(
+        "model,train_samples_per_sec,train_step_time,train_batch_size,train_img_size,param_count,contender,"
+    )
+    assert lines[1].startswith("convit_base,10.0,800.0,8,224x448,86.54,ours,")
+
+
+def test_a_run_is_written_and_kept(tmp_path: Path) -> None:
+    report = start_report(small_case(threads=1))
+    assert list(run_cases([small_case(threads=1)], report)) == [report.rows]
+    assert write_report(report, tmp_path / "new") == [
+        tmp_path / "new" / "results.json",
+        tmp_path / "new" / "results.csv",
+    ]
+    content = json.loads((tmp_path / "new" / "results.json").read_text())
+    assert [row["contender"] for row in content["rows"]] == ["ours", "eager"]
+    assert content["machine"]["threads"] == 1
+    assert content["rows"][0]["cost"]["tokens"] == 64
+    with pytest.raises(FileExistsError, match=r"results.json: exists already"):
+        write_report(report, tmp_path / "new")
+    write_report(report, tmp_path / "new", overwrite=True)
+
+
+def test_the_machine_is_told_in_two_lines() -> None:
+    first, second = machine_lines(start_report(small_case()).machine)
+    assert "threads" in first
+    assert "torch" in second
+    assert "timm" in second
+
+
+def test_figures_are_drawn(tmp_path: Path) -> None:
+    over_batches = [made_row(batch=batch, images_per_second=2.0 * batch) for batch in (1, 8, 64)]
+    over_batches += [made_row(contender="timm:x_y_z", relation="another", batch=8, images_per_second=9.0)]
+    assert draw_figures(over_batches, tmp_path) == [tmp_path / "throughput.png"]
+    over_sizes = [made_row(mode="memory", height=side, width=side, memory_mb=side / 4) for side in (224, 448)]
+    assert draw_figures(over_sizes, tmp_path) == [tmp_path / "sizes.png"]
+    assert draw_figures([], tmp_path) == []
+    for name in ("throughput.png", "sizes.png"):
+        with Image.open(tmp_path / name) as image:
+            assert image.width > 400
+            assert len(image.convert("RGB").getcolors(1 << 20) or []) > 10
+    with pytest.raises(FileExistsError):
+        draw_figures(over_sizes, tmp_path)
+
+
+def test_sizes_are_drawn_of_throughput_too(tmp_path: Path) -> None:
+    rows = [made_row(height=side, width=2 * side) for side in (224, 448)]
+    assert draw_figures(rows, tmp_path) == [tmp_path / "throughput.png", tmp_path / "sizes.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("aten::addmm", "products"),
+        ("mkldnn::_linear_pointwise", "products"),
+        ("nvjet_hsh_128x128_64x4_2x1_v_bz_coopA_TNT", "products"),
+        ("sm90_xmma_gemm_bf16bf16_bf16f32", "products"),
+        ("void cutlass::device_kernel<...>", "products"),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu", "attention"),
+        ("void pytorch_flash::flash_fwd_kernel<...>", "attention"),
+        ("_gpsa_forward", "attention"),
+        ("aten::bmm", "position attention"),
+        ("aten::native_layer_norm", "norms"),
+        ("void at::native::vectorized_layer_norm_kernel<...>", "norms"),
+        ("aten::gelu", "activations"),
+        ("aten::mkldnn_convolution", "patch embedding"),
+        ("aten::add_", "residuals and copies"),
+        ("void at::native::vectorized_elementwise_kernel<4, ...>", "residuals and copies"),
+        ("Memcpy DtoD (Device -> Device)", "residuals and copies"),
+        ("triton_poi_fused_add_mul_3", "compiled pointwise code"),
+        ("Torch-Compiled Region: 0/0", "compiled pointwise code"),
+        ("aten::transpose", "rest"),
+        ("aten::empty", "rest"),
+    ],
+)
+def test_kinds_of_work_are_told_by_name(name: str, kind: str) -> None:
+    assert kind_of(name) == kind
+
+
+def test_an_explanation_says_what_was_chosen_and_where_time_goes() -> None:
+    found = explain(small_case(batch=4))
+    assert found.case == f"{NANO}, fp32, 32 x 32, batch 4"
+    assert {name for name, _, _ in found.steps} >= {"precision", "products"}
+    assert sum(found.shares.values()) == pytest.approx(1.0, abs=0.01)
+    assert found.shares["products"] > 0.2
+    assert {"attention", "position attention", "norms", "patch embedding"} <= set(found.shares)
+    assert found.milliseconds > 0
+    out = io.StringIO()
+    print_explanation(found, out)
+    assert "position attention" in out.getvalue()
+    assert "torch.profiler" in out.getvalue()
+
+
+def test_a_runtimes_own_counters_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    import dataclasses
+
+    import torch
+
+    from convit.benchmark import explaining
+    from convit.benchmark.building import build_entry as really
+
+    class Counting(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images
+
+        def layer_times(self, images: torch.Tensor) -> dict[str, float]:
+            return {"FullyConnected": 0.003, "Reorder": 0.001}
+
+    monkeypatch.setattr(
+        explaining,
+        "build_entry",
+        lambda *given: dataclasses.replace(really(*given), module=Counting(), backend="openvino"),
+    )
+    found = explain(small_case())
+    assert found.shares == {"FullyConnected": 0.75, "Reorder": 0.25}
+    assert (found.milliseconds, found.measured_by) == (4.0, "openvino")
+
+
+def test_what_was_measured_is_there_whatever_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    report, first = Report({}), measure(small_case())
+    results = iter([first])
+
+    def interrupted(_: object) -> object:
+        try:
+            return next(results)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr("convit.benchmark.running.measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(run_cases([small_case(), small_case(batch=4)], report))
+    assert report.rows == first
+    assert isinstance(Explanation("", (), {}, 0.0, "").shares, dict)
