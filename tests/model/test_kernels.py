@@ -114,6 +114,20 @@ def test_closed_and_open_gates_with_narrow_and_wide_places(dtype: torch.dtype, w
     assert rows[0].abs().max() == columns[0].abs().max() == 0  # no place counts
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 14, 63, 64, 65, 127, 128, 129, 300])
+def test_the_windows_hold_what_the_largest_block_of_keys_touches(width: int) -> None:
+    kernels = gated_attention._load_kernels(False)
+    factors = (torch.empty(1, length, length) for length in (1000, width))
+    windows = gated_attention._windows(kernels, torch.empty(0), *factors)
+    touched = [(first + kernels.LARGEST_KEY_BLOCK - 1) // width - first // width + 1 for first in range(2 * width)]
+    assert max(touched) <= windows["ROW_WINDOW"] <= max(16, 2 * max(touched))
+    assert min(width, kernels.LARGEST_KEY_BLOCK) <= windows["COLUMN_WINDOW"]
+    assert windows["WRAPPED"] == (width > windows["COLUMN_WINDOW"])
+    tuners = (kernels.attend, kernels.query_gradient, kernels.key_value_gradient)
+    blocks = [config.kwargs["BLOCK_KEYS"] for tuner in tuners for config in tuner.configs]
+    assert max(blocks) == kernels.LARGEST_KEY_BLOCK
+
+
 @interpreted
 def test_large_scores_neither_overflow_nor_vanish() -> None:
     inputs = _inputs((4, 10), 16, torch.float32)
