@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from convit import data
     from convit.inference import Classifier, Embedder, Prediction
     from convit.model import VARIANTS, ConViT, ConViTConfig
+    from convit.optimization import optimize
     from convit.weights import create_model, is_model, list_models, list_pretrained, load_model
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ _HOMES = {
     "list_models": "convit.weights",
     "list_pretrained": "convit.weights",
     "load_model": "convit.weights",
+    "optimize": "convit.optimization",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "list_models",
     "list_pretrained",
     "load_model",
+    "optimize",
 ]
 
 

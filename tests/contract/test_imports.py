@@ -14,7 +14,7 @@ FLOORS = (
     ("training", "benchmark", "search"),
     ("evaluation", "analysis", "export"),
     ("inference", "data"),
-    ("optimize", "runtimes"),
+    ("optimization", "runtimes"),
     ("weights", "transforms"),
     ("model",),
 )

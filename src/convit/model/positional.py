@@ -33,7 +33,7 @@ def axis_attention(
     linear, quadratic, bias = (value.to(dtype)[:, None, None] for value in (linear, quadratic, bias))
     attention = torch.softmax(linear * offset + quadratic * offset.square() + bias, dim=-1)
     # far places get subnormal weights, which slow matrix products down many times over and add nothing
-    return F.threshold(attention, torch.finfo(dtype).tiny, 0.0)
+    return torch.where(attention > torch.finfo(dtype).tiny, attention, 0.0)
 
 
 def position_factors(

@@ -1,0 +1,135 @@
+"""The fast block: `model.layers.Block` with everything folded that can be, for inference alone.
+
+Its plain twin is the block that it is made from.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from convit.model.attention import GatedPositionalSelfAttention, SelfAttention, join_heads, split_heads
+from convit.model.layers import Block
+from convit.model.positional import apply_axis_attention, position_factors
+from convit.optimization.folding import Affine, affine_of, after_norm, joined, scaled
+from convit.optimization.grids import Grid, PerGrid
+
+
+class MakeProduct(Protocol):
+    """How a block makes its matrix products: `PlainProduct` or `PackedProduct` in some dtype."""
+
+    def __call__(self, affine: Affine, *, gelu: bool = False) -> nn.Module:
+        """The module that computes `affine`, and GELU after it with `gelu`."""
+        ...
+
+
+class FastGatedAttention(nn.Module):
+    """Gated positional self-attention on plainly normalised tokens, without its projection.
+
+    Queries, keys and values are one product, the attention scale is in the queries' weights, and the gate in the
+    factors of position attention, which are computed once per grid.
+
+    Args:
+        attention: the layer that it stands for.
+        norm: the norm before it, folded into the product.
+        make: makes the product.
+        dtype: of the tokens.
+    """
+
+    def __init__(
+        self, attention: GatedPositionalSelfAttention, norm: nn.LayerNorm, make: MakeProduct, dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.num_heads = attention.num_heads
+        query, key = _parts(affine_of(attention.qk), 2)
+        query = scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5)
+        self.query_key_value = make(after_norm(joined(query, key, affine_of(attention.v)), norm))
+        gate = attention.gate.detach()
+        self.gate = nn.Buffer(gate)
+        self.kept = nn.Buffer((1 - gate)[:, None, None].to(dtype))
+        self.position_weight = nn.Buffer(attention.pos_proj.weight.detach().clone())
+        self.position_bias = nn.Buffer(attention.pos_proj.bias.detach().clone())
+        self.factors = PerGrid(self._compute_factors)
+
+    def forward(
+        self, normed: Float[Tensor, "batch patches dim"], grid: Grid, class_only: bool = False
+    ) -> Float[Tensor, "batch patches dim"]:
+        """What the heads read, side by side; there is no class token to read for alone."""
+        del class_only
+        query, key, value = (split_heads(part, self.num_heads) for part in self.query_key_value(normed).chunk(3, -1))
+        content = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        # in place on attention's own result, whose memory order makes joining the heads free
+        read = content.mul_(self.kept).add_(apply_axis_attention(value, *self.factors(grid)))
+        return join_heads(read)
+
+    def _compute_factors(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """The factors of position attention for a grid, times the gate."""
+        rows, columns = position_factors(self.position_weight, self.position_bias, grid)
+        return (self.gate[:, None, None] * rows).to(self.kept), columns.to(self.kept)
+
+
+class FastSelfAttention(nn.Module):
+    """Ordinary self-attention on plainly normalised tokens, without its projection.
+
+    Queries are a product of their own, since the last block makes only one of them.
+
+    Args:
+        attention: the layer that it stands for.
+        norm: the norm before it, folded into the products.
+        make: makes the products.
+    """
+
+    def __init__(self, attention: SelfAttention, norm: nn.LayerNorm, make: MakeProduct) -> None:
+        super().__init__()
+        self.num_heads = attention.num_heads
+        query, key, value = _parts(after_norm(affine_of(attention.qkv), norm), 3)
+        self.query = make(scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5))
+        self.key_value = make(joined(key, value))
+
+    def forward(
+        self, normed: Float[Tensor, "batch tokens dim"], grid: Grid, class_only: bool = False
+    ) -> Float[Tensor, "batch queries dim"]:
+        """What the heads read, side by side; with `class_only`, what those of the first token read."""
+        del grid
+        query = split_heads(self.query(normed[:, :1] if class_only else normed), self.num_heads)
+        key, value = (split_heads(part, self.num_heads) for part in self.key_value(normed).chunk(2, -1))
+        return join_heads(F.scaled_dot_product_attention(query, key, value, scale=1.0))
+
+
+class FastBlock(nn.Module):
+    """A block whose norms are plain, their scale and shift being in the products after them.
+
+    Args:
+        block: the block that it stands for.
+        make: makes the products.
+        dtype: of the tokens.
+    """
+
+    def __init__(self, block: Block, make: MakeProduct, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dim, self.eps = block.norm1.normalized_shape, block.norm1.eps
+        if isinstance(block.attn, GatedPositionalSelfAttention):
+            self.attend: nn.Module = FastGatedAttention(block.attn, block.norm1, make, dtype)
+        else:
+            self.attend = FastSelfAttention(cast(SelfAttention, block.attn), block.norm1, make)
+        self.proj = make(affine_of(cast(nn.Linear, block.attn.proj)))
+        self.fc1 = make(after_norm(affine_of(block.mlp.fc1), block.norm2), gelu=True)
+        self.fc2 = make(affine_of(block.mlp.fc2))
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens dim"], grid: Grid, class_only: bool = False
+    ) -> Float[Tensor, "batch queries dim"]:
+        """Update the tokens, as `Block.forward` does; `x` itself stays as it is."""
+        read = self.attend(F.layer_norm(x, self.dim, eps=self.eps), grid, class_only)
+        x = self.proj(read).add_(x[:, :1] if class_only else x)
+        return self.fc2(self.fc1(F.layer_norm(x, self.dim, eps=self.eps))).add_(x)
+
+
+def _parts(affine: Affine, count: int) -> list[Affine]:
+    """A map cut into `count` equal parts of its outputs."""
+    size = affine.weight.shape[0] // count
+    return [affine.rows(start * size, (start + 1) * size) for start in range(count)]

@@ -1,0 +1,147 @@
+"""`optimize`: from a model to its fast form."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from convit.model import ConViT
+from convit.model.layers import Block, PatchEmbedding
+from convit.optimization.batches import FixedBatch
+from convit.optimization.blocks import FastBlock, MakeProduct
+from convit.optimization.embedding import FastEmbedding, embedding_of_levels
+from convit.optimization.graphs import GraphedCall
+from convit.optimization.optimized import OptimizedConViT, Runner
+from convit.optimization.plan import DTYPES, Plan, Step, choose_backend, choose_dtype, choose_precision
+from convit.optimization.products import MklProduct, PackedProduct, PlainProduct, Product, fastest_product
+from convit.optimization.quantised import quantise
+from convit.transforms import TransformSettings
+from convit.transforms.tensors import normalize_batch
+
+Images = Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
+
+FOLDS = (
+    Step("norms", "folded", "scale and shift are in the products after them"),
+    Step("queries, keys, values", "one product", "of one input; the attention scale is in the queries' weights"),
+    Step("position attention", "two factors per grid", "computed once, the gate in the first"),
+    Step("last block", "class token alone", "nothing else is read, unless every token is asked for"),
+    Step("8-bit images", "normalised in the patch kernel", "which is linear"),
+)
+PRODUCTS: dict[Product, Step] = {
+    MklProduct: Step(
+        "products", "weights laid out by MKL", "for the number of rows that keeps coming; the fastest on x86"
+    ),
+    PackedProduct: Step("products", "weights laid out by oneDNN", "once; GELU is part of the product"),
+    PlainProduct: Step("products", "PyTorch's own", "what runs the model joins them with what follows by itself"),
+}
+
+
+@torch.no_grad()
+def optimize(
+    model: nn.Module,
+    precision: str = "auto",
+    *,
+    compile: bool = False,  # noqa: A002
+    batch_size: int | None = None,
+    calibration: Images | Iterable[Images] | None = None,
+) -> OptimizedConViT:
+    """The fast form of a model on the device where it is, for inference; the model itself stays as it is.
+
+    Exact folds (norms, attention scale, gates, normalisation of 8-bit images), queries, keys and values as one
+    product, position factors once per grid, weights laid out for the processor, and recorded graphs on GPUs. `plan`
+    tells what was chosen and why.
+
+    Args:
+        model: a ConViT; its dropout and drop path are left out.
+        precision: "fp32", "bf16", "fp16", "fp8" (GPUs from Ada on), "int8", or "auto": the fastest that costs no
+            accuracy to speak of; int8 where `calibration` is given and OpenVINO is installed.
+        compile: puts the model through `torch.compile` (half a minute at the first call, and another one for each
+            image size).
+        batch_size: images per pass of compiled code and recorded graphs; others are cut and filled up. None takes the
+            first batch's.
+        calibration: images as the model will see them, to choose the ranges of int8 on a CPU: a batch, or several
+            (16 to 300 images).
+
+    Raises:
+        TypeError: `model` is no `ConViT`.
+        ValueError: an unknown precision, one that the device cannot compute in, or int8 on a CPU without `calibration`.
+        ModuleNotFoundError: the precision needs a package that is not installed.
+
+    >>> from convit.model import ConViT, ConViTConfig
+    >>> fast = optimize(ConViT(ConViTConfig(img_size=32, patch_size=8, depth=3, local_up_to_layer=2)), "fp32")
+    >>> fast(torch.zeros(2, 3, 32, 32)).shape, fast.plan.precision
+    (torch.Size([2, 1000]), 'fp32')
+    """
+    if not isinstance(model, ConViT):
+        raise TypeError(f"model is a {type(model).__name__}, but only a ConViT can be optimised")
+    device = model.cls_token.device
+    chosen = choose_precision(precision, device, calibrated=calibration is not None)
+    computed = choose_dtype(chosen.choice, device)
+    backend = choose_backend(chosen.choice, device, compile=compile)
+    dtype = DTYPES[computed.choice]
+    product = fastest_product(device, dtype) if backend.choice == "torch" else PlainProduct
+    settings = TransformSettings.from_model(model)
+    folded = _fold(model, partial(product, dtype=dtype), dtype)
+    if chosen.choice in ("fp8", "int8") and device.type == "cuda":
+        quantise(folded, chosen.choice)
+    steps = (chosen, computed, backend, *FOLDS, PRODUCTS[product])
+    plan = Plan(str(device), chosen.choice, computed.choice, backend.choice, steps)
+    runner = _runner(backend.choice, device, batch_size, _batches(calibration, settings))
+    of_levels = _taking_levels(model, folded, dtype, settings) if backend.choice != "openvino" else None
+    return OptimizedConViT(folded, of_levels, plan, dtype, runner, settings)
+
+
+def _fold(model: ConViT, make: MakeProduct, dtype: torch.dtype) -> ConViT:
+    """A model of the same configuration whose parts are the fast ones."""
+    folded = copy.copy(model)
+    # the copy shares its tables of parts with the original until they are replaced here
+    folded._modules, folded._parameters, folded._buffers = {}, {}, {}
+    folded.pos_embed = None  # added by the fast embedding
+    folded.patch_embed = FastEmbedding(model, model.patch_embed, dtype)
+    folded.cls_token = nn.Parameter(model.cls_token.detach().to(dtype, copy=True), requires_grad=False)
+    folded.pos_drop, folded.head_drop = nn.Dropout(0.0), nn.Dropout(0.0)
+    folded.blocks = nn.ModuleList(FastBlock(cast(Block, block), make, dtype) for block in model.blocks)
+    folded.norm = copy.deepcopy(model.norm).to(dtype)
+    folded.head = copy.deepcopy(model.head).to(dtype)
+    folded.pretrained_cfg = dict(model.pretrained_cfg)
+    folded.plain = folded.grad_checkpointing = False
+    return folded.eval().requires_grad_(False)
+
+
+def _taking_levels(model: ConViT, folded: ConViT, dtype: torch.dtype, settings: TransformSettings) -> ConViT | None:
+    """The folded model for 8-bit levels, which shares all but the embedding; None where a CNN comes first."""
+    if not isinstance(model.patch_embed, PatchEmbedding) or len(settings.mean) != model.config.in_chans:
+        return None
+    patches = embedding_of_levels(model.patch_embed, settings.mean, settings.std)
+    twin = copy.copy(folded)
+    twin._modules = {**folded._modules, "patch_embed": FastEmbedding(model, patches, dtype)}
+    return twin.eval().requires_grad_(False)
+
+
+def _batches(calibration: Images | Iterable[Images] | None, settings: TransformSettings) -> list[Tensor]:
+    """Calibration images as normalised fp32 batches on the CPU."""
+    given = [calibration] if isinstance(calibration, Tensor) else list(calibration or ())
+    return [
+        normalize_batch(batch.permute(0, 2, 3, 1), settings) if batch.dtype == torch.uint8 else batch.float().cpu()
+        for batch in given
+    ]
+
+
+def _runner(backend: str, device: torch.device, batch_size: int | None, calibration: list[Tensor]) -> Runner:
+    if backend == "openvino":
+        from convit.optimization.openvino import OpenVinoRunner
+
+        return OpenVinoRunner(calibration)
+    if backend == "compiled":
+        # on a GPU compiled code is tuned and recorded as a graph, on a CPU weights are laid out once
+        options: dict[str, Any] = {"mode": "max-autotune"} if device.type == "cuda" else {"options": {"freezing": True}}
+        return lambda model, name: FixedBatch(torch.compile(getattr(model, name), dynamic=False, **options), batch_size)
+    if backend == "cuda graph":
+        return lambda model, name: FixedBatch(GraphedCall(getattr(model, name)), batch_size)
+    return lambda model, name: getattr(model, name)

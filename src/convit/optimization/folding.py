@@ -1,0 +1,58 @@
+"""Exact folds: what a norm, the attention scale and a gate multiply by goes into the weights beside it.
+
+Each is computed in fp64 and rounded once, so that the folded weights are as good as the ones they came from.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Affine(NamedTuple):
+    """The map x -> weight x + bias.
+
+    Attributes:
+        weight: (out_features, in_features).
+        bias: (out_features,).
+    """
+
+    weight: Float[Tensor, "out_features in_features"]
+    bias: Float[Tensor, " out_features"]
+
+    def rows(self, start: int, stop: int) -> Affine:
+        """The map to output features `start` to `stop`."""
+        return Affine(self.weight[start:stop], self.bias[start:stop])
+
+    def to(self, dtype: torch.dtype) -> Affine:
+        """The same map in another dtype."""
+        return Affine(self.weight.to(dtype), self.bias.to(dtype))
+
+
+def affine_of(linear: nn.Linear) -> Affine:
+    """A linear layer's map in fp64, detached; a missing bias is zero."""
+    weight = linear.weight.detach().double()
+    bias = weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias.detach().double()
+    return Affine(weight, bias)
+
+
+def after_norm(affine: Affine, norm: nn.LayerNorm) -> Affine:
+    """The map that gives on a plainly normalised x what `affine` gives on `norm`'s output.
+
+    W (γ ⊙ x + β) + b = (W diag γ) x + (W β + b).
+    """
+    scale, shift = norm.weight.detach().double(), norm.bias.detach().double()
+    return Affine(affine.weight * scale, affine.bias + affine.weight @ shift)
+
+
+def joined(*parts: Affine) -> Affine:
+    """Several maps of one input as one, their outputs side by side."""
+    return Affine(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))
+
+
+def scaled(affine: Affine, scale: float) -> Affine:
+    """The map times a number."""
+    return Affine(scale * affine.weight, scale * affine.bias)

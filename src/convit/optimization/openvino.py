@@ -1,0 +1,139 @@
+"""int8 on CPUs, by OpenVINO and NNCF: ranges from calibration images, 8-bit weights and activations.
+
+Source: NNCF's post-training quantisation for transformers (SmoothQuant, fast bias correction).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import warnings
+from collections import defaultdict
+from collections.abc import Generator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from convit.model import ConViT
+from convit.model.precision import bfloat16_pays
+
+_LARGEST_BATCH = 65536
+
+
+class OpenVinoRunner:
+    """Quantises a model's calls, each on its first use.
+
+    Args:
+        calibration: normalised fp32 batches, all of one height and width.
+
+    Raises:
+        ValueError: there is no image, or their sizes differ.
+    """
+
+    def __init__(self, calibration: list[Tensor]) -> None:
+        sizes = {tuple(batch.shape[1:]) for batch in calibration}
+        images = sum(len(batch) for batch in calibration)
+        if len(sizes) != 1 or not images:
+            raise ValueError(f"calibration has {images} images of {len(sizes)} sizes, but must have some, of one size")
+        self.calibration = torch.cat(calibration)
+
+    def __call__(self, model: ConViT, name: str) -> OpenVinoCall:
+        """`model.forward` or `model.forward_features` in int8."""
+        return OpenVinoCall(_Named(model, name), self.calibration)
+
+
+class OpenVinoCall:
+    """One of a model's calls, quantised and compiled for this processor, for any batch and one image size.
+
+    Args:
+        module: what is to be computed, in fp32 on the CPU.
+        calibration: normalised images (images, channels, height, width).
+    """
+
+    def __init__(self, module: nn.Module, calibration: Float[Tensor, "images channels height width"]) -> None:
+        self.size = calibration.shape[1:]
+        with _calm():
+            import nncf
+            import openvino
+
+            module(calibration[:2])  # what depends on the grid is computed now and a constant of the graph
+            any_batch = ({0: torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)},)
+            exported = torch.export.export(module, (calibration[:1].expand(2, -1, -1, -1),), dynamic_shapes=any_batch)
+            graph = openvino.convert_model(exported)
+            graph.reshape([-1, *self.size])
+            images = nncf.Dataset([image[None].numpy() for image in calibration])
+            self._graph = nncf.quantize(
+                graph, images, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration)
+            )
+        self._lock = threading.Lock()
+        self._request = self._compile().create_infer_request()
+
+    def __call__(self, images: Float[Tensor, "batch channels height width"]) -> Tensor:
+        """What the module gives, in fp32.
+
+        Raises:
+            ValueError: the images are not of the calibration images' size.
+        """
+        if images.shape[1:] != self.size:
+            raise ValueError(
+                f"images are {tuple(images.shape[1:])}, but the int8 model was calibrated for {tuple(self.size)} "
+                "(channels, height, width); optimise another one for this size"
+            )
+        with self._lock:  # a request computes one batch at a time
+            found = self._request.infer({0: images.contiguous().numpy()}, share_inputs=True)
+            return torch.from_numpy(found[0].copy())
+
+    def layer_times(self, images: Float[Tensor, "batch channels height width"]) -> dict[str, float]:
+        """Seconds by kind of layer and instruction set of one call, longest first."""
+        request = self._compile(PERF_COUNT=True).create_infer_request()
+        seconds: dict[str, float] = defaultdict(float)
+        for _ in range(2):  # the first one sets up
+            request.infer({0: images.contiguous().numpy()})
+        for layer in request.profiling_info:
+            seconds[f"{layer.node_type}, {layer.exec_type}"] += layer.real_time.total_seconds()
+        return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+
+    def _compile(self, **options: Any) -> Any:
+        import openvino
+
+        return openvino.Core().compile_model(
+            self._graph,
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_PRECISION_HINT": "bf16" if bfloat16_pays() else "f32",
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                **options,
+            },
+        )
+
+
+class _Named(nn.Module):
+    """A model whose `forward` is the call of that name."""
+
+    def __init__(self, model: ConViT, name: str) -> None:
+        super().__init__()
+        self.model = model
+        self.name = name
+
+    def forward(self, images: Tensor) -> Tensor:
+        return getattr(self.model, self.name)(images)
+
+
+@contextlib.contextmanager
+def _calm() -> Generator[None]:
+    """Keep progress bars, log lines and tracer warnings of the two libraries off the screen."""
+    loggers = [logging.getLogger(name) for name in ("nncf", "openvino")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(None):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

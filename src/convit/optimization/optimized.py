@@ -1,0 +1,186 @@
+"""An optimised model: the reading calls of `ConViT`, on whatever runs them fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from convit.model import ConViT, ConViTConfig, GlobalPool
+from convit.optimization.batches import Call
+from convit.optimization.plan import Plan
+from convit.transforms import TransformSettings
+from convit.transforms.tensors import normalize_batch
+
+
+class Runner(Protocol):
+    """What runs a model's calls: PyTorch as it is, compiled code, a recorded graph, or another runtime."""
+
+    def __call__(self, model: ConViT, name: str) -> Call:
+        """The fast form of `model.forward` or `model.forward_features`, by name."""
+        ...
+
+
+class OptimizedConViT(nn.Module):
+    """A ConViT for inference alone, made by `optimize`; calls and results are those of the model that it came from.
+
+    Images may be normalised ones of any float dtype, or 8-bit levels (batch, channels, height, width), which are
+    normalised inside. Results have the images' dtype, fp32 for 8-bit ones.
+
+    Args:
+        model: the folded model.
+        of_levels: the one that takes 8-bit levels, as floats; None where they are normalised beforehand.
+        plan: what was chosen.
+        dtype: of tokens.
+        runner: what runs the calls.
+        settings: where the normalisation of 8-bit images is read.
+
+    Attributes:
+        plan: what was chosen for the device, and why.
+        takes_uint8: True; for callers who would normalise otherwise.
+    """
+
+    takes_uint8 = True
+
+    def __init__(
+        self,
+        model: ConViT,
+        of_levels: ConViT | None,
+        plan: Plan,
+        dtype: torch.dtype,
+        runner: Runner,
+        settings: TransformSettings,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.of_levels = of_levels
+        self.plan = plan
+        self.pretrained_cfg = model.pretrained_cfg
+        self._dtype = dtype
+        self._settings = settings
+        self._runner = runner
+        self._calls = {("forward", False): runner(model, "forward")}
+        self.eval()
+
+    @property
+    def config(self) -> ConViTConfig:
+        """The model's configuration."""
+        return self.model.config
+
+    @property
+    def num_classes(self) -> int:
+        """Width of the head; 0 where the model returns embeddings."""
+        return self.model.num_classes
+
+    @property
+    def num_features(self) -> int:
+        """Width of a token."""
+        return self.model.num_features
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens before the patches in what `forward_features` gives."""
+        return self.model.num_prefix_tokens
+
+    @property
+    def global_pool(self) -> GlobalPool:
+        """What the head reads: "token", "avg" or "" (every token)."""
+        return self.model.global_pool
+
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """Channels, stride and name of each block's feature map."""
+        return self.model.feature_info
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"],
+    ) -> Float[Tensor, "batch *rest"]:
+        """Classify, or embed where `num_classes` is 0; see `ConViT.forward`."""
+        return self._run("forward", images)
+
+    def forward_features(
+        self,
+        images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"],
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """Every token after the last norm; see `ConViT.forward_features`."""
+        return self._run("forward_features", images)
+
+    @torch.no_grad()
+    def forward_head(
+        self, tokens: Float[Tensor, "batch tokens dim"], pre_logits: bool = False
+    ) -> Float[Tensor, "batch *rest"]:
+        """Pool and classify what `forward_features` gave; with `pre_logits`, stop before the linear layer."""
+        return self.model.forward_head(tokens.to(self._dtype), pre_logits).to(tokens.dtype)
+
+    @torch.no_grad()
+    def forward_intermediates(
+        self,
+        images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"],
+        indices: int | Sequence[int] | None = None,
+        **options: Any,
+    ) -> Any:
+        """What chosen blocks give; see `ConViT.forward_intermediates`, whose options these are.
+
+        Runs in PyTorch as it is, whatever runs the other calls.
+
+        Raises:
+            ValueError: as there; or the model runs in int8 outside of PyTorch, where only the end can be read.
+        """
+        if self.plan.backend == "openvino":
+            raise ValueError("an int8 model on a CPU gives no intermediate layers; use another precision for them")
+        model, given = self._prepared(images)
+        return _converted(model.forward_intermediates(given, indices, **options), _result_dtype(images))
+
+    def layer_times(self, images: Float[Tensor, "batch channels height width"]) -> dict[str, float]:
+        """Seconds by kind of layer, for a model that runs outside of PyTorch (whose profiler sees the others).
+
+        Raises:
+            ValueError: the model runs in PyTorch.
+        """
+        times = getattr(self._calls["forward", False], "layer_times", None)
+        if times is None:
+            raise ValueError(f"the model is run by {self.plan.backend}; use PyTorch's profiler")
+        return times(self._prepared(images)[1])
+
+    def train(self, mode: bool = True) -> OptimizedConViT:
+        """Refuse training.
+
+        Raises:
+            ValueError: `mode` is True.
+        """
+        if mode:
+            raise ValueError("an optimised model is for inference alone; train the model that it was made from")
+        return super().train(False)
+
+    @torch.no_grad()
+    def _run(self, name: str, images: Tensor) -> Tensor:
+        model, given = self._prepared(images)
+        key = (name, model is self.of_levels)
+        if key not in self._calls:
+            self._calls[key] = self._runner(model, name)
+        return self._calls[key](given).to(_result_dtype(images))
+
+    def _prepared(self, images: Tensor) -> tuple[ConViT, Tensor]:
+        """The model that takes images of this kind, and the images as it takes them."""
+        if images.dtype != torch.uint8:
+            return self.model, images.to(self._dtype)
+        size = self.config.patch_size
+        is_padded = images.shape[-2] % size or images.shape[-1] % size
+        if self.of_levels is not None and not is_padded:  # zeros put around stand for the mean, not for black
+            return self.of_levels, images.to(self._dtype)
+        return self.model, normalize_batch(images.permute(0, 2, 3, 1), self._settings).to(self._dtype)
+
+
+def _result_dtype(images: Tensor) -> torch.dtype:
+    return torch.float32 if images.dtype == torch.uint8 else images.dtype
+
+
+def _converted(found: Any, dtype: torch.dtype) -> Any:
+    """Tensors in nested lists and tuples, in another dtype."""
+    if isinstance(found, Tensor):
+        return found.to(dtype)
+    return type(found)(_converted(part, dtype) for part in found)

@@ -1,0 +1,151 @@
+"""What was chosen for a device, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+
+from convit.model.precision import bfloat16_pays
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8", "int8")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One choice.
+
+    Attributes:
+        name: what was to be chosen, such as "products".
+        choice: what was taken.
+        reason: why.
+    """
+
+    name: str
+    choice: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model runs.
+
+    Attributes:
+        device: the device, such as "cpu" or "cuda:0".
+        precision: what was asked for, or chosen where "auto" was: "fp32", "bf16", "fp16", "fp8" or "int8".
+        dtype: of tokens between products, such as "fp32".
+        backend: "torch", "compiled", "cuda graph" or "openvino".
+        steps: the choices, in the order in which they were made.
+    """
+
+    device: str
+    precision: str
+    dtype: str
+    backend: str
+    steps: tuple[Step, ...]
+
+
+def choose_precision(precision: str, device: torch.device, *, calibrated: bool) -> Step:
+    """Settle the precision.
+
+    Args:
+        precision: one of `PRECISIONS`.
+        device: where the model runs.
+        calibrated: whether there are pictures to calibrate int8 on.
+
+    Returns:
+        A step named "precision".
+
+    Raises:
+        ValueError: an unknown precision, or one that the device cannot compute in.
+        ModuleNotFoundError: one that needs a package that is not installed.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}")
+    if precision == "auto":
+        return _best(device, calibrated=calibrated)
+    if precision == "fp8" and not _has_fp8(device):
+        raise ValueError(
+            f"precision is 'fp8', but {device} is no CUDA GPU of compute capability 8.9 or later; use 'bf16' or 'int8'"
+        )
+    if precision in ("fp8", "int8") and device.type == "mps":
+        raise ValueError(f"precision is {precision!r}, but Apple's GPUs compute in 'fp32', 'bf16' and 'fp16' only")
+    if precision == "int8" and device.type == "cpu" and not calibrated:
+        raise ValueError("precision is 'int8', which is calibrated on pictures: give calibration=, a batch of images")
+    for package in _needed(precision, device):
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(
+                f"{precision} on {device.type} needs the package '{package}': pip install 'convit[quantize]'",
+                name=package,
+            )
+    return Step("precision", precision, "asked for")
+
+
+def choose_dtype(precision: str, device: torch.device) -> Step:
+    """Settle what tokens are carried in: on CPUs that are slower at half precision, fp32 stands in for it.
+
+    Args:
+        precision: as `choose_precision` chose.
+        device: where the model runs.
+
+    Returns:
+        A step named "computed in".
+    """
+    if precision in ("fp32", "int8") and device.type == "cpu":
+        return Step("computed in", "fp32", "as asked for" if precision == "fp32" else "between the int8 products")
+    if device.type == "cpu" and (precision == "fp16" or not bfloat16_pays()):
+        return Step("computed in", "fp32", f"this processor multiplies {precision} no faster, and rounds more")
+    if precision in ("fp8", "int8"):
+        return Step("computed in", "bf16", f"between the {precision} products")
+    return Step("computed in", precision, "as asked for")
+
+
+def choose_backend(precision: str, device: torch.device, *, compile: bool) -> Step:  # noqa: A002
+    """Settle what runs the folded model.
+
+    Args:
+        precision: as `choose_precision` chose.
+        device: where the model runs.
+        compile: whether compiled code was asked for.
+
+    Returns:
+        A step named "run by".
+
+    Raises:
+        ValueError: compiled code was asked for where OpenVINO compiles.
+    """
+    if precision == "int8" and device.type == "cpu":
+        if compile:
+            raise ValueError("int8 on a CPU is compiled by OpenVINO; leave compile out")
+        return Step("run by", "openvino", "its int8 products and attention were the fastest of those measured on a CPU")
+    if compile:
+        return Step("run by", "compiled", "asked for")
+    if device.type == "cuda":
+        return Step("run by", "cuda graph", "saves launching each kernel; compile=True was not asked for")
+    return Step("run by", "torch", "compile=True was not asked for")
+
+
+def _best(device: torch.device, *, calibrated: bool) -> Step:
+    """The fastest precision that loses nothing to speak of."""
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        return Step("precision", "bf16", "auto: this GPU has matrix units for bf16")
+    if device.type != "cpu":
+        return Step("precision", "fp32", "auto: nothing faster is known to be as exact here")
+    if calibrated and all(find_spec(package) for package in _needed("int8", device)):
+        return Step("precision", "int8", "auto: there are pictures to calibrate on, and OpenVINO is installed")
+    if bfloat16_pays():
+        return Step("precision", "bf16", "auto: this processor multiplies bf16 faster than fp32")
+    return Step("precision", "fp32", "auto: this processor multiplies bf16 no faster than fp32")
+
+
+def _has_fp8(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
+
+
+def _needed(precision: str, device: torch.device) -> tuple[str, ...]:
+    """Packages that a precision needs."""
+    if precision == "int8" and device.type == "cpu":
+        return ("openvino", "nncf")
+    return ("torchao",) if precision in ("fp8", "int8") else ()

@@ -1,0 +1,25 @@
+"""The fast form through torch.compile."""
+
+import pytest
+import torch
+
+import convit
+from convit.benchmark.shaken import shake
+from convit.model import ConViT, ConViTConfig
+
+pytestmark = [pytest.mark.compiled, pytest.mark.slow]
+
+CONFIG = ConViTConfig(img_size=32, patch_size=8, num_heads=4, embed_dim=8, depth=3, local_up_to_layer=2, num_classes=5)
+
+
+def test_compiled_for_one_batch_and_right_for_any() -> None:
+    model = ConViT(CONFIG).eval()
+    shake(model)
+    fast = convit.optimize(model, "fp32", compile=True, batch_size=4)
+    assert fast.plan.backend == "compiled"
+    for count in (4, 3, 9):
+        images = torch.randn(count, 3, 32, 32)
+        torch.testing.assert_close(fast(images), model(images), atol=2e-5, rtol=2e-5)
+    levels = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    eager = convit.optimize(model, "fp32")
+    torch.testing.assert_close(fast(levels), eager(levels), atol=2e-5, rtol=2e-5)

@@ -1,0 +1,206 @@
+"""The fast form against the model that it came from, its plain twin."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import convit
+from convit.benchmark.shaken import shake
+from convit.model import ConViT, ConViTConfig, precision
+from convit.optimization import OptimizedConViT, building, plan
+from convit.optimization.products import MklProduct, PackedProduct, PlainProduct
+from convit.transforms import TransformSettings
+from convit.transforms.tensors import normalize_batch
+
+CONFIG = ConViTConfig(img_size=32, patch_size=8, num_heads=4, embed_dim=12, depth=4, local_up_to_layer=3, num_classes=5)
+PRODUCTS = (PlainProduct, MklProduct, PackedProduct)
+CLOSE = {"atol": 2e-5, "rtol": 2e-5}
+
+
+def _model(**options: Any) -> ConViT:
+    model = ConViT(CONFIG.replace(**options)).eval()
+    shake(model)
+    return model
+
+
+def _images(*size: int) -> Tensor:
+    return torch.randn(*size) if size else torch.randn(3, 3, 32, 32)
+
+
+def _same(fast: OptimizedConViT, model: ConViT, images: Tensor) -> None:
+    # MKL's weights are laid out at the second call with as many rows
+    for _ in range(3):
+        torch.testing.assert_close(fast(images), model(images), **CLOSE)
+        torch.testing.assert_close(fast.forward_features(images), model.forward_features(images), **CLOSE)
+
+
+@pytest.fixture(params=PRODUCTS)
+def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[nn.Module]:
+    monkeypatch.setattr(building, "fastest_product", lambda device, dtype: request.param)
+    return request.param
+
+
+@pytest.mark.usefixtures("product")
+@pytest.mark.parametrize("size", [(3, 3, 32, 32), (1, 3, 32, 32), (2, 3, 8, 40), (5, 3, 64, 24)])
+def test_gives_what_its_model_gives_on_any_grid(size: tuple[int, ...]) -> None:
+    model = _model()
+    _same(convit.optimize(model, "fp32"), model, _images(*size))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"qkv_bias": True},
+        {"num_classes": 0},
+        {"global_pool": "avg"},
+        {"global_pool": ""},
+        {"global_pool": "avg", "local_up_to_layer": 4},
+        {"local_up_to_layer": 0},
+        {"use_pos_embed": False},
+        {"in_chans": 1},
+        {"stem_widths": (4, 6)},
+        {"embed_dim": 48, "num_heads": 1},
+        {"drop_rate": 0.5, "pos_drop_rate": 0.5, "proj_drop_rate": 0.5, "attn_drop_rate": 0.5, "drop_path_rate": 0.5},
+    ],
+)
+def test_gives_what_its_model_gives_whatever_the_configuration(options: dict[str, Any]) -> None:
+    model = _model(**options)
+    _same(convit.optimize(model, "fp32"), model, _images(2, model.config.in_chans, 32, 32))
+
+
+def test_pads_like_its_model() -> None:
+    model = _model(dynamic_img_pad=True)
+    _same(convit.optimize(model, "fp32"), model, _images(2, 3, 30, 45))
+
+
+@pytest.mark.usefixtures("product")
+def test_changing_batches_and_sizes() -> None:
+    model = _model()
+    fast = convit.optimize(model, "fp32")
+    for count, side in ((4, 32), (4, 32), (1, 32), (4, 32), (2, 48), (2, 48), (7, 16), (4, 32)):
+        images = _images(count, 3, side, side)
+        torch.testing.assert_close(fast(images), model(images), **CLOSE)
+
+
+def test_saturated_gates_and_sharp_places() -> None:
+    model = _model()
+    with torch.no_grad():
+        model.blocks[0].attn.gating_param.copy_(torch.tensor([-200.0, 200.0, -20.0, 20.0]))
+        model.blocks[1].attn.pos_proj.weight.mul_(50)
+    _same(convit.optimize(model, "fp32"), model, _images())
+
+
+def test_heads_and_intermediate_layers() -> None:
+    model = _model()
+    fast, images = convit.optimize(model, "fp32"), _images()
+    tokens = model.forward_features(images)
+    torch.testing.assert_close(fast.forward_head(tokens), model.forward_head(tokens), **CLOSE)
+    torch.testing.assert_close(fast.forward_head(tokens, pre_logits=True), tokens[:, 0])
+    for options in (
+        {},
+        {"norm": True, "output_fmt": "NLC", "return_prefix_tokens": True},
+        {"intermediates_only": True},
+    ):
+        torch.testing.assert_close(
+            fast.forward_intermediates(images, [0, 3], **options),
+            model.forward_intermediates(images, [0, 3], **options),
+            **CLOSE,
+        )
+    assert (fast.config, fast.num_classes, fast.num_features) == (model.config, 5, 48)
+    assert (fast.global_pool, fast.num_prefix_tokens) == ("token", 1)
+    assert fast.feature_info == model.feature_info
+
+
+@pytest.mark.parametrize("options", [{}, {"dynamic_img_pad": True}, {"stem_widths": (4, 6)}])
+def test_8_bit_images_are_normalised_inside(options: dict[str, Any]) -> None:
+    model = _model(**options)
+    model.pretrained_cfg = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.3)}
+    fast = convit.optimize(model, "fp32")
+    side = 30 if "dynamic_img_pad" in options else 32
+    levels = torch.randint(256, (2, side, side, 3), dtype=torch.uint8)
+    expected = model(normalize_batch(levels, TransformSettings.from_model(model)))
+    found = fast(levels.permute(0, 3, 1, 2))
+    assert fast.takes_uint8
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def test_the_model_stays_as_it_was() -> None:
+    model = _model().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fast = convit.optimize(model, "fp32")
+    images = _images()
+    kept = fast(images)
+    model(images).square().sum().backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.sub_(parameter.grad)
+    assert model.training
+    torch.testing.assert_close(fast(images), kept)
+    fresh = ConViT(CONFIG)
+    fresh.load_state_dict(before)
+    torch.testing.assert_close(fresh.eval()(images), kept, **CLOSE)
+
+
+def test_tokens_of_a_block_are_not_written_over() -> None:
+    model = _model()
+    fast, images = convit.optimize(model, "fp32"), _images()
+    first = fast.forward_intermediates(images, [0], intermediates_only=True)[0]
+    again = fast.forward_intermediates(images, None, intermediates_only=True)[0]
+    torch.testing.assert_close(first, again, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("asked", ["bf16", "fp16"])
+def test_half_precision_is_computed_in_fp32_where_it_does_not_pay(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "bfloat16_pays", lambda: False)
+    model, images = _model(), _images()
+    fast = convit.optimize(model, asked)
+    assert (fast.plan.precision, fast.plan.dtype) == (asked, "fp32")
+    torch.testing.assert_close(fast(images), model(images), **CLOSE)
+    half = images.to(plan.DTYPES[asked])
+    assert fast(half).dtype == half.dtype
+    torch.testing.assert_close(fast(half), model(half.float()).to(half.dtype), atol=1e-2, rtol=1e-2)
+
+
+def test_bf16_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (plan, precision):
+        monkeypatch.setattr(module, "bfloat16_pays", lambda: True)
+    model, images = _model(), _images(16, 3, 32, 32)
+    fast = convit.optimize(model, "auto")
+    assert (fast.plan.precision, fast.plan.dtype) == ("bf16", "bf16")
+    half = convit.optimize(model, "fp32")(images)
+    torch.testing.assert_close(fast(images), half, atol=0.1, rtol=0.05)
+    assert fast(images.bfloat16()).dtype == torch.bfloat16
+
+
+def test_the_plan_says_what_was_chosen() -> None:
+    fast = convit.optimize(_model(), "fp32")
+    assert (fast.plan.device, fast.plan.precision, fast.plan.dtype, fast.plan.backend) == (
+        "cpu",
+        "fp32",
+        "fp32",
+        "torch",
+    )
+    names = [step.name for step in fast.plan.steps]
+    assert names[:3] == ["precision", "computed in", "run by"]
+    assert {"norms", "position attention", "products", "last block", "8-bit images"} <= set(names)
+    assert all(step.choice and step.reason for step in fast.plan.steps)
+
+
+def test_refuses_what_cannot_be_done() -> None:
+    model = _model()
+    with pytest.raises(TypeError, match="model is a Linear, but only a ConViT"):
+        convit.optimize(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="precision is 'int4', but must be one of auto, fp32"):
+        convit.optimize(model, "int4")
+    with pytest.raises(ValueError, match="precision is 'fp8', but cpu is no CUDA GPU"):
+        convit.optimize(model, "fp8")
+    fast = convit.optimize(model, "fp32")
+    with pytest.raises(ValueError, match="inference alone"):
+        fast.train()
+    with pytest.raises(ValueError, match="30"):
+        fast(_images(1, 3, 32, 30))
+    with pytest.raises(ValueError, match="run by torch; use PyTorch's profiler"):
+        fast.layer_times(_images())

@@ -1,0 +1,64 @@
+"""What is chosen for which device."""
+
+import pytest
+import torch
+
+from convit.optimization import plan
+from convit.optimization.plan import choose_backend, choose_dtype, choose_precision
+
+CPU, GPU, APPLE = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps")
+
+
+@pytest.fixture
+def capability(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: request.param)
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")], indirect=["capability"]
+)
+@pytest.mark.usefixtures("capability")
+def test_auto_on_gpus(expected: str) -> None:
+    assert choose_precision("auto", GPU, calibrated=False).choice == expected
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)], indirect=True)
+def test_fp8_from_ada_on(capability: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "find_spec", lambda name: object())
+    if torch.cuda.get_device_capability(GPU) >= (8, 9):
+        assert choose_precision("fp8", GPU, calibrated=False).choice == "fp8"
+        assert choose_dtype("fp8", GPU).choice == "bf16"
+    else:
+        with pytest.raises(ValueError, match="fp8"):
+            choose_precision("fp8", GPU, calibrated=False)
+
+
+@pytest.mark.parametrize(("pays", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_on_cpus(pays: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "bfloat16_pays", lambda: pays)
+    assert choose_precision("auto", CPU, calibrated=False).choice == expected
+    assert choose_precision("auto", CPU, calibrated=True).choice == "int8"
+    monkeypatch.setattr(plan, "find_spec", lambda name: None)
+    assert choose_precision("auto", CPU, calibrated=True).choice == expected
+
+
+def test_int8_needs_pictures_and_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="calibrated on pictures: give calibration="):
+        choose_precision("int8", CPU, calibrated=False)
+    with pytest.raises(ValueError, match="Apple's GPUs"):
+        choose_precision("int8", APPLE, calibrated=True)
+    monkeypatch.setattr(plan, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="needs the package 'openvino': pip install"):
+        choose_precision("int8", CPU, calibrated=True)
+    with pytest.raises(ModuleNotFoundError, match="needs the package 'torchao'"):
+        choose_precision("int8", GPU, calibrated=False)
+
+
+def test_what_runs_the_model() -> None:
+    assert choose_backend("fp32", CPU, compile=False).choice == "torch"
+    assert choose_backend("fp32", CPU, compile=True).choice == "compiled"
+    assert choose_backend("int8", CPU, compile=False).choice == "openvino"
+    assert choose_backend("bf16", GPU, compile=False).choice == "cuda graph"
+    assert choose_backend("fp8", GPU, compile=True).choice == "compiled"
+    with pytest.raises(ValueError, match="compiled by OpenVINO"):
+        choose_backend("int8", CPU, compile=True)
