@@ -33,6 +33,7 @@ def classify(
     recursive: options.Recursive = True,
     exif: options.Exif = True,
     fast_decode: options.FastDecode = False,
+    decode: options.Decode = "cpu",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -58,5 +59,6 @@ def classify(
         apply_exif=exif,
         img_size=size,
         fast_decode=fast_decode,
+        decode=decode,
     )
     carry_out(job, classifier, top_k=classifier.top_k, about={"model": classifier.name})

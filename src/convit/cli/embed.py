@@ -42,6 +42,7 @@ def embed(
     recursive: options.Recursive = True,
     exif: options.Exif = True,
     fast_decode: options.FastDecode = False,
+    decode: options.Decode = "cpu",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -71,6 +72,7 @@ def embed(
         apply_exif=exif,
         img_size=size,
         fast_decode=fast_decode,
+        decode=decode,
     )
     about = {"model": embedder.name, "kind": kind, "normalize": normalize}
     carry_out(job, embedder, shape=embedder.shape, about=about)

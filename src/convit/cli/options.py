@@ -62,6 +62,12 @@ FastDecode = Annotated[
         "photographs; the pixels of each move by less than 5 of 255 levels on average.",
     ),
 ]
+Decode = Annotated[
+    Literal["cpu", "gpu"],
+    typer.Option(
+        "--decode", help="Where JPEG files are decoded; gpu needs --device cuda, and changes pixels a little."
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option(

@@ -102,7 +102,7 @@ def open_reduced(
                 source.load()
             image = _decode(source, apply_exif, is_ours=False)
             return image, image.size
-        with _open_encoded(content, name, pixel_limit) as image:
+        with open_header(content, name, pixel_limit) as image:
             return _decode_encoded(image, apply_exif, at_least)
     except ImageError:
         raise
@@ -176,8 +176,18 @@ def _read_file(path: Path, name: str) -> bytes:
     return content
 
 
-def _open_encoded(content: bytes, name: str, pixel_limit: int | None) -> Image.Image:
-    """Read a picture's header; the pixels stay undecoded."""
+def open_header(content: bytes, name: str, pixel_limit: int | None) -> Image.Image:
+    """Read a picture's header; the pixels stay undecoded.
+
+    Args:
+        content: a picture file's bytes.
+        name: what messages call it.
+        pixel_limit: as in `open_image`.
+
+    Raises:
+        ImageError: the bytes are empty, in no known format, or hold more pixels than the limit.
+        Image.DecompressionBombError: the same, where Pillow notices first.
+    """
     if not content:
         raise ImageError(name, "is empty (0 bytes); fetch or export it again")
     with _pillow_settings, warnings.catch_warnings():

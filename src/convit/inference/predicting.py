@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from convit.inference.devices import check_precision, pick_device, pick_dtype, precision_name
 from convit.inference.errors import ImageError
+from convit.inference.gpu_decoding import GpuReader, check_decoder, find_decoder
 from convit.inference.loading import default_workers, read_batches
 from convit.inference.opening import ImageSource, open_image, open_reduced, source_name
 from convit.inference.results import Timings
@@ -41,8 +42,10 @@ class Row(NamedTuple):
 
 class _Read(NamedTuple):
     name: str
-    pixels: UInt8[np.ndarray, "height width channels"] | None
+    pixels: UInt8[np.ndarray, "height width channels"] | UInt8[Tensor, "height width channels"] | None
     error: ImageError | None
+    source: Any = None  # where the pixels are still to be decoded, from `encoded`
+    encoded: bytes | None = None
 
 
 class Options(NamedTuple):
@@ -55,6 +58,7 @@ class Options(NamedTuple):
     apply_exif: bool = True
     img_size: int | tuple[int, int] | None = None
     fast_decode: bool = False
+    decode: str = "cpu"
 
     def check(self) -> None:
         """Refuse what is out of range, before a model is loaded.
@@ -63,6 +67,7 @@ class Options(NamedTuple):
             ValueError: an option is out of range.
         """
         check_precision(self.precision)
+        check_decoder(self.decode)
         for name, value, least in (("batch_size", self.batch_size, 1), ("workers", self.workers, 0)):
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}, but must be at least {least}; leave it out to have it chosen")
@@ -107,10 +112,12 @@ class Predictor:
             if weights is not None:
                 raise ValueError("model is a module that holds its weights already; leave weights out, or name a model")
             self.device, self.dtype = _placement(model, options)
+            decode = find_decoder(self.device) if options.decode == "gpu" else None
             self.model = _placed(model, self.device, self.dtype)
         else:
             self.device = pick_device(options.device)
             self.dtype = pick_dtype(options.precision, self.device)
+            decode = find_decoder(self.device) if options.decode == "gpu" else None  # refused before anything is loaded
             self.model = _load(model, weights, **load_options).to(device=self.device, dtype=self.dtype)
         self.model.eval()
         self.name = _name_of(model, weights, self.model)
@@ -122,6 +129,8 @@ class Predictor:
         self.apply_exif = options.apply_exif
         # twice the size before the crop leaves the resizing enough to average over
         self._at_least = 2 * max(self.transform.settings.resized_size) if options.fast_decode else None
+        settings = self.transform.settings
+        self._gpu_reader = None if decode is None else GpuReader(decode, settings, apply_exif=self.apply_exif)
         self._clock = _Clock()
 
     @property
@@ -155,6 +164,11 @@ class Predictor:
         clock.tick()
 
     def _read(self, source: ImageSource) -> _Read:
+        if self._gpu_reader is not None and (encoded := self._gpu_reader.take(source)) is not None:
+            return _Read(source_name(source), None, None, source, encoded)
+        return self._read_here(source)
+
+    def _read_here(self, source: ImageSource) -> _Read:
         name = source_name(source)
         try:
             if self._at_least is None:
@@ -165,9 +179,22 @@ class Predictor:
         except ImageError as error:
             return _Read(name, None, error)
 
+    @torch.inference_mode()
+    def _decode_on_gpu(self, batch: list[_Read]) -> list[_Read]:
+        """Fill in the pixels of those that are still encoded."""
+        encoded = [read.encoded for read in batch if read.encoded is not None]
+        if self._gpu_reader is None or not encoded:
+            return batch
+        found = self._gpu_reader.read(encoded)
+        if found is None:
+            return [read if read.encoded is None else self._read_here(read.source) for read in batch]
+        pixels = iter(found)
+        return [read if read.encoded is None else _Read(read.name, next(pixels), None) for read in batch]
+
     def _apply(self, batch: list[_Read]) -> Iterator[Row]:
+        batch = self._decode_on_gpu(batch)
         pixels = [read.pixels for read in batch if read.pixels is not None]
-        outputs = iter(self._compute(np.stack(pixels)) if pixels else ())
+        outputs = iter(self._compute(_stack(pixels, self.device)) if pixels else ())
         for read in batch:
             if read.error is not None:
                 yield Row(read.name, None, read.error)
@@ -180,15 +207,24 @@ class Predictor:
                 yield Row(read.name, None, ImageError(read.name, problem))
 
     @torch.inference_mode()
-    def _compute(self, pixels: UInt8[np.ndarray, "batch height width channels"]) -> list[Outputs]:
+    def _compute(
+        self, pixels: UInt8[np.ndarray, "batch height width channels"] | UInt8[Tensor, "batch height width channels"]
+    ) -> list[Outputs]:
         """Give each picture's outputs for a stack of cropped pictures."""
-        levels = torch.from_numpy(pixels).to(self.device)
+        levels = (pixels if isinstance(pixels, Tensor) else torch.from_numpy(pixels)).to(self.device)
         if getattr(self.model, "takes_uint8", False):
             images = levels.permute(0, 3, 1, 2)  # a view with channels last; the model scales levels itself
         else:
             images = normalize_batch(levels, self.transform.settings).to(self.dtype)
         fetched = [output.cpu().numpy() for output in self._forward(images)]
         return list(zip(*fetched, strict=True))
+
+
+def _stack(pixels: list[Any], device: torch.device) -> Any:
+    """One batch of pictures, on the device where some of them lie there already."""
+    if not any(isinstance(each, Tensor) for each in pixels):
+        return np.stack(pixels)
+    return torch.stack([each if isinstance(each, Tensor) else torch.tensor(each, device=device) for each in pixels])
 
 
 class _Clock:

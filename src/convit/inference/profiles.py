@@ -25,6 +25,11 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     return image if transform is None else transform.apply(image)
 
 
+def changes_colours(profile: bytes, mode: str) -> bool:
+    """Whether `to_srgb` would convert a picture of this mode with this profile."""
+    return _transform_to_srgb(profile, mode) is not None
+
+
 # Pictures of one folder mostly come from one camera, and building a transform costs more than a small picture takes.
 @lru_cache(maxsize=32)
 def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
