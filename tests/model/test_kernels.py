@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,24 +23,7 @@ NAMES = ("query", "key", "value", "rows", "columns", "gate")
 SHARED_MEMORY = 227 * 1024  # bytes that one block of threads may use on compute capability 9.0
 
 
-@pytest.fixture
-def _interpreter() -> Iterator[None]:
-    """Triton's interpreter for one test, whatever was imported before."""
-    from triton.runtime.interpreter import InterpretedFunction
-    from triton.runtime.jit import JITFunction
-
-    core = dict(vars(triton.language.core))
-    with triton.knobs.runtime.scope(), pytest.MonkeyPatch.context() as patch:
-        triton.knobs.runtime.interpret = True
-        for name in ("max", "sum"):  # written in Triton themselves, and decorated when it was imported
-            function = getattr(triton.language, name)
-            if isinstance(function, JITFunction):
-                patch.setattr(triton.language, name, InterpretedFunction(function.fn))
-        yield
-    vars(triton.language.core).update(core)  # functions called from a kernel leave their marks there
-
-
-interpreted = pytest.mark.usefixtures("_interpreter")
+interpreted = pytest.mark.usefixtures("triton_interpreter")
 
 
 def _inputs(grid: tuple[int, int], head_dim: int, dtype: torch.dtype, batch: int = 1, heads: int = 2, width=1.0):

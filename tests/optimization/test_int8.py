@@ -27,6 +27,17 @@ def _pictures(count: int) -> Tensor:
     return (255 * torch.nn.functional.interpolate(coarse, size=32, mode="bicubic").clamp(0, 1)).to(torch.uint8)
 
 
+def test_nothing_is_sent_to_anyone(model: convit.ConViT, monkeypatch: pytest.MonkeyPatch) -> None:
+    from openvino_telemetry import Telemetry
+    from openvino_telemetry.utils.sender import TelemetrySender
+
+    sent: list[object] = []
+    monkeypatch.setattr(TelemetrySender, "send", lambda *given: sent.append(given))
+    convit.optimize(model, "int8", calibration=_pictures(2))
+    assert sent == []
+    assert not Telemetry().consent
+
+
 def test_openvino_gives_nearly_the_same(model: convit.ConViT) -> None:
     fast = convit.optimize(model, "int8", calibration=_pictures(24))
     assert (fast.plan.precision, fast.plan.backend) == ("int8", "openvino")

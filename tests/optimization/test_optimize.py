@@ -92,6 +92,15 @@ def test_saturated_gates_and_sharp_places() -> None:
     _same(convit.optimize(model, "fp32"), model, _images())
 
 
+@pytest.mark.usefixtures("triton_interpreter")
+def test_the_kernel_in_place_of_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "_choose_attention", lambda *_: plan.Step("gated attention", "triton", "a test"))
+    model, images = _model(), _images(2, 3, 24, 32)
+    fast = convit.optimize(model, "fp32")
+    assert [block.attend.kernel for block in fast.model.blocks if hasattr(block.attend, "kernel")] == [True] * 3
+    torch.testing.assert_close(fast(images), model(images), **CLOSE)
+
+
 def test_heads_and_intermediate_layers() -> None:
     model = _model()
     fast, images = convit.optimize(model, "fp32"), _images()

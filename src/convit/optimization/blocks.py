@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convit.model.attention import GatedPositionalSelfAttention, SelfAttention, join_heads, split_heads
+from convit.model.kernels import fused_gated_attention
 from convit.model.layers import Block
 from convit.model.positional import apply_axis_attention, position_factors
 from convit.optimization.folding import Affine, affine_of, after_norm, joined, scaled
@@ -38,15 +39,24 @@ class FastGatedAttention(nn.Module):
         norm: the norm before it, folded into the product.
         make: makes the product.
         dtype: of the tokens.
+        kernel: takes the Triton kernel, which scales and mixes by itself.
     """
 
     def __init__(
-        self, attention: GatedPositionalSelfAttention, norm: nn.LayerNorm, make: MakeProduct, dtype: torch.dtype
+        self,
+        attention: GatedPositionalSelfAttention,
+        norm: nn.LayerNorm,
+        make: MakeProduct,
+        dtype: torch.dtype,
+        *,
+        kernel: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads = attention.num_heads
+        self.kernel = kernel
         query, key = _parts(affine_of(attention.qk), 2)
-        query = scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5)
+        if not kernel:
+            query = scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5)
         self.query_key_value = make(after_norm(joined(query, key, affine_of(attention.v)), norm))
         gate = attention.gate.detach()
         self.gate = nn.Buffer(gate)
@@ -61,14 +71,18 @@ class FastGatedAttention(nn.Module):
         """What the heads read, side by side; there is no class token to read for alone."""
         del class_only
         query, key, value = (split_heads(part, self.num_heads) for part in self.query_key_value(normed).chunk(3, -1))
+        if self.kernel:
+            return fused_gated_attention(query, key, value, *self.factors(grid), self.gate)
         content = F.scaled_dot_product_attention(query, key, value, scale=1.0)
         # in place on attention's own result, whose memory order makes joining the heads free
         read = content.mul_(self.kept).add_(apply_axis_attention(value, *self.factors(grid)))
         return join_heads(read)
 
     def _compute_factors(self, grid: Grid) -> tuple[Tensor, Tensor]:
-        """The factors of position attention for a grid, times the gate."""
+        """The factors of position attention for a grid, times the gate where the kernel does not mix."""
         rows, columns = position_factors(self.position_weight, self.position_bias, grid)
+        if self.kernel:
+            return rows, columns
         return (self.gate[:, None, None] * rows).to(self.kept), columns.to(self.kept)
 
 
@@ -107,13 +121,14 @@ class FastBlock(nn.Module):
         block: the block that it stands for.
         make: makes the products.
         dtype: of the tokens.
+        kernel: takes the Triton kernel for gated attention.
     """
 
-    def __init__(self, block: Block, make: MakeProduct, dtype: torch.dtype) -> None:
+    def __init__(self, block: Block, make: MakeProduct, dtype: torch.dtype, *, kernel: bool = False) -> None:
         super().__init__()
         self.dim, self.eps = block.norm1.normalized_shape, block.norm1.eps
         if isinstance(block.attn, GatedPositionalSelfAttention):
-            self.attend: nn.Module = FastGatedAttention(block.attn, block.norm1, make, dtype)
+            self.attend: nn.Module = FastGatedAttention(block.attn, block.norm1, make, dtype, kernel=kernel)
         else:
             self.attend = FastSelfAttention(cast(SelfAttention, block.attn), block.norm1, make)
         self.proj = make(affine_of(cast(nn.Linear, block.attn.proj)))

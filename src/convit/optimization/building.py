@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from convit.model import ConViT
+from convit.model.kernels import fastest_attention
 from convit.model.layers import Block, PatchEmbedding
 from convit.optimization.batches import FixedBatch
 from convit.optimization.blocks import FastBlock, MakeProduct
@@ -87,17 +88,28 @@ def optimize(
     dtype = DTYPES[computed.choice]
     product = fastest_product(device, dtype) if backend.choice == "torch" else PlainProduct
     settings = TransformSettings.from_model(model)
-    folded = _fold(model, partial(product, dtype=dtype), dtype)
+    attention = _choose_attention(model, device, dtype, batch_size)
+    folded = _fold(model, partial(product, dtype=dtype), dtype, kernel=attention.choice == "triton")
     if chosen.choice in ("fp8", "int8") and device.type == "cuda":
         quantise(folded, chosen.choice)
-    steps = (chosen, computed, backend, *FOLDS, PRODUCTS[product])
+    steps = (chosen, computed, backend, attention, *FOLDS, PRODUCTS[product])
     plan = Plan(str(device), chosen.choice, computed.choice, backend.choice, steps)
     runner = _runner(backend.choice, device, batch_size, _batches(calibration, settings))
     of_levels = _taking_levels(model, folded, dtype, settings) if backend.choice != "openvino" else None
     return OptimizedConViT(folded, of_levels, plan, dtype, runner, settings)
 
 
-def _fold(model: ConViT, make: MakeProduct, dtype: torch.dtype) -> ConViT:
+def _choose_attention(model: ConViT, device: torch.device, dtype: torch.dtype, batch_size: int | None) -> Step:
+    """Settle how gated attention is computed: on CUDA by timing both forms at the model's own image size."""
+    if device.type != "cuda":
+        return Step("gated attention", "fused", "the Triton kernel needs a CUDA GPU")
+    config = model.config
+    images = torch.empty(batch_size or 64, config.in_chans, config.image_height, config.image_width, device=device)
+    probe = copy.deepcopy(model).to(dtype).eval()
+    return Step("gated attention", fastest_attention(probe, images), "the fastest of the forms that run here")
+
+
+def _fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, kernel: bool) -> ConViT:
     """A model of the same configuration whose parts are the fast ones."""
     folded = copy.copy(model)
     # the copy shares its tables of parts with the original until they are replaced here
@@ -106,7 +118,7 @@ def _fold(model: ConViT, make: MakeProduct, dtype: torch.dtype) -> ConViT:
     folded.patch_embed = FastEmbedding(model, model.patch_embed, dtype)
     folded.cls_token = nn.Parameter(model.cls_token.detach().to(dtype, copy=True), requires_grad=False)
     folded.pos_drop, folded.head_drop = nn.Dropout(0.0), nn.Dropout(0.0)
-    folded.blocks = nn.ModuleList(FastBlock(cast(Block, block), make, dtype) for block in model.blocks)
+    folded.blocks = nn.ModuleList(FastBlock(cast(Block, block), make, dtype, kernel=kernel) for block in model.blocks)
     folded.norm = copy.deepcopy(model.norm).to(dtype)
     folded.head = copy.deepcopy(model.head).to(dtype)
     folded.pretrained_cfg = dict(model.pretrained_cfg)

@@ -125,15 +125,21 @@ class _Named(nn.Module):
 
 @contextlib.contextmanager
 def _calm() -> Generator[None]:
-    """Keep progress bars, log lines and tracer warnings of the two libraries off the screen."""
+    """Keep progress bars, log lines and tracer warnings of the two libraries off the screen, and usage data at home."""
+    from openvino_telemetry.utils.opt_in_checker import ConsentCheckResult, OptInChecker
+
     loggers = [logging.getLogger(name) for name in ("nncf", "openvino")]
     levels = [logger.level for logger in loggers]
+    check = OptInChecker.check
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    # both send usage data to their maker unless the user has opted out; nobody was asked here
+    OptInChecker.check = lambda *_, **__: ConsentCheckResult.DECLINED  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(None):
             warnings.simplefilter("ignore")
             yield
     finally:
+        OptInChecker.check = check
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
