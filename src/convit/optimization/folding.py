@@ -1,6 +1,6 @@
 """Exact folds: what a norm, the attention scale and a gate multiply by goes into the weights beside it.
 
-Each is computed in fp64 and rounded once, so that the folded weights are as good as the ones they came from.
+Computed in fp32 at least, whatever the model's precision.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ class Affine(NamedTuple):
 
 
 def affine_of(linear: nn.Linear) -> Affine:
-    """A linear layer's map in fp64, detached; a missing bias is zero."""
-    weight = linear.weight.detach().double()
-    bias = weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias.detach().double()
+    """A linear layer's map in fp32 at least, detached; a missing bias is zero."""
+    weight = linear.weight.detach()
+    weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    bias = weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias.detach().to(weight)
     return Affine(weight, bias)
 
 
@@ -44,7 +45,7 @@ def after_norm(affine: Affine, norm: nn.LayerNorm) -> Affine:
 
     W (γ ⊙ x + β) + b = (W diag γ) x + (W β + b).
     """
-    scale, shift = norm.weight.detach().double(), norm.bias.detach().double()
+    scale, shift = (part.detach().to(affine.weight) for part in (norm.weight, norm.bias))
     return Affine(affine.weight * scale, affine.bias + affine.weight @ shift)
 
 

@@ -28,8 +28,8 @@ class PlainProduct(nn.Linear):
     def __init__(self, affine: Affine, dtype: torch.dtype, *, gelu: bool = False) -> None:
         out_features, in_features = affine.weight.shape
         super().__init__(in_features, out_features, device="meta")
-        self.weight = nn.Parameter(affine.weight.to(dtype).contiguous(), requires_grad=False)
-        self.bias = nn.Parameter(affine.bias.to(dtype), requires_grad=False)
+        self.weight = nn.Parameter(affine.weight.to(dtype, copy=True).contiguous(), requires_grad=False)
+        self.bias = nn.Parameter(affine.bias.to(dtype, copy=True), requires_grad=False)
         self.gelu = gelu
 
     def forward(self, input: Float[Tensor, "*rest in_features"]) -> Float[Tensor, "*rest out_features"]:  # noqa: A002, D102
@@ -77,7 +77,7 @@ class PackedProduct(nn.Module):
         weight = affine.weight.to(dtype).contiguous()
         # the layout that suits a few hundred rows suits many more as well (measured from 196 to 1,568)
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, 196)
-        self.bias = nn.Buffer(affine.bias.to(dtype))
+        self.bias = nn.Buffer(affine.bias.to(dtype, copy=True))
         self._activation = ("gelu", "none") if gelu else ("none", "")
 
     def forward(self, x: Float[Tensor, "*rest in_features"]) -> Float[Tensor, "*rest out_features"]:  # noqa: D102
