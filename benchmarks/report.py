@@ -11,15 +11,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.plan import plan
+
 FOLDER = Path(__file__).resolve().parent
 TITLES = {
-    "speed": "Speed against timm",
-    "training": "Training steps against timm",
-    "memory": "Memory at 1024 x 1024",
+    "targets": "Targets of speed and memory",
     "startup": "Starting the command",
     "folder": "Waiting for data",
+    "decoding": "Fast decoding",
     "parity": "Parity of numbers",
 }
+PART_TITLES = {
+    "infer": "Images per second",
+    "compiled": "Images per second, everybody compiled",
+    "eight-bit": "Eight bits",
+    "train": "Training steps",
+    "memory": "Memory for large images",
+    "scaling": "Cost against tokens",
+    "pipeline": "From JPEG files",
+}
+GPU = "H100"
+GPU_COMMAND = "python benchmarks/targets.py --device cuda"
 Rows = list[dict[str, Any]]
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
@@ -35,6 +49,7 @@ def write_report(folder: Path = FOLDER) -> Path:
     """
     parts = ["# Results\n\nWritten by `benchmarks/report.py` from `results/*.json`; each script says what it measures."]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "results").glob("*.json"))]
+    parts += _targets(found)
     for benchmark, title in TITLES.items():
         runs = [run for run in found if run["benchmark"] == benchmark]
         if runs:
@@ -43,6 +58,103 @@ def write_report(folder: Path = FOLDER) -> Path:
     path = folder / "RESULTS.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
+
+
+def _targets(found: Rows) -> list[str]:
+    """Every part's newest run on each device, and what has no run yet."""
+    parts = [
+        f"## {TITLES['targets']}\n\n`python benchmarks/targets.py`. Times are medians and quartiles of a batch; ours "
+        "is `convit.optimize`, in training the model itself; a bold ratio says how many times as fast ours is. What "
+        "eight bits cost in accuracy is measured by `convit evaluate`."
+    ]
+    for part, title in PART_TITLES.items():
+        runs = [run for run in found if run["benchmark"] == f"targets-{part}"]
+        tables = [_machine(run["machine"]) + "\n\n" + "\n\n".join(_part_tables(run["rows"])) for run in runs]
+        if tables:
+            parts.append("\n\n".join([f"### {title}", *tables]))
+    for device, name, command in (("cpu", "a CPU", "python benchmarks/targets.py"), ("cuda", f"an {GPU}", GPU_COMMAND)):
+        missing = _not_measured(device, found)
+        if missing[1]:
+            parts.append(f"### Not measured on {name}\n\n`{command}` fills these in.\n\n{_markdown(missing)}")
+    return parts
+
+
+def _part_tables(rows: Rows) -> list[str]:
+    judged = [row for row in rows if "what" in row]
+    sizes = [row for row in rows if "tokens" in row]
+    tables = [_markdown(_judged(judged))] if judged else []
+    tables += [_markdown(_sizes(sizes))] if sizes else []
+    return tables + [f"{row['name']}: not measured: {row['error']}" for row in rows if "error" in row]
+
+
+def _judged(rows: Rows) -> Table:
+    heads = (
+        "case",
+        "what",
+        "found",
+        "target",
+        "met",
+        "ours, ms",
+        "theirs, ms",
+        "ours computed in",
+        "outputs differ by",
+    )
+    return heads, [
+        (
+            row["name"],
+            row["what"],
+            "" if row["found"] is None else f"**{row['found']:.3g}** {row['unit']}",
+            _goal(row["at_most"], row["target"], row["unit"]),
+            "not measured" if row["met"] is None else "yes" if row["met"] else "**no**",
+            _side(row["ours"]),
+            _side(row["theirs"]),
+            "" if row["ours"] is None else f"{row['ours']['computed_in']}, {row['ours']['backend']}",
+            "" if row["ours"] is None or row["ours"]["difference"] is None else f"{row['ours']['difference']:.1e}",
+        )
+        for row in rows
+    ]
+
+
+def _sizes(rows: Rows) -> Table:
+    heads = ("image", "patches", "GMACs executed", "of them position", "ms", "memory over the loaded model, MB")
+    return heads, [
+        (
+            row["name"],
+            str(row["tokens"]),
+            f"{row['gmacs']:.4g}",
+            f"{row['position_gmacs']:.3g}",
+            _time(row["step_ms"]),
+            "" if row["memory_mb"] is None else f"{row['memory_mb']:.0f}",
+        )
+        for row in rows
+    ]
+
+
+def _side(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    memory = "" if row["memory_mb"] is None else f", {row['memory_mb']:.0f} MB"
+    return f"{_time(row['step_ms'])}{memory}"
+
+
+def _goal(at_most: bool, bound: float, unit: str) -> str:
+    return f"{'at most' if at_most else 'at least'} {bound:g} {unit}"
+
+
+def _not_measured(device: str, found: Rows) -> Table:
+    """The targets of a device of which no device of its kind has a result."""
+    on_gpu = device == "cuda"
+    known = {
+        run["benchmark"]
+        for run in found
+        if run["benchmark"].startswith("targets-") and ("cuda" in run["machine"]) == on_gpu
+    }
+    return ("case", "what", "target"), [
+        (measurement.name, target.what, _goal(target.at_most, target.bound, target.unit))
+        for measurement in plan(device)
+        if f"targets-{measurement.part}" not in known
+        for target in measurement.targets
+    ]
 
 
 def _machine(machine: dict[str, Any]) -> str:
@@ -63,102 +175,62 @@ def _time(times: dict[str, float]) -> str:
     return f"{times['median']:.1f} ({times['low']:.1f} to {times['high']:.1f})"
 
 
-def _speed(rows: Rows) -> Table:
-    heads = (
-        "model",
-        "precision",
-        "batch",
-        "timm, ms: median (quartiles)",
-        "ours, ms",
-        "ratio",
-        "target",
-        "outputs differ by",
-    )
-    return heads, [
-        (
-            row["model"],
-            row["precision"],
-            str(row["batch"]),
-            _time(row["timm_ms"]),
-            _time(row["ours_ms"]),
-            f"**{row['ratio']:.2f}**",
-            "" if row["target"] is None else f"{row['target']:g}",
-            f"{row['difference']:.1e}",
-        )
-        for row in rows
-    ]
-
-
-def _training(rows: Rows) -> Table:
-    heads = (
-        "model",
-        "precision",
-        "ours computed in",
-        "batch",
-        "timm, ms a step: median (quartiles)",
-        "ours, ms",
-        "ratio",
-        "target",
-        "timm's DeiT of the size, ms",
-        "ratio",
-        "our images/s",
-    )
-    return heads, [
-        (
-            row["model"] + (", compiled" if row["compiled"] else ""),
-            row["precision"],
-            row["computed_in"],
-            str(row["batch"]),
-            _time(row["timm_ms"]),
-            _time(row["ours_ms"]),
-            f"**{row['ratio']:.2f}**",
-            "" if row["target"] is None else f"{row['target']:g}",
-            _time(row["deit_ms"]),
-            f"{row['ratio_to_deit']:.2f}",
-            f"{row['images_per_second']:.1f}",
-        )
-        for row in rows
-    ]
-
-
-def _memory(rows: Rows) -> Table:
-    heads = ("model", "image", "by", "peak over the loaded model, MB", "range", "target")
-    return heads, [
-        (
-            row["model"],
-            f"{row['size']} x {row['size']}",
-            row["by"],
-            f"**{row['peak_mb']:.0f}**",
-            f"{row['lowest_mb']:.0f} to {row['highest_mb']:.0f}",
-            "" if row["target_mb"] is None else f"at most {row['target_mb']:.0f}",
-        )
-        for row in rows
-    ]
-
-
 def _startup(rows: Rows) -> Table:
-    heads = ("`convit --help`, ms: median (quartiles)", "`import typer, rich`, ms", "ratio", "target", "imports torch")
+    heads = ("command", "ms: median (quartiles)", "against", "ms", "ratio", "target", "met", "imports torch")
     return heads, [
         (
+            f"`{row['command']}`",
             _time(row["convit_ms"]),
+            f"`{row['libraries']}`",
             _time(row["libraries_ms"]),
             f"**{row['ratio']:.2f}**",
-            f"at most {row['target']:g}",
+            f"at most {row['target']:g} x" + (f" + {row['extra_ms']:.0f} ms" if row["extra_ms"] else ""),
+            "yes" if row["met"] else "**no**",
             "yes" if row["imports_torch"] else "no",
         )
         for row in rows
     ]
 
 
+def _decoding(rows: Rows) -> Table:
+    heads = (
+        "photographs",
+        "for",
+        "reduced",
+        "ready, ms: full",
+        "fast",
+        "ratio",
+        "error, levels: mean",
+        "worst image",
+        "same class",
+    )
+    return heads, [
+        (
+            row["photographs"],
+            f"{row['model']}, {row['size']}",
+            f"{row['reduced']} of {row['images']}",
+            _time(row["ready_full_ms"]),
+            _time(row["ready_fast_ms"]),
+            f"**{row['speedup']:.2f}**",
+            f"{row['mean_error']:.3f}",
+            f"{row['worst_mean_error']:.3f}",
+            "weights not present" if row["same_top1"] is None else f"{row['same_top1']} of {row['images']}",
+        )
+        for row in rows
+    ]
+
+
 def _folder(rows: Rows) -> Table:
-    heads = ("model", "images", "images/s", "waiting for data", "target")
+    heads = ("model", "options", "images", "images/s", "waiting for data", "target", "images/s that one thread reads")
     return heads, [
         (
             row["model"],
+            f"`{row['options']}`",
             str(row["images"]),
             f"{row['images_per_second']:.1f}",
             f"**{row['waiting_percent']:.1f} %**",
             f"at most {row['target_percent']:g} %",
+            f"{row['read_by_one']:.1f}" if "read_by_one" in row else "",  # runs of an earlier day did not measure it
         )
         for row in rows
     ]
@@ -183,11 +255,9 @@ def _parity(rows: Rows) -> Table:
 
 
 TABLES: dict[str, Callable[[Rows], Table]] = {
-    "speed": _speed,
-    "training": _training,
-    "memory": _memory,
     "startup": _startup,
     "folder": _folder,
+    "decoding": _decoding,
     "parity": _parity,
 }
 

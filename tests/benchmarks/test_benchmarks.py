@@ -2,16 +2,16 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 
-from benchmarks import folder, machine, memory, report, speed
-from convit.benchmark import timing
+from benchmarks import folder, machine, plan, report, targets
+from convit.benchmark import Case, Row
 from convit.inference import Timings
+from tests.benchmark.small import COST, made_row
 
 BENCHMARKS = Path(report.__file__).parent
 PLACE = {
@@ -25,83 +25,191 @@ PLACE = {
 }
 TIMES = {"median": 2.0, "low": 1.5, "high": 3.25, "least": 1.0}
 ROWS = {
-    "speed": {"model": "m", "precision": "bf16", "batch": 8, "timm_ms": TIMES, "ours_ms": TIMES, "ratio": 1.234}
-    | {"target": 1.8, "difference": 1e-6},
-    "training": {
-        "model": "m",
-        "precision": "bf16",
-        "computed_in": "fp32",
-        "compiled": False,
-        "batch": 8,
-        "timm_ms": TIMES,
-        "ours_ms": TIMES,
-    }
-    | {"deit_ms": TIMES, "ratio": 1.51, "ratio_to_deit": 0.91, "target": 1.4, "images_per_second": 12.34},
-    "memory": {"model": "m", "size": 1024, "by": "ours", "peak_mb": 120.4, "lowest_mb": 119.0, "highest_mb": 121.0}
-    | {"target_mb": 250.0},
-    "startup": {"convit_ms": TIMES, "libraries_ms": TIMES, "ratio": 1.1, "target": 2.0, "imports_torch": False},
-    "folder": {"model": "m", "images": 96, "images_per_second": 7.5, "waiting_percent": 2.34, "target_percent": 10.0},
+    "startup": {"command": "convit --help", "libraries": "import typer, rich", "convit_ms": TIMES}
+    | {"libraries_ms": TIMES, "ratio": 1.1, "target": 2.0, "extra_ms": 500.0, "met": True, "imports_torch": False},
+    "folder": {"model": "m", "options": "--device cpu", "images": 96, "images_per_second": 7.5}
+    | {"waiting_percent": 2.34, "target_percent": 10.0, "read_by_one": 110.0},
+    "decoding": {"photographs": "collages", "model": "m", "size": "224 x 224", "images": 10, "reduced": 8}
+    | {"ready_full_ms": TIMES, "ready_fast_ms": TIMES, "speedup": 3.1, "mean_error": 0.4, "worst_mean_error": 0.8}
+    | {"same_top1": None},
     "parity": {"model": "m", "grid": "7 x 28", "precision": "fp32", "what": "logits", "against": "plain twin"}
     | {"their_error": 1e-6, "our_error": 3e-6, "limit": 2e-6, "holds": False},
 }
+TIMM, DEIT = "timm:convit_base", "timm:deit_base_patch16_224"
+
+
+def keep(place: Path, benchmark: str, rows: list[dict[str, Any]], **more: Any) -> None:
+    content = {"benchmark": benchmark, "machine": PLACE | more, "rows": rows}
+    (place / "results").mkdir(exist_ok=True)
+    (place / "results" / f"{benchmark}-{len(more)}.json").write_text(json.dumps(content))
+
+
+def base_rows(images_per_second: dict[str, float], **fields: Any) -> list[Row]:
+    relations = {"ours": "ours", "ours+compile": "equal", TIMM: "equal", DEIT: "another"}
+    return [
+        made_row(contender=name, relation=relations.get(name, "equal"), images_per_second=speed, **fields)
+        for name, speed in images_per_second.items()
+    ]
 
 
 def test_the_report_holds_every_benchmark(tmp_path: Path) -> None:
-    (tmp_path / "results").mkdir()
     for name, row in ROWS.items():
-        content = {"benchmark": name, "machine": PLACE, "rows": [row]}
-        (tmp_path / "results" / f"{name}-a-processor.json").write_text(json.dumps(content))
+        keep(tmp_path, name, [row])
     text = report.write_report(tmp_path).read_text()
-    assert text.count("\n## ") == len(report.TITLES) == len(ROWS)
+    assert text.count("\n## ") == len(report.TITLES) == 1 + len(ROWS)
     assert "**A Processor**, 2 threads (avx2); Python 3.11, torch 2.15.0; 2026-01-02, load average 0.1 before." in text
-    assert "| m | bf16 | 8 | 2.0 (1.5 to 3.2) | 2.0 (1.5 to 3.2) | **1.23** | 1.8 | 1.0e-06 |" in text
-    assert "| **1.51** | 1.4 | 2.0 (1.5 to 3.2) | 0.91 | 12.3 |" in text
-    assert "| m | 1024 x 1024 | ours | **120** | 119 to 121 | at most 250 |" in text
-    assert "| m | 96 | 7.5 | **2.3 %** | at most 10 % |" in text
+    assert "| `convit --help` | 2.0 (1.5 to 3.2) | `import typer, rich` | 2.0 (1.5 to 3.2) | **1.10** |" in text
+    assert "| at most 2 x + 500 ms | yes | no |" in text
+    assert "| m | `--device cpu` | 96 | 7.5 | **2.3 %** | at most 10 % | 110.0 |" in text
+    assert "| **3.10** | 0.400 | 0.800 | weights not present |" in text
     assert "| 1.0e-06 | 3.0e-06 | 2.0e-06 | **no** |" in text
+
+
+def test_targets_without_a_run_are_listed_with_the_command_that_fills_them_in(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    text = report.write_report(tmp_path).read_text()
+    assert "### Not measured on an H100\n\n`python benchmarks/targets.py --device cuda` fills these in." in text
+    assert "| convit_base, bf16, best batch | images/s over timm:convit_base+amp | at least 4 x |" in text
+    assert (
+        "| convit_base, bf16, best batch | images/s over timm:deit_base_patch16_224+compile | at least 1.05 x |" in text
+    )
+    assert "| convit_base, bf16, batch 64 | memory of a step, over timm:convit_base+compile | at most 0.6 x |" in text
+    assert "| convit_base, fp32, batch 8 | share of the measured peak | at least 75 % |" in text
+    for part in plan.PARTS:
+        keep(tmp_path, f"targets-{part}", [], cuda="13.0")
+    text = report.write_report(tmp_path).read_text()
+    assert "### Not measured on an H100" not in text
+    assert "### Not measured on a CPU" in text
+
+
+def test_targets_are_judged_from_rows_and_reported(tmp_path: Path) -> None:
+    measurement = next(each for each in plan.plan("cpu") if each.name == "convit_base, bf16, batch 8")
+    rows = base_rows({"ours": 12.0, TIMM: 5.0, DEIT: 12.0, f"{TIMM}@fp32": 2.0}, peak_share=0.66, difference=0.006)
+    said: list[str] = []
+    kept = targets.run_part([measurement], said.append, lambda _: rows)
+    assert said == [
+        "convit_base, bf16, batch 8: images/s over timm:convit_base: 2.4 x (at least 2 x): met",
+        "convit_base, bf16, batch 8: images/s over timm:deit_base_patch16_224: 1 x (at least 1.05 x): MISSED",
+        "convit_base, bf16, batch 8: share of the measured peak: 66 % (at least 65 %): met",
+        "convit_base, bf16, batch 8: images/s over timm:convit_base@fp32: 6 x (at least 5 x): met",
+    ]
+    assert [outcome["met"] for outcome in kept] == [True, False, True, True]
+    assert kept[0]["theirs"]["contender"] == TIMM
+    keep(tmp_path, "targets-infer", kept)
+    text = report.write_report(tmp_path).read_text()
+    assert "### Images per second\n\n**A Processor**" in text
+    assert "| images/s over timm:convit_base | **2.4** x | at least 2 x | yes | 800.0 (790.0 to 812.5) |" in text
+    assert "| images/s over timm:deit_base_patch16_224 | **1** x | at least 1.05 x | **no** |" in text
+    assert "| fp32, torch | 6.0e-03 |" in text
+
+
+def test_small_models_are_compared_per_operation() -> None:
+    target = plan.faster_per_operation(DEIT, 1.0)
+    rows = base_rows({"ours": 10.0, DEIT: 20.0})
+    half = COST.__class__(1, 1, 1, (COST.executed or 0) // 4)
+    assert target.value(rows) == pytest.approx(0.5)
+    assert target.value([rows[0], made_row(contender=DEIT, images_per_second=20.0, cost=half)]) == pytest.approx(2.0)
+
+
+def test_the_best_batch_counts_for_everybody() -> None:
+    target = plan.faster(TIMM, 1.8)
+    rows = base_rows({"ours": 10.0, TIMM: 9.0}, batch=64) + base_rows({"ours+compile": 27.0, TIMM: 6.0}, batch=256)
+    assert target.value(rows) == pytest.approx(3.0)
+    assert target.value(rows[:1]) is None
+
+
+def test_memory_and_its_growth() -> None:
+    less = plan.less_memory(TIMM, 0.05)
+    rows = [made_row(memory_mb=100.0), made_row(contender=TIMM, relation="equal", memory_mb=2500.0)]
+    assert less.value(rows) == pytest.approx(0.04)
+    assert less.is_met(0.04)
+    assert not less.is_met(0.06)
+    sizes = [
+        made_row(height=side, width=side, memory_mb=side**2 / 1e4, cost=square_cost(side)) for side in (1024, 2048)
+    ]
+    assert plan._memory_growth(sizes) == pytest.approx(1.0)
+    assert plan._growth(sizes) == 1.0
+    assert plan._growth(sizes[:1]) is None
+
+
+def square_cost(side: int) -> Any:
+    patches = (side // 16) ** 2
+    return COST.__class__(1, 1, 1, 10**9, patches, patches * 2 * (side // 16) * 768)
+
+
+def test_scaling_keeps_a_line_per_size(tmp_path: Path) -> None:
+    measurement = next(each for each in plan.plan("cpu") if each.part == "scaling")
+    sides = iter(plan.SCALING_SIDES)
+
+    def measured(case: Case) -> list[Row]:
+        side = next(sides)
+        assert case.size == (side, side)
+        return [made_row(mode="memory", height=side, width=side, memory_mb=side**2 / 1e4, cost=square_cost(side))]
+
+    kept = targets.run_part([measurement], lambda _: None, measured)
+    assert [row["tokens"] for row in kept[2:]] == [196, 784, 1600, 4096, 16384]
+    assert [row["met"] for row in kept[:2]] == [True, True]
+    keep(tmp_path, "targets-scaling", kept)
+    assert "| 2048 x 2048 | 16384 | 1 |" in report.write_report(tmp_path).read_text()
+
+
+def test_what_cannot_be_measured_here_costs_nothing_else(tmp_path: Path) -> None:
+    measurements = [each for each in plan.plan("cpu", ["convit_tiny"]) if each.part == "infer"][:2]
+    calls = iter([ValueError("refused: timm gives\n other outputs"), base_rows({"ours": 2.0, "timm:convit_tiny": 1.0})])
+
+    def measured(_: Case) -> list[Row]:
+        found = next(calls)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    said: list[str] = []
+    kept = targets.run_part(measurements, said.append, measured)
+    assert said[0] == "convit_tiny, fp32, batch 1: refused: timm gives other outputs"
+    assert [("error" in row, row.get("met")) for row in kept] == [
+        (True, None),
+        (False, True),
+        (False, None),
+        (False, None),
+    ]
+    keep(tmp_path, "targets-infer", kept)
+    text = report.write_report(tmp_path).read_text()
+    assert "convit_tiny, fp32, batch 1: not measured: refused: timm gives other outputs" in text
+    assert "| not measured |" in text
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_case_of_the_plan_can_be_asked_for(device: str) -> None:
+    measurements = plan.plan(device)
+    assert {measurement.part for measurement in measurements} == set(plan.PARTS) - (
+        {"compiled"} if device == "cuda" else set()
+    )
+    for measurement in measurements:
+        for case in measurement.cases:
+            assert case.device == device
+            names = [contender.name for contender in case.contenders()]
+            assert len(names) == len(set(names))
+            assert {target.against for target in measurement.targets if target.against} <= {
+                name for each in measurement.cases for name in [contender.name for contender in each.contenders()]
+            }
+
+
+def test_a_part_end_to_end_on_one_core(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    small = Case("convit_nano_patch4_32", ("eager",), device="cpu", batch=1, rounds=1, threads=1)
+    measurement = plan.Measurement("infer", "nano", (small,), (plan.faster("eager", 0.0),))
+    monkeypatch.setattr(targets, "plan", lambda *_: [measurement])
+    monkeypatch.setattr("convit.benchmark.peak._SHAPES", {"cpu": ((64, 64, 64),)})
+    monkeypatch.setattr(sys, "argv", ["targets.py", "--only", "infer", "memory", "--dry"])
+    targets.main()
+    printed = capsys.readouterr().out
+    assert "nano: images/s over eager:" in printed
+    assert printed.rstrip().endswith("(at least 0 x): met")
+    assert "memory" not in printed
 
 
 def test_the_report_in_the_repository_is_made_from_its_results(tmp_path: Path) -> None:
     shutil.copytree(BENCHMARKS / "results", tmp_path / "results")
     assert report.write_report(tmp_path).read_text() == (BENCHMARKS / "RESULTS.md").read_text()
-
-
-def test_calls_alternate_after_a_warm_up() -> None:
-    called: list[str] = []
-    seconds = timing.alternate({name: lambda n=name: called.append(n) for name in "ab"}, rounds=3)
-    assert "".join(called) == "ab" + "ab" * 3
-    assert [len(values) for values in seconds.values()] == [3, 3]
-    assert timing.summarise([0.001, 0.002, 0.004])["median"] == 2.0
-    assert timing.summarise([0.001])["low"] == 1.0
-
-
-def test_outputs_that_differ_stop_the_speed_benchmark() -> None:
-    pair = {"timm": torch.nn.Identity(), "ours": torch.nn.ReLU()}
-    assert speed.compare_outputs(pair, torch.ones(2, 3), "fp32") == 0.0
-    with pytest.raises(SystemExit, match="refused: outputs differ by 1 in fp32"):
-        speed.compare_outputs(pair, -torch.ones(2, 3), "fp32")
-    with pytest.raises(SystemExit, match="refused"):
-        speed.compare_outputs(pair, torch.full((2, 3), torch.nan), "fp32")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_high_water_mark_is_seen_and_set_back() -> None:
-    program = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "from benchmarks.memory import read_memory\n"
-        "early = bytearray(200_000_000); del early\n"
-        "held = read_memory('VmRSS'); Path('/proc/self/clear_refs').write_text('5')\n"
-        "late = bytearray(b'x') * 64_000_000; del late\n"
-        "print(read_memory('VmHWM') - held)\n"
-    )
-    command = [sys.executable, "-c", program, str(BENCHMARKS.parent)]
-    peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert 60e6 < peak < 80e6
-
-
-def test_a_fields_absence_is_said() -> None:
-    with pytest.raises(SystemExit, match="has no VmNothing"):
-        memory.read_memory("VmNothing")
 
 
 def test_the_share_is_read_as_the_command_prints_it() -> None:
@@ -116,8 +224,15 @@ def test_photographs_are_made(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.jpg"))) == 6
 
 
-def test_the_machine_is_described() -> None:
+def test_results_are_kept_by_benchmark_and_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
     described = machine.describe_machine()
-    assert described["versions"].keys() == {"convit", "torch", "timm"}
+    assert described["versions"].keys() >= {"convit", "torch", "timm"}
     assert described["device"] == described["cpu"]
-    json.dumps(described)
+    machine.print_machine(described)
+    assert described["device"] in capsys.readouterr().out
+    path = machine.save_result("targets-memory", PLACE, [])
+    assert path == tmp_path / "results" / "targets-memory-a-processor.json"
+    assert (tmp_path / "RESULTS.md").read_text().startswith("# Results")

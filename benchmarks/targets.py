@@ -1,0 +1,144 @@
+"""Every target of speed and memory that this device can show: measured, judged, and kept.
+
+Measures through `convit.benchmark`: everybody takes turns in one process (for memory: processes take turns), the same
+models have the same weights, and their outputs are compared before they are timed. Prints each number with its target
+and whether it was met, and keeps each part's results as soon as it is done; a part that is run again replaces its
+former results on the same device. What the command's start takes is `startup.py`'s, accuracy is `convit evaluate`'s.
+
+    python benchmarks/targets.py                        # everything on the CPU, on 2 threads: hours
+    python benchmarks/targets.py --device cuda          # everything on a GPU
+    python benchmarks/targets.py --only memory scaling --models convit_tiny --rounds 5 --dry
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.machine import print_machine, save_result
+from benchmarks.plan import MODELS, PARTS, Measurement, Rows, Target, best, plan
+from convit.benchmark import Case, Row, measure, start_report
+
+
+def judge(measurement: Measurement, target: Target, rows: Rows) -> dict[str, Any]:
+    """What is kept of a target: what was reached, by what times, and whether that is enough."""
+    found = target.value(rows)
+    ours, theirs = best(rows, "ours"), best(rows, target.against or "")
+    return {
+        "name": measurement.name,
+        "what": target.what,
+        "unit": target.unit,
+        "found": None if found is None else round(found, 3),
+        "target": target.bound,
+        "at_most": target.at_most,
+        "met": None if found is None else target.is_met(found),
+        "ours": None if ours is None else summary(ours),
+        "theirs": None if theirs is None else summary(theirs),
+    }
+
+
+def summary(row: Row) -> dict[str, Any]:
+    """The numbers of a row that a reader of a result wants beside it."""
+    return {
+        "contender": row.contender,
+        "computed_in": row.computed_in,
+        "backend": row.backend,
+        "batch": row.batch,
+        "step_ms": row.step_ms,
+        "images_per_second": row.images_per_second,
+        "memory_mb": row.memory_mb,
+        "memory_range_mb": row.memory_range_mb,
+        "difference": row.difference,
+    }
+
+
+def scaling_rows(rows: Rows) -> list[dict[str, Any]]:
+    """How cost grows with the image: one line per size."""
+    return [
+        {
+            "name": f"{row.height} x {row.width}",
+            "tokens": row.cost.tokens,
+            "gmacs": round((row.cost.executed or 0) / 1e9, 4),
+            "position_gmacs": round((row.cost.position or 0) / 1e9, 5),
+            "step_ms": row.step_ms,
+            "memory_mb": row.memory_mb,
+        }
+        for row in rows
+    ]
+
+
+def describe(outcome: dict[str, Any]) -> str:
+    """One line of what came out."""
+    sign = "at most" if outcome["at_most"] else "at least"
+    goal = f"{sign} {outcome['target']:g} {outcome['unit']}"
+    if outcome["found"] is None:
+        return f"{outcome['name']}: {outcome['what']}: not measured ({goal})"
+    verdict = "met" if outcome["met"] else "MISSED"
+    return f"{outcome['name']}: {outcome['what']}: {outcome['found']:.3g} {outcome['unit']} ({goal}): {verdict}"
+
+
+def run_part(
+    measurements: Sequence[Measurement], say: Callable[[str], object], measuring: Callable[[Case], list[Row]] = measure
+) -> list[dict[str, Any]]:
+    """Measure and judge a part.
+
+    Args:
+        measurements: of one part.
+        say: is told each outcome as it comes.
+        measuring: measures a case.
+
+    Returns:
+        What is kept of it: outcomes, and for "scaling" its table. A measurement that fails is kept with its error.
+    """
+    kept: list[dict[str, Any]] = []
+    for measurement in measurements:
+        rows: list[Row] = []
+        try:
+            for case in measurement.cases:
+                case.check()
+                rows += measuring(case)
+        except (ValueError, ImportError, MemoryError, RuntimeError) as error:
+            # one that cannot be measured here (a missing package, too little memory) must not cost the others
+            message = " ".join(str(error).split()) or type(error).__name__
+            kept.append({"name": measurement.name, "error": message})
+            say(f"{measurement.name}: {message}")
+        outcomes = [judge(measurement, target, rows) for target in measurement.targets] if rows else []
+        for outcome in outcomes:
+            say(describe(outcome))
+        kept += outcomes
+        if measurement.part == "scaling":
+            kept += scaling_rows(rows)
+    return kept
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 and so on")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument(
+        "--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME", help=", ".join(MODELS)
+    )
+    parser.add_argument("--rounds", type=int, help="timed calls of each; else as each part has it, 5 at least")
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU")
+    parser.add_argument("--dry", action="store_true", help="keep no result")
+    given = parser.parse_args()
+    everything = plan(given.device, given.models, given.rounds, given.threads)
+    for part in [part for part in PARTS if part in given.only]:
+        measurements = [measurement for measurement in everything if measurement.part == part]
+        if not measurements:
+            continue
+        machine = start_report(measurements[0].cases[0]).machine
+        print(f"\n{part}")
+        print_machine(machine)
+        rows = run_part(measurements, lambda line: print(line, flush=True))
+        if not given.dry:
+            print(save_result(f"targets-{part}", machine, rows))
+
+
+if __name__ == "__main__":
+    main()
