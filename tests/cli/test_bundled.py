@@ -51,6 +51,30 @@ def test_the_cat_is_a_cat(convit: Command, photos: Path) -> None:
     assert run.rows[0]["predictions"][0]["label"] == "cat"
 
 
+@pytest.mark.slow
+def test_the_cat_is_a_cat_in_8_bits(convit_process: Command, photos: Path) -> None:
+    pictures = [photos / "cat.jpg", photos / "coffee.png"]
+    run = convit_process("classify", *pictures, "--model", MODEL, "--precision", "int8")
+    assert run.code == 0
+    labels = {Path(row["path"]).name: row["predictions"][0]["label"] for row in run.rows}
+    assert labels["cat.jpg"] == "cat"
+    run = convit_process("embed", *pictures, "--model", MODEL, "--precision", "int8", "--kind", "layer:2")
+    assert run.code == 2
+    assert "an int8 model on a CPU gives no intermediate layers" in run.err
+
+
+@pytest.mark.slow
+def test_compiled_labels_are_the_same(convit_process: Command, photos: Path) -> None:
+    pictures = [photos / "cat.jpg", photos / "coffee.png"]
+    compiled, plain = (
+        convit_process("classify", *pictures, "--model", MODEL, *options) for options in (("--compile",), ())
+    )
+    assert compiled.code == plain.code == 0
+    for one, other in zip(compiled.rows, plain.rows, strict=True):
+        assert one["predictions"][0]["label"] == other["predictions"][0]["label"]
+        assert one["predictions"][0]["score"] == pytest.approx(other["predictions"][0]["score"], rel=1e-3)
+
+
 def test_the_installed_script_classifies(photos: Path) -> None:
     script = Path(sys.executable).with_name("convit")
     command = [script, "classify", photos, "--model", MODEL, "--top-k", "1", "--format", "csv"]

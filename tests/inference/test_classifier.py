@@ -226,7 +226,9 @@ def test_weights_from_a_file(make_model: MakeModel, photos: list[Path], tmp_path
     model = make_model()
     save_weights(tmp_path / "own.safetensors", model, {})
     classifier = Classifier(weights=tmp_path / "own.safetensors")
-    assert classifier(photos) == Classifier(model)(photos)
+    for folded, plain in zip(classifier(photos), Classifier(model)(photos), strict=True):
+        assert [found.label for found in folded] == [found.label for found in plain]
+        assert [found.score for found in folded] == pytest.approx([found.score for found in plain], rel=1e-4)
     assert classifier.labels == tuple("abcdefghij")
     assert classifier.name == "own.safetensors"
 
@@ -237,7 +239,12 @@ def test_weights_from_a_file(make_model: MakeModel, photos: list[Path], tmp_path
         ({"top_k": 0}, "top_k is 0, but must be at least 1"),
         ({"batch_size": 0}, "batch_size is 0, but must be at least 1"),
         ({"workers": -1}, "workers is -1, but must be at least 0"),
-        ({"precision": "int8"}, "precision is 'int8', but must be one of auto, fp32, bf16, fp16"),
+        ({"precision": "int4"}, "precision is 'int4', but must be one of auto, fp32, bf16, fp16, fp8, int8"),
+        ({"precision": "int8", "model": "convit_nano_patch4_32.cifar10"}, "calibrated on pictures: give calibration="),
+        (
+            {"precision": "fp8", "model": "convit_nano_patch4_32.cifar10", "device": "cpu"},
+            "cpu is no CUDA GPU of compute capability 8.9",
+        ),
         ({"device": "gpu"}, "device is 'gpu', but must be auto, cpu, cuda"),
         ({"device": "meta"}, "device is 'meta', but must be auto, cpu, cuda"),
         ({"device": "cuda:77"}, "device is 'cuda:77', but PyTorch sees"),

@@ -34,6 +34,7 @@ def classify(
     exif: options.Exif = True,
     fast_decode: options.FastDecode = False,
     decode: options.Decode = "cpu",
+    compile: options.Compile = False,  # noqa: A002
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -60,5 +61,7 @@ def classify(
         img_size=size,
         fast_decode=fast_decode,
         decode=decode,
+        compile=compile,
+        calibration=options.spread(job.files) if precision == "int8" else None,
     )
     carry_out(job, classifier, top_k=classifier.top_k, about={"model": classifier.name})

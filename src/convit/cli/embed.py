@@ -43,6 +43,7 @@ def embed(
     exif: options.Exif = True,
     fast_decode: options.FastDecode = False,
     decode: options.Decode = "cpu",
+    compile: options.Compile = False,  # noqa: A002
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -73,6 +74,8 @@ def embed(
         img_size=size,
         fast_decode=fast_decode,
         decode=decode,
+        compile=compile,
+        calibration=options.spread(job.files) if precision == "int8" else None,
     )
     about = {"model": embedder.name, "kind": kind, "normalize": normalize}
     carry_out(job, embedder, shape=embedder.shape, about=about)

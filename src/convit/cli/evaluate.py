@@ -1,8 +1,9 @@
 """`convit evaluate`: accuracy and loss of a model on labelled images."""
 
 import sys
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,7 +11,7 @@ from convit.cli import errors, options
 from convit.cli.progress import bar
 
 if TYPE_CHECKING:
-    from convit.evaluation import Evaluation
+    from convit.evaluation import Evaluation, LabelledImages
 
 Data = Annotated[
     str,
@@ -50,6 +51,7 @@ def evaluate(
     workers: options.Workers = None,
     img_size: options.ImgSize = None,
     exif: Exif = False,
+    compile: options.Compile = False,  # noqa: A002
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -85,6 +87,8 @@ def evaluate(
         workers=workers,
         apply_exif=exif,
         img_size=size,
+        compile=compile,
+        calibration=_spread(images) if precision == "int8" else None,
     )
     with bar("images", images.count, shown=not quiet) as advance:
         evaluation = evaluator.evaluate(images, advance)
@@ -94,6 +98,12 @@ def evaluate(
     if evaluation.errors:
         _say_what_failed(evaluation)
         raise typer.Exit(errors.SOME_UNREADABLE)
+
+
+def _spread(images: "LabelledImages") -> list[Any]:
+    """The contents of some images from all over the data, without their labels."""
+    step = max(1, images.count // options.CALIBRATION_IMAGES)
+    return [image.content for image in islice(images, 0, step * options.CALIBRATION_IMAGES, step)]
 
 
 def _choose_format(output: Path | None, wanted: str | None) -> str:

@@ -1,13 +1,16 @@
 """The options that several commands share, each said once: its name, its meaning and what `--help` shows of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
+T = TypeVar("T")
+
 DEFAULT_MODEL = "convit_base.fb_in1k"
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8", "int8"]
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH", help="Images, and folders of images.")]
 Model = Annotated[
@@ -32,7 +35,14 @@ Device = Annotated[
 ]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option("--precision", help="Arithmetic of the model; auto: fp32 on CPU, bf16 on a GPU that has it."),
+    typer.Option(
+        "--precision",
+        help="Arithmetic of the model; auto: fp32 on CPU, bf16 on a GPU that has it. int8 on a "
+        "CPU needs the extra 'quantize' and chooses its ranges on some of the images themselves.",
+    ),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the model: half a minute at the start, faster afterwards.")
 ]
 BatchSize = Annotated[
     int | None,
@@ -91,6 +101,19 @@ Changes = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no summary; errors still show.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+CALIBRATION_IMAGES = 64
+
+
+def spread(items: Sequence[T], count: int = CALIBRATION_IMAGES) -> list[T]:
+    """Some of the items, evenly from first to last.
+
+    >>> spread(range(10), 4)
+    [0, 2, 5, 7]
+    """
+    count = min(count, len(items))
+    return [items[len(items) * place // count] for place in range(count)]
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from convit.evaluation.matching import match_classes
 from convit.evaluation.report import Evaluation
 from convit.evaluation.scoring import Outcome, Tally, score_image
 from convit.evaluation.weights_used import find_weights_used
+from convit.inference.opening import ImageSource
 from convit.inference.predicting import Options, Predictor
 
 
@@ -26,7 +27,8 @@ class Evaluator(Predictor):
     """Measures a model on labelled images: top-1, top-5 and loss.
 
     Args:
-        model, weights, device, precision, batch_size, workers, img_size: as for `convit.Classifier`.
+        model, weights, device, precision, batch_size, workers, img_size, compile, calibration: as for
+            `convit.Classifier`.
         apply_exif: whether photographs are turned upright as their EXIF orientation asks. Off, unlike in `Classifier`:
             published accuracies were measured without it.
 
@@ -50,8 +52,11 @@ class Evaluator(Predictor):
         workers: int | None = None,
         apply_exif: bool = False,
         img_size: int | tuple[int, int] | None = None,
+        compile: bool = False,  # noqa: A002
+        calibration: Sequence[ImageSource] | None = None,
     ) -> None:
-        super().__init__(model, weights, Options(device, precision, batch_size, workers, apply_exif, img_size))
+        options = Options(device, precision, batch_size, workers, apply_exif, img_size)
+        super().__init__(model, weights, options._replace(compile=compile, calibration=calibration))
         card: dict[str, Any] = getattr(self.model, "pretrained_cfg", None) or {}
         self.num_classes = int(getattr(self.model, "num_classes", 0) or 0)
         if not self.num_classes:

@@ -26,8 +26,8 @@ class Classifier(Predictor):
         weights: local file or folder to load instead of published weights.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" … or "mps". A module stays where it is under
             "auto", and is copied to another place otherwise.
-        precision: "fp32", "bf16", "fp16", or "auto": bf16 on CUDA GPUs that compute in it, else fp32. A module keeps
-            its own under "auto".
+        precision: "fp32", "bf16", "fp16", "fp8", "int8", or "auto": bf16 on CUDA GPUs that compute in it, else fp32. A
+            module keeps its own under "auto". See `convit.optimize`, which prepares models that are loaded by name.
         batch_size: pictures per forward pass; `None`: 8 on the CPU, 64 on a GPU.
         workers: threads that open pictures ahead of the model; `None`: one per core, 0: none.
         top_k: how many classes to give, best first; at most as many as the model knows.
@@ -39,6 +39,8 @@ class Classifier(Predictor):
         decode: "cpu", or "gpu" to decode and resize JPEG files on the CUDA GPU that runs the model (those that carry
             another colour space or lie on their side, and other formats, stay with the CPU). Pixels differ from the
             CPU's; by how much, and what it saves, was not measured.
+        compile: puts the model through `torch.compile`: half a minute at the start, faster afterwards.
+        calibration: some pictures of the kind to come (16 to 300), on which int8 on a CPU chooses its ranges.
 
     Attributes:
         name: the model's name, as it can be shown.
@@ -73,10 +75,13 @@ class Classifier(Predictor):
         img_size: int | tuple[int, int] | None = None,
         fast_decode: bool = False,
         decode: str = "cpu",
+        compile: bool = False,  # noqa: A002
+        calibration: Sequence[ImageSource] | None = None,
     ) -> None:
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}, but must be at least 1")
         options = Options(device, precision, batch_size, workers, apply_exif, img_size, fast_decode, decode)
+        options = options._replace(compile=compile, calibration=calibration)
         super().__init__(model, weights, options)
         self.labels = read_labels(self.model)
         self.top_k = min(top_k, len(self.labels))

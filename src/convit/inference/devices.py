@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8", "int8"]
 
 
 def pick_device(name: str | torch.device) -> torch.device:
@@ -44,7 +44,7 @@ def check_precision(precision: str) -> None:
     """Refuse an unknown precision.
 
     Raises:
-        ValueError: `precision` is not one of auto, fp32, bf16, fp16.
+        ValueError: `precision` is not one of auto, fp32, bf16, fp16, fp8, int8.
     """
     if precision not in get_args(Precision):
         raise ValueError(f"precision is {precision!r}, but must be one of {', '.join(get_args(Precision))}")
@@ -58,11 +58,13 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
         device: where the model will run.
 
     Raises:
-        ValueError: an unknown precision.
+        ValueError: an unknown precision, or one that no type of PyTorch's stands for (fp8, int8).
     """
     import torch
 
     check_precision(precision)
+    if precision in ("fp8", "int8"):
+        raise ValueError(f"precision is {precision!r}, which only a ConViT can run in; use fp32, bf16 or fp16")
     if precision == "auto":
         is_new_gpu = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         precision = "bf16" if is_new_gpu else "fp32"

@@ -46,6 +46,7 @@ class Embedder(Predictor):
         decode: "cpu", or "gpu" to decode and resize JPEG files on the CUDA GPU that runs the model (those that carry
             another colour space or lie on their side, and other formats, stay with the CPU). Pixels differ from the
             CPU's; by how much, and what it saves, was not measured.
+        compile, calibration: as in `Classifier`. int8 on a CPU gives no "layer:" kinds.
 
     Attributes:
         name: the model's name, as it can be shown.
@@ -81,9 +82,12 @@ class Embedder(Predictor):
         img_size: int | tuple[int, int] | None = None,
         fast_decode: bool = False,
         decode: str = "cpu",
+        compile: bool = False,  # noqa: A002
+        calibration: Sequence[ImageSource] | None = None,
     ) -> None:
         check_kind(kind)
         options = Options(device, precision, batch_size, workers, apply_exif, img_size, fast_decode, decode)
+        options = options._replace(compile=compile, calibration=calibration)
         # without a head the model computes its last block for the class token alone
         super().__init__(model, weights, options, num_classes=0)
         self.kind = kind

@@ -59,6 +59,8 @@ class Options(NamedTuple):
     img_size: int | tuple[int, int] | None = None
     fast_decode: bool = False
     decode: str = "cpu"
+    compile: bool = False
+    calibration: Sequence[ImageSource] | None = None
 
     def check(self) -> None:
         """Refuse what is out of range, before a model is loaded.
@@ -84,7 +86,8 @@ class Predictor:
     move; others get normalised ones in their own type.
 
     Args:
-        model: a name, or a module, which stays as it is except that it is put into evaluation mode.
+        model: a name, whose weights are loaded and folded into their fast form (`convit.optimize`); or a module, which
+            stays as it is except that it is put into evaluation mode.
         weights: a local file or folder.
         options: how to run.
         load_options: what `create_model` and `load_model` get besides, for models that are loaded here.
@@ -97,7 +100,7 @@ class Predictor:
         name: the model's name, as it can be shown.
         model: the model, in evaluation mode.
         device: where it runs.
-        dtype: the type of its weights and activations.
+        dtype: the type of what it carries between its layers.
         transform: how pictures are resized, cropped and scaled.
         batch_size: pictures per forward pass.
         workers: threads that open pictures.
@@ -111,19 +114,15 @@ class Predictor:
         if isinstance(model, nn.Module):
             if weights is not None:
                 raise ValueError("model is a module that holds its weights already; leave weights out, or name a model")
-            self.device, self.dtype = _placement(model, options)
-            decode = find_decoder(self.device) if options.decode == "gpu" else None
-            self.model = _placed(model, self.device, self.dtype)
+            self.device = _placement(model, options)
         else:
             self.device = pick_device(options.device)
-            self.dtype = pick_dtype(options.precision, self.device)
-            decode = find_decoder(self.device) if options.decode == "gpu" else None  # refused before anything is loaded
-            self.model = _load(model, weights, **load_options).to(device=self.device, dtype=self.dtype)
-        self.model.eval()
-        self.name = _name_of(model, weights, self.model)
+        decode = find_decoder(self.device) if options.decode == "gpu" else None  # refused before anything is loaded
+        loaded = model if isinstance(model, nn.Module) else _load(model, weights, **load_options).to(self.device)
+        self.name = _name_of(model, weights, loaded)
         size = None if options.img_size is None else {"img_size": options.img_size}
-        self.transform = EvaluationTransform(TransformSettings(**resolve_model_data_config(self.model, size)))
-        _check_size(self.model, self.transform.settings)
+        self.transform = EvaluationTransform(TransformSettings(**resolve_model_data_config(loaded, size)))
+        _check_size(loaded, self.transform.settings)
         self.batch_size = options.batch_size or (8 if self.device.type == "cpu" else 64)
         self.workers = default_workers() if options.workers is None else options.workers
         self.apply_exif = options.apply_exif
@@ -132,11 +131,16 @@ class Predictor:
         settings = self.transform.settings
         self._gpu_reader = None if decode is None else GpuReader(decode, settings, apply_exif=self.apply_exif)
         self._clock = _Clock()
+        is_folded = not isinstance(model, nn.Module) or options.precision in ("fp8", "int8") or options.compile
+        self.model = self._fold(loaded, options) if is_folded else _placed(loaded, self.device, options)
+        self.model.eval()
+        self.dtype = next(iter(self.model.parameters()), torch.zeros(0)).dtype
 
     @property
     def precision(self) -> str:
-        """The type of weights and activations: "fp32", "bf16" or "fp16"."""
-        return precision_name(self.dtype)
+        """What the model computes in: "fp32", "bf16", "fp16", "fp8" or "int8"."""
+        plan = getattr(self.model, "plan", None)
+        return precision_name(self.dtype) if plan is None else plan.precision
 
     @property
     def timings(self) -> Timings:
@@ -162,6 +166,22 @@ class Predictor:
                     clock.count(row)
                     yield row
         clock.tick()
+
+    def _fold(self, model: nn.Module, options: Options) -> nn.Module:
+        """The model's fast form."""
+        from convit.optimization import optimize
+
+        precision, calibration = options.precision, None
+        if precision == "auto":
+            precision = precision_name(pick_dtype("auto", self.device))
+        elif precision == "int8" and self.device.type == "cpu":
+            calibration = self._read_levels(options.calibration or ())
+        return optimize(model, precision, compile=options.compile, batch_size=self.batch_size, calibration=calibration)
+
+    def _read_levels(self, sources: Sequence[ImageSource]) -> UInt8[Tensor, "images channels height width"] | None:
+        """Pictures as the model will see them, in 8 bits; those that cannot be read are left out."""
+        pixels = [read.pixels for read in map(self._read_here, sources) if read.pixels is not None]
+        return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) if pixels else None
 
     def _read(self, source: ImageSource) -> _Read:
         if self._gpu_reader is not None and (encoded := self._gpu_reader.take(source)) is not None:
@@ -265,16 +285,19 @@ def _load(name: str | None, weights: str | Path | None, **load_options: Any) -> 
     return create_model(name, checkpoint_path=weights, **load_options)
 
 
-def _placement(model: nn.Module, options: Options) -> tuple[torch.device, torch.dtype]:
+def _placement(model: nn.Module, options: Options) -> torch.device:
     """Where a module runs that was handed over: where it is, unless the options name another place."""
-    parameter = next(iter(model.parameters()), torch.zeros(0))
-    device = parameter.device if str(options.device) == "auto" else pick_device(options.device)
-    return device, parameter.dtype if options.precision == "auto" else pick_dtype(options.precision, device)
+    if str(options.device) != "auto":
+        return pick_device(options.device)
+    return next(iter(model.parameters()), torch.zeros(0)).device
 
 
-def _placed(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def _placed(model: nn.Module, device: torch.device, options: Options) -> nn.Module:
+    """A module that was handed over, or a copy of it where the options ask for another device or precision."""
     parameters = list(model.parameters())
-    if all(parameter.device == device and parameter.dtype == dtype for parameter in parameters):
+    dtypes = {parameter.dtype for parameter in parameters}
+    dtype = None if options.precision == "auto" else pick_dtype(options.precision, device)
+    if {parameter.device for parameter in parameters} <= {device} and (dtype is None or dtypes <= {dtype}):
         return model
     # the caller's module stays where it is
     return copy.deepcopy(model).to(device=device, dtype=dtype)

@@ -71,6 +71,11 @@ class OptimizedConViT(nn.Module):
         return self.model.config
 
     @property
+    def blocks(self) -> nn.ModuleList:
+        """The fast blocks, one for each of the model's."""
+        return self.model.blocks
+
+    @property
     def num_classes(self) -> int:
         """Width of the head; 0 where the model returns embeddings."""
         return self.model.num_classes
