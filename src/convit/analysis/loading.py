@@ -1,0 +1,41 @@
+"""Models to be looked into: the plain form, whose attention can be taken apart, never an optimised one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from convit.inference.devices import pick_device, pick_dtype
+from convit.inference.predicting import DEFAULT_MODEL
+from convit.model import ConViT
+
+
+def load_plain(
+    model: str | None = None, weights: str | Path | None = None, *, device: str = "auto", precision: str = "auto"
+) -> ConViT:
+    """Load a model as the paper writes it, in evaluation mode, on its device.
+
+    Args:
+        model: a variant or weight set; None for the model that `weights` describes, else the default.
+        weights: a local file or folder instead of published weights.
+        device: "auto", "cpu", "cuda", "mps" ...
+        precision: "auto", "fp32", "bf16" or "fp16".
+
+    Raises:
+        ValueError: the name, the device or the precision is unknown, or the model is no ConViT.
+        FileNotFoundError, OSError: the weights cannot be found or fetched.
+    """
+    from convit.weights import create_model, load_model
+
+    place = pick_device(device)
+    dtype = pick_dtype(precision, place)
+    if weights is None:
+        loaded: torch.nn.Module = create_model(model or DEFAULT_MODEL, pretrained=True)
+    elif model is None:
+        loaded = load_model(weights)
+    else:
+        loaded = create_model(model, checkpoint_path=weights)
+    if not isinstance(loaded, ConViT):
+        raise ValueError(f"the {type(loaded).__name__} is no ConViT, so it cannot be looked into; take a ConViT")
+    return loaded.to(device=place, dtype=dtype).eval()

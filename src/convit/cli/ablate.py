@@ -1,0 +1,133 @@
+"""`convit ablate`: what a model loses without its position embedding, or with its gates forced."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from convit.cli import errors, options
+from convit.cli.evaluate import Data, Exif
+from convit.cli.progress import bar
+
+Experiment = Annotated[
+    Literal["position-embedding", "gates"] | None,
+    typer.Option("--experiment", help="Only this experiment.  [default: both]", show_default=False),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="A sub-folder of DATA, or how the names of its shards begin.", show_default=False
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Only N images, evenly spaced.  [default: all]", show_default=False),
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option("--precision", help="Arithmetic of the model; auto: fp32 on CPU, bf16 on a GPU that has it."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write here instead of on the screen: .json or .md (Markdown, as on the screen).",
+        show_default=False,
+    ),
+]
+
+
+def ablate(
+    data: Data,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    experiment: Experiment = None,
+    split: Split = None,
+    limit: Limit = None,
+    output: Output = None,
+    device: options.Device = "auto",
+    precision: Precision = "auto",
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    img_size: options.ImgSize = None,
+    exif: Exif = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Measure what a trained model loses without parts of it, beside the paper's figures.
+
+    Masks the position embedding (the paper's Table 5), and forces the gates of the first 3, 5, 10 and all GPSA layers:
+    no content, no position (Table 6). Nothing is trained, and no file is changed.
+    """
+    size = options.parse_size(img_size)
+    if output is not None:
+        _check(output, overwrite=overwrite)
+    if quiet:
+        from convit.cli.messages import hush
+
+        hush()
+    from convit.analysis.sampled import EvenlySpaced, open_split
+
+    images = open_split(data, split)
+    if limit is not None:
+        images = EvenlySpaced(images, limit)
+
+    from dataclasses import replace
+
+    from convit.analysis.ablations import EXPERIMENTS, gated_layers_of, measurements, run_ablations, to_markdown
+    from convit.analysis.loading import load_plain
+    from convit.data.locate import file_sha256
+    from convit.evaluation import Evaluator
+    from convit.evaluation.weights_used import find_weights_used
+
+    chosen = EXPERIMENTS if experiment is None else (experiment,)
+    loaded = load_plain(model, weights, device=device, precision=precision)
+    gated = gated_layers_of(loaded)
+    file = find_weights_used(model, weights)
+    digest = file_sha256(file)
+    evaluator = Evaluator(loaded, batch_size=batch_size, workers=workers, apply_exif=exif, img_size=size)
+    total = images.count * measurements(gated, chosen)
+    with bar("images", total, shown=not quiet) as advance:
+        found = run_ablations(evaluator, images, chosen, advance)
+    found = replace(found, weights=file.name, weights_sha256=digest)
+    if output is not None and output.suffix.lower() == ".json":
+        import json
+
+        text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    else:
+        text = to_markdown(found)
+    _write(text, output, overwrite=overwrite)
+    if found.baseline.unreadable:
+        whole = found.baseline.count + found.baseline.unreadable
+        first = found.baseline.errors[0]["error"]
+        message = f"{found.baseline.unreadable} of {whole} images could not be read and count in no figure; {first}"
+        print(f"convit: error: {errors.one_line(message)}", file=sys.stderr)
+        raise typer.Exit(errors.SOME_UNREADABLE)
+
+
+def _check(output: Path, *, overwrite: bool) -> None:
+    if output.suffix.lower() not in (".json", ".md"):
+        raise ValueError(f"{output} ends in neither .json nor .md; choose one of these suffixes")
+    from convit.inference import check_output
+
+    check_output(output, overwrite=overwrite)
+
+
+def _write(text: str, output: Path | None, *, overwrite: bool) -> None:
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    from convit.inference.output.files import WholeFile, explain
+
+    file = WholeFile(output, overwrite=overwrite)
+    try:
+        file.file.write(text.encode())
+        file.keep()
+    except OSError as error:
+        raise explain(error, output) from None
+    finally:
+        file.discard()
