@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from convit.benchmark import measure
 from convit.benchmark.building import build_entry, build_reference, make_images, weights_of
 from convit.benchmark.cases import Case, make_cases
 from convit.benchmark.contenders import default_contenders, our_contender, parse_contender
@@ -92,6 +93,12 @@ def test_equal_contenders_have_equal_weights_and_outputs() -> None:
             entry = build_entry(case, contender, reference)
             assert relative_error(entry.module(images), expected) < 1e-5, contender.name
     assert expected.std() > 0.5  # drawn so that differences show
+
+
+@pytest.mark.parametrize("mode", ["infer", "train"])
+def test_our_kernel_is_for_gpus(mode: Any) -> None:
+    with pytest.raises(ValueError, match=r"(?i)cuda"):
+        measure(small_case(mode=mode, against=("triton",)))
 
 
 def test_weights_are_drawn_unless_they_are_named() -> None:

@@ -111,20 +111,19 @@ def build_entry(case: Case, contender: Contender, reference: ConViT) -> Entry:
 
     Raises:
         ImportError: its library is not installed.
-        ValueError: there is no such model, or not at this size or precision.
+        ValueError: there is no such model, or not at this size, precision or device.
     """
     device = case.torch_device
     if contender.source == "ours":
         return _build_ours(case, contender, reference)
     precision = peer_precision(contender.precision or case.precision, device)
     if contender.is_peer:
-        module = build_peer(contender, reference).eval()
+        module = build_peer(contender, reference).eval().to(device)
         cost = count_peer_cost(module, torch.empty(1, reference.config.in_chans, *image_size(reference)))
     else:
-        module = copy.deepcopy(reference)
-        module.set_attention("plain" if contender.source == "plain" else "fused")
+        module = copy.deepcopy(reference).to(device)
+        module.set_attention(contender.attention)
         cost = count_cost(reference, image_size(reference), plain=contender.source == "plain")
-    module = module.to(device)
     module = _Autocast(module, device, DTYPES[precision]) if contender.amp else module.to(DTYPES[precision])
     widens = contender.source == "eager" and not contender.compiled
     return Entry(

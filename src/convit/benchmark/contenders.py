@@ -11,8 +11,9 @@ from convit.benchmark.precisions import DTYPES, PRECISIONS
 from convit.training.peers import SOURCES, is_peer
 
 Relation = Literal["ours", "equal", "another"]
-OWN = ("ours", "eager", "plain")
-_FORM = "NAME[@PRECISION][+amp][+compile] with NAME timm:MODEL, torchvision:MODEL, eager, plain or ours"
+# of ours, and the form of attention that each has; `convit.optimize` chooses for itself
+OWN = {"ours": "fused", "eager": "fused", "triton": "triton", "plain": "plain"}
+_FORM = "NAME[@PRECISION][+amp][+compile] with NAME timm:MODEL, torchvision:MODEL, eager, triton, plain or ours"
 _DEIT = {"convit_tiny": "tiny", "convit_small": "small", "convit_base": "base"}
 
 
@@ -22,8 +23,8 @@ class Contender:
 
     Attributes:
         name: what it is called in tables: how it was asked for.
-        source: "ours" (`convit.optimize`), "eager" (what `create_model` gives), "plain" (its plain twin), "timm" or
-            "torchvision".
+        source: "ours" (`convit.optimize`; in training as "eager"), "eager" (what `create_model` gives), "triton" (with
+            our kernel, on GPUs), "plain" (its plain twin), "timm" or "torchvision".
         architecture: name of the model in its library.
         relation: "ours"; "equal": the same weights in another form, whose outputs must agree; "another": another
             model, whose speed may be compared and whose outputs may not.
@@ -39,6 +40,11 @@ class Contender:
     precision: str | None = None
     compiled: bool = False
     amp: bool = False
+
+    @property
+    def attention(self) -> str:
+        """The form of attention of a model of ours, see `ConViT.set_attention`."""
+        return OWN[self.source]
 
     @property
     def is_peer(self) -> bool:

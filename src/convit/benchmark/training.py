@@ -154,13 +154,13 @@ def _build(case: Case, contender: Contender, reference: ConViT) -> Entry:
     precision = peer_precision(contender.precision or case.precision, device)
     size = image_size(reference)
     if contender.is_peer:
-        module = build_peer(contender, reference)
+        module = build_peer(contender, reference).to(device)
         cost = count_peer_cost(module, torch.empty(1, reference.config.in_chans, *size))
     else:
-        module = copy.deepcopy(reference)
-        module.set_attention("plain" if contender.source == "plain" else "fused")
+        module = copy.deepcopy(reference).to(device)
+        module.set_attention(contender.attention)
         cost = count_cost(reference, size, plain=contender.source == "plain")
-    module = module.to(device).train()
+    module = module.train()
     widens = contender.source in ("ours", "eager")
     computed_in = computed_precision(precision, device, widens=widens)
     backend = "compiled" if contender.compiled else "torch"

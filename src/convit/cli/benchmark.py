@@ -18,8 +18,9 @@ Against = Annotated[
     str | None,
     typer.Option(
         metavar="WHO[,..]",
-        help="Others: timm:NAME, torchvision:NAME, eager (our model as create_model gives it), plain (its plain twin); "
-        "each with @PRECISION, +amp or +compile behind it.  [default: what suits the model]",
+        help="Others: timm:NAME, torchvision:NAME, eager (our model as create_model gives it), triton (with our "
+        "kernel, on GPUs), plain (its plain twin); each with @PRECISION, +amp or +compile behind it.  "
+        "[default: what suits the model]",
         show_default=False,
     ),
 ]
