@@ -18,6 +18,7 @@ from benchmarks.plan import plan
 FOLDER = Path(__file__).resolve().parent
 TITLES = {
     "targets": "Targets of speed and memory",
+    "accuracy": "What each precision costs in accuracy",
     "startup": "Starting the command",
     "folder": "Waiting for data",
     "decoding": "Fast decoding",
@@ -175,6 +176,34 @@ def _time(times: dict[str, float]) -> str:
     return f"{times['median']:.1f} ({times['low']:.1f} to {times['high']:.1f})"
 
 
+def _accuracy(rows: Rows) -> Table:
+    heads = (
+        "model",
+        "precision",
+        "between products",
+        "images",
+        "top-1, %",
+        "top-5, %",
+        "loss",
+        "points lost",
+        "target",
+    )
+    return heads, [
+        (
+            row["model"],
+            row["precision"],
+            row["computed_in"],
+            str(row["images"]),
+            f"{row['top1']:.2f}",
+            f"{row['top5']:.2f}",
+            f"{row['loss']:.4f}",
+            f"**{row['lost']:.2f}**",
+            "" if row["target"] is None else f"at most {row['target']:g}",
+        )
+        for row in rows
+    ]
+
+
 def _startup(rows: Rows) -> Table:
     heads = ("command", "ms: median (quartiles)", "against", "ms", "ratio", "target", "met", "imports torch")
     return heads, [
@@ -255,6 +284,7 @@ def _parity(rows: Rows) -> Table:
 
 
 TABLES: dict[str, Callable[[Rows], Table]] = {
+    "accuracy": _accuracy,
     "startup": _startup,
     "folder": _folder,
     "decoding": _decoding,

@@ -128,7 +128,7 @@ def _calm() -> Generator[None]:
     """Keep progress bars, log lines and tracer warnings of the two libraries off the screen, and usage data at home."""
     from openvino_telemetry.utils.opt_in_checker import ConsentCheckResult, OptInChecker
 
-    loggers = [logging.getLogger(name) for name in ("nncf", "openvino")]
+    loggers = [logging.getLogger(name) for name in ("nncf", "openvino", "torch.utils.cpp_extension")]
     levels = [logger.level for logger in loggers]
     check = OptInChecker.check
     for logger in loggers:
