@@ -10,10 +10,11 @@ from skimage import data
 from tools.readme import README, filled
 
 TEXT = README.read_text(encoding="utf-8")
+SPEED = (README.parent / "docs" / "speed.md").read_text(encoding="utf-8")
 
 
-def _snippet(name: str) -> str:
-    found = re.search(rf"<!-- snippet: {name} -->\n```python\n(.*?)```", TEXT, re.DOTALL)
+def _snippet(name: str, text: str = TEXT) -> str:
+    found = re.search(rf"<!-- snippet: {name} -->\n```python\n(.*?)```", text, re.DOTALL)
     assert found is not None
     return found.group(1)
 
@@ -45,6 +46,13 @@ def test_timms_snippet_runs_with_one_import_changed() -> None:
     exec(snippet.replace("pretrained=True", "pretrained=False"), names)
     assert names["logits"].shape == (1, 1000)
     assert names["features"].shape == (1, 197, 768)
+
+
+def test_the_snippet_on_speed_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    exec(_snippet("bundled", SPEED), names)
+    assert names["logits"].shape == (1, 10)
+    assert "products: " in capsys.readouterr().out
 
 
 def test_links_lead_to_files() -> None:
