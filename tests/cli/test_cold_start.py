@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-UNNEEDED = {"torchvision", "torch._dynamo", "torch._inductor", "pyarrow", "huggingface_hub", "rich", "timm"}
+UNNEEDED = {"torchvision", "torch._dynamo", "sympy", "triton", "pyarrow", "huggingface_hub", "rich", "timm"}
 _PROGRAM = """
 import json, sys
 from convit.cli import main

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 if TYPE_CHECKING:
     from convit.model.convit import ConViT
@@ -39,7 +38,11 @@ class _OperationCounter(TorchDispatchMode):
     """Adds up every operation that PyTorch's own FLOP table knows."""
 
     def __init__(self) -> None:
+        # not at the top of the file: it imports Triton, which whoever only runs a model would wait for
+        from torch.utils.flop_counter import flop_registry
+
         super().__init__()
+        self._formulas = flop_registry
         self.macs = 0
         self.activations = 0
 
@@ -47,7 +50,7 @@ class _OperationCounter(TorchDispatchMode):
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        formula: Callable[..., int] | None = flop_registry.get(func.overloadpacket)
+        formula: Callable[..., int] | None = self._formulas.get(func.overloadpacket)
         if formula is not None:
             self.macs += formula(*args, **(kwargs or {}), out_val=result) // 2
             first = result[0] if isinstance(result, tuple) else result

@@ -268,7 +268,8 @@ def _without_weights(config: ConViTConfig) -> ConViT:
     """A model whose weights are loaded next: drawing 86 million of them first would cost seconds."""
     with torch.device("meta"):
         model = ConViT(config, initialise=False)
-    model = model.to_empty(device="cpu")
+    # not `to_empty`, which asks the meta device for the empty tensors, and that imports SymPy
+    model = model._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu"))
     model.reset_classifier(config.num_classes)  # the file's head may not be the one wanted
     return model
 
