@@ -50,6 +50,13 @@ def test_the_table_says_what_was_measured() -> None:
     assert "* another model: its speed may be compared, its outputs may not" in text
 
 
+def test_what_runs_ours_is_noted() -> None:
+    for backend, words in (("compiled", "ours: through torch.compile"), ("openvino", "ours: run by openvino")):
+        out = io.StringIO()
+        print_rows([made_row(backend=backend, compiled=backend == "compiled")], out)
+        assert words in out.getvalue()
+
+
 def test_the_table_of_memory_shows_how_cost_grows() -> None:
     out = io.StringIO()
     print_rows([made_row(mode="memory", memory_mb=98.2, memory_range_mb=(88.0, 101.4), batch=1, batch_asked=1)], out)
@@ -186,7 +193,7 @@ def test_a_runtimes_own_counters_are_asked(monkeypatch: pytest.MonkeyPatch) -> N
             return images
 
         def layer_times(self, images: torch.Tensor) -> dict[str, float]:
-            return {"FullyConnected": 0.003, "Reorder": 0.001}
+            return {"FullyConnected": 0.003, "Reorder": 0.001, "Slice": 1e-6}
 
     monkeypatch.setattr(
         explaining,
@@ -194,8 +201,8 @@ def test_a_runtimes_own_counters_are_asked(monkeypatch: pytest.MonkeyPatch) -> N
         lambda *given: dataclasses.replace(really(*given), module=Counting(), backend="openvino"),
     )
     found = explain(small_case())
-    assert found.shares == {"FullyConnected": 0.75, "Reorder": 0.25}
-    assert (found.milliseconds, found.measured_by) == (4.0, "openvino")
+    assert found.shares == {"FullyConnected": 0.7498, "Reorder": 0.2499, "rest": 0.0002}
+    assert (found.milliseconds, found.measured_by) == (4.001, "openvino")
 
 
 def test_what_was_measured_is_there_whatever_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

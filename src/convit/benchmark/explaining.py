@@ -37,6 +37,7 @@ _KINDS = (
     ),
 )
 _REST = "rest"
+_LEAST = 0.003  # a runtime that counts by itself has many kinds; what takes less than this is not shown
 _NONE = re.compile(
     r"aten::(empty|view|as_strided|expand|transpose|permute|reshape|select|slice|unsqueeze|t$|chunk|split)"
 )
@@ -49,7 +50,7 @@ class Explanation:
     Attributes:
         case: what was asked for, in words.
         steps: (name, choice, reason) of each step that `convit.optimize` took.
-        shares: part of the time by kind of work, largest first; 0 to 1, together 1.
+        shares: part of the time by kind of work, largest first and the rest last; 0 to 1, together 1.
         milliseconds: of a pass, as the profiler sees it.
         measured_by: what told the shares: "torch.profiler" or a runtime's own counters.
     """
@@ -80,12 +81,14 @@ def explain(case: Case) -> Explanation:
             raise
         seconds, source = profile_kinds(entry, images[:1])
     total = sum(seconds.values()) or 1.0
-    ordered = sorted(seconds.items(), key=lambda item: -item[1])
+    parts = {kind: value / total for kind, value in sorted(seconds.items(), key=lambda item: -item[1])}
+    shares = {kind: round(part, 4) for kind, part in parts.items() if part >= _LEAST and kind != _REST}
+    shares[_REST] = round(sum(part for kind, part in parts.items() if kind not in shares), 4)
     height, width = image_size(reference)
     return Explanation(
         case=f"{case.model}, {case.precision}, {height} x {width}, batch {case.batch_size}",
         steps=entry.steps,
-        shares={kind: round(value / total, 4) for kind, value in ordered if value > 0},
+        shares=shares,
         milliseconds=round(1000 * total, 3),
         measured_by=source,
     )

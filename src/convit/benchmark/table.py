@@ -85,7 +85,9 @@ def _notes(row: Row) -> str:
         notes.append(f"batch {row.batch}, since {row.batch_asked} does not fit in memory")
     if row.computed_in != row.precision:
         notes.append(f"computed in {row.computed_in}")
-    if row.backend not in ("torch", "compiled") or (row.backend == "compiled" and row.contender == "ours"):
+    if row.backend == "compiled" and "+compile" not in row.contender:
+        notes.append("through torch.compile")
+    elif row.backend not in ("torch", "compiled"):
         notes.append(f"run by {row.backend}")
     return ", ".join(notes)
 
