@@ -29,6 +29,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "classify": Command("convit.cli.classify", "classify", "Label images: the most likely classes of each."),
     "embed": Command("convit.cli.embed", "embed", "Turn images into vectors, for search and clustering."),
+    "index": Command("convit.cli.index", "index", "Keep a folder's vectors up to date, for search."),
+    "search": Command("convit.cli.search", "search", "Find the pictures of an index that are most like one."),
+    "duplicates": Command("convit.cli.duplicates", "duplicates", "List copies of pictures, and labels at odds."),
     "models": Command("convit.cli.models", "models", "List every variant and weight set."),
     "info": Command("convit.cli.info", "info", "Show one variant or weight set in full."),
     "finetune": Command("convit.cli.finetune", "finetune", "Fine-tune on a folder of your own pictures."),

@@ -1,0 +1,80 @@
+"""`convit index`: a folder's vectors, kept up to date."""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convit.cli import messages, options
+from convit.cli.progress import bar
+from convit.cli.unreadable import leave_if_unreadable
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of the pictures.")]
+Db = Annotated[Path, typer.Option("--db", metavar="DIR", help="The index's own folder; made if there is none.")]
+CommitEvery = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Keep what is done after so many pictures, or five seconds.")
+]
+ApproximateFrom = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Number of pictures from which searches are approximate.")
+]
+
+
+def index(
+    folder: Folder,
+    db: Db,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    commit_every: CommitEvery = 256,
+    approximate_from: ApproximateFrom = 200_000,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Keep a folder's vectors up to date, for search.
+
+    New and changed pictures are embedded, deleted ones leave. A run that was killed goes on where it was. The exit code
+    is 3 where some pictures could not be read.
+    """
+    if quiet:
+        messages.hush()
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
+    from convit.search import Index
+
+    opened = Index.open(
+        db,
+        create=True,
+        model=model,
+        weights=weights,
+        approximate_from=approximate_from,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    with ExitStack() as shown:
+        advance = None
+
+        def expect(images: int) -> None:
+            nonlocal advance
+            advance = shown.enter_context(bar("images", images, shown=not quiet))
+
+        def step() -> None:
+            if advance is not None:
+                advance()
+
+        done = opened.update(folder, commit_every=commit_every, expect=expect, advance=step)
+    if not quiet:
+        print(
+            f"convit: {len(opened):,} images in {db}: {done.new:,} new, {done.changed:,} changed, {done.removed:,} "
+            f"removed, {done.unchanged:,} as before",
+            file=sys.stderr,
+        )
+        if (way := done.approximation) is not None:
+            print(f"convit: approximate search finds {way.recall:.3f} of the 10 nearest", file=sys.stderr)
+    leave_if_unreadable(done.unreadable, quiet=quiet)

@@ -1,0 +1,80 @@
+"""`convit search`: the pictures of an index that are most like one."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convit.cli import messages, options
+
+COLUMNS = ("rank", "path", "score", "label", "width", "height")
+Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to search for.")]
+Db = Annotated[Path, typer.Option("--db", metavar="DIR", help="The index, made by convit index.")]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SQL",
+        help="Only rows for which this holds, of path, label, width, height, size: \"label = 'cat' AND width > 640\"",
+        show_default=False,
+    ),
+]
+K = Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many to find.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write here: .json, .csv, .parquet, .md or .txt.  [default: a table, or JSON in a pipe]",
+        show_default=False,
+    ),
+]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also a page with the pictures.", show_default=False)]
+ApproximateFrom = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Number of pictures from which the search is approximate.")
+]
+
+
+def search(
+    image: Image,
+    db: Db,
+    where: Where = None,
+    k: K = 10,
+    output: Output = None,
+    html: Html = None,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    approximate_from: ApproximateFrom = 200_000,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Find the pictures of an index that are most like one.
+
+    The model is the one that made the index; it need not be named. Scores are cosine similarities, 1 for the same.
+    """
+    from convit.inference import check_output
+    from convit.search.output import choose_rows_format, write_rows, write_whole
+
+    if quiet:
+        messages.hush()
+    format = choose_rows_format(output)  # noqa: A001
+    for file in (output, html):
+        if file is not None:
+            check_output(file, overwrite=overwrite)
+    from convit.search import Index, search_page
+
+    opened = Index.open(
+        db, model=model, weights=weights, approximate_from=approximate_from, device=device, precision=precision
+    )
+    hits = opened.search(image, k, where=where)
+    rows = [{**asdict(hit), "score": round(hit.score, 6)} for hit in hits]
+    head = f"# Pictures like {image.name}"
+    write_rows(rows, COLUMNS, output, format, head=head, overwrite=overwrite)
+    if html is not None:
+        condition = f", of those where {where}" if where else ""
+        about = f"The {len(hits)} most similar of {len(opened):,}{condition}, by vectors of {opened.model_name}."
+        write_whole(html, search_page(hits, image, opened.root, about).encode(), overwrite=overwrite)

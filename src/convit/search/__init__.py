@@ -1,0 +1,56 @@
+"""Pictures found by what they show: an index of embeddings, search in it, and duplicates.
+
+Promises: an index holds vectors of one model and refuses any other; bringing it up to date costs only what is new or
+changed, and a process that is killed loses at most the pictures since its last commit; a search is exact until the
+index is large, and approximate after that only where its recall was measured and is high enough. Start reading at
+`convit.search.index`; duplicates are found in `convit.search.duplicates`.
+
+The store is LanceDB's: pip install 'convit[search]'. Importing this package imports neither it nor torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convit.search.duplicates import Duplicate, Picture, find_duplicates
+    from convit.search.index import Hit, Index, Update
+    from convit.search.pictures import Collection, read_collection
+    from convit.search.sheet import duplicates_page, search_page
+
+_HOMES = {
+    "Collection": "pictures",
+    "Duplicate": "duplicates",
+    "Hit": "index",
+    "Index": "index",
+    "Picture": "duplicates",
+    "Update": "index",
+    "duplicates_page": "sheet",
+    "find_duplicates": "duplicates",
+    "read_collection": "pictures",
+    "search_page": "sheet",
+}
+
+__all__ = [
+    "Collection",
+    "Duplicate",
+    "Hit",
+    "Index",
+    "Picture",
+    "Update",
+    "duplicates_page",
+    "find_duplicates",
+    "read_collection",
+    "search_page",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

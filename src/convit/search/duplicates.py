@@ -1,0 +1,235 @@
+"""Pictures that are there twice: copies, and near-copies that were recompressed, resized or slightly cropped."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from PIL import Image
+
+from convit.inference.errors import ImageError
+from convit.inference.opening import open_image
+
+SIMILARITY = 0.95
+DIFFERENCE = 12.0
+_SIDE = 32  # of the grey thumbnails, pixels
+_ROWS = 256  # vectors compared with all others at once
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture among which duplicates are sought.
+
+    Attributes:
+        name: its path or key.
+        label: its class; None where it has none.
+        split: the part of the data set that it belongs to; None where there are no parts.
+        sha256: of its file.
+        read: gives the file's bytes; called for pictures whose vectors are alike.
+    """
+
+    name: str
+    label: str | None
+    split: str | None
+    sha256: str
+    read: Callable[[], bytes]
+
+    @property
+    def place(self) -> str:
+        """Its name with its split in front, where the name does not say it already."""
+        told = self.split is None or self.name.startswith(f"{self.split}/")
+        return self.name if told else f"{self.split}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Two pictures that are the same or nearly so.
+
+    Attributes:
+        kind: "identical" - the same file byte for byte; "near" - alike to the model and pixel by pixel.
+        first, second: the pictures, in the order in which they were given.
+        similarity: cosine of their vectors, -1 to 1.
+        difference: mean absolute difference of their 32 x 32 grey thumbnails, 0 to 255 levels.
+    """
+
+    kind: str
+    first: Picture
+    second: Picture
+    similarity: float
+    difference: float
+
+    @property
+    def labels_differ(self) -> bool:
+        """Whether at least one of the two is likely to be labelled wrongly."""
+        return self.first.label != self.second.label
+
+    @property
+    def across_splits(self) -> bool:
+        """Whether the two belong to different splits, so that what is measured on one was seen in the other."""
+        return self.first.split != self.second.split
+
+    def as_row(self) -> dict[str, Any]:
+        """Its plain values, for files."""
+        return {
+            "kind": self.kind,
+            "first": self.first.name,
+            "second": self.second.name,
+            "first_label": self.first.label,
+            "second_label": self.second.label,
+            "labels_differ": self.labels_differ,
+            "first_split": self.first.split,
+            "second_split": self.second.split,
+            "across_splits": self.across_splits,
+            "similarity": round(self.similarity, 4),
+            "difference": round(self.difference, 2),
+        }
+
+
+def find_duplicates(
+    pictures: Sequence[Picture],
+    vectors: Float32[np.ndarray, "pictures dim"],
+    *,
+    similarity: float = SIMILARITY,
+    difference: float = DIFFERENCE,
+    splits: tuple[str, ...] | None = None,
+) -> list[Duplicate]:
+    """Find pairs of copies and near-copies.
+
+    Identical files are found by their hash. Of the others those pairs are kept whose vectors are alike and whose grey
+    thumbnails are too: the model alone takes pictures of one scene for the same. Of several identical files each is
+    paired with the first of them, and the first alone is compared with other pictures.
+
+    Args:
+        pictures: the pictures.
+        vectors: their vectors, of length 1.
+        similarity: least cosine of near-copies, -1 to 1.
+        difference: most mean absolute difference of their 32 x 32 grey thumbnails, 0 to 255 levels.
+        splits: only pairs across two of these splits; None for all pairs.
+
+    Returns:
+        The pairs: different labels first, then across splits, then identical, then by difference. Pictures that cannot
+        be read any more are logged and take no part.
+
+    Raises:
+        ValueError: an option is out of range, or a split is unknown.
+    """
+    if not -1 <= similarity <= 1:
+        raise ValueError(f"similarity is {similarity:g}, but is a cosine: -1 to 1")
+    if not 0 <= difference <= 255:
+        raise ValueError(f"difference is {difference:g}, but must be 0 to 255 levels")
+    wanted = _wanted(pictures, splits)
+    thumbnails = _Thumbnails(pictures)
+    found: list[Duplicate] = []
+    alone: list[int] = []
+    for same in _groups(pictures, wanted):
+        # with splits, one of each takes part in the search for near-copies
+        alone += {pictures[at].split if splits else None: at for at in reversed(same)}.values()
+        for at in same[1:]:
+            if not splits or pictures[at].split != pictures[same[0]].split:
+                cosine = float(vectors[same[0]] @ vectors[at])
+                found.append(Duplicate("identical", pictures[same[0]], pictures[at], cosine, 0.0))
+    for first, second, cosine in _candidates(pictures, vectors, sorted(alone), similarity, splits):
+        one, other = pictures[first], pictures[second]
+        if one.sha256 == other.sha256:
+            continue
+        apart = thumbnails.difference(first, second)
+        if apart is not None and apart <= difference:
+            found.append(Duplicate("near", one, other, cosine, apart))
+    return sorted(found, key=lambda pair: (not pair.labels_differ, not pair.across_splits, pair.kind, pair.difference))
+
+
+def _wanted(pictures: Sequence[Picture], splits: tuple[str, ...] | None) -> list[int]:
+    if splits is None:
+        return list(range(len(pictures)))
+    there = sorted({picture.split for picture in pictures if picture.split})
+    if len(set(splits)) < 2 or not set(splits) <= set(there):
+        raise ValueError(
+            f"splits is {','.join(splits)!r}, but must be two or more of: {', '.join(there) or 'none here'}"
+        )
+    return [at for at, picture in enumerate(pictures) if picture.split in splits]
+
+
+def _groups(pictures: Sequence[Picture], wanted: Sequence[int]) -> list[list[int]]:
+    """Pictures with the same content, together; most stand alone."""
+    same: dict[str, list[int]] = defaultdict(list)
+    for at in wanted:
+        same[pictures[at].sha256].append(at)
+    return list(same.values())
+
+
+def _candidates(
+    pictures: Sequence[Picture],
+    vectors: Float32[np.ndarray, "pictures dim"],
+    among: Sequence[int],
+    similarity: float,
+    splits: tuple[str, ...] | None,
+) -> Iterator[tuple[int, int, float]]:
+    """Pairs of pictures whose vectors are alike: all of them, or those across two splits."""
+    if splits is None:
+        yield from _alike(vectors, np.asarray(among, dtype=np.int64), None, similarity)
+        return
+    members = [np.asarray([at for at in among if pictures[at].split == split], dtype=np.int64) for split in splits]
+    for one, other in combinations(sorted(members, key=len), 2):
+        for first, second, cosine in _alike(vectors, one, other, similarity):
+            yield min(first, second), max(first, second), cosine
+
+
+def _alike(
+    vectors: Float32[np.ndarray, "pictures dim"],
+    some: Int64[np.ndarray, " some"],
+    others: Int64[np.ndarray, " others"] | None,
+    similarity: float,
+) -> Iterator[tuple[int, int, float]]:
+    """Pairs whose cosine reaches a threshold, block by block, as the whole matrix need not fit.
+
+    Each of `some` with each of `others`; without `others`, each pair of `some` once.
+    """
+    rows, columns = np.ascontiguousarray(vectors[some]), vectors[some if others is None else others]
+    for start in range(0, len(rows), _ROWS):
+        left = start if others is None else 0
+        cosines = rows[start : start + _ROWS] @ columns[left:].T
+        found = np.argwhere(cosines >= similarity)
+        if others is None:
+            found = found[found[:, 1] > found[:, 0]]
+        for row, column in found.tolist():
+            second = (some if others is None else others)[left + column]
+            yield int(some[start + row]), int(second), float(cosines[row, column])
+
+
+class _Thumbnails:
+    """Grey thumbnails, made when they are first asked for."""
+
+    def __init__(self, pictures: Sequence[Picture]) -> None:
+        self._pictures = pictures
+        self._made: dict[int, np.ndarray | None] = {}
+
+    def difference(self, first: int, second: int) -> float | None:
+        """Mean absolute difference in levels; None where one of the two cannot be read."""
+        one, other = self._of(first), self._of(second)
+        return None if one is None or other is None else float(np.abs(one - other).mean())
+
+    def _of(self, at: int) -> np.ndarray | None:
+        if at not in self._made:
+            self._made[at] = self._make(self._pictures[at])
+        return self._made[at]
+
+    def _make(self, picture: Picture) -> np.ndarray | None:
+        try:
+            image = open_image(picture.read()).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+        except (ImageError, OSError) as error:
+            _log.warning("%s cannot be compared any more: %s", picture.place, error)
+            return None
+        return np.asarray(image, dtype=np.int16)
+
+
+def hash_of(content: bytes) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()

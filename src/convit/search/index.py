@@ -1,0 +1,418 @@
+"""An index of a folder's pictures: brought up to date, searched, and looked through for duplicates."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from jaxtyping import Float32
+from torch import nn
+
+from convit.inference.embedder import Embedder
+from convit.inference.opening import ImageSource
+from convit.search.duplicates import DIFFERENCE, SIMILARITY, Duplicate, Picture, find_duplicates
+from convit.search.identity import FILE, Identity, fingerprint_of, name_of, read_identity
+from convit.search.nearest import (
+    Approximation,
+    build_approximation,
+    mapped_vectors,
+    read_approximation,
+    search_approximately,
+    search_exactly,
+)
+from convit.search.scanning import Described, Plan, describe, label_of, plan_update, split_of
+from convit.search.store import TABLE, FileRow, Store
+
+APPROXIMATE_FROM = 200_000
+_COMMIT_SECONDS = 5.0
+_HIT_COLUMNS = ("path", "label", "width", "height")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One picture that a search found.
+
+    Attributes:
+        rank: from 1.
+        path: relative to the indexed folder.
+        score: cosine similarity to the query, -1 to 1.
+        label: the name of the folder that it lies in; None at the top.
+        width, height: pixels, upright.
+    """
+
+    rank: int
+    path: str
+    score: float
+    label: str | None
+    width: int
+    height: int
+
+
+@dataclass
+class Update:
+    """What an update did.
+
+    Attributes:
+        new: pictures added.
+        changed: pictures whose content is another than before.
+        removed: pictures that left: deleted, or no longer readable.
+        unchanged: pictures that were not read again, or only hashed.
+        unreadable: path → one line that says what is wrong; such pictures are not in the index.
+        approximation: the approximate index; None below the number of pictures from which there is one.
+    """
+
+    new: int = 0
+    changed: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict[str, str])
+    approximation: Approximation | None = None
+
+
+class Index:
+    """Embeddings of a folder's pictures in a folder of its own; made by `Index.open`.
+
+    Args:
+        db: the index's folder.
+        model: a name or a module; None for the one that made the index, or the default.
+        weights: a file or folder instead of published weights.
+        approximate_from: number of pictures from which searches are approximate.
+        **options: for `convit.Embedder`: device, precision, batch_size, workers, img_size, …
+
+    Attributes:
+        db: as given.
+        identity: which model made the index; None before its first update.
+
+    Raises:
+        ValueError: the index was made by another model, or is damaged.
+        FileNotFoundError, OSError: the weights cannot be found or fetched.
+
+    Examples:
+        >>> index = Index.open("holiday.db", create=True, model="convit_nano_patch4_32.cifar10")  # doctest: +SKIP
+        >>> index.update("holiday").new  # doctest: +SKIP
+        1204
+        >>> [hit.path for hit in index.search("beach.jpg", k=3, where="width >= 1000")]  # doctest: +SKIP
+        ['day2/0031.jpg', 'day2/0032.jpg', 'day5/0007.jpg']
+    """
+
+    def __init__(
+        self,
+        db: str | Path,
+        *,
+        model: str | nn.Module | None = None,
+        weights: str | Path | None = None,
+        approximate_from: int = APPROXIMATE_FROM,
+        **options: Any,
+    ) -> None:
+        self.db = Path(db)
+        self.approximate_from = approximate_from
+        self.identity = read_identity(self.db)
+        self._model, self._weights, self._options = model, weights, options
+        if self.identity is not None and (model is not None or weights is not None):
+            self._check_model(self.identity)
+
+    @classmethod
+    def open(cls, db: str | Path, *, create: bool = False, **options: Any) -> Index:
+        """Open an index.
+
+        Args:
+            db: its folder.
+            create: whether an absent one is made, at its first update.
+            **options: as for the class.
+
+        Raises:
+            FileNotFoundError: there is none, and `create` is false.
+            FileExistsError: the folder holds something else.
+            ValueError: as for the class.
+        """
+        place = Path(db)
+        if not (place / FILE).exists():
+            if place.is_dir() and any(entry.name != ".lock" for entry in place.iterdir()):
+                damaged = f"; its {FILE} is missing" if (place / f"{TABLE}.lance").exists() else ""
+                raise FileExistsError(f"{place} holds other files and no index{damaged}; choose another folder")
+            if place.exists() and not place.is_dir():
+                raise FileExistsError(f"{place} is a file, not an index; choose another name")
+            if not create:
+                raise FileNotFoundError(f"{place}: there is no index; make one with convit index FOLDER --db {place}")
+        return cls(place, **options)
+
+    @property
+    def root(self) -> Path:
+        """The indexed folder.
+
+        Raises:
+            FileNotFoundError: nothing was indexed yet.
+        """
+        return Path(self._known.root)
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model that made the index.
+
+        Raises:
+            FileNotFoundError: nothing was indexed yet.
+        """
+        return self._known.name
+
+    def __len__(self) -> int:
+        return 0 if self.identity is None else len(self._store)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The model, loaded when it is first needed.
+
+        Raises:
+            ValueError: it is not the one that made the index.
+            FileNotFoundError, OSError: the weights cannot be found or fetched.
+        """
+        model, weights = self._model, self._weights
+        options: dict[str, Any] = {key: value for key, value in self._options.items() if value is not None}
+        known = self.identity
+        options["normalize"] = True
+        if known is not None:
+            if model is None and weights is None:
+                if known.is_of_module:
+                    raise ValueError(f"{self.db} was made by a module ({known.name}); hand the same over as model=…")
+                model, weights = known.model, known.weights
+                self._check_model(known, model, weights)
+            options.setdefault("img_size", known.image)
+        embedder = Embedder(model, weights=weights, **options)
+        settings = embedder.transform.settings
+        if known is not None and (settings.height, settings.width) != known.image:
+            raise ValueError(
+                f"{self.db} was made with images of {known.image[0]} x {known.image[1]} pixels, but img_size is "
+                f"{settings.height} x {settings.width}; leave img_size out, or make another index"
+            )
+        return embedder
+
+    def update(
+        self,
+        folder: str | Path,
+        *,
+        commit_every: int = 256,
+        expect: Callable[[int], None] | None = None,
+        advance: Callable[[], None] | None = None,
+    ) -> Update:
+        """Bring the index up to date with its folder.
+
+        New and changed pictures are embedded, deleted ones leave. A picture counts as changed where its size or time
+        of writing is another than before and its content too. What was embedded is kept every few seconds, so that an
+        update that was killed goes on from there.
+
+        Args:
+            folder: the folder; after the first time the same one, or wherever it has been moved.
+            commit_every: pictures after which the rows are kept, at the latest.
+            expect: called once with the number of pictures to embed.
+            advance: called after each of them.
+
+        Returns:
+            What was done.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: there is no such folder.
+            ValueError: it holds no picture, the index belongs to another folder or model, or it is damaged.
+            RuntimeError: another process is updating the index.
+            OSError: the index cannot be written.
+        """
+        root = Path(folder)
+        if root.exists() and not root.is_dir():
+            raise NotADirectoryError(f"{root} is a file; name the folder of the pictures")
+        if commit_every < 1:
+            raise ValueError(f"commit_every is {commit_every}, but must be at least 1")
+        self._check_root(root)
+        plan = plan_update(root, {})  # a folder without a picture is refused before anything is made
+        with self._locked():
+            self._keep_identity(root)
+            plan = plan_update(root, self._store.files())
+            if expect is not None:
+                expect(len(plan.embed))
+            done = self._carry_out(root, plan, commit_every, advance or _nothing)
+            if done.new or done.changed or done.removed or plan.touched:
+                self._store.tidy()
+            if len(self._store) >= self.approximate_from:
+                done.approximation = read_approximation(self._store) or build_approximation(self._store)
+        return done
+
+    def search(
+        self, source: ImageSource | Float32[np.ndarray, " dim"], k: int = 10, *, where: str | None = None
+    ) -> list[Hit]:
+        """Find the pictures most like one.
+
+        Args:
+            source: a picture, as `convit.Embedder` takes it, or a vector of the model (float32, any length but 0).
+            k: how many to find.
+            where: an SQL condition over path, sha256, size, mtime_ns, width, height and label.
+
+        Returns:
+            The pictures, the most similar first; fewer than `k` where there are no more.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            ValueError: `k` or `where` is not as it must be, the model is another one, or the index is damaged.
+            FileNotFoundError: nothing was indexed yet.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}, but must be at least 1")
+        store = self._store
+        if where is not None:
+            store.check_condition(where)
+        is_vector = isinstance(source, np.ndarray) and source.ndim == 1
+        vector = self._unit(np.asarray(source)) if is_vector else self.embedder(source)
+        how = read_approximation(store) if len(store) >= self.approximate_from else None
+        if how is None:
+            found = search_exactly(store, vector, k, where)
+        else:
+            found = search_approximately(store, vector, k, how, where)
+        rows = store.take([row for row, _ in found], _HIT_COLUMNS)
+        return [
+            Hit(rank, score=score, **row) for rank, (row, (_, score)) in enumerate(zip(rows, found, strict=True), 1)
+        ]
+
+    def duplicates(
+        self, *, similarity: float = SIMILARITY, difference: float = DIFFERENCE, splits: tuple[str, ...] | None = None
+    ) -> list[Duplicate]:
+        """Find copies and near-copies among the indexed pictures; see `convit.search.find_duplicates`.
+
+        Raises:
+            FileNotFoundError: nothing was indexed yet.
+            ValueError: an option is out of range, a split is unknown, or the index is damaged.
+        """
+        row_ids, vectors = mapped_vectors(self._store)
+        rows = self._store.take(row_ids.tolist(), ("path", "label", "sha256"))
+        pictures = [
+            Picture(
+                row["path"], row["label"], split_of(row["path"]), row["sha256"], (self.root / row["path"]).read_bytes
+            )
+            for row in rows
+        ]
+        return find_duplicates(pictures, vectors, similarity=similarity, difference=difference, splits=splits)
+
+    @property
+    def _known(self) -> Identity:
+        if self.identity is None:
+            raise FileNotFoundError(f"{self.db}: nothing was indexed yet; run convit index FOLDER --db {self.db} first")
+        return self.identity
+
+    @cached_property
+    def _store(self) -> Store:
+        return Store(self.db, self._known.dim, create=False)
+
+    def _check_model(
+        self, known: Identity, model: str | nn.Module | None = None, weights: str | Path | None = None
+    ) -> None:
+        model, weights = (self._model, self._weights) if model is None and weights is None else (model, weights)
+        if fingerprint_of(model, weights) != known.fingerprint:
+            raise ValueError(
+                f"{self.db} was made by {known.name}, but the model is {name_of(model, weights)}, whose weights are "
+                "others; name the model that made it, or make another index"
+            )
+
+    def _check_root(self, root: Path) -> None:
+        if self.identity is None or self.identity.root == str(root.resolve()) or not Path(self.identity.root).exists():
+            return
+        raise ValueError(
+            f"{self.db} is the index of {self.identity.root}, not of {root}; name that folder, or make another index"
+        )
+
+    def _keep_identity(self, root: Path) -> None:
+        place = str(root.resolve())
+        if self.identity is None:
+            embedder = self.embedder
+            settings = embedder.transform.settings
+            self.identity = Identity(
+                root=place,
+                name=embedder.name,
+                model=self._model if isinstance(self._model, str) else None,
+                weights=None if self._weights is None else str(Path(self._weights).expanduser().resolve()),
+                fingerprint=fingerprint_of(self._model, self._weights),
+                dim=embedder.shape[0],
+                image=(settings.height, settings.width),
+            )
+            self.identity.write(self.db)
+        elif self.identity.root != place:
+            _log.info("the folder has moved from %s to %s", self.identity.root, place)
+            self.identity = replace(self.identity, root=place)
+            self.identity.write(self.db)
+        if "_store" not in self.__dict__:
+            self._store = Store(self.db, self.identity.dim, create=True)
+
+    @contextmanager
+    def _locked(self) -> Generator[None]:
+        """Keep other processes from updating meanwhile; what this one made is removed where nothing came of it."""
+        try:
+            self.db.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.db / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise RuntimeError(f"{self.db}: another process is indexing; wait for it, or end it") from None
+
+    def _carry_out(self, root: Path, plan: Plan, commit_every: int, advance: Callable[[], None]) -> Update:
+        done = Update(new=plan.new, unchanged=plan.unchanged, unreadable=dict(plan.unreadable))
+        store, gone = self._store, list(plan.gone)
+        store.touch(plan.touched)
+        known = store.files() if len(plan.embed) > plan.new else {}
+        held: list[dict[str, Any]] = []
+        last = time.monotonic()
+        for row, error in self._embed(root, plan.embed) if plan.embed else ():
+            path = row["path"]
+            if error is None:
+                held.append(row)
+                done.changed += path in known
+            else:
+                done.unreadable[path] = error
+                done.new -= path not in known
+                gone += [path] if path in known else []  # what it holds now has no vector
+            advance()
+            if len(held) >= commit_every or time.monotonic() - last > _COMMIT_SECONDS:
+                store.put(held)
+                held, last = [], time.monotonic()
+        store.put(held)
+        store.remove(gone)
+        done.removed = len(gone)
+        return done
+
+    def _embed(self, root: Path, files: dict[str, FileRow]) -> Iterator[tuple[dict[str, Any], str | None]]:
+        """Rows of new and changed files, and what is wrong with those that cannot be read."""
+        described: list[Described] = []
+
+        def ahead() -> Iterator[Path]:
+            for path in files:
+                # hashed before it is embedded: a file that is written meanwhile counts as changed next time
+                described.append(describe(root / path))
+                yield root / path
+
+        results = self.embedder.iterate(ahead())
+        for number, ((path, file), result) in enumerate(zip(files.items(), results, strict=True)):
+            about = described[number]
+            row = {
+                "path": path,
+                "sha256": about.sha256,
+                "size": file.size,
+                "mtime_ns": file.mtime_ns,
+                "width": about.width,
+                "height": about.height,
+                "label": label_of(path),
+                "vector": result.values,
+            }
+            yield row, result.error
+
+    def _unit(self, vector: np.ndarray) -> Float32[np.ndarray, " dim"]:
+        if len(vector) != self._known.dim:
+            raise ValueError(f"the vector has {len(vector)} values, but {self._known.name} gives {self._known.dim}")
+        length = float(np.linalg.norm(vector))
+        if not np.isfinite(length) or length == 0:
+            raise ValueError("the vector is zero or not finite; give one that the model made")
+        return (vector / length).astype(np.float32)
+
+
+def _nothing() -> None:
+    pass

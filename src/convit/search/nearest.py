@@ -1,0 +1,185 @@
+"""The nearest vectors: exactly, by one product over a memory-mapped copy; or by an index whose recall was measured."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt64
+
+from convit.inference.output.files import WholeFile
+from convit.search.store import Store, explained
+
+NEIGHBOURS = 10
+LEAST_RECALL = 0.98
+_QUERIES = 100
+_FILE = "approximate.json"
+# (partitions searched, candidates held while searching, candidates per result compared exactly), cheapest first
+_LADDER = ((20, 100, 5), (20, 200, 10), (50, 400, 20), (200, 1000, 50))
+_FIRST = "path"  # the column to ask for where only row numbers are wanted
+_log = logging.getLogger(__name__)
+
+Found = list[tuple[int, float]]
+"""(row number, cosine similarity), nearest first."""
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """How the approximate index is asked, and how good that is.
+
+    Attributes:
+        version: the store's state that it was measured on.
+        rows: vectors in it.
+        nprobes: partitions searched.
+        ef: candidates held while searching.
+        refine_factor: candidates per result whose exact similarity is computed.
+        recall: share of the exact 10 nearest that it finds, a mean over `queries`.
+        queries: stored vectors, drawn at random, that were searched for; none of them counts as its own neighbour.
+    """
+
+    version: int
+    rows: int
+    nprobes: int
+    ef: int
+    refine_factor: int
+    recall: float
+    queries: int
+
+
+def mapped_vectors(store: Store) -> tuple[UInt64[np.ndarray, " rows"], Float32[np.ndarray, "rows dim"]]:
+    """Row numbers and vectors of a store, memory-mapped; copied out of it once for each of its versions.
+
+    Raises:
+        OSError: the copy cannot be written.
+        ValueError: the store is damaged.
+    """
+    version = store.version
+    names = [store.db / f"{what}-{version}.npy" for what in ("rows", "vectors")]
+    if not all(name.is_file() for name in names):
+        table = store.read(["vector"], row_ids=True)
+        vectors = table.column("vector").combine_chunks()
+        flat = vectors.flatten().to_numpy() if len(vectors) else np.empty(0, np.float32)
+        values = (table.column("_rowid").to_numpy().astype(np.uint64), flat.reshape(-1, store.dim))
+        for name, value in zip(names, values, strict=True):
+            _write_array(name, value)
+        for old in [*store.db.glob("rows-*.npy"), *store.db.glob("vectors-*.npy")]:
+            if old not in names:
+                old.unlink(missing_ok=True)
+    rows, vectors = (np.load(name, mmap_mode="r") for name in names)
+    return rows, vectors
+
+
+def search_exactly(store: Store, query: Float32[np.ndarray, " dim"], k: int, where: str | None = None) -> Found:
+    """The k rows most like a vector of length 1, by comparing it with all of them.
+
+    Raises:
+        ValueError: `where` is no condition over the columns, or the store is damaged.
+    """
+    rows, vectors = mapped_vectors(store)
+    scores = vectors @ query
+    if where:
+        allowed = np.isin(rows, store.read([_FIRST], where, row_ids=True).column("_rowid").to_numpy())
+        rows, scores = rows[allowed], scores[allowed]
+    k = min(k, len(scores))
+    best = np.argpartition(-scores, k - 1)[:k] if k else np.empty(0, np.int64)
+    best = best[np.lexsort((rows[best], -scores[best]))]
+    return [(int(rows[at]), float(scores[at])) for at in best]
+
+
+def search_approximately(
+    store: Store, query: Float32[np.ndarray, " dim"], k: int, how: Approximation, where: str | None = None
+) -> Found:
+    """About the k rows most like a vector of length 1; their similarities are exact."""
+    with explained(store.db):
+        asked = store.table.search(query).distance_type("cosine").limit(k)
+        asked = asked.nprobes(how.nprobes).ef(max(how.ef, 2 * k)).refine_factor(how.refine_factor)
+        asked = asked.select([_FIRST, "_distance"]).with_row_id(True)
+        rows = (asked.where(where) if where else asked).to_arrow()
+    return [
+        (row_id, 1 - distance)
+        for row_id, distance in zip(rows["_rowid"].to_pylist(), rows["_distance"].to_pylist(), strict=True)
+    ]
+
+
+def build_approximation(store: Store, *, least_recall: float = LEAST_RECALL) -> Approximation:
+    """Build the approximate index, or take new rows into it, and find the cheapest way to ask it that is good enough.
+
+    Args:
+        store: the rows.
+        least_recall: recall@10 that is wanted; where no way reaches it, the best is kept and searches stay exact.
+
+    Returns:
+        The way, kept in the store's folder too.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: the store is damaged.
+    """
+    from lancedb.index import HnswSq
+
+    with explained(store.db):
+        if not store.table.list_indices():
+            store.table.create_index("vector", config=HnswSq(distance_type="cosine"))
+        else:
+            store.tidy()
+    _, vectors = mapped_vectors(store)
+    chosen = np.sort(np.random.default_rng(0).choice(len(vectors), min(_QUERIES, len(vectors)), replace=False))
+    queries = np.array(vectors[chosen])
+    expected = [search_exactly(store, query, NEIGHBOURS + 1) for query in queries]
+    version = store.version
+    tried: list[Approximation] = []
+    for nprobes, ef, refine_factor in _LADDER:
+        way = Approximation(version, len(vectors), nprobes, ef, refine_factor, 0.0, len(queries))
+        found = [search_approximately(store, query, NEIGHBOURS + 1, way) for query in queries]
+        tried.append(replace(way, recall=round(_recall(expected, found), 4)))
+        if tried[-1].recall >= least_recall:
+            break
+    best = max(tried, key=lambda way: way.recall)
+    if best.recall < least_recall:
+        _log.warning(
+            "the approximate index finds %.3f of the 10 nearest, less than %.2f; searches stay exact",
+            best.recall,
+            least_recall,
+        )
+    whole = WholeFile(store.db / _FILE, overwrite=True)
+    try:
+        whole.file.write(f"{json.dumps(asdict(best), indent=1)}\n".encode())
+        whole.keep()
+    finally:
+        whole.discard()
+    return best
+
+
+def read_approximation(store: Store, *, least_recall: float = LEAST_RECALL) -> Approximation | None:
+    """The way to ask the approximate index; None where there is none, or it was not good enough for these rows."""
+    try:
+        values: Any = json.loads((store.db / _FILE).read_bytes())
+        found = Approximation(**values)
+    except (OSError, TypeError, ValueError):  # absent or damaged: searches stay exact
+        return None
+    return found if found.version == store.version and found.recall >= least_recall else None
+
+
+def _recall(expected: list[Found], found: list[Found]) -> float:
+    shares: list[float] = []
+    for right, got in zip(expected, found, strict=True):
+        # the first is the query itself, or a vector equal to it
+        wanted = {row for row, _ in right[1:]}
+        lowest = min((score for _, score in right[1:]), default=0.0)
+        # of several rows at the same distance as the last, any will do
+        hits = sum(row in wanted or score >= lowest - 1e-6 for row, score in got if row != right[0][0])
+        shares.append(min(1.0, hits / max(1, len(wanted))))
+    return float(np.mean(shares)) if shares else 1.0
+
+
+def _write_array(name: Path, values: np.ndarray) -> None:
+    whole = WholeFile(name, overwrite=True)
+    try:
+        np.save(whole.file, values, allow_pickle=False)
+        whole.keep()
+    finally:
+        whole.discard()

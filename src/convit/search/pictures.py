@@ -1,0 +1,118 @@
+"""Pictures with labels and splits, from a folder or from shards, embedded once and kept in memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from convit.data.locate import class_names_beside, find_local_shards, means_shards
+from convit.data.shards import read_shard
+from convit.inference.embedder import Embedder
+from convit.inference.finding import find_images
+from convit.inference.opening import read_bytes
+from convit.search.duplicates import Picture, hash_of
+from convit.search.scanning import label_of, split_of
+
+_NUMBER = re.compile(r"[-_.]?\d+$")
+
+
+@dataclass
+class Collection:
+    """Pictures and their vectors, in one order.
+
+    Attributes:
+        pictures: what can be read.
+        vectors: (pictures, dim), of length 1.
+        unreadable: name → one line that says what is wrong.
+    """
+
+    pictures: list[Picture]
+    vectors: Float32[np.ndarray, "pictures dim"]
+    unreadable: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def list_pictures(path: str | Path) -> list[Picture]:
+    """List the pictures of a folder, or of the WebDataset shards in it, with labels and splits.
+
+    In folders the label is the name of the folder that a picture lies in, and the split that of the topmost folder
+    above a class folder (`val/cat/1.jpg`). In shards the label is the class's name in `classes.json`, or its number,
+    and the split the shard's name without its number (`val-000000.tar`).
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`.
+        ValueError: there is no picture, or a shard is damaged.
+    """
+    if means_shards(path):
+        return list(_in_shards(path))
+    root = Path(path)
+    found: list[Picture] = []
+    for file in find_images(root):
+        name = file.relative_to(root).as_posix() if file != root else file.name
+        found.append(Picture(name, label_of(name), split_of(name), "", _reader(file)))
+    return found
+
+
+def read_collection(
+    path: str | Path,
+    embedder: Embedder,
+    advance: Callable[[], None] | None = None,
+    pictures: list[Picture] | None = None,
+) -> Collection:
+    """Embed all pictures of a folder, or of the shards in it.
+
+    Args:
+        path: the folder, or a pattern of shards.
+        embedder: gives vectors of length 1 (`normalize=True`).
+        advance: called after each picture.
+        pictures: what `list_pictures` gave for `path`, where it was called already.
+
+    Raises:
+        FileNotFoundError, ValueError: as `list_pictures`.
+    """
+    listed = list_pictures(path) if pictures is None else pictures
+    kept: list[Picture] = []
+    rows: list[np.ndarray] = []
+    unreadable: dict[str, str] = {}
+    hashes: list[str] = []
+
+    def ahead() -> Iterator[bytes]:
+        for picture in listed:
+            try:
+                content = picture.read()
+            except (OSError, ValueError):  # no bytes are no picture either, and that is what is said
+                content = b""
+            hashes.append(hash_of(content))
+            yield content
+
+    for number, (picture, result) in enumerate(zip(listed, embedder.iterate(ahead()), strict=True)):
+        if result.values is None:
+            unreadable[picture.place] = (result.error or "").replace("<bytes>", picture.place, 1)
+        else:
+            kept.append(Picture(picture.name, picture.label, picture.split, hashes[number], picture.read))
+            rows.append(result.values)
+        if advance is not None:
+            advance()
+    vectors = np.stack(rows) if rows else np.empty((0, *embedder.shape), np.float32)
+    return Collection(kept, vectors, unreadable)
+
+
+def _in_shards(path: str | Path) -> Iterator[Picture]:
+    shards = find_local_shards(path)
+    names = class_names_beside(shards[0])
+    for shard in shards:
+        split = _NUMBER.sub("", shard.name.split(".")[0]) or None
+        for key, content, label in read_shard(shard, None if names is None else len(names)):
+            yield Picture(key, str(label) if names is None else names[label], split, "", _keeper(content))
+
+
+def _reader(file: Path) -> Callable[[], bytes]:
+    return lambda: read_bytes(file)
+
+
+def _keeper(content: bytes) -> Callable[[], bytes]:
+    return lambda: content

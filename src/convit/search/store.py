@@ -1,0 +1,195 @@
+"""The rows of an index: a LanceDB table, every change of which is whole or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+TABLE = "images"
+_AT_ONCE = 500  # paths in one condition
+
+
+class FileRow(NamedTuple):
+    """What a row says of its file.
+
+    Attributes:
+        sha256: of its content.
+        size: bytes.
+        mtime_ns: when it was last written, nanoseconds.
+    """
+
+    sha256: str
+    size: int
+    mtime_ns: int
+
+
+class Store:
+    """One table of pictures: path, sha256, size, mtime_ns, width, height, label, vector.
+
+    Args:
+        db: the store's folder.
+        dim: length of a vector.
+        create: whether an absent table is made.
+
+    Raises:
+        FileNotFoundError: there is no table, and `create` is false.
+        ModuleNotFoundError: lancedb is not installed.
+        ValueError: the table is damaged or has other columns.
+    """
+
+    def __init__(self, db: Path, dim: int, *, create: bool) -> None:
+        import lancedb
+
+        self.db, self.dim = db, dim
+        self.schema = _schema(dim)
+        with explained(db):
+            connection = lancedb.connect(db)
+            there = (db / f"{TABLE}.lance").is_dir()
+            if not there and not create:
+                raise FileNotFoundError(f"{db}: its first indexing was interrupted; run convit index on it again")
+            self.table: Any = (
+                connection.open_table(TABLE) if there else connection.create_table(TABLE, schema=self.schema)
+            )
+            if self.table.schema.names != self.schema.names:
+                raise ValueError(f"{db} holds a table with other columns; choose another folder")
+
+    @property
+    def version(self) -> int:
+        """Number of the table's state; every change makes a new one."""
+        with explained(self.db):
+            return int(self.table.version)
+
+    def __len__(self) -> int:
+        with explained(self.db):
+            return int(self.table.count_rows())
+
+    def files(self) -> dict[str, FileRow]:
+        """Path → what is known of that file."""
+        rows = self.read(["path", "sha256", "size", "mtime_ns"])
+        columns = (rows.column(name).to_pylist() for name in rows.column_names)
+        return {path: FileRow(*row) for path, *row in zip(*columns, strict=True)}
+
+    def read(self, columns: Sequence[str], where: str | None = None, *, row_ids: bool = False) -> Any:
+        """Some columns of all rows, or of those that an SQL condition picks, as an Arrow table.
+
+        Raises:
+            ValueError: the condition is no SQL or names no column, or the store is damaged.
+        """
+        with explained(self.db):
+            query = self.table.search().select(list(columns)).with_row_id(row_ids)
+            return (query.where(where) if where else query).to_arrow()
+
+    def check_condition(self, where: str) -> None:
+        """Refuse what is no SQL condition over the columns.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            self.table.search().where(where).select(["path"]).limit(1).to_arrow()
+        except ValueError as error:
+            raise ValueError(
+                f"where is {where!r}, which is no condition over {', '.join(self.schema.names[:-1])} ({brief(error)}); "
+                "write SQL, such as \"label = 'cat' AND width >= 640\""
+            ) from error
+
+    def take(self, row_ids: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Rows by number, in that order."""
+        with explained(self.db):
+            rows = self.table.take_row_ids(list(row_ids)).select(list(columns)).with_row_id().to_arrow()
+        found = {row.pop("_rowid"): row for row in rows.to_pylist()}
+        return [found[row_id] for row_id in row_ids]
+
+    def put(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add rows, or replace those of the same path; all of them in one step."""
+        import pyarrow as pa
+
+        if not rows:
+            return
+        columns = [pa.array([row[name] for row in rows], type=self.schema.field(name).type) for name in self._plain]
+        vectors = np.ascontiguousarray([row["vector"] for row in rows], dtype=np.float32)
+        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), self.dim))
+        data = pa.table(columns, schema=self.schema)
+        with explained(self.db):
+            self.table.merge_insert("path").when_matched_update_all().when_not_matched_insert_all().execute(data)
+
+    def touch(self, files: dict[str, FileRow]) -> None:
+        """Note new sizes and times of files whose content is as before."""
+        for paths in _groups(files):
+            rows = self.read(self.schema.names, _among(paths)).to_pylist()
+            self.put(
+                [{**row, "size": files[row["path"]].size, "mtime_ns": files[row["path"]].mtime_ns} for row in rows]
+            )
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Take rows out by path."""
+        for some in _groups(paths):
+            with explained(self.db):
+                self.table.delete(_among(some))
+
+    def tidy(self) -> None:
+        """Bring many small commits together, and new rows into the vector index where there is one."""
+        from datetime import timedelta
+
+        with explained(self.db):
+            self.table.optimize(cleanup_older_than=timedelta(hours=1))
+
+    @property
+    def _plain(self) -> list[str]:
+        return self.schema.names[:-1]
+
+
+@contextmanager
+def explained(db: Path) -> Generator[None]:
+    """Make one line of what LanceDB raises on a store that it cannot read or write.
+
+    Raises:
+        ValueError: the store is damaged.
+        OSError: the disk is full or broken.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "No space left" in str(error) or "os error 28" in str(error):
+            raise OSError(f"{db}: no space left on the device; free some, then index again") from error
+        if "Permission denied" in str(error):
+            raise PermissionError(f"{db}: no permission; change the folder's mode, or choose another") from error
+        raise ValueError(f"{db}: the store is damaged ({brief(error)}); delete the folder and index again") from error
+
+
+def brief(error: BaseException) -> str:
+    """What LanceDB says, without the place in its own source."""
+    return str(error).removeprefix("lance error: ").split(", /")[0].split("\n")[0]
+
+
+def _among(paths: Iterable[str]) -> str:
+    quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    return f"path IN ({quoted})"
+
+
+def _schema(dim: int) -> Any:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("path", pa.string()),
+            ("sha256", pa.string()),
+            ("size", pa.int64()),
+            ("mtime_ns", pa.int64()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("label", pa.string()),
+            ("vector", pa.list_(pa.float32(), dim)),
+        ]
+    )
+
+
+def _groups(paths: Iterable[str]) -> Generator[list[str]]:
+    remaining = iter(paths)
+    while some := list(islice(remaining, _AT_ONCE)):
+        yield some

@@ -1,0 +1,133 @@
+"""`convit index`, `convit search` and `convit duplicates` on real photographs."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+Runner = Callable[..., Any]
+MODEL = "convit_nano_patch4_32.cifar10"
+
+
+@pytest.fixture
+def pictures(photos: Path, tmp_path: Path) -> Path:
+    """The photographs, to be changed."""
+    return Path(shutil.copytree(photos, tmp_path / "pictures"))
+
+
+@pytest.fixture
+def db(convit: Runner, pictures: Path, tmp_path: Path) -> Path:
+    """An index of the photographs."""
+    run = convit("index", pictures, "--db", tmp_path / "db", "--model", MODEL)
+    assert (run.code, run.out) == (0, "")
+    assert f"4 images in {tmp_path / 'db'}: 4 new, 0 changed, 0 removed, 0 as before" in run.err
+    return tmp_path / "db"
+
+
+def test_search_in_every_format(convit: Runner, db: Path, pictures: Path, tmp_path: Path) -> None:
+    query = ("search", pictures / "cat.jpg", "--db", db, "-k", 2)
+    in_pipe = convit(*query)
+    found = json.loads(in_pipe.out)
+    assert in_pipe.code == 0
+    assert [row["rank"] for row in found] == [1, 2]
+    assert (found[0]["path"], found[0]["label"], found[0]["score"]) == ("cat.jpg", None, pytest.approx(1, abs=1e-5))
+    for suffix in ("json", "csv", "parquet", "md", "txt"):
+        assert convit(*query, "-o", tmp_path / f"found.{suffix}").code == 0
+    assert json.loads((tmp_path / "found.json").read_text()) == found
+    with (tmp_path / "found.csv").open() as file:
+        assert [row["path"] for row in csv.DictReader(file)] == [row["path"] for row in found]
+    assert pq.read_table(tmp_path / "found.parquet").to_pylist() == found
+    assert "| 1 | cat.jpg |" in (tmp_path / "found.md").read_text()
+    assert "cat.jpg" in (tmp_path / "found.txt").read_text()
+
+
+def test_a_condition_and_a_page(convit: Runner, db: Path, pictures: Path, tmp_path: Path) -> None:
+    page = tmp_path / "found.html"
+    run = convit("search", pictures / "cat.jpg", "--db", db, "--where", "label = 'space'", "--html", page)
+    assert sorted(row["path"] for row in json.loads(run.out)) == ["space/astronaut.png", "space/rocket.jpg"]
+    html = page.read_text()
+    assert html.count("data:image/jpeg;base64,") == 3  # the query and two
+    assert "The 2 most similar of 4, of those where label = &#39;space&#39;, by vectors of " + MODEL in html
+    assert convit("search", pictures / "cat.jpg", "--db", db, "--html", page).code == 2
+
+
+def test_an_approximate_search_says_its_recall(convit: Runner, db: Path, pictures: Path) -> None:
+    run = convit("index", pictures, "--db", db, "--approximate-from", 2)
+    assert run.code == 0
+    assert "approximate search finds 1.000 of the 10 nearest" in run.err
+    found = convit("search", pictures / "cat.jpg", "--db", db, "--approximate-from", 2)
+    assert json.loads(found.out)[0]["path"] == "cat.jpg"
+
+
+def test_an_update_follows_the_folder(convit: Runner, db: Path, pictures: Path) -> None:
+    (pictures / "cat.jpg").unlink()
+    shutil.copy(pictures / "coffee.png", pictures / "again.png")
+    (pictures / "broken.jpg").write_bytes(b"")
+    run = convit("index", pictures, "--db", db)
+    assert run.code == 3
+    assert "4 images in" in run.err
+    assert "1 new, 0 changed, 1 removed, 3 as before" in run.err
+    assert "convit: error: " in run.err
+    assert "broken.jpg: is empty (0 bytes)" in run.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("search", "{pictures}/cat.jpg", "--db", "{db}x"), "there is no index; make one with convit index"),
+        (("search", "{pictures}/nothing.jpg", "--db", "{db}"), "there is no such file"),
+        (("search", "{pictures}/cat.jpg", "--db", "{db}", "--where", "labl = 1"), "is no condition over path"),
+        (("search", "{pictures}/cat.jpg", "--db", "{db}", "-o", "a.docx"), "stands for no format"),
+        (
+            ("search", "{pictures}/cat.jpg", "--db", "{db}", "--weights", "{nano}"),
+            f"was made by {MODEL}, but the model",
+        ),
+        (("index", "{pictures}/nothing", "--db", "{db}"), "there is no such folder"),
+        (("index", "{pictures}", "--db", "{pictures}"), "holds other files and no index"),
+        (("duplicates",), "name a folder of pictures or an index"),
+        (("duplicates", "--db", "{db}", "--splits", "a,b"), "must be two or more of: none here"),
+        (("duplicates", "--db", "{db}", "--threshold", "3"), "similarity is 3"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    convit: Runner, db: Path, pictures: Path, nano: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    run = convit(*(argument.format(db=db, pictures=pictures, nano=nano) for argument in arguments))
+    assert run.code == 2
+    assert run.out == ""
+    assert run.err.startswith("convit: error: ")
+    assert run.err.count("\n") == 1
+    assert message in run.err
+
+
+def test_a_damaged_store_is_one_line(convit: Runner, db: Path, pictures: Path) -> None:
+    shutil.rmtree(db / "images.lance" / "data")
+    run = convit("search", pictures / "cat.jpg", "--db", db)
+    assert run.code == 2
+    assert "the store is damaged" in run.err
+    assert run.err.count("\n") == 1
+
+
+def test_duplicates_of_a_folder_and_of_an_index(convit: Runner, db: Path, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "other").mkdir()
+    shutil.copy(pictures / "space" / "rocket.jpg", pictures / "other" / "same.jpg")
+    page = tmp_path / "twice.html"
+    run = convit("duplicates", pictures, "--model", MODEL, "--html", page)
+    assert run.code == 0
+    (pair,) = json.loads(run.out)
+    assert (pair["kind"], pair["first"], pair["second"]) == ("identical", "other/same.jpg", "space/rocket.jpg")
+    assert (pair["labels_differ"], pair["first_label"], pair["second_label"]) == (True, "other", "space")
+    assert page.read_text().count("data:image/jpeg;base64,") == 2
+    assert "<b>different labels</b>" in page.read_text()
+    assert convit("index", pictures, "--db", db).code == 0
+    listed = convit("duplicates", "--db", db, "-o", tmp_path / "twice.md")
+    assert (listed.code, listed.out) == (0, "")
+    text = (tmp_path / "twice.md").read_text()
+    assert "1 pair among 5 images: 1 of identical files, 0 of near-copies; 1 under different labels" in text
+    (pictures / "broken.jpg").write_bytes(b"")
+    assert convit("duplicates", pictures, "--model", MODEL).code == 3

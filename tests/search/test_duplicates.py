@@ -1,0 +1,151 @@
+"""Copies and near-copies are found in a made-up set, and nothing else."""
+
+import io
+import logging
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convit import Embedder
+from convit.search import Duplicate, Index, Picture, duplicates_page, find_duplicates, read_collection
+from convit.search.pictures import list_pictures
+
+MODEL = "convit_nano_patch4_32.cifar10"
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return Embedder(MODEL, normalize=True, workers=0)
+
+
+@pytest.fixture
+def made_up(tmp_path: Path, photographs: dict[str, Image.Image]) -> Path:
+    """Six pictures in train; of three of them a copy, under another label, recompressed in val, and cropped."""
+    root = tmp_path / "set"
+    for name, image in photographs.items():
+        (root / "train" / name).mkdir(parents=True)
+        image.save(root / "train" / name / "1.png")
+    for name in ("cat", "rocket"):
+        (root / "val" / name).mkdir(parents=True)
+    (root / "train" / "rocket" / "copy.png").write_bytes((root / "train" / "cat" / "1.png").read_bytes())
+    photographs["rocket"].save(root / "val" / "rocket" / "recompressed.jpg", quality=70)
+    coffee = photographs["coffee"]
+    width, height = coffee.size
+    coffee.crop((2, 2, width - 2, height - 2)).save(root / "val" / "cat" / "cropped.png")
+    return root
+
+
+def names(pairs: list[Duplicate]) -> list[tuple[str, str, str]]:
+    return [(pair.kind, pair.first.name, pair.second.name) for pair in pairs]
+
+
+IDENTICAL = ("identical", "train/cat/1.png", "train/rocket/copy.png")
+CROPPED = ("near", "train/coffee/1.png", "val/cat/cropped.png")
+RECOMPRESSED = ("near", "train/rocket/1.png", "val/rocket/recompressed.jpg")
+
+
+def test_all_kinds_and_nothing_else(made_up: Path, embedder: Embedder) -> None:
+    found = read_collection(made_up, embedder)
+    pairs = find_duplicates(found.pictures, found.vectors)
+    assert names(pairs) == [CROPPED, IDENTICAL, RECOMPRESSED]
+    assert [pair.labels_differ for pair in pairs] == [True, True, False]
+    assert [pair.across_splits for pair in pairs] == [True, False, True]
+    assert pairs[1].difference == 0
+    assert pairs[1].similarity == pytest.approx(1, abs=1e-5)
+
+
+def test_across_splits_only(made_up: Path, embedder: Embedder) -> None:
+    found = read_collection(made_up, embedder)
+    pairs = find_duplicates(found.pictures, found.vectors, splits=("train", "val"))
+    assert names(pairs) == [CROPPED, RECOMPRESSED]
+    with pytest.raises(ValueError, match="splits is 'train,test', but must be two or more of: train, val"):
+        find_duplicates(found.pictures, found.vectors, splits=("train", "test"))
+
+
+def test_an_index_gives_the_same(made_up: Path, embedder: Embedder, tmp_path: Path) -> None:
+    index = Index.open(tmp_path / "db", create=True, model=MODEL, workers=0)
+    index.update(made_up)
+    found = read_collection(made_up, embedder)
+    assert sorted(names(index.duplicates())) == sorted(names(find_duplicates(found.pictures, found.vectors)))
+    assert len(index.duplicates(splits=("val", "train"))) == 2
+
+
+def test_thresholds(made_up: Path, embedder: Embedder) -> None:
+    found = read_collection(made_up, embedder)
+    assert names(find_duplicates(found.pictures, found.vectors, difference=0)) == [IDENTICAL]
+    assert len(find_duplicates(found.pictures, found.vectors, similarity=-1, difference=255)) == 9 * 8 / 2 - 8 + 1
+    with pytest.raises(ValueError, match="similarity is 2, but is a cosine"):
+        find_duplicates(found.pictures, found.vectors, similarity=2)
+    with pytest.raises(ValueError, match="difference is -1, but must be 0 to 255"):
+        find_duplicates(found.pictures, found.vectors, difference=-1)
+
+
+def test_shards_are_read_too(made_up: Path, embedder: Embedder, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for split in ("train", "val"):
+        with tarfile.open(shards / f"{split}-000000.tar.gz", "w:gz") as archive:
+            for file in sorted((made_up / split).rglob("*.*")):
+                key = f"{file.parent.name}_{file.stem}"
+                for suffix, content in ((file.suffix, file.read_bytes()), (".cls", str(len(key)).encode())):
+                    member = tarfile.TarInfo(key + suffix)
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    pictures = list_pictures(shards)
+    assert {picture.split for picture in pictures} == {"train", "val"}
+    found = read_collection(shards, embedder, pictures=pictures)
+    pairs = find_duplicates(found.pictures, found.vectors)
+    assert sorted((pair.kind, pair.first.place, pair.second.place) for pair in pairs) == [
+        ("identical", "train/cat_1", "train/rocket_copy"),
+        ("near", "train/coffee_1", "val/cat_cropped"),
+        ("near", "train/rocket_1", "val/rocket_recompressed"),
+    ]
+
+
+def test_unreadable_pictures_take_no_part(made_up: Path, embedder: Embedder) -> None:
+    (made_up / "train" / "cat" / "broken.jpg").write_bytes(b"")
+    found = read_collection(made_up, embedder)
+    assert len(found.pictures) == len(found.vectors) == 9
+    assert list(found.unreadable) == ["train/cat/broken.jpg"]
+    assert found.unreadable["train/cat/broken.jpg"].startswith("train/cat/broken.jpg: is empty")
+
+
+def test_a_picture_that_goes_meanwhile_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    def gone() -> bytes:
+        raise FileNotFoundError("it went")
+
+    pictures = [Picture(name, None, None, name, gone) for name in ("a", "b")]
+    with caplog.at_level(logging.WARNING):
+        assert find_duplicates(pictures, np.ones((2, 1), np.float32)) == []
+    assert "a cannot be compared any more: it went" in caplog.text
+
+
+def test_blocks_miss_no_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    from convit.search import duplicates
+
+    monkeypatch.setattr(duplicates, "_ROWS", 3)
+    vectors = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    everyone = np.arange(20)
+    expected = {
+        (one, other) for one in range(20) for other in range(one + 1, 20) if vectors[one] @ vectors[other] >= 0.5
+    }
+    assert {pair[:2] for pair in duplicates._alike(vectors, everyone, None, 0.5)} == expected
+    across = {pair[:2] for pair in duplicates._alike(vectors, everyone[:8], everyone[8:], 0.5)}
+    assert across == {(one, other) for one, other in expected if one < 8 <= other}
+
+
+def test_the_page_stands_alone_and_escapes(made_up: Path, embedder: Embedder) -> None:
+    strange = made_up / "train" / "<b>&"
+    strange.mkdir()
+    (strange / "1.png").write_bytes((made_up / "train" / "cat" / "1.png").read_bytes())
+    found = read_collection(made_up, embedder)
+    page = duplicates_page(find_duplicates(found.pictures, found.vectors), "what was done", made_up)
+    assert page.count("data:image/jpeg;base64,") == 2 * 4
+    assert "<b>&/" not in page
+    assert "&lt;b&gt;&amp;" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count(" alt=") == page.count("<img ") == 8

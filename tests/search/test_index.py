@@ -1,0 +1,211 @@
+"""An index follows its folder, survives what can happen to it, and refuses what does not fit."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from PIL import Image
+
+from convit import Embedder
+from convit.model import ConViT, ConViTConfig
+from convit.search import Index
+
+MODEL = "convit_nano_patch4_32.cifar10"
+Opener = Callable[..., Index]
+_SLOW = """
+import sys, time
+from convit.search import Index
+def advance():
+    print("one", flush=True)
+    time.sleep(0.3)
+Index.open(sys.argv[1], create=True, model=sys.argv[2], workers=0, batch_size=1).update(
+    sys.argv[3], commit_every=2, advance=advance)
+"""
+
+
+def test_rows_say_what_the_files_are(open_index: Opener, folder: Path) -> None:
+    index = open_index()
+    done = index.update(folder)
+    assert (done.new, done.changed, done.removed, done.unchanged, done.unreadable) == (6, 0, 0, 0, {})
+    (hit,) = index.search(folder / "cat" / "1.png", k=1)
+    assert (hit.rank, hit.path, hit.label) == (1, "cat/1.png", "cat")
+    with Image.open(folder / "cat" / "1.png") as image:
+        assert (hit.width, hit.height) == image.size
+    assert hit.score == pytest.approx(1, abs=1e-5)
+
+
+def test_vectors_are_those_of_the_embedder(open_index: Opener, folder: Path) -> None:
+    index = open_index()
+    index.update(folder)
+    expected = Embedder(MODEL, normalize=True)(folder / "coffee" / "1.png")
+    rows = index._store.read(["vector"], "path = 'coffee/1.png'").to_pylist()
+    np.testing.assert_allclose(rows[0]["vector"], expected, atol=1e-6)
+
+
+def test_only_what_is_new_or_changed_is_embedded(
+    open_index: Opener, folder: Path, photographs: dict[str, Image.Image]
+) -> None:
+    open_index().update(folder)
+    photographs["rocket"].rotate(90).save(folder / "cat" / "1.png")  # another content
+    photographs["cat"].save(folder / "cat" / "it's new.png")
+    (folder / "page" / "1.png").unlink()
+    os.utime(folder / "clock" / "1.png", ns=(1, 1))  # written again, the same content
+    embedded: list[int] = []
+    index = open_index()
+    done = index.update(folder, expect=embedded.append)
+    assert embedded == [2]
+    assert (done.new, done.changed, done.removed, done.unchanged) == (1, 1, 1, 4)
+    assert len(index) == 6
+    assert index._store.files()["clock/1.png"].mtime_ns == 1
+    assert index.search(folder / "cat" / "1.png", k=1)[0].path == "cat/1.png"
+    again = open_index().update(folder)
+    assert (again.new, again.changed, again.removed, again.unchanged) == (0, 0, 0, 6)
+    (folder / "cat" / "it's new.png").unlink()
+    assert open_index().update(folder).removed == 1
+
+
+def test_unreadable_pictures_are_named_and_leave(open_index: Opener, folder: Path) -> None:
+    index = open_index()
+    index.update(folder)
+    (folder / "cat" / "1.png").write_bytes(b"no picture any more")
+    (folder / "new.jpg").write_bytes(b"")
+    done = index.update(folder)
+    assert (done.new, done.changed, done.removed) == (0, 0, 1)
+    assert set(done.unreadable) == {"cat/1.png", "new.jpg"}
+    assert "0 bytes" in done.unreadable["new.jpg"]
+    assert len(index) == 5
+
+
+def test_a_killed_update_goes_on_where_it_was(folder: Path, open_index: Opener) -> None:
+    index = open_index()
+    command = [sys.executable, "-c", _SLOW, str(index.db), MODEL, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(4):
+            assert process.stdout.readline() == "one\n"
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    embedded: list[int] = []
+    index = open_index()
+    before = len(index)
+    done = index.update(folder, expect=embedded.append)
+    assert before in (2, 4)
+    assert embedded == [6 - before]
+    assert (done.new, done.unchanged, len(index)) == (6 - before, before, 6)
+
+
+def test_a_folder_that_moved_is_the_same(open_index: Opener, folder: Path, tmp_path: Path) -> None:
+    open_index().update(folder)
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert open_index().update(moved).unchanged == 6
+    (tmp_path / "other").mkdir()
+    shutil.copy(moved / "cat" / "1.png", tmp_path / "other" / "a.png")
+    with pytest.raises(ValueError, match=r"is the index of .*elsewhere, not of .*other; name that folder"):
+        open_index().update(tmp_path / "other")
+    assert len(open_index()) == 6
+
+
+def test_another_model_is_refused_with_both_names(open_index: Opener, folder: Path, nano_file: Path) -> None:
+    open_index().update(folder)
+    with pytest.raises(ValueError, match=r"made by convit_nano_patch4_32.cifar10, but the model is nano.safetensors"):
+        open_index(model=None, weights=nano_file)
+    assert len(open_index(model=None)) == 6
+    assert open_index(model=None).search(folder / "cat" / "1.png", k=1)[0].label == "cat"
+
+
+def test_another_image_size_is_refused(open_index: Opener, folder: Path) -> None:
+    open_index().update(folder)
+    with pytest.raises(ValueError, match="images of 32 x 32 pixels, but img_size is 64 x 64"):
+        open_index(img_size=64).search(folder / "cat" / "1.png")
+
+
+def test_a_module_is_known_by_its_parameters(open_index: Opener, folder: Path) -> None:
+    config = ConViTConfig(img_size=32, patch_size=8, embed_dim=16, depth=2, local_up_to_layer=1, num_classes=0)
+    model = ConViT(config)
+    open_index(model=model).update(folder)
+    assert len(open_index(model=model).search(folder / "cat" / "1.png", k=3)) == 3
+    with pytest.raises(ValueError, match="weights are others"):
+        open_index(model=ConViT(config))
+    with pytest.raises(ValueError, match="made by a module"):
+        open_index(model=None).search(folder / "cat" / "1.png")
+
+
+def test_a_missing_index(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no index; make one with convit index"):
+        Index.open(tmp_path / "nothing")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("")
+    with pytest.raises(FileExistsError, match="holds other files and no index"):
+        Index.open(tmp_path / "full", create=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match="is a file"):
+        Index.open(tmp_path / "file", create=True)
+
+
+def test_a_damaged_store_is_said_in_one_line(open_index: Opener, folder: Path) -> None:
+    index = open_index()
+    index.update(folder)
+    for file in (index.db / "images.lance" / "_versions").iterdir():
+        file.write_bytes(b"damage")
+    with pytest.raises(ValueError, match=r"the store is damaged .* delete the folder and index again") as caught:
+        open_index().search(folder / "cat" / "1.png")
+    assert "\n" not in str(caught.value)
+    (index.db / "index.json").write_text('{"dim": "no"}')
+    with pytest.raises(ValueError, match=r"index.json is damaged"):
+        open_index()
+
+
+def test_lost_rows_are_said(open_index: Opener, folder: Path) -> None:
+    index = open_index()
+    index.update(folder)
+    shutil.rmtree(index.db / "images.lance" / "data")
+    with pytest.raises(ValueError, match="the store is damaged"):
+        open_index().search(folder / "cat" / "1.png")
+    shutil.rmtree(index.db / "images.lance")
+    with pytest.raises(FileNotFoundError, match="interrupted; run convit index on it again"):
+        open_index().search(folder / "cat" / "1.png")
+    assert open_index().update(folder).new == 6
+
+
+def test_two_updates_at_once(open_index: Opener, folder: Path) -> None:
+    index = open_index()
+    index.db.mkdir()
+    with FileLock(index.db / ".lock"), pytest.raises(RuntimeError, match="another process is indexing"):
+        index.update(folder)
+
+
+def test_folders_without_pictures_change_nothing(open_index: Opener, folder: Path) -> None:
+    index = open_index()
+    index.update(folder)
+    for file in folder.rglob("*.png"):
+        file.unlink()
+    with pytest.raises(ValueError, match="no pictures found"):
+        index.update(folder)
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        index.update(Path(__file__))
+    with pytest.raises(ValueError, match="commit_every is 0"):
+        index.update(folder, commit_every=0)
+    assert len(index) == 6
+
+
+def test_searches_that_cannot_be(open_index: Opener, folder: Path) -> None:
+    index = open_index()
+    with pytest.raises(FileNotFoundError, match="nothing was indexed yet"):
+        index.search(folder / "cat" / "1.png")
+    index.update(folder)
+    with pytest.raises(ValueError, match="k is 0"):
+        index.search(folder / "cat" / "1.png", k=0)
+    with pytest.raises(ValueError, match=r"labl = 1.*is no condition over path, sha256"):
+        index.search(folder / "cat" / "1.png", where="labl = 1")
+    with pytest.raises(ValueError, match="has 3 values, but"):
+        index.search(np.ones(3, np.float32))
+    with pytest.raises(ValueError, match="zero or not finite"):
+        index.search(np.zeros(index.identity.dim, np.float32))  # type: ignore[union-attr]
+    assert index.search(folder / "cat" / "1.png", where="label = 'none'") == []

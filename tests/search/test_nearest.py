@@ -1,0 +1,135 @@
+"""Exact and approximate searches, on made-up vectors."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convit.search import nearest
+from convit.search.nearest import (
+    build_approximation,
+    mapped_vectors,
+    read_approximation,
+    search_approximately,
+    search_exactly,
+)
+from convit.search.store import Store
+
+DIM = 24
+
+
+def vectors_of(count: int, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(count, DIM)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def fill(store: Store, vectors: np.ndarray, prefix: str = "") -> None:
+    store.put(
+        [
+            {
+                "path": f"{prefix}{number}",
+                "sha256": "",
+                "size": 0,
+                "mtime_ns": 0,
+                "width": number,
+                "height": 1,
+                "label": "even" if number % 2 == 0 else "odd",
+                "vector": vector,
+            }
+            for number, vector in enumerate(vectors)
+        ]
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path, DIM, create=True)
+
+
+def paths(store: Store, found: nearest.Found) -> list[str]:
+    return [row["path"] for row in store.take([row for row, _ in found], ("path",))]
+
+
+def test_exact_is_the_product_sorted(store: Store) -> None:
+    vectors = vectors_of(300)
+    fill(store, vectors)
+    query = vectors_of(1, seed=9)[0]
+    found = search_exactly(store, query, 10)
+    order = np.argsort(-(vectors @ query))[:10]
+    assert paths(store, found) == [str(number) for number in order]
+    np.testing.assert_allclose([score for _, score in found], (vectors @ query)[order], atol=1e-6)
+    assert len(search_exactly(store, query, 1000)) == 300
+
+
+def test_exact_among_those_of_a_condition(store: Store) -> None:
+    vectors = vectors_of(100)
+    fill(store, vectors)
+    query = vectors_of(1, seed=9)[0]
+    odd = [number for number in np.argsort(-(vectors @ query)) if number % 2][:5]
+    assert paths(store, search_exactly(store, query, 5, "label = 'odd'")) == [str(number) for number in odd]
+
+
+def test_the_copy_follows_the_store(store: Store, tmp_path: Path) -> None:
+    fill(store, vectors_of(20))
+    assert len(mapped_vectors(store)[1]) == 20
+    (first,) = tmp_path.glob("vectors-*.npy")
+    assert isinstance(mapped_vectors(store)[1], np.memmap)
+    fill(store, vectors_of(5, seed=1), "more")
+    assert len(mapped_vectors(store)[1]) == 25
+    assert not first.exists()
+    store.remove([str(number) for number in range(20)])
+    found = search_exactly(store, vectors_of(5, seed=1)[3], 1)
+    assert paths(store, found) == ["more3"]
+
+
+def test_an_empty_store(store: Store) -> None:
+    assert search_exactly(store, vectors_of(1)[0], 10) == []
+
+
+def test_approximate_with_measured_recall(store: Store) -> None:
+    vectors = vectors_of(2000)
+    fill(store, vectors)
+    way = build_approximation(store)
+    assert way.recall >= 0.98
+    assert (way.rows, way.queries) == (2000, 100)
+    assert read_approximation(store) == way
+    queries = vectors_of(50, seed=3)
+    shares = []
+    for query in queries:
+        exact = {row for row, _ in search_exactly(store, query, 10)}
+        found = search_approximately(store, query, 10, way)
+        assert found[0][1] == pytest.approx(search_exactly(store, query, 1)[0][1], abs=1e-5)
+        shares.append(len(exact & {row for row, _ in found}) / 10)
+    assert np.mean(shares) >= 0.95
+    odd = search_approximately(store, queries[0], 5, way, "label = 'odd'")
+    assert all(int(path) % 2 for path in paths(store, odd))
+
+
+def test_new_rows_are_measured_anew(store: Store) -> None:
+    fill(store, vectors_of(500))
+    way = build_approximation(store)
+    fill(store, vectors_of(50, seed=1), "more")
+    assert read_approximation(store) is None
+    again = build_approximation(store)
+    assert again.rows == 550
+    assert again.version > way.version
+    assert read_approximation(store) == again
+    found = search_approximately(store, vectors_of(50, seed=1)[7], 1, again)
+    assert paths(store, found) == ["more7"]
+
+
+def test_too_low_a_recall_leaves_searches_exact(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    fill(store, vectors_of(500))
+    with caplog.at_level(logging.WARNING):
+        build_approximation(store, least_recall=1.1)
+    assert "less than 1.10; searches stay exact" in caplog.text
+    assert read_approximation(store, least_recall=1.1) is None
+
+
+def test_recall_counts_what_is_missed() -> None:
+    exact = [[(0, 1.0), (1, 0.9), (2, 0.8), (3, 0.7)]]
+    assert nearest._recall(exact, [[(0, 1.0), (1, 0.9), (3, 0.7), (9, 0.1)]]) == pytest.approx(2 / 3)
+    assert nearest._recall(exact, exact) == 1
+    # a row as near as the last counts like it
+    assert nearest._recall(exact, [[(0, 1.0), (1, 0.9), (2, 0.8), (8, 0.7)]]) == 1
