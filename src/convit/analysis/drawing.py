@@ -1,0 +1,186 @@
+"""An explanation as a figure: what the class token reads, the gates, the heads' centres, and the query layer by layer.
+
+Needs matplotlib, the extra `plot`.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from convit.analysis.centres import draw_centres, draw_gates
+from convit.analysis.explaining import Explanation, LayerView
+from convit.analysis.overlays import COLOURS, OPACITY, overlay
+from convit.model import ConViT
+
+DOTS_PER_INCH = 150
+HEAD_SIZE, BIG_SIZE, PANEL_SIZE = 0.95, 2.3, 1.35  # inches: a head's map, a picture, a layer's centres
+LEAST_WIDTH, TITLE_HEIGHT, STRIP_TITLE = 9.0, 0.75, 0.62
+MOST_CLASS_LAYERS = 2
+STYLE: Any = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "figure.titlesize": 12,
+    "axes.linewidth": 0.6,
+    "image.interpolation": "nearest",
+}
+KINDS = {"content": "by content", "position": "by position", "blended": "blended"}
+
+
+def few_layers(model: ConViT, *, of_class_token: bool) -> list[int]:
+    """The layers that a figure on one page shows: the first and the last gated one, and the model's last; from 1."""
+    gated, last = model.config.local_up_to_layer, model.config.depth
+    wanted = [gated + 1, last] if of_class_token else [1, gated, last]
+    return sorted({number for number in wanted if 1 <= number <= last})
+
+
+def draw_explanation(explanation: Explanation, *, with_layers: bool = True) -> Figure:
+    """Draw one picture's explanation.
+
+    Args:
+        explanation: what `explain` gave.
+        with_layers: also the query's attention in each chosen layer and head, and a title; without, what a page shows
+            above its own choice.
+
+    Returns:
+        The figure; `png_of` writes it.
+    """
+    layers = explanation.layers if with_layers else ()
+    heads = len(explanation.heads)
+    width = max(LEAST_WIDTH, HEAD_SIZE * heads + 1.3 if layers else 0)
+    strips: list[tuple[float, Any]] = [(BIG_SIZE + 0.55, _draw_pictures)]
+    if explanation.gates is not None:
+        gated = len(explanation.gates)
+        across = _centres_across(width)
+        height = max(PANEL_SIZE * -(-gated // across), 0.2 * gated + 0.6) + 0.75
+        strips.append((height, lambda part, what: _draw_gated(part, what, across)))
+    for view in layers:
+        height = HEAD_SIZE * 1.08 * len(view.maps) + STRIP_TITLE + 0.2
+        strips.append((height, lambda part, what, view=view: _draw_layer(part, what, view, width)))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(
+            figsize=(width, sum(height for height, _ in strips) + TITLE_HEIGHT * with_layers), layout="constrained"
+        )
+        if with_layers:
+            figure.suptitle(title_of(explanation), parse_math=False, fontweight="bold", x=0.012, ha="left")
+        parts = figure.subfigures(len(strips), 1, squeeze=False, height_ratios=[height for height, _ in strips])[:, 0]
+        for part, (_, draw) in zip(parts, strips, strict=True):
+            draw(part, explanation)
+    return figure
+
+
+def png_of(figure: Figure) -> bytes:
+    """A figure as a PNG file; the same explanation gives the same bytes."""
+    file = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(file, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return file.getvalue()
+
+
+def title_of(explanation: Explanation) -> str:
+    """The picture's name and the likeliest classes, in two lines."""
+    found = ", ".join(f"{each.label} {percent(each.score)}" for each in explanation.predictions)
+    name = explanation.name.rsplit("/", 1)[-1]
+    return f"{name} through {explanation.model}\n{found or 'the model names no classes'}"
+
+
+def query_name(explanation: Explanation) -> str:
+    """What to call the query in a sentence."""
+    if explanation.query is None:
+        return "the class token"
+    return f"the patch in row {explanation.query[0]}, column {explanation.query[1]}"
+
+
+def layer_title(explanation: Explanation, view: LayerView) -> str:
+    """What a layer's maps show."""
+    query = query_name(explanation)
+    if view.gate is not None:
+        return (
+            f"Layer {view.number}, gated: what {query} reads, by content, by position, and blended by each head's gate"
+        )
+    told = "" if explanation.query is None else " (the class token left out)"
+    return f"Layer {view.number}, ordinary attention: what {query} reads of the patches{told}"
+
+
+def _draw_pictures(part: Any, explanation: Explanation) -> None:
+    class_layers = list(explanation.class_attention)[-MOST_CLASS_LAYERS:]
+    axes = part.subplots(1, 2 + len(class_layers), squeeze=False)[0]
+    height, width = explanation.pixels.shape[:2]
+    _show(axes[0], explanation.pixels, f"As the model sees it:\n{height} x {width} pixels")
+    _mark_query(axes[0], explanation)
+    for panel, number in zip(axes[1:], class_layers, strict=False):
+        mean = explanation.class_attention[number].mean(axis=0)
+        title = f"What the class token reads\nin layer {number}, mean of heads{_peak(mean)}"
+        _show(panel, overlay(explanation.pixels, mean), title)
+    whose = "the class token" if class_layers else "the mean of the patches"
+    title = f"What reaches {whose}\nby attention rollout{_peak(explanation.rollout)}"
+    _show(axes[-1], overlay(explanation.pixels, explanation.rollout), title)
+    colours = ScalarMappable(Normalize(0, 1), matplotlib.colormaps[COLOURS])
+    bar = part.colorbar(colours, ax=axes, fraction=0.02, pad=0.01, ticks=[0, 1], alpha=OPACITY)
+    bar.ax.set_yticklabels(["nothing", "the panel's\npeak"])
+    bar.outline.set_visible(False)
+
+
+def _draw_gated(part: Any, explanation: Explanation, across: int) -> None:
+    assert explanation.gates is not None
+    assert explanation.centres is not None
+    left, right = part.subfigures(1, 2, width_ratios=[1, 1.9])
+    draw_gates(left.subplots(), explanation.gates)
+    draw_centres(right, explanation.centres, explanation.gates, explanation.grid, across)
+
+
+def _centres_across(width: float) -> int:
+    return max(1, int(width * 0.62 // PANEL_SIZE))
+
+
+def _draw_layer(part: Any, explanation: Explanation, view: LayerView, width: float) -> None:
+    part.suptitle(f"{layer_title(explanation, view)}; below each map its peak", x=0.012, ha="left", fontsize=9.5)
+    # empty columns keep a few heads as small as many, and at the left
+    columns = max(len(explanation.heads), int((width - 1.3) // HEAD_SIZE))
+    grid = part.subplots(len(view.maps), columns, squeeze=False)
+    for row, (kind, maps) in zip(grid, view.maps.items(), strict=True):
+        for place, panel in enumerate(row):
+            if place >= len(explanation.heads):
+                panel.set_axis_off()
+                continue
+            _show(panel, overlay(explanation.pixels, maps[place]), "")
+            panel.set_xlabel(f"{percent(maps[place].max())}", fontsize=6.5, labelpad=1.5)
+            _mark_query(panel, explanation)
+        row[0].set_ylabel("as it is" if view.gate is None else KINDS[kind], fontsize=8)
+    for place, head in enumerate(explanation.heads):
+        gate = "" if view.gate is None else f"\ngate {view.gate[place]:.2f}"
+        grid[0, place].set_title(f"head {head}{gate}", fontsize=7.5, pad=3)
+
+
+def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
+    axes.imshow(picture)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title)
+
+
+def _mark_query(axes: Axes, explanation: Explanation) -> None:
+    """A white frame in a black one around the query's patch, which shows on any ground."""
+    if explanation.query is None:
+        return
+    size = explanation.pixels.shape[0] / explanation.grid[0]
+    corner = (explanation.query[1] * size - 0.5, explanation.query[0] * size - 0.5)
+    for colour, line in (("black", 2.4), ("white", 1.1)):
+        axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=colour, linewidth=line))
+
+
+def _peak(values: np.ndarray) -> str:
+    return f"; peak {percent(values.max())}"
+
+
+def percent(share: float) -> str:
+    """A share in percent, with a decimal where it is below 10 %."""
+    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.1f} %"

@@ -1,0 +1,221 @@
+"""What `convit explain` shows of one picture: computed here, drawn by `drawing.py` and `page.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from convit.analysis.attention import _grid
+from convit.analysis.gating import gates, locality_centres
+from convit.analysis.maps import LayerMaps, attention_maps, attention_rollout
+from convit.inference.classifier import read_labels
+from convit.inference.opening import ImageSource, open_image, source_name
+from convit.inference.predicting import Options, Predictor
+from convit.inference.results import Prediction
+from convit.model import ConViT
+from convit.transforms.tensors import normalize_batch
+
+Heads = Float32[np.ndarray, "heads rows columns"]
+Query = tuple[int, int] | None
+
+
+@dataclass(frozen=True, eq=False)
+class LayerView:
+    """What the query reads in one layer, head by head.
+
+    Attributes:
+        number: the layer, counted from 1.
+        maps: by kind: "content", "position" and "blended" in GPSA layers, "blended" alone in the others; each
+            (heads, rows, columns), a share of the query's attention per patch.
+        gate: the gate of each head; None in ordinary layers.
+    """
+
+    number: int
+    maps: dict[str, Heads]
+    gate: Float32[np.ndarray, " heads"] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One picture through one model.
+
+    Attributes:
+        name: what to call the picture.
+        model: the model's name.
+        pixels: the picture as the model sees it: resized, cropped, and padded where the model pads.
+        grid: (rows, columns) of patches.
+        predictions: the likeliest classes, best first; empty for a model without classes.
+        query: (row, column) of the patch whose attention `layers` hold, from 0; None for the class token.
+        layers: the chosen layers.
+        heads: the chosen heads, counted from 1.
+        class_attention: by layer number, what the class token reads of each patch; empty without a class token.
+        rollout: what reaches the class token of each patch by attention rollout; the mean over the patches' rows
+            without one. Divided by its sum over the patches.
+        gates: one row per GPSA layer, one column per head; None without GPSA layers.
+        centres: (row, column) offsets per GPSA layer and head, NaN where there is none; None without GPSA layers.
+    """
+
+    name: str
+    model: str
+    pixels: UInt8[np.ndarray, "height width 3"]
+    grid: tuple[int, int]
+    predictions: tuple[Prediction, ...]
+    query: Query
+    layers: tuple[LayerView, ...]
+    heads: tuple[int, ...]
+    class_attention: dict[int, Heads]
+    rollout: Float32[np.ndarray, "rows columns"]
+    gates: Float32[np.ndarray, "layers heads"] | None
+    centres: Float32[np.ndarray, "layers heads 2"] | None
+
+
+def explain(
+    model: ConViT,
+    picture: ImageSource,
+    *,
+    query: Query | str = "centre",
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    img_size: int | tuple[int, int] | None = None,
+    top_k: int = 3,
+    apply_exif: bool = True,
+) -> Explanation:
+    """Run a model on one picture and keep what its heads look at.
+
+    Args:
+        model: a ConViT in its plain form (see `load_plain`), for colour pictures.
+        picture: a path, bytes, a Pillow image or an array.
+        query: the (row, column) of a patch from 0, "centre" for the patch in the middle, None for the class token.
+        layers: the layers to look into, from 1; None for all that the query takes part in.
+        heads: the heads to look at, from 1; None for all.
+        img_size: side or (height, width) of the model's input, pixels; None: what the model was made for.
+        top_k: how many classes to name.
+        apply_exif: whether the photograph is turned upright.
+
+    Raises:
+        ImageError: the picture cannot be read.
+        ValueError: the query is outside of the grid, or is the class token where a layer has none; a layer or head
+            does not exist; the model takes no colour pictures or not this size.
+    """
+    if model.config.in_chans != 3:
+        raise ValueError(f"the model takes {model.config.in_chans} channels, but only colour pictures are explained")
+    chosen_layers = _chosen("layer", layers, model.config.depth)
+    chosen_heads = _chosen("head", heads, model.config.num_heads)
+    predictor = Predictor(model, None, Options(img_size=img_size))
+    pixels = predictor.transform.to_pixels(open_image(picture, apply_exif=apply_exif))
+    weight = model.norm.weight
+    batch = normalize_batch(torch.from_numpy(pixels.copy()[None]).to(weight.device), predictor.transform.settings)
+    images = batch.to(weight.dtype)
+    grid = _grid(model, images)
+    place = _place(query, grid)
+    if place is None:
+        chosen_layers = _with_class_token(model, chosen_layers, asked=layers is not None)
+    views, class_attention = _look(model, images, place, chosen_layers, chosen_heads)
+    has_gates = model.config.local_up_to_layer > 0
+    return Explanation(
+        name=source_name(picture),
+        model=predictor.name,
+        pixels=_padded(pixels, grid, model.config.patch_size),
+        grid=grid,
+        predictions=_predict(model, images, top_k),
+        query=place,
+        layers=tuple(views),
+        heads=chosen_heads,
+        class_attention=class_attention,
+        rollout=_rollout(model, images, grid),
+        gates=_array(gates(model)) if has_gates else None,
+        centres=_array(locality_centres(model)) if has_gates else None,
+    )
+
+
+def _chosen(what: str, numbers: Sequence[int] | None, count: int) -> tuple[int, ...]:
+    for number in numbers or ():
+        if not 1 <= number <= count:
+            raise ValueError(f"there is no {what} {number}; the model has {what}s 1 to {count}")
+    return tuple(range(1, count + 1)) if numbers is None else tuple(dict.fromkeys(numbers))
+
+
+def _place(query: Query | str, grid: tuple[int, int]) -> Query:
+    if isinstance(query, str):
+        if query != "centre":
+            raise ValueError(
+                f"the query is {query!r}, but must be (row, column), 'centre', or None for the class token"
+            )
+        return grid[0] // 2, grid[1] // 2
+    if query is not None and not (0 <= query[0] < grid[0] and 0 <= query[1] < grid[1]):
+        raise ValueError(
+            f"the query {query[0]},{query[1]} is outside of the picture's {grid[0]} x {grid[1]} patches; rows go from "
+            f"0 to {grid[0] - 1}, columns from 0 to {grid[1] - 1}"
+        )
+    return query
+
+
+def _with_class_token(model: ConViT, layers: tuple[int, ...], *, asked: bool) -> tuple[int, ...]:
+    first, last = model.config.local_up_to_layer + 1, model.config.depth
+    if first > last:
+        raise ValueError("the model has no class token to be the query; give the row and column of a patch")
+    missing = [number for number in layers if number < first]
+    if asked and missing:
+        raise ValueError(
+            f"layer {missing[0]} has no class token, which joins in layer {first}; choose layers {first} to {last}, or "
+            "the row and column of a patch"
+        )
+    return tuple(number for number in layers if number >= first)
+
+
+def _look(
+    model: ConViT, images: torch.Tensor, place: Query, layers: Sequence[int], heads: Sequence[int]
+) -> tuple[list[LayerView], dict[int, Heads]]:
+    """The query's view in the chosen layers, and the class token's wherever it is."""
+    kept = [head - 1 for head in heads]
+    views: dict[int, LayerView] = {}
+    class_attention: dict[int, Heads] = {}
+    for maps in attention_maps(model, images):
+        number = maps.index + 1
+        if maps.has_class_token:
+            class_attention[number] = _array(maps.class_attention()[0])
+        if number in layers:
+            gate = None if maps.gate is None else _array(maps.gate)[kept]
+            views[number] = LayerView(number, _query_maps(maps, place, kept), gate)
+    return [views[number] for number in layers], class_attention
+
+
+def _query_maps(maps: LayerMaps, place: Query, heads: list[int]) -> dict[str, Heads]:
+    if place is None:
+        return {"blended": _array(maps.class_attention()[0])[heads]}
+    kinds = ("blended",) if maps.position is None else ("content", "position", "blended")
+    return {kind: _array(maps.from_patch(*place, kind)[0])[heads] for kind in kinds}
+
+
+def _rollout(model: ConViT, images: torch.Tensor, grid: tuple[int, int]) -> Float32[np.ndarray, "rows columns"]:
+    whole = attention_rollout(model, images)[0]
+    row = whole[0, 1:] if model.num_prefix_tokens else whole.mean(dim=0)
+    return _array((row / row.sum()).unflatten(0, grid))
+
+
+@torch.inference_mode()
+def _predict(model: ConViT, images: torch.Tensor, top_k: int) -> tuple[Prediction, ...]:
+    if not model.num_classes or model.global_pool == "":
+        return ()
+    labels = read_labels(model)
+    scores = model(images)[0].float().softmax(dim=-1)
+    best: Any = scores.topk(min(top_k, len(labels)))
+    return tuple(
+        Prediction(labels[index], index, score)
+        for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    )
+
+
+def _padded(pixels: np.ndarray, grid: tuple[int, int], patch: int) -> np.ndarray:
+    """Grey where a model pads its input, so that the patches lie over what they saw."""
+    missing = [(0, grid[0] * patch - pixels.shape[0]), (0, grid[1] * patch - pixels.shape[1]), (0, 0)]
+    return np.pad(pixels, missing, constant_values=127)
+
+
+def _array(values: torch.Tensor) -> np.ndarray:
+    return values.float().cpu().numpy()

@@ -1,0 +1,171 @@
+"""`convit explain`: what a model's heads look at in one picture, as a figure or a page."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convit.cli import options
+
+if TYPE_CHECKING:
+    from convit.analysis.explaining import Explanation
+
+Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture.", show_default=False)]
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="FILE", help="The figure (.png) or the page (.html).", show_default=False),
+]
+Query = Annotated[
+    str,
+    typer.Option(
+        metavar="ROW,COL|class|centre",
+        help="Whose attention: a patch, rows and columns counted from 0; the class token; or the patch in the middle.",
+    ),
+]
+Layers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,N-N",
+        help="Layers, counted from 1.  [default: the first, the last gated and the last in a figure, all in a page]",
+        show_default=False,
+    ),
+]
+Heads = Annotated[
+    str | None,
+    typer.Option(metavar="N,N-N", help="Heads, counted from 1.  [default: all]", show_default=False),
+]
+TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, metavar="K", help="How many classes to name.")]
+MOST_NUMBERS = 1000
+
+
+def explain(
+    image: Picture,
+    output: Output,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    query: Query = "centre",
+    layers: Layers = None,
+    heads: Heads = None,
+    top_k: TopK = 3,
+    device: options.Device = "auto",
+    img_size: options.ImgSize = None,
+    exif: options.Exif = True,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show what a model's heads look at in one picture.
+
+    The picture as the model sees it, what the class token reads in the last layers, attention rollout, the gates, each
+    head's learned offset, and a query's attention by content, by position and blended, per layer and head. Prints the
+    path of what it wrote.
+    """
+    size = options.parse_size(img_size)
+    suffix = output.suffix.lower()
+    if suffix not in (".png", ".html"):
+        raise ValueError(f"{output} ends in neither .png nor .html; choose one of these suffixes")
+    asked = parse_query(query)
+    wanted, of_heads = parse_numbers("--layers", layers), parse_numbers("--heads", heads)
+    from convit.inference import check_output
+
+    check_output(output, overwrite=overwrite)
+    _check_drawing(page=suffix == ".html")
+    if quiet:
+        from convit.cli.messages import hush
+
+        hush()
+    from convit.analysis.drawing import few_layers
+    from convit.analysis.explaining import explain as look_into
+    from convit.analysis.loading import load_plain
+    from convit.inference import open_image
+
+    # opened before the model is loaded, which may take its time
+    picture = open_image(image, apply_exif=exif)
+    loaded = load_plain(model, weights, device=device, precision="fp32")
+    if wanted is None and suffix == ".png":
+        wanted = few_layers(loaded, of_class_token=asked is None)
+    found = look_into(loaded, picture, query=asked, layers=wanted, heads=of_heads, img_size=size, top_k=top_k)
+    _write(found, image, output, overwrite=overwrite)
+    if not quiet:
+        typer.echo(str(output))
+
+
+def parse_query(text: str) -> tuple[int, int] | str | None:
+    """Read `--query`: None for the class token, "centre", or (row, column).
+
+    Raises:
+        ValueError: it is none of these.
+
+    >>> parse_query("3,5"), parse_query("class"), parse_query("centre")
+    ((3, 5), None, 'centre')
+    """
+    if text in ("class", "centre"):
+        return None if text == "class" else text
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
+        raise ValueError(f"--query is {text!r}, but must be ROW,COL such as 7,7, or 'class', or 'centre'")
+    return int(parts[0]), int(parts[1])
+
+
+def parse_numbers(option: str, text: str | None) -> list[int] | None:
+    """Read a list of numbers and ranges.
+
+    Raises:
+        ValueError: it is something else.
+
+    >>> parse_numbers("--layers", "1,4-6")
+    [1, 4, 5, 6]
+    """
+    if text is None:
+        return None
+    numbers: list[int] = []
+    for part in text.split(","):
+        ends = [end.strip() for end in part.split("-")]
+        if len(ends) > 2 or not all(end.isascii() and end.isdigit() and len(end) < 5 for end in ends):
+            raise ValueError(f"{option} is {text!r}, but must be numbers and ranges from 1, such as 1,4-6")
+        first, last = int(ends[0]), int(ends[-1])
+        if first > last or last - first >= MOST_NUMBERS:
+            raise ValueError(f"{option} is {text!r}, whose range {part} leads nowhere; put the smaller number first")
+        numbers += range(first, last + 1)
+    return numbers
+
+
+def _check_drawing(*, page: bool) -> None:
+    try:
+        import matplotlib  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"it needs the package '{error.name}'; install it with: pip install 'convit[plot]'"
+        ) from error
+    if not page:
+        return
+    try:
+        import jinja2  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"a page needs the package '{error.name}'; install it with: pip install 'convit[train]', or write a .png"
+        ) from error
+
+
+def _write(found: "Explanation", image: Path, output: Path, *, overwrite: bool) -> None:
+    from dataclasses import replace
+
+    found = replace(found, name=image.name)
+    if output.suffix.lower() == ".html":
+        from convit.analysis.page import render_page
+
+        content = render_page(found).encode("utf-8", "backslashreplace")
+    else:
+        from convit.analysis.drawing import draw_explanation, png_of
+
+        content = png_of(draw_explanation(found))
+    from convit.inference.output.files import WholeFile, explain
+
+    file = WholeFile(output, overwrite=overwrite)
+    try:
+        file.file.write(content)
+        file.keep()
+    except OSError as error:
+        raise explain(error, output) from None
+    finally:
+        file.discard()

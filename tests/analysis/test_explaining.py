@@ -1,0 +1,160 @@
+"""What an explanation holds, and what its figure and its page show."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from convit.analysis import attention_maps, attention_rollout, gates
+from convit.analysis.drawing import draw_explanation, few_layers, layer_title, percent, png_of, title_of
+from convit.analysis.explaining import Explanation, explain
+from convit.analysis.overlays import coloured, overlay
+from convit.analysis.page import render_page
+from convit.benchmark.shaken import shake
+from convit.model import ConViT, ConViTConfig
+from convit.transforms import create_transform, resolve_model_data_config
+
+SMALL = ConViTConfig(
+    img_size=(24, 32), patch_size=8, embed_dim=4, num_heads=5, depth=3, local_up_to_layer=2, num_classes=3
+)
+
+
+def _model(**changes: object) -> ConViT:
+    with pytest.warns(UserWarning, match="no square number"):
+        model = ConViT(SMALL.replace(**changes)).eval()
+    shake(model)
+    return model
+
+
+def _texts(figure: object) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(lambda item: hasattr(item, "get_text")))
+
+
+@pytest.fixture
+def found() -> Explanation:
+    model = _model()
+    with torch.no_grad():
+        model.blocks[0].attn.pos_proj.weight[:, 2] = -1.0
+        model.blocks[0].attn.pos_proj.weight[2, 2] = 1.0
+    return explain(model, data.chelsea(), query=(2, 1))
+
+
+def test_it_holds_what_the_model_did_with_the_picture() -> None:
+    model = _model()
+    found = explain(model, data.coffee(), query=(2, 1), heads=[4, 2], layers=[1, 3])
+    images = create_transform(**resolve_model_data_config(model))(Image.fromarray(data.coffee()))[None]
+    maps = list(attention_maps(model, images))
+    assert (found.grid, found.pixels.shape) == ((3, 4), (24, 32, 3))
+    assert [view.number for view in found.layers] == [1, 3]
+    for view in found.layers:
+        for kind, values in view.maps.items():
+            expected = maps[view.number - 1].from_patch(2, 1, kind)[0, [3, 1]]
+            torch.testing.assert_close(torch.from_numpy(values), expected, rtol=1e-4, atol=1e-5)
+    assert list(found.layers[0].maps) == ["content", "position", "blended"]
+    assert list(found.layers[1].maps) == ["blended"]
+    np.testing.assert_allclose(found.layers[0].gate, gates(model)[0, [3, 1]])
+    np.testing.assert_allclose(found.class_attention[3], maps[2].class_attention()[0], rtol=1e-3, atol=1e-5)
+    row = attention_rollout(model, images)[0, 0, 1:]
+    np.testing.assert_allclose(found.rollout.ravel(), row / row.sum(), rtol=1e-3)
+    assert found.predictions[0].index == model(images)[0].argmax()
+
+
+def test_the_class_token_is_asked_where_it_is() -> None:
+    model = _model()
+    found = explain(model, data.rocket(), query=None)
+    assert [view.number for view in found.layers] == [3]
+    np.testing.assert_array_equal(found.layers[0].maps["blended"], found.class_attention[3])
+    with pytest.raises(ValueError, match="layer 2 has no class token, which joins in layer 3; choose layers 3 to 3"):
+        explain(model, data.rocket(), query=None, layers=[2, 3])
+    with pytest.raises(ValueError, match="no class token to be the query"):
+        explain(_model(local_up_to_layer=3, global_pool="avg"), data.rocket(), query=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"query": (3, 0)}, "3,0 is outside of the picture's 3 x 4 patches; rows go from 0 to 2"),
+        ({"query": "corner"}, "'corner', but must be"),
+        ({"layers": [4]}, "there is no layer 4; the model has layers 1 to 3"),
+        ({"heads": [0]}, "there is no head 0; the model has heads 1 to 5"),
+        ({"img_size": 30}, "patch"),
+    ],
+)
+def test_what_is_not_there_is_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        explain(_model(), data.chelsea(), **options)
+
+
+def test_models_of_other_kinds_are_explained_too() -> None:
+    for changes in ({"local_up_to_layer": 0}, {"local_up_to_layer": 3, "global_pool": "avg"}, {"num_classes": 0}):
+        model = _model(**changes) if changes.get("local_up_to_layer") != 0 else ConViT(SMALL.replace(**changes)).eval()
+        found = explain(model, data.chelsea())
+        assert (found.gates is None) == (changes.get("local_up_to_layer") == 0)
+        assert (len(found.predictions) == 0) == ("num_classes" in changes)
+        assert png_of(draw_explanation(found)).startswith(b"\x89PNG")
+    padded = explain(_model(dynamic_img_pad=True), data.chelsea(), img_size=(20, 32))
+    assert (padded.grid, padded.pixels.shape) == ((3, 4), (24, 32, 3))
+    assert (padded.pixels[20:] == 127).all()
+
+
+def test_the_figure_says_what_is_seen(found: Explanation) -> None:
+    texts = _texts(draw_explanation(found))
+    for words in (
+        "As the model sees it:\n24 x 32 pixels",
+        "Gates: 1 reads by place, 0 by content",
+        "Learned offsets",
+        "no centre: 3",
+        "Layer 1, gated: what the patch in row 2, column 1 reads",
+        "Layer 3, ordinary attention: what the patch in row 2, column 1 reads of the patches (the class token",
+        f"head 5\ngate {found.gates[1, 4]:.2f}",
+        title_of(found),
+        percent(found.layers[0].maps["content"][0].max()),
+    ):
+        assert words in texts
+    assert png_of(draw_explanation(found)) == png_of(draw_explanation(found))
+
+
+def test_a_picture_named_like_a_formula_is_drawn_as_it_is(found: Explanation) -> None:
+    object.__setattr__(found, "name", "$x^{.jpg")
+    figure = draw_explanation(found)
+    assert "$x^{.jpg" in _texts(figure)
+    assert png_of(figure).startswith(b"\x89PNG")
+
+
+def test_a_figure_shows_few_layers_of_a_deep_model() -> None:
+    model = ConViT(ConViTConfig(embed_dim=4))
+    assert few_layers(model, of_class_token=False) == [1, 10, 12]
+    assert few_layers(model, of_class_token=True) == [11, 12]
+
+
+def test_the_brightest_patch_is_the_one_most_read() -> None:
+    values = np.array([[0.1, 0.7], [0.0, 0.2]], dtype=np.float32)
+    lightness = coloured(values).astype(int).sum(-1)
+    assert np.array_equal(lightness.ravel().argsort(), values.ravel().argsort())
+    over = overlay(np.full((4, 4, 3), 100, np.uint8), values).sum(-1)
+    assert (over[:2, 2:] == over.max()).all()
+    assert coloured(np.zeros((2, 2), np.float32)).max() < 10
+
+
+def test_the_page_holds_every_layer_and_head_and_loads_nothing(found: Explanation) -> None:
+    page = render_page(found)
+    assert not re.findall(r"(?:src|href)=\"(?!data:)|https?://|url\(", page)
+    assert "default-src 'none'" in page
+    views = json.loads(re.search(r'id="views">(.*?)</script>', page, re.DOTALL)[1])
+    assert [(view["number"], len(view["heads"])) for view in views] == [(1, 5), (2, 5), (3, 5)]
+    assert views[0]["title"] == layer_title(found, found.layers[0])
+    drawn = views[1]["heads"][3]["maps"]
+    assert [each["kind"] for each in drawn] == ["by content", "by position", "blended"]
+    with Image.open(io.BytesIO(base64.b64decode(drawn[0]["url"].partition(",")[2]))) as image:
+        np.testing.assert_array_equal(np.asarray(image), coloured(found.layers[1].maps["content"][3]))
+
+
+def test_a_hostile_name_stays_text(found: Explanation) -> None:
+    object.__setattr__(found, "name", "</script><b>x.jpg")
+    assert "<b>x.jpg" not in render_page(found)

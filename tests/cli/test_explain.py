@@ -1,0 +1,96 @@
+"""`convit explain` on real photographs: a figure, a page in a browser, and what is refused in one line."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+Command = Callable[..., Any]
+MODEL = ("--model", "convit_nano_patch4_32.cifar10", "--device", "cpu")
+
+
+def test_a_figure_of_a_cat(convit: Command, photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "cat.png"
+    command = ("explain", photos / "cat.jpg", *MODEL, "-o", output)
+    done = convit(*command)
+    assert (done.code, done.out, done.err) == (0, f"{output}\n", "")
+    with Image.open(output) as image:
+        assert image.format == "PNG"
+        assert min(image.size) > 1000
+    before = output.read_bytes()
+    again = convit(*command)
+    assert (again.code, again.err.count("\n")) == (2, 1)
+    assert "exists already" in again.err
+    assert convit(*command, "--overwrite", "-q").out == ""
+    assert output.read_bytes() == before
+
+
+def test_layers_heads_and_query_can_be_chosen(convit: Command, photos: Path, tmp_path: Path) -> None:
+    sizes = []
+    for number, options in enumerate(
+        (["--layers", "2"], ["--layers", "2-4,6", "--heads", "1,3"], ["--query", "class"])
+    ):
+        output = tmp_path / f"{number}.png"
+        done = convit("explain", photos / "space" / "rocket.jpg", *MODEL, "-o", output, *options)
+        assert done.code == 0, done.err
+        with Image.open(output) as image:
+            sizes.append(image.size[1])
+    assert sizes[1] > sizes[0] > sizes[2]
+
+
+def test_a_page_shows_the_chosen_layer_in_a_browser(convit: Command, photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "astronaut.html"
+    done = convit("explain", photos / "space" / "astronaut.png", *MODEL, "-o", output, "--query", "2,4")
+    assert (done.code, done.out, done.err) == (0, f"{output}\n", "")
+    page = output.read_text()
+    assert "astronaut.png" in page
+    assert page.count("<option") == 6 + 9
+    browser = shutil.which("chromium")
+    assert browser is not None, "install Debian's chromium"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path}"]
+    shown = subprocess.run(
+        [browser, *options, "--dump-dom", output.as_uri()], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "CONSOLE" not in shown.stderr
+    drawn = shown.stdout.partition('id="maps">')[2].partition("</section>")[0]
+    assert drawn.count("<figure>") == 3
+    assert "by position; peak" in drawn
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-o", "out.txt"], "ends in neither .png nor .html"),
+        (["-o", "out.png", "--query", "8,0"], "8,0 is outside of the picture's 8 x 8 patches"),
+        (["-o", "out.png", "--query", "middle"], "must be ROW,COL"),
+        (["-o", "out.png", "--query", "1,2,3"], "must be ROW,COL"),
+        (["-o", "out.png", "--layers", "7"], "there is no layer 7; the model has layers 1 to 6"),
+        (["-o", "out.png", "--layers", "a"], "--layers is 'a'"),
+        (["-o", "out.png", "--layers", "3-1"], "put the smaller number first"),
+        (["-o", "out.png", "--heads", "10"], "there is no head 10"),
+        (["-o", "out.png", "--query", "class", "--layers", "1"], "layer 1 has no class token"),
+        (["-o", "nowhere/out.png"], "nowhere"),
+        ([], "--output"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    convit: Command, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = convit("explain", photos / "cat.jpg", *MODEL, *options)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert words in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "words"), [("notes.txt", "notes.txt"), ("nothing.jpg", "nothing.jpg")])
+def test_a_picture_that_cannot_be_read_is_one_line(
+    convit: Command, photos: Path, tmp_path: Path, name: str, words: str
+) -> None:
+    done = convit("explain", photos / name, *MODEL, "-o", tmp_path / "out.png")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert words in done.err
