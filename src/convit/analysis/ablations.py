@@ -18,6 +18,8 @@ EXPERIMENTS = ("position-embedding", "gates")
 PAPER_DEPTHS = (3, 5, 10)  # the k of Tab. 6; 10 is every GPSA layer of the paper's models
 PAPER = "ConViT, d'Ascoli et al. 2021, arXiv 2103.10697"
 UNCHANGED, MASKED, NO_CONTENT, NO_POSITION = "as trained", "no position embedding", "no content", "no position"
+# the figures that each row keeps of its evaluation
+KEPT = ("top1", "top5", "loss", "correct_top1", "correct_top5", "count", "unreadable")
 # top-1 on ImageNet-1k in percent, Tabs. 5 and 6
 PAPER_TOP1: dict[tuple[str, int], float] = {
     (UNCHANGED, 0): 73.1,
@@ -102,8 +104,7 @@ class Ablations:
             figures: dict[str, Any] = {**asdict(row.change), "paper_top1": row.change.paper_top1}
             if row.evaluation is not None:
                 low, high = wilson_interval(row.evaluation.correct_top1, row.evaluation.count)
-                kept = ("top1", "top5", "loss", "correct_top1", "correct_top5", "count", "unreadable")
-                figures |= {key: getattr(row.evaluation, key) for key in kept} | {"top1_interval_95": [low, high]}
+                figures |= {key: getattr(row.evaluation, key) for key in KEPT} | {"top1_interval_95": [low, high]}
             rows.append(figures)
         about = {"source": PAPER, "measured_on": "ImageNet-1k, the paper's own model", "tables": "5 and 6"}
         return {
@@ -117,6 +118,24 @@ class Ablations:
             "rows": rows,
             "paper": about,
         }
+
+
+def from_dict(found: dict[str, Any]) -> Ablations:
+    """Read what `Ablations.to_dict` gave.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        whole: dict[str, Any] = {**found["baseline"], "img_size": tuple(found["baseline"]["img_size"])}
+        rows: list[Measured] = []
+        for row in found["rows"]:
+            figures = {key: row[key] for key in KEPT} if "top1" in row else None
+            change = Change(row["experiment"], row["what"], row["layers"])
+            rows.append(Measured(change, None if figures is None else Evaluation(**{**whole, **figures})))
+        return Ablations(found["gated_layers"], tuple(rows), whole["weights"], whole["weights_sha256"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"this is no result of `convit ablate` ({error}); give the JSON that it wrote") from error
 
 
 def plan_changes(gated_layers: int, experiments: Sequence[str] = EXPERIMENTS) -> list[Change]:

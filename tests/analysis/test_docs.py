@@ -1,0 +1,45 @@
+"""The kept figures of the bundled model: README.md is what the tool writes, and the weights are those that ship."""
+
+import hashlib
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convit.analysis import gates
+from convit.analysis.ablations import from_dict, to_markdown
+from convit.analysis.loading import load_plain
+from convit.weights.weight_sets import BUNDLED_FOLDER
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "analysis"
+
+
+def test_the_readme_is_up_to_date() -> None:
+    command = [sys.executable, ROOT / "tools" / "analysis_docs.py", "write", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_they_belong_to_the_weights_that_ship() -> None:
+    ablation = json.loads((DOCS / "ablation.json").read_text())
+    attention = json.loads((DOCS / "attention.json").read_text())
+    weights = BUNDLED_FOLDER / ablation["baseline"]["weights"]
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == ablation["baseline"]["weights_sha256"]
+    shipped = gates(load_plain(attention["model"], device="cpu")).flatten().tolist()
+    kept = [gate for heads in attention["gates"] for gate in heads]
+    assert all(math.isclose(*pair, abs_tol=1e-4) for pair in zip(shipped, kept, strict=True))
+    card = json.loads(weights.with_suffix(".json").read_text())
+    assert (card["count"], card["data_sha256"]) == (ablation["baseline"]["count"], ablation["baseline"]["data_sha256"])
+    assert abs(card["top1"] - ablation["baseline"]["top1"]) < 0.1
+
+
+def test_kept_results_are_read_back_whole() -> None:
+    ablation = json.loads((DOCS / "ablation.json").read_text())
+    assert json.loads(json.dumps(from_dict(ablation).to_dict())) == ablation
+    assert "| no content | first 5 (all) |" in to_markdown(from_dict(ablation))
+    with pytest.raises(ValueError, match="no result of `convit ablate`"):
+        from_dict({"rows": []})

@@ -1,0 +1,222 @@
+"""Looks inside the bundled model and keeps what it finds in docs/analysis.
+
+    python tools/analysis_docs.py measure DATA [--split test]    ablations and non-locality, into two JSON files
+    python tools/analysis_docs.py draw                           figures of the weights and of public-domain photographs
+    python tools/analysis_docs.py write                          README.md from the JSON files; --check only compares
+
+DATA is what `convit ablate` takes. The photographs are those inside scikit-image (public domain); no picture of the
+data set is kept. The page's screenshot needs Debian's chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "analysis"
+MODEL = "convit_nano_patch4_32.cifar10"
+IMAGES = 1024  # that the paper averages non-locality over
+BATCH = 64
+FIGURES = {"cat": "chelsea", "rocket": "rocket"}
+WINDOW = "1160,1640"
+
+
+def measure(data: str, split: str | None) -> None:
+    """Run `convit ablate` and measure non-locality on evenly spaced images; keep both as JSON."""
+    options = ["--split", split] if split else []
+    command = [sys.executable, "-m", "convit", "ablate", data, *options, "--model", MODEL, "--device", "cpu"]
+    subprocess.run([*command, "--output", str(DOCS / "ablation.json"), "--overwrite"], check=True)
+    found = measure_attention(data, split)
+    (DOCS / "attention.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def measure_attention(data: str, split: str | None) -> dict[str, Any]:
+    """Gates, centres and non-locality of the bundled model, rounded to 4 digits."""
+    import torch
+
+    from convit.analysis import gates, locality_centres, nonlocality
+    from convit.analysis.loading import load_plain
+    from convit.analysis.sampled import EvenlySpaced, open_split
+    from convit.inference import open_image
+    from convit.transforms import create_transform, resolve_model_data_config
+
+    model = load_plain(MODEL, device="cpu")
+    transform = create_transform(**resolve_model_data_config(model))
+    images = EvenlySpaced(open_split(data, split), IMAGES)
+    tensors = torch.stack([torch.as_tensor(transform(open_image(image.content))) for image in images])
+    distance = sum(nonlocality(model, batch) * len(batch) for batch in tensors.split(BATCH)) / len(tensors)
+    rows, columns = model.config.grid_size
+    place = torch.cartesian_prod(torch.arange(float(rows)), torch.arange(float(columns)))
+    return {
+        "model": MODEL,
+        "data": images.identity(),
+        "images": len(tensors),
+        "grid": [rows, columns],
+        "uniform": round(float(torch.cdist(place, place).mean()), 4),
+        "nonlocality": _rounded(torch.as_tensor(distance)),
+        "gates": _rounded(gates(model)),
+        "centres": _rounded(locality_centres(model)),
+    }
+
+
+def draw() -> None:
+    """Draw the gates and centres, two photographs' explanations, and a page as a browser shows it."""
+    import numpy as np
+    from PIL import Image
+    from skimage import data
+
+    found = json.loads((DOCS / "attention.json").read_text(encoding="utf-8"))
+    _draw_weights(np.array(found["gates"]), np.array(found["centres"], dtype=float), tuple(found["grid"]))
+    with tempfile.TemporaryDirectory() as folder:
+        for name, photograph in {**FIGURES, "astronaut": "astronaut"}.items():
+            Image.fromarray(getattr(data, photograph)()).save(Path(folder) / f"{name}.jpg", quality=95)
+        for name in FIGURES:
+            _explain(Path(folder) / f"{name}.jpg", DOCS / f"{name}.png")
+        page = Path(folder) / "astronaut.html"
+        _explain(Path(folder) / "astronaut.jpg", page, "--query", "2,3")
+        browser = shutil.which("chromium")
+        if browser is None:
+            raise FileNotFoundError("the page's screenshot needs chromium; install Debian's package of that name")
+        shot = [f"--window-size={WINDOW}", f"--screenshot={DOCS / 'page.png'}", f"--user-data-dir={folder}/browser"]
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *shot]
+        subprocess.run([browser, *options, page.as_uri()], check=True, capture_output=True)
+
+
+def render(ablation: dict[str, Any], attention: dict[str, Any]) -> str:
+    """The text of README.md: no figure in it is typed in."""
+    from convit.analysis.ablations import from_dict, to_markdown
+
+    gated = len(attention["gates"])
+    layers = "\n".join(
+        f"| {number} | {'gated' if number <= gated else 'ordinary'} | {_mean(heads):.2f} | {min(heads):.2f} to "
+        f"{max(heads):.2f} | {_gates_of(attention, number)} |"
+        for number, heads in enumerate(attention["nonlocality"], start=1)
+    )
+    return f"""# What the bundled model learned
+
+Made by `tools/analysis_docs.py` from `ablation.json` and `attention.json` beside it, for `{attention["model"]}`.
+The photographs are scikit-image's (public domain). Layers and heads are counted from 1, patches from 0.
+
+## Gates and centres
+
+A gate of 1 reads by place, 0 by content. Each head's learned offset is where its position attention is highest; heads
+without such a place: {_without_centre(attention["centres"])}.
+
+![Gates by layer and head, and each head's learned offset on the patch grid](weights.png)
+
+## How far each layer reads
+
+Non-locality (the paper's Eq. 8), in patches, mean of {attention["images"]:,} images, on each layer's true input.
+Attention that is everywhere alike would read {attention["uniform"]:.2f} patches far on this grid of
+{attention["grid"][0]} x {attention["grid"][1]}. In the ordinary layers the class token's row and column are dropped and
+the rows divided by what remains.
+
+| layer | attention | mean of heads | heads | gates |
+| --- | --- | ---: | --- | --- |
+{layers}
+
+## What is lost without a part
+
+Made by `convit ablate`:
+
+{to_markdown(from_dict(ablation))}
+## Two photographs and a page
+
+`convit explain cat.jpg --model {attention["model"]} --output cat.png`:
+
+![What the model's heads look at in a photograph of a cat](cat.png)
+
+The same for a rocket, which is in none of the model's classes:
+
+![What the model's heads look at in a photograph of a rocket](rocket.png)
+
+`convit explain astronaut.jpg --model {attention["model"]} --query 2,3 --output astronaut.html`, in a browser:
+
+![The page, with a choice of layer and head](page.png)
+"""
+
+
+def _draw_weights(gates: Any, centres: Any, grid: tuple[int, int]) -> None:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    from convit.analysis.centres import draw_centres, draw_gates
+    from convit.analysis.drawing import STYLE, png_of
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        left, right = figure.subfigures(1, 2, width_ratios=[1, 1.5])
+        draw_gates(left.subplots(), gates)
+        draw_centres(right, centres, gates, grid, across=3)
+        (DOCS / "weights.png").write_bytes(png_of(figure))
+
+
+def _explain(photograph: Path, output: Path, *options: str) -> None:
+    command = [sys.executable, "-m", "convit", "explain", str(photograph), "--model", MODEL, "--device", "cpu"]
+    subprocess.run([*command, "--output", str(output), "--overwrite", "--quiet", *options], check=True)
+
+
+def _gates_of(attention: dict[str, Any], number: int) -> str:
+    if number > len(attention["gates"]):
+        return "none"
+    heads = attention["gates"][number - 1]
+    return f"{_mean(heads):.2f} ({min(heads):.2f} to {max(heads):.2f})"
+
+
+def _without_centre(centres: list[list[list[float | None]]]) -> str:
+    named = [
+        f"head {head} of layer {layer}"
+        for layer, heads in enumerate(centres, start=1)
+        for head, centre in enumerate(heads, start=1)
+        if None in centre
+    ]
+    return ", ".join(named) or "none"
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _rounded(values: Any) -> Any:
+    """Nested lists with 4 digits; None for NaN, which JSON does not have."""
+    if isinstance(values, list):
+        return [_rounded(value) for value in values]
+    if isinstance(values, float):
+        return None if values != values else round(values, 4)
+    return _rounded(values.double().tolist())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the tool; 1 where `write --check` finds README.md out of date."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("data")
+    measuring.add_argument("--split")
+    commands.add_parser("draw")
+    commands.add_parser("write").add_argument("--check", action="store_true")
+    given = parser.parse_args(arguments)
+    if given.command == "measure":
+        measure(given.data, given.split)
+        return 0
+    if given.command == "draw":
+        draw()
+        return 0
+    read = {name: json.loads((DOCS / f"{name}.json").read_text(encoding="utf-8")) for name in ("ablation", "attention")}
+    text, readme = render(**read), DOCS / "README.md"
+    if not given.check:
+        readme.write_text(text, encoding="utf-8")
+    elif readme.read_text(encoding="utf-8") != text:
+        print("docs/analysis/README.md is out of date; write it with: python tools/analysis_docs.py write")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
