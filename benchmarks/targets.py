@@ -52,6 +52,7 @@ def summary(row: Row) -> dict[str, Any]:
         "step_ms": row.step_ms,
         "images_per_second": row.images_per_second,
         "memory_mb": row.memory_mb,
+        "kept_mb": row.kept_mb,
         "memory_range_mb": row.memory_range_mb,
         "difference": row.difference,
     }

@@ -59,9 +59,9 @@ def test_what_runs_ours_is_noted() -> None:
 
 def test_the_table_of_memory_shows_how_cost_grows() -> None:
     out = io.StringIO()
-    print_rows([made_row(mode="memory", memory_mb=98.2, memory_range_mb=(88.0, 101.4), batch=1, batch_asked=1)], out)
+    print_rows([made_row(mode="memory", memory_mb=98.2, memory_range_mb=(88.0, 101.4), kept_mb=21.0)], out)
     row = out.getvalue().splitlines()[-2].split()
-    assert row[-5:] == ["98.2", "(88-101)", "196", "16.3", "0.001"]
+    assert row[-6:] == ["98.2", "(88-101)", "21", "196", "16.3", "0.001"]
 
 
 def test_latency_and_waiting_have_columns_of_their_own() -> None:

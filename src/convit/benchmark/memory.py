@@ -35,9 +35,9 @@ _UNSET = 2e6  # bytes by which the high-water mark may differ from what is held,
 def measure_memory(case: Case) -> list[Row]:
     """Peak over the loaded model and time of a forward pass, processes of everybody in turn.
 
-    The first process of each also compares its outputs with our model's in fp32. The peak is that of the first pass,
-    except for compiled code, which the first pass compiles. Where a runtime takes its working memory while it loads
-    ("openvino"), it shows in what is held instead.
+    The first process of each also compares its outputs with our model's in fp32. The peak is that of the first two
+    passes, in which weights may be laid out anew for good ("kept_mb"); compiled code has had one pass before, which
+    compiles it. Where a runtime takes its working memory while it loads ("openvino"), it shows in what is held instead.
 
     Returns:
         A row per contender, ours first; one that has no room for the batch is left out.
@@ -103,7 +103,8 @@ def measure_here(case: Case, contender: Contender, *, compares: bool) -> dict[st
         compares: whether its outputs are compared afterwards.
 
     Returns:
-        "held" and "peak" (over it) in bytes, "seconds" of a second pass, and what a row needs of the contender.
+        "held" before, "peak" over it and "kept" of that in bytes, "seconds" of a third pass, and what a row needs of
+        the contender.
     """
     if case.threads is not None:
         torch.set_num_threads(case.threads)
@@ -114,7 +115,7 @@ def measure_here(case: Case, contender: Contender, *, compares: bool) -> dict[st
     with torch.inference_mode():
         if contender.compiled:
             entry.module(images)
-        held, peak = _peak_of_pass(entry, images, case.torch_device)
+        measured = _peak_of_passes(entry, images, case.torch_device)
         settle = settling(case.torch_device)
         settle()
         start = time.perf_counter()
@@ -123,8 +124,7 @@ def measure_here(case: Case, contender: Contender, *, compares: bool) -> dict[st
         seconds = time.perf_counter() - start
     difference = compare_outputs(reference, [(entry, images)]).get(contender.name) if compares else None
     return {
-        "held": held,
-        "peak": peak,
+        **measured,
         "seconds": seconds,
         "difference": difference,
         "size": size,
@@ -146,18 +146,20 @@ def read_memory(field: str) -> int:
     raise ValueError(f"/proc/self/status has no {field}; memory on a CPU can be measured on Linux only")
 
 
-def _peak_of_pass(entry: Entry, images: torch.Tensor, device: torch.device) -> tuple[int, int]:
-    """Bytes held before a pass, and those that it adds at its peak."""
+def _peak_of_passes(entry: Entry, images: torch.Tensor, device: torch.device) -> dict[str, int]:
+    """Bytes held before two passes, those that they add at their peak, and those that stay."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         held = torch.cuda.memory_allocated(device)
-        entry.module(images)
+        _pass_twice(entry, images)
         torch.cuda.synchronize(device)
-        return held, torch.cuda.max_memory_allocated(device) - held
-    ctypes.CDLL(None).malloc_trim(0)  # what construction left free must not hide what the pass needs
+        peak, after = torch.cuda.max_memory_allocated(device), torch.cuda.memory_allocated(device)
+        return {"held": held, "peak": peak - held, "kept": after - held}
+    trim = ctypes.CDLL(None).malloc_trim
+    trim(0)  # what construction left free must not hide what the passes need
     held = read_memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     started = read_memory("VmHWM")
@@ -165,8 +167,15 @@ def _peak_of_pass(entry: Entry, images: torch.Tensor, device: torch.device) -> t
         raise ValueError(
             f"the high-water mark was not set back ({started} bytes, held {held}); memory cannot be measured"
         )
-    entry.module(images)
-    return held, read_memory("VmHWM") - held
+    _pass_twice(entry, images)
+    peak = read_memory("VmHWM")
+    trim(0)
+    return {"held": held, "peak": peak - held, "kept": max(0, read_memory("VmRSS") - held)}
+
+
+def _pass_twice(entry: Entry, images: torch.Tensor) -> None:
+    for _ in range(2):
+        entry.module(images)
 
 
 def _row(case: Case, contender: Contender, runs: list[dict[str, Any]]) -> Row:
@@ -184,6 +193,7 @@ def _row(case: Case, contender: Contender, runs: list[dict[str, Any]]) -> Row:
         difference=first["difference"],
         memory_mb=round(statistics.median(peaks), 1),
         memory_range_mb=(round(min(peaks), 1), round(max(peaks), 1)),
+        kept_mb=round(statistics.median(run["kept"] / 1e6 for run in runs), 1),
         held_mb=round(statistics.median(run["held"] / 1e6 for run in runs), 1),
     )
 

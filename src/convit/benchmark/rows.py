@@ -44,7 +44,8 @@ class Row:
         percentiles_ms: "p50", "p90", "p99" of a batch's time, where latency was measured.
         memory_mb: peak over what the loaded model holds, 10^6 bytes; for training all that a step needs.
         memory_range_mb: lowest and highest of several processes.
-        held_mb: what the loaded model's process holds.
+        kept_mb: the part of `memory_mb` that stays, such as weights that are laid out at the first passes.
+        held_mb: what the loaded model's process holds before.
         waiting_share: part of the time in which the model stood still because no picture was decoded; 0 to 1.
     """
 
@@ -73,6 +74,7 @@ class Row:
     percentiles_ms: dict[str, float] | None = None
     memory_mb: float | None = None
     memory_range_mb: tuple[float, float] | None = None
+    kept_mb: float | None = None
     held_mb: float | None = None
     waiting_share: float | None = None
 

@@ -71,6 +71,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         (("share\nof peak", lambda row: _percent(row.peak_share)), any(row.peak_share is not None for row in rows)),
         (("waiting\nfor data", lambda row: _percent(row.waiting_share)), mode == "pipeline"),
         (("MB", _memory), any(row.memory_mb is not None for row in rows)),
+        (("of them\nkept", lambda row: "" if row.kept_mb is None else _short(row.kept_mb)), mode == "memory"),
         (("tokens", lambda row: f"{row.cost.tokens or ''}"), mode == "memory"),
         (("GMACs", lambda row: _giga(row.cost.executed)), mode == "memory"),
         (("of them\nposition", lambda row: _giga(row.cost.position)), mode == "memory"),

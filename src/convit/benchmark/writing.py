@@ -115,7 +115,7 @@ def _train_columns(row: Row) -> dict[str, Any]:
 
 
 def _own_columns(row: Row) -> dict[str, Any]:
-    measured = ("ratio", "difference", "peak_share", "memory_mb", "held_mb", "waiting_share")
+    measured = ("ratio", "difference", "peak_share", "memory_mb", "kept_mb", "held_mb", "waiting_share")
     asked = ("contender", "relation", "mode", "device", "precision", "computed_in", "backend", "compiled", "weights")
     fields = row.to_dict()
     return {
