@@ -10,6 +10,7 @@ import convit
 from convit.benchmark.shaken import shake
 from convit.model import ConViT, ConViTConfig, precision
 from convit.optimization import OptimizedConViT, building, plan
+from convit.optimization.folding import Affine
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct
 from convit.transforms import TransformSettings
 from convit.transforms.tensors import normalize_batch
@@ -213,3 +214,11 @@ def test_refuses_what_cannot_be_done() -> None:
         fast(_images(1, 3, 32, 30))
     with pytest.raises(ValueError, match="run by torch; use PyTorch's profiler"):
         fast.layer_times(_images())
+
+
+def test_weights_are_laid_out_for_rows_that_keep_coming_and_are_not_too_many() -> None:
+    product = MklProduct(Affine(torch.randn(4, 6), torch.randn(4)), torch.float32)
+    for rows, laid_out in ((3, None), (3, 3), (5, 3), (3, 3), (5, 3), (5, 5), (4000, 5), (4000, 5)):
+        images = torch.randn(rows, 6)
+        torch.testing.assert_close(product(images), torch.nn.functional.linear(images, product.weight, product.bias))
+        assert (product._packed or (None,))[0] == laid_out

@@ -37,11 +37,16 @@ class PlainProduct(nn.Linear):
         return F.gelu(result) if self.gelu else result
 
 
+# rows from which on a product gains nothing by weights that were laid out beforehand (6 % are left at 1,568)
+_MANY_ROWS = 2048
+
+
 class MklProduct(PlainProduct):
     """The same on an x86 processor in fp32, with weights laid out by MKL; not for autograd.
 
     MKL lays weights out for one number of rows (images times tokens). That is done when a number of rows comes for the
-    second time running; rows of another number pass through PyTorch's own product, whose weights are kept for them.
+    second time running; rows of another number, and very many, pass through PyTorch's own product, whose weights are
+    kept for them.
     """
 
     def __init__(self, affine: Affine, dtype: torch.dtype, *, gelu: bool = False) -> None:
@@ -53,7 +58,7 @@ class MklProduct(PlainProduct):
         rows = input.numel() // self.in_features
         packed = self._packed
         if packed is None or packed[0] != rows:
-            if self._latest != rows:
+            if self._latest != rows or rows > _MANY_ROWS:
                 self._latest = rows
                 return super().forward(input)
             packed = self._packed = (rows, torch.ops.mkl._mkl_reorder_linear_weight(self.weight, rows))
