@@ -57,8 +57,7 @@ measure-bundled: .venv/installed-test
 	$(BIN)/python tools/readme.py
 
 benchmarks: .venv/installed-test
-	for name in parity memory startup folder speed; do $(BIN)/python benchmarks/$$name.py || exit 1; done
-	$(BIN)/python benchmarks/report.py
+	for name in parity startup folder decoding targets; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis demo-photos
