@@ -8,6 +8,8 @@ import re
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import SubFigure
 from PIL import Image
 from skimage import data
 
@@ -120,6 +122,19 @@ def test_the_figure_says_what_is_seen(found: Explanation) -> None:
     assert png_of(draw_explanation(found)) == png_of(draw_explanation(found))
 
 
+def test_no_title_is_cut_off(found: Explanation) -> None:
+    """Also with one head, whose figure is the narrowest."""
+    model = _model()
+    for query in ((2, 1), None):
+        figure = draw_explanation(explain(model, data.chelsea(), query=query, heads=[1]))
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw_without_rendering()
+        titles = [part._suptitle for part in (figure, *figure.findobj(SubFigure)) if part._suptitle is not None]
+        assert len(titles) > 1
+        for title in titles:
+            assert title.get_window_extent(renderer).x1 <= figure.bbox.x1, title.get_text()
+
+
 def test_a_picture_named_like_a_formula_is_drawn_as_it_is(found: Explanation) -> None:
     object.__setattr__(found, "name", "$x^{.jpg")
     figure = draw_explanation(found)
@@ -150,7 +165,7 @@ def test_the_page_holds_every_layer_and_head_and_loads_nothing(found: Explanatio
     assert [(view["number"], len(view["heads"])) for view in views] == [(1, 5), (2, 5), (3, 5)]
     assert views[0]["title"] == layer_title(found, found.layers[0])
     drawn = views[1]["heads"][3]["maps"]
-    assert [each["kind"] for each in drawn] == ["by content", "by position", "blended"]
+    assert [each["kind"] for each in drawn] == ["content", "position", "blended"]
     with Image.open(io.BytesIO(base64.b64decode(drawn[0]["url"].partition(",")[2]))) as image:
         np.testing.assert_array_equal(np.asarray(image), coloured(found.layers[1].maps["content"][3]))
 

@@ -58,7 +58,7 @@ def test_a_page_shows_the_chosen_layer_in_a_browser(convit: Command, photos: Pat
     assert "CONSOLE" not in shown.stderr
     drawn = shown.stdout.partition('id="maps">')[2].partition("</section>")[0]
     assert drawn.count("<figure>") == 3
-    assert "by position; peak" in drawn
+    assert "position; peak" in drawn
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from convit.model import ConViT
 
 DOTS_PER_INCH = 150
 HEAD_SIZE, BIG_SIZE, PANEL_SIZE = 0.95, 2.3, 1.35  # inches: a head's map, a picture, a layer's centres
-LEAST_WIDTH, TITLE_HEIGHT, STRIP_TITLE = 9.0, 0.75, 0.62
+LEAST_WIDTH, TITLE_HEIGHT, STRIP_TITLE, LABEL_HEIGHT = 9.0, 0.75, 0.62, 0.1
 MOST_CLASS_LAYERS = 2
 STYLE: Any = {
     "font.size": 8,
@@ -32,7 +32,7 @@ STYLE: Any = {
     "axes.linewidth": 0.6,
     "image.interpolation": "nearest",
 }
-KINDS = {"content": "by content", "position": "by position", "blended": "blended"}
+KINDS = {"content": "content", "position": "position", "blended": "blended"}
 
 
 def few_layers(model: ConViT, *, of_class_token: bool) -> list[int]:
@@ -54,16 +54,16 @@ def draw_explanation(explanation: Explanation, *, with_layers: bool = True) -> F
         The figure; `png_of` writes it.
     """
     layers = explanation.layers if with_layers else ()
-    heads = len(explanation.heads)
+    heads, tall = len(explanation.heads), explanation.pixels.shape[0] / explanation.pixels.shape[1]
     width = max(LEAST_WIDTH, HEAD_SIZE * heads + 1.3 if layers else 0)
-    strips: list[tuple[float, Any]] = [(BIG_SIZE + 0.55, _draw_pictures)]
+    strips: list[tuple[float, Any]] = [(BIG_SIZE * min(tall, 2.0) + 0.55, _draw_pictures)]
     if explanation.gates is not None:
         gated = len(explanation.gates)
         across = _centres_across(width)
         height = max(PANEL_SIZE * -(-gated // across), 0.2 * gated + 0.6) + 0.75
         strips.append((height, lambda part, what: _draw_gated(part, what, across)))
     for view in layers:
-        height = HEAD_SIZE * 1.08 * len(view.maps) + STRIP_TITLE + 0.2
+        height = (HEAD_SIZE * tall + LABEL_HEIGHT) * len(view.maps) + STRIP_TITLE + 0.2
         strips.append((height, lambda part, what, view=view: _draw_layer(part, what, view, width)))
     with matplotlib.rc_context(STYLE):
         figure = Figure(
@@ -103,9 +103,7 @@ def layer_title(explanation: Explanation, view: LayerView) -> str:
     """What a layer's maps show."""
     query = query_name(explanation)
     if view.gate is not None:
-        return (
-            f"Layer {view.number}, gated: what {query} reads, by content, by position, and blended by each head's gate"
-        )
+        return f"Layer {view.number}, gated: what {query} reads, blended by each head's gate"
     told = "" if explanation.query is None else " (the class token left out)"
     return f"Layer {view.number}, ordinary attention: what {query} reads of the patches{told}"
 
@@ -142,7 +140,7 @@ def _centres_across(width: float) -> int:
 
 
 def _draw_layer(part: Any, explanation: Explanation, view: LayerView, width: float) -> None:
-    part.suptitle(f"{layer_title(explanation, view)}; below each map its peak", x=0.012, ha="left", fontsize=9.5)
+    part.suptitle(f"{layer_title(explanation, view)}; peaks below", x=0.012, ha="left", fontsize=9.5)
     # empty columns keep a few heads as small as many, and at the left
     columns = max(len(explanation.heads), int((width - 1.3) // HEAD_SIZE))
     grid = part.subplots(len(view.maps), columns, squeeze=False)
