@@ -109,6 +109,9 @@ def test_a_folder_that_moved_is_the_same(open_index: Opener, folder: Path, tmp_p
     shutil.copy(moved / "cat" / "1.png", tmp_path / "other" / "a.png")
     with pytest.raises(ValueError, match=r"is the index of .*elsewhere, not of .*other; name that folder"):
         open_index().update(tmp_path / "other")
+    moved.rename(tmp_path / "unplugged")  # and then the other folder is not it either
+    with pytest.raises(ValueError, match=r"is the index of .*elsewhere, not of .*other; name that folder"):
+        open_index().update(tmp_path / "other")
     assert len(open_index()) == 6
 
 
@@ -177,7 +180,7 @@ def test_lost_rows_are_said(open_index: Opener, folder: Path) -> None:
 def test_two_updates_at_once(open_index: Opener, folder: Path) -> None:
     index = open_index()
     index.db.mkdir()
-    with FileLock(index.db / ".lock"), pytest.raises(RuntimeError, match="another process is indexing"):
+    with FileLock(index.db / ".lock"), pytest.raises(BlockingIOError, match="another process is indexing"):
         index.update(folder)
 
 

@@ -128,8 +128,8 @@ def test_too_low_a_recall_leaves_searches_exact(store: Store, caplog: pytest.Log
 
 
 def test_recall_counts_what_is_missed() -> None:
-    exact = [[(0, 1.0), (1, 0.9), (2, 0.8), (3, 0.7)]]
-    assert nearest._recall(exact, [[(0, 1.0), (1, 0.9), (3, 0.7), (9, 0.1)]]) == pytest.approx(2 / 3)
+    exact = [[(1, 0.9), (2, 0.8), (3, 0.7)]]
+    assert nearest._recall(exact, [[(1, 0.9), (3, 0.7), (9, 0.1)]]) == pytest.approx(2 / 3)
     assert nearest._recall(exact, exact) == 1
     # a row as near as the last counts like it
-    assert nearest._recall(exact, [[(0, 1.0), (1, 0.9), (2, 0.8), (8, 0.7)]]) == 1
+    assert nearest._recall(exact, [[(1, 0.9), (2, 0.8), (8, 0.7)]]) == 1

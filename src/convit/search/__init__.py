@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convit.search.duplicates import Duplicate, Picture, find_duplicates
-    from convit.search.index import Hit, Index, Update
+    from convit.search.index import Hit, Index
     from convit.search.pictures import Collection, read_collection
     from convit.search.sheet import duplicates_page, search_page
+    from convit.search.updating import Update
 
 _HOMES = {
     "Collection": "pictures",
@@ -25,7 +26,7 @@ _HOMES = {
     "Hit": "index",
     "Index": "index",
     "Picture": "duplicates",
-    "Update": "index",
+    "Update": "updating",
     "duplicates_page": "sheet",
     "find_duplicates": "duplicates",
     "read_collection": "pictures",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,23 +16,24 @@ from jaxtyping import Float32
 from torch import nn
 
 from convit.inference.embedder import Embedder
+from convit.inference.finding import find_images
 from convit.inference.opening import ImageSource
 from convit.search.duplicates import DIFFERENCE, SIMILARITY, Duplicate, Picture, find_duplicates
 from convit.search.identity import FILE, Identity, fingerprint_of, name_of, read_identity
 from convit.search.nearest import (
-    Approximation,
     build_approximation,
     mapped_vectors,
     read_approximation,
     search_approximately,
     search_exactly,
 )
-from convit.search.scanning import Described, Plan, describe, label_of, plan_update, split_of
-from convit.search.store import TABLE, FileRow, Store
+from convit.search.scanning import plan_update, reader_of, split_of
+from convit.search.store import TABLE, Store
+from convit.search.updating import Update, carry_out
 
 APPROXIMATE_FROM = 200_000
-_COMMIT_SECONDS = 5.0
 _HIT_COLUMNS = ("path", "label", "width", "height")
+_PICTURE_COLUMNS = ("path", "label", "sha256")
 _log = logging.getLogger(__name__)
 
 
@@ -57,27 +57,6 @@ class Hit:
     height: int
 
 
-@dataclass
-class Update:
-    """What an update did.
-
-    Attributes:
-        new: pictures added.
-        changed: pictures whose content is another than before.
-        removed: pictures that left: deleted, or no longer readable.
-        unchanged: pictures that were not read again, or only hashed.
-        unreadable: path → one line that says what is wrong; such pictures are not in the index.
-        approximation: the approximate index; None below the number of pictures from which there is one.
-    """
-
-    new: int = 0
-    changed: int = 0
-    removed: int = 0
-    unchanged: int = 0
-    unreadable: dict[str, str] = field(default_factory=dict[str, str])
-    approximation: Approximation | None = None
-
-
 class Index:
     """Embeddings of a folder's pictures in a folder of its own; made by `Index.open`.
 
@@ -96,12 +75,12 @@ class Index:
         ValueError: the index was made by another model, or is damaged.
         FileNotFoundError, OSError: the weights cannot be found or fetched.
 
-    Examples:
-        >>> index = Index.open("holiday.db", create=True, model="convit_nano_patch4_32.cifar10")  # doctest: +SKIP
-        >>> index.update("holiday").new  # doctest: +SKIP
-        1204
-        >>> [hit.path for hit in index.search("beach.jpg", k=3, where="width >= 1000")]  # doctest: +SKIP
-        ['day2/0031.jpg', 'day2/0032.jpg', 'day5/0007.jpg']
+    For example::
+
+        index = Index.open("holiday.db", create=True, model="convit_nano_patch4_32.cifar10")
+        index.update("holiday")
+        for hit in index.search("beach.jpg", k=3, where="width >= 1000"):
+            print(hit.score, hit.path)
     """
 
     def __init__(
@@ -220,7 +199,7 @@ class Index:
         Raises:
             FileNotFoundError, NotADirectoryError: there is no such folder.
             ValueError: it holds no picture, the index belongs to another folder or model, or it is damaged.
-            RuntimeError: another process is updating the index.
+            BlockingIOError: another process is updating the index.
             OSError: the index cannot be written.
         """
         root = Path(folder)
@@ -229,13 +208,15 @@ class Index:
         if commit_every < 1:
             raise ValueError(f"commit_every is {commit_every}, but must be at least 1")
         self._check_root(root)
-        plan = plan_update(root, {})  # a folder without a picture is refused before anything is made
+        if self.identity is None:
+            find_images(root)  # a folder without a picture is refused before anything is made
         with self._locked():
             self._keep_identity(root)
             plan = plan_update(root, self._store.files())
             if expect is not None:
                 expect(len(plan.embed))
-            done = self._carry_out(root, plan, commit_every, advance or _nothing)
+            embed = self.embedder.iterate if plan.embed else lambda _: iter(())
+            done = carry_out(plan, root, self._store, embed, commit_every=commit_every, advance=advance)
             if done.new or done.changed or done.removed or plan.touched:
                 self._store.tidy()
             if len(self._store) >= self.approximate_from:
@@ -274,7 +255,8 @@ class Index:
             found = search_approximately(store, vector, k, how, where)
         rows = store.take([row for row, _ in found], _HIT_COLUMNS)
         return [
-            Hit(rank, score=score, **row) for rank, (row, (_, score)) in enumerate(zip(rows, found, strict=True), 1)
+            Hit(rank, score=min(1.0, max(-1.0, score)), **row)
+            for rank, (row, (_, score)) in enumerate(zip(rows, found, strict=True), 1)
         ]
 
     def duplicates(
@@ -287,12 +269,10 @@ class Index:
             ValueError: an option is out of range, a split is unknown, or the index is damaged.
         """
         row_ids, vectors = mapped_vectors(self._store)
-        rows = self._store.take(row_ids.tolist(), ("path", "label", "sha256"))
+        rows = {row["_rowid"]: row for row in self._store.read(_PICTURE_COLUMNS, row_ids=True).to_pylist()}
         pictures = [
-            Picture(
-                row["path"], row["label"], split_of(row["path"]), row["sha256"], (self.root / row["path"]).read_bytes
-            )
-            for row in rows
+            Picture(row["path"], row["label"], split_of(row["path"]), row["sha256"], reader_of(self.root / row["path"]))
+            for row in (rows[row_id] for row_id in row_ids.tolist())
         ]
         return find_duplicates(pictures, vectors, similarity=similarity, difference=difference, splits=splits)
 
@@ -317,11 +297,13 @@ class Index:
             )
 
     def _check_root(self, root: Path) -> None:
-        if self.identity is None or self.identity.root == str(root.resolve()) or not Path(self.identity.root).exists():
+        """Refuse another folder; one that was moved is known by its pictures, where the old one is no more."""
+        known = self.identity
+        if known is None or known.root == str(root.resolve()):
             return
-        raise ValueError(
-            f"{self.db} is the index of {self.identity.root}, not of {root}; name that folder, or make another index"
-        )
+        if not Path(known.root).exists() and any((root / path).exists() for path in self._store.files()):
+            return
+        raise ValueError(f"{self.db} is the index of {known.root}, not of {root}; name that folder, or another index")
 
     def _keep_identity(self, root: Path) -> None:
         place = str(root.resolve())
@@ -347,63 +329,13 @@ class Index:
 
     @contextmanager
     def _locked(self) -> Generator[None]:
-        """Keep other processes from updating meanwhile; what this one made is removed where nothing came of it."""
+        """Keep other processes from updating meanwhile."""
         try:
             self.db.mkdir(parents=True, exist_ok=True)
             with FileLock(self.db / ".lock", timeout=0):
                 yield
         except Timeout:
-            raise RuntimeError(f"{self.db}: another process is indexing; wait for it, or end it") from None
-
-    def _carry_out(self, root: Path, plan: Plan, commit_every: int, advance: Callable[[], None]) -> Update:
-        done = Update(new=plan.new, unchanged=plan.unchanged, unreadable=dict(plan.unreadable))
-        store, gone = self._store, list(plan.gone)
-        store.touch(plan.touched)
-        known = store.files() if len(plan.embed) > plan.new else {}
-        held: list[dict[str, Any]] = []
-        last = time.monotonic()
-        for row, error in self._embed(root, plan.embed) if plan.embed else ():
-            path = row["path"]
-            if error is None:
-                held.append(row)
-                done.changed += path in known
-            else:
-                done.unreadable[path] = error
-                done.new -= path not in known
-                gone += [path] if path in known else []  # what it holds now has no vector
-            advance()
-            if len(held) >= commit_every or time.monotonic() - last > _COMMIT_SECONDS:
-                store.put(held)
-                held, last = [], time.monotonic()
-        store.put(held)
-        store.remove(gone)
-        done.removed = len(gone)
-        return done
-
-    def _embed(self, root: Path, files: dict[str, FileRow]) -> Iterator[tuple[dict[str, Any], str | None]]:
-        """Rows of new and changed files, and what is wrong with those that cannot be read."""
-        described: list[Described] = []
-
-        def ahead() -> Iterator[Path]:
-            for path in files:
-                # hashed before it is embedded: a file that is written meanwhile counts as changed next time
-                described.append(describe(root / path))
-                yield root / path
-
-        results = self.embedder.iterate(ahead())
-        for number, ((path, file), result) in enumerate(zip(files.items(), results, strict=True)):
-            about = described[number]
-            row = {
-                "path": path,
-                "sha256": about.sha256,
-                "size": file.size,
-                "mtime_ns": file.mtime_ns,
-                "width": about.width,
-                "height": about.height,
-                "label": label_of(path),
-                "vector": result.values,
-            }
-            yield row, result.error
+            raise BlockingIOError(f"{self.db}: another process is indexing; wait for it, or end it") from None
 
     def _unit(self, vector: np.ndarray) -> Float32[np.ndarray, " dim"]:
         if len(vector) != self._known.dim:
@@ -412,7 +344,3 @@ class Index:
         if not np.isfinite(length) or length == 0:
             raise ValueError("the vector is zero or not finite; give one that the model made")
         return (vector / length).astype(np.float32)
-
-
-def _nothing() -> None:
-    pass

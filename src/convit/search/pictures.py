@@ -14,9 +14,8 @@ from convit.data.locate import class_names_beside, find_local_shards, means_shar
 from convit.data.shards import read_shard
 from convit.inference.embedder import Embedder
 from convit.inference.finding import find_images
-from convit.inference.opening import read_bytes
 from convit.search.duplicates import Picture, hash_of
-from convit.search.scanning import label_of, split_of
+from convit.search.scanning import label_of, reader_of, split_of
 
 _NUMBER = re.compile(r"[-_.]?\d+$")
 
@@ -53,7 +52,7 @@ def list_pictures(path: str | Path) -> list[Picture]:
     found: list[Picture] = []
     for file in find_images(root):
         name = file.relative_to(root).as_posix() if file != root else file.name
-        found.append(Picture(name, label_of(name), split_of(name), "", _reader(file)))
+        found.append(Picture(name, label_of(name), split_of(name), "", reader_of(file)))
     return found
 
 
@@ -108,10 +107,6 @@ def _in_shards(path: str | Path) -> Iterator[Picture]:
         split = _NUMBER.sub("", shard.name.split(".")[0]) or None
         for key, content, label in read_shard(shard, None if names is None else len(names)):
             yield Picture(key, str(label) if names is None else names[label], split, "", _keeper(content))
-
-
-def _reader(file: Path) -> Callable[[], bytes]:
-    return lambda: read_bytes(file)
 
 
 def _keeper(content: bytes) -> Callable[[], bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -114,3 +114,8 @@ def split_of(path: str) -> str | None:
     """
     parts = path.split("/")
     return parts[0] if len(parts) > 2 else None
+
+
+def reader_of(file: Path) -> Callable[[], bytes]:
+    """A function that reads a picture's file; it raises `ImageError` where that has gone."""
+    return lambda: read_bytes(file)
