@@ -1,0 +1,120 @@
+"""What searching embeddings costs: 100,000 vectors of 768 numbers, clustered as pictures of classes are.
+
+Measures how long it takes to store the vectors and to build the approximate index, a search by the product over
+memory-mapped vectors, and an approximate one by the way that `convit.search` chose, called in turn; medians and
+quartiles. Recall@10 is against the exact search, on queries that are not among the vectors.
+
+    python benchmarks/vectors.py
+    python benchmarks/vectors.py --vectors 5000 --dry
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from convit.benchmark.timing import alternate, summarise
+from convit.search.nearest import build_approximation, mapped_vectors, search_approximately, search_exactly
+from convit.search.store import Store
+
+CLUSTERS = 1000
+SPREAD = 0.8  # length of the noise around a cluster's centre, which has length 1
+NEAREST = 10
+_AT_ONCE = 10_000
+
+
+def make_vectors(count: int, dim: int, seed: int = 0) -> np.ndarray:
+    """Vectors of length 1 around random centres, the same for every seed."""
+    centres = np.random.default_rng(0).normal(size=(CLUSTERS, dim)).astype(np.float32)
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    random = np.random.default_rng(seed + 1)
+    noise = random.normal(size=(count, dim)).astype(np.float32) * (SPREAD / dim**0.5)
+    vectors = centres[random.integers(CLUSTERS, size=count)] + noise
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def fill(store: Store, vectors: np.ndarray) -> None:
+    """Store vectors with the columns that an index has."""
+    empty = {"sha256": "", "size": 0, "mtime_ns": 0, "width": 0, "height": 0, "label": None}
+    for start in range(0, len(vectors), _AT_ONCE):
+        rows = enumerate(vectors[start : start + _AT_ONCE], start)
+        store.put([{**empty, "path": f"{number}.jpg", "vector": vector} for number, vector in rows])
+    store.tidy()
+
+
+def timed(call: Any) -> tuple[Any, float]:
+    """What a call gives, and the seconds that it takes."""
+    start = perf_counter()
+    return call(), perf_counter() - start
+
+
+def measure(store: Store, vectors: np.ndarray, rounds: int) -> dict[str, Any]:
+    """Store, copy, build and search."""
+    _, stored = timed(lambda: fill(store, vectors))
+    _, copied = timed(lambda: mapped_vectors(store))
+    way, built = timed(lambda: build_approximation(store))
+    queries = make_vectors(rounds, vectors.shape[1], seed=1)
+    expected = [{row for row, _ in search_exactly(store, query, NEAREST)} for query in queries]
+    found = [{row for row, _ in search_approximately(store, query, NEAREST, way)} for query in queries]
+    turns = {name: iter(np.concatenate([queries[:1], queries])) for name in ("exact", "approximate")}
+    calls = {
+        "exact": lambda: search_exactly(store, next(turns["exact"]), NEAREST),
+        "approximate": lambda: search_approximately(store, next(turns["approximate"]), NEAREST, way),
+    }
+    times = alternate(calls, rounds)
+    return {
+        "vectors": len(vectors),
+        "dim": vectors.shape[1],
+        "clusters": CLUSTERS,
+        "store_s": round(stored, 2),
+        "copy_s": round(copied, 2),
+        "build_s": round(built, 2),
+        "exact_ms": summarise(times["exact"]),
+        "approximate_ms": summarise(times["approximate"]),
+        "recall": round(float(np.mean([len(a & b) / NEAREST for a, b in zip(expected, found, strict=True)])), 4),
+        "recall_at_build": way.recall,
+        "nprobes": way.nprobes,
+        "ef": way.ef,
+        "refine_factor": way.refine_factor,
+        "queries": rounds,
+        "target": 0.98,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vectors", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=768)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--note", help="what else is to be known of this run, such as other work on the machine")
+    parser.add_argument("--dry", action="store_true", help="keep no result")
+    given = parser.parse_args()
+
+    from benchmarks.machine import describe_machine, print_machine, save_result
+
+    machine = describe_machine()
+    print_machine(machine)
+    with tempfile.TemporaryDirectory() as place:
+        store = Store(Path(place), given.dim, create=True)
+        row = measure(store, make_vectors(given.vectors, given.dim), given.rounds)
+    row["note"] = given.note
+    print(
+        f"{row['vectors']:,} vectors of {row['dim']}: stored in {row['store_s']:.1f} s, index built in "
+        f"{row['build_s']:.1f} s; a search takes {row['exact_ms']['median']:.1f} ms exact, "
+        f"{row['approximate_ms']['median']:.1f} ms approximate; recall@{NEAREST} {row['recall']:.3f} (at build "
+        f"{row['recall_at_build']:.3f}), at least {row['target']:g}"
+    )
+    if not given.dry:
+        print(save_result("vectors", machine, [row]))
+
+
+if __name__ == "__main__":
+    main()
