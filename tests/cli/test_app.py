@@ -45,15 +45,12 @@ def test_no_arguments_show_the_help_and_fail(capsys: pytest.CaptureFixture[str])
     ("arguments", "parts"),
     [
         (["clasify", "a.jpg"], ["no such command: clasify", "did you mean classify?", "'convit --help'"]),
-        (
-            ["xyz"],
-            ["no such command: xyz", "there are classify, embed, models, info, finetune, train, evaluate, plot, study"],
-        ),
+        (["xyz"], ["no such command: xyz", f"there are {', '.join(COMMANDS)}"]),
         (["classify", "a.jpg", "--modle", "x"], ["No such option: --modle", "--model", "'convit classify --help'"]),
         (["classify"], ["Missing argument 'PATH'", "'convit classify --help'"]),
         (["classify", "a.jpg", "--top-k", "0"], ["--top-k", "1"]),
         (["classify", "a.jpg", "--batch-size", "many"], ["--batch-size", "integer"]),
-        (["classify", "a.jpg", "--precision", "fp8"], ["--precision", "fp8", "bf16"]),
+        (["classify", "a.jpg", "--precision", "fp7"], ["--precision", "fp7", "bf16", "int8"]),
         (["classify", "a.jpg", "--format", "npz"], ["--format", "npz", "parquet"]),
         (["classify", "a.jpg", "--img-size", "2x2x2"], ["--img-size", "2x2x2", "HEIGHTxWIDTH"]),
     ],
