@@ -22,6 +22,7 @@ TITLES = {
     "startup": "Starting the command",
     "folder": "Waiting for data",
     "decoding": "Fast decoding",
+    "vectors": "Searching embeddings",
     "parity": "Parity of numbers",
 }
 PART_TITLES = {
@@ -265,6 +266,34 @@ def _folder(rows: Rows) -> Table:
     ]
 
 
+def _vectors(rows: Rows) -> Table:
+    heads = (
+        "vectors",
+        "stored, s",
+        "index built, s",
+        "exact search, ms: median (quartiles)",
+        "approximate, ms",
+        "recall@10",
+        "recall at build",
+        "target",
+        "note",
+    )
+    return heads, [
+        (
+            f"{row['vectors']:,} x {row['dim']}",
+            f"{row['store_s']:.1f}",
+            f"{row['build_s']:.0f}",
+            _time(row["exact_ms"]),
+            _time(row["approximate_ms"]),
+            f"**{row['recall']:.3f}**",
+            f"{row['recall_at_build']:.3f}",
+            f"at least {row['target']:g}",
+            row["note"] or "",
+        )
+        for row in rows
+    ]
+
+
 def _parity(rows: Rows) -> Table:
     heads = ("model", "grid", "precision", "of", "against", "its error", "our error", "limit", "holds")
     return heads, [
@@ -288,6 +317,7 @@ TABLES: dict[str, Callable[[Rows], Table]] = {
     "startup": _startup,
     "folder": _folder,
     "decoding": _decoding,
+    "vectors": _vectors,
     "parity": _parity,
 }
 

@@ -143,7 +143,7 @@ def _check_drawing(*, page: bool) -> None:
         import jinja2  # noqa: F401  # pyright: ignore[reportUnusedImport]
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"a page needs the package '{error.name}'; install it with: pip install 'convit[train]', or write a .png"
+            f"a page needs the package '{error.name}'; install it with: pip install 'convit[plot]', or write a .png"
         ) from error
 
 
