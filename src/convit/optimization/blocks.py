@@ -5,6 +5,7 @@ Its plain twin is the block that it is made from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 import torch
@@ -31,8 +32,9 @@ class MakeProduct(Protocol):
 class FastGatedAttention(nn.Module):
     """Gated positional self-attention on plainly normalised tokens, without its projection.
 
-    Queries, keys and values are one product, the attention scale is in the queries' weights, and the gate in the
-    factors of position attention, which are computed once per grid.
+    Queries, keys and values are one product (or three, for a runtime that is slow at cutting one result in three), the
+    attention scale is in the queries' weights, and the gate in the factors of position attention, which are computed
+    once per grid.
 
     Args:
         attention: the layer that it stands for.
@@ -40,6 +42,7 @@ class FastGatedAttention(nn.Module):
         make: makes the product.
         dtype: of the tokens.
         kernel: takes the Triton kernel, which scales and mixes by itself.
+        apart: makes queries, keys and values three products.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class FastGatedAttention(nn.Module):
         dtype: torch.dtype,
         *,
         kernel: bool = False,
+        apart: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads = attention.num_heads
@@ -57,7 +61,8 @@ class FastGatedAttention(nn.Module):
         query, key = _parts(affine_of(attention.qk), 2)
         if not kernel:
             query = scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5)
-        self.query_key_value = make(after_norm(joined(query, key, affine_of(attention.v)), norm))
+        parts = (query, key, affine_of(attention.v))
+        self.query_key_value = _products(parts, norm, make, apart=apart)
         gate = attention.gate.detach()
         self.gate = nn.Buffer(gate)
         self.kept = nn.Buffer((1 - gate)[:, None, None].to(dtype))
@@ -70,7 +75,7 @@ class FastGatedAttention(nn.Module):
     ) -> Float[Tensor, "batch patches dim"]:
         """What the heads read, side by side; there is no class token to read for alone."""
         del class_only
-        query, key, value = (split_heads(part, self.num_heads) for part in self.query_key_value(normed).chunk(3, -1))
+        query, key, value = (split_heads(part, self.num_heads) for part in self.query_key_value(normed))
         if self.kernel:
             return fused_gated_attention(query, key, value, *self.factors(grid), self.gate)
         content = F.scaled_dot_product_attention(query, key, value, scale=1.0)
@@ -95,14 +100,15 @@ class FastSelfAttention(nn.Module):
         attention: the layer that it stands for.
         norm: the norm before it, folded into the products.
         make: makes the products.
+        apart: makes keys and values two products.
     """
 
-    def __init__(self, attention: SelfAttention, norm: nn.LayerNorm, make: MakeProduct) -> None:
+    def __init__(self, attention: SelfAttention, norm: nn.LayerNorm, make: MakeProduct, *, apart: bool = False) -> None:
         super().__init__()
         self.num_heads = attention.num_heads
-        query, key, value = _parts(after_norm(affine_of(attention.qkv), norm), 3)
-        self.query = make(scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5))
-        self.key_value = make(joined(key, value))
+        query, key, value = _parts(affine_of(attention.qkv), 3)
+        self.query = make(after_norm(scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5), norm))
+        self.key_value = _products((key, value), norm, make, apart=apart)
 
     def forward(
         self, normed: Float[Tensor, "batch tokens dim"], grid: Grid, class_only: bool = False
@@ -110,7 +116,7 @@ class FastSelfAttention(nn.Module):
         """What the heads read, side by side; with `class_only`, what those of the first token read."""
         del grid
         query = split_heads(self.query(normed[:, :1] if class_only else normed), self.num_heads)
-        key, value = (split_heads(part, self.num_heads) for part in self.key_value(normed).chunk(2, -1))
+        key, value = (split_heads(part, self.num_heads) for part in self.key_value(normed))
         return join_heads(F.scaled_dot_product_attention(query, key, value, scale=1.0))
 
 
@@ -122,15 +128,20 @@ class FastBlock(nn.Module):
         make: makes the products.
         dtype: of the tokens.
         kernel: takes the Triton kernel for gated attention.
+        apart: makes queries, keys and values products of their own.
     """
 
-    def __init__(self, block: Block, make: MakeProduct, dtype: torch.dtype, *, kernel: bool = False) -> None:
+    def __init__(
+        self, block: Block, make: MakeProduct, dtype: torch.dtype, *, kernel: bool = False, apart: bool = False
+    ) -> None:
         super().__init__()
         self.dim, self.eps = block.norm1.normalized_shape, block.norm1.eps
         if isinstance(block.attn, GatedPositionalSelfAttention):
-            self.attend: nn.Module = FastGatedAttention(block.attn, block.norm1, make, dtype, kernel=kernel)
+            self.attend: nn.Module = FastGatedAttention(
+                block.attn, block.norm1, make, dtype, kernel=kernel, apart=apart
+            )
         else:
-            self.attend = FastSelfAttention(cast(SelfAttention, block.attn), block.norm1, make)
+            self.attend = FastSelfAttention(cast(SelfAttention, block.attn), block.norm1, make, apart=apart)
         self.proj = make(affine_of(cast(nn.Linear, block.attn.proj)))
         self.fc1 = make(after_norm(affine_of(block.mlp.fc1), block.norm2), gelu=True)
         self.fc2 = make(affine_of(block.mlp.fc2))
@@ -142,6 +153,31 @@ class FastBlock(nn.Module):
         read = self.attend(F.layer_norm(x, self.dim, eps=self.eps), grid, class_only)
         x = self.proj(read).add_(x[:, :1] if class_only else x)
         return self.fc2(self.fc1(F.layer_norm(x, self.dim, eps=self.eps))).add_(x)
+
+
+class _OneProduct(nn.Module):
+    """Several maps of one input to equally many outputs, computed as one product and cut apart."""
+
+    def __init__(self, product: nn.Module, count: int) -> None:
+        super().__init__()
+        self.product = product
+        self.count = count
+
+    def forward(self, normed: Tensor) -> tuple[Tensor, ...]:
+        return self.product(normed).chunk(self.count, -1)
+
+
+class _ManyProducts(nn.ModuleList):
+    """The same as a product for each."""
+
+    def forward(self, normed: Tensor) -> tuple[Tensor, ...]:
+        return tuple(product(normed) for product in self)
+
+
+def _products(parts: Sequence[Affine], norm: nn.LayerNorm, make: MakeProduct, *, apart: bool) -> nn.Module:
+    if apart:
+        return _ManyProducts(make(after_norm(part, norm)) for part in parts)
+    return _OneProduct(make(after_norm(joined(*parts), norm)), len(parts))
 
 
 def _parts(affine: Affine, count: int) -> list[Affine]:

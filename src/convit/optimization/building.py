@@ -27,13 +27,13 @@ from convit.transforms.tensors import normalize_batch
 
 Images = Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
 
-FOLDS = (
-    Step("norms", "folded", "scale and shift are in the products after them"),
-    Step("queries, keys, values", "one product", "of one input; the attention scale is in the queries' weights"),
-    Step("position attention", "two factors per grid", "computed once, the gate in the first"),
-    Step("last block", "class token alone", "nothing else is read, unless every token is asked for"),
-    Step("8-bit images", "normalised in the patch kernel", "which is linear"),
-)
+NORMS = Step("norms", "folded", "scale and shift are in the products after them")
+POSITION = Step("position attention", "two factors per grid", "computed once, the gate in the first")
+LAST_BLOCK = Step("last block", "class token alone", "nothing else is read, unless every token is asked for")
+TOGETHER = Step("queries, keys, values", "one product", "of one input; the attention scale is in the queries' weights")
+APART = Step("queries, keys, values", "three products", "OpenVINO takes long to cut one result in three")
+LEVELS = Step("8-bit images", "normalised in the patch kernel", "which is linear")
+NO_LEVELS = Step("8-bit images", "normalised beforehand", "what runs the model takes normalised images alone")
 PRODUCTS: dict[Product, Step] = {
     MklProduct: Step(
         "products", "weights laid out by MKL", "for the number of rows that keeps coming; the fastest on x86"
@@ -88,14 +88,22 @@ def optimize(
     dtype = DTYPES[computed.choice]
     product = fastest_product(device, dtype) if backend.choice == "torch" else PlainProduct
     settings = TransformSettings.from_model(model)
+    apart = backend.choice == "openvino"
     attention = _choose_attention(model, device, dtype, batch_size)
-    folded = _fold(model, partial(product, dtype=dtype), dtype, kernel=attention.choice == "triton")
+    folded = _fold(
+        model,
+        partial(product, dtype=dtype),
+        dtype,
+        kernel=attention.choice == "triton",
+        apart=apart,
+    )
     if chosen.choice in ("fp8", "int8") and device.type == "cuda":
         quantise(folded, chosen.choice)
-    steps = (chosen, computed, backend, attention, *FOLDS, PRODUCTS[product])
-    plan = Plan(str(device), chosen.choice, computed.choice, backend.choice, steps)
     runner = _runner(backend.choice, device, batch_size, _batches(calibration, settings))
-    of_levels = _taking_levels(model, folded, dtype, settings) if backend.choice != "openvino" else None
+    of_levels = None if apart else _taking_levels(model, folded, dtype, settings)
+    together, levels = APART if apart else TOGETHER, NO_LEVELS if of_levels is None else LEVELS
+    steps = (chosen, computed, backend, attention, NORMS, together, POSITION, LAST_BLOCK, levels, PRODUCTS[product])
+    plan = Plan(str(device), chosen.choice, computed.choice, backend.choice, steps)
     return OptimizedConViT(folded, of_levels, plan, dtype, runner, settings)
 
 
@@ -109,7 +117,7 @@ def _choose_attention(model: ConViT, device: torch.device, dtype: torch.dtype, b
     return Step("gated attention", fastest_attention(probe, images), "the fastest of the forms that run here")
 
 
-def _fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, kernel: bool) -> ConViT:
+def _fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, kernel: bool, apart: bool) -> ConViT:
     """A model of the same configuration whose parts are the fast ones."""
     folded = copy.copy(model)
     # the copy shares its tables of parts with the original until they are replaced here
@@ -118,7 +126,9 @@ def _fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, kernel: bool)
     folded.patch_embed = FastEmbedding(model, model.patch_embed, dtype)
     folded.cls_token = nn.Parameter(model.cls_token.detach().to(dtype, copy=True), requires_grad=False)
     folded.pos_drop, folded.head_drop = nn.Dropout(0.0), nn.Dropout(0.0)
-    folded.blocks = nn.ModuleList(FastBlock(cast(Block, block), make, dtype, kernel=kernel) for block in model.blocks)
+    folded.blocks = nn.ModuleList(
+        FastBlock(cast(Block, block), make, dtype, kernel=kernel, apart=apart) for block in model.blocks
+    )
     folded.norm = copy.deepcopy(model.norm).to(dtype)
     folded.head = copy.deepcopy(model.head).to(dtype)
     folded.pretrained_cfg = dict(model.pretrained_cfg)
