@@ -34,6 +34,8 @@ ROWS = {
     "decoding": {"photographs": "collages", "model": "m", "size": "224 x 224", "images": 10, "reduced": 8}
     | {"ready_full_ms": TIMES, "ready_fast_ms": TIMES, "speedup": 3.1, "mean_error": 0.4, "worst_mean_error": 0.8}
     | {"same_top1": None},
+    "vectors": {"vectors": 100000, "dim": 768, "store_s": 3.25, "build_s": 127.4, "exact_ms": TIMES}
+    | {"approximate_ms": TIMES, "recall": 0.99, "recall_at_build": 1.0, "target": 0.98, "note": None},
     "parity": {"model": "m", "grid": "7 x 28", "precision": "fp32", "what": "logits", "against": "plain twin"}
     | {"their_error": 1e-6, "our_error": 3e-6, "limit": 2e-6, "holds": False},
 }
@@ -63,6 +65,7 @@ def test_the_report_holds_every_benchmark(tmp_path: Path) -> None:
     assert "| `convit --help` | 2.0 (1.5 to 3.2) | `import typer, rich` | 2.0 (1.5 to 3.2) | **1.10** |" in text
     assert "| at most 2 x + 500 ms | yes | no |" in text
     assert "| m | `--device cpu` | 96 | 7.5 | **2.3 %** | at most 10 % | 110.0 |" in text
+    assert "| 100,000 x 768 | 3.2 | 127 | 2.0 (1.5 to 3.2) | 2.0 (1.5 to 3.2) | **0.990** | 1.000 | at least 0.98 |" in text
     assert "| **3.10** | 0.400 | 0.800 | weights not present |" in text
     assert "| 1.0e-06 | 3.0e-06 | 2.0e-06 | **no** |" in text
 
