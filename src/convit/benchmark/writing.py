@@ -12,7 +12,7 @@ from typing import Any
 
 from convit.benchmark.rows import Row
 from convit.benchmark.running import Report
-from convit.inference.output.files import WholeFile, explain
+from convit.inference.output.files import whole_file
 
 # as in timm's results/benchmark-infer-*.csv and benchmark-train-*.csv: times in ms, operations in 10^9, activations and
 # parameters in 10^6
@@ -55,14 +55,8 @@ def write_report(report: Report, folder: Path, *, overwrite: bool = False) -> li
     folder.mkdir(parents=True, exist_ok=True)
     contents = {JSON_NAME: to_json(report), CSV_NAME: to_csv(report.rows)}
     for name, text in contents.items():
-        file = WholeFile(folder / name, overwrite=overwrite)
-        try:
-            file.file.write(text.encode())
-            file.keep()
-        except OSError as error:
-            raise explain(error, folder / name) from None
-        finally:
-            file.discard()
+        with whole_file(folder / name, overwrite=overwrite) as file:
+            file.write(text.encode())
     return [folder / name for name in contents]
 
 

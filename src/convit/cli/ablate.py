@@ -121,13 +121,7 @@ def _write(text: str, output: Path | None, *, overwrite: bool) -> None:
     if output is None:
         typer.echo(text, nl=False)
         return
-    from convit.inference.output.files import WholeFile, explain
+    from convit.inference.output.files import whole_file
 
-    file = WholeFile(output, overwrite=overwrite)
-    try:
-        file.file.write(text.encode())
-        file.keep()
-    except OSError as error:
-        raise explain(error, output) from None
-    finally:
-        file.discard()
+    with whole_file(output, overwrite=overwrite) as file:
+        file.write(text.encode())

@@ -80,7 +80,8 @@ def duplicates(
     model, and pixel by pixel. The exit code is 3 where some pictures could not be read.
     """
     from convit.inference import check_output
-    from convit.search.output import choose_rows_format, write_rows, write_whole
+    from convit.inference.output.files import whole_file
+    from convit.search.output import choose_rows_format, write_rows
 
     if (folder is None) == (db is None):
         raise ValueError("name a folder of pictures or an index with --db, one of the two")
@@ -101,7 +102,8 @@ def duplicates(
         from convit.search import duplicates_page
 
         page = duplicates_page(found.pairs, head.splitlines()[-1], found.root)
-        write_whole(html, page.encode(), overwrite=overwrite)
+        with whole_file(html, overwrite=overwrite) as file:
+            file.write(page.encode())
     leave_if_unreadable(found.unreadable, quiet=quiet)
 
 

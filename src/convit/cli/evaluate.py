@@ -131,16 +131,10 @@ def _write(evaluation: "Evaluation", output: Path | None, chosen: str, *, overwr
     if output is None:
         typer.echo(text.getvalue(), nl=False)
         return
-    from convit.inference.output.files import WholeFile, explain
+    from convit.inference.output.files import whole_file
 
-    file = WholeFile(output, overwrite=overwrite)
-    try:
-        file.file.write(text.getvalue().encode())
-        file.keep()
-    except OSError as error:
-        raise explain(error, output) from None
-    finally:
-        file.discard()
+    with whole_file(output, overwrite=overwrite) as file:
+        file.write(text.getvalue().encode())
 
 
 def _say_what_failed(evaluation: "Evaluation") -> None:

@@ -159,13 +159,7 @@ def _write(found: "Explanation", image: Path, output: Path, *, overwrite: bool) 
         from convit.analysis.drawing import draw_explanation, png_of
 
         content = png_of(draw_explanation(found))
-    from convit.inference.output.files import WholeFile, explain
+    from convit.inference.output.files import whole_file
 
-    file = WholeFile(output, overwrite=overwrite)
-    try:
-        file.file.write(content)
-        file.keep()
-    except OSError as error:
-        raise explain(error, output) from None
-    finally:
-        file.discard()
+    with whole_file(output, overwrite=overwrite) as file:
+        file.write(content)

@@ -13,7 +13,7 @@ from torch import nn
 
 from convit.data.locate import file_sha256
 from convit.evaluation.weights_used import find_weights_used
-from convit.inference.output.files import WholeFile
+from convit.inference.output.files import whole_file
 from convit.inference.predicting import DEFAULT_MODEL
 
 FILE = "index.json"
@@ -53,12 +53,8 @@ class Identity:
         Raises:
             OSError: it cannot be written.
         """
-        whole = WholeFile(db / FILE, overwrite=True)
-        try:
-            whole.file.write(f"{json.dumps(asdict(self), indent=1)}\n".encode())
-            whole.keep()
-        finally:
-            whole.discard()
+        with whole_file(db / FILE, overwrite=True) as file:
+            file.write(f"{json.dumps(asdict(self), indent=1)}\n".encode())
 
 
 def read_identity(db: Path) -> Identity | None:

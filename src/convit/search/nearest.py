@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt64
 
-from convit.inference.output.files import WholeFile
+from convit.inference.output.files import whole_file
 from convit.search.store import Store, explained
 
 NEIGHBOURS = 10
@@ -144,12 +144,8 @@ def build_approximation(store: Store, *, least_recall: float = LEAST_RECALL) -> 
             best.recall,
             least_recall,
         )
-    whole = WholeFile(store.db / _FILE, overwrite=True)
-    try:
-        whole.file.write(f"{json.dumps(asdict(best), indent=1)}\n".encode())
-        whole.keep()
-    finally:
-        whole.discard()
+    with whole_file(store.db / _FILE, overwrite=True) as file:
+        file.write(f"{json.dumps(asdict(best), indent=1)}\n".encode())
     return best
 
 
@@ -190,9 +186,5 @@ def _recall(expected: list[Found], found: list[Found]) -> float:
 
 
 def _write_array(name: Path, values: np.ndarray) -> None:
-    whole = WholeFile(name, overwrite=True)
-    try:
-        np.save(whole.file, values, allow_pickle=False)
-        whole.keep()
-    finally:
-        whole.discard()
+    with whole_file(name, overwrite=True) as file:
+        np.save(file, values, allow_pickle=False)

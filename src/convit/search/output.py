@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from convit.inference.output.files import WholeFile, explain
+from convit.inference.output.files import whole_file
 
 FORMATS = ("table", "json", "csv", "parquet", "markdown")
 _SUFFIXES = {".txt": "table", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".md": "markdown"}
@@ -65,23 +65,9 @@ def write_rows(
             raise ValueError("parquet is no text and needs a file; name one as output")
         (stream or sys.stdout).write(_text(rows, columns, format, head, stream or sys.stdout))
         return
-    write_whole(output, _encode(rows, columns, format, head), overwrite=overwrite)
-
-
-def write_whole(output: Path, content: bytes, *, overwrite: bool = False) -> None:
-    """Write a file that appears whole or not at all.
-
-    Raises:
-        FileExistsError and other OSErrors: as `convit.inference.check_output`.
-    """
-    whole = WholeFile(output, overwrite=overwrite)
-    try:
-        whole.file.write(content)
-        whole.keep()
-    except OSError as error:
-        raise explain(error, output) from error
-    finally:
-        whole.discard()
+    content = _encode(rows, columns, format, head)
+    with whole_file(output, overwrite=overwrite) as file:
+        file.write(content)
 
 
 def _encode(rows: Rows, columns: Sequence[str], format: str, head: str) -> bytes:  # noqa: A002

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from convit.inference.output.files import WholeFile, explain
+from convit.inference.output.files import whole_file
 from convit.training import panels
 from convit.training.lines import read_lines
 from convit.training.panels import RunCurves, Values
@@ -142,15 +142,8 @@ def save_figure(figure: Figure, path: Path, *, overwrite: bool = False) -> None:
     """
     kind = plot_format(path)
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    whole = WholeFile(path, overwrite=overwrite)
-    try:
-        with matplotlib.rc_context(STYLE):
-            figure.savefig(whole.file, format=kind, dpi=DOTS_PER_INCH, metadata=undated)
-        whole.keep()
-    except OSError as error:
-        raise explain(error, path) from None
-    finally:
-        whole.discard()
+    with whole_file(path, overwrite=overwrite) as file, matplotlib.rc_context(STYLE):
+        figure.savefig(file, format=kind, dpi=DOTS_PER_INCH, metadata=undated)
 
 
 def _log_panels(runs: Sequence[RunCurves]) -> list[Panel]:

@@ -4,7 +4,8 @@ import errno
 import os
 import secrets
 import shutil
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -88,6 +89,28 @@ class WholeFile:
         with suppress(OSError):  # the buffer may not fit on the disk, which is why the file goes
             self.file.close()
         self._temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_file(path: Path, *, overwrite: bool = False) -> Generator[BinaryIO]:
+    """A file to write to that gets its name at the end, or leaves nothing behind where something went wrong.
+
+    Args:
+        path: its name.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        FileExistsError: the file exists and `overwrite` is false.
+        OSError: it cannot be written; one line with path, reason and remedy.
+    """
+    whole = WholeFile(path, overwrite=overwrite)
+    try:
+        yield whole.file
+        whole.keep()
+    except OSError as error:
+        raise explain(error, path) from None
+    finally:
+        whole.discard()
 
 
 def explain(error: OSError, path: Path) -> OSError:

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from convit.data.datasets import ImageDataset
-from convit.inference.output.files import WholeFile
+from convit.inference.output.files import whole_file
 from convit.model import ConViTConfig
 from convit.training.finetune.cost import Cost, in_words
 from convit.training.finetune.plan import Plan
@@ -249,9 +249,5 @@ def _data_url(image: Image.Image) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    whole = WholeFile(path, overwrite=True)
-    try:
-        whole.file.write(text.encode("utf-8", "backslashreplace"))
-        whole.keep()
-    finally:
-        whole.discard()
+    with whole_file(path, overwrite=True) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
