@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from convit.inference.devices import pick_device, pick_dtype
-from convit.inference.predicting import DEFAULT_MODEL
+from convit.inference.predicting import load_by_name
 from convit.model import ConViT
 
 
@@ -26,16 +24,9 @@ def load_plain(
         ValueError: the name, the device or the precision is unknown, or the model is no ConViT.
         FileNotFoundError, OSError: the weights cannot be found or fetched.
     """
-    from convit.weights import create_model, load_model
-
     place = pick_device(device)
     dtype = pick_dtype(precision, place)
-    if weights is None:
-        loaded: torch.nn.Module = create_model(model or DEFAULT_MODEL, pretrained=True)
-    elif model is None:
-        loaded = load_model(weights)
-    else:
-        loaded = create_model(model, checkpoint_path=weights)
+    loaded = load_by_name(model, weights)
     if not isinstance(loaded, ConViT):
         raise ValueError(f"the {type(loaded).__name__} is no ConViT, so it cannot be looked into; take a ConViT")
     return loaded.to(device=place, dtype=dtype).eval()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 
 from convit.model.precision import bfloat16_pays
+from convit.optimization.plan import DTYPES, PRECISIONS, has_fp8
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EIGHT_BITS = ("fp8", "int8")
-PRECISIONS = ("auto", *DTYPES, *EIGHT_BITS)
 TRAINING_PRECISIONS = ("fp32", "bf16")
 
 # Largest difference between a model's logits and the fp32 model's, over the largest logit. fp32 to fp16: rounding over
@@ -39,11 +38,6 @@ def check_precision(precision: str, device: torch.device, *, training: bool = Fa
             f"fp8 needs a CUDA GPU of compute capability 8.9 or newer (Ada, Hopper), but the device is {device}; "
             "use --precision bf16 or int8"
         )
-
-
-def has_fp8(device: torch.device) -> bool:
-    """Whether a device multiplies 8-bit floating-point numbers."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
 
 
 def peer_precision(precision: str, device: torch.device) -> str:

@@ -118,7 +118,7 @@ class Predictor:
         else:
             self.device = pick_device(options.device)
         decode = find_decoder(self.device) if options.decode == "gpu" else None  # refused before anything is loaded
-        loaded = model if isinstance(model, nn.Module) else _load(model, weights, **load_options).to(self.device)
+        loaded = model if isinstance(model, nn.Module) else load_by_name(model, weights, **load_options).to(self.device)
         self.name = _name_of(model, weights, loaded)
         size = None if options.img_size is None else {"img_size": options.img_size}
         self.transform = EvaluationTransform(TransformSettings(**resolve_model_data_config(loaded, size)))
@@ -275,7 +275,17 @@ class _Clock:
         return Timings(self._images, self._failed, self._latest - self._start, self._waiting)
 
 
-def _load(name: str | None, weights: str | Path | None, **load_options: Any) -> nn.Module:
+def load_by_name(name: str | None, weights: str | Path | None, **load_options: Any) -> nn.Module:
+    """Load a weight set, a local file that says which model it is for, or a local file into a named model.
+
+    Args:
+        name: a variant or weight set; None for the model that `weights` describes, else the default.
+        weights: a local file or folder instead of published weights.
+        load_options: what `create_model` and `load_model` get besides.
+
+    Raises:
+        Whatever `create_model` and `load_model` raise.
+    """
     from convit.weights import create_model, load_model
 
     if weights is None:

@@ -66,7 +66,7 @@ def choose_precision(precision: str, device: torch.device, *, calibrated: bool) 
         raise ValueError(f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}")
     if precision == "auto":
         return _best(device, calibrated=calibrated)
-    if precision == "fp8" and not _has_fp8(device):
+    if precision == "fp8" and not has_fp8(device):
         raise ValueError(
             f"precision is 'fp8', but {device} is no CUDA GPU of compute capability 8.9 or later; use 'bf16' or 'int8'"
         )
@@ -140,7 +140,8 @@ def _best(device: torch.device, *, calibrated: bool) -> Step:
     return Step("precision", "fp32", "auto: this processor multiplies bf16 no faster than fp32")
 
 
-def _has_fp8(device: torch.device) -> bool:
+def has_fp8(device: torch.device) -> bool:
+    """Whether a device multiplies 8-bit floating-point numbers."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
 
 
