@@ -276,7 +276,6 @@ def _vectors(rows: Rows) -> Table:
         "recall@10",
         "recall at build",
         "target",
-        "note",
     )
     return heads, [
         (
@@ -288,7 +287,6 @@ def _vectors(rows: Rows) -> Table:
             f"**{row['recall']:.3f}**",
             f"{row['recall_at_build']:.3f}",
             f"at least {row['target']:g}",
-            row["note"] or "",
         )
         for row in rows
     ]
