@@ -84,7 +84,7 @@ def test_a_real_log_gives_its_numbers(tmp_path: Path) -> None:
 
 def test_gates_and_non_locality_are_means_over_heads(tmp_path: Path) -> None:
     figure = draw_runs([_write(tmp_path / "run", layers=3, gated=2)])
-    gates, distance = figure.axes[3:]
+    gates, distance = figure.axes[3:5]
     looks = [json.loads(line) for line in (tmp_path / "run" / "attention.jsonl").read_text().splitlines()]
     for axes, key, layers in ((gates, "gates", 2), (distance, "nonlocality", 3)):
         values = np.array([look[key] for look in looks]).mean(axis=2)
@@ -102,6 +102,30 @@ def test_gates_and_non_locality_are_means_over_heads(tmp_path: Path) -> None:
     assert len({str(line.get_color()) for line in distance.lines}) == 3
 
 
+def test_each_head_has_its_line_in_the_panel_of_its_layer(tmp_path: Path) -> None:
+    figure = draw_runs([_write(tmp_path / "run", layers=3, gated=2)])
+    looks = [json.loads(line) for line in (tmp_path / "run" / "attention.jsonl").read_text().splitlines()]
+    values = np.array([look["gates"] for look in looks])
+    layers = figure.axes[5:]
+    assert [axes.get_title(loc="left") for axes in layers] == ["layer 1", "layer 2"]
+    for layer, axes in enumerate(layers):
+        *heads, mean = _curves(axes)
+        assert heads == [([0, 1, 2, 3, 4, 5], list(values[:, layer, head])) for head in range(4)]
+        assert mean[1] == pytest.approx(list(values[:, layer].mean(axis=1)))
+        assert axes.lines[-1].get_color() == "black"
+        assert axes.get_ylim() == layers[0].get_ylim()
+    (legend,) = [legend for part in figure.subfigs for legend in part.legends]
+    assert [text.get_text() for text in legend.get_texts()] == ["head 1", "head 2", "head 3", "head 4", "mean"]
+
+
+def test_no_two_of_many_heads_look_alike(tmp_path: Path) -> None:
+    run = _write(tmp_path / "run", layers=1)
+    look = {"epoch": 0, "gates": [list(np.arange(16) / 16)], "nonlocality": [[1.0] * 16]}
+    (run / "attention.jsonl").write_text("".join(json.dumps(look | {"epoch": n}) + "\n" for n in (0, 1)))
+    lines = draw_runs([run]).axes[5].lines
+    assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == 17
+
+
 def test_gates_stay_within_their_range(tmp_path: Path) -> None:
     run = _write(tmp_path / "run", layers=1, gated=1)
     for value in (0.0, 0.5, 1.0):
@@ -111,6 +135,13 @@ def test_gates_stay_within_their_range(tmp_path: Path) -> None:
         low, high = draw_runs([run]).axes[3].get_ylim()
         assert 0 <= low <= value <= high <= 1
         assert high - low >= 0.2 - 1e-9
+
+
+def test_one_head_needs_no_panel_of_its_own(tmp_path: Path) -> None:
+    run = _write(tmp_path / "run", layers=1)
+    look = {"epoch": 0, "gates": [[0.5]], "nonlocality": [[1.0]]}
+    (run / "attention.jsonl").write_text(json.dumps(look) + "\n")
+    assert len(draw_runs([run]).axes) == 5
 
 
 def test_several_runs_lie_over_each_other(tmp_path: Path) -> None:
@@ -144,7 +175,7 @@ def test_missing_panels_are_left_out(tmp_path: Path) -> None:
     (empty := _write(tmp_path / "c") / "attention.jsonl").write_text("")
     assert len(draw_runs([empty.parent]).axes) == 3
     only = _write(tmp_path / "d", layers=2, gated=1, train_loss=None, val_loss=None, val_top1=None, lr=None)
-    assert len(draw_runs([only]).axes) == 2
+    assert len(draw_runs([only]).axes) == 2 + 1
 
 
 @pytest.mark.parametrize(
@@ -161,7 +192,8 @@ def test_nothing_overlaps_and_nothing_is_cut(tmp_path: Path, epochs: int, layers
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     boxes = [axes.get_tightbbox(canvas.get_renderer()) for axes in figure.axes]
-    boxes += [each.get_window_extent() for each in [*figure.legends, *([figure._suptitle] if len(names) == 1 else [])]]
+    legends = [legend for part in (figure, *figure.subfigs) for legend in part.legends]
+    boxes += [each.get_window_extent() for each in [*legends, *([figure._suptitle] if len(names) == 1 else [])]]
     for first, second in itertools.combinations(boxes, 2):
         together = Bbox.intersection(first, second)
         assert together is None or together.width * together.height < 1

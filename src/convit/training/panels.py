@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -27,6 +28,7 @@ LAYER_STYLES = ("solid", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.2, 1.2)))
 LIGHTEST = 0.9  # of viridis; beyond, it is too light on white
 LEAST_GATE_SPAN = 0.2
 LAYERS_PER_COLUMN = 14
+HEADS_PER_PANEL = 10  # names in a legend as tall as a panel of heads
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def draw_rate(axes: Axes, runs: Sequence[RunCurves]) -> None:
 
 
 def draw_gates(axes: Axes, run: RunCurves) -> None:
-    """Gate of each GPSA layer: the mean of its heads, and the range of the heads as a band (paper Fig. 6)."""
+    """Gate of each GPSA layer: the mean of its heads, and the range of the heads as a band."""
     assert run.gates is not None
     layers = run.gates.shape[1]
     depth = layers if run.nonlocality is None else run.nonlocality.shape[1]
@@ -117,13 +119,44 @@ def draw_gates(axes: Axes, run: RunCurves) -> None:
             linewidth=0,
         )
         axes.plot(run.attention_epochs, heads.mean(axis=1), **look)
-    low, high = axes.get_ylim()
-    missing = max(0.0, LEAST_GATE_SPAN - (high - low)) / 2
-    low, high = low - missing, high + missing
-    shift = max(0.0, -low) - max(0.0, high - 1)
-    axes.set_ylim(max(0.0, low + shift), min(1.0, high + shift))
+    _limit_gates(axes)
     axes.set_title("Gates: 1 reads by place, 0 by content")
     _label(axes, "gate (mean and range of heads)")
+
+
+def draw_head_gates(part: SubFigure, run: RunCurves, columns: int) -> None:
+    """Gate of every head, a panel per GPSA layer, and their mean in black (paper Fig. 6).
+
+    Args:
+        part: what is drawn on, with nothing in it yet.
+        run: with gates.
+        columns: panels beside each other.
+    """
+    assert run.gates is not None
+    _, layers, heads = run.gates.shape
+    lines = -(-layers // columns)
+    grid = part.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    handles: list[Line2D] = []
+    for place, axes in enumerate(grid.flat):
+        if place >= layers:
+            axes.set_axis_off()
+            continue
+        marker = _marker(len(run.gates))
+        drawn: list[Line2D] = []
+        for head in range(heads):
+            look = _head_look(head) | marker | {"linewidth": 1}
+            drawn += axes.plot(run.attention_epochs, run.gates[:, place, head], **look)
+        drawn += axes.plot(run.attention_epochs, run.gates[:, place].mean(axis=1), color="black", **marker)
+        handles = handles or drawn
+        axes.set_title(f"layer {place + 1}")
+        is_last_below = place + columns >= layers
+        _label(axes, "gate" if place % columns == 0 else "", "epoch" if is_last_below else "", ticks=4)
+        axes.tick_params(labelbottom=is_last_below)
+    _limit_gates(grid[0, 0])
+    part.suptitle("Gates of the single heads: 1 reads by place, 0 by content", x=0.01, ha="left", fontsize=9.5)
+    names = [f"head {head + 1}" for head in range(heads)] + ["mean"]
+    columns_of_legend = math.ceil(len(names) / (HEADS_PER_PANEL * lines))
+    part.legend(handles, names, loc="outside right upper", ncols=columns_of_legend, handlelength=2.6)
 
 
 def draw_nonlocality(axes: Axes, run: RunCurves) -> None:
@@ -184,14 +217,30 @@ def _layer_look(layer: int, layers: int) -> dict[str, Any]:
     }
 
 
+def _head_look(head: int) -> dict[str, Any]:
+    return {
+        "color": RUN_COLOURS[head % (len(RUN_COLOURS) - 1)],  # the last one, black, is the mean
+        "linestyle": LAYER_STYLES[head // (len(RUN_COLOURS) - 1) % len(LAYER_STYLES)],
+    }
+
+
+def _limit_gates(axes: Axes) -> None:
+    """Within 0 and 1, and never so near that a small change looks large."""
+    low, high = axes.get_ylim()
+    missing = max(0.0, LEAST_GATE_SPAN - (high - low)) / 2
+    low, high = low - missing, high + missing
+    shift = max(0.0, -low) - max(0.0, high - 1)
+    axes.set_ylim(max(0.0, low + shift), min(1.0, high + shift))
+
+
 def _last(values: Values) -> float:
     return float(values[np.isfinite(values)][-1])
 
 
-def _label(axes: Axes, quantity: str) -> None:
+def _label(axes: Axes, quantity: str, below: str = "epoch", ticks: int = 7) -> None:
     low, high = axes.get_xlim()
     if high - low < 1:  # a single epoch: whole numbers only
         axes.set_xlim(math.floor(low) - 0.2, math.ceil(high) + 0.2)
-    axes.set_xlabel("epoch")
+    axes.set_xlabel(below)
     axes.set_ylabel(quantity)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=ticks, integer=True))

@@ -25,6 +25,8 @@ from convit.training.panels import RunCurves, Values
 SUFFIXES = (".png", ".svg", ".pdf")
 KEYS = ("train_loss", "val_loss", "val_top1", "lr")
 PANEL_WIDTH, PANEL_HEIGHT, TITLE_HEIGHT, LINE_HEIGHT, PADDING = 3.8, 3.0, 0.3, 0.2, 0.09  # inches
+# inches: a panel of the heads of one layer, and what stands beside and above these panels
+HEADS_WIDTH, HEADS_HEIGHT, HEADS_LEGEND, HEADS_TITLE = 1.9, 1.7, 1.2, 0.6
 LEGEND_LETTERS = 45  # that fit beside each other per panel
 DOTS_PER_INCH = 160
 LONGEST_NAME = 60
@@ -49,7 +51,8 @@ Panel = Callable[[Axes], None]
 def draw_runs(folders: Sequence[str | Path]) -> Figure:
     """Draw losses, top-1 and learning rate of runs over their epochs; of a single run also gates and non-locality.
 
-    Panels for which no run has values are left out. Several runs lie over each other, told apart by the names of
+    The gates are drawn twice: mean and range of each layer in one panel, and below a panel per layer with a line per
+    head. Panels for which no run has values are left out. Several runs lie over each other, told apart by the names of
     their folders.
 
     Args:
@@ -72,14 +75,19 @@ def draw_runs(folders: Sequence[str | Path]) -> Figure:
     with matplotlib.rc_context(STYLE):
         across = max(map(len, rows))
         columns, lines = _legend_shape(runs, across)
-        width, height = PANEL_WIDTH * across, PANEL_HEIGHT * len(rows) + TITLE_HEIGHT + LINE_HEIGHT * lines
-        figure = Figure(figsize=(width, height), layout="constrained")
+        heads_across, heads_height = _heads_shape(runs, PANEL_WIDTH * across)
+        heights = [PANEL_HEIGHT] * len(rows) + ([heads_height] if heads_across else [])
+        size = PANEL_WIDTH * across, sum(heights) + TITLE_HEIGHT + LINE_HEIGHT * lines
+        figure = Figure(figsize=size, layout="constrained")
         engine: Any = figure.get_layout_engine()
         engine.set(w_pad=PADDING, h_pad=PADDING)
-        # rows of their own, so that the legend of the layers takes width from its row alone
-        for strip, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        # strips of their own, so that the legend of the layers takes width from its row alone
+        strips = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for strip, row in zip(strips, rows, strict=False):
             for axes, draw in zip(strip.subplots(1, len(row), squeeze=False)[0], row, strict=True):
                 draw(axes)
+        if heads_across:
+            panels.draw_head_gates(strips[-1], runs[0], heads_across)
         _name_runs(figure, runs, columns)
     return figure
 
@@ -161,6 +169,16 @@ def _attention_panels(runs: Sequence[RunCurves]) -> list[Panel]:
         return []
     drawn: list[Panel] = [] if run.gates is None else [lambda axes: panels.draw_gates(axes, run)]
     return [*drawn, lambda axes: panels.draw_nonlocality(axes, run)]
+
+
+def _heads_shape(runs: Sequence[RunCurves], width: float) -> tuple[int, float]:
+    """(panels beside each other, height in inches) of the single heads' gates; (0, 0) where there are none to part."""
+    gates = runs[0].gates
+    if len(runs) > 1 or gates is None or gates.shape[2] == 1:
+        return 0, 0.0
+    layers = gates.shape[1]
+    across = max(1, min(layers, int((width - HEADS_LEGEND) // HEADS_WIDTH)))
+    return across, HEADS_HEIGHT * -(-layers // across) + HEADS_TITLE
 
 
 def _legend_shape(runs: Sequence[RunCurves], across: int) -> tuple[int, int]:
