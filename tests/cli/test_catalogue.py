@@ -58,12 +58,51 @@ def test_merits_terms_and_origin(rows: dict[str, dict[str, Any]]) -> None:
     assert rows["convit_base_plus"]["weights_from"] == ""
 
 
+RELATIVES = {
+    "convit_tiny": (81.13, 61.43, 8.71, 35.10, 22.27),
+    "convit_small": (87.04, 70.71, 24.81, 45.25, 32.96),
+    "convit_base": (87.20, 71.52, 29.39, 48.25, 35.32),
+}
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_published_figures_come_with_their_source(name: str, rows: dict[str, dict[str, Any]]) -> None:
+    row, paper = rows[f"{name}.fb_in1k"], rows[name]["published"]
+    *tables, last = row["published"]
+    assert {each["source"] for each in tables} == {"timm's result tables, the released file"}
+    assert [each["data"] for each in tables] == [
+        "imagenet", "imagenet-real", "imagenet-v2", "imagenet-a", "imagenet-r", "imagenet-sketch",
+    ]  # fmt: skip
+    assert tuple(each["top1"] for each in tables[1:]) == RELATIVES[name]
+    assert (tables[0]["top1"], tables[0]["top5"]) == (row["top1"], row["top5"])
+    assert row["measured"] is None
+    assert [last] == paper == [{"data": "imagenet", "top1": rows[name]["top1"], "top5": None, "source": last["source"]}]
+    assert "arXiv 2103.10697, Table 1" in last["source"]
+
+
+def test_figures_of_models_that_were_never_released_are_the_papers(rows: dict[str, dict[str, Any]]) -> None:
+    found = {name: [each["top1"] for each in rows[name]["published"]] for name in rows if name.endswith("_plus")}
+    assert found == {"convit_tiny_plus": [76.7], "convit_small_plus": [82.2], "convit_base_plus": [82.5]}
+    assert rows["convit_nano_patch4_32"]["published"] == []
+
+
+def test_what_we_measured_stands_apart(rows: dict[str, dict[str, Any]]) -> None:
+    row = rows["convit_nano_patch4_32.cifar10"]
+    assert row["published"] == []
+    assert row["measured"] == {"top1": row["top1"], "top5": row["top5"], "source": row["measured_by"]}
+    assert row["measured"]["source"].startswith("`convit evaluate` on ")
+
+
 def test_the_same_rows_in_every_format(convit: Command, rows: dict[str, dict[str, Any]]) -> None:
     assert {row["name"]: row for row in json.loads(convit("models", "--format", "json").out)} == rows
     table = {row["name"]: row for row in csv.DictReader(io.StringIO(convit("models", "--format", "csv").out))}
     assert list(table) == list(rows)
     assert table["convit_base"]["parameters"] == str(rows["convit_base"]["parameters"])
     assert table["convit_base"]["input_size"] == "3x224x224"
+    assert table["convit_base.fb_in1k"]["imagenet-real_top1"] == "87.2"
+    assert table["convit_base.fb_in1k"]["paper_top1"] == table["convit_base"]["paper_top1"] == "82.4"
+    nano = "convit_nano_patch4_32.cifar10"
+    assert table[nano]["measured_top1"] == str(rows[nano]["top1"])
 
 
 def test_a_terminal_gets_tables(convit: Command, rows: dict[str, dict[str, Any]]) -> None:
@@ -71,7 +110,19 @@ def test_a_terminal_gets_tables(convit: Command, rows: dict[str, dict[str, Any]]
     assert run.code == 0
     for name in rows:
         assert name in run.out
-    for part in ("86.54", "17.51", "31.77", "82.30", "95.94", "Apache-2.0", "Accuracy of convit_tiny.fb_in1k"):
+    for part in (
+        "86.54",
+        "17.51",
+        "31.77",
+        "82.30",
+        "95.94",
+        "87.20",
+        "35.32",
+        "Apache-2.0",
+        "Accuracy of convit_tiny.fb_in1k",
+    ):
+        assert part in run.out
+    for part in ("Published accuracy", "Sketch", "Accuracy measured by this project", "paper's"):
         assert part in run.out
 
 
@@ -84,6 +135,25 @@ def test_a_variant_in_full(convit: Command) -> None:
     assert "GMACs, executed            16.3138" in lines
     assert "activations, paper's form  31.77 M (31,765,256)" in lines
     assert "num heads          16" in lines
+    assert "accuracy published by others: ConViT, d'Ascoli et al. 2021, arXiv 2103.10697, Table 1" in lines
+    assert "ImageNet-1k  top-1 82.4 %" in lines
+
+
+def test_the_accuracies_of_a_weight_set_stand_under_whoever_found_them(convit: Command) -> None:
+    released = convit("info", "convit_base.fb_in1k").out
+    timm = released.partition("timm's result tables, the released file\n")[2].partition("\n\n")[0]
+    assert [line.split() for line in timm.splitlines()] == [
+        ["ImageNet-1k", "top-1", "82.3", "%,", "top-5", "95.94", "%"],
+        ["ImageNet", "ReaL", "top-1", "87.2", "%"],
+        ["ImageNet", "V2", "top-1", "71.52", "%"],
+        ["ImageNet-A", "top-1", "29.39", "%"],
+        ["ImageNet-R", "top-1", "48.25", "%"],
+        ["ImageNet-Sketch", "top-1", "35.32", "%"],
+    ]
+    assert "measured by this project" not in released
+    ours = convit("info", "convit_nano_patch4_32.cifar10").out
+    assert "accuracy measured by this project: `convit evaluate` on " in ours
+    assert "published by others" not in ours
 
 
 def test_a_weight_set_in_full(convit: Command) -> None:
@@ -91,6 +161,8 @@ def test_a_weight_set_in_full(convit: Command) -> None:
     assert facts["name"] == "convit_small.fb_in1k"
     assert facts["cost"]["gmacs_executed"] < facts["cost"]["gmacs"]
     assert facts["accuracy"]["top5"] == 95.74
+    assert len(facts["accuracy"]["published"]) == 7
+    assert facts["accuracy"]["measured"] is None
     assert facts["preprocessing"]["input_size"] == [3, 224, 224]
     assert facts["preprocessing"]["crop_pct"] == 0.875
     assert facts["classes"]["number"] == len(facts["classes"]["names"]) == 1000

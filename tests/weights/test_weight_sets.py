@@ -69,12 +69,15 @@ def test_released_files(architecture):
     assert (weight_set.mean, weight_set.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert weight_set.licence == "Apache-2.0"
     assert "timm" in weight_set.measured_by
+    assert all(each.source.startswith("timm") for each in weight_set.published)
+    assert weight_set.published[1].data_name == "ImageNet ReaL"
     assert weight_set.label_names == class_names("imagenet1k")
 
 
 def test_bundled_set_is_read_from_its_files(bundled):
     weight_set = WEIGHT_SETS[NANO]
     assert weight_set.source == "bundled"
+    assert weight_set.published == ()
     assert weight_set.file == bundled / f"{NANO}.safetensors"
     assert weight_set.sha256 == hashlib.sha256(weight_set.file.read_bytes()).hexdigest()
     assert (weight_set.top1, weight_set.top5) == (12.5, 50.0)

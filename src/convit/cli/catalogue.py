@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from convit.model import ConViTConfig, Operations, Variant
     from convit.weights import WeightSet
+    from convit.weights.published import Published
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Entry:
         top1: Accuracy in percent, or None where nobody measured it.
         top5: Likewise for the five best classes.
         measured_by: Who measured those two, on what.
+        published: What others published of it, each with its source: the result tables' figures of a released file, and
+            the paper's of its model.
+        measured: "top1", "top5" and "source" of what this project measured itself, or None.
         licence: Terms of the weights; "" for a variant, which has none.
         weights_from: "package" or "hub: REPOSITORY"; for a variant, its default weight set, "" where none is published.
         cached: Whether the weights are on this machine; None for a variant.
@@ -43,6 +47,8 @@ class Entry:
     top1: float | None
     top5: float | None
     measured_by: str
+    published: tuple[Published, ...]
+    measured: dict[str, Any] | None
     licence: str
     weights_from: str
     cached: bool | None
@@ -80,6 +86,8 @@ def describe_variant(variant: Variant) -> Entry:
         top1=variant.paper_top1,
         top5=None,
         measured_by=variant.source if variant.paper_top1 is not None else "",
+        published=_of_paper(variant),
+        measured=None,
         licence="",
         weights_from="" if weights is None else weights.name,
         cached=None,
@@ -101,10 +109,34 @@ def describe_weights(weight_set: WeightSet) -> Entry:
         top1=weight_set.top1,
         top5=weight_set.top5,
         measured_by=weight_set.measured_by,
+        published=published_of(weight_set),
+        measured=measured_of(weight_set),
         licence=weight_set.licence,
         weights_from="package" if weight_set.source == "bundled" else f"hub: {weight_set.hub_repo}",
         cached=is_cached(weight_set),
     )
+
+
+def published_of(weight_set: WeightSet) -> tuple[Published, ...]:
+    """What others published of a released weight set, and last what the paper says of its model."""
+    from convit.model import VARIANTS
+
+    if not weight_set.published:
+        return ()
+    return (*weight_set.published, *_of_paper(VARIANTS[weight_set.architecture]))
+
+
+def measured_of(weight_set: WeightSet) -> dict[str, Any] | None:
+    """What this project measured of a weight set of its own: "top1", "top5" (percent) and "source"."""
+    if weight_set.source != "bundled" or weight_set.top1 is None:
+        return None
+    return {"top1": weight_set.top1, "top5": weight_set.top5, "source": weight_set.measured_by}
+
+
+def _of_paper(variant: Variant) -> tuple[Published, ...]:
+    from convit.weights.published import Published
+
+    return () if variant.paper_top1 is None else (Published("imagenet", variant.paper_top1, variant.source),)
 
 
 def config_of(weight_set: WeightSet) -> ConViTConfig:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from convit.cli import options
+
+if TYPE_CHECKING:
+    from convit.cli.catalogue import Entry
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A variant or weight set; `convit models` lists them.")]
 Format = Annotated[Literal["text", "json"], typer.Option("--format", help="How to write.")]
@@ -34,7 +38,7 @@ def info(name: Name, format: Format = "text", debug: options.Debug = False) -> N
         typer.echo(json.dumps(facts, indent=2))
         return
     typer.echo(facts.pop("name"))
-    for title, values in facts.items():
+    for title, values in _sections(facts):
         typer.echo(f"\n{title}")
         labels = [_LABELS.get(key) or key.replace("_", " ") for key in values]
         width = max(map(len, labels)) + 2
@@ -58,7 +62,7 @@ def describe(name: str) -> dict[str, Any]:
         return {
             "name": name,
             "cost": _cost(config),
-            "accuracy": {"top1": entry.top1, "measured_by": entry.measured_by or None},
+            "accuracy": _accuracy(entry),
             "weights": {"default": entry.weights_from or None, "source": variant.source},
             "configuration": config.to_dict(),
         }
@@ -68,7 +72,7 @@ def describe(name: str) -> dict[str, Any]:
     return {
         "name": weights.name,
         "cost": _cost(config_of(weights)),
-        "accuracy": {"top1": weights.top1, "top5": weights.top5, "measured_by": weights.measured_by or None},
+        "accuracy": _accuracy(entry),
         "preprocessing": {
             key: getattr(weights, key)
             for key in ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
@@ -78,6 +82,39 @@ def describe(name: str) -> dict[str, Any]:
         "weights": _weights(weights, entry.cached),
         "configuration": config_of(weights).to_dict(),
     }
+
+
+def _accuracy(entry: Entry) -> dict[str, Any]:
+    return {
+        "top1": entry.top1,
+        "top5": entry.top5,
+        "measured_by": entry.measured_by or None,
+        "published": [each.to_dict() for each in entry.published],
+        "measured": entry.measured,
+    }
+
+
+def _sections(facts: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Title and values of each section; accuracies stand under whoever measured them."""
+    from convit.weights.published import DATA_SETS
+
+    for title, values in facts.items():
+        if title != "accuracy":
+            yield title, values
+            continue
+        published, measured = values["published"], values["measured"]
+        for source in dict.fromkeys(each["source"] for each in published):
+            theirs = {DATA_SETS[each["data"]]: _percents(each) for each in published if each["source"] == source}
+            yield f"accuracy published by others: {source}", theirs
+        if measured:
+            yield f"accuracy measured by this project: {measured['source']}", {"its test images": _percents(measured)}
+        if not published and not measured:
+            yield title, {"top1": None}
+
+
+def _percents(accuracy: dict[str, Any]) -> str:
+    top5 = accuracy["top5"]
+    return f"top-1 {accuracy['top1']:g} %" + ("" if top5 is None else f", top-5 {top5:g} %")
 
 
 def _check_known(name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -27,7 +27,7 @@ def models(format: Format = None, debug: options.Debug = False) -> None:  # noqa
     """List every variant and weight set: what it costs, how good it is and who says so, its terms, and where it is.
 
     Parameters, multiply-accumulates and activations are counted on the paper's equations as written; `convit info NAME`
-    shows what the fast path executes. A variant's accuracy is the paper's, a weight set's is its own file's.
+    shows what the fast path executes. Accuracies that others published stand apart from those measured by this project.
     """
     from convit.cli.catalogue import entries
 
@@ -47,10 +47,23 @@ def models(format: Format = None, debug: options.Debug = False) -> None:  # noqa
 def _print_csv(rows: list[Entry]) -> None:
     import csv
 
-    values = [row.to_dict() | {"input_size": "x".join(map(str, row.input_size))} for row in rows]
+    values = [_flat(row) for row in rows]
     writer = csv.DictWriter(sys.stdout, fieldnames=list(values[0]))
     writer.writeheader()
     writer.writerows(values)
+
+
+def _flat(row: Entry) -> dict[str, Any]:
+    """A row without lists in it: a column for each published figure of a released file, and for the paper's."""
+    from convit.weights.published import DATA_SETS, TIMM
+
+    values = row.to_dict() | {"input_size": "x".join(map(str, row.input_size))}
+    del values["published"], values["measured"]
+    for data in DATA_SETS:
+        if data != "imagenet":
+            values[f"{data}_top1"] = _published(row, data, TIMM)
+    paper = next((each.top1 for each in row.published if each.source != TIMM), None)
+    return values | {"paper_top1": paper, "measured_top1": (row.measured or {}).get("top1")}
 
 
 def _print_tables(rows: list[Entry]) -> None:
@@ -58,8 +71,10 @@ def _print_tables(rows: list[Entry]) -> None:
     from rich.console import Console
 
     variants, sets = [row for row in rows if row.cached is None], [row for row in rows if row.cached is not None]
+    released, ours = [row for row in sets if row.published], [row for row in sets if row.measured]
+    tables = (_variant_table(variants), _weights_table(sets), _published_table(released), _measured_table(ours))
     console = Console()
-    for table in (_variant_table(variants), _weights_table(sets)):
+    for table in filter(lambda table: table.row_count, tables):
         if not console.is_terminal:
             # a file or a pipe has no width of its own: nothing need be folded
             console.width = max(console.width, console.measure(table).maximum)
@@ -73,7 +88,9 @@ def _print_tables(rows: list[Entry]) -> None:
 
 
 def _variant_table(rows: list[Entry]) -> Table:
-    table = _table("Variants", "variant", "params\n(M)", "GMACs", "activations\n(M)", "image", "top-1\n(%)", text=[])
+    table = _table(
+        "Variants", "variant", "params\n(M)", "GMACs", "activations\n(M)", "image", "paper's\ntop-1 (%)", text=[]
+    )
     for row in rows:
         table.add_row(
             row.name,
@@ -87,17 +104,36 @@ def _variant_table(rows: list[Entry]) -> Table:
 
 
 def _weights_table(rows: list[Entry]) -> Table:
-    table = _table("Weights", "name", "top-1\n(%)", "top-5\n(%)", text=["licence", "from", "cached"])
+    table = _table("Weights", "name", text=["licence", "from", "cached"])
     for row in rows:
-        table.add_row(
-            row.name,
-            _percent(row.top1),
-            _percent(row.top5),
-            row.licence or "-",
-            row.weights_from.partition(":")[0],
-            "yes" if row.cached else "no",
-        )
+        table.add_row(row.name, row.licence or "-", row.weights_from.partition(":")[0], "yes" if row.cached else "no")
     return table
+
+
+def _published_table(rows: list[Entry]) -> Table:
+    """What others published; the sources stand below the tables."""
+    from convit.weights.published import DATA_SETS, TIMM
+
+    relatives = [data for data in DATA_SETS if data != "imagenet"]
+    headings = [DATA_SETS[data].removeprefix("ImageNet").lstrip(" -") for data in relatives]
+    table = _table(
+        "Published accuracy (top-1, %, on ImageNet-1k and its relatives)", "name", "top-1", "top-5", *headings, text=[]
+    )
+    for row in rows:
+        figures = [_percent(_published(row, data, TIMM)) for data in relatives]
+        table.add_row(row.name, _percent(row.top1), _percent(row.top5), *figures)
+    return table
+
+
+def _measured_table(rows: list[Entry]) -> Table:
+    table = _table("Accuracy measured by this project (%)", "name", "top-1", "top-5", text=[])
+    for row in rows:
+        table.add_row(row.name, _percent(row.top1), _percent(row.top5))
+    return table
+
+
+def _published(row: Entry, data: str, source: str) -> float | None:
+    return next((each.top1 for each in row.published if (each.data, each.source) == (data, source)), None)
 
 
 def _table(title: str, name: str, *numbers: str, text: list[str]) -> Table:

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 from convit.weights.header import read_metadata
 from convit.weights.labels import LABEL_SETS, class_names
+from convit.weights.published import PUBLISHED, Published
 
 BUNDLED_FOLDER = Path(__file__).with_name("bundled")
 BUNDLED_NAMES = ("convit_nano_patch4_32.cifar10",)
@@ -50,6 +51,7 @@ class WeightSet:
         top1: accuracy in percent, or None where nobody measured it.
         top5: likewise for the five best classes.
         measured_by: who measured those two, on what.
+        published: what others published of these weights, on ImageNet and its relatives; none of our own figures.
         licence: terms of the weights.
         trained_on: the training images, and their terms where they matter.
         origin: who trained them.
@@ -74,6 +76,7 @@ class WeightSet:
     top1: float | None = None
     top5: float | None = None
     measured_by: str = ""
+    published: tuple[Published, ...] = ()
     licence: str = ""
     trained_on: str = ""
     origin: str = ""
@@ -84,8 +87,10 @@ class WeightSet:
         return class_names(self.classes) if self.classes else None
 
 
-def _released(size: str, top1: float, top5: float) -> WeightSet:
+def _released(size: str) -> WeightSet:
     name = f"convit_{size}.fb_in1k"
+    published = PUBLISHED[name]
+    imagenet = next(each for each in published if each.data == "imagenet")
     return WeightSet(
         name=name,
         architecture=f"convit_{size}",
@@ -96,24 +101,17 @@ def _released(size: str, top1: float, top5: float) -> WeightSet:
         hub_repo=f"timm/{name}",
         url=f"https://dl.fbaipublicfiles.com/convit/convit_{size}.pth",
         classes="imagenet1k",
-        top1=top1,
-        top5=top5,
+        top1=imagenet.top1,
+        top5=imagenet.top5,
         measured_by="timm's result tables, ImageNet-1k validation",
+        published=published,
         licence="Apache-2.0",
         trained_on="ImageNet-1k (ILSVRC 2012)",
         origin="the ConViT authors (arXiv 2103.10697), published by them and on timm's hub",
     )
 
 
-# Accuracies of the released files from timm's result tables; the paper's stand in `convit.model.variants`.
-_RELEASED = {
-    weight_set.name: weight_set
-    for weight_set in (
-        _released("tiny", 73.14, 91.70),
-        _released("small", 81.41, 95.74),
-        _released("base", 82.30, 95.94),
-    )
-}
+_RELEASED = {weight_set.name: weight_set for weight_set in map(_released, ("tiny", "small", "base"))}
 
 
 def bundled_weight_set(name: str, folder: Path = BUNDLED_FOLDER) -> WeightSet:
