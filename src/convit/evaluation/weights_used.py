@@ -1,14 +1,21 @@
-"""Which file a model's weights came from."""
+"""Which file a model's weights came from, and what tells these weights from all others."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
+from torch import nn
+
+from convit.data.locate import file_sha256
 from convit.inference.predicting import DEFAULT_MODEL
 from convit.weights.fetch import fetch_hub_file, fetch_weights
 from convit.weights.files import weights_file
 from convit.weights.hub import parse_repo
 from convit.weights.weight_sets import find_weight_set
+
+MODULE = "module:"
 
 
 def find_weights_used(model: str | None, weights: str | Path | None) -> Path:
@@ -33,3 +40,32 @@ def find_weights_used(model: str | None, weights: str | Path | None) -> Path:
     if scheme == "local-dir":
         return weights_file(Path(rest))
     return fetch_weights(find_weight_set(model or DEFAULT_MODEL))
+
+
+def name_of(model: str | nn.Module | None, weights: str | os.PathLike[str] | None) -> str:
+    """What messages call a model, before it is loaded."""
+    if isinstance(model, nn.Module):
+        return type(model).__name__
+    return model or (DEFAULT_MODEL if weights is None else Path(weights).name)
+
+
+def fingerprint_of(model: str | nn.Module | None, weights: str | Path | None) -> str:
+    """Tell one set of weights from all others, whatever the precision it runs in.
+
+    Args:
+        model: a name, a module, or None for the default.
+        weights: a file or folder in the place of published weights.
+
+    Returns:
+        "sha256:" and the hash of the weight file; for a module "module:" and the hash of its parameters and buffers.
+
+    Raises:
+        As `find_weights_used`.
+    """
+    if not isinstance(model, nn.Module):
+        return f"sha256:{file_sha256(find_weights_used(model, weights))}"
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(f"{name} {tuple(value.shape)} ".encode())
+        found.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return f"{MODULE}{found.hexdigest()}"

@@ -15,11 +15,12 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float32
 from torch import nn
 
+from convit.evaluation.weights_used import fingerprint_of, name_of
 from convit.inference.embedder import Embedder
 from convit.inference.finding import find_images
 from convit.inference.opening import ImageSource
 from convit.search.duplicates import DIFFERENCE, SIMILARITY, Duplicate, Picture, find_duplicates
-from convit.search.identity import FILE, Identity, fingerprint_of, name_of, read_identity
+from convit.search.identity import FILE, Identity, read_identity
 from convit.search.nearest import (
     build_approximation,
     mapped_vectors,
