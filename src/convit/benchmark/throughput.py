@@ -56,7 +56,7 @@ def measure_throughput(case: Case) -> list[Row]:
                 "difference": differences.get(name),
                 "peak_share": share_of_peak(entry, row.images_per_second, peak.operations),
                 # a recorded graph's memory is set aside when it is recorded, and no call allocates any
-                "memory_mb": None if entry.backend == "cuda graph" else _peak_memory(calls[name], device),
+                "memory_mb": None if entry.backend == "cuda graph" else peak_memory(calls[name], device),
             }
             rows.append(dataclasses.replace(row, **measured))
     return with_ratios(rows)
@@ -99,7 +99,7 @@ def fit_entries(case: Case, reference: ConViT, images: Tensor) -> list[tuple[Ent
     return found
 
 
-def _peak_memory(call: Callable[[], object], device: torch.device) -> float | None:
+def peak_memory(call: Callable[[], object], device: torch.device) -> float | None:
     """What one more call allocates at its peak on a GPU, 10^6 bytes; None elsewhere."""
     if device.type != "cuda":
         return None

@@ -26,6 +26,7 @@ from convit.benchmark.cost import count_cost, count_peer_cost
 from convit.benchmark.peak import measure_peak
 from convit.benchmark.precisions import ALLOWED_LOSS, DTYPES, computed_precision, peer_precision
 from convit.benchmark.rows import Row, make_row, share_of_peak, with_ratios
+from convit.benchmark.throughput import peak_memory
 from convit.benchmark.timing import alternate, settling
 from convit.model import ConViT
 from convit.training.optimisers import build_optimiser
@@ -171,14 +172,7 @@ def _build(case: Case, contender: Contender, reference: ConViT) -> Entry:
 
 def _whole_memory(module: nn.Module, call: Callable[[], object], device: torch.device) -> float | None:
     """What a training step needs at its peak on a GPU, without other contenders' share, 10^6 bytes; None elsewhere."""
-    if device.type != "cuda":
-        return None
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    call()
-    torch.cuda.synchronize(device)
-    added = torch.cuda.max_memory_allocated(device) - before
+    added = peak_memory(call, device)
     # weights, their gradients and AdamW's two averages were there before
     held = sum(4 * tensor.numel() * tensor.element_size() for tensor in module.parameters())
-    return round((held + added) / 1e6, 1)
+    return None if added is None else round(held / 1e6 + added, 1)

@@ -41,16 +41,6 @@ Splits = Annotated[
         show_default=False,
     ),
 ]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Write here: .json, .csv, .parquet, .md or .txt.  [default: a table, or JSON in a pipe]",
-        show_default=False,
-    ),
-]
 Html = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Also a page with the pictures, side by side.", show_default=False)
 ]
@@ -62,12 +52,12 @@ def duplicates(
     threshold: Threshold = 0.95,
     difference: Difference = 12.0,
     splits: Splits = None,
-    output: Output = None,
+    output: options.RowsOutput = None,
     html: Html = None,
     model: options.Model = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
-    precision: options.PrecisionOption = "auto",
+    precision: options.PlainPrecision = "auto",
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     overwrite: options.Overwrite = False,

@@ -27,7 +27,7 @@ def index(
     model: options.Model = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
-    precision: options.PrecisionOption = "auto",
+    precision: options.PlainPrecision = "auto",
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     commit_every: CommitEvery = 256,

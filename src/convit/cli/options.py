@@ -41,6 +41,10 @@ PrecisionOption = Annotated[
         "CPU needs the extra 'quantize' and chooses its ranges on some of the images themselves.",
     ),
 ]
+PlainPrecision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option("--precision", help="Arithmetic of the model; auto: fp32 on CPU, bf16 on a GPU that has it."),
+]
 Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the model: half a minute at the start, faster afterwards.")
 ]
@@ -85,6 +89,16 @@ Output = Annotated[
         "-o",
         metavar="FILE",
         help="Write here instead of on the screen; the suffix chooses the format.",
+        show_default=False,
+    ),
+]
+RowsOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write here: .json, .csv, .parquet, .md or .txt.  [default: a table, or JSON in a pipe]",
         show_default=False,
     ),
 ]

@@ -20,16 +20,6 @@ Where = Annotated[
     ),
 ]
 K = Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many to find.")]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Write here: .json, .csv, .parquet, .md or .txt.  [default: a table, or JSON in a pipe]",
-        show_default=False,
-    ),
-]
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also a page with the pictures.", show_default=False)]
 ApproximateFrom = Annotated[
     int, typer.Option(min=1, metavar="N", help="Number of pictures from which the search is approximate.")
@@ -41,12 +31,12 @@ def search(
     db: Db,
     where: Where = None,
     k: K = 10,
-    output: Output = None,
+    output: options.RowsOutput = None,
     html: Html = None,
     model: options.Model = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
-    precision: options.PrecisionOption = "auto",
+    precision: options.PlainPrecision = "auto",
     approximate_from: ApproximateFrom = 200_000,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
