@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,10 @@ TARGETS = {("cpu", "int8"): 1.0, ("cpu", "bf16"): 1.0, ("cuda", "int8"): 0.3, ("
 
 def measure(model: str, data: str, device: str, precision: str) -> dict[str, Any]:
     """Evaluate one model in one precision."""
-    from convit.evaluation import Evaluator, open_labelled
+    from convit.evaluation import Evaluator, evenly_spaced, open_labelled
 
     images = open_labelled(data)
-    step = max(1, images.count // CALIBRATION_IMAGES)
-    some = [image.content for image in islice(images, 0, step * CALIBRATION_IMAGES, step)]
+    some = [image.content for image in images.take(evenly_spaced(CALIBRATION_IMAGES, images.count))]
     evaluator = Evaluator(model, device=device, precision=precision, calibration=some if precision == "int8" else None)
     found = evaluator.evaluate(images)
     return {

@@ -42,13 +42,13 @@ def measure_attention(data: str, split: str | None) -> dict[str, Any]:
 
     from convit.analysis import gates, locality_centres, nonlocality
     from convit.analysis.loading import load_plain
-    from convit.analysis.sampled import EvenlySpaced, open_split
+    from convit.evaluation import EvenlySpaced, open_labelled
     from convit.inference import open_image
     from convit.transforms import create_transform, resolve_model_data_config
 
     model = load_plain(MODEL, device="cpu")
     transform = create_transform(**resolve_model_data_config(model))
-    images = EvenlySpaced(open_split(data, split), IMAGES)
+    images = EvenlySpaced(open_labelled(data, split=split), IMAGES)
     tensors = torch.stack([torch.as_tensor(transform(open_image(image.content))) for image in images])
     distance = sum(nonlocality(model, batch) * len(batch) for batch in tensors.split(BATCH)) / len(tensors)
     rows, columns = model.config.grid_size

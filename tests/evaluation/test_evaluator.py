@@ -111,7 +111,7 @@ def test_the_images_are_streamed(shards: Path, weights: Path) -> None:
     taken = 0
 
     class Counting:
-        kind, count, labels, classes, source = "shards", images.count, images.labels, None, ""
+        kind, count, labels, classes, source, restricted = "shards", images.count, images.labels, None, "", False
 
         def __iter__(self):
             nonlocal taken

@@ -16,7 +16,7 @@ IMAGENET = class_names("imagenet1k")
 def _data(classes: Sequence[str | ClassName] | None, labels: Sequence[int] | None = None, kind: str = "folder") -> Any:
     named = None if classes is None else [ClassName(each) if isinstance(each, str) else each for each in classes]
     chosen = labels if labels is not None else range(len(named or ()))
-    return SimpleNamespace(kind=kind, classes=named, labels=chosen, source="the sub-folders of data")
+    return SimpleNamespace(kind=kind, classes=named, labels=chosen, source="the sub-folders of data", restricted=False)
 
 
 @pytest.mark.parametrize(

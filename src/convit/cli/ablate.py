@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 import typer
 
 from convit.cli import errors, options
-from convit.cli.evaluate import Data, Exif
+from convit.cli.evaluate import Exif
 from convit.cli.progress import bar
 
+Data = Annotated[
+    str, typer.Argument(metavar="DATA", help="Labelled images, as for 'convit evaluate'.", show_default=False)
+]
 Experiment = Annotated[
     Literal["position-embedding", "gates"] | None,
     typer.Option("--experiment", help="Only this experiment.  [default: both]", show_default=False),
@@ -17,7 +20,9 @@ Experiment = Annotated[
 Split = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="A sub-folder of DATA, or how the names of its shards begin.", show_default=False
+        metavar="NAME",
+        help="The part of the data: a sub-folder, or what names of shards begin with.",
+        show_default=False,
     ),
 ]
 Limit = Annotated[
@@ -70,9 +75,9 @@ def ablate(
         from convit.cli.messages import hush
 
         hush()
-    from convit.analysis.sampled import EvenlySpaced, open_split
+    from convit.evaluation import EvenlySpaced, open_labelled
 
-    images = open_split(data, split)
+    images = open_labelled(data, split=split)
     if limit is not None:
         images = EvenlySpaced(images, limit)
 

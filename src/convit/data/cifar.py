@@ -46,6 +46,9 @@ class CifarSamples:
         except RuntimeError as error:  # torchvision compares each file's md5
             raise ValueError(f"a file in {folder} is missing or damaged; unpack {PLACES[kind]} again") from error
         self._pixels: np.ndarray = known.data
+        listed = [name for name, _ in (known.train_list if split == "train" else known.test_list)]
+        self.files = [folder / name for name in (*listed, known.meta["filename"])]  # that were read, and checked
+        self.split = split
         names = tuple(known.classes)
         self.classes = names if classes is None else tuple(classes)
         unknown = sorted(set(names) - set(self.classes))

@@ -34,6 +34,7 @@ class HubSamples:
     def __init__(self, source: str, classes: Sequence[str] | None = None) -> None:
         self._name = source
         name, config, split = parse_hub(source)
+        self.split = split
         datasets = _library()
         table = _load(datasets, source, name, config, split)
         self.fingerprint: str = table._fingerprint  # of the set's files, before anything is done to it
@@ -59,17 +60,21 @@ class HubSamples:
         Raises:
             ValueError: the image cannot be read.
         """
-        value: Any = self._table[index][self._image]
-        name = self.names[index]
-        data = value.get("bytes") if isinstance(value, dict) else value
-        path = value.get("path") if isinstance(value, dict) else None
+        name, data = self.names[index], self.stored(index)
         try:
-            data = data or (Path(path).read_bytes() if path else b"")
+            data = data.read_bytes() if isinstance(data, Path) else data
         except OSError as error:
             raise ValueError(
                 f"sample {name!r} cannot be opened ({error.strerror}); fetch the data set again"
             ) from error
         return decode_image(data, name)
+
+    def stored(self, index: int) -> bytes | Path:
+        """The encoded image, or the file that holds it; no bytes where there is neither."""
+        value: Any = self._table[index][self._image]
+        data = value.get("bytes") if isinstance(value, dict) else value
+        path = value.get("path") if isinstance(value, dict) else None
+        return data or (Path(path) if path else b"")
 
 
 class _RowNames(Sequence[str]):

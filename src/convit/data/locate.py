@@ -140,14 +140,24 @@ def class_names_beside(file: Path | str) -> tuple[str, ...] | None:
         ConnectionError: the server of a URL cannot be reached.
         ValueError: it is no JSON list of names.
     """
+    found = classes_file_beside(file)
+    return None if found is None else _parse_class_names(found[1], found[0])
+
+
+def classes_file_beside(file: Path | str) -> tuple[str, bytes] | None:
+    """Where the `classes.json` beside a file or a URL lies, as messages show it, and its content; None without one.
+
+    Raises:
+        ConnectionError: the server of a URL cannot be reached.
+    """
     if isinstance(file, str):
         beside = f"{file.partition('?')[0].rpartition('/')[0]}/{CLASSES_FILE}"
         try:
-            return _parse_class_names(read_remote(beside), shown(beside))
+            return shown(beside), read_remote(beside)
         except (FileNotFoundError, PermissionError):  # some stores refuse what they do not have
             return None
     path = file.parent / CLASSES_FILE
-    return read_class_names(path) if path.is_file() else None
+    return (str(path), path.read_bytes()) if path.is_file() else None
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from convit.data.columns import choose_columns, read_labels
+from convit.data.locate import file_sha256
 from convit.data.remote import read_remote, shown
 from convit.data.samples import decode_image
 
@@ -26,14 +28,16 @@ KEPT_GROUPS = 8  # row groups that each process keeps of larger sets
 class ParquetSamples:
     """Images and labels of some Parquet files, in the order of the files.
 
-    Labels are held in memory. So are encoded images up to 4 GB; of larger sets the files' row groups are read when one
-    of their images is asked for, which is quick with the hub's row groups of some hundred images and slow with larger.
+    Labels are held in memory. So are encoded images up to `in_memory`; of larger sets the files' row groups are read
+    when one of their images is asked for, which is quick with the hub's row groups of some hundred images and slow
+    with larger.
 
     Args:
         files: Parquet files with a column of images (bytes, or the hub's {bytes, path}) and one of labels (whole
             numbers, or names, whose sorted distinct values are then the classes). Columns are found by the hub's notes
             in the file or by name.
         classes: class names in the model's order, to which the files' class names are matched.
+        in_memory: bytes of encoded images up to which all of them are held; None for 4 GB.
 
     Raises:
         FileNotFoundError: a file is absent.
@@ -41,7 +45,9 @@ class ParquetSamples:
             no class.
     """
 
-    def __init__(self, files: Sequence[Path | str], classes: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, files: Sequence[Path | str], classes: Sequence[str] | None = None, *, in_memory: int | None = None
+    ) -> None:
         self.files = list(files)
         # a remote file is fetched whole; one here is mapped
         self._contents = [file if isinstance(file, Path) else pa.py_buffer(read_remote(file)) for file in self.files]
@@ -69,7 +75,7 @@ class ParquetSamples:
         self.labels, self.classes = read_labels(_joined(columns), features.get(label), classes, source)
         self.names = _RowNames(self)
         self._kept: OrderedDict[int, Any] = OrderedDict()
-        self._keep_all = sum(map(self._image_bytes, self._metadata)) <= IN_MEMORY
+        self._keep_all = sum(map(self._image_bytes, self._metadata)) <= (IN_MEMORY if in_memory is None else in_memory)
         if self._keep_all:
             # in this process, so that workers share what it holds
             for index in range(len(self._groups)):
@@ -85,12 +91,16 @@ class ParquetSamples:
         Raises:
             ValueError: the image cannot be read.
         """
-        group, row = self.place(index)
-        value = self._row_group(group)[row].as_py()
-        data = value.get("bytes") if isinstance(value, dict) else value
+        data = self.stored(index)
         if not data:
             raise ValueError(f"sample {self.names[index]!r} holds no image bytes; write the images into the file")
         return decode_image(data, self.names[index])
+
+    def stored(self, index: int) -> bytes:
+        """The encoded image; no bytes where the row has none."""
+        group, row = self.place(index)
+        value = self._row_group(group)[row].as_py()
+        return (value.get("bytes") if isinstance(value, dict) else value) or b""
 
     def place(self, index: int) -> tuple[int, int]:
         """(row group counted over all files, row within it) of a sample."""
@@ -99,9 +109,25 @@ class ParquetSamples:
 
     def name(self, index: int) -> str:
         """File and row of a sample."""
+        file, row = self.file_and_row(index)
+        return f"{shown(self.files[file])} row {row}"
+
+    def file_and_row(self, index: int) -> tuple[int, int]:
+        """(number of the file, row within it) of a sample."""
         file = self._groups[self.place(index)[0]][0]
-        before = sum(metadata.num_rows for metadata in self._metadata[:file])
-        return f"{shown(self.files[file])} row {index - before}"
+        return file, index - sum(metadata.num_rows for metadata in self._metadata[:file])
+
+    def sha256(self, number: int) -> str:
+        """The sha256 of a file, in hexadecimal.
+
+        Args:
+            number: which file.
+        """
+        file = self.files[number]
+        if isinstance(file, Path):
+            return file_sha256(file)
+        content: Any = self._contents[number] if self._contents else read_remote(file)
+        return hashlib.sha256(content).hexdigest()
 
     def _row_group(self, index: int) -> Any:
         if index in self._kept:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from gzip import BadGzipFile
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -60,7 +61,9 @@ class ShardSamples:
         return decode_image(self._images[index], self.names[index])
 
 
-def read_shard(shard: Shard, classes: int | None = None) -> Iterator[Sample]:
+def read_shard(
+    shard: Shard, classes: int | None = None, *, note_sha256: Callable[[str], None] | None = None
+) -> Iterator[Sample]:
     """Yield (key, encoded image, class index) of one shard, in file order.
 
     A URL is streamed: nothing is kept on disk, and a connection that breaks is taken up again.
@@ -68,6 +71,7 @@ def read_shard(shard: Shard, classes: int | None = None) -> Iterator[Sample]:
     Args:
         shard: the file, or its URL.
         classes: number of classes, where known; labels must lie below it.
+        note_sha256: is told the sha256 of a remote shard, once it has been read to its end.
 
     Raises:
         ConnectionError: a remote shard cannot be read.
@@ -77,7 +81,7 @@ def read_shard(shard: Shard, classes: int | None = None) -> Iterator[Sample]:
     """
     source = shown(shard)
     if is_remote(shard):
-        samples = read_on(str(shard), lambda file: _samples(file, source))
+        samples = read_on(str(shard), lambda file: _streamed(file, source, note_sha256))
     else:
         samples = _samples(Path(shard), source)
     for key, image, label in samples:
@@ -85,7 +89,31 @@ def read_shard(shard: Shard, classes: int | None = None) -> Iterator[Sample]:
         yield key, image, label
 
 
-def _samples(file: Path | BinaryIO, source: str) -> Iterator[Sample]:
+def _streamed(file: BinaryIO, source: str, note_sha256: Callable[[str], None] | None) -> Iterator[Sample]:
+    if note_sha256 is None:
+        yield from _samples(file, source)
+        return
+    hashed = _HashedFile(file)
+    yield from _samples(hashed, source)
+    while hashed.read(1 << 20):  # tarfile leaves off at the end of the archive, which need not be that of the file
+        pass
+    note_sha256(hashed.sha256.hexdigest())
+
+
+class _HashedFile:
+    """A file that is read once from its beginning, and its sha256."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.sha256.update(data)
+        return data
+
+
+def _samples(file: Path | BinaryIO | _HashedFile, source: str) -> Iterator[Sample]:
     sample: dict[str, bytes] = {}
     key = ""
     for name, data in _members(file, source):
@@ -100,7 +128,7 @@ def _samples(file: Path | BinaryIO, source: str) -> Iterator[Sample]:
         yield _assemble(source, key, sample)
 
 
-def _members(file: Path | BinaryIO, source: str) -> Iterator[tuple[str, bytes]]:
+def _members(file: Path | BinaryIO | _HashedFile, source: str) -> Iterator[tuple[str, bytes]]:
     try:
         with _open_tar(file) as archive:
             for member in archive:
@@ -113,10 +141,11 @@ def _members(file: Path | BinaryIO, source: str) -> Iterator[tuple[str, bytes]]:
         raise ValueError(f"{source} cannot be read as a tar archive ({error}); fetch or write it again") from error
 
 
-def _open_tar(file: Path | BinaryIO) -> tarfile.TarFile:
+def _open_tar(file: Path | BinaryIO | _HashedFile) -> tarfile.TarFile:
     if isinstance(file, Path):
         return tarfile.open(file, tarinfo=_StrictHeader)
-    return tarfile.open(fileobj=file, mode="r|*", tarinfo=_StrictHeader)
+    stream: Any = file  # of which a stream of members asks nothing but `read`
+    return tarfile.open(fileobj=stream, mode="r|*", tarinfo=_StrictHeader)
 
 
 def _means_damage(error: OSError) -> bool:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from convit.evaluation.labelled import ClassName, LabelledImages
+from convit.evaluation.labelled.images import ClassName, LabelledImages, plain_name
 from convit.weights.labels import LABEL_SETS, class_names, class_wnids
 
 _SHOWN = 3
+_REMEDIES = {
+    "folder": "name the sub-folders by the model's class names, WordNet ids or class numbers",
+    "shards": "correct that file, or remove it where the shards' labels are the model's own class numbers",
+}
 
 
 def match_classes(data: LabelledImages, names: Sequence[str] | None, num_classes: int) -> list[int]:
     """Find the model's class for each label of the data.
 
-    The data's classes are the sub-folders of a folder, or what a `classes.json` beside shards lists. Taken is the
-    first of these rules that fits *all* classes that occur:
+    The data's classes are the sub-folders of a folder, what a `classes.json` beside shards lists, what a table holds
+    or notes, or what a label map makes of these. Taken is the first of these rules that fits *all* classes that occur
+    (of restricted data: that compete):
 
     1. they are names of the model's classes (case, and underscores for spaces, make no difference);
     2. they are, or come with, WordNet ids of the model's classes (ImageNet-1k: `n02123045`);
     3. they are the numbers of the model's classes ("0" to "999", zeros in front allowed);
-    4. the model does not know its classes' names, and has as many: their sorted order counts.
+    4. the model does not know its classes' names, and has as many: their order counts (of sub-folders: sorted). Not
+       with a label map, whose right side must be classes of the model.
 
-    Shards without `classes.json` hold the model's own class numbers. Nothing is guessed beyond that: a data set whose
-    labels only might fit would give a wrong accuracy without a word.
+    Data that do not name their classes hold the model's own class numbers. Nothing is guessed beyond that: a data set
+    whose labels only might fit would give a wrong accuracy without a word.
 
     Args:
         data: the labelled images.
@@ -30,50 +36,75 @@ def match_classes(data: LabelledImages, names: Sequence[str] | None, num_classes
         num_classes: number of the model's classes.
 
     Returns:
-        The model's class by label; of labels that do not occur, anything.
+        The model's class by label; of labels that neither occur nor compete, anything.
 
     Raises:
         ValueError: the classes cannot be matched; the message names some that fit nothing.
     """
     if data.classes is None:
-        highest = max(data.labels)
-        if highest >= num_classes:
-            raise ValueError(
-                f"the shards hold the label {highest}, but the model has {num_classes} classes (0 to "
-                f"{num_classes - 1}); choose a model of these classes, or name them in a classes.json beside the shards"
-            )
+        _check_numbers(data, num_classes)
         return list(range(num_classes))
-    if max(data.labels) >= len(data.classes):
+    labels = sorted({*data.labels, *data.competing}) if data.restricted else data.labels
+    if max(labels) >= len(data.classes):
         raise ValueError(
-            f"a sample has the label {max(data.labels)}, but {data.source} names only {len(data.classes)} classes; "
+            f"a sample has the label {max(labels)}, but {data.source} names only {len(data.classes)} classes; "
             "correct one of them"
         )
     finders = _finders(names, num_classes)
-    occurring = [data.classes[label] for label in data.labels]
+    wanted = [data.classes[label] for label in labels]
     for find in finders:
-        found = [find(each) for each in occurring]
+        found = [find(each) for each in wanted]
         if None not in found and len(set(found)) == len(found):
-            return _by_label(data.labels, [index for index in found if index is not None])
-    if names is None and len(data.classes) == num_classes:
-        return _by_label(data.labels, list(data.labels))
-    raise ValueError(_explain(data, occurring, names, num_classes, finders))
+            return _by_label(labels, [index for index in found if index is not None])
+    if names is None and len(data.classes) == num_classes and not any(each.mapped for each in wanted):
+        return _by_label(labels, labels)
+    raise ValueError(_explain(data, wanted, names, num_classes, finders))
+
+
+def competing_classes(data: LabelledImages, names: Sequence[str] | None, num_classes: int) -> list[int] | None:
+    """Find the classes of the model that may be predicted on some data.
+
+    ImageNet-A and ImageNet-R hold 200 of ImageNet-1k's classes, and are scored among these alone.
+
+    Args:
+        data: the labelled images.
+        names: the model's class names in index order, None where it brings none.
+        num_classes: number of the model's classes.
+
+    Returns:
+        Their numbers, ascending; None where all classes compete.
+
+    Raises:
+        ValueError: as `match_classes`.
+    """
+    if not data.restricted:
+        return None
+    matched = match_classes(data, names, num_classes)
+    return sorted({matched[label] for label in data.competing})
+
+
+def _check_numbers(data: LabelledImages, num_classes: int) -> None:
+    highest = max(data.labels)
+    if highest >= num_classes:
+        what = "shards" if data.kind == "shards" else "data"
+        named = "name them in a classes.json beside the shards, or " if data.kind == "shards" else ""
+        raise ValueError(
+            f"the {what} hold the label {highest}, but the model has {num_classes} classes (0 to {num_classes - 1}); "
+            f"choose a model of these classes, {named or 'or '}give a label map"
+        )
 
 
 def _finders(names: Sequence[str] | None, num_classes: int) -> list[Callable[[ClassName], int | None]]:
-    by_name = {_plain(name): index for index, name in enumerate(names or ())}
+    by_name = {plain_name(name): index for index, name in enumerate(names or ())}
     label_set = next((each for each in LABEL_SETS if names is not None and class_names(each) == tuple(names)), None)
     wnids = () if label_set is None else class_wnids(label_set)
     by_wnid = {wnid: index for index, wnid in enumerate(wnids) if wnid is not None}
     by_number = {index: index for index in range(num_classes)}
     return [
-        lambda each: by_name.get(_plain(each.name)),
+        lambda each: by_name.get(plain_name(each.name)),
         lambda each: by_wnid.get(each.wnid or each.name),
         lambda each: by_number.get(int(each.name)) if each.name.isascii() and each.name.isdigit() else None,
     ]
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").split()).casefold()
 
 
 def _by_label(labels: Sequence[int], found: Sequence[int]) -> list[int]:
@@ -85,21 +116,20 @@ def _by_label(labels: Sequence[int], found: Sequence[int]) -> list[int]:
 
 def _explain(
     data: LabelledImages,
-    occurring: Sequence[ClassName],
+    wanted: Sequence[ClassName],
     names: Sequence[str] | None,
     num_classes: int,
     finders: Sequence[Callable[[ClassName], int | None]],
 ) -> str:
     # those of the rule that comes closest: of a thousand right names and a wrong one, the wrong one is worth showing
-    misses = min(([each.name for each in occurring if find(each) is None] for find in finders), key=len)
+    misses = min(([each.name for each in wanted if find(each) is None] for find in finders), key=len)
     shown = ", ".join(repr(name) for name in misses[:_SHOWN]) or "two that mean the same class"
     known = "" if names is None else f" ({', '.join(names[:_SHOWN])}, ...)"
     more = f" and {len(misses) - _SHOWN} more" if len(misses) > _SHOWN else ""
-    remedy = (
-        "name the sub-folders by the model's class names, WordNet ids or class numbers"
-        if data.kind == "folder"
-        else "correct that file, or remove it where the shards' labels are the model's own class numbers"
-    )
+    if any(each.mapped for each in wanted):
+        remedy = "write all of its targets as names, as WordNet ids or as numbers of the model's classes"
+    else:
+        remedy = f"{_REMEDIES[data.kind]}, give a label map" if data.kind in _REMEDIES else "give a label map"
     return (
         f"in {data.source}, {shown}{more} {'is' if len(misses) == 1 else 'are'} none of the model's {num_classes} "
         f"classes{known}; {remedy}, "

@@ -1,0 +1,91 @@
+"""Opening labelled images, whatever they are stored in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from convit.data.locate import Source, find_parquet, find_shards, form_of
+from convit.evaluation.labelled.folders import LabelledFolder
+from convit.evaluation.labelled.images import LabelledImages
+from convit.evaluation.labelled.shards import LabelledShards
+from convit.evaluation.labelled.splits import choose_split, spellings, with_split
+
+
+def open_labelled(data: Source, *, split: str | None = None) -> LabelledImages:
+    """Open labelled images, whatever they are stored in.
+
+    | form | `data` |
+    | --- | --- |
+    | image folder | a folder with one sub-folder per class |
+    | WebDataset shards | "val-{000..004}.tar", "val-*.tar.gz", a folder of .tar files, URLs of such files |
+    | Parquet | "val.parquet", "val-*.parquet", a folder of .parquet files, URLs of such files |
+    | hub data set | "hub:owner/name", "hub:owner/name:split", "hub:owner/name/config:split" |
+    | CIFAR | "cifar10:FOLDER", "cifar100:FOLDER", with ":test" behind it for the test images |
+
+    Args:
+        data: in one of these forms; shards and Parquet files also as a list.
+        split: a part of the data: a sub-folder ("val" for data/val), shards or Parquet files whose names begin so
+            ("test" for test-000000.tar.gz), or a split of a hub data set or of CIFAR; None for the whole, of hub data
+            sets and CIFAR the training images. "val" also finds "validation", and the other way round.
+
+    Returns:
+        The images, which can be read more than once, in an order that stays the same.
+
+    Raises:
+        ConnectionError: a server cannot be reached.
+        FileNotFoundError: there is nothing there.
+        ImportError: a package that this form needs is not installed.
+        PermissionError: a file may not be read.
+        ValueError: the data are not as they must be, or there is no such split.
+    """
+    form = form_of(data)
+    if form == "hub":
+        return _open_hub(str(data), split)
+    if split is not None:
+        return open_labelled(choose_split(data, split))
+    match form:
+        case "cifar":
+            from convit.evaluation.labelled.tables import LabelledCifar
+
+            return LabelledCifar(str(data))
+        case "parquet":
+            from convit.evaluation.labelled.tables import LabelledParquet
+
+            return LabelledParquet(find_parquet(data))
+        case "shards":
+            return LabelledShards(find_shards(data))
+        case "folder":
+            return _open_folder(data)
+
+
+def _open_folder(data: Source) -> LabelledImages:
+    if any(sign in str(data) for sign in "*{"):  # a pattern without a suffix means shards
+        return LabelledShards(find_shards(data))
+    folder = Path(cast("str | Path", data))
+    if folder.is_file():
+        raise ValueError(
+            f"{folder} is neither a folder with a sub-folder per class nor a shard (.tar, .tar.gz) nor a Parquet file; "
+            "name one of these"
+        )
+    return LabelledFolder(folder)
+
+
+def _open_hub(source: str, split: str | None) -> LabelledImages:
+    from convit.evaluation.labelled.tables import LabelledHub
+
+    if split is None:
+        return LabelledHub(source)
+    named = source.removeprefix("hub:").partition(":")[2]
+    if named:
+        return LabelledHub(with_split(source, split, named))
+    first: ValueError | None = None
+    for name in spellings(split):
+        try:
+            return LabelledHub(with_split(source, name, ""))
+        except ValueError as error:
+            if "Unknown split" not in str(error):  # the library's words, which name the splits that there are
+                raise
+            first = first or error
+    assert first is not None
+    raise first

@@ -1,0 +1,90 @@
+"""The same few pictures in every form that labelled data come in, made on the fly."""
+
+import io
+import json
+import pickle
+import tarfile
+from collections.abc import Mapping, Sequence
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+
+def picture(number: int, size: int = 32) -> Image.Image:
+    """A picture like no other."""
+    levels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(levels).resize((size, size), Image.Resampling.NEAREST)
+
+
+def encoded(number: int, size: int = 32) -> bytes:
+    """Picture `number` as PNG."""
+    stream = io.BytesIO()
+    picture(number, size).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_file(path: Path, number: int) -> None:
+    """Picture `number` as a file, PNG whatever its suffix; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded(number))
+
+
+def write_folders(root: Path, by_class: Mapping[str, Sequence[int]]) -> Path:
+    """A folder per class, with pictures of these numbers."""
+    for name, numbers in by_class.items():
+        for number in numbers:
+            write_file(root / name / f"{number:02d}.png", number)
+    return root
+
+
+def write_shard(path: Path, samples: Sequence[tuple[int, int]]) -> Path:
+    """A shard of (picture, label)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
+        for number, label in samples:
+            for suffix, content in (("png", encoded(number)), ("cls", str(label).encode())):
+                member = tarfile.TarInfo(f"s{number:02d}.{suffix}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def write_parquet(path: Path, samples: Sequence[tuple[int, Any]], names: Sequence[str] | None = None) -> Path:
+    """A table of (picture, label) as the hub lays it out, with the names of the labels noted where they are given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = {
+        "image": [{"bytes": encoded(number), "path": None} for number, _ in samples],
+        "label": [label for _, label in samples],
+    }
+    table = pa.table(rows)
+    if names is not None:
+        features = {"image": {"_type": "Image"}, "label": {"names": list(names), "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, path, row_group_size=2)
+    return path
+
+
+def write_cifar10(folder: Path, labels: Sequence[int], monkeypatch: Any) -> Path:
+    """CIFAR-10's official files, whose test images are pictures 0, 1, 2 … of these labels."""
+    from torchvision.datasets import CIFAR10
+
+    inside = folder / "cifar-10-batches-py"
+    inside.mkdir(parents=True)
+    pixels = np.stack([np.asarray(picture(number)).transpose(2, 0, 1).reshape(-1) for number in range(len(labels))])
+
+    def write(name: str, content: dict[str, Any]) -> list[str]:
+        data = pickle.dumps(content, protocol=2)
+        (inside / name).write_bytes(data)
+        return [name, md5(data, usedforsecurity=False).hexdigest()]
+
+    batch = {"data": pixels, "labels": list(labels)}
+    meta = write("batches.meta", {"label_names": [f"c{number}" for number in range(10)]})
+    monkeypatch.setattr(CIFAR10, "train_list", [write("data_batch_1", {**batch, "labels": list(labels[::-1])})])
+    monkeypatch.setattr(CIFAR10, "test_list", [write("test_batch", batch)])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "filename": meta[0], "md5": meta[1]})
+    return folder
