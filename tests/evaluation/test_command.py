@@ -107,3 +107,43 @@ def test_wrong_options(tmp_path: Path, folder: Path, weights: Path, capsys: Capt
     assert "not tiled by patches" in _refused([*options, "--img-size", "33"], capsys)
     assert "there is no model 'convit_bas'" in _refused([str(folder), "--model", "convit_bas"], capsys)
     assert "check the path" in _refused([str(folder), "--weights", str(tmp_path / "no.safetensors")], capsys)
+
+
+def test_a_split(tmp_path: Path, folder: Path, shards: Path, weights: Path, capsys: Captured) -> None:
+    options = ["--weights", str(weights)]
+    parent = tmp_path / "sets"
+    parent.mkdir()
+    folder.rename(parent / "val")
+    assert main(["evaluate", str(parent), "--split", "val", *options]) == 0
+    assert json.loads(capsys.readouterr().out)["count"] == 18
+    assert main(["evaluate", str(shards), "--split", "val", *options]) == 0
+    assert json.loads(capsys.readouterr().out)["count"] == 18
+    assert "'test'" in _refused([str(parent), "--split", "test", *options], capsys)
+
+
+def test_a_label_map(tmp_path: Path, folder: Path, weights: Path, capsys: Captured) -> None:
+    (folder / "cat").rename(folder / "felis catus")
+    (folder / "rocket").rename(folder / "Saturn V")
+    names = {path.name: path.name for path in folder.iterdir()} | {"felis catus": "cat", "Saturn V": "rocket"}
+    mapping = tmp_path / "map.json"
+    mapping.write_text(json.dumps(names))
+    options = [str(folder), "--weights", str(weights)]
+    assert "'Saturn V'" in _refused(options, capsys)
+    assert main(["evaluate", *options, "--classes", str(mapping)]) == 0
+    assert json.loads(capsys.readouterr().out)["count"] == 18
+    mapping.write_text(json.dumps(names | {"Saturn V": "spaceship"}))
+    assert "'spaceship'" in _refused([*options, "--classes", str(mapping)], capsys)
+
+
+def test_a_report(tmp_path: Path, folder: Path, weights: Path, capsys: Captured) -> None:
+    report = tmp_path / "report"
+    command = ["evaluate", str(folder), "--weights", str(weights), "--report", str(report)]
+    assert main(command) == 0
+    written = capsys.readouterr()
+    assert json.loads(written.out)["count"] == 18
+    assert str(report / "index.html") in written.err
+    assert "<img" in (report / "index.html").read_text()
+    kept = json.loads((report / "evaluation.json").read_text())
+    assert len(kept["images"]["names"]) == 18
+    assert main(command) == 2
+    assert "holds evaluation.json already" in capsys.readouterr().err

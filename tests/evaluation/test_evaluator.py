@@ -126,3 +126,35 @@ def test_the_images_are_streamed(shards: Path, weights: Path) -> None:
     next(outcomes)
     assert taken <= 8
     assert len(list(outcomes)) == 17
+
+
+def test_flip_averages_an_image_and_its_mirror_image(folder: Path, weights: Path) -> None:
+    plain, flipped = (Evaluator(weights=weights, device="cpu", tta=tta) for tta in (None, "flip"))
+    images = torch.randn(3, 3, 32, 32)
+    (both,) = flipped._forward(images)
+    (straight,), (mirrored,) = plain._forward(images), plain._forward(images.flip(-1))
+    assert torch.allclose(both, (straight + mirrored) / 2, atol=1e-5)
+    assert not torch.allclose(both, straight, atol=1e-2)
+    evaluation = flipped.evaluate(open_labelled(folder))
+    assert evaluation.tta == "flip"
+    assert evaluation.loss != plain.evaluate(open_labelled(folder)).loss
+    with pytest.raises(ValueError, match="tta is 'rotate', but must be 'flip' or None"):
+        Evaluator(weights=weights, device="cpu", tta="rotate")
+
+
+def test_figures_by_class_and_calibration(folder: Path, weights: Path) -> None:
+    evaluation = _evaluate(folder, weights)
+    scores = evaluation.scores
+    assert scores is not None
+    assert [row["count"] for row in evaluation.per_class] == [3] * 6
+    assert evaluation.mean_class_top1 == pytest.approx(evaluation.top1), "all classes are of the same size"
+    assert sum(count for *_, count in evaluation.confusion) == 18
+    assert sum(count for right, taken, count in evaluation.confusion if right == taken) == evaluation.correct_top1
+    assert sum(each["count"] for each in evaluation.calibration) == 18
+    assert 0 <= evaluation.ece <= 100
+    low, high = evaluation.intervals["top1"]
+    assert 0 <= low <= evaluation.top1 <= high <= 100
+    assert "images" not in json.loads(evaluation.to_json())
+    images = json.loads(evaluation.to_json(with_images=True))["images"]
+    assert images["ranks"] == scores.ranks.tolist()
+    assert images["losses"] == pytest.approx(scores.losses.tolist(), rel=1e-6)

@@ -1,38 +1,67 @@
-"""Ranks and losses against torch's."""
+"""Ranks, losses and predictions against torch's."""
 
 import numpy as np
 import pytest
 import torch
 
-from convit.evaluation import Outcome, Tally, score_image
+from convit.evaluation import Outcome, Scores, Tally, score_image
+
+
+def _score(logits: torch.Tensor, labels: torch.Tensor) -> Scores:
+    tally = Tally()
+    for place, (row, label) in enumerate(zip(logits, labels.tolist(), strict=True)):
+        tally.add(place, score_image("x", label, row.numpy()))
+    return tally.scores()
 
 
 def test_against_torch() -> None:
     logits, labels = torch.randn(200, 12) * 4, torch.randint(12, (200,))
-    tally = Tally()
-    for row, label in zip(logits, labels.tolist(), strict=True):
-        tally.add(score_image("x", label, row.numpy()))
+    scores = _score(logits, labels)
     best = logits.topk(5).indices
-    assert tally.count == 200
-    assert tally.top1 == int((best[:, 0] == labels).sum())
-    assert tally.top5 == int((best == labels[:, None]).any(1).sum())
+    assert len(scores) == 200
+    assert scores.right().sum() == int((best[:, 0] == labels).sum())
+    assert scores.right(5).sum() == int((best == labels[:, None]).any(1).sum())
     expected = torch.nn.functional.cross_entropy(logits.double(), labels).item()
-    assert tally.loss_sum / 200 == pytest.approx(expected, rel=1e-12)
+    assert scores.losses.mean() == pytest.approx(expected, rel=1e-12)
+    highest = logits.double().softmax(1).max(1)
+    assert scores.predicted.tolist() == highest.indices.tolist()
+    assert scores.confidences == pytest.approx(highest.values.numpy(), rel=1e-12)
 
 
 def test_large_logits_do_not_overflow() -> None:
     outcome = score_image("x", 0, np.array([-3e4, 3e4], dtype=np.float32))
-    assert (outcome.rank, outcome.loss) == (1, 60000.0)
+    assert (outcome.rank, outcome.loss, outcome.predicted, outcome.confidence) == (1, 60000.0, 1, 1.0)
 
 
 def test_a_model_that_says_nothing_is_right_once() -> None:
     same = np.zeros(10, dtype=np.float32)
     assert [score_image("x", label, same).rank for label in range(10)] == list(range(10))
+    assert score_image("x", 3, same).predicted == 0
+
+
+@pytest.mark.parametrize(("accepted", "label", "rank"), [((0, 2), 2, 1), ((1, 0), 1, 0), ((0,), 0, 2), ((2, 0), 2, 1)])
+def test_of_several_labels_the_one_that_the_model_prefers_counts(
+    accepted: tuple[int, ...], label: int, rank: int
+) -> None:
+    logits = np.array([0.0, 3.0, 2.0], dtype=np.float32)
+    outcome = score_image("x", accepted, logits)
+    assert (outcome.label, outcome.rank) == (label, rank)
+    assert outcome == score_image("x", label, logits)
 
 
 def test_failures_take_no_part() -> None:
     tally = Tally()
-    tally.add(Outcome("a", 0, rank=0, loss=0.5))
-    tally.add(Outcome("b", 0, error="b: is empty"))
-    assert (tally.count, tally.top1, tally.loss_sum) == (1, 1, 0.5)
-    assert [each.name for each in tally.failed] == ["b"]
+    tally.add(0, Outcome("a", 0, 0, 0.5, 0, 0.6))
+    tally.add(1, Outcome("b", 0, error="b: is empty"))
+    assert len(tally.scores()) == 1
+    assert [(place, each.name) for place, each in tally.failed] == [(1, "b")]
+    assert tally.places() == [0, 1]
+
+
+def test_columns_stand_in_the_datas_order() -> None:
+    tally = Tally()
+    for place in (2, 0, 1):
+        tally.add(place, Outcome(f"image {place}", place, place, 0.5, 0, 0.6))
+    scores = tally.scores()
+    assert scores.names == ("image 0", "image 1", "image 2")
+    assert scores.places.tolist() == scores.labels.tolist() == scores.ranks.tolist() == [0, 1, 2]

@@ -1,9 +1,10 @@
-"""`convit evaluate`: accuracy and loss of a model on labelled images."""
+"""`convit evaluate`: how good a model is on labelled images; and whether one result is better than another."""
 
 import sys
-from itertools import islice
+from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
@@ -14,11 +15,49 @@ if TYPE_CHECKING:
     from convit.evaluation import Evaluation, LabelledImages
 
 Data = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="DATA",
-        help="A folder with a sub-folder per class; or WebDataset shards: a file, a pattern such as "
-        "'val-{000..004}.tar.gz', or a folder of them.",
+        help="A folder with a sub-folder per class; WebDataset shards or Parquet files: a file, a pattern such as "
+        "'val-{000..004}.tar.gz', or a folder of them; hub:OWNER/NAME; cifar10:FOLDER; or ImageNet and its relatives "
+        "as they are distributed: imagenet:FOLDER, imagenet-real:, imagenet-v2:, imagenet-a:, imagenet-r:, "
+        "imagenet-sketch:.",
+        show_default=False,
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The part of the data: a sub-folder, or what names of shards begin with.",
+        show_default=False,
+    ),
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Which class of the model each class of the data means, as JSON or CSV, where names differ.",
+        show_default=False,
+    ),
+]
+Tta = Annotated[
+    Literal["flip"] | None,
+    typer.Option(help="Test-time augmentation: average an image and its mirror image.", show_default=False),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Also write a page with plots and the worst mistakes, and tables per class and image, into this folder.",
+        show_default=False,
+    ),
+]
+Compare = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(
+        metavar="A.json B.json",
+        help="Instead of evaluating, say whether two results on the same images differ by more than chance.",
         show_default=False,
     ),
 ]
@@ -40,11 +79,16 @@ Exif = Annotated[
 
 
 def evaluate(
-    data: Data,
+    data: Data = None,
     model: options.Model = None,
     weights: options.Weights = None,
+    split: Split = None,
+    classes: Classes = None,
+    tta: Tta = None,
     output: options.Output = None,
     format: Format = None,  # noqa: A002  # the option's name
+    report: Report = None,
+    compare: Compare = None,
     device: options.Device = "auto",
     precision: options.PrecisionOption = "auto",
     batch_size: options.BatchSize = None,
@@ -56,11 +100,12 @@ def evaluate(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Measure top-1, top-5 and loss on a labelled data set.
+    """Measure top-1, top-5, loss and calibration on a labelled data set, or compare two results.
 
     Sub-folders, or a classes.json beside shards, are matched with the model's classes by name, by WordNet id or by
     number; shards without one hold the model's own class numbers. Images that cannot be read are named, left out of
-    the figures, and make the exit code 3.
+    the figures, and make the exit code 3. Intervals are 95 %, by bootstrap. Several processes, each image once:
+    torchrun --nproc-per-node 2 -m convit evaluate DATA.
     """
     size = options.parse_size(img_size)
     chosen = _choose_format(output, format)
@@ -68,42 +113,102 @@ def evaluate(
         from convit.inference import check_output
 
         check_output(output, overwrite=overwrite)
+    if compare is not None:
+        _compare(data, compare, output, chosen, overwrite=overwrite)
+        return
+    if data is None:
+        raise ValueError("there are no images to evaluate on; name a folder or shards, or two results after --compare")
+    if report is not None:
+        from convit.evaluation import check_report
+
+        check_report(report, overwrite=overwrite)
     if quiet:
         from convit.cli.messages import hush
 
         hush()
-    from convit.evaluation import open_labelled
+    from convit.evaluation import join_processes, open_labelled, own_device
 
-    images = open_labelled(data)
+    images = open_labelled(data, split=split, classes=classes)
 
     from convit.evaluation import Evaluator
 
-    evaluator = Evaluator(
-        model,
-        weights=weights,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
-        apply_exif=exif,
-        img_size=size,
-        compile=compile,
-        calibration=_spread(images) if precision == "int8" else None,
-    )
-    with bar("images", images.count, shown=not quiet) as advance:
-        evaluation = evaluator.evaluate(images, advance)
-    _write(evaluation, output, chosen, overwrite=overwrite)
-    if output is not None and not quiet:
+    with join_processes() as processes:
+        evaluator = Evaluator(
+            model,
+            weights=weights,
+            device=own_device(device),
+            precision=precision,
+            batch_size=batch_size,
+            workers=workers,
+            apply_exif=exif,
+            img_size=size,
+            compile=compile,
+            calibration=_calibration(images) if precision == "int8" else None,
+            tta=tta,
+        )
+        share = len(processes.share(images.count))
+        with bar("images", share, shown=not quiet and processes.writes) as advance:
+            evaluation = evaluator.evaluate_together(images, processes, advance)
+    if evaluation is not None:
+        _finish(evaluation, images, output, chosen, report, overwrite=overwrite, quiet=quiet)
+
+
+def _calibration(images: "LabelledImages") -> list[Any]:
+    """The contents of some images from all over the data, without their labels."""
+    from convit.evaluation import evenly_spaced
+
+    return [image.content for image in images.take(evenly_spaced(options.CALIBRATION_IMAGES, images.count))]
+
+
+def _finish(
+    evaluation: "Evaluation",
+    images: "LabelledImages",
+    output: Path | None,
+    chosen: str,
+    report: Path | None,
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    from convit.evaluation import write_table
+
+    def write(stream: TextIO) -> None:
+        if chosen == "table":
+            write_table(evaluation, stream)
+        else:
+            # the screen gets the figures; a file can be compared with another, which needs the images
+            stream.write(evaluation.to_json(with_images=output is not None))
+
+    _write(write, output, overwrite=overwrite)
+    if report is not None:
+        from convit.evaluation import write_report
+
+        write_report(evaluation, images, report, overwrite=overwrite)
+    if not quiet and (output is not None or report is not None):
         print(f"convit: {errors.one_line(str(evaluation))}", file=sys.stderr)
+        if report is not None:
+            print(f"convit: the report is {report / 'index.html'}", file=sys.stderr)
     if evaluation.errors:
         _say_what_failed(evaluation)
         raise typer.Exit(errors.SOME_UNREADABLE)
 
 
-def _spread(images: "LabelledImages") -> list[Any]:
-    """The contents of some images from all over the data, without their labels."""
-    step = max(1, images.count // options.CALIBRATION_IMAGES)
-    return [image.content for image in islice(images, 0, step * options.CALIBRATION_IMAGES, step)]
+def _compare(data: str | None, files: tuple[Path, Path], output: Path | None, chosen: str, *, overwrite: bool) -> None:
+    if data is not None:
+        raise ValueError(f"--compare reads two results and evaluates nothing, but {data} is named too; leave it out")
+    import json
+
+    from convit.evaluation import compare, write_comparison
+
+    comparison = compare(*files)
+
+    def write(stream: TextIO) -> None:
+        if chosen == "table":
+            write_comparison(comparison, stream)
+        else:
+            stream.write(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False) + "\n")
+
+    _write(write, output, overwrite=overwrite)
 
 
 def _choose_format(output: Path | None, wanted: str | None) -> str:
@@ -117,22 +222,14 @@ def _choose_format(output: Path | None, wanted: str | None) -> str:
     return chosen
 
 
-def _write(evaluation: "Evaluation", output: Path | None, chosen: str, *, overwrite: bool) -> None:
-    from io import StringIO
-
-    from convit.evaluation import write_table
-
-    if output is None and chosen == "table":
-        write_table(evaluation, sys.stdout)
-        return
-    text = StringIO(evaluation.to_json() if chosen == "json" else "")
-    if chosen == "table":
-        write_table(evaluation, text)
+def _write(write: Callable[[TextIO], None], output: Path | None, *, overwrite: bool) -> None:
     if output is None:
-        typer.echo(text.getvalue(), nl=False)
+        write(sys.stdout)
         return
     from convit.inference.output.files import whole_file
 
+    text = StringIO()
+    write(text)
     with whole_file(output, overwrite=overwrite) as file:
         file.write(text.getvalue().encode())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,13 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from convit.data.locate import file_sha256
+from convit.evaluation.figures import bootstrap, by_class, calibration_bins, calibration_error, confusion
 from convit.evaluation.labelled import LabelledImages
-from convit.evaluation.matching import match_classes
+from convit.evaluation.matching import competing_classes, match_classes
+from convit.evaluation.processes import Processes
 from convit.evaluation.report import Evaluation
-from convit.evaluation.scoring import Outcome, Tally, score_image
+from convit.evaluation.scoring import Outcome, Scores, Tally, score_image
 from convit.evaluation.weights_used import find_weights_used
 from convit.inference.opening import ImageSource
 from convit.inference.predicting import Options, Predictor
+from convit.inference.results import Timings
 
 
 class Evaluator(Predictor):
@@ -31,6 +35,7 @@ class Evaluator(Predictor):
             `convit.Classifier`.
         apply_exif: whether photographs are turned upright as their EXIF orientation asks. Off, unlike in `Classifier`:
             published accuracies were measured without it.
+        tta: "flip" averages the logits of each image and its mirror image, at twice the cost.
 
     Attributes:
         num_classes: number of the model's classes.
@@ -39,6 +44,11 @@ class Evaluator(Predictor):
     Raises:
         ValueError: an option is out of range, the model's name is unknown, or the model has no classes.
         FileNotFoundError, OSError: the weights cannot be found or fetched; see `convit.weights.create_model`.
+
+    For example::
+
+        evaluator = Evaluator("convit_nano_patch4_32.cifar10")
+        print(evaluator.evaluate(open_labelled("pictures", split="val")))
     """
 
     def __init__(
@@ -54,7 +64,10 @@ class Evaluator(Predictor):
         img_size: int | tuple[int, int] | None = None,
         compile: bool = False,  # noqa: A002
         calibration: Sequence[ImageSource] | None = None,
+        tta: str | None = None,
     ) -> None:
+        if tta not in (None, "flip"):
+            raise ValueError(f"tta is {tta!r}, but must be 'flip' or None")
         options = Options(device, precision, batch_size, workers, apply_exif, img_size)
         super().__init__(model, weights, options._replace(compile=compile, calibration=calibration))
         card: dict[str, Any] = getattr(self.model, "pretrained_cfg", None) or {}
@@ -63,16 +76,19 @@ class Evaluator(Predictor):
             raise ValueError("the model has num_classes=0, so there is nothing to compare labels with; keep its head")
         names = card.get("label_names")
         self.class_names = tuple(names) if names is not None and len(names) == self.num_classes else None
+        self.tta = tta
+        self._competing: list[int] | None = None  # classes that can be chosen, ascending; None for all
         self._architecture: str | None = card.get("architecture")
         # found now: a weight file that is replaced during the run must not lend its hash to the result
         file = None if isinstance(model, nn.Module) else find_weights_used(model, weights)
         self._weights = ("", "") if file is None else (file.name, file_sha256(file))
 
-    def iterate(self, data: LabelledImages) -> Iterator[Outcome]:
+    def iterate(self, data: LabelledImages, places: Sequence[int] | None = None) -> Iterator[Outcome]:
         """Score images one after the other; memory does not grow with their number.
 
         Args:
             data: the labelled images.
+            places: ascending places of the images to score; None for all.
 
         Yields:
             One outcome per image, in order; an image that cannot be read has `.error` set and no figures.
@@ -81,19 +97,24 @@ class Evaluator(Predictor):
             ValueError: the data's classes cannot be matched with the model's.
         """
         classes = match_classes(data, self.class_names, self.num_classes)
-        waiting: deque[tuple[str, int]] = deque()
+        competing = self._competing = competing_classes(data, self.class_names, self.num_classes)
+        position = None if competing is None else {number: place for place, number in enumerate(competing)}
+        waiting: deque[tuple[str, tuple[int, ...]]] = deque()
 
-        def contents() -> Iterable[bytes | Path]:
-            for image in data:
-                waiting.append((image.name, classes[image.label]))
+        def contents() -> Iterable[ImageSource]:
+            for image in data if places is None else data.take(places):
+                accepted = image.accepted or (image.label,)
+                labels = tuple(classes[label] for label in accepted)
+                waiting.append((image.name, labels if position is None else tuple(position[each] for each in labels)))
                 yield image.content
 
         for row in self._run(contents()):
-            name, label = waiting.popleft()
+            name, labels = waiting.popleft()
             if row.outputs is None:
-                yield Outcome(name, label, error=str(row.error).replace(row.name, name, 1))
+                outcome = Outcome(name, labels[0], error=str(row.error).replace(row.name, name, 1))
             else:
-                yield score_image(name, label, row.outputs[0])
+                outcome = score_image(name, labels, row.outputs[0])
+            yield outcome if competing is None else _in_models_numbers(outcome, competing)
 
     def evaluate(self, data: LabelledImages, advance: Callable[[], None] = lambda: None) -> Evaluation:
         """Score all images and sum up.
@@ -108,13 +129,42 @@ class Evaluator(Predictor):
         Raises:
             ValueError: the data's classes cannot be matched with the model's, or no image could be read.
         """
-        tally = Tally()
-        for outcome in self.iterate(data):
-            tally.add(outcome)
+        found = self.evaluate_together(data, Processes(), advance)
+        assert found is not None
+        return found
+
+    def evaluate_together(
+        self, data: LabelledImages, processes: Processes, advance: Callable[[], None] = lambda: None
+    ) -> Evaluation | None:
+        """Score this process's share of the images; the first process sums up what all have found.
+
+        Args:
+            data: the labelled images, the same in all processes.
+            processes: from `convit.evaluation.join_processes`.
+            advance: called after each image of this process.
+
+        Returns:
+            As `evaluate` in the first process, None in the others.
+
+        Raises:
+            ValueError: as `evaluate`.
+        """
+        own = Tally()
+        places = processes.share(data.count)
+        for place, outcome in zip(places, self.iterate(data, places), strict=True):
+            own.add(place, outcome)
             advance()
-        if not tally.count:
-            raise ValueError(f"none of the {data.count} images could be read; the first: {tally.failed[0].error}")
-        return self._sum_up(data, tally)
+        found = processes.gather((own, self.timings))
+        if found is None:
+            return None
+        tally = Tally()
+        for part, _ in found:
+            tally.scored += part.scored
+            tally.failed += part.failed
+        assert tally.places() == list(range(data.count)), "an image was counted twice or not at all"
+        if not tally.scored:
+            raise ValueError(f"none of the {data.count} images could be read; the first: {tally.failed[0][1].error}")
+        return self._sum_up(data, tally, [timings for _, timings in found])
 
     def _forward(self, images: Tensor) -> tuple[Tensor, ...]:
         logits = self.model(images)
@@ -123,10 +173,20 @@ class Evaluator(Predictor):
                 f"the model gives {tuple(logits.shape)} for {images.shape[0]} images, but an evaluation needs (batch, "
                 f"{self.num_classes}); use a model with global_pool='token' or 'avg'"
             )
-        return (logits.float(),)
+        logits = logits.float()
+        if self.tta == "flip":
+            logits = (logits + self.model(images.flip(-1)).float()) / 2
+        if self._competing is not None:
+            logits = logits[:, self._competing]
+        return (logits,)
 
-    def _sum_up(self, data: LabelledImages, tally: Tally) -> Evaluation:
-        settings, timings, identity = self.transform.settings, self.timings, data.identity()
+    def _sum_up(self, data: LabelledImages, tally: Tally, timings: Sequence[Timings]) -> Evaluation:
+        settings, identity, scores = self.transform.settings, data.identity(), tally.scores()
+        failed = [outcome for _, outcome in sorted(tally.failed, key=lambda pair: pair[0])]
+        seconds = max(each.seconds for each in timings)
+        found = confusion(scores)
+        per_class = by_class(scores, found, self.class_names)
+        bins = calibration_bins(scores)
         return Evaluation(
             model=self.name,
             architecture=self._architecture,
@@ -134,27 +194,52 @@ class Evaluator(Predictor):
             weights_sha256=self._weights[1],
             data=identity,
             data_sha256=identity["sha256"],
-            count=tally.count,
-            unreadable=len(tally.failed),
-            errors=tuple({"name": each.name, "error": each.error or ""} for each in tally.failed),
-            top1=100 * tally.top1 / tally.count,
-            top5=100 * tally.top5 / tally.count,
-            loss=tally.loss_sum / tally.count,
-            correct_top1=tally.top1,
-            correct_top5=tally.top5,
+            count=len(scores),
+            unreadable=len(failed),
+            errors=tuple({"name": each.name, "error": each.error or ""} for each in failed),
+            **_accuracies(scores),
+            mean_class_top1=sum(row["top1"] for row in per_class) / len(per_class),
+            ece=calibration_error(bins),
             classes=self.num_classes,
             classes_in_data=len(data.labels),
+            competing=self.num_classes if self._competing is None else len(self._competing),
+            tta=self.tta,
             precision=self.precision,
             device=describe_device(self.device),
             preprocessing={**settings.to_dict(), "apply_exif": self.apply_exif},
             img_size=(settings.height, settings.width),
             batch_size=self.batch_size,
-            seconds=timings.seconds,
-            images_per_second=timings.images_per_second,
-            waiting_share=timings.waiting_share,
+            seconds=seconds,
+            images_per_second=sum(each.images for each in timings) / seconds if seconds else 0.0,
+            waiting_share=sum(each.waiting_share for each in timings) / len(timings),
+            processes=len(timings),
             versions={"convit": version("convit"), "torch": version("torch"), "python": platform.python_version()},
             date=datetime.now(UTC).isoformat(timespec="seconds"),
+            calibration=bins,
+            per_class=per_class,
+            confusion=found,
+            class_names=self.class_names,
+            scores=scores,
         )
+
+
+def _in_models_numbers(outcome: Outcome, competing: Sequence[int]) -> Outcome:
+    """An outcome whose classes were counted among the competing ones only."""
+    predicted = None if outcome.predicted is None else competing[outcome.predicted]
+    return replace(outcome, label=competing[outcome.label], predicted=predicted)
+
+
+def _accuracies(scores: Scores) -> dict[str, Any]:
+    """Top-1, top-5 and loss with their intervals."""
+    right, among_five = scores.right(1), scores.right(5)
+    correct = {"correct_top1": int(right.sum()), "correct_top5": int(among_five.sum())}
+    return {
+        **correct,
+        "top1": 100 * correct["correct_top1"] / len(scores),
+        "top5": 100 * correct["correct_top5"] / len(scores),
+        "loss": float(scores.losses.mean()),
+        "intervals": bootstrap({"top1": 100.0 * right, "top5": 100.0 * among_five, "loss": scores.losses}),
+    }
 
 
 def describe_device(device: torch.device) -> str:

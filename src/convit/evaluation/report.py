@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, TextIO
+
+from convit.evaluation.figures import Confusion, Interval
+from convit.evaluation.scoring import Scores
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,15 @@ class Evaluation:
         top1: share of images whose class the model puts first, percent.
         top5: share of images whose class is among the model's first five, percent.
         loss: mean cross entropy (natural logarithm).
+        intervals: 95 % bootstrap intervals of "top1" and "top5" (percent) and "loss".
+        mean_class_top1: mean of the classes' top-1, percent: each class counts the same, however many images it has.
+        ece: expected calibration error, percent; see `convit.evaluation.figures.calibration_error`.
         correct_top1: the number of images behind `top1`.
         correct_top5: the number of images behind `top5`.
         classes: number of the model's classes.
         classes_in_data: number of classes that occur in the data.
+        competing: number of classes that the model could choose from.
+        tta: "flip" where the logits of an image and its mirror image were averaged, else None.
         precision: type of weights and activations.
         device: where it ran.
         preprocessing: keyword arguments of `create_transform`, and `apply_exif`.
@@ -36,8 +44,14 @@ class Evaluation:
         seconds: time of the run, without loading the model.
         images_per_second: unreadable ones included.
         waiting_share: part of the time in which the model waited for images, 0 to 1.
+        processes: how many shared the images.
         versions: convit, torch and Python.
         date: when it was done, UTC, ISO 8601.
+        calibration: the bins behind `ece`; see `convit.evaluation.figures.calibration_bins`.
+        per_class: accuracy of each class; see `convit.evaluation.figures.by_class`.
+        confusion: (right class, predicted class, images), where there are any.
+        class_names: of the model's classes, None where it brings none.
+        scores: of each image; None where only figures are known.
     """
 
     model: str
@@ -52,10 +66,15 @@ class Evaluation:
     top1: float
     top5: float
     loss: float
+    intervals: dict[str, Interval]
+    mean_class_top1: float
+    ece: float
     correct_top1: int
     correct_top5: int
     classes: int
     classes_in_data: int
+    competing: int
+    tta: str | None
     precision: str
     device: str
     preprocessing: dict[str, Any]
@@ -64,16 +83,38 @@ class Evaluation:
     seconds: float
     images_per_second: float
     waiting_share: float
+    processes: int
     versions: dict[str, str]
     date: str
+    calibration: tuple[dict[str, float], ...] = field(repr=False)
+    per_class: tuple[dict[str, Any], ...] = field(repr=False)
+    confusion: Confusion = field(repr=False)
+    class_names: tuple[str, ...] | None = field(repr=False)
+    scores: Scores | None = field(default=None, repr=False)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a dict that `json.dumps` takes."""
-        return asdict(self)
+    def to_dict(self, *, with_images: bool = False) -> dict[str, Any]:
+        """The fields as a dict that `json.dumps` takes.
 
-    def to_json(self) -> str:
-        """The fields as JSON text, figures in full precision."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        Args:
+            with_images: adds "images", the columns of `scores`, which `convit evaluate --compare` needs.
+        """
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "scores"}
+        if with_images and self.scores is not None:
+            columns = {each.name: getattr(self.scores, each.name) for each in fields(self.scores)}
+            values["images"] = {name: _as_list(column) for name, column in columns.items()}
+        return values
+
+    def to_json(self, *, with_images: bool = False) -> str:
+        """The fields as JSON text, figures in full precision; lists of numbers stand in one line.
+
+        Args:
+            with_images: as for `to_dict`.
+        """
+        lines = [
+            f"  {json.dumps(name)}: {_json_of(name, value)}"
+            for name, value in self.to_dict(with_images=with_images).items()
+        ]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
 
     def __str__(self) -> str:
         failed = f", {self.unreadable} could not be read" if self.unreadable else ""
@@ -107,14 +148,55 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:
     names = evaluation.data.get("name", "") if files is None else ", ".join(file["name"] for file in files)
     height, width = evaluation.img_size
     return [
-        ("top-1", f"{evaluation.top1:.3f} %"),
-        ("top-5", f"{evaluation.top5:.3f} %"),
-        ("loss", f"{evaluation.loss:.5f}"),
+        ("top-1", f"{evaluation.top1:.3f} %{_range(evaluation, 'top1', '.2f')}"),
+        ("top-5", f"{evaluation.top5:.3f} %{_range(evaluation, 'top5', '.2f')}"),
+        ("loss", f"{evaluation.loss:.5f}{_range(evaluation, 'loss', '.4f')}"),
+        ("mean of classes", f"{evaluation.mean_class_top1:.3f} % top-1"),
+        ("calibration error", f"{evaluation.ece:.2f} %"),
+        *_weakest(evaluation),
         ("images", f"{evaluation.count:,}"),
         ("unreadable", f"{evaluation.unreadable:,}"),
-        ("classes", f"{evaluation.classes_in_data} in the data, {evaluation.classes} of the model"),
+        ("classes", f"{evaluation.classes_in_data} in the data, {_competing(evaluation)}"),
         ("data", f"{names} (sha256 {evaluation.data_sha256[:16]}...)"),
         ("weights", f"{evaluation.weights} (sha256 {evaluation.weights_sha256[:16]}...)"),
         ("input", f"{height} x {width}, {evaluation.precision}, {evaluation.device}"),
+        *([("averaged over", "the image and its mirror image")] if evaluation.tta == "flip" else []),
         ("time", f"{evaluation.seconds:.1f} s, {evaluation.images_per_second:.1f} images/s"),
     ]
+
+
+def _range(evaluation: Evaluation, name: str, form: str) -> str:
+    low, high = evaluation.intervals[name]
+    return f" (95 %: {low:{form}} to {high:{form}})"
+
+
+def _competing(evaluation: Evaluation) -> str:
+    if evaluation.competing == evaluation.classes:
+        return f"{evaluation.classes} of the model"
+    return f"{evaluation.competing} of the model's {evaluation.classes} to choose from"
+
+
+def _weakest(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """The classes that fare worst, and what they are taken for."""
+    if len(evaluation.per_class) < 3:
+        return []
+    worst = sorted(evaluation.per_class, key=lambda row: row["top1"])[:3]
+    return [("weakest classes", ", ".join(f"{row['name']} {row['top1']:.1f} %" for row in worst))]
+
+
+def _as_list(column: Any) -> list[Any]:
+    values = column.tolist() if hasattr(column, "tolist") else list(column)
+    # seven digits are more than fp32 logits give
+    return [float(f"{value:.7g}") for value in values] if values and isinstance(values[0], float) else values
+
+
+def _json_of(name: str, value: Any) -> str:
+    """A field as JSON: what is long stands in few lines, the rest is indented for people."""
+    if name == "images":
+        columns = [f"    {json.dumps(key)}: {json.dumps(column, ensure_ascii=False)}" for key, column in value.items()]
+        return "{\n" + ",\n".join(columns) + "\n  }"
+    if name in ("calibration", "per_class"):
+        return "[\n" + ",\n".join(f"    {json.dumps(row, ensure_ascii=False)}" for row in value) + "\n  ]"
+    if name in ("confusion", "class_names"):
+        return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n  ")

@@ -1,0 +1,211 @@
+"""Whether one evaluation is better than another, or only luckier: tests on the same images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from convit.evaluation.figures import LEVEL, Interval, bootstrap
+
+_COLUMNS = ("places", "names", "ranks", "losses")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two evaluations that are compared.
+
+    Attributes:
+        file: the JSON file that it was read from.
+        model: the model's name.
+        top1: percent.
+        top5: percent.
+        loss: mean cross entropy, natural logarithm.
+    """
+
+    file: str
+    model: str
+    top1: float
+    top5: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two evaluations of the same images. Differences are the second one's figure less the first one's.
+
+    Attributes:
+        first, second: what is compared.
+        count: images that both have scored.
+        left_out: images that only one of them could read.
+        differences: of "top1" and "top5" (points) and "loss".
+        intervals: their 95 % intervals, by a bootstrap of the images that keeps each image's pair of outcomes together.
+        only_first: images that the first alone gets right (top-1).
+        only_second: images that the second alone gets right.
+        p_value: of the exact McNemar test: how likely it is that the images on which they differ fall so unevenly, or
+            more so, if both were equally good.
+        level: of the intervals; the difference in top-1 is significant where `p_value` is below 1 - level.
+    """
+
+    first: Side
+    second: Side
+    count: int
+    left_out: int
+    differences: dict[str, float]
+    intervals: dict[str, Interval]
+    only_first: int
+    only_second: int
+    p_value: float
+    level: float = LEVEL
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference in top-1 is more than chance."""
+        return self.p_value < 1 - self.level
+
+    @property
+    def verdict(self) -> str:
+        """The result in one sentence."""
+        low, high = self.intervals["top1"]
+        points = f"{self.differences['top1']:+.2f} points of top-1 (95 %: {low:+.2f} to {high:+.2f}), p = {_p(self)}"
+        if not self.significant:
+            return f"no significant difference: {self.second.file} against {self.first.file}: {points}"
+        better, other = (self.second, self.first) if self.differences["top1"] > 0 else (self.first, self.second)
+        return f"{better.file} is significantly better than {other.file}: {points}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `json.dumps` takes."""
+        return {**asdict(self), "significant": self.significant, "verdict": self.verdict}
+
+
+def compare(first: str | Path, second: str | Path) -> Comparison:
+    """Compare two results of `convit evaluate`, image by image.
+
+    Args:
+        first: a JSON file that `convit evaluate --output` or `--report` wrote.
+        second: another, of the same images.
+
+    Returns:
+        The differences, and whether they are more than chance. Sources: McNemar 1947 (exact form); Dietterich 1998 on
+        why a paired test.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file is no such result, holds no images, or the images are not the same.
+        ModuleNotFoundError: scipy is not installed.
+    """
+    from scipy.stats import binomtest
+
+    one, other = _read(Path(first)), _read(Path(second))
+    shared = _shared_images(one, other, str(first), str(second))
+    ours = _columns(one, [row for row, _ in shared])
+    theirs = _columns(other, [row for _, row in shared])
+    differences = {name: theirs[name] - ours[name] for name in ours}
+    only_first, only_second = (int((differences["top1"] == sign * 100).sum()) for sign in (-1, 1))
+    disagreeing = only_first + only_second
+    return Comparison(
+        first=_side(first, one, ours),
+        second=_side(second, other, theirs),
+        count=len(shared),
+        left_out=len(one["images"]["names"]) + len(other["images"]["names"]) - 2 * len(shared),
+        differences={name: float(column.mean()) for name, column in differences.items()},
+        intervals=bootstrap(differences),
+        only_first=only_first,
+        only_second=only_second,
+        p_value=float(binomtest(only_second, disagreeing).pvalue) if disagreeing else 1.0,
+    )
+
+
+def write_comparison(comparison: Comparison, stream: TextIO) -> None:
+    """Print a comparison for people: both figures, their difference, and what it means."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    first, second = comparison.first, comparison.second
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in ("", Path(first.file).name, Path(second.file).name, "difference", "95 %"):
+        table.add_column(Text(title), justify="left" if not title else "right")
+    table.add_row("model", Text(first.model), Text(second.model))
+    for name, label, form, unit in (
+        ("top1", "top-1", ".2f", " %"),
+        ("top5", "top-5", ".2f", " %"),
+        ("loss", "loss", ".4f", ""),
+    ):
+        low, high = comparison.intervals[name]
+        shown = (getattr(each, name) for each in (first, second))
+        difference = f"{comparison.differences[name]:+{form}}"
+        table.add_row(
+            label, *(f"{value:{form}}{unit}" for value in shown), difference, f"{low:+{form}} to {high:+{form}}"
+        )
+    table.add_row("right alone", f"{comparison.only_first:,}", f"{comparison.only_second:,}", f"p = {_p(comparison)}")
+    console = Console(file=stream)
+    if not console.is_terminal:
+        console = Console(file=stream, width=max(40, console.measure(table).maximum), color_system=None)
+    console.print(table)
+    left_out = f"; {comparison.left_out:,} that only one could read are left out" if comparison.left_out else ""
+    print(f"{comparison.verdict}\n{comparison.count:,} images{left_out}", file=stream)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    remedy = "give JSON files that `convit evaluate --output` or `--report` wrote"
+    try:
+        found: Any = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON ({error}); {remedy}") from None
+    if not isinstance(found, dict) or not {"model", "top1", "data_sha256"} <= set(found):
+        raise ValueError(f"{file} is no result of `convit evaluate`; {remedy}")
+    images = found.get("images")
+    if not isinstance(images, dict) or not set(_COLUMNS) <= set(images):
+        raise ValueError(
+            f"{file} holds the figures without the images behind them; write it with `convit evaluate --output FILE`, "
+            "not from the screen"
+        )
+    if len({len(images[name]) for name in _COLUMNS}) != 1 or not images["names"]:
+        raise ValueError(f"{file} is damaged: its columns of images differ in length or are empty; evaluate again")
+    return found
+
+
+def _shared_images(one: dict[str, Any], other: dict[str, Any], first: str, second: str) -> list[tuple[int, int]]:
+    """The rows of the images that both have, in order.
+
+    Raises:
+        ValueError: the data are not the same.
+    """
+    # the hash of a folder counts unreadable images too, so that it is the same for every model
+    if one["data_sha256"] != other["data_sha256"]:
+        raise ValueError(
+            f"{first} and {second} are of other images (sha256 {one['data_sha256'][:12]}… and "
+            f"{other['data_sha256'][:12]}…); evaluate both models on the same data"
+        )
+    rows = {place: row for row, place in enumerate(other["images"]["places"])}
+    shared = [(row, rows[place]) for row, place in enumerate(one["images"]["places"]) if place in rows]
+    for row, other_row in shared:
+        named, other_named = one["images"]["names"][row], other["images"]["names"][other_row]
+        if named != other_named:
+            raise ValueError(
+                f"{first} and {second} differ in their images: {named} stands where the other has {other_named}; "
+                "evaluate both models on the same data"
+            )
+    if not shared:
+        raise ValueError(f"{first} and {second} have no image in common; evaluate both models on the same data")
+    return shared
+
+
+def _columns(found: dict[str, Any], rows: Sequence[int]) -> dict[str, np.ndarray[Any, Any]]:
+    """Per image whether it was right, 0 or 100, and its loss."""
+    ranks, losses = (np.array(found["images"][name], dtype=np.float64)[list(rows)] for name in ("ranks", "losses"))
+    return {"top1": 100.0 * (ranks < 1), "top5": 100.0 * (ranks < 5), "loss": losses}
+
+
+def _side(file: str | Path, found: dict[str, Any], columns: dict[str, np.ndarray[Any, Any]]) -> Side:
+    return Side(str(file), str(found["model"]), **{name: float(column.mean()) for name, column in columns.items()})
+
+
+def _p(comparison: Comparison) -> str:
+    return f"{comparison.p_value:.2g}" if comparison.p_value >= 1e-4 else "below 0.0001"

@@ -1,0 +1,91 @@
+"""Several processes that share the images of one evaluation, as torchrun starts them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(days=1)  # the first process to be done waits for the last; torchrun ends all where one fails
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many share the work, and which of them this is.
+
+    Attributes:
+        count: how many.
+        number: this one, from 0. Process 0 sums up and writes.
+
+    >>> list(Processes(count=3, number=1).share(8))
+    [1, 4, 7]
+    """
+
+    count: int = 1
+    number: int = 0
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process has the result."""
+        return self.number == 0
+
+    def share(self, total: int) -> range:
+        """The places of this process's images: every image is one process's, and no image two processes'."""
+        return range(self.number, total, self.count)
+
+    def gather(self, own: T) -> list[T] | None:
+        """What every process found, in the order of their numbers; None in all but process 0."""
+        if self.count == 1:
+            return [own]
+        found: list[T | None] = [None] * self.count
+        dist.gather_object(own, found if self.writes else None)
+        return [each for each in found if each is not None] if self.writes else None
+
+
+@contextmanager
+def join_processes() -> Generator[Processes]:
+    """Join the processes that torchrun started beside this one, for as long as the context lasts.
+
+    Yields:
+        They; a single one where torchrun started none.
+
+    Raises:
+        ValueError: the environment is torchrun's only in part.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes()
+        return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f"WORLD_SIZE is {count}, but {' and '.join(missing)} is not set; start several processes with "
+            "torchrun --nproc-per-node 2 -m convit evaluate …"
+        )
+    # only a few numbers per image are passed on, once and from the CPU
+    dist.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        yield Processes(dist.get_world_size(), dist.get_rank())
+    finally:
+        dist.destroy_process_group()
+
+
+def own_device(device: str) -> str:
+    """The device of this process: of several on one machine each takes a GPU of its own, where `device` leaves it open.
+
+    Args:
+        device: as the caller named it; "auto" and "cuda" leave the GPU open.
+    """
+    import torch
+
+    local = os.environ.get("LOCAL_RANK")
+    if local is None or device not in ("auto", "cuda") or not torch.cuda.is_available():
+        return device
+    return f"cuda:{int(local) % torch.cuda.device_count()}"

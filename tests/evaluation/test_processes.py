@@ -1,0 +1,53 @@
+"""Several processes: every image counted once, and the figures those of one process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convit.cli import main
+from convit.evaluation import Processes, join_processes
+
+RUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+
+
+@pytest.mark.parametrize(("total", "count"), [(0, 2), (1, 3), (18, 4), (18, 1), (5, 7)])
+def test_every_image_is_one_processes(total: int, count: int) -> None:
+    places = [place for number in range(count) for place in Processes(count, number).share(total)]
+    assert sorted(places) == list(range(total))
+
+
+def test_one_process_joins_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with join_processes() as processes:
+        assert processes == Processes(1, 0)
+        assert processes.gather("own") == ["own"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ValueError, match="WORLD_SIZE is 2, but RANK"), join_processes():
+        pass
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_figures_are_those_of_one_process(count: int, folder: Path, weights: Path, tmp_path: Path) -> None:
+    (folder / "cat" / "bad.jpg").write_text("no picture")
+    options = [str(folder), "--weights", str(weights), "--device", "cpu", "--workers", "0"]
+    alone, together = tmp_path / "alone.json", tmp_path / "together.json"
+    assert main(["evaluate", *options, "-q", "-o", str(alone)]) == 3
+    command = [sys.executable, *RUN, str(count), "-m", "convit", "evaluate", *options, "-o", str(together)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert together.exists(), done.stderr
+    one, several = (json.loads(file.read_text()) for file in (alone, together))
+    assert (one.pop("processes"), several.pop("processes")) == (1, count)
+    rounded = {"losses", "confidences"}  # the batch that an image is in changes its last digits
+    assert {name: column for name, column in several["images"].items() if name not in rounded} == {
+        name: column for name, column in one["images"].items() if name not in rounded
+    }
+    for name in rounded:
+        assert several["images"][name] == pytest.approx(one["images"][name], rel=1e-5)
+    for name in ("count", "unreadable", "errors", "data", "top1", "top5", "mean_class_top1", "per_class", "confusion"):
+        assert several[name] == one[name], name
+    assert several["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    assert several["unreadable"] == 1
