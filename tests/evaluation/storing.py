@@ -88,3 +88,13 @@ def write_cifar10(folder: Path, labels: Sequence[int], monkeypatch: Any) -> Path
     monkeypatch.setattr(CIFAR10, "test_list", [write("test_batch", batch)])
     monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "filename": meta[0], "md5": meta[1]})
     return folder
+
+
+def take_for_hub(folder: Path, monkeypatch: Any) -> Path:
+    """Let the `datasets` library open FOLDER/owner/name as it opens the hub's; where its splits' Parquet files go."""
+    import datasets
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
+    datasets.disable_progress_bars()
+    return folder / "owner/name/data"

@@ -2,20 +2,32 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from convit.data.locate import file_sha256
-from convit.evaluation import EvenlySpaced, LabelledImages, evenly_spaced, open_labelled
+from convit.evaluation import Evaluator, EvenlySpaced, LabelledImages, evenly_spaced, open_labelled
+from convit.evaluation.labelled.label_maps import Relabelled, read_label_map
+from convit.model import ConViT, ConViTConfig
+from convit.transforms import create_transform, resolve_model_data_config
 from tests.data.serving import Served, served
-from tests.evaluation.storing import encoded, picture, write_cifar10, write_folders, write_parquet, write_shard
+from tests.evaluation.storing import (
+    encoded,
+    picture,
+    take_for_hub,
+    write_cifar10,
+    write_folders,
+    write_parquet,
+    write_shard,
+)
 
 LABELS = [0, 0, 1, 1, 1, 2]  # of pictures 0 to 5
 NAMES = ("a", "b", "c")
@@ -47,18 +59,11 @@ def images(
         write_parquet(tmp_path / "x-1.parquet", pairs[5:], NAMES)
         return open_labelled(f"{server.url if 'remote' in request.param else tmp_path}/x-{{0..1}}.parquet")
     if request.param == "hub":
-        _make_hub(tmp_path, monkeypatch)
+        data = take_for_hub(tmp_path, monkeypatch)
+        write_parquet(data / "validation-00000-of-00001.parquet", pairs, NAMES)
+        write_parquet(data / "train-00000-of-00001.parquet", [(9, 0)], NAMES)
         return open_labelled("hub:owner/name:validation")
     return open_labelled(f"cifar10:{write_cifar10(tmp_path, LABELS, monkeypatch)}:test")
-
-
-def _make_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
-    monkeypatch.setattr("datasets.utils.logging._tqdm_active", False, raising=False)
-    datasets.disable_progress_bars()
-    write_parquet(folder / "owner/name/data/validation-00000-of-00001.parquet", list(enumerate(LABELS)), NAMES)
-    write_parquet(folder / "owner/name/data/train-00000-of-00001.parquet", [(9, 0)], NAMES)
 
 
 def _pixels(content: Any) -> np.ndarray[Any, Any]:
@@ -214,3 +219,23 @@ def test_what_is_no_data_is_named(
     with pytest.raises(kind, match=words) as caught:
         open_labelled(data)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_scores_the_same_on_every_form(images: LabelledImages, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    config = ConViTConfig(img_size=32, patch_size=8, embed_dim=16, depth=2, local_up_to_layer=1, num_classes=10)
+    model = ConViT(config).eval()
+    with torch.no_grad():
+        model.head.weight.mul_(40)
+    transform = create_transform(**resolve_model_data_config(model), is_training=False)
+    with torch.inference_mode():
+        batch = torch.stack([torch.as_tensor(transform(picture(number))) for number in range(6)])
+        logits = model(batch).double().numpy()
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[range(6), LABELS]
+
+    targets = {name: number for number, name in enumerate(NAMES)} | {f"c{number}": number for number in range(3)}
+    (tmp_path / "map.json").write_text(json.dumps(targets))
+    found = Evaluator(model, batch_size=4).evaluate(Relabelled(images, read_label_map(tmp_path / "map.json")))
+    assert (found.count, found.correct_top1) == (6, (logits.argmax(axis=1) == np.array(LABELS)).sum())
+    assert found.loss == pytest.approx(losses.mean(), rel=1e-5)
+    assert found.data["label_map"]["name"] == "map.json"

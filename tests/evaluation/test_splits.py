@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 
 from convit.evaluation import open_labelled
 from tests.data.serving import served
-from tests.evaluation.storing import write_cifar10, write_folders, write_parquet, write_shard
+from tests.evaluation.storing import take_for_hub, write_cifar10, write_folders, write_parquet, write_shard
 
 
 def _count(data: Any, split: str) -> int:
@@ -76,11 +75,9 @@ def test_splits_of_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_splits_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    datasets.disable_progress_bars()
-    write_parquet(tmp_path / "owner/name/data/train-00000-of-00001.parquet", [(0, 0), (1, 1)], ["a", "b"])
-    write_parquet(tmp_path / "owner/name/data/validation-00000-of-00001.parquet", [(2, 1)], ["a", "b"])
+    data = take_for_hub(tmp_path, monkeypatch)
+    write_parquet(data / "train-00000-of-00001.parquet", [(0, 0), (1, 1)], ["a", "b"])
+    write_parquet(data / "validation-00000-of-00001.parquet", [(2, 1)], ["a", "b"])
     assert open_labelled("hub:owner/name").identity()["name"] == "hub:owner/name:train"
     assert open_labelled("hub:owner/name", split="val").identity()["name"] == "hub:owner/name:validation"
     assert _count("hub:owner/name/default", "validation") == 1

@@ -8,11 +8,12 @@ from typing import cast
 from convit.data.locate import Source, find_parquet, find_shards, form_of
 from convit.evaluation.labelled.folders import LabelledFolder
 from convit.evaluation.labelled.images import LabelledImages
+from convit.evaluation.labelled.label_maps import Relabelled, read_label_map
 from convit.evaluation.labelled.shards import LabelledShards
 from convit.evaluation.labelled.splits import choose_split, spellings, with_split
 
 
-def open_labelled(data: Source, *, split: str | None = None) -> LabelledImages:
+def open_labelled(data: Source, *, split: str | None = None, classes: str | Path | None = None) -> LabelledImages:
     """Open labelled images, whatever they are stored in.
 
     | form | `data` |
@@ -28,6 +29,8 @@ def open_labelled(data: Source, *, split: str | None = None) -> LabelledImages:
         split: a part of the data: a sub-folder ("val" for data/val), shards or Parquet files whose names begin so
             ("test" for test-000000.tar.gz), or a split of a hub data set or of CIFAR; None for the whole, of hub data
             sets and CIFAR the training images. "val" also finds "validation", and the other way round.
+        classes: a label map, which says what class of the model each class of the data means, where names differ: see
+            `convit.evaluation.labelled.label_maps.read_label_map`.
 
     Returns:
         The images, which can be read more than once, in an order that stays the same.
@@ -37,13 +40,20 @@ def open_labelled(data: Source, *, split: str | None = None) -> LabelledImages:
         FileNotFoundError: there is nothing there.
         ImportError: a package that this form needs is not installed.
         PermissionError: a file may not be read.
-        ValueError: the data are not as they must be, or there is no such split.
+        ValueError: the data are not as they must be, there is no such split, or the label map does not fit.
     """
+    # read first: it is small, and the data may be large
+    label_map = None if classes is None else read_label_map(classes)
+    images = _open(data, split)
+    return images if label_map is None else Relabelled(images, label_map)
+
+
+def _open(data: Source, split: str | None) -> LabelledImages:
     form = form_of(data)
     if form == "hub":
         return _open_hub(str(data), split)
     if split is not None:
-        return open_labelled(choose_split(data, split))
+        return _open(choose_split(data, split), None)
     match form:
         case "cifar":
             from convit.evaluation.labelled.tables import LabelledCifar
