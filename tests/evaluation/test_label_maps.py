@@ -10,7 +10,7 @@ from convit.cli import main
 from convit.evaluation import Evaluator, match_classes, open_labelled
 from convit.evaluation.labelled.label_maps import read_label_map
 from convit.weights.labels import class_names, class_wnids
-from tests.evaluation.storing import write_folders, write_parquet, write_shard
+from tests.evaluation.storing import write_file, write_folders, write_parquet, write_shard
 
 IMAGENET = class_names("imagenet1k")
 MODEL = ("cat", "dog", "Egyptian mau")
@@ -100,6 +100,18 @@ def test_what_stays_of_the_data(folder: Path, tmp_path: Path) -> None:
     other = open_labelled(folder, classes=_write(tmp_path, "y.json", FORMS["list.json"]))
     assert other.identity()["sha256"] != after["sha256"]
     assert {**after, "sha256": 0, "label_map": 0} == {**before, "sha256": 0, "label_map": 0}
+
+
+def test_a_map_of_several_right_labels_and_of_competing_classes(tmp_path: Path) -> None:
+    write_file(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG", 0)
+    (tmp_path / "real.json").write_text("[[281, 282, 151]]")
+    targets = {IMAGENET[281]: "cat", IMAGENET[282]: "cat", IMAGENET[151]: "dog"}
+    images = open_labelled(f"imagenet-real:{tmp_path}", classes=_write(tmp_path, "x.json", json.dumps(targets)))
+    (image,) = images
+    assert [match_classes(images, MODEL, 3)[label] for label in image.accepted] == [0, 1]
+    write_folders(tmp_path / "a", {"n01498041": [0]})
+    with pytest.raises(ValueError, match=r"x\.json does not say what .* and 196 more of the data mean"):
+        open_labelled(f"imagenet-a:{tmp_path / 'a'}", classes=tmp_path / "x.json")
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from typing import cast
 
 from convit.data.locate import Source, find_parquet, find_shards, form_of
 from convit.evaluation.labelled.folders import LabelledFolder
+from convit.evaluation.labelled.imagenet import named_relative, open_relative
 from convit.evaluation.labelled.images import LabelledImages
 from convit.evaluation.labelled.label_maps import Relabelled, read_label_map
 from convit.evaluation.labelled.shards import LabelledShards
-from convit.evaluation.labelled.splits import choose_split, spellings, with_split
+from convit.evaluation.labelled.splits import choose_split, choose_sub_folder, spellings, with_split
 
 
 def open_labelled(data: Source, *, split: str | None = None, classes: str | Path | None = None) -> LabelledImages:
@@ -23,6 +24,7 @@ def open_labelled(data: Source, *, split: str | None = None, classes: str | Path
     | Parquet | "val.parquet", "val-*.parquet", a folder of .parquet files, URLs of such files |
     | hub data set | "hub:owner/name", "hub:owner/name:split", "hub:owner/name/config:split" |
     | CIFAR | "cifar10:FOLDER", "cifar100:FOLDER", with ":test" behind it for the test images |
+    | ImageNet-1k | "imagenet:FOLDER", "imagenet-real:FOLDER", and so for -v2, -a, -r and -sketch, as distributed |
 
     Args:
         data: in one of these forms; shards and Parquet files also as a list.
@@ -31,6 +33,8 @@ def open_labelled(data: Source, *, split: str | None = None, classes: str | Path
             sets and CIFAR the training images. "val" also finds "validation", and the other way round.
         classes: a label map, which says what class of the model each class of the data means, where names differ: see
             `convit.evaluation.labelled.label_maps.read_label_map`.
+
+    What is expected of ImageNet's folders is said at `convit.evaluation.labelled.imagenet.open_relative`.
 
     Returns:
         The images, which can be read more than once, in an order that stays the same.
@@ -49,6 +53,10 @@ def open_labelled(data: Source, *, split: str | None = None, classes: str | Path
 
 
 def _open(data: Source, split: str | None) -> LabelledImages:
+    relative = named_relative(data)
+    if relative is not None:
+        name, folder = relative
+        return open_relative(name, folder if split is None else choose_sub_folder(folder, split))
     form = form_of(data)
     if form == "hub":
         return _open_hub(str(data), split)
