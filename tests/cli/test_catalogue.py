@@ -122,7 +122,7 @@ def test_a_terminal_gets_tables(convit: Command, rows: dict[str, dict[str, Any]]
         "Accuracy of convit_tiny.fb_in1k",
     ):
         assert part in run.out
-    for part in ("Published accuracy", "Sketch", "Accuracy measured by this project", "paper's"):
+    for part in ("Published in timm's result tables", "Sketch", "Accuracy measured by this project", "paper's"):
         assert part in run.out
 
 

@@ -117,7 +117,12 @@ def _published_table(rows: list[Entry]) -> Table:
     relatives = [data for data in DATA_SETS if data != "imagenet"]
     headings = [DATA_SETS[data].removeprefix("ImageNet").lstrip(" -") for data in relatives]
     table = _table(
-        "Published accuracy (top-1, %, on ImageNet-1k and its relatives)", "name", "top-1", "top-5", *headings, text=[]
+        "Published in timm's result tables (top-1, %, on ImageNet-1k and its relatives)",
+        "name",
+        "top-1",
+        "top-5",
+        *headings,
+        text=[],
     )
     for row in rows:
         figures = [_percent(_published(row, data, TIMM)) for data in relatives]
