@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from convit.analysis.interventions import forced_gates, masked_position_embedding
@@ -18,8 +18,8 @@ EXPERIMENTS = ("position-embedding", "gates")
 PAPER_DEPTHS = (3, 5, 10)  # the k of Tab. 6; 10 is every GPSA layer of the paper's models
 PAPER = "ConViT, d'Ascoli et al. 2021, arXiv 2103.10697"
 UNCHANGED, MASKED, NO_CONTENT, NO_POSITION = "as trained", "no position embedding", "no content", "no position"
-# the figures that each row keeps of its evaluation
-KEPT = ("top1", "top5", "loss", "correct_top1", "correct_top5", "count", "unreadable")
+# of the evaluation before any change, what the table does not need
+_LEFT_OUT = ("calibration", "per_class", "confusion", "class_names")
 # top-1 on ImageNet-1k in percent, Tabs. 5 and 6
 PAPER_TOP1: dict[tuple[str, int], float] = {
     (UNCHANGED, 0): 73.1,
@@ -62,16 +62,44 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """What is kept of an evaluation after a change.
+
+    Attributes:
+        top1, top5: percent.
+        top1: percent.
+        top5: percent.
+        top1_interval: 95 %, bootstrap, percent.
+        loss: mean cross entropy.
+        count: images scored.
+        unreadable: images that could not be read.
+    """
+
+    top1: float
+    top5: float
+    top1_interval: tuple[float, float]
+    loss: float
+    count: int
+    unreadable: int
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> Figures:
+        """Take them from an evaluation."""
+        found = evaluation
+        return cls(found.top1, found.top5, found.intervals["top1"], found.loss, found.count, found.unreadable)
+
+
+@dataclass(frozen=True)
 class Measured:
     """A change and the accuracy with it.
 
     Attributes:
         change: the change.
-        evaluation: the measurement; None for a row of the paper that this model is too shallow for.
+        figures: the measurement; None for a row of the paper that this model is too shallow for.
     """
 
     change: Change
-    evaluation: Evaluation | None
+    figures: Figures | None
 
 
 @dataclass(frozen=True)
@@ -81,42 +109,35 @@ class Ablations:
     Attributes:
         gated_layers: the model's GPSA layers.
         rows: the model as it is first, then each change.
-        weights: name of the weight file, "" for a model that was handed over without one.
-        weights_sha256: the file's sha256, likewise.
+        about: the evaluation of the model as it is, without its classes: `Evaluation.to_dict`.
     """
 
     gated_layers: int
     rows: tuple[Measured, ...]
-    weights: str = ""
-    weights_sha256: str = ""
+    about: dict[str, Any]
 
     @property
-    def baseline(self) -> Evaluation:
+    def baseline(self) -> Figures:
         """The model as it is."""
-        first = self.rows[0].evaluation
+        first = self.rows[0].figures
         assert first is not None
         return first
 
     def to_dict(self) -> dict[str, Any]:
-        """What `json.dumps` takes: the whole baseline evaluation, and the figures of each change."""
-        rows: list[dict[str, Any]] = []
-        for row in self.rows:
-            figures: dict[str, Any] = {**asdict(row.change), "paper_top1": row.change.paper_top1}
-            if row.evaluation is not None:
-                low, high = wilson_interval(row.evaluation.correct_top1, row.evaluation.count)
-                figures |= {key: getattr(row.evaluation, key) for key in KEPT} | {"top1_interval_95": [low, high]}
-            rows.append(figures)
-        about = {"source": PAPER, "measured_on": "ImageNet-1k, the paper's own model", "tables": "5 and 6"}
+        """What `json.dumps` takes: the baseline's evaluation, and the figures of each change."""
         return {
-            "model": self.baseline.model,
+            "model": self.about["model"],
             "gated_layers": self.gated_layers,
-            "baseline": {
-                **self.baseline.to_dict(),
-                "weights": self.weights,
-                "weights_sha256": self.weights_sha256,
-            },
-            "rows": rows,
-            "paper": about,
+            "baseline": self.about,
+            "rows": [
+                {
+                    **asdict(row.change),
+                    "paper_top1": row.change.paper_top1,
+                    **({} if row.figures is None else asdict(row.figures)),
+                }
+                for row in self.rows
+            ],
+            "paper": {"source": PAPER, "measured_on": "ImageNet-1k, the paper's own model", "tables": "5 and 6"},
         }
 
 
@@ -127,13 +148,11 @@ def from_dict(found: dict[str, Any]) -> Ablations:
         ValueError: it is something else.
     """
     try:
-        whole: dict[str, Any] = {**found["baseline"], "img_size": tuple(found["baseline"]["img_size"])}
         rows: list[Measured] = []
         for row in found["rows"]:
-            figures = {key: row[key] for key in KEPT} if "top1" in row else None
-            change = Change(row["experiment"], row["what"], row["layers"])
-            rows.append(Measured(change, None if figures is None else Evaluation(**{**whole, **figures})))
-        return Ablations(found["gated_layers"], tuple(rows), whole["weights"], whole["weights_sha256"])
+            figures = Figures(**{each.name: row[each.name] for each in fields(Figures)}) if "top1" in row else None
+            rows.append(Measured(Change(row["experiment"], row["what"], row["layers"]), figures))
+        return Ablations(found["gated_layers"], tuple(rows), found["baseline"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"this is no result of `convit ablate` ({error}); give the JSON that it wrote") from error
 
@@ -196,14 +215,16 @@ def run_ablations(
     gated = gated_layers_of(evaluator.model)
     model: Any = evaluator.model
     rows: list[Measured] = []
+    about: dict[str, Any] = {}
     for change in plan_changes(gated, experiments):
         if change.layers > gated:
             rows.append(Measured(change, None))
             continue
         with change.applied_to(model):
             evaluation = evaluator.evaluate(images, advance)
-        rows.append(Measured(change, replace(evaluation, errors=evaluation.errors[:1])))
-    return Ablations(gated, tuple(rows))
+        rows.append(Measured(change, Figures.of(evaluation)))
+        about = about or {name: value for name, value in evaluation.to_dict().items() if name not in _LEFT_OUT}
+    return Ablations(gated, tuple(rows), about)
 
 
 def measurements(gated_layers: int, experiments: Sequence[str] = EXPERIMENTS) -> int:
@@ -211,27 +232,13 @@ def measurements(gated_layers: int, experiments: Sequence[str] = EXPERIMENTS) ->
     return sum(change.layers <= gated_layers for change in plan_changes(gated_layers, experiments))
 
 
-def wilson_interval(correct: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of an accuracy, in percent.
-
-    Source: Wilson 1927, score interval.
-
-    >>> [round(value, 1) for value in wilson_interval(50, 100)]
-    [40.4, 59.6]
-    """
-    z = 1.959964
-    share = correct / count
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
-    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
-
-
 def to_markdown(ablations: Ablations) -> str:
     """A table for people, the paper's own figures beside ours, and what they belong to."""
-    base = ablations.baseline
+    about = ablations.about
     lines = [
-        f"{base.model}, {base.count:,} images ({_names(base)}, sha256 {base.data_sha256[:16]}...), {base.precision}; "
-        f"{base.classes} classes, {ablations.gated_layers} GPSA layers. Top-1 in percent, with its 95 % interval.",
+        f"{about['model']}, {about['count']:,} images ({_names(about)}, sha256 {about['data_sha256'][:16]}...), "
+        f"{about['precision']}; {about['classes']} classes, {ablations.gated_layers} GPSA layers. Top-1 in percent, "
+        "with its 95 % interval.",
         "",
         "| change | GPSA layers | top-1 | 95 % interval | change of top-1 | loss | paper's, on ImageNet-1k |",
         "| --- | --- | ---: | --- | ---: | ---: | ---: |",
@@ -250,10 +257,10 @@ def _line(row: Measured, ablations: Ablations) -> str:
     if change.layers == ablations.gated_layers:
         layers += " (all)"
     told = "" if paper is None else f"{paper:.1f}"
-    if row.evaluation is None:
+    if row.figures is None:
         return f"| {change.what} | {layers} | no such layers | | | | {told} |"
-    found = row.evaluation
-    low, high = wilson_interval(found.correct_top1, found.count)
+    found = row.figures
+    low, high = found.top1_interval
     difference = "" if row is ablations.rows[0] else f"{found.top1 - base.top1:+.2f}"
     return (
         f"| {change.what} | {layers} | {found.top1:.2f} | {low:.1f} to {high:.1f} | {difference} | {found.loss:.3f} | "
@@ -261,6 +268,6 @@ def _line(row: Measured, ablations: Ablations) -> str:
     )
 
 
-def _names(evaluation: Evaluation) -> str:
-    files = evaluation.data.get("files")
-    return evaluation.data.get("name", "") if files is None else ", ".join(file["name"] for file in files)
+def _names(about: dict[str, Any]) -> str:
+    files = about["data"].get("files")
+    return about["data"].get("name", "") if files is None else ", ".join(file["name"] for file in files)

@@ -81,8 +81,6 @@ def ablate(
     if limit is not None:
         images = EvenlySpaced(images, limit)
 
-    from dataclasses import replace
-
     from convit.analysis.ablations import EXPERIMENTS, gated_layers_of, measurements, run_ablations, to_markdown
     from convit.analysis.loading import load_plain
     from convit.data.locate import file_sha256
@@ -98,7 +96,8 @@ def ablate(
     total = images.count * measurements(gated, chosen)
     with bar("images", total, shown=not quiet) as advance:
         found = run_ablations(evaluator, images, chosen, advance)
-    found = replace(found, weights=file.name, weights_sha256=digest)
+    # the evaluator was handed a model, whose file it does not know
+    found.about.update(weights=file.name, weights_sha256=digest)
     if output is not None and output.suffix.lower() == ".json":
         import json
 
@@ -108,7 +107,7 @@ def ablate(
     _write(text, output, overwrite=overwrite)
     if found.baseline.unreadable:
         whole = found.baseline.count + found.baseline.unreadable
-        first = found.baseline.errors[0]["error"]
+        first = found.about["errors"][0]["error"]
         message = f"{found.baseline.unreadable} of {whole} images could not be read and count in no figure; {first}"
         print(f"convit: error: {errors.one_line(message)}", file=sys.stderr)
         raise typer.Exit(errors.SOME_UNREADABLE)
