@@ -47,8 +47,8 @@ def write_page(rows: list[dict[str, Any]], known: set[frozenset[str]], page: Pat
     )
     if near:
         head += (
-            f" The near-copies differ by {lowest:g} of 255 levels or more, which pictures of one kind of scene may do "
-            "without being copies: the bar is raised with `--difference` and `--threshold`."
+            f" The near-copies differ by {lowest:g} of 255 levels or more; what counts as one is set with "
+            "`--difference` and `--threshold`."
         )
     write_rows(rows, COLUMNS, page, "markdown", head=head, overwrite=True)
 

@@ -76,11 +76,36 @@ def test_an_index_gives_the_same(made_up: Path, embedder: Embedder, tmp_path: Pa
 def test_thresholds(made_up: Path, embedder: Embedder) -> None:
     found = read_collection(made_up, embedder)
     assert names(find_duplicates(found.pictures, found.vectors, difference=0)) == [IDENTICAL]
-    assert len(find_duplicates(found.pictures, found.vectors, similarity=-1, difference=255)) == 9 * 8 / 2 - 8 + 1
+    everything = {"similarity": -1.0, "difference": 255.0, "correlation": -1.0}
+    assert len(find_duplicates(found.pictures, found.vectors, **everything)) == 9 * 8 / 2 - 8 + 1
     with pytest.raises(ValueError, match="similarity is 2, but is a cosine"):
         find_duplicates(found.pictures, found.vectors, similarity=2)
     with pytest.raises(ValueError, match="difference is -1, but must be 0 to 255"):
         find_duplicates(found.pictures, found.vectors, difference=-1)
+
+
+def _picture(name: str, levels: np.ndarray) -> Picture:
+    stream = io.BytesIO()
+    Image.fromarray(levels.astype(np.uint8)).save(stream, "PNG")
+    return Picture(name, None, None, name, stream.getvalue)
+
+
+def test_pictures_of_little_contrast_are_no_copies_by_that_alone() -> None:
+    rows, columns = np.mgrid[:64, :64] / 8
+    level = 30 + 6 * np.sin(rows)
+    pictures = [
+        _picture("waves", level),
+        _picture("brighter", 1.1 * level),
+        _picture("other waves", 30 + 6 * np.sin(columns)),
+        *(_picture(name, np.full((64, 64), 30.0 + number)) for number, name in enumerate(("grey", "a little lighter"))),
+    ]
+    alike = np.ones((5, 1), dtype=np.float32)
+    pairs = find_duplicates(pictures[:3], alike[:3])
+    assert [(pair.first.name, pair.second.name) for pair in pairs] == [("waves", "brighter")]
+    assert len(find_duplicates(pictures[:3], alike[:3], correlation=-1)) == 3
+    assert len(find_duplicates(pictures[3:], alike[3:])) == 1, "flat areas have no structure to tell them apart"
+    with pytest.raises(ValueError, match="correlation is 2, but must be -1 to 1"):
+        find_duplicates(pictures, alike, correlation=2)
 
 
 def test_shards_are_read_too(made_up: Path, embedder: Embedder, tmp_path: Path) -> None:

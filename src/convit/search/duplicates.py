@@ -19,7 +19,9 @@ from convit.inference.opening import open_image
 
 SIMILARITY = 0.95
 DIFFERENCE = 12.0
+CORRELATION = 0.85
 _SIDE = 32  # of the grey thumbnails, pixels
+_FLAT = 1.0  # standard deviation in levels below which a thumbnail has no structure to correlate
 _ROWS = 256  # vectors compared with all others at once
 _log = logging.getLogger(__name__)
 
@@ -99,6 +101,7 @@ def find_duplicates(
     *,
     similarity: float = SIMILARITY,
     difference: float = DIFFERENCE,
+    correlation: float = CORRELATION,
     splits: tuple[str, ...] | None = None,
 ) -> list[Duplicate]:
     """Find pairs of copies and near-copies.
@@ -112,6 +115,8 @@ def find_duplicates(
         vectors: their vectors, of length 1.
         similarity: least cosine of near-copies, -1 to 1.
         difference: most mean absolute difference of their 32 x 32 grey thumbnails, 0 to 255 levels.
+        correlation: least correlation of these thumbnails, -1 to 1: pictures of little contrast, such as two of
+            jellyfish in blue water, differ by few levels whatever they show.
         splits: only pairs across two of these splits; None for all pairs.
 
     Returns:
@@ -125,6 +130,8 @@ def find_duplicates(
         raise ValueError(f"similarity is {similarity:g}, but is a cosine: -1 to 1")
     if not 0 <= difference <= 255:
         raise ValueError(f"difference is {difference:g}, but must be 0 to 255 levels")
+    if not -1 <= correlation <= 1:
+        raise ValueError(f"correlation is {correlation:g}, but must be -1 to 1")
     wanted = _wanted(pictures, splits)
     thumbnails = _Thumbnails(pictures)
     found: list[Duplicate] = []
@@ -141,7 +148,7 @@ def find_duplicates(
         if one.sha256 == other.sha256:
             continue
         apart = thumbnails.difference(first, second)
-        if apart is not None and apart <= difference:
+        if apart is not None and apart <= difference and thumbnails.correlation(first, second) >= correlation:
             found.append(Duplicate("near", one, other, cosine, apart))
     return sorted(found, key=lambda pair: (not pair.labels_differ, not pair.across_splits, pair.kind, pair.difference))
 
@@ -215,6 +222,11 @@ class _Thumbnails:
         """Mean absolute difference in levels; None where one of the two cannot be read."""
         one, other = self._of(first), self._of(second)
         return None if one is None or other is None else float(np.abs(one - other).mean())
+
+    def correlation(self, first: int, second: int) -> float:
+        """Pearson's, of two that can be read; 1 where one of them is a flat area, which has no structure."""
+        one, other = (np.ravel(each) for each in (self._of(first), self._of(second)) if each is not None)
+        return 1.0 if min(one.std(), other.std()) < _FLAT else float(np.corrcoef(one, other)[0, 1])
 
     def _of(self, at: int) -> np.ndarray | None:
         if at not in self._made:
