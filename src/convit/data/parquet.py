@@ -69,6 +69,7 @@ class ParquetSamples:
             self._groups += [(number, group) for group in range(metadata.num_row_groups)]
             sizes += [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         self._ends = list(accumulate(sizes))
+        self._file_ends = list(accumulate(metadata.num_rows for metadata in self._metadata))
         source = shown(self.files[0]) if len(self.files) == 1 else f"{shown(self.files[0])} …"
         if not self._ends or not self._ends[-1]:
             raise ValueError(f"{source} has no row; give files with images")
@@ -114,8 +115,8 @@ class ParquetSamples:
 
     def file_and_row(self, index: int) -> tuple[int, int]:
         """(number of the file, row within it) of a sample."""
-        file = self._groups[self.place(index)[0]][0]
-        return file, index - sum(metadata.num_rows for metadata in self._metadata[:file])
+        file = bisect.bisect_right(self._file_ends, index)
+        return file, index - (self._file_ends[file - 1] if file else 0)
 
     def sha256(self, number: int) -> str:
         """The sha256 of a file, in hexadecimal.
