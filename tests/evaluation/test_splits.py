@@ -68,6 +68,8 @@ def test_splits_of_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [image.label for image in open_labelled(f"cifar10:{folder}")] == [2, 1, 3]
     assert open_labelled(f"cifar10:{folder}", split="test").identity()["name"] == "cifar10:test"
     assert _count(f"cifar10:{folder}:test", "test") == 3
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert _count(f"cifar10:~/{folder.name}", "test") == 3
     with pytest.raises(ValueError, match="names the split 'test' already, not 'train'"):
         _count(f"cifar10:{folder}:test", "train")
     with pytest.raises(ValueError, match="has no split 'val'; it has train, test"):

@@ -80,5 +80,6 @@ def parse_cifar(source: str, root: str | Path | None = None) -> tuple[str, Path,
     kind, _, place = source.partition(":")
     before, _, last = place.rpartition(":")
     place, split = (before, last) if last in SPLITS and f":{last}" in source else (place, "train")
-    folder = Path(place) if root is None else Path(root) / place
+    place = Path(place).expanduser()  # no shell does that behind a colon
+    folder = place if root is None else Path(root) / place
     return kind, folder if folder.name == FOLDERS[kind] else folder / FOLDERS[kind], split

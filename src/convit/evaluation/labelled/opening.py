@@ -7,7 +7,7 @@ from typing import cast
 
 from convit.data.locate import Source, find_parquet, find_shards, form_of
 from convit.evaluation.labelled.folders import LabelledFolder
-from convit.evaluation.labelled.imagenet import named_relative, open_relative
+from convit.evaluation.labelled.imagenet import RELATIVES, named_relative, open_relative
 from convit.evaluation.labelled.images import LabelledImages
 from convit.evaluation.labelled.label_maps import Relabelled, read_label_map
 from convit.evaluation.labelled.shards import LabelledShards
@@ -55,7 +55,7 @@ def open_labelled(data: Source, *, split: str | None = None, classes: str | Path
 def _open(data: Source, split: str | None) -> LabelledImages:
     relative = named_relative(data)
     if relative is not None:
-        name, folder = relative
+        name, folder = relative[0], relative[1].expanduser()  # no shell does that behind a colon
         return open_relative(name, folder if split is None else choose_sub_folder(folder, split))
     form = form_of(data)
     if form == "hub":
@@ -81,6 +81,9 @@ def _open_folder(data: Source) -> LabelledImages:
     if any(sign in str(data) for sign in "*{"):  # a pattern without a suffix means shards
         return LabelledShards(find_shards(data))
     folder = Path(cast("str | Path", data))
+    name, colon, _ = str(data).partition(":")
+    if colon and name.startswith("imagenet-") and not folder.exists():
+        raise ValueError(f"{name!r} is none of ImageNet's relatives that are known by name: {', '.join(RELATIVES)}")
     if folder.is_file():
         raise ValueError(
             f"{folder} is neither a folder with a sub-folder per class nor a shard (.tar, .tar.gz) nor a Parquet file; "
