@@ -350,7 +350,9 @@ def test_a_class_outside_of_a_is_refused(tmp_path: Path) -> None:
 
 def test_a_model_without_some_of_the_competing_classes_is_refused(tmp_path: Path) -> None:
     images = open_labelled(f"imagenet-a:{_write_by_wnid(tmp_path, [6])}")
-    with pytest.raises(ValueError, match=r"in ImageNet-A in .* are none of the model's 2 classes"):
+    with pytest.raises(
+        ValueError, match=r"in ImageNet-A in .* are none of the model's 2 classes .*; give a label map, or"
+    ):
         match_classes(images, (NAMES[6], NAMES[11]), 2)
 
 
@@ -400,13 +402,20 @@ def test_whether_a_release_is_complete(tmp_path: Path, monkeypatch: pytest.Monke
     assert (kept["complete"], kept["images_of_release"], kept["dataset"]) == (True, 2, "imagenet-a")
 
 
-def test_names_are_told_from_folders(tmp_path: Path) -> None:
+def test_names_are_told_from_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert named_relative("imagenet") is None
     assert named_relative("imagenet/val") is None
     assert named_relative(["imagenet:x"]) is None
+    with pytest.raises(
+        ValueError, match=r"'imagenet-c' is none of ImageNet's relatives .*: imagenet, imagenet-real, imagenet-v2"
+    ):
+        open_labelled(f"imagenet-c:{tmp_path}")
     assert named_relative("imagenet-v2:a:b") == ("imagenet-v2", Path("a:b"))
     write_folders(tmp_path / "imagenet", {"a": [0]})
     assert open_labelled(tmp_path / "imagenet").kind == "folder"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _write_by_wnid(tmp_path / "home", [6])
+    assert open_labelled("imagenet-a:~/home").count == 1
 
 
 def test_an_image_that_cannot_be_read_is_named_as_ever(tmp_path: Path, model: ConViT) -> None:
@@ -415,3 +424,10 @@ def test_an_image_that_cannot_be_read_is_named_as_ever(tmp_path: Path, model: Co
     found = Evaluator(model).evaluate(open_labelled(f"imagenet-a:{tmp_path}"))
     assert (found.count, found.unreadable) == (1, 1)
     assert found.errors[0]["name"] == f"{WNIDS[6]}/000.jpg"
+
+
+def test_the_page_on_data_names_them_all() -> None:
+    page = (Path(__file__).parents[2] / "docs/labelled_data.md").read_text(encoding="utf-8")
+    for name, relative in RELATIVES.items():
+        assert f"| `{name}` |" in page
+        assert f"{relative.images:,} images" in page

@@ -128,6 +128,9 @@ def _explain(
     more = f" and {len(misses) - _SHOWN} more" if len(misses) > _SHOWN else ""
     if any(each.mapped for each in wanted):
         remedy = "write all of its targets as names, as WordNet ids or as numbers of the model's classes"
+    elif data.kind == "folder" and any(each.wnid for each in wanted):
+        # ImageNet's relatives, whose folders stay as they were distributed
+        remedy = "give a label map"
     else:
         remedy = f"{_REMEDIES[data.kind]}, give a label map" if data.kind in _REMEDIES else "give a label map"
     return (

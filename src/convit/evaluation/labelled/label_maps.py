@@ -167,7 +167,8 @@ def _parse_json(text: str) -> list[tuple[str | None, str]]:
     rows = found if pairs else [(None, each) for each in found]
     wrong = [target for _, target in rows if not isinstance(target, str | int) or isinstance(target, bool)]
     if wrong:
-        raise ValueError(f"it holds {wrong[0]!r}, which is neither a name nor a whole number")
+        what = "a list or an object" if isinstance(wrong[0], list | dict) else repr(wrong[0])
+        raise ValueError(f"it holds {what} where a name or a whole number must stand")
     return [(name, str(target)) for name, target in rows]
 
 
