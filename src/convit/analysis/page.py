@@ -5,14 +5,12 @@ Needs matplotlib and jinja2, the extras `plot` and `train`.
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from convit.analysis.drawing import (
@@ -25,8 +23,9 @@ from convit.analysis.drawing import (
 )
 from convit.analysis.explaining import Explanation
 from convit.analysis.overlays import OPACITY, coloured, grey
+from convit.inference.output.pages import data_url, fill_template
 
-TEMPLATE = "explain.html.j2"
+TEMPLATE = Path(__file__).with_name("explain.html.j2")
 SHOWN_SIDE = 300  # pixels on the page
 
 
@@ -36,19 +35,17 @@ def render_page(explanation: Explanation) -> str:
     Args:
         explanation: what `explain` gave, with every layer and head that shall be chosen from.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     views = [_view(explanation, place) for place in range(len(explanation.layers))]
     height, width = explanation.pixels.shape[:2]
-    return environment.get_template(TEMPLATE).render(
+    return fill_template(
+        TEMPLATE,
         name=explanation.name.rsplit("/", 1)[-1],
         model=explanation.model,
         predictions=[(each.label, percent(each.score)) for each in explanation.predictions],
         query=query_name(explanation),
         frame=_frame(explanation),
-        overview=_data_url(png_of(draw_explanation(explanation, with_layers=False))),
-        grey=_data_url(_png((grey(explanation.pixels) * 255).astype(np.uint8))),
+        overview=data_url(png_of(draw_explanation(explanation, with_layers=False))),
+        grey=data_url(_png((grey(explanation.pixels) * 255).astype(np.uint8))),
         opacity=OPACITY,
         shown_height=round(SHOWN_SIDE * height / max(height, width)),
         shown_width=round(SHOWN_SIDE * width / max(height, width)),
@@ -68,7 +65,7 @@ def _view(explanation: Explanation, place: int) -> dict[str, Any]:
                 {
                     "kind": KINDS[kind] if view.gate is not None else "ordinary attention",
                     "peak": percent(maps[head].max()),
-                    "url": _data_url(_png(coloured(maps[head]))),
+                    "url": data_url(_png(coloured(maps[head]))),
                 }
                 for kind, maps in view.maps.items()
             ],
@@ -90,7 +87,3 @@ def _png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="PNG", optimize=True)
     return file.getvalue()
-
-
-def _data_url(content: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")

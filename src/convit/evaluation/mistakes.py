@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from convit.evaluation.labelled import LabelledImages
 from convit.evaluation.scoring import Scores
 from convit.inference.errors import ImageError
 from convit.inference.opening import ImageSource, open_image
+from convit.inference.output.pages import thumbnail
 
 MOST_SHOWN = 24
 _SIDE = 160  # pixels of a thumbnail's longer side
@@ -92,9 +91,4 @@ def _thumbnail(source: ImageSource, apply_exif: bool) -> tuple[bytes | None, boo
         image = open_image(source, apply_exif=apply_exif, at_least=2 * _SIDE)
     except ImageError:
         return None, False
-    is_small = max(image.size) <= _SMALL
-    image = image.copy()
-    image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    image.save(file, "PNG" if is_small else "JPEG", quality=85)
-    return file.getvalue(), is_small
+    return thumbnail(image, _SIDE, small=_SMALL), max(image.size) <= _SMALL

@@ -5,7 +5,6 @@ Needs matplotlib and jinja2, the extra `evaluate`; they are imported when a repo
 
 from __future__ import annotations
 
-import base64
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +15,12 @@ from convit.evaluation.mistakes import Mistake, worst_mistakes
 from convit.evaluation.report import Evaluation
 from convit.evaluation.tables import class_name, confused_pairs, confusion_csv, per_class_csv, predictions_csv
 from convit.inference.output.files import check_output, whole_file
+from convit.inference.output.pages import data_url, fill_template
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TEMPLATE = "page.html.j2"
+TEMPLATE = Path(__file__).with_name("page.html.j2")
 # the page last: where it stands, the rest does
 FILES = (
     "evaluation.json", "per_class.csv", "confusion.csv", "predictions.csv",
@@ -120,18 +120,12 @@ def render_page(evaluation: Evaluation, mistakes: Sequence[Mistake], figures: Ma
         figures: "reliability", "confusion" and "per_class", as `convit.evaluation.plots` draws them; a confusion that
             is no heat map is a table on the page instead.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from convit.evaluation.plots import MOST_WITH_NUMBERS, TITLES, count_classes, fits_heat_map, svg_of
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     has_map = fits_heat_map(evaluation)
     shown = {name: svg_of(figure) if name != "confusion" or has_map else "" for name, figure in figures.items()}
-    return environment.get_template(
-        TEMPLATE
-    ).render(
+    return fill_template(
+        TEMPLATE,
         evaluation=evaluation,
         data=_data_name(evaluation),
         headlines=_headlines(evaluation),
@@ -178,7 +172,7 @@ def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
 def _card(evaluation: Evaluation, mistake: Mistake) -> dict[str, Any]:
     return {
         "name": mistake.name,
-        "image": _data_url(mistake.thumbnail),
+        "image": None if mistake.thumbnail is None else data_url(mistake.thumbnail),
         "small": mistake.is_small,
         "right": class_name(evaluation, mistake.label),
         "predicted": class_name(evaluation, mistake.predicted),
@@ -258,10 +252,3 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(_as_text, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _data_url(content: bytes | None) -> str | None:
-    if content is None:
-        return None
-    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

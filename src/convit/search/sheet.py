@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from convit.inference.errors import ImageError
 from convit.inference.opening import ImageSource, open_image, source_name
+from convit.inference.output.pages import data_url, fill_template, thumbnail
 from convit.search.duplicates import Duplicate, Picture
 from convit.search.index import Hit
 
-TEMPLATE = "sheet.html.j2"
+TEMPLATE = Path(__file__).with_name("sheet.html.j2")
 MOST_PAIRS = 500
 _THUMBNAIL = 256  # longer side, pixels: the page shows at most 180, screens often have more
 
@@ -108,17 +105,8 @@ def _thumbnail(source: ImageSource) -> str | None:
         image = open_image(source, at_least=2 * _THUMBNAIL)
     except ImageError:
         return None
-    image = image.copy()
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_url(thumbnail(image, _THUMBNAIL))
 
 
 def _render(**values: Any) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template(TEMPLATE).render({"query": None, "hits": [], "pairs": [], "left_out": 0} | values)
+    return fill_template(TEMPLATE, **{"query": None, "hits": [], "pairs": [], "left_out": 0} | values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import platform
@@ -13,18 +12,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from convit.data.datasets import ImageDataset
 from convit.inference.output.files import whole_file
+from convit.inference.output.pages import data_url, fill_template, thumbnail
 from convit.model import ConViTConfig
 from convit.training.finetune.cost import Cost, in_words
 from convit.training.finetune.plan import Plan
 from convit.training.finetune.scores import Scores, summary
 from convit.training.lines import read_lines
 
-TEMPLATE = "report.html.j2"
+TEMPLATE = Path(__file__).with_name("report.html.j2")
 THUMBNAIL = 144  # longer side, pixels
 MOST_IN_MATRIX = 30  # classes
 PAIRS = 10
@@ -77,11 +76,9 @@ def write_report(output: Path, weights: Path, facts: Facts, scores: Scores | Non
         OSError: a file cannot be written.
     """
     figures = _figures(output, weights, facts, scores)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["percent"] = lambda value: "–" if value is None else f"{value:.1f} %"
-    html = environment.get_template(TEMPLATE).render(
+    html = fill_template(
+        TEMPLATE,
+        percent=lambda value: "–" if value is None else f"{value:.1f} %",
         figures=figures,
         scores=scores,
         pairs=scores.pairs(PAIRS) if scores else [],
@@ -240,12 +237,7 @@ def _data_url(image: Image.Image) -> str:
     if longest < THUMBNAIL // 2:
         factor = THUMBNAIL // longest
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    else:
-        image = image.copy()
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=82)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return data_url(thumbnail(image.convert("RGB"), THUMBNAIL))
 
 
 def _write(path: Path, text: str) -> None:

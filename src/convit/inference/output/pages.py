@@ -1,0 +1,53 @@
+"""HTML pages that need nothing else: templates filled in, and pictures inside them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg"}
+
+
+def fill_template(template: Path, **values: Any) -> str:
+    """A Jinja template, filled in; what is put into it is escaped.
+
+    Args:
+        template: the file.
+        **values: what it calls for by name; a name that is missing is an error.
+
+    Raises:
+        ModuleNotFoundError: jinja2 is not installed.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(template.name).render(**values)
+
+
+def data_url(picture: bytes) -> str:
+    """A PNG or JPEG file as the text that an `img` element takes in the place of an address."""
+    kind = next(kind for start, kind in _KINDS.items() if picture.startswith(start))
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def thumbnail(image: Image.Image, side: int, *, small: int = 0) -> bytes:
+    """A picture as a small file for a page.
+
+    Args:
+        image: the picture; it stays as it is.
+        side: most pixels of the longer side.
+        small: pictures whose longer side has up to so many pixels become a PNG, since JPEG would spoil the few that
+            they have; others a JPEG.
+    """
+    lossless = max(image.size) <= small
+    reduced = image.copy()
+    reduced.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    reduced.save(file, "PNG" if lossless else "JPEG", quality=85)
+    return file.getvalue()
