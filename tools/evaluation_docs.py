@@ -1,0 +1,190 @@
+"""Evaluates the bundled model and keeps the result in docs/evaluation.
+
+    python tools/evaluation_docs.py measure DATA [--split test]    figures, plots and a comparison, as files there
+    python tools/evaluation_docs.py draw                           the page in a browser, of public-domain photographs
+    python tools/evaluation_docs.py write                          README.md from these files; --check only compares
+
+DATA is what `convit evaluate` takes. No picture of the data set is kept: the page with the worst mistakes is shown on
+photographs inside scikit-image (public domain), cut into pieces. The screenshot needs Debian's chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "evaluation"
+MODEL = "convit_nano_patch4_32.cifar10"
+PLOTS = ("reliability.png", "confusion.png", "per_class.png")
+PHOTOGRAPHS = {"cat": "chelsea", "airplane": "rocket"}
+PIECES = 4  # across and down, that each photograph is cut into
+WINDOW = "1160,2250"
+
+
+def measure(data: str, split: str | None) -> None:
+    """Evaluate as it is and with mirror images, and compare the two."""
+    options = ["--split", split] if split else []
+    with tempfile.TemporaryDirectory() as folder:
+        report, flipped = Path(folder) / "report", Path(folder) / "mirrored.json"
+        _convit("evaluate", data, *options, "--model", MODEL, "--device", "cpu", "--report", str(report))
+        _convit(*("evaluate", data, *options, "--model", MODEL, "--device", "cpu", "--tta", "flip", "-o", str(flipped)))
+        whole = report / "evaluation.json"
+        as_it_is = whole.rename(Path(folder) / "as-it-is.json")
+        _convit(
+            "evaluate", "--compare", str(as_it_is), str(flipped), "-o", str(DOCS / "comparison.json"), "--overwrite"
+        )
+        for name in PLOTS:
+            shutil.copyfile(report / name, DOCS / name)
+        # names of the data set's images are of no use here
+        figures = {name: value for name, value in json.loads(as_it_is.read_text()).items() if name != "images"}
+        _keep("evaluation", figures)
+        comparison = json.loads((DOCS / "comparison.json").read_text())
+        for side in ("first", "second"):
+            comparison[side]["file"] = Path(comparison[side]["file"]).name
+        comparison["verdict"] = comparison["verdict"].replace(f"{folder}/", "")
+        _keep("comparison", comparison)
+
+
+def draw() -> None:
+    """Show the page of an evaluation in a browser, and keep what is seen."""
+    from PIL import Image
+    from skimage import data
+
+    browser = shutil.which("chromium")
+    if browser is None:
+        raise FileNotFoundError("the page's screenshot needs chromium; install Debian's package of that name")
+    with tempfile.TemporaryDirectory() as folder:
+        photographs, report = Path(folder) / "photographs", Path(folder) / "report"
+        for label, name in PHOTOGRAPHS.items():
+            (photographs / label).mkdir(parents=True)
+            image = Image.fromarray(getattr(data, name)()).convert("RGB")
+            width, height = image.width // PIECES, image.height // PIECES
+            for number in range(PIECES**2):
+                left, top = number % PIECES * width, number // PIECES * height
+                image.crop((left, top, left + width, top + height)).save(
+                    photographs / label / f"{name}_{number:02}.jpg"
+                )
+        _convit("evaluate", str(photographs), "--model", MODEL, "--device", "cpu", "--report", str(report))
+        shot = [f"--window-size={WINDOW}", f"--screenshot={DOCS / 'page.png'}", f"--user-data-dir={folder}/browser"]
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *shot]
+        subprocess.run([browser, *options, (report / "index.html").as_uri()], check=True, capture_output=True)
+
+
+def render(evaluation: dict[str, Any], comparison: dict[str, Any]) -> str:
+    """The text of README.md: no figure in it is typed in."""
+    files = ", ".join(file["name"] for file in evaluation["data"]["files"])
+    rows = "\n".join(
+        f"| {row['name']} | {row['count']:,} | {row['top1']:.1f} | {row['top5']:.1f} | "
+        f"{'' if row['mistaken_for'] is None else evaluation['class_names'][row['mistaken_for']]} |"
+        for row in sorted(evaluation["per_class"], key=lambda row: row["top1"])
+    )
+    return f"""# The bundled model's evaluation
+
+Made by `tools/evaluation_docs.py` from the JSON files beside it: `{evaluation["model"]}` (weights sha256
+`{evaluation["weights_sha256"][:16]}…`) on {evaluation["count"]:,} images ({files},
+sha256 `{evaluation["data_sha256"][:16]}…`), {evaluation["precision"]}, {evaluation["date"][:10]}.
+
+    convit evaluate {files} --model {evaluation["model"]} --report report/
+
+| figure | value | 95 % interval (bootstrap) |
+| --- | ---: | --- |
+| top-1 | {evaluation["top1"]:.2f} % | {_interval(evaluation, "top1", ".2f")} |
+| top-5 | {evaluation["top5"]:.2f} % | {_interval(evaluation, "top5", ".2f")} |
+| loss | {evaluation["loss"]:.4f} | {_interval(evaluation, "loss", ".4f")} |
+| mean of the classes' top-1 | {evaluation["mean_class_top1"]:.2f} % | |
+| expected calibration error | {evaluation["ece"]:.2f} % | |
+
+![How often the model is right where it says how sure it is](reliability.png)
+
+| class | images | top-1 (%) | top-5 (%) | mostly mistaken for |
+| --- | ---: | ---: | ---: | --- |
+{rows}
+
+![Which class is taken for which](confusion.png)
+
+![Accuracy of each class](per_class.png)
+
+## Is averaging with the mirror image better?
+
+    convit evaluate {files} --model {evaluation["model"]} --output as-it-is.json
+    convit evaluate {files} --model {evaluation["model"]} --tta flip --output mirrored.json
+    convit evaluate --compare as-it-is.json mirrored.json
+
+| | as it is | with mirror images | difference | 95 % interval |
+| --- | ---: | ---: | ---: | --- |
+| top-1 (%) | {_compared(comparison, "top1", ".2f")} |
+| top-5 (%) | {_compared(comparison, "top5", ".2f")} |
+| loss | {_compared(comparison, "loss", ".4f")} |
+| right alone | {comparison["only_first"]} | {comparison["only_second"]} | | {_chance(comparison)} |
+
+`convit`: {comparison["verdict"]}.
+
+## The page
+
+`--report` also writes a page with the worst mistakes. Here it is in a browser, of two photographs inside scikit-image
+(public domain) that were cut into pieces; the rocket stands as an airplane, since the model knows no rockets:
+
+![The page of an evaluation, with its plots and the worst mistakes as thumbnails](page.png)
+"""
+
+
+def _interval(evaluation: dict[str, Any], name: str, form: str) -> str:
+    low, high = evaluation["intervals"][name]
+    return f"{low:{form}} to {high:{form}}"
+
+
+def _compared(comparison: dict[str, Any], name: str, form: str) -> str:
+    low, high = comparison["intervals"][name]
+    values = f"{comparison['first'][name]:{form}} | {comparison['second'][name]:{form}}"
+    return f"{values} | {comparison['differences'][name]:+{form}} | {low:+{form}} to {high:+{form}}"
+
+
+def _chance(comparison: dict[str, Any]) -> str:
+    return f"p = {comparison['p_value']:.2g} (exact McNemar)"
+
+
+def _keep(name: str, content: dict[str, Any]) -> None:
+    (DOCS / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _convit(*arguments: str) -> None:
+    command = [sys.executable, "-m", "convit", *arguments, "--quiet"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the tool; 1 where `write --check` finds README.md out of date."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("data")
+    measuring.add_argument("--split")
+    commands.add_parser("draw")
+    commands.add_parser("write").add_argument("--check", action="store_true")
+    given = parser.parse_args(arguments)
+    DOCS.mkdir(exist_ok=True)
+    if given.command == "measure":
+        measure(given.data, given.split)
+        return 0
+    if given.command == "draw":
+        draw()
+        return 0
+    names = ("evaluation", "comparison")
+    text = render(**{name: json.loads((DOCS / f"{name}.json").read_text(encoding="utf-8")) for name in names})
+    readme = DOCS / "README.md"
+    if not given.check:
+        readme.write_text(text, encoding="utf-8")
+    elif readme.read_text(encoding="utf-8") != text:
+        print("docs/evaluation/README.md is out of date; write it with: python tools/evaluation_docs.py write")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
