@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from convit.cli.catalogue import Entry, entries
+from convit.weights.published import DATA_SETS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 START, END = "<!-- models: made by tools/readme.py -->\n", "<!-- /models -->"
@@ -23,7 +25,26 @@ def table() -> str:
     for who in dict.fromkeys(row.measured_by for row in rows if row.measured_by):
         names = ", ".join(f"`{row.name}`" for row in rows if row.measured_by == who)
         lines.append(f"Accuracy of {names}: {who}.\n")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_elsewhere(rows)])
+
+
+def _elsewhere(rows: Sequence[Entry]) -> list[str]:
+    """What others published of ImageNet's relatives, as a table with its source."""
+    found = {row.name: {each.data: each for each in row.published if each.data != "imagenet"} for row in rows}
+    found = {name: figures for name, figures in found.items() if figures}
+    data = list(dict.fromkeys(name for figures in found.values() for name in figures))
+    sources = sorted({each.source for figures in found.values() for each in figures.values()})
+    return [
+        f"Top-1 (%) on ImageNet's relatives, as others published it and not measured here ({', '.join(sources)}):",
+        "",
+        f"| name | {' | '.join(DATA_SETS[name] for name in data)} |",
+        f"| --- |{' ---: |' * len(data)}",
+        *(
+            f"| `{name}` | {' | '.join(_percent(figures[each].top1) for each in data)} |"
+            for name, figures in found.items()
+        ),
+        "",
+    ]
 
 
 def _line(row: Entry) -> str:
