@@ -1,7 +1,10 @@
 """Shapes in signatures are checked while the tests run; not with CONVIT_CHECK_SHAPES=0, for `torch.compile`."""
 
 import os
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +19,23 @@ if os.environ.get("CONVIT_CHECK_SHAPES", "1") == "1":
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def in_browser(tmp_path: Path) -> Callable[[Path], str]:
+    """Opens a page in a browser, which must have nothing to complain of, and gives the document after its scripts."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("needs a browser: chromium")
+
+    def show(page: Path) -> str:
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+        command = [browser, *options, f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom", page.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        assert "CONSOLE" not in done.stderr
+        return done.stdout
+
+    return show
 
 
 @pytest.fixture

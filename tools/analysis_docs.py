@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from browser import take_screenshot
+
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "analysis"
 MODEL = "convit_nano_patch4_32.cifar10"
 IMAGES = 1024  # that the paper averages non-locality over
 BATCH = 64
 FIGURES = {"cat": "chelsea", "rocket": "rocket"}
-WINDOW = "1160,1640"
+HEIGHT = 1640  # of the screenshot, pixels
 
 
 def measure(data: str, split: str | None) -> None:
@@ -80,12 +81,7 @@ def draw() -> None:
             _explain(Path(folder) / f"{name}.jpg", DOCS / f"{name}.png")
         page = Path(folder) / "astronaut.html"
         _explain(Path(folder) / "astronaut.jpg", page, "--query", "2,3")
-        browser = shutil.which("chromium")
-        if browser is None:
-            raise FileNotFoundError("the page's screenshot needs chromium; install Debian's package of that name")
-        shot = [f"--window-size={WINDOW}", f"--screenshot={DOCS / 'page.png'}", f"--user-data-dir={folder}/browser"]
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *shot]
-        subprocess.run([browser, *options, page.as_uri()], check=True, capture_output=True)
+        take_screenshot(page, DOCS / "page.png", height=HEIGHT)
 
 
 def render(ablation: dict[str, Any], attention: dict[str, Any]) -> str:

@@ -19,12 +19,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from browser import take_screenshot
+
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "evaluation"
 MODEL = "convit_nano_patch4_32.cifar10"
 PLOTS = ("reliability.png", "confusion.png", "per_class.png")
 PHOTOGRAPHS = {"cat": "chelsea", "airplane": "rocket"}
 PIECES = 4  # across and down, that each photograph is cut into
-WINDOW = "1160,2250"
+HEIGHT = 2250  # of the screenshot, pixels
 
 
 def measure(data: str, split: str | None) -> None:
@@ -56,9 +58,6 @@ def draw() -> None:
     from PIL import Image
     from skimage import data
 
-    browser = shutil.which("chromium")
-    if browser is None:
-        raise FileNotFoundError("the page's screenshot needs chromium; install Debian's package of that name")
     with tempfile.TemporaryDirectory() as folder:
         photographs, report = Path(folder) / "photographs", Path(folder) / "report"
         for label, name in PHOTOGRAPHS.items():
@@ -71,9 +70,7 @@ def draw() -> None:
                     photographs / label / f"{name}_{number:02}.jpg"
                 )
         _convit("evaluate", str(photographs), "--model", MODEL, "--device", "cpu", "--report", str(report))
-        shot = [f"--window-size={WINDOW}", f"--screenshot={DOCS / 'page.png'}", f"--user-data-dir={folder}/browser"]
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *shot]
-        subprocess.run([browser, *options, (report / "index.html").as_uri()], check=True, capture_output=True)
+        take_screenshot(report / "index.html", DOCS / "page.png", height=HEIGHT)
 
 
 def render(evaluation: dict[str, Any], comparison: dict[str, Any]) -> str:

@@ -131,3 +131,14 @@ def test_duplicates_of_a_folder_and_of_an_index(convit: Runner, db: Path, pictur
     assert "1 pair among 5 images: 1 of identical files, 0 of near-copies; 1 under different labels" in text
     (pictures / "broken.jpg").write_bytes(b"")
     assert convit("duplicates", pictures, "--model", MODEL).code == 3
+
+
+def test_pages_in_a_browser(
+    convit: Runner, db: Path, pictures: Path, tmp_path: Path, in_browser: Callable[[Path], str]
+) -> None:
+    found, twice = tmp_path / "found.html", tmp_path / "twice.html"
+    assert convit("search", pictures / "cat.jpg", "--db", db, "--html", found).code == 0
+    shutil.copy(pictures / "cat.jpg", pictures / "space" / "cat.jpg")
+    assert convit("duplicates", pictures, "--model", MODEL, "--html", twice).code == 0
+    for page in (found, twice):
+        assert in_browser(page).count("<img") == page.read_text().count("<img ") > 0

@@ -5,12 +5,10 @@ import dataclasses
 import io
 import json
 import re
-import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -219,10 +217,7 @@ def test_shares_are_not_rounded_to_nothing_or_all() -> None:
     ]  # fmt: skip
 
 
-def test_the_page_sorts_in_a_browser(tmp_path: Path) -> None:
-    browser = shutil.which("chromium")
-    if browser is None:
-        pytest.skip("needs a browser: chromium")
+def test_the_page_sorts_in_a_browser(tmp_path: Path, in_browser: Callable[[Path], str]) -> None:
     evaluation = made_evaluation(made_scores())
     write_report(evaluation, MadeImages(61), tmp_path / "report")
     page = tmp_path / "report" / "index.html"
@@ -231,16 +226,8 @@ def test_the_page_sorts_in_a_browser(tmp_path: Path) -> None:
     (tmp_path / "clicked.html").write_text(page.read_text().replace("</body>", f"<script>{clicks}</script></body>"))
     rows = sorted((row["top1"] for row in evaluation.per_class), reverse=True)
     for file, order in ((page, [row["top1"] for row in evaluation.per_class]), (tmp_path / "clicked.html", rows)):
-        shown = _shown(browser, file, tmp_path / "profile")
+        shown = in_browser(file)
         table = shown.partition("Each class</h2>")[2].partition("</table>")[0]
         drawn = [re.findall(r'data-value="([^"]+)"', row) for row in table.split("<tr>")[2:]]
         assert [float(row[2]) for row in drawn] == pytest.approx(order)
         assert table.count('aria-sort="descending"') == (file != page)
-
-
-def _shown(browser: str, file: Path, profile: Path) -> str:
-    options: list[Any] = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    options += [f"--user-data-dir={profile}", "--dump-dom", file.as_uri()]
-    done = subprocess.run([browser, *options], capture_output=True, text=True, check=True, timeout=120)
-    assert "CONSOLE" not in done.stderr
-    return done.stdout
