@@ -37,6 +37,7 @@ COMMANDS = {
     "finetune": Command("convit.cli.finetune", "finetune", "Fine-tune on a folder of your own pictures."),
     "train": Command("convit.cli.train", "train", "Train a model from a recipe."),
     "evaluate": Command("convit.cli.evaluate", "evaluate", "Measure top-1, top-5 and loss on a labelled data set."),
+    "probe": Command("convit.cli.probe", "probe", "Measure what embeddings know: neighbours, linear, few-shot."),
     "explain": Command("convit.cli.explain", "explain", "Show what a model's heads look at in a picture."),
     "ablate": Command("convit.cli.ablate", "ablate", "Mask positions or force gates, and measure what is lost."),
     "plot": Command("convit.cli.plot", "plot", "Draw what training runs left: loss, top-1, rate, gates."),
