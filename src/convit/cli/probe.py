@@ -1,0 +1,249 @@
+"""`convit probe`: how much a model's embeddings know, by k nearest neighbours, linear probes and few-shot curves."""
+
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convit.cli import messages, options
+from convit.cli.progress import bar
+from convit.cli.unreadable import leave_if_unreadable
+
+if TYPE_CHECKING:
+    from convit.evaluation.probes import Embedded, EmbeddingCache, ProbeSets, Probing
+    from convit.inference import Embedder
+
+REPORT = ("probe.json", "probe.csv", "probe.txt", "few_shot.png")
+SUFFIXES = {".json": "json", ".csv": "csv", ".txt": "table"}
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="Labelled images, as convit evaluate takes them. With splits train and val (or test) these are trained "
+        "and tested on; of data without splits a fifth of each class is held out to test on.",
+        show_default=False,
+    ),
+]
+Split = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The split to train on.  [default: train]", show_default=False)
+]
+Test = Annotated[str | None, typer.Option(metavar="DATA", help="Other data, to test on.", show_default=False)]
+TestSplit = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The split to test on.  [default: val, or test]", show_default=False)
+]
+Probes = Annotated[
+    str,
+    typer.Option("--probe", metavar="NAME,...", help="Of knn, linear and ridge; or none, for few-shot curves alone."),
+]
+Shots = Annotated[str, typer.Option(metavar="N,...", help="Training images per class for few-shot curves; or none.")]
+Draws = Annotated[int, typer.Option(min=1, metavar="N", help="How often so many images are drawn.")]
+Kind = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND",
+        help="Which embedding: pooled, pre_logits; or the mean of tokens, patches, or layer:7 (those after block 7).",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Only N training and N test images, evenly spaced.  [default: all]",
+        show_default=False,
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of what is drawn and held out.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Where embeddings are kept.  [default: convit's folder in the cache]", show_default=False
+    ),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings, and use none.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write here: .json, .csv or .txt.  [default: a table, or JSON in a pipe]",
+        show_default=False,
+    ),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help=f"Also write {', '.join(REPORT)} into this folder.", show_default=False),
+]
+Exif = Annotated[bool, typer.Option("--exif/--no-exif", help="Turn photographs the way their EXIF orientation says.")]
+
+
+def probe(
+    data: Data,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    split: Split = None,
+    test: Test = None,
+    test_split: TestSplit = None,
+    probe: Probes = "knn,linear,ridge",
+    shots: Shots = "1,2,5,10,50",
+    draws: Draws = 5,
+    kind: Kind = "pooled",
+    limit: Limit = None,
+    seed: Seed = 0,
+    cache: Cache = None,
+    no_cache: NoCache = False,
+    output: Output = None,
+    report: Report = None,
+    device: options.Device = "auto",
+    precision: options.PlainPrecision = "auto",
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    img_size: options.ImgSize = None,
+    exif: Exif = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Measure how much a model's embeddings know of classes that it may never have seen.
+
+    Trains k nearest neighbours, logistic regression and ridge regression on embeddings, and class means and logistic
+    regression on a few images per class; prints one table. All settings are chosen on training images. Images that
+    cannot be read are named, left out, and make the exit code 3.
+    """
+    size = options.parse_size(img_size)
+    names = [] if probe.strip() == "none" else [name.strip() for name in probe.split(",")]
+    counts = parse_shots(shots)
+    format = _choose_format(output)  # noqa: A001
+    if cache is not None and no_cache:
+        raise ValueError("--cache and --no-cache exclude each other; leave one of them out")
+    _check_places(output, report, draws_curve=bool(counts), overwrite=overwrite)
+    if quiet:
+        messages.hush()
+    from convit.evaluation.probes import EmbeddingCache, check_probes, open_sets
+
+    check_probes(names, counts, draws)
+    kept = None if no_cache else EmbeddingCache(cache)
+    sets = open_sets(data, split=split, test=test, test_split=test_split, limit=limit)
+
+    from convit.evaluation.probes import identify
+    from convit.evaluation.probes import probe as run
+    from convit.inference import Embedder
+
+    embedder = Embedder(
+        model,
+        weights=weights,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        kind=kind,
+        apply_exif=exif,
+        img_size=size,
+    )
+    train, tested = _embed(sets, embedder, identify(embedder, model, weights), kept, quiet=quiet)
+    found = run(train, tested, probes=names, shots=counts, draws=draws, seed=seed, device=embedder.device)
+    _write(found, output, format, overwrite=overwrite)
+    if report is not None:
+        _write_report(found, report, overwrite=overwrite)
+    if output is not None and not quiet:
+        print(f"convit: {found}", file=sys.stderr)
+    leave_if_unreadable(found.unreadable, quiet=quiet)
+
+
+def parse_shots(text: str) -> list[int]:
+    """Read `--shots`: numbers of images per class, or "none".
+
+    Raises:
+        ValueError: it is something else.
+
+    >>> parse_shots("1,5"), parse_shots("none")
+    ([1, 5], [])
+    """
+    if text.strip() == "none":
+        return []
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 and int(part) for part in parts):
+        raise ValueError(f"--shots is {text!r}, but must be numbers of images per class, such as 1,5,10, or none")
+    return sorted({int(part) for part in parts})
+
+
+def _choose_format(output: Path | None) -> str:
+    if output is None:
+        return "table" if sys.stdout.isatty() else "json"
+    if output.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{output} ends in none of {', '.join(SUFFIXES)}; choose one of these suffixes")
+    return SUFFIXES[output.suffix.lower()]
+
+
+def _check_places(output: Path | None, report: Path | None, *, draws_curve: bool, overwrite: bool) -> None:
+    from convit.inference import check_output
+
+    if output is not None:
+        check_output(output, overwrite=overwrite)
+    if report is None:
+        return
+    report.mkdir(exist_ok=True)
+    for name in REPORT:
+        check_output(report / name, overwrite=overwrite)
+    if draws_curve:
+        try:
+            import matplotlib  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"the figure of a report needs the package '{error.name}'; install it with: "
+                'pip install "convit[evaluate]", or say --shots none'
+            ) from error
+
+
+def _embed(
+    sets: "ProbeSets", embedder: "Embedder", made_by: dict[str, object], cache: "EmbeddingCache | None", *, quiet: bool
+) -> tuple["Embedded", "Embedded | None"]:
+    from convit.evaluation.probes import embed_labelled
+
+    found: list[Embedded | None] = []
+    for what, images in (("training images", sets.train), ("test images", sets.test)):
+        if images is None:
+            found.append(None)
+            continue
+        with bar(what, images.count, shown=not quiet) as advance:
+            found.append(embed_labelled(images, embedder, made_by, cache=cache, advance=advance))
+    assert found[0] is not None
+    return found[0], found[1]
+
+
+def _text(found: "Probing", format: str) -> str:  # noqa: A002
+    from convit.evaluation.probes.report import write_table
+
+    if format == "table":
+        text = StringIO()
+        write_table(found, text)
+        return text.getvalue()
+    return found.to_json() if format == "json" else found.to_csv()
+
+
+def _write(found: "Probing", output: Path | None, format: str, *, overwrite: bool) -> None:  # noqa: A002
+    from convit.evaluation.probes.report import write_table
+    from convit.inference.output.files import whole_file
+
+    if output is not None:
+        with whole_file(output, overwrite=overwrite) as file:
+            file.write(_text(found, format).encode("utf-8", "backslashreplace"))
+    elif format == "table":
+        write_table(found, sys.stdout)
+    else:
+        typer.echo(_text(found, format), nl=False)
+
+
+def _write_report(found: "Probing", report: Path, *, overwrite: bool) -> None:
+    for suffix in ("json", "csv", "txt"):
+        _write(found, report / f"probe.{suffix}", SUFFIXES[f".{suffix}"], overwrite=overwrite)
+    if not found.few_shot:
+        return
+    from convit.evaluation.probes.curves import draw_few_shot, png_of
+    from convit.inference.output.files import whole_file
+
+    with whole_file(report / "few_shot.png", overwrite=overwrite) as file:
+        file.write(png_of(draw_few_shot(found)))

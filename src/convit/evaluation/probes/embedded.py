@@ -1,0 +1,166 @@
+"""Labelled images as vectors: embedded once, in memory or in a cache."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from torch import nn
+
+from convit.evaluation.weights_used import fingerprint_of
+from convit.inference.embedder import Embedder
+from convit.inference.opening import ImageSource
+
+if TYPE_CHECKING:
+    from convit.evaluation.labelled import ClassName, LabelledImage, LabelledImages
+    from convit.evaluation.probes.cache import EmbeddingCache
+
+
+class EmbeddedImage(NamedTuple):
+    """One image.
+
+    Attributes:
+        name: as in `LabelledImage`.
+        label: its class in the data's own counting.
+        vector: float32 (dim,); None where the image could not be read.
+        problem: what is wrong then.
+    """
+
+    name: str
+    label: int
+    vector: Float32[np.ndarray, " dim"] | None
+    problem: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """The vectors of a data set.
+
+    Attributes:
+        vectors: one per image that could be read, in the data's order; on disk where they come from a cache.
+        labels: the images' classes in the data's own counting.
+        names: the images' names.
+        unreadable: name → problem of each image that could not be read.
+        identity: what made them: "data", and what `identify` says of the model.
+        classes: what each label means; None where the data do not say.
+    """
+
+    vectors: Float32[np.ndarray, "images dim"]
+    labels: Int64[np.ndarray, " images"]
+    names: list[str]
+    unreadable: dict[str, str]
+    identity: dict[str, Any]
+    classes: Sequence[ClassName] | None = None
+
+
+def identify(
+    embedder: Embedder,
+    model: str | nn.Module | None,
+    weights: str | Path | None = None,
+) -> dict[str, Any]:
+    """All that an image's vector depends on besides the image.
+
+    Args:
+        embedder: what embeds.
+        model: what it was made of: a name, a module, or None for the default.
+        weights: the file or folder of its weights, if one was named.
+
+    Returns:
+        "model" (its name), "fingerprint" of the weights, "kind", "preprocessing", "precision" and the "convit" version.
+
+    Raises:
+        ValueError: the model computes in int8, whose ranges depend on images that nothing names.
+        OSError: the weight file cannot be read.
+    """
+    if embedder.precision == "int8":
+        raise ValueError("the model computes in int8, with ranges chosen on other images; use fp32, bf16 or fp16")
+    return {
+        "model": embedder.name,
+        "fingerprint": fingerprint_of(model, weights),
+        "kind": embedder.kind,
+        "preprocessing": {**embedder.transform.settings.to_dict(), "apply_exif": embedder.apply_exif},
+        "precision": embedder.precision,
+        "convit": version("convit"),
+    }
+
+
+def embed_labelled(
+    images: LabelledImages,
+    embedder: Embedder,
+    made_by: dict[str, Any],
+    *,
+    cache: EmbeddingCache | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> Embedded:
+    """Embed labelled images, or take what a cache holds of them.
+
+    An embedding of several vectors (the kinds "tokens", "patches" and "layer:N") is averaged to one.
+
+    Args:
+        images: the data set.
+        embedder: makes the vectors.
+        made_by: what `identify` gave for it.
+        cache: where vectors are kept, so that the same are not made again; None to keep none.
+        advance: called after each image that is embedded.
+
+    Returns:
+        The vectors, without the images that could not be read.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    if cache is None:
+        return _in_memory(images, embedder, made_by, advance)
+    identity = _identity(images, made_by)
+    found = cache.find(identity, images.classes)
+    rows = _embed(images, embedder, advance)
+    return found or cache.keep(rows, embedder.shape[-1], identity, images.classes)
+
+
+def _embed(images: Iterable[LabelledImage], embedder: Embedder, advance: Callable[[], None]) -> Iterator[EmbeddedImage]:
+    waiting: deque[tuple[str, int]] = deque()
+
+    def contents() -> Iterator[ImageSource]:
+        for image in images:
+            waiting.append((image.name, image.label))
+            yield image.content
+
+    for row in embedder.iterate(contents()):
+        name, label = waiting.popleft()
+        if row.values is None:
+            # the message calls bytes "<bytes>"; a path is named in it already
+            yield EmbeddedImage(name, label, None, str(row.error).replace(row.path, name, 1))
+        else:
+            yield EmbeddedImage(name, label, row.values.reshape(-1, row.values.shape[-1]).mean(0), None)
+        advance()
+
+
+def _in_memory(
+    images: LabelledImages, embedder: Embedder, made_by: dict[str, Any], advance: Callable[[], None]
+) -> Embedded:
+    vectors = np.empty((images.count, embedder.shape[-1]), dtype=np.float32)
+    labels: list[int] = []
+    names: list[str] = []
+    unreadable: dict[str, str] = {}
+    for row in _embed(images, embedder, advance):
+        if row.vector is None:
+            unreadable[row.name] = row.problem or ""
+            continue
+        vectors[len(names)] = row.vector
+        labels.append(row.label)
+        names.append(row.name)
+    identity = _identity(images, made_by)  # now that the images were read, their hashes are known
+    read = vectors[: len(names)]
+    return Embedded(read, np.array(labels, dtype=np.int64), names, unreadable, identity, images.classes)
+
+
+def _identity(images: LabelledImages, made_by: dict[str, Any]) -> dict[str, Any]:
+    # as JSON gives it back, so that what was kept compares equal
+    return json.loads(json.dumps({"data": images.identity(), **made_by}))

@@ -1,0 +1,142 @@
+"""All probes of one model on one task."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from time import perf_counter
+
+import torch
+
+from convit.evaluation.probes.embedded import Embedded
+from convit.evaluation.probes.few_shot import probe_few_shots
+from convit.evaluation.probes.logistic import check_classes, probe_logistic
+from convit.evaluation.probes.nearest import probe_nearest
+from convit.evaluation.probes.report import TITLES, ProbeScore, Probing
+from convit.evaluation.probes.ridge import probe_ridge
+from convit.evaluation.probes.task import make_task
+
+_PROBES: dict[str, Callable[..., ProbeScore]] = {"knn": probe_nearest, "linear": probe_logistic, "ridge": probe_ridge}
+PROBES = tuple(_PROBES)
+SHOTS = (1, 2, 5, 10, 50)
+_log = logging.getLogger(__name__)
+
+
+def check_probes(probes: Sequence[str], shots: Sequence[int], draws: int) -> None:
+    """Refuse what no run could do, before anything is embedded.
+
+    Raises:
+        ValueError: an unknown probe, a number below 1, or nothing to do.
+    """
+    for name in probes:
+        if name not in _PROBES:
+            raise ValueError(f"there is no probe {name!r}; choose among {', '.join(PROBES)}")
+    for what, number in (*(("a number of images per class", count) for count in shots), ("draws", draws)):
+        if number < 1:
+            raise ValueError(f"{what} is {number}, but must be at least 1")
+    if not probes and not shots:
+        raise ValueError("neither a probe nor a number of images per class is asked for; name one of them")
+
+
+def probe(
+    train: Embedded,
+    test: Embedded | None = None,
+    *,
+    probes: Sequence[str] = PROBES,
+    shots: Sequence[int] = SHOTS,
+    draws: int = 5,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> Probing:
+    """Train probes on embeddings, and test them.
+
+    Args:
+        train: the training images.
+        test: the test images; None to hold a fifth of each class of `train` out.
+        probes: of "knn", "linear" and "ridge".
+        shots: numbers of images per class for few-shot curves; empty for none.
+        draws: how often each is drawn.
+        seed: of what is held out, folds, draws and resamples. The same seed gives the same figures on a CPU.
+        device: where to compute; any device that torch knows.
+
+    Returns:
+        The figures.
+
+    Raises:
+        ValueError: an option is out of range; or the images do not make a task, as `make_task` and the linear probe
+            say.
+
+    For example::
+
+        name = "convit_nano_patch4_32.cifar10"
+        embedder = convit.Embedder(name, apply_exif=False)
+        sets = open_sets("flowers")
+        train = embed_labelled(sets.train, embedder, identify(embedder, name))
+        print(probe(train, shots=(1, 5)).to_csv())
+    """
+    check_probes(probes, shots, draws)
+    start, place = perf_counter(), torch.device(device)
+    task = make_task(train, test, seed)
+    if "linear" in probes:
+        check_classes(task)
+    scores: list[ProbeScore] = []
+    for name in dict.fromkeys(probes):
+        score = _PROBES[name](task, device=place, seed=seed)
+        _log.info(
+            "%s: top-1 %.2f %% with %s = %g, %.1f s",
+            TITLES[name],
+            score.top1,
+            score.setting,
+            score.chosen,
+            score.seconds,
+        )
+        scores.append(score)
+    few, left_out = (
+        probe_few_shots(task, sorted(set(shots)), draws=draws, device=place, seed=seed) if shots else ([], {})
+    )
+    made = train.identity
+    return Probing(
+        model=made["model"],
+        fingerprint=made["fingerprint"],
+        kind=made["kind"],
+        dim=task.train.shape[1],
+        preprocessing=made["preprocessing"],
+        precision=made["precision"],
+        train=made["data"],
+        test=(test or train).identity["data"],
+        tested_on=_say_what_is_tested(train, test, len(task.train), len(task.test)),
+        train_images=len(task.train),
+        test_images=len(task.test),
+        classes=task.classes,
+        class_names=task.class_names,
+        probes=tuple(scores),
+        few_shot=tuple(few),
+        shots_left_out=left_out,
+        unreadable={**train.unreadable, **(test.unreadable if test else {})},
+        seed=seed,
+        seconds=perf_counter() - start,
+        device=str(place),
+        versions={
+            **{name: version(name) for name in ("convit", "torch", "numpy")},
+            "python": platform.python_version(),
+        },
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _say_what_is_tested(train: Embedded, test: Embedded | None, trained: int, tested: int) -> str:
+    if test is None:
+        return (
+            f"trained on {trained:,} images of {data_name(train)}, tested on {tested:,} held out, a fifth of each class"
+        )
+    return f"trained on {trained:,} images of {data_name(train)}, tested on {tested:,} of {data_name(test)}"
+
+
+def data_name(images: Embedded) -> str:
+    """What people call the data: a folder's name, a file's, or those of the first and the last of several."""
+    data = images.identity["data"]
+    names = [file["name"] for file in data.get("files", ())] or [str(data.get("name", data.get("kind", "")))]
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"

@@ -1,0 +1,219 @@
+"""What a run of probes leaves: figures, and all that is needed to measure them again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TextIO
+
+COLUMNS = ("probe", "per_class", "top1", "low", "high", "deviation", "top5", "setting", "chosen", "seconds")
+TITLES = {
+    "knn": "nearest neighbours",
+    "linear": "logistic regression",
+    "ridge": "ridge regression",
+    "mean": "nearest class mean",
+}
+_SHORT = {"knn": "k-NN", "linear": "logistic", "ridge": "ridge", "mean": "class mean"}
+
+
+@dataclass(frozen=True)
+class ProbeScore:
+    """A probe that was trained on all training images.
+
+    Attributes:
+        probe: "knn", "linear" or "ridge".
+        top1: share of test images whose class it puts first, percent.
+        top5: share of test images whose class is among its first five, percent.
+        top1_low: lower end of the 95 % bootstrap interval of `top1`.
+        top1_high: upper end.
+        setting: what was chosen on training images: "k", "C" or "alpha".
+        chosen: its value.
+        chosen_by: how.
+        tried: each value with its "validation_top1" on training images that were left out; of "knn" also with
+            "test_top1" and "test_top5".
+        seconds: of choosing, fitting and testing.
+    """
+
+    probe: str
+    top1: float
+    top5: float
+    top1_low: float
+    top1_high: float
+    setting: str
+    chosen: float
+    chosen_by: str
+    tried: tuple[dict[str, float], ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ShotScore:
+    """A probe that was trained on a few images of each class, drawn several times.
+
+    Attributes:
+        probe: "mean" (nearest class mean) or "linear".
+        shots: training images of each class.
+        top1: mean over the draws, percent.
+        top1_deviation: standard deviation between the draws, percentage points; None for a single draw.
+        top5: mean over the draws, percent.
+        draws: top-1 of each draw, percent.
+        setting: "C" of "linear", else None.
+        chosen: its value.
+        seconds: of all draws.
+    """
+
+    probe: str
+    shots: int
+    top1: float
+    top1_deviation: float | None
+    top5: float
+    draws: tuple[float, ...]
+    setting: str | None
+    chosen: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Probing:
+    """The result of one run of probes.
+
+    Attributes:
+        model: the model's name.
+        fingerprint: "sha256:" and the hash of its weight file, or "module:" and that of its parameters.
+        kind: of embedding.
+        dim: length of a vector.
+        preprocessing: keyword arguments of `create_transform`, and `apply_exif`.
+        precision: type of the model's weights and activations.
+        train: the training images' identity.
+        test: the test images' identity; that of `train` where some of it was held out.
+        tested_on: in words, which images are training and which test images.
+        train_images: number of training images that could be read.
+        test_images: number of test images that could be read.
+        classes: number of classes.
+        class_names: their names, or numbers as text.
+        probes: the probes trained on all training images.
+        few_shot: those trained on a few.
+        shots_left_out: images per class → why no probe was trained on so many.
+        unreadable: name → problem of the images that could not be read; in none of the figures.
+        seed: of all draws and folds.
+        seconds: of all probes, without the embedding.
+        device: where the probes ran.
+        versions: convit, torch, numpy and Python.
+        date: when it was done, UTC, ISO 8601.
+    """
+
+    model: str
+    fingerprint: str
+    kind: str
+    dim: int
+    preprocessing: dict[str, Any]
+    precision: str
+    train: dict[str, Any]
+    test: dict[str, Any]
+    tested_on: str
+    train_images: int
+    test_images: int
+    classes: int
+    class_names: tuple[str, ...]
+    probes: tuple[ProbeScore, ...]
+    few_shot: tuple[ShotScore, ...]
+    shots_left_out: dict[int, str]
+    unreadable: dict[str, str]
+    seed: int
+    seconds: float
+    device: str
+    versions: dict[str, str]
+    date: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a dict that `json.dumps` takes."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """The fields as JSON text, figures in full precision."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per probe and number of training images, with the keys `COLUMNS`; None where there is nothing.
+
+        "per_class" is None for all images; "low" and "high" end the 95 % interval of top-1 over test images, and
+        "deviation" is the standard deviation between draws.
+        """
+        whole = [
+            {**asdict(score), "per_class": None, "low": score.top1_low, "high": score.top1_high, "deviation": None}
+            for score in self.probes
+        ]
+        few = [
+            {**asdict(score), "per_class": score.shots, "low": None, "high": None, "deviation": score.top1_deviation}
+            for score in self.few_shot
+        ]
+        return [{key: row[key] for key in COLUMNS} for row in (*whole, *few)]
+
+    def to_csv(self) -> str:
+        """`rows` as CSV text with a head line."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([row[key] for key in COLUMNS] for row in self.rows())
+        return text.getvalue()
+
+    def __str__(self) -> str:
+        best = max(self.probes, key=lambda score: score.top1, default=None)
+        found = "" if best is None else f": {TITLES[best.probe]} {best.top1:.2f} %"
+        return f"{self.model}{found}; {self.train_images:,} training and {self.test_images:,} test images"
+
+
+def shown_rows(probing: Probing) -> list[tuple[str, ...]]:
+    """The table for people, its head first."""
+    lines: list[tuple[str, ...]] = [("probe", "per class", "top-1", "", "top-5", "chosen", "time")]
+    for row in probing.rows():
+        spread = "" if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}"
+        spread = spread if row["deviation"] is None else f"± {row['deviation']:.2f}"
+        chosen = "" if row["setting"] is None else f"{row['setting']} {row['chosen']:g}"
+        per_class = "all" if row["per_class"] is None else str(row["per_class"])
+        figures = (f"{row['top1']:.2f}", spread, f"{row['top5']:.2f}", chosen, f"{row['seconds']:.1f} s")
+        lines.append((_SHORT[row["probe"]], per_class, *figures))
+    return lines
+
+
+def write_table(probing: Probing, stream: TextIO) -> None:
+    """Print the result for people: what was measured, then one table, then what was left out."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    head, *lines = shown_rows(probing)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for number, title in enumerate(head):
+        table.add_column(title, justify="left" if number in (0, 5) else "right", overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    console = Console(file=stream)
+    if not console.is_terminal:
+        console = Console(file=stream, width=max(80, console.measure(table).maximum), color_system=None)
+    # as Text, brackets in names are no markup
+    console.print(Text(f"{probing.model}, {probing.kind} embeddings of {probing.dim} values, {probing.precision}"))
+    console.print(Text(f"{probing.tested_on}; {probing.classes} classes"))
+    console.print(table)
+    for note in notes(probing):
+        console.print(Text(note))
+
+
+def notes(probing: Probing) -> Sequence[str]:
+    """What a reader of the table must know."""
+    found: list[str] = []
+    if probing.probes:
+        found.append("All images: 95 % bootstrap interval of top-1 over the test images.")
+    if probing.few_shot:
+        draws = len(probing.few_shot[0].draws)
+        found.append(f"A few of each class: mean of {draws} draws, ± one standard deviation between them.")
+    found += [f"{shots} per class is left out: {why}." for shots, why in probing.shots_left_out.items()]
+    if probing.unreadable:
+        count = len(probing.unreadable)
+        images = "1 image" if count == 1 else f"{count:,} images"
+        found.append(f"{images} could not be read, and no figure counts them.")
+    return found

@@ -1,0 +1,85 @@
+"""A whole run on made-up vectors: table, JSON, CSV and figure."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convit.evaluation.probes import Embedded, Probing, Task, probe
+from convit.evaluation.probes.curves import draw_few_shot, png_of
+from convit.evaluation.probes.report import COLUMNS, write_table
+
+MakeEmbedded = Callable[..., Embedded]
+
+
+@pytest.fixture
+def probing(task: Task, embedded: MakeEmbedded) -> Probing:
+    names = list(task.class_names)
+    train = replace(
+        embedded([0], names), vectors=task.train, labels=task.train_labels, unreadable={"x.jpg": "is empty"}
+    )
+    test = replace(embedded([0], names, data="b"), vectors=task.test, labels=task.test_labels)
+    return probe(train, test, shots=(1, 5, 50), draws=2)
+
+
+def test_everything_is_said(probing: Probing) -> None:
+    assert [score.probe for score in probing.probes] == ["knn", "linear", "ridge"]
+    assert (probing.train_images, probing.test_images, probing.classes) == (60, 160, 4)
+    assert probing.tested_on == "trained on 60 images of a, tested on 160 of b"
+    assert probing.shots_left_out == {50: "class 'ant' has 15 training images"}
+    assert probing.unreadable == {"x.jpg": "is empty"}
+    found = json.loads(probing.to_json())
+    assert found["probes"][0]["tried"][0]["k"] == 1
+    assert found["few_shot"][0]["draws"] == list(probing.few_shot[0].draws)
+
+
+def test_the_table_and_the_csv_have_the_same_rows(probing: Probing) -> None:
+    rows = list(csv.DictReader(io.StringIO(probing.to_csv())))
+    assert tuple(rows[0]) == COLUMNS
+    assert [(row["probe"], row["per_class"]) for row in rows] == [
+        ("knn", ""), ("linear", ""), ("ridge", ""), ("mean", "1"), ("mean", "5"), ("linear", "1"), ("linear", "5")
+    ]  # fmt: skip
+    assert float(rows[1]["top1"]) == probing.probes[1].top1
+    text = io.StringIO()
+    write_table(probing, text)
+    shown = text.getvalue()
+    for score in probing.probes:
+        assert re.search(rf"{score.top1:.2f} +{score.top1_low:.2f} to {score.top1_high:.2f}", shown)
+    assert f"± {probing.few_shot[0].top1_deviation:.2f}" in shown
+    assert "50 per class is left out: class 'ant' has 15 training images." in shown
+    assert "1 image could not be read, and no figure counts them." in shown
+
+
+def test_a_run_is_the_same_again(task: Task, embedded: MakeEmbedded) -> None:
+    whole = replace(embedded([0], list(task.class_names)), vectors=task.test, labels=task.test_labels)
+    first, second = (probe(whole, shots=(2,), draws=2, seed=9) for _ in range(2))
+    assert "tested on 32 held out, a fifth of each class" in first.tested_on
+    for ours, theirs in zip((*first.probes, *first.few_shot), (*second.probes, *second.few_shot), strict=True):
+        assert replace(ours, seconds=0.0) == replace(theirs, seconds=0.0)
+    other = probe(whole, shots=(2,), draws=2, seed=10)
+    assert [score.top1 for score in other.few_shot] != [score.top1 for score in first.few_shot]
+
+
+def test_the_figure_shows_curves_and_bands(probing: Probing) -> None:
+    figure = draw_few_shot(probing)
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log"
+    drawn = {line.get_label(): line for line in axes.lines}
+    assert set(drawn) >= {"logistic regression", "nearest class mean"}
+    means = [score.top1 for score in probing.few_shot if score.probe == "mean"]
+    np.testing.assert_allclose(drawn["nearest class mean"].get_ydata(), means)
+    assert len(axes.collections) == 2
+    picture = png_of(figure)
+    assert Image.open(io.BytesIO(picture)).size[0] > 800
+    assert picture == png_of(draw_few_shot(probing))
+
+
+def test_no_curve_without_few_shots(probing: Probing) -> None:
+    with pytest.raises(ValueError, match="no few-shot scores to draw"):
+        draw_few_shot(replace(probing, few_shot=()))
