@@ -1,8 +1,7 @@
 """ConViT, whole and fast: classify and embed images, train and evaluate, with timm's names.
 
 `import convit as timm` is enough for timm's own snippets. Start reading at `convit.model.convit`. Importing this
-package imports nothing
-heavy: each name below is fetched when it is first used.
+package imports nothing heavy: each name below is fetched when it is first used.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ FLOORS = (
     ("optimization", "runtimes"),
     ("weights", "transforms"),
     ("model",),
+    ("lazy",),
 )
 HEIGHT = {room: len(FLOORS) - floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # the package's own front door and `python -m convit` point at the rooms; nothing may point back at them

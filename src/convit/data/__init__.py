@@ -6,8 +6,9 @@ Nothing heavy is imported before a name is used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from convit.lazy import import_when_used
 
 if TYPE_CHECKING:
     from convit.data.corrupt import CorruptImages, TooManyCorruptError
@@ -41,12 +42,4 @@ _HOMES = {
     "resolve_model_data_config": "convit.transforms",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'convit.data' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = import_when_used(__name__, _HOMES)

@@ -11,8 +11,9 @@ Importing this package imports no torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from convit.lazy import import_when_used
 
 if TYPE_CHECKING:
     from convit.evaluation.comparing import Comparison, compare, write_comparison
@@ -34,31 +35,31 @@ if TYPE_CHECKING:
     from convit.evaluation.scoring import Outcome, Scores, Tally, score_image
 
 _HOMES = {
-    "ClassName": "labelled",
-    "Comparison": "comparing",
-    "Evaluation": "report",
-    "Evaluator": "evaluator",
-    "EvenlySpaced": "labelled",
-    "LabelledFolder": "labelled",
-    "LabelledImage": "labelled",
-    "LabelledImages": "labelled",
-    "LabelledShards": "labelled",
-    "Outcome": "scoring",
-    "Processes": "processes",
-    "Scores": "scoring",
-    "Tally": "scoring",
-    "check_report": "page",
-    "compare": "comparing",
-    "competing_classes": "matching",
-    "evenly_spaced": "labelled",
-    "join_processes": "processes",
-    "match_classes": "matching",
-    "open_labelled": "labelled",
-    "own_device": "processes",
-    "score_image": "scoring",
-    "write_comparison": "comparing",
-    "write_report": "page",
-    "write_table": "report",
+    "ClassName": ".labelled",
+    "Comparison": ".comparing",
+    "Evaluation": ".report",
+    "Evaluator": ".evaluator",
+    "EvenlySpaced": ".labelled",
+    "LabelledFolder": ".labelled",
+    "LabelledImage": ".labelled",
+    "LabelledImages": ".labelled",
+    "LabelledShards": ".labelled",
+    "Outcome": ".scoring",
+    "Processes": ".processes",
+    "Scores": ".scoring",
+    "Tally": ".scoring",
+    "check_report": ".page",
+    "compare": ".comparing",
+    "competing_classes": ".matching",
+    "evenly_spaced": ".labelled",
+    "join_processes": ".processes",
+    "match_classes": ".matching",
+    "open_labelled": ".labelled",
+    "own_device": ".processes",
+    "score_image": ".scoring",
+    "write_comparison": ".comparing",
+    "write_report": ".page",
+    "write_table": ".report",
 }
 
 __all__ = [
@@ -89,12 +90,4 @@ __all__ = [
     "write_table",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = import_when_used(__name__, _HOMES)

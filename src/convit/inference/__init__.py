@@ -10,8 +10,9 @@ Importing this package imports neither torch nor pyarrow.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from convit.lazy import import_when_used
 
 if TYPE_CHECKING:
     from convit.inference.classifier import Classifier
@@ -24,25 +25,25 @@ if TYPE_CHECKING:
     from convit.inference.results import Classification, Embedding, Prediction, Timings
 
 _HOMES = {
-    "DEFAULT_PIXEL_LIMIT": "opening",
-    "FORMATS": "output",
-    "IMAGE_SUFFIXES": "finding",
-    "Classification": "results",
-    "Classifier": "classifier",
-    "Embedder": "embedder",
-    "Embedding": "results",
-    "ImageError": "errors",
-    "ImageSource": "opening",
-    "Prediction": "results",
-    "Timings": "results",
-    "Writer": "output",
-    "check_kind": "kinds",
-    "check_output": "output",
-    "choose_format": "output",
-    "find_images": "finding",
-    "open_image": "opening",
-    "open_writer": "output",
-    "source_name": "opening",
+    "DEFAULT_PIXEL_LIMIT": ".opening",
+    "FORMATS": ".output",
+    "IMAGE_SUFFIXES": ".finding",
+    "Classification": ".results",
+    "Classifier": ".classifier",
+    "Embedder": ".embedder",
+    "Embedding": ".results",
+    "ImageError": ".errors",
+    "ImageSource": ".opening",
+    "Prediction": ".results",
+    "Timings": ".results",
+    "Writer": ".output",
+    "check_kind": ".kinds",
+    "check_output": ".output",
+    "choose_format": ".output",
+    "find_images": ".finding",
+    "open_image": ".opening",
+    "open_writer": ".output",
+    "source_name": ".opening",
 }
 
 __all__ = [
@@ -67,12 +68,4 @@ __all__ = [
     "source_name",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = import_when_used(__name__, _HOMES)

@@ -10,8 +10,9 @@ The store is LanceDB's: pip install 'convit[search]'. Importing this package imp
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from convit.lazy import import_when_used
 
 if TYPE_CHECKING:
     from convit.search.duplicates import Duplicate, Picture, find_duplicates
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
     from convit.search.updating import Update
 
 _HOMES = {
-    "Collection": "pictures",
-    "Duplicate": "duplicates",
-    "Hit": "index",
-    "Index": "index",
-    "Picture": "duplicates",
-    "Update": "updating",
-    "duplicates_page": "sheet",
-    "find_duplicates": "duplicates",
-    "read_collection": "pictures",
-    "search_page": "sheet",
+    "Collection": ".pictures",
+    "Duplicate": ".duplicates",
+    "Hit": ".index",
+    "Index": ".index",
+    "Picture": ".duplicates",
+    "Update": ".updating",
+    "duplicates_page": ".sheet",
+    "find_duplicates": ".duplicates",
+    "read_collection": ".pictures",
+    "search_page": ".sheet",
 }
 
 __all__ = [
@@ -46,12 +47,4 @@ __all__ = [
     "search_page",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = import_when_used(__name__, _HOMES)

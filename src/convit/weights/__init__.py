@@ -10,8 +10,9 @@ The table and the labels need no torch; each name below is imported when it is f
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from convit.lazy import import_when_used
 
 if TYPE_CHECKING:
     from convit.weights.adapt import adapt_weights
@@ -24,23 +25,23 @@ if TYPE_CHECKING:
     from convit.weights.weight_sets import WEIGHT_SETS, WeightSet, default_weight_set, find_weight_set
 
 _HOMES = {
-    "WEIGHT_SETS": "weight_sets",
-    "WeightSet": "weight_sets",
-    "adapt_weights": "adapt",
-    "class_names": "labels",
-    "class_wnids": "labels",
-    "create_model": "factory",
-    "default_weight_set": "weight_sets",
-    "fetch_weights": "fetch",
-    "find_weight_set": "weight_sets",
-    "is_cached": "fetch",
-    "is_model": "registry",
-    "list_models": "registry",
-    "list_pretrained": "registry",
-    "load_model": "factory",
-    "load_weights": "files",
-    "save_weights": "files",
-    "show_progress": "progress",
+    "WEIGHT_SETS": ".weight_sets",
+    "WeightSet": ".weight_sets",
+    "adapt_weights": ".adapt",
+    "class_names": ".labels",
+    "class_wnids": ".labels",
+    "create_model": ".factory",
+    "default_weight_set": ".weight_sets",
+    "fetch_weights": ".fetch",
+    "find_weight_set": ".weight_sets",
+    "is_cached": ".fetch",
+    "is_model": ".registry",
+    "list_models": ".registry",
+    "list_pretrained": ".registry",
+    "load_model": ".factory",
+    "load_weights": ".files",
+    "save_weights": ".files",
+    "show_progress": ".progress",
 }
 
 __all__ = [
@@ -63,12 +64,4 @@ __all__ = [
     "show_progress",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = import_when_used(__name__, _HOMES)
