@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from convit.evaluation.probes.report import TITLES, Probing
+from convit.evaluation.probes.report import TITLES, Probing, data_name
 
 WIDTH, HEIGHT = 6.4, 4.2  # inches
 DOTS_PER_INCH = 150
-TITLE_LETTERS = 78
+TITLE_LETTERS = 84
 # Okabe and Ito's colours, which the colour-blind can tell apart; the marks do so in print
 LOOKS: dict[str, dict[str, Any]] = {
     "linear": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
@@ -23,6 +23,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 STYLE: Any = {
     "font.size": 9,
+    "figure.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -66,8 +67,9 @@ def draw_few_shot(probing: Probing) -> Figure:
         axes.set_ylabel("top-1 on test images (%)")
         axes.legend(loc="best")
         draws = len(probing.few_shot[0].draws)
-        band = f"mean of {draws} draws and one standard deviation" if draws > 1 else "one draw"
-        title = f"{probing.model} with few images of each of {probing.classes} classes: {band}"
+        band = f"mean of {draws} draws, band: one standard deviation" if draws > 1 else "one draw"
+        tested = f"{probing.model}, tested on {data_name(probing.test)}"
+        title = f"{tested}: a few images of each of {probing.classes} classes ({band})"
         figure.suptitle(textwrap.fill(title, TITLE_LETTERS), x=0.01, horizontalalignment="left", parse_math=False)
     return figure
 

@@ -15,7 +15,7 @@ from convit.evaluation.probes.embedded import Embedded
 from convit.evaluation.probes.few_shot import probe_few_shots
 from convit.evaluation.probes.logistic import check_classes, probe_logistic
 from convit.evaluation.probes.nearest import probe_nearest
-from convit.evaluation.probes.report import TITLES, ProbeScore, Probing
+from convit.evaluation.probes.report import TITLES, ProbeScore, Probing, data_name
 from convit.evaluation.probes.ridge import probe_ridge
 from convit.evaluation.probes.task import make_task
 
@@ -115,7 +115,7 @@ def probe(
         probes=tuple(scores),
         few_shot=tuple(few),
         shots_left_out=left_out,
-        unreadable={**train.unreadable, **(test.unreadable if test else {})},
+        unreadable=_all_unreadable(train, test),
         seed=seed,
         seconds=perf_counter() - start,
         device=str(place),
@@ -128,15 +128,13 @@ def probe(
 
 
 def _say_what_is_tested(train: Embedded, test: Embedded | None, trained: int, tested: int) -> str:
-    if test is None:
-        return (
-            f"trained on {trained:,} images of {data_name(train)}, tested on {tested:,} held out, a fifth of each class"
-        )
-    return f"trained on {trained:,} images of {data_name(train)}, tested on {tested:,} of {data_name(test)}"
+    on = f"trained on {trained:,} images of {data_name(train.identity['data'])}, tested on {tested:,}"
+    return f"{on} held out, a fifth of each class" if test is None else f"{on} of {data_name(test.identity['data'])}"
 
 
-def data_name(images: Embedded) -> str:
-    """What people call the data: a folder's name, a file's, or those of the first and the last of several."""
-    data = images.identity["data"]
-    names = [file["name"] for file in data.get("files", ())] or [str(data.get("name", data.get("kind", "")))]
-    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+def _all_unreadable(train: Embedded, test: Embedded | None) -> dict[str, str]:
+    """Those of both sets, in which two images may have the same name."""
+    tested = {} if test is None else test.unreadable
+    return train.unreadable | {
+        f"{name} (test)" if name in train.unreadable else name: why for name, why in tested.items()
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
@@ -166,6 +166,28 @@ class Probing:
         return f"{self.model}{found}; {self.train_images:,} training and {self.test_images:,} test images"
 
 
+def from_dict(values: Mapping[str, Any]) -> Probing:
+    """A result again, from what `Probing.to_dict` or its JSON gave.
+
+    Raises:
+        ValueError: it is no result of `convit probe`.
+    """
+    try:
+        changed: dict[str, Any] = {
+            "class_names": tuple(values["class_names"]),
+            "probes": tuple(ProbeScore(**_as_made(score, "tried")) for score in values["probes"]),
+            "few_shot": tuple(ShotScore(**_as_made(score, "draws")) for score in values["few_shot"]),
+            "shots_left_out": {int(shots): why for shots, why in values["shots_left_out"].items()},
+        }
+        return Probing(**{**values, **changed})
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"this is no result of `convit probe` ({error}); make one with --output probe.json") from error
+
+
+def _as_made(score: dict[str, Any], listed: str) -> dict[str, Any]:
+    return {**score, listed: tuple(score[listed])}
+
+
 def shown_rows(probing: Probing) -> list[tuple[str, ...]]:
     """The table for people, its head first."""
     lines: list[tuple[str, ...]] = [("probe", "per class", "top-1", "", "top-5", "chosen", "time")]
@@ -201,6 +223,16 @@ def write_table(probing: Probing, stream: TextIO) -> None:
     console.print(table)
     for note in notes(probing):
         console.print(Text(note))
+
+
+def data_name(identity: Mapping[str, Any]) -> str:
+    """What people call data: a folder's name, a file's, or those of the first and the last of several.
+
+    >>> data_name({"kind": "shards", "files": [{"name": "a.tar"}, {"name": "b.tar"}]})
+    'a.tar to b.tar'
+    """
+    names = [file["name"] for file in identity.get("files", ())] or [str(identity.get("name", identity.get("kind")))]
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 
 def notes(probing: Probing) -> Sequence[str]:

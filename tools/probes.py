@@ -1,0 +1,233 @@
+"""Probes the bundled model's embeddings and keeps what is found in docs/probes.
+
+    python tools/probes.py --data ../shared/data     CIFAR-10 and Tiny ImageNet, some ten minutes; then README.md
+    python tools/probes.py --large                   time and memory on 100,000 made-up vectors; then README.md
+    python tools/probes.py                           README.md and figures from what is kept; --check only compares
+
+DATA holds `cifar10` and `tiny-imagenet` as shards. No picture and no embedding of them is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "probes"
+MODEL = "convit_nano_patch4_32.cifar10"
+SETS = {
+    "cifar10": (
+        "CIFAR-10, which the model was trained on",
+        "The probes' training images are the model's own, which is why it does better on those left out than on test "
+        "images.",
+    ),
+    "tiny-imagenet": ("Tiny ImageNet, which it never saw", ""),
+}
+WIDTH = 120
+IMAGES, TESTED, DIM, CLASSES = 100_000, 10_000, 768, 200
+SEPARATION = 0.15  # of the made-up classes' centres, in deviations within a class
+
+
+def measure(data: Path, cache: Path | None) -> None:
+    """Run `convit probe` on both sets, and keep its JSON."""
+    from convit.benchmark.machine import describe_machine
+
+    for name in SETS:
+        with tempfile.TemporaryDirectory() as folder:
+            kept = cache or Path(folder) / "embeddings"
+            command = [*("convit", "probe", str(data / name), "--model", MODEL), "--device", "cpu", "--workers", "0"]
+            places = ["--cache", str(kept), "--output", f"{folder}/found.json"]
+            subprocess.run([sys.executable, "-m", *command, *places], check=True)
+            found = json.loads((Path(folder) / "found.json").read_bytes())
+            _keep(name, {**found, "machine": describe_machine()})
+
+
+def measure_large() -> None:
+    """Time the probes on made-up vectors, each in a process of its own, so that peaks of memory do not mix."""
+    from convit.benchmark.machine import describe_machine
+
+    with tempfile.TemporaryDirectory() as folder:
+        _make_vectors(Path(folder))
+        rows: list[dict[str, Any]] = []
+        for name in ("knn", "linear", "ridge"):
+            command = [sys.executable, __file__, "--one", name, "--vectors", folder]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            rows.append(json.loads(done.stdout))
+    counts = {"images": IMAGES, "tested": TESTED, "dim": DIM, "classes": CLASSES}
+    _keep("large", {**counts, "probes": rows, "machine": describe_machine()})
+
+
+def measure_one(name: str, folder: Path) -> dict[str, Any]:
+    """Time one probe on the vectors in a folder."""
+    import numpy as np
+    import torch
+
+    from convit.evaluation.probes import Task
+    from convit.evaluation.probes.logistic import probe_logistic
+    from convit.evaluation.probes.nearest import probe_nearest
+    from convit.evaluation.probes.ridge import probe_ridge
+
+    # from the disk, as those of a cache are
+    train, test = (np.load(folder / f"{part}.npy", mmap_mode="r") for part in ("train", "test"))
+    labels = np.load(folder / "labels.npy")
+    task = Task(train, labels[: len(train)], test, labels[len(train) :], tuple(map(str, range(CLASSES))))
+    run = {"knn": probe_nearest, "linear": probe_logistic, "ridge": probe_ridge}[name]
+    score = run(task, device=torch.device("cpu"))
+    found = {key: getattr(score, key) for key in ("probe", "seconds", "top1", "setting", "chosen", "chosen_by")}
+    return {**found, "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
+
+
+def _make_vectors(folder: Path) -> None:
+    """Vectors around a centre for each class, in features that are correlated as embeddings are."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(DIM, DIM)).astype(np.float32) / np.sqrt(np.arange(1, DIM + 1, dtype=np.float32))[:, None]
+    centres = SEPARATION * rng.normal(size=(CLASSES, DIM)).astype(np.float32)
+    labels = rng.integers(0, CLASSES, IMAGES + TESTED)
+    np.save(folder / "labels.npy", labels)
+    for part, of_part in (("train", labels[:IMAGES]), ("test", labels[IMAGES:])):
+        noise = rng.normal(size=(len(of_part), DIM)).astype(np.float32)
+        np.save(folder / f"{part}.npy", (noise + centres[of_part]) @ mixing + 1)
+
+
+def render(found: dict[str, dict[str, Any]]) -> str:
+    """The text of README.md: no figure in it is typed in."""
+    about = (
+        f"Made by `tools/probes.py` from the JSON files beside it, which `convit probe` wrote. The model, `{MODEL}`, "
+        "stays as it is; probes are trained on its embeddings. Everything that is chosen is chosen on training images: "
+        "k and alpha by leaving each out in turn, C by cross-validation. Top-1 and top-5 in percent; a guess is right in "
+        "100 / classes percent."
+    )
+    return f"""# What the bundled model's embeddings know
+
+{fill(about, WIDTH)}
+
+{"".join(_section(name, found[name]) for name in SETS)}## Time and memory
+
+{_large(found["large"])}"""
+
+
+def draw(found: dict[str, Any], file: Path) -> None:
+    """The figure that `convit probe --report` writes."""
+    from convit.evaluation.probes.curves import draw_few_shot, png_of
+
+    file.write_bytes(png_of(draw_few_shot(_probing(found))))
+
+
+def _probing(found: dict[str, Any]) -> Any:
+    from convit.evaluation.probes.report import from_dict
+
+    return from_dict({key: value for key, value in found.items() if key != "machine"})
+
+
+def _section(name: str, found: dict[str, Any]) -> str:
+    from convit.evaluation.probes.report import notes, shown_rows
+
+    probing = _probing(found)
+    title, remark = SETS[name]
+    head, *lines = shown_rows(probing)
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    tried = probing.probes[0].tried
+    neighbours = "\n".join(
+        f"| {row['k']} | {row['validation_top1']:.2f} | {row['test_top1']:.2f} | {row['test_top5']:.2f} |"
+        for row in tried
+    )
+    about = (
+        f"{probing.tested_on[0].upper()}{probing.tested_on[1:]}; {probing.classes} classes, {probing.dim} values per "
+        f"image, {probing.precision}, seed {probing.seed}. {remark} {_machine(found)}"
+    )
+    return f"""## {title}
+
+    convit probe {name} --model {probing.model} --device cpu --report report
+
+{fill(about, WIDTH)}
+
+| {" | ".join(head)} |
+| --- | ---: | ---: | ---: | ---: | --- | ---: |
+{table}
+
+{fill(" ".join(notes(probing)), WIDTH)}
+
+![Top-1 over the number of training images per class]({name}.png)
+
+Nearest neighbours, by how many vote; left out: training images, each left out in turn:
+
+| k | top-1, left out | top-1, test | top-5, test |
+| ---: | ---: | ---: | ---: |
+{neighbours}
+
+"""
+
+
+def _large(found: dict[str, Any]) -> str:
+    lines = "\n".join(
+        f"| {row['probe']} | {row['seconds']:.0f} | {row['gigabytes']:.2f} | {row['setting']} {row['chosen']:g}, "
+        f"by {row['chosen_by']} |"
+        for row in found["probes"]
+    )
+    about = (
+        f"{found['images']:,} made-up training vectors of {found['dim']} values in {found['classes']} classes, and "
+        f"{found['tested']:,} to test on, without the embedding. Memory is the most that the process held, the vectors "
+        f"included. {_machine(found)}"
+    )
+    return f"""{fill(about, WIDTH)}
+
+| probe | seconds | GB | chosen |
+| --- | ---: | ---: | --- |
+{lines}
+"""
+
+
+def _machine(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    return (
+        f"Measured on {machine['date'][:10]} with {machine['threads']} thread(s) of {machine['cpu']}, load average "
+        f"{machine['load_average']}; convit {machine['versions']['convit']}, torch {machine['versions']['torch']}."
+    )
+
+
+def _keep(name: str, value: dict[str, Any]) -> None:
+    DOCS.mkdir(parents=True, exist_ok=True)
+    (DOCS / f"{name}.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the tool; 1 where `--check` finds README.md out of date."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="the folder of cifar10 and tiny-imagenet")
+    parser.add_argument("--cache", type=Path, help="where embeddings of an earlier run lie, or are kept")
+    parser.add_argument("--large", action="store_true", help="measure time and memory")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--vectors", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    given = parser.parse_args(arguments)
+    if given.one is not None:
+        print(json.dumps(measure_one(given.one, given.vectors)))
+        return 0
+    if given.data is not None:
+        measure(given.data, given.cache)
+    if given.large:
+        measure_large()
+    names = (*SETS, "large")
+    found = {name: json.loads((DOCS / f"{name}.json").read_text(encoding="utf-8")) for name in names}
+    text = render(found)
+    readme = DOCS / "README.md"
+    if not given.check:
+        readme.write_text(text, encoding="utf-8")
+        for name in SETS:
+            draw(found[name], DOCS / f"{name}.png")
+    elif readme.read_text(encoding="utf-8") != text:
+        print("docs/probes/README.md is out of date; write it with: python tools/probes.py")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
