@@ -72,7 +72,7 @@ def test_lists_make_every_combination(convit: Command, monkeypatch: pytest.Monke
         (("--device", "cuda:7"), 2, "PyTorch sees"),
         (("--precision", "fp8"), 2, "fp8 needs a CUDA GPU"),
         (("--precision", "fp17"), 2, "precision is 'fp17'"),
-        (("--mode", "fly"), 2, "'fly' is not one of 'infer', 'train'"),
+        (("--mode", "fly"), 2, "for '--mode': 'fly' is not one of 'infer', 'train'"),
         (("--mode", "train", "--precision", "int8"), 2, "a training step can be measured in fp32, bf16"),
         (("--size", "33"), 2, "33 x 33 pixels (height x width) is not tiled by patches of 4 pixels"),
         (("--size", "big"), 2, "must be a number of pixels"),

@@ -105,7 +105,8 @@ def _asks_for_help(error: BaseException) -> bool:
 
 
 def _usage_message(error: Any) -> str:
-    message = str(error.format_message()).rstrip(".")
+    # the words are pydantic's, which typer lets through
+    message = str(error.format_message()).rstrip(".").replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     command = "convit" if context is None else context.command_path
     return f"{message} (see '{command} --help')"

@@ -12,8 +12,9 @@ Importing this package imports no torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from convit.lazy import import_when_used
 
 if TYPE_CHECKING:
     from convit.evaluation.probes.cache import EmbeddingCache
@@ -24,19 +25,19 @@ if TYPE_CHECKING:
     from convit.evaluation.probes.task import Task, make_task
 
 _HOMES = {
-    "Embedded": "embedded",
-    "EmbeddingCache": "cache",
-    "ProbeScore": "report",
-    "ProbeSets": "sets",
-    "Probing": "report",
-    "ShotScore": "report",
-    "Task": "task",
-    "check_probes": "probing",
-    "embed_labelled": "embedded",
-    "identify": "embedded",
-    "make_task": "task",
-    "open_sets": "sets",
-    "probe": "probing",
+    "Embedded": ".embedded",
+    "EmbeddingCache": ".cache",
+    "ProbeScore": ".report",
+    "ProbeSets": ".sets",
+    "Probing": ".report",
+    "ShotScore": ".report",
+    "Task": ".task",
+    "check_probes": ".probing",
+    "embed_labelled": ".embedded",
+    "identify": ".embedded",
+    "make_task": ".task",
+    "open_sets": ".sets",
+    "probe": ".probing",
 }
 
 __all__ = [
@@ -55,12 +56,4 @@ __all__ = [
     "probe",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = import_when_used(__name__, _HOMES)
