@@ -13,6 +13,7 @@ import pytest
 
 from convit.inference import Classification, Embedding, Prediction, check_output, open_writer
 from convit.inference.output import parquet
+from convit.inference.output.files import write_text
 
 FILES = ["json", "jsonl", "csv", "parquet", "npz", "table"]
 LABEL = Classification("a.jpg", (Prediction("cat", 3, 0.5),))
@@ -157,6 +158,17 @@ def test_errors_when_the_file_is_opened(
     assert str(caught.value) == f"{output}: {message}"
     assert caught.value.errno == number
     assert isinstance(caught.value, PermissionError) == (number == errno.EACCES)
+
+
+def test_text_with_names_that_are_no_utf8(tmp_path: Path) -> None:
+    output, name = tmp_path / "out.csv", os.fsdecode(b"caf\xe9.jpg")
+    write_text(output, f"{name},Gr\u00fcn\r\n")
+    assert output.read_bytes() == "caf\\udce9.jpg,Gr\u00fcn\r\n".encode()
+    with pytest.raises(FileExistsError, match="exists already; choose another name, or overwrite it"):
+        write_text(output, "other")
+    write_text(output, "other", overwrite=True)
+    assert output.read_text() == "other"
+    assert list(tmp_path.iterdir()) == [output]
 
 
 @pytest.mark.parametrize("kind", FILES)

@@ -113,6 +113,24 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Generator[BinaryIO]:
         whole.discard()
 
 
+def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
+    r"""Write a text file in UTF-8, whole or not at all.
+
+    File names that are no UTF-8 cost nobody the result: their bytes are spelled out, such as `\udcff`.
+
+    Args:
+        path: its name.
+        text: its content; line ends stay as they are.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        FileExistsError: the file exists and `overwrite` is false.
+        OSError: it cannot be written; one line with path, reason and remedy.
+    """
+    with whole_file(path, overwrite=overwrite) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
 def explain(error: OSError, path: Path) -> OSError:
     """Make one line of an operating system's error: the path, the reason and the remedy; class and number stay."""
     if error.errno is None or error.strerror is None:
