@@ -12,6 +12,18 @@ import numpy as np
 
 TABLE = "images"
 _AT_ONCE = 500  # paths in one condition
+# what LanceDB says of files that are lost, cut off or overwritten
+_DAMAGE = (
+    "corrupt",
+    "does not appear to be a Lance file",
+    "does not have sufficient data",
+    "failed to decode Protobuf",
+    "file size is too small",
+    "for object of size",
+    "Not found:",
+    "is not aligned to",
+    "was not found",
+)
 
 
 class FileRow(NamedTuple):
@@ -40,6 +52,7 @@ class Store:
         FileNotFoundError: there is no table, and `create` is false.
         ModuleNotFoundError: lancedb is not installed.
         ValueError: the table is damaged or has other columns.
+        OSError: it cannot be read for another reason.
     """
 
     def __init__(self, db: Path, dim: int, *, create: bool) -> None:
@@ -47,16 +60,16 @@ class Store:
 
         self.db, self.dim = db, dim
         self.schema = _schema(dim)
+        there = (db / f"{TABLE}.lance").is_dir()
+        if not there and not create:
+            raise FileNotFoundError(f"{db}: its first indexing was interrupted; run convit index on it again")
         with explained(db):
             connection = lancedb.connect(db)
-            there = (db / f"{TABLE}.lance").is_dir()
-            if not there and not create:
-                raise FileNotFoundError(f"{db}: its first indexing was interrupted; run convit index on it again")
             self.table: Any = (
                 connection.open_table(TABLE) if there else connection.create_table(TABLE, schema=self.schema)
             )
-            if self.table.schema.names != self.schema.names:
-                raise ValueError(f"{db} holds a table with other columns; choose another folder")
+        if self.table.schema.names != self.schema.names:
+            raise ValueError(f"{db} holds a table with other columns; choose another folder")
 
     @property
     def version(self) -> int:
@@ -78,23 +91,26 @@ class Store:
         """Some columns of all rows, or of those that an SQL condition picks, as an Arrow table.
 
         Raises:
-            ValueError: the condition is no SQL or names no column, or the store is damaged.
+            ValueError: the store is damaged, or the condition is no SQL or names no column: `check_condition` says it.
+            OSError: as `explained`.
         """
         with explained(self.db):
             query = self.table.search().select(list(columns)).with_row_id(row_ids)
             return (query.where(where) if where else query).to_arrow()
 
     def check_condition(self, where: str) -> None:
-        """Refuse what is no SQL condition over the columns.
+        """Refuse what is no SQL condition over the columns, or is none for some row: not every text is a number.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is none, or the store is damaged.
+            OSError: as `explained`.
         """
         try:
-            self.table.search().where(where).select(["path"]).limit(1).to_arrow()
-        except ValueError as error:
+            self.table.count_rows(where)
+        except (RuntimeError, ValueError) as error:
+            self.read(self._plain)  # where the store itself is at fault, that is said
             raise ValueError(
-                f"where is {where!r}, which is no condition over {', '.join(self.schema.names[:-1])} ({brief(error)}); "
+                f"where is {where!r}, which is no condition over {', '.join(self._plain)} ({brief(error)}); "
                 "write SQL, such as \"label = 'cat' AND width >= 640\""
             ) from error
 
@@ -150,16 +166,24 @@ def explained(db: Path) -> Generator[None]:
 
     Raises:
         ValueError: the store is damaged.
-        OSError: the disk is full or broken.
+        OSError: the disk is full, there is no permission, or LanceDB failed for a reason of its own.
     """
     try:
         yield
-    except RuntimeError as error:
-        if "No space left" in str(error) or "os error 28" in str(error):
+    except (RuntimeError, ValueError) as error:
+        said = str(error)
+        if any(sign in said for sign in _DAMAGE):
+            raise ValueError(
+                f"{db}: the store is damaged ({brief(error)}); try once more, and if it stays so delete the folder and "
+                "index again"
+            ) from error
+        if isinstance(error, ValueError):
+            raise
+        if "No space left" in said or "os error 28" in said:
             raise OSError(f"{db}: no space left on the device; free some, then index again") from error
-        if "Permission denied" in str(error):
+        if "Permission denied" in said:
             raise PermissionError(f"{db}: no permission; change the folder's mode, or choose another") from error
-        raise ValueError(f"{db}: the store is damaged ({brief(error)}); delete the folder and index again") from error
+        raise OSError(f"{db}: LanceDB failed: {brief(error)}; try once more") from error
 
 
 def brief(error: BaseException) -> str:

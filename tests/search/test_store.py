@@ -1,0 +1,92 @@
+"""What is said of conditions that fail and of stores that cannot be read."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convit.search.store import Store, explained
+
+
+def row(path: str, label: str) -> dict[str, object]:
+    return {
+        "path": path,
+        "sha256": "",
+        "size": 0,
+        "mtime_ns": 0,
+        "width": 1,
+        "height": 1,
+        "label": label,
+        "vector": np.ones(2, np.float32),
+    }
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Two rows whose labels are numbers, and one in a later file whose label is none."""
+    made = Store(tmp_path / "db", 2, create=True)
+    made.put([row("a", "1"), row("b", "5")])
+    made.put([row("c", "cat")])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("CAST(label AS INT) > 0", "Cannot cast string 'cat'"),
+        ("1 / (width - 1) > 0", "Divide by zero"),
+        ("labl = 'corrupt'", "No field named labl"),
+        ("label ===", "sql parser error"),
+        ("label", "does not return a boolean"),
+    ],
+)
+def test_a_condition_is_to_blame_for_itself(store: Store, where: str, reason: str) -> None:
+    with pytest.raises(
+        ValueError, match="is no condition over path, sha256, size, mtime_ns, width, height, label"
+    ) as error:
+        store.check_condition(where)
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "damaged" not in str(error.value)
+
+
+def test_conditions_that_hold_pass(store: Store) -> None:
+    store.check_condition("TRY_CAST(label AS INT) > 3")
+    assert store.read(["path"], "label = 'cat'").to_pylist() == [{"path": "c"}]
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def overwrite(file: Path) -> None:
+    file.write_bytes(b"x" * file.stat().st_size)
+
+
+@pytest.mark.parametrize("part", ["_versions", "data"])
+@pytest.mark.parametrize("harm", [cut, overwrite, Path.unlink])
+def test_damage_is_called_so(store: Store, part: str, harm: Callable[[Path], None]) -> None:
+    for file in (store.db / "images.lance" / part).iterdir():
+        harm(file)
+    message = r"db: the store is damaged \(.*\); try once more, and if it stays so delete the folder and index again$"
+    with pytest.raises(ValueError, match=message):
+        Store(store.db, 2, create=False).read(["vector"])
+    if part == "data":
+        with pytest.raises(ValueError, match=message):
+            Store(store.db, 2, create=False).check_condition("label = 'cat'")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "message"),
+    [
+        ("lance error: Too many concurrent writers, /root/x.rs:1:2", OSError, "x: LanceDB failed: Too many concurrent"),
+        ("IO: No space left on device (os error 28)", OSError, "x: no space left on the device; free some"),
+        ("IO: Permission denied (os error 13)", PermissionError, "x: no permission; change the folder's mode"),
+    ],
+)
+def test_other_failures_are_no_damage(said: str, kind: type[OSError], message: str) -> None:
+    with pytest.raises(kind, match=message) as error, explained(Path("x")):
+        raise RuntimeError(said)
+    assert "delete" not in str(error.value)
+    assert "/root" not in str(error.value)
