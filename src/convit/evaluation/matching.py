@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from convit.evaluation.labelled.images import ClassName, LabelledImages, plain_name
+from convit.evaluation.labelled.images import ClassName, LabelledImages, check_labels, plain_name, wnid_or_name
 from convit.weights.labels import LABEL_SETS, class_names, class_wnids
 
 _SHOWN = 3
@@ -45,11 +45,7 @@ def match_classes(data: LabelledImages, names: Sequence[str] | None, num_classes
         _check_numbers(data, num_classes)
         return list(range(num_classes))
     labels = sorted({*data.labels, *data.competing}) if data.restricted else data.labels
-    if max(labels) >= len(data.classes):
-        raise ValueError(
-            f"a sample has the label {max(labels)}, but {data.source} names only {len(data.classes)} classes; "
-            "correct one of them"
-        )
+    check_labels(data)
     finders = _finders(names, num_classes)
     wanted = [data.classes[label] for label in labels]
     for find in finders:
@@ -102,7 +98,7 @@ def _finders(names: Sequence[str] | None, num_classes: int) -> list[Callable[[Cl
     by_number = {index: index for index in range(num_classes)}
     return [
         lambda each: by_name.get(plain_name(each.name)),
-        lambda each: by_wnid.get(each.wnid or each.name),
+        lambda each: by_wnid.get(wnid_or_name(each)),
         lambda each: by_number.get(int(each.name)) if each.name.isascii() and each.name.isdigit() else None,
     ]
 

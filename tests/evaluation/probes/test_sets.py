@@ -100,3 +100,69 @@ def test_imagenets_relatives_have_splits_below_their_folder(
     sets = open_sets(f"imagenet:{tmp_path}")
     assert sets.test is not None
     assert (sets.train.count, sets.test.count) == (4, 2)
+
+
+def test_splits_without_one_to_train_on_are_no_classes(
+    tmp_path: Path, splits: Path, pictures: list[tuple[str, int, bytes]], write_shard: WriteShard
+) -> None:
+    (splits / "train").rename(splits / "test")
+    with pytest.raises(ValueError, match="has no split train, but val and test; name one to train on with --split"):
+        open_sets(splits)
+    sets = open_sets(splits, split="test")
+    assert sets.test is not None
+    assert (sets.train.count, sets.test.count) == (12, 6)
+    samples = [(f"{name}{number}", number, content) for name, number, content in pictures]
+    (tmp_path / "shards").mkdir()
+    write_shard(tmp_path / "shards" / "val-000000.tar", samples[:9])
+    assert open_sets(tmp_path / "shards").test is None
+    write_shard(tmp_path / "shards" / "test-000000.tar", samples[9:])
+    with pytest.raises(ValueError, match="has no split train"):
+        open_sets(tmp_path / "shards")
+
+
+def test_labels_beyond_the_list_of_classes(
+    tmp_path: Path, pictures: list[tuple[str, int, bytes]], write_shard: WriteShard
+) -> None:
+    samples = [(f"{name}{number}", number, content) for name, number, content in pictures]
+    write_shard(tmp_path / "train-000000.tar", samples)
+    (tmp_path / "classes.json").write_text('["ant", "bee"]')
+    with pytest.raises(ValueError, match=r"a sample has the label 2, but .*classes.json names only 2 classes"):
+        open_sets(tmp_path)
+
+
+def test_images_of_several_right_classes_are_refused(splits: Path) -> None:
+    with pytest.raises(ValueError, match=r"several right labels for an image, .* name the images as imagenet:real"):
+        open_sets(splits, test="imagenet-real:real")
+
+
+def test_images_scored_among_some_classes_need_training_images_of_these(
+    tmp_path: Path, pictures: list[tuple[str, int, bytes]]
+) -> None:
+    wnids = ("n01498041", "n01531178", "n01440764")  # the last is not among ImageNet-A's
+    for data, shown in (("all", wnids), ("some", wnids[:2])):
+        for wnid in shown:
+            (tmp_path / data / wnid).mkdir(parents=True)
+            (tmp_path / data / wnid / "0.JPEG").write_bytes(pictures[0][2])
+    with pytest.raises(ValueError, match="is scored among 200 classes, but the 3 of the training images are others"):
+        open_sets(tmp_path / "all", test=f"imagenet-a:{tmp_path / 'some'}")
+    for train in (tmp_path / "some", f"imagenet:{tmp_path / 'some'}"):
+        assert open_sets(train, test=f"imagenet-a:{tmp_path / 'some'}").test is not None
+
+
+def test_a_hubs_other_errors_are_not_taken_for_a_missing_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def refuse(source: str) -> None:
+        asked.append(source)
+        raise ValueError(answers[min(len(asked), len(answers)) - 1])
+
+    monkeypatch.setattr("convit.evaluation.labelled.tables.LabelledHub", refuse)
+    answers = ["the split of rows into files is broken"]
+    with pytest.raises(ValueError, match="rows into files is broken"):
+        open_sets("hub:owner/name")
+    assert asked == ["hub:owner/name:train"]
+    asked.clear()
+    answers = ["Unknown split"]
+    with pytest.raises(ValueError, match="Unknown split"):
+        open_sets("hub:owner/name")
+    assert asked == ["hub:owner/name:train", "hub:owner/name"]

@@ -150,6 +150,31 @@ def checked_places(places: Sequence[int], count: int) -> Sequence[int]:
     return places
 
 
+def check_labels(data: LabelledImages) -> None:
+    """Refuse labels that the data's own list of classes does not reach.
+
+    Args:
+        data: the data set.
+
+    Raises:
+        ValueError: a label is no place in that list.
+    """
+    if data.classes is not None and max(data.labels) >= len(data.classes):
+        raise ValueError(
+            f"a sample has the label {max(data.labels)}, but {data.source} names only {len(data.classes)} classes; "
+            "correct one of them"
+        )
+
+
+def wnid_or_name(each: ClassName) -> str:
+    """A class's WordNet id, which may stand in place of its name: of sub-folders, say.
+
+    >>> wnid_or_name(ClassName("n02124075")), wnid_or_name(ClassName("Egyptian cat", "n02124075"))
+    ('n02124075', 'n02124075')
+    """
+    return each.wnid or each.name
+
+
 def plain_name(name: str) -> str:
     """A class's name as names are compared: case, and underscores for spaces, make no difference.
 

@@ -11,7 +11,7 @@ from convit.evaluation.labelled.imagenet import RELATIVES, named_relative, open_
 from convit.evaluation.labelled.images import LabelledImages
 from convit.evaluation.labelled.label_maps import Relabelled, read_label_map
 from convit.evaluation.labelled.shards import LabelledShards
-from convit.evaluation.labelled.splits import choose_split, choose_sub_folder, spellings, with_split
+from convit.evaluation.labelled.splits import SplitError, choose_split, choose_sub_folder, spellings, with_split
 
 
 def open_labelled(data: Source, *, split: str | None = None, classes: str | Path | None = None) -> LabelledImages:
@@ -100,13 +100,13 @@ def _open_hub(source: str, split: str | None) -> LabelledImages:
     named = source.removeprefix("hub:").partition(":")[2]
     if named:
         return LabelledHub(with_split(source, split, named))
-    first: ValueError | None = None
+    first: SplitError | None = None
     for name in spellings(split):
         try:
             return LabelledHub(with_split(source, name, ""))
         except ValueError as error:
             if "Unknown split" not in str(error):  # the library's words, which name the splits that there are
                 raise
-            first = first or error
+            first = first or SplitError(str(error))
     assert first is not None
     raise first

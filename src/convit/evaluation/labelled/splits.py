@@ -13,6 +13,10 @@ _SAME = {"val": "validation", "validation": "val"}
 _SHOWN = 8
 
 
+class SplitError(ValueError):
+    """The data have no such split, or name another one already."""
+
+
 def spellings(split: str) -> tuple[str, ...]:
     """The names that a split goes by, the one that was asked for first.
 
@@ -43,7 +47,7 @@ def choose_split(data: Source, split: str) -> Source:
 
     Raises:
         FileNotFoundError: there is nothing at `data`.
-        ValueError: there is no such split; the message names those that there are.
+        SplitError: there is no such split; the message names those that there are.
     """
     if form_of(data) == "cifar":
         return _of_cifar(str(data), split)
@@ -55,7 +59,7 @@ def choose_split(data: Source, split: str) -> Source:
         found = [file for file in files if _base(file).startswith((f"{name}-", f"{name}."))]
         if found:
             return cast("Source", found)
-    raise ValueError(f"{_told(data)} has no split {split!r}; {_what_there_is(files, folder)}")
+    raise SplitError(f"{_told(data)} has no split {split!r}; {_what_there_is(files, folder)}")
 
 
 def choose_sub_folder(folder: Path, split: str) -> Path:
@@ -63,14 +67,14 @@ def choose_sub_folder(folder: Path, split: str) -> Path:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it has no such sub-folder; the message names those that there are.
+        SplitError: it has no such sub-folder; the message names those that there are.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; check the path")
     for name in spellings(split):
         if (folder / name).is_dir():
             return folder / name
-    raise ValueError(f"{folder} has no split {split!r}; {_what_there_is([], folder)}")
+    raise SplitError(f"{folder} has no split {split!r}; {_what_there_is([], folder)}")
 
 
 def with_split(source: str, split: str, named: str) -> str:
@@ -82,16 +86,16 @@ def with_split(source: str, split: str, named: str) -> str:
         named: the split that `source` names itself, "" for none.
 
     Raises:
-        ValueError: `source` names another one.
+        SplitError: `source` names another one.
     """
     if named and named not in spellings(split):
-        raise ValueError(f"{source} names the split {named!r} already, not {split!r}; leave one of the two out")
+        raise SplitError(f"{source} names the split {named!r} already, not {split!r}; leave one of the two out")
     return source if named else f"{source}:{split}"
 
 
 def _of_cifar(source: str, split: str) -> str:
     if split not in SPLITS:
-        raise ValueError(f"{source} has no split {split!r}; it has {', '.join(SPLITS)}")
+        raise SplitError(f"{source} has no split {split!r}; it has {', '.join(SPLITS)}")
     last = source.rpartition(":")[2]
     return with_split(source, split, last if last in SPLITS and source.count(":") > 1 else "")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from convit.data.locate import Source, form_of
 from convit.evaluation.labelled import EvenlySpaced, LabelledImages, open_labelled
 from convit.evaluation.labelled.imagenet import named_relative
-from convit.evaluation.labelled.splits import choose_split, choose_sub_folder, spellings
+from convit.evaluation.labelled.images import check_labels, plain_name, wnid_or_name
+from convit.evaluation.labelled.splits import SplitError, choose_split, choose_sub_folder, spellings
 
 TRAIN = "train"
 TESTS = ("val", "test")
@@ -51,9 +52,14 @@ def open_sets(
         The two sets, or one.
 
     Raises:
-        ValueError: both sets are the same split, `limit` is below 1, or as `open_labelled`.
+        ValueError: both sets are the same split, there is a split to test on and none to train on, a label is none of
+            the data's classes, images have several right classes (ImageNet ReaL), the test images are scored among
+            some classes only (ImageNet-A and -R) and the training images are not, `limit` is below 1, or as
+            `open_labelled`.
         FileNotFoundError, ConnectionError, ImportError, PermissionError: as `open_labelled`.
     """
+    for source in (data, test):
+        _check_one_label(source)
     asked = split or (TRAIN if test_split is not None and test is None else None)
     if test is None and asked is not None and test_split is not None and asked in spellings(test_split):
         raise ValueError(f"training and test images are both the split {test_split!r}; name two splits")
@@ -65,7 +71,10 @@ def open_sets(
     else:
         others = tuple(name for name in TESTS if asked is None or name not in spellings(asked))
         tested = _find(data, others) if train is not None else None
-    train = train or open_labelled(data)
+    if train is None:
+        _check_whole(data)
+        train = open_labelled(data)
+    _check_classes(train, tested)
     if limit is not None:
         train, tested = EvenlySpaced(train, limit), None if tested is None else EvenlySpaced(tested, limit)
     return ProbeSets(train, tested)
@@ -77,12 +86,46 @@ def _find(data: Source, names: tuple[str, ...]) -> LabelledImages | None:
         if form_of(data) == "hub":  # only its library knows what splits there are
             try:
                 return open_labelled(data, split=name)
-            except ValueError as error:
-                if "split" not in str(error):
-                    raise
+            except SplitError:
+                continue
         elif _has(data, name):
             return open_labelled(data, split=name)
     return None
+
+
+def _check_one_label(data: Source | None) -> None:
+    relative = named_relative(data)
+    if relative is not None and relative[0] == "imagenet-real":
+        raise ValueError(
+            f"{data} has several right labels for an image, but a probe learns one and is tested by one; name the "
+            f"images as imagenet:{relative[1]}"
+        )
+
+
+def _check_whole(data: Source) -> None:
+    """Refuse splits without one to train on: the sub-folders "val" and "test" are no classes."""
+    if form_of(data) in ("hub", "cifar") or named_relative(data) is not None:
+        return  # without a split's name these are one split
+    found = [name for name in TESTS if _has(data, name)]
+    # shards of a single split are one set
+    if len(found) > 1 or (found and isinstance(choose_split(data, found[0]), Path)):
+        raise ValueError(f"{data} has no split {TRAIN}, but {' and '.join(found)}; name one to train on with --split")
+
+
+def _check_classes(train: LabelledImages, test: LabelledImages | None) -> None:
+    for images in (train, test):
+        if images is not None:
+            check_labels(images)
+    if test is None or not test.restricted or train.classes is None or test.classes is None:
+        return
+    competing = [test.classes[label] for label in test.competing]
+    known = {wnid_or_name(each) for each in competing} | {plain_name(each.name) for each in competing}
+    shown = [train.classes[label] for label in train.labels]
+    if not all(wnid_or_name(each) in known or plain_name(each.name) in known for each in shown):
+        raise ValueError(
+            f"{test.source} is scored among {len(competing)} classes, but the {len(shown)} of the training images are "
+            "others too; name its folder itself, without a prefix, to score it among all of them"
+        )
 
 
 def _has(data: Source, name: str) -> bool:
