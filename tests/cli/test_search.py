@@ -1,7 +1,9 @@
 """`convit index`, `convit search` and `convit duplicates` on real photographs."""
 
 import csv
+import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+
+from convit.search.output import choose_rows_format, write_rows
 
 Runner = Callable[..., Any]
 MODEL = "convit_nano_patch4_32.cifar10"
@@ -131,6 +135,25 @@ def test_duplicates_of_a_folder_and_of_an_index(convit: Runner, db: Path, pictur
     assert "1 pair among 5 images: 1 of identical files, 0 of near-copies; 1 under different labels" in text
     (pictures / "broken.jpg").write_bytes(b"")
     assert convit("duplicates", pictures, "--model", MODEL).code == 3
+
+
+def test_names_that_are_no_utf8_cost_no_result(convit_process: Runner, pictures: Path, tmp_path: Path) -> None:
+    strange = pictures / os.fsdecode(b"caf\xe9.jpg")
+    shutil.copy(pictures / "cat.jpg", strange)
+    page = tmp_path / "twice.html"
+    run = convit_process("duplicates", pictures, "--model", MODEL, "--html", page)
+    assert (run.code, run.err) == (0, "")
+    (pair,) = json.loads(run.out)
+    assert (pair["first"], pair["second"]) == (strange.name, "cat.jpg")
+    assert "caf\\udce9.jpg" in page.read_text()
+    for suffix in ("csv", "parquet", "md"):
+        write_rows([pair], ("kind", "first"), tmp_path / f"twice.{suffix}", choose_rows_format(Path(f"a.{suffix}")))
+    assert (tmp_path / "twice.csv").read_text() == "kind,first\nidentical,caf\\udce9.jpg\n"
+    assert pq.read_table(tmp_path / "twice.parquet").column("first").to_pylist() == ["caf\\udce9.jpg"]
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    write_rows([pair], ("first",), None, "table", stream=stream)
+    stream.flush()
+    assert b"caf\\udce9.jpg" in stream.buffer.getvalue()  # type: ignore[attr-defined]
 
 
 def test_pages_in_a_browser(

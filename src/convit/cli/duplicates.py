@@ -70,7 +70,7 @@ def duplicates(
     model, and pixel by pixel. The exit code is 3 where some pictures could not be read.
     """
     from convit.inference import check_output
-    from convit.inference.output.files import whole_file
+    from convit.inference.output.files import write_text
     from convit.search.output import choose_rows_format, write_rows
 
     if (folder is None) == (db is None):
@@ -91,9 +91,7 @@ def duplicates(
     if html is not None:
         from convit.search import duplicates_page
 
-        page = duplicates_page(found.pairs, head.splitlines()[-1], found.root)
-        with whole_file(html, overwrite=overwrite) as file:
-            file.write(page.encode())
+        write_text(html, duplicates_page(found.pairs, head.splitlines()[-1], found.root), overwrite=overwrite)
     leave_if_unreadable(found.unreadable, quiet=quiet)
 
 

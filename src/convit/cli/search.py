@@ -47,7 +47,7 @@ def search(
     The model is the one that made the index; it need not be named. Scores are cosine similarities, 1 for the same.
     """
     from convit.inference import check_output
-    from convit.inference.output.files import whole_file
+    from convit.inference.output.files import write_text
     from convit.search.output import choose_rows_format, write_rows
 
     if quiet:
@@ -68,6 +68,4 @@ def search(
     if html is not None:
         condition = f", of those where {where}" if where else ""
         about = f"The {len(hits)} most similar of {len(opened):,}{condition}, by vectors of {opened.model_name}."
-        page = search_page(hits, image, opened.root, about)
-        with whole_file(html, overwrite=overwrite) as file:
-            file.write(page.encode())
+        write_text(html, search_page(hits, image, opened.root, about), overwrite=overwrite)

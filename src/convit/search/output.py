@@ -1,4 +1,7 @@
-"""What searches and duplicates give, as a table, JSON, CSV, Parquet or Markdown."""
+"""What searches and duplicates give, as a table, JSON, CSV, Parquet or Markdown.
+
+Bytes of file names that are no UTF-8, and characters that a terminal does not know, are spelled out.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from convit.inference.output.files import whole_file
+from convit.inference.output.files import whole_file, write_text
 
 FORMATS = ("table", "json", "csv", "parquet", "markdown")
 _SUFFIXES = {".txt": "table", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".md": "markdown"}
@@ -63,22 +66,26 @@ def write_rows(
     if output is None:
         if format == "parquet":
             raise ValueError("parquet is no text and needs a file; name one as output")
-        (stream or sys.stdout).write(_text(rows, columns, format, head, stream or sys.stdout))
-        return
-    content = _encode(rows, columns, format, head)
-    with whole_file(output, overwrite=overwrite) as file:
-        file.write(content)
+        target = stream or sys.stdout
+        target.write(_spelled(_text(rows, columns, format, head, target), target.encoding or "utf-8"))
+    elif format == "parquet":
+        _write_parquet(rows, columns, output, overwrite=overwrite)
+    else:
+        write_text(output, _text(rows, columns, format, head, None), overwrite=overwrite)
 
 
-def _encode(rows: Rows, columns: Sequence[str], format: str, head: str) -> bytes:  # noqa: A002
-    if format != "parquet":
-        return _text(rows, columns, format, head, None).encode()
+def _write_parquet(rows: Rows, columns: Sequence[str], output: Path, *, overwrite: bool) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = io.BytesIO()
-    pq.write_table(pa.table({name: [row[name] for row in rows] for name in columns}), file)
-    return file.getvalue()
+    table = pa.table({name: [_spelled(row[name], "utf-8") for row in rows] for name in columns})
+    with whole_file(output, overwrite=overwrite) as file:
+        pq.write_table(table, file)
+
+
+def _spelled(value: Any, encoding: str) -> Any:
+    """A text with everything spelled out that the encoding cannot say; other values as they are."""
+    return value.encode(encoding, "backslashreplace").decode(encoding) if isinstance(value, str) else value
 
 
 def _text(rows: Rows, columns: Sequence[str], format: str, head: str, stream: TextIO | None) -> str:  # noqa: A002
