@@ -156,6 +156,23 @@ def test_names_that_are_no_utf8_cost_no_result(convit_process: Runner, pictures:
     assert b"caf\\udce9.jpg" in stream.buffer.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--threshold", "3"), "similarity is 3, but is a cosine"),
+        (("--difference", "300"), "difference is 300, but must be 0 to 255"),
+        (("--splits", "train,val"), "splits is 'train,val', but must be two or more of: none here"),
+    ],
+)
+def test_criteria_are_checked_before_anything_is_embedded(
+    convit: Runner, pictures: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, str], message: str
+) -> None:
+    monkeypatch.setattr("convit.inference.Embedder", None)
+    run = convit("duplicates", pictures, *option)
+    assert (run.code, run.out) == (2, "")
+    assert message in run.err
+
+
 def test_pages_in_a_browser(
     convit: Runner, db: Path, pictures: Path, tmp_path: Path, in_browser: Callable[[Path], str]
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from convit import Embedder
-from convit.search import Duplicate, Index, Picture, duplicates_page, find_duplicates, read_collection
+from convit.search import Duplicate, Index, Picture, duplicates, duplicates_page, find_duplicates, read_collection
 from convit.search.pictures import list_pictures
 
 MODEL = "convit_nano_patch4_32.cifar10"
@@ -149,18 +149,36 @@ def test_a_picture_that_goes_meanwhile_is_said(caplog: pytest.LogCaptureFixture)
 
 
 def test_blocks_miss_no_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    from convit.search import duplicates
-
     monkeypatch.setattr(duplicates, "_ROWS", 3)
+    monkeypatch.setattr(duplicates, "_COLUMNS", 7)
     vectors = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     everyone = np.arange(20)
     expected = {
         (one, other) for one in range(20) for other in range(one + 1, 20) if vectors[one] @ vectors[other] >= 0.5
     }
-    assert {pair[:2] for pair in duplicates._alike(vectors, everyone, None, 0.5)} == expected
+    found = [pair[:2] for pair in duplicates._alike(vectors, everyone, None, 0.5)]
+    assert len(found) == len(set(found))
+    assert set(found) == expected
     across = {pair[:2] for pair in duplicates._alike(vectors, everyone[:8], everyone[8:], 0.5)}
     assert across == {(one, other) for one, other in expected if one < 8 <= other}
+
+
+def test_what_is_unknown_does_not_differ() -> None:
+    def pair(first: str | None, second: str | None) -> Duplicate:
+        one, other = (Picture("a", known, known, "", bytes) for known in (first, second))
+        return Duplicate("near", one, other, 1.0, 0.0)
+
+    for first, second, differ in [("a", "b", True), ("a", "a", False), (None, "a", False), (None, None, False)]:
+        assert pair(first, second).labels_differ is pair(second, first).labels_differ is differ
+        assert pair(first, second).across_splits is pair(second, first).across_splits is differ
+
+
+def test_thumbnails_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "_KEPT", 2)
+    thumbnails = duplicates._Thumbnails([_picture(str(level), np.full((8, 8), level)) for level in (10, 20, 40)])
+    assert [thumbnails.difference(0, at) for at in (1, 2, 1)] == [10, 30, 10]
+    assert len(thumbnails._made) == 2
 
 
 def test_the_page_stands_alone_and_escapes(made_up: Path, embedder: Embedder) -> None:

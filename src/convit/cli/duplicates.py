@@ -116,9 +116,11 @@ def _in_index(db: Path, how: dict[str, Any], run: dict[str, Any]) -> _Found:
 
 def _in_folder(folder: str, how: dict[str, Any], run: dict[str, Any], quiet: bool) -> _Found:
     from convit.data.locate import means_shards
+    from convit.search.duplicates import check_criteria
     from convit.search.pictures import list_pictures
 
     pictures = list_pictures(folder)
+    check_criteria(pictures, **how)
     from convit.inference import Embedder
     from convit.search import find_duplicates, read_collection
 

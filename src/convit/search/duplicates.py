@@ -22,7 +22,8 @@ DIFFERENCE = 12.0
 CORRELATION = 0.85
 _SIDE = 32  # of the grey thumbnails, pixels
 _FLAT = 1.0  # standard deviation in levels below which a thumbnail has no structure to correlate
-_ROWS = 256  # vectors compared with all others at once
+_ROWS, _COLUMNS = 256, 16_384  # vectors compared with one another at once
+_KEPT = 50_000  # thumbnails held at once, 2 KB each
 _log = logging.getLogger(__name__)
 
 
@@ -70,13 +71,16 @@ class Duplicate:
 
     @property
     def labels_differ(self) -> bool:
-        """Whether at least one of the two is likely to be labelled wrongly."""
-        return self.first.label != self.second.label
+        """Whether at least one of the two is likely to be labelled wrongly; not told where one has no label."""
+        return _known_to_differ(self.first.label, self.second.label)
 
     @property
     def across_splits(self) -> bool:
-        """Whether the two belong to different splits, so that what is measured on one was seen in the other."""
-        return self.first.split != self.second.split
+        """Whether the two belong to different splits, so that what is measured on one was seen in the other.
+
+        Not told where one belongs to none.
+        """
+        return _known_to_differ(self.first.split, self.second.split)
 
     def as_row(self) -> dict[str, Any]:
         """Its plain values, for files."""
@@ -126,13 +130,8 @@ def find_duplicates(
     Raises:
         ValueError: an option is out of range, or a split is unknown.
     """
-    if not -1 <= similarity <= 1:
-        raise ValueError(f"similarity is {similarity:g}, but is a cosine: -1 to 1")
-    if not 0 <= difference <= 255:
-        raise ValueError(f"difference is {difference:g}, but must be 0 to 255 levels")
-    if not -1 <= correlation <= 1:
-        raise ValueError(f"correlation is {correlation:g}, but must be -1 to 1")
-    wanted = _wanted(pictures, splits)
+    check_criteria(pictures, similarity=similarity, difference=difference, correlation=correlation, splits=splits)
+    wanted = [at for at, picture in enumerate(pictures) if splits is None or picture.split in splits]
     thumbnails = _Thumbnails(pictures)
     found: list[Duplicate] = []
     alone: list[int] = []
@@ -153,15 +152,43 @@ def find_duplicates(
     return sorted(found, key=lambda pair: (not pair.labels_differ, not pair.across_splits, pair.kind, pair.difference))
 
 
-def _wanted(pictures: Sequence[Picture], splits: tuple[str, ...] | None) -> list[int]:
+def check_criteria(
+    pictures: Sequence[Picture],
+    *,
+    similarity: float = SIMILARITY,
+    difference: float = DIFFERENCE,
+    correlation: float = CORRELATION,
+    splits: tuple[str, ...] | None = None,
+) -> None:
+    """Refuse what `find_duplicates` would refuse; call it before the pictures are embedded.
+
+    Args:
+        pictures: the pictures, whose splits are looked at.
+        similarity: as for `find_duplicates`, like the others.
+        difference: levels.
+        correlation: of thumbnails.
+        splits: names, or None.
+
+    Raises:
+        ValueError: an option is out of range, or a split is unknown.
+    """
+    if not -1 <= similarity <= 1:
+        raise ValueError(f"similarity is {similarity:g}, but is a cosine: -1 to 1")
+    if not 0 <= difference <= 255:
+        raise ValueError(f"difference is {difference:g}, but must be 0 to 255 levels")
+    if not -1 <= correlation <= 1:
+        raise ValueError(f"correlation is {correlation:g}, but must be -1 to 1")
     if splits is None:
-        return list(range(len(pictures)))
+        return
     there = sorted({picture.split for picture in pictures if picture.split})
     if len(set(splits)) < 2 or not set(splits) <= set(there):
         raise ValueError(
             f"splits is {','.join(splits)!r}, but must be two or more of: {', '.join(there) or 'none here'}"
         )
-    return [at for at, picture in enumerate(pictures) if picture.split in splits]
+
+
+def _known_to_differ(one: str | None, other: str | None) -> bool:
+    return one is not None and other is not None and one != other
 
 
 def _groups(pictures: Sequence[Picture], wanted: Sequence[int]) -> list[list[int]]:
@@ -195,24 +222,26 @@ def _alike(
     others: Int64[np.ndarray, " others"] | None,
     similarity: float,
 ) -> Iterator[tuple[int, int, float]]:
-    """Pairs whose cosine reaches a threshold, block by block, as the whole matrix need not fit.
+    """Pairs whose cosine reaches a threshold, block by block: neither the matrix nor a copy of the vectors need fit.
 
     Each of `some` with each of `others`; without `others`, each pair of `some` once.
     """
-    rows, columns = np.ascontiguousarray(vectors[some]), vectors[some if others is None else others]
-    for start in range(0, len(rows), _ROWS):
-        left = start if others is None else 0
-        cosines = rows[start : start + _ROWS] @ columns[left:].T
-        found = np.argwhere(cosines >= similarity)
-        if others is None:
-            found = found[found[:, 1] > found[:, 0]]
-        for row, column in found.tolist():
-            second = (some if others is None else others)[left + column]
-            yield int(some[start + row]), int(second), float(cosines[row, column])
+    across = some if others is None else others
+    for left in range(0, len(across), _COLUMNS):
+        columns = vectors[across[left : left + _COLUMNS]]
+        # of each pair once, the blocks below the diagonal have nothing to add
+        end = len(some) if others is not None else min(len(some), left + _COLUMNS)
+        for start in range(0, end, _ROWS):
+            cosines = vectors[some[start : start + _ROWS]] @ columns.T
+            found = np.argwhere(cosines >= similarity)
+            if others is None:
+                found = found[left + found[:, 1] > start + found[:, 0]]
+            for row, column in found.tolist():
+                yield int(some[start + row]), int(across[left + column]), float(cosines[row, column])
 
 
 class _Thumbnails:
-    """Grey thumbnails, made when they are first asked for."""
+    """Grey thumbnails, made when they are asked for; the latest are kept."""
 
     def __init__(self, pictures: Sequence[Picture]) -> None:
         self._pictures = pictures
@@ -229,9 +258,11 @@ class _Thumbnails:
         return 1.0 if min(one.std(), other.std()) < _FLAT else float(np.corrcoef(one, other)[0, 1])
 
     def _of(self, at: int) -> np.ndarray | None:
-        if at not in self._made:
-            self._made[at] = self._make(self._pictures[at])
-        return self._made[at]
+        made = self._made.pop(at) if at in self._made else self._make(self._pictures[at])
+        self._made[at] = made  # as the latest
+        if len(self._made) > _KEPT:
+            del self._made[next(iter(self._made))]
+        return made
 
     def _make(self, picture: Picture) -> np.ndarray | None:
         try:
