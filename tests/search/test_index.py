@@ -16,6 +16,8 @@ from PIL import Image
 from convit import Embedder
 from convit.model import ConViT, ConViTConfig
 from convit.search import Index
+from convit.search.nearest import Approximation, Found, search_approximately
+from convit.search.store import Store
 
 MODEL = "convit_nano_patch4_32.cifar10"
 Opener = Callable[..., Index]
@@ -196,6 +198,26 @@ def test_folders_without_pictures_change_nothing(open_index: Opener, folder: Pat
     with pytest.raises(ValueError, match="commit_every is 0"):
         index.update(folder, commit_every=0)
     assert len(index) == 6
+
+
+def test_only_what_was_measured_is_approximate(
+    open_index: Opener, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = open_index(approximate_from=2)
+    assert index.update(folder).approximation is not None
+    asked: list[int] = []
+
+    def approximate(store: Store, query: np.ndarray, k: int, how: Approximation) -> Found:
+        asked.append(k)
+        return search_approximately(store, query, k, how)
+
+    monkeypatch.setattr("convit.search.index.search_approximately", approximate)
+    query = folder / "cat" / "1.png"
+    assert [hit.path for hit in index.search(query, k=1)] == ["cat/1.png"]
+    assert asked == [1]
+    assert [hit.label for hit in index.search(query, k=3, where="label = 'clock'")] == ["clock"]
+    assert len(index.search(query, k=11)) == 6
+    assert asked == [1]
 
 
 def test_searches_that_cannot_be(open_index: Opener, folder: Path) -> None:

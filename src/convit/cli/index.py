@@ -17,7 +17,12 @@ CommitEvery = Annotated[
     int, typer.Option(min=1, metavar="N", help="Keep what is done after so many pictures, or five seconds.")
 ]
 ApproximateFrom = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Number of pictures from which searches are approximate.")
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Number of pictures from which searches for up to 10, without --where, are approximate.",
+    ),
 ]
 
 

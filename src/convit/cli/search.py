@@ -22,7 +22,10 @@ Where = Annotated[
 K = Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many to find.")]
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also a page with the pictures.", show_default=False)]
 ApproximateFrom = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Number of pictures from which the search is approximate.")
+    int,
+    typer.Option(
+        min=1, metavar="N", help="Number of pictures from which a search for up to 10, without --where, is approximate."
+    ),
 ]
 
 

@@ -22,6 +22,7 @@ from convit.inference.opening import ImageSource
 from convit.search.duplicates import DIFFERENCE, SIMILARITY, Duplicate, Picture, find_duplicates
 from convit.search.identity import FILE, Identity, read_identity
 from convit.search.nearest import (
+    NEIGHBOURS,
     build_approximation,
     mapped_vectors,
     read_approximation,
@@ -65,7 +66,7 @@ class Index:
         db: the index's folder.
         model: a name or a module; None for the one that made the index, or the default.
         weights: a file or folder instead of published weights.
-        approximate_from: number of pictures from which searches are approximate.
+        approximate_from: number of pictures from which searches for up to 10 without a condition are approximate.
         **options: for `convit.Embedder`: device, precision, batch_size, workers, img_size, …
 
     Attributes:
@@ -249,11 +250,10 @@ class Index:
             store.check_condition(where)
         is_vector = isinstance(source, np.ndarray) and source.ndim == 1
         vector = self._unit(np.asarray(source)) if is_vector else self.embedder(source)
-        how = read_approximation(store) if len(store) >= self.approximate_from else None
-        if how is None:
-            found = search_exactly(store, vector, k, where)
-        else:
-            found = search_approximately(store, vector, k, how, where)
+        # the recall was measured for so many neighbours among all rows
+        is_measured = where is None and k <= NEIGHBOURS and len(store) >= self.approximate_from
+        how = read_approximation(store) if is_measured else None
+        found = search_exactly(store, vector, k, where) if how is None else search_approximately(store, vector, k, how)
         rows = store.take([row for row, _ in found], _HIT_COLUMNS)
         return [
             Hit(rank, score=min(1.0, max(-1.0, score)), **row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ NEIGHBOURS = 10
 LEAST_RECALL = 0.98
 _QUERIES = 100
 _FILE = "approximate.json"
+_COPIES = ("rows", "vectors")
 # (partitions searched, candidates held while searching, candidates per result compared exactly), cheapest first
 _LADDER = ((20, 100, 5), (20, 200, 10), (50, 400, 20), (200, 1000, 50))
 _FIRST = "path"  # the column to ask for where only row numbers are wanted
@@ -53,24 +55,31 @@ class Approximation:
 def mapped_vectors(store: Store) -> tuple[UInt64[np.ndarray, " rows"], Float32[np.ndarray, "rows dim"]]:
     """Row numbers and vectors of a store, memory-mapped; copied out of it once for each of its versions.
 
+    Where the copy cannot be written, as on a read-only disk, they are held in memory, read anew each time.
+
     Raises:
-        OSError: the copy cannot be written.
+        OSError: the store cannot be read.
         ValueError: the store is damaged.
     """
     version = store.version
-    names = [store.db / f"{what}-{version}.npy" for what in ("rows", "vectors")]
-    if not all(name.is_file() for name in names):
-        table = store.read(["vector"], row_ids=True)
-        vectors = table.column("vector").combine_chunks()
-        flat = vectors.flatten().to_numpy() if len(vectors) else np.empty(0, np.float32)
-        values = (table.column("_rowid").to_numpy().astype(np.uint64), flat.reshape(-1, store.dim))
-        for name, value in zip(names, values, strict=True):
+    names = [store.db / f"{what}-{version}.npy" for what in _COPIES]
+    # another process, which holds a newer version, may remove the copy at any time; a damaged one is made anew
+    with suppress(OSError, EOFError, ValueError):
+        rows, vectors = (np.load(name, mmap_mode="r") for name in names)
+        return rows, vectors
+    table = store.read(["vector"], row_ids=True)
+    column = table.column("vector").combine_chunks()
+    flat = column.flatten().to_numpy() if len(column) else np.empty(0, np.float32)
+    rows, vectors = table.column("_rowid").to_numpy().astype(np.uint64), flat.reshape(-1, store.dim)
+    try:
+        for name, value in zip(names, (rows, vectors), strict=True):
             _write_array(name, value)
-        for old in [*store.db.glob("rows-*.npy"), *store.db.glob("vectors-*.npy")]:
-            if old not in names:
-                old.unlink(missing_ok=True)
-    rows, vectors = (np.load(name, mmap_mode="r") for name in names)
-    return rows, vectors
+        _remove_copies(store.db, before=version)
+        mapped_rows, mapped = (np.load(name, mmap_mode="r") for name in names)
+    except OSError as error:
+        _log.info("the vectors are compared in memory: %s", error)
+        return rows, vectors
+    return mapped_rows, mapped
 
 
 def search_exactly(store: Store, query: Float32[np.ndarray, " dim"], k: int, where: str | None = None) -> Found:
@@ -90,15 +99,15 @@ def search_exactly(store: Store, query: Float32[np.ndarray, " dim"], k: int, whe
     return [(int(rows[at]), float(scores[at])) for at in best]
 
 
-def search_approximately(
-    store: Store, query: Float32[np.ndarray, " dim"], k: int, how: Approximation, where: str | None = None
-) -> Found:
-    """About the k rows most like a vector of length 1; their similarities are exact."""
+def search_approximately(store: Store, query: Float32[np.ndarray, " dim"], k: int, how: Approximation) -> Found:
+    """About the k rows most like a vector of length 1, for k up to 10, as was measured; their similarities are exact.
+
+    There is no condition here: of the candidates that the index holds a rare one would leave too few, or none.
+    """
     with explained(store.db):
         asked = store.table.search(query).distance_type("cosine").limit(k)
-        asked = asked.nprobes(how.nprobes).ef(max(how.ef, 2 * k)).refine_factor(how.refine_factor)
-        asked = asked.select([_FIRST, "_distance"]).with_row_id(True)
-        rows = (asked.where(where) if where else asked).to_arrow()
+        asked = asked.nprobes(how.nprobes).ef(how.ef).refine_factor(how.refine_factor)
+        rows = asked.select([_FIRST, "_distance"]).with_row_id(True).to_arrow()
     return [
         (row_id, 1 - distance)
         for row_id, distance in zip(rows["_rowid"].to_pylist(), rows["_distance"].to_pylist(), strict=True)
@@ -183,6 +192,14 @@ def _recall(expected: list[Found], found: list[Found]) -> float:
         hits = sum(score >= lowest - 1e-6 for _, score in got)
         shares.append(min(1.0, hits / max(1, len(right))))
     return float(np.mean(shares)) if shares else 1.0
+
+
+def _remove_copies(db: Path, *, before: int) -> None:
+    """Remove the copies of older versions; newer ones belong to processes that opened the store later."""
+    for name in db.glob("*-*.npy"):
+        what, _, version = name.stem.partition("-")
+        if what in _COPIES and version.isdecimal() and int(version) < before:
+            name.unlink(missing_ok=True)
 
 
 def _write_array(name: Path, values: np.ndarray) -> None:
