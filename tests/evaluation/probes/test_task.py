@@ -1,11 +1,15 @@
 """Classes of two sets, lined up."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from convit.evaluation.labelled import ClassName
 from convit.evaluation.probes import Embedded, make_task, probe
+from convit.evaluation.probes.scores import rank_right
 
 MakeEmbedded = Callable[..., Embedded]
 
@@ -76,3 +80,63 @@ def test_unknown_classes_of_the_test_images_are_named(embedded: MakeEmbedded) ->
 def test_options_out_of_range(embedded: MakeEmbedded, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         probe(embedded([0, 1, 0, 1]), **options)
+
+
+def test_names_are_matched_as_evaluations_match_them(embedded: MakeEmbedded) -> None:
+    train = embedded([0, 1], ["Egyptian_cat", "tiger cat"])
+    test = embedded([0, 1], ["Tiger cat", "Egyptian cat"], data="b")
+    assert make_task(train, test).test_labels.tolist() == [1, 0]
+
+
+def test_folders_called_by_wordnet_id_match_a_list_that_gives_ids(embedded: MakeEmbedded) -> None:
+    train = embedded([0, 1, 1], ["ncat", "ndog"])
+    test = embedded([0, 1], ["dog", "cat"], data="b", wnids=True)
+    assert [each.wnid for each in test.classes or ()] == ["ndog", "ncat"]
+    assert make_task(train, test).test_labels.tolist() == [1, 0]
+
+
+def test_ids_on_both_sides_are_believed_and_not_the_names(embedded: MakeEmbedded) -> None:
+    train = embedded([0, 1], ["crane", "ant"], wnids=True)
+    test = embedded([0], ["crane"], data="b")
+    other = replace(test, classes=[ClassName("crane", "nbird")])
+    with pytest.raises(ValueError, match="in no training image: 'crane'"):
+        make_task(train, other)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_class_is_left_with_one_image_to_learn_from(embedded: MakeEmbedded, seed: int) -> None:
+    images = embedded([0] * 2 + [1] * 2 + [2] * 3 + [3] * 9, ["ant", "bee", "cat", "dog"])
+    task = make_task(images, None, seed)
+    assert np.bincount(task.train_labels).min() >= 2
+    assert len(task.train_labels) + len(task.test_labels) == 16
+    found = probe(images, probes=["linear"], shots=(), seed=seed)
+    untested = 4 - len(set(task.test_labels.tolist()))
+    assert untested >= 2
+    assert found.tested_on.endswith(f"a fifth of each class, but none of {untested} classes, which are too small")
+
+
+def test_classes_too_small_to_hold_any_out(embedded: MakeEmbedded) -> None:
+    with pytest.raises(ValueError, match="no class has enough images to hold some out: the largest has 2"):
+        make_task(embedded([0, 0, 1, 1]), None)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_vectors_that_are_no_numbers_are_refused(embedded: MakeEmbedded, wrong: float) -> None:
+    train, test = embedded([0, 1, 0, 1]), embedded([0, 1], data="b")
+    test.vectors[1, 3] = wrong
+    with pytest.raises(ValueError, match=r"the embedding of 1\.jpg holds what is no finite number"):
+        make_task(train, test)
+
+
+def test_a_score_that_is_no_number_is_never_right() -> None:
+    scores = torch.tensor([[float("nan")] * 3, [float("nan"), 0.5, 0.1]])
+    assert rank_right(scores, torch.tensor([0, 1])).tolist() == [3, 0]
+
+
+def test_a_copy_under_another_name_is_the_same_data(embedded: MakeEmbedded) -> None:
+    train = embedded([0, 1], ["ant", "bee"])
+    data = {**train.identity["data"], "name": "a copy"}
+    with pytest.raises(ValueError, match="training and test images are the same"):
+        make_task(train, replace(train, identity={**train.identity, "data": data}))
+    some = {**data, "evenly_spaced": 2}
+    assert len(make_task(train, replace(train, identity={**train.identity, "data": some})).test) == 2

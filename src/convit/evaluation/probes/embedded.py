@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from torch import nn
 
+from convit.evaluation.labelled.images import check_labels
 from convit.evaluation.weights_used import fingerprint_of
 from convit.inference.embedder import Embedder
 from convit.inference.opening import ImageSource
@@ -115,7 +116,9 @@ def embed_labelled(
 
     Raises:
         OSError: the cache cannot be written.
+        ValueError: a label is none of the data's classes.
     """
+    check_labels(images)
     if cache is None:
         return _in_memory(images, embedder, made_by, advance)
     identity = _identity(images, made_by)

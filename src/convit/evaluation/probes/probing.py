@@ -17,7 +17,7 @@ from convit.evaluation.probes.logistic import check_classes, probe_logistic
 from convit.evaluation.probes.nearest import probe_nearest
 from convit.evaluation.probes.report import TITLES, ProbeScore, Probing, data_name
 from convit.evaluation.probes.ridge import probe_ridge
-from convit.evaluation.probes.task import make_task
+from convit.evaluation.probes.task import Task, make_task
 
 _PROBES: dict[str, Callable[..., ProbeScore]] = {"knn": probe_nearest, "linear": probe_logistic, "ridge": probe_ridge}
 PROBES = tuple(_PROBES)
@@ -107,7 +107,7 @@ def probe(
         precision=made["precision"],
         train=made["data"],
         test=(test or train).identity["data"],
-        tested_on=_say_what_is_tested(train, test, len(task.train), len(task.test)),
+        tested_on=_say_what_is_tested(train, test, task),
         train_images=len(task.train),
         test_images=len(task.test),
         classes=task.classes,
@@ -127,9 +127,14 @@ def probe(
     )
 
 
-def _say_what_is_tested(train: Embedded, test: Embedded | None, trained: int, tested: int) -> str:
-    on = f"trained on {trained:,} images of {data_name(train.identity['data'])}, tested on {tested:,}"
-    return f"{on} held out, a fifth of each class" if test is None else f"{on} of {data_name(test.identity['data'])}"
+def _say_what_is_tested(train: Embedded, test: Embedded | None, task: Task) -> str:
+    source = data_name(train.identity["data"])
+    on = f"trained on {len(task.train):,} images of {source}, tested on {len(task.test):,}"
+    if test is not None:
+        return f"{on} of {data_name(test.identity['data'])}"
+    untested = task.classes - len(set(task.test_labels.tolist()))
+    few = f", but none of {untested} classes, which are too small" if untested else ""
+    return f"{on} held out, a fifth of each class{few}"
 
 
 def _all_unreadable(train: Embedded, test: Embedded | None) -> dict[str, str]:

@@ -12,13 +12,16 @@ from convit.evaluation.figures import bootstrap
 def rank_right(scores: Float[Tensor, "images classes"], right: Int64[Tensor, " images"]) -> Int64[Tensor, " images"]:
     """How many classes stand before the right one; of equal scores the class with the lower number stands first.
 
+    Where the right class's score is no number, all classes do.
+
     >>> import torch
     >>> rank_right(torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.3, 0.3]]), torch.tensor([2, 1]))
     tensor([1, 1])
     """
     own = scores.gather(1, right[:, None])
     earlier = right.new_tensor(range(scores.shape[1])) < right[:, None]
-    return ((scores > own) | ((scores == own) & earlier)).sum(1)
+    ranks = ((scores > own) | ((scores == own) & earlier)).sum(1)
+    return ranks.masked_fill(own[:, 0].isnan(), scores.shape[1])
 
 
 def top(ranks: Int64[np.ndarray, " images"], most: int = 1) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from convit.evaluation.labelled.images import plain_name, wnid_or_name
 from convit.evaluation.probes.embedded import Embedded
 from convit.evaluation.probes.sampling import stratified_folds
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 HELD_OUT = 5  # one part of so many
 _FEW = 3  # classes that a message names
+_ROWS = 8192  # that are looked at at a time
+_RULES: tuple[Callable[[ClassName], str], ...] = (wnid_or_name, lambda each: plain_name(each.name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +49,9 @@ class Task:
 def make_task(train: Embedded, test: Embedded | None, seed: int = 0) -> Task:
     """Line up the classes of training and test images; without test images hold out a fifth of each class.
 
-    Classes are the same where the data call them the same: by WordNet id where both sides have them, else by name; by
-    number where neither side names its classes.
+    Classes are the same where the data call them the same: by WordNet id, which a name may be; else, where the sides do
+    not both have ids, by name (case, and underscores for spaces, make no difference); by number where neither side
+    names its classes. Taken is the first rule that fits all classes of the test images.
 
     Args:
         train: the training images.
@@ -58,13 +62,13 @@ def make_task(train: Embedded, test: Embedded | None, seed: int = 0) -> Task:
         The task; its classes are those that occur among the training images, in the order of their labels.
 
     Raises:
-        ValueError: no image could be read, training and test images are the same, there is but one class, a class is
-            too small to hold some out, or the test images show classes that no training image shows.
+        ValueError: no image could be read, a vector holds what is no finite number, training and test images are the
+            same, there is but one class, a class is too small to hold some out, or the test images show classes that no
+            training image shows.
     """
     for what, images in (("training", train), ("test", test)):
-        if images is not None and not len(images.labels):
-            first = next(iter(images.unreadable.values()), "there is none")
-            raise ValueError(f"no {what} image could be read; the first: {first}")
+        if images is not None:
+            _check_vectors(what, images)
     kinds, labels = np.unique(train.labels, return_inverse=True)
     names = tuple(_name(train.classes, int(kind)) for kind in kinds)
     if len(names) < 2:
@@ -72,9 +76,21 @@ def make_task(train: Embedded, test: Embedded | None, seed: int = 0) -> Task:
     labels = labels.astype(np.int64)
     if test is None:
         return _held_out(train, labels, names, seed)
-    if train.identity["data"] == test.identity["data"]:
+    # a copy under another name is the same
+    if all(train.identity["data"].get(key) == test.identity["data"].get(key) for key in ("sha256", "evenly_spaced")):
         raise ValueError("training and test images are the same; name others with --test or --test-split")
     return Task(train.vectors, labels, test.vectors, _matched(train, test, kinds, names), names)
+
+
+def _check_vectors(what: str, images: Embedded) -> None:
+    if not len(images.labels):
+        first = next(iter(images.unreadable.values()), "there is none")
+        raise ValueError(f"no {what} image could be read; the first: {first}")
+    for begin in range(0, len(images.vectors), _ROWS):
+        sound = np.isfinite(images.vectors[begin : begin + _ROWS]).all(1)
+        if not sound.all():
+            name = images.names[begin + int(sound.argmin())]
+            raise ValueError(f"the embedding of {name} holds what is no finite number; use fp32, or other weights")
 
 
 def _held_out(train: Embedded, labels: Int64[np.ndarray, " train"], names: tuple[str, ...], seed: int) -> Task:
@@ -85,6 +101,14 @@ def _held_out(train: Embedded, labels: Int64[np.ndarray, " train"], names: tuple
             "or name a test set with --test"
         )
     tested = stratified_folds(labels, HELD_OUT, seed) == 0
+    # of two images one is not enough to learn from: the linear probe leaves out one more
+    left = np.bincount(labels[~tested], minlength=len(names))
+    tested &= (left > 1)[labels]
+    if not tested.any():
+        raise ValueError(
+            f"no class has enough images to hold some out: the largest has {counts.max()}; add images, or name a test "
+            "set with --test"
+        )
     return Task(train.vectors[~tested], labels[~tested], train.vectors[tested], labels[tested], names)
 
 
@@ -92,22 +116,26 @@ def _matched(
     train: Embedded, test: Embedded, kinds: Int64[np.ndarray, " classes"], names: tuple[str, ...]
 ) -> Int64[np.ndarray, " test"]:
     """The test images' labels as the training images count them."""
-    train_keys, test_keys = _keys(train, test)
-    by_key = {train_keys[int(kind)] if train_keys else int(kind): number for number, kind in enumerate(kinds)}
     shown = np.unique(test.labels)
-    found = [by_key.get(test_keys[int(label)] if test_keys else int(label)) for label in shown]
-    unknown = [_name(test.classes, int(label)) for label, number in zip(shown, found, strict=True) if number is None]
-    if unknown:
-        listed = ", ".join(repr(name) for name in unknown[:_FEW]) + (", ..." if len(unknown) > _FEW else "")
-        raise ValueError(
-            f"{len(unknown)} of the {len(shown)} classes of the test images are in no training image: {listed}; "
-            f"training knows {', '.join(repr(name) for name in names[:_FEW])}{', ...' if len(names) > _FEW else ''}"
-        )
-    return np.array(found, dtype=np.int64)[np.searchsorted(shown, test.labels)]
+    misses: list[list[int]] = []
+    for ours, theirs in _keys(train, test, kinds, shown):
+        by_key = {key: number for number, key in enumerate(ours)}
+        found = [by_key.get(key, -1) for key in theirs]
+        if -1 not in found:
+            return np.array(found, dtype=np.int64)[np.searchsorted(shown, test.labels)]
+        misses.append([int(label) for label, number in zip(shown, found, strict=True) if number < 0])
+    unknown = [_name(test.classes, label) for label in min(misses, key=len)]
+    listed = ", ".join(repr(name) for name in unknown[:_FEW]) + (", ..." if len(unknown) > _FEW else "")
+    raise ValueError(
+        f"{len(unknown)} of the {len(shown)} classes of the test images are in no training image: {listed}; "
+        f"training knows {', '.join(repr(name) for name in names[:_FEW])}{', ...' if len(names) > _FEW else ''}"
+    )
 
 
-def _keys(train: Embedded, test: Embedded) -> tuple[Sequence[Hashable] | None, Sequence[Hashable] | None]:
-    """What tells the classes apart on either side; None where the numbers do."""
+def _keys(
+    train: Embedded, test: Embedded, kinds: Int64[np.ndarray, " classes"], shown: Int64[np.ndarray, " shown"]
+) -> Sequence[tuple[Sequence[Hashable], Sequence[Hashable]]]:
+    """What may tell the classes apart that occur: (of training, of test images) by rule, the first to be preferred."""
     ours, theirs = train.classes, test.classes
     if (ours is None) != (theirs is None):
         named, bare = ("training", "test") if theirs is None else ("test", "training")
@@ -116,16 +144,17 @@ def _keys(train: Embedded, test: Embedded) -> tuple[Sequence[Hashable] | None, S
             "compared; put a classes.json beside the shards"
         )
     if ours is None or theirs is None or list(ours) == list(theirs):
-        return None, None
-    if all(each.wnid for each in (*ours, *theirs)):
-        return [each.wnid for each in ours], [each.wnid for each in theirs]
-    keys = [each.name for each in ours], [each.name for each in theirs]
-    for names in keys:
-        if len(set(names)) < len(names):
-            double = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"two classes are called {double!r}; tell them apart by name or WordNet id")
-    return keys
+        return [(kinds.tolist(), shown.tolist())]
+    sides = [ours[label] for label in kinds], [theirs[label] for label in shown]
+    # names are no more than a hint where both sides have ids
+    rules = _RULES[:1] if all(each.wnid for side in sides for each in side) else _RULES
+    keys = [([rule(each) for each in sides[0]], [rule(each) for each in sides[1]]) for rule in rules]
+    clear = [pair for pair in keys if all(len(set(side)) == len(side) for side in pair)]
+    if not clear:
+        double = next(key for side in keys[-1] for key in side if side.count(key) > 1)
+        raise ValueError(f"two classes are called {double!r}; tell them apart by name or WordNet id")
+    return clear
 
 
 def _name(classes: Sequence[ClassName] | None, label: int) -> str:
-    return str(label) if classes is None or label >= len(classes) else classes[label].name
+    return str(label) if classes is None else classes[label].name
