@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from convit import Embedder
 from convit.evaluation import open_labelled
+from convit.evaluation.labelled.folders import LabelledFolder
 from convit.evaluation.probes import EmbeddingCache, embed_labelled, identify
 from convit.evaluation.probes.cache import ABOUT, LABELS, NAMES, TAG, VECTORS
 
@@ -161,3 +163,65 @@ def test_foreign_folders_are_refused(tmp_path: Path) -> None:
 def test_what_is_known_of_a_model_is_plain_json(made_by: dict) -> None:
     assert {"model", "fingerprint", "kind", "preprocessing", "precision", "convit"} == set(made_by)
     assert json.loads(json.dumps(made_by))["preprocessing"]["apply_exif"] is False
+
+
+def test_what_could_not_be_read_is_tried_again(
+    splits: Path, embedder: Counting, made_by: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = splits / "train" / "cat" / "0.jpg"
+    broken.write_bytes(b"no picture")
+    cache = EmbeddingCache(tmp_path / "kept")
+    first = embed_labelled(open_labelled(splits / "train"), embedder, made_by, cache=cache)
+    place = first.broken[0]
+    assert [image.name for image in open_labelled(splits / "train").take([place])] == ["cat/0.jpg"]
+    second = embed_labelled(open_labelled(splits / "train"), embedder, made_by, cache=cache)
+    assert (Counting.seen, second.broken) == (13, (place,))
+    # as if a decoder had been missing: the file is what it was
+    read = type(open_labelled(splits / "train"))._image
+
+    def repaired(self, number):
+        image = read(self, number)
+        return replace(image, content=(splits / "train" / "cat" / "1.jpg").read_bytes()) if number == place else image
+
+    monkeypatch.setattr(type(open_labelled(splits / "train")), "_image", repaired)
+    third = embed_labelled(open_labelled(splits / "train"), embedder, made_by, cache=cache)
+    assert (third.unreadable, len(third.vectors), Counting.seen) == ({}, 12, 13 + 1 + 12)
+
+
+def test_images_that_change_meanwhile_are_not_kept(
+    splits: Path, embedder: Counting, made_by: dict, tmp_path: Path
+) -> None:
+    class Changing(LabelledFolder):
+        def __iter__(self):
+            for image in super().__iter__():
+                if image.name.startswith("cat"):
+                    (splits / "train" / "page" / "1.jpg").write_bytes(b"another")
+                yield image
+
+    cache = EmbeddingCache(tmp_path / "kept")
+    with pytest.raises(OSError, match="images of train changed while they were embedded"):
+        embed_labelled(Changing(splits / "train"), embedder, made_by, cache=cache)
+    assert not list((tmp_path / "kept").rglob("*.npy"))
+
+
+def test_the_folder_is_marked_before_it_holds_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = EmbeddingCache(tmp_path / "kept")
+    make = Path.mkdir
+
+    def break_off(self: Path, *args, **kwargs) -> None:
+        if self.parent == tmp_path / "kept":
+            raise KeyboardInterrupt
+        make(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        cache.keep([], 3, {})
+    assert EmbeddingCache(tmp_path / "kept").find({}) is None
+
+
+def test_labels_beyond_the_classes_are_refused(splits: Path, embedder: Counting, made_by: dict) -> None:
+    images = open_labelled(splits / "train")
+    images.classes = (images.classes or ())[:2]
+    with pytest.raises(ValueError, match=r"a sample has the label 5, but .* names only 2 classes"):
+        embed_labelled(images, embedder, made_by)
+    assert Counting.seen == 0

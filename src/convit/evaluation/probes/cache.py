@@ -96,11 +96,13 @@ class EmbeddingCache:
         names: list[str] = []
         labels: list[int] = []
         unreadable: dict[str, str] = {}
+        broken: list[int] = []
         with whole_file(place / VECTORS, overwrite=True) as file:
             _write_header(file, 0, dim)
-            for row in rows:
+            for number, row in enumerate(rows):
                 if row.vector is None:
                     unreadable[row.name] = row.problem or ""
+                    broken.append(number)
                     continue
                 file.write(np.ascontiguousarray(row.vector, dtype="<f4").data)
                 names.append(row.name)
@@ -114,6 +116,7 @@ class EmbeddingCache:
             "count": len(names),
             "dim": dim,
             "unreadable": unreadable,
+            "broken": broken,
             "sha256": {name: file_sha256(place / name) for name in (VECTORS, LABELS, NAMES)},
         }
         _write_json(place / ABOUT, about)
@@ -122,8 +125,10 @@ class EmbeddingCache:
     def _make(self, identity: dict[str, Any]) -> Path:
         place = self.place(identity)
         try:
-            place.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # before anything else: a folder that holds something without it is taken for someone else's
             (self.folder / TAG).write_text(_TAG_TEXT, encoding="utf-8")
+            place.mkdir(exist_ok=True)
         except OSError as error:
             raise explain(error, place) from None
         return place
@@ -152,4 +157,4 @@ def _read(place: Path, identity: dict[str, Any], classes: Sequence[ClassName] | 
     labels, names = np.load(place / LABELS), json.loads((place / NAMES).read_bytes())
     if vectors.shape != (about["count"], about["dim"]) or not len(vectors) == len(labels) == len(names):
         raise ValueError(f"its {len(vectors)} vectors, {len(labels)} labels and {len(names)} names do not fit")
-    return Embedded(vectors, labels, names, about["unreadable"], identity, classes)
+    return Embedded(vectors, labels, names, about["unreadable"], identity, classes, tuple(about["broken"]))

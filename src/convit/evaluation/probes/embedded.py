@@ -51,6 +51,7 @@ class Embedded:
         unreadable: name → problem of each image that could not be read.
         identity: what made them: "data", and what `identify` says of the model.
         classes: what each label means; None where the data do not say.
+        broken: places of the unreadable images in the data's order, ascending.
     """
 
     vectors: Float32[np.ndarray, "images dim"]
@@ -59,6 +60,7 @@ class Embedded:
     unreadable: dict[str, str]
     identity: dict[str, Any]
     classes: Sequence[ClassName] | None = None
+    broken: tuple[int, ...] = ()
 
 
 def identify(
@@ -102,7 +104,8 @@ def embed_labelled(
 ) -> Embedded:
     """Embed labelled images, or take what a cache holds of them.
 
-    An embedding of several vectors (the kinds "tokens", "patches" and "layer:N") is averaged to one.
+    An embedding of several vectors (the kinds "tokens", "patches" and "layer:N") is averaged to one. What was kept and
+    could not be read then is tried again: it may be the disk or a decoder that failed.
 
     Args:
         images: the data set.
@@ -115,7 +118,7 @@ def embed_labelled(
         The vectors, without the images that could not be read.
 
     Raises:
-        OSError: the cache cannot be written.
+        OSError: the cache cannot be written; or the images changed while they were embedded, and nothing is kept.
         ValueError: a label is none of the data's classes.
     """
     check_labels(images)
@@ -123,8 +126,24 @@ def embed_labelled(
         return _in_memory(images, embedder, made_by, advance)
     identity = _identity(images, made_by)
     found = cache.find(identity, images.classes)
-    rows = _embed(images, embedder, advance)
-    return found or cache.keep(rows, embedder.shape[-1], identity, images.classes)
+    if found is not None and (not found.broken or _still_broken(images, found.broken, embedder)):
+        return found
+    rows = _unchanged(_embed(images, embedder, advance), images, made_by, identity)
+    return cache.keep(rows, embedder.shape[-1], identity, images.classes)
+
+
+def _still_broken(images: LabelledImages, places: Sequence[int], embedder: Embedder) -> bool:
+    return all(row.vector is None for row in _embed(images.take(places), embedder, lambda: None))
+
+
+def _unchanged(
+    rows: Iterable[EmbeddedImage], images: LabelledImages, made_by: dict[str, Any], identity: dict[str, Any]
+) -> Iterator[EmbeddedImage]:
+    """The rows; an error behind the last one where what was read is not what `identity` says."""
+    yield from rows
+    if _identity(images, made_by) != identity:
+        name = identity["data"].get("name", images.source)
+        raise OSError(f"images of {name} changed while they were embedded; leave them alone, and run this again")
 
 
 def _embed(images: Iterable[LabelledImage], embedder: Embedder, advance: Callable[[], None]) -> Iterator[EmbeddedImage]:
@@ -152,16 +171,19 @@ def _in_memory(
     labels: list[int] = []
     names: list[str] = []
     unreadable: dict[str, str] = {}
-    for row in _embed(images, embedder, advance):
+    broken: list[int] = []
+    for place, row in enumerate(_embed(images, embedder, advance)):
         if row.vector is None:
             unreadable[row.name] = row.problem or ""
+            broken.append(place)
             continue
         vectors[len(names)] = row.vector
         labels.append(row.label)
         names.append(row.name)
     identity = _identity(images, made_by)  # now that the images were read, their hashes are known
     read = vectors[: len(names)]
-    return Embedded(read, np.array(labels, dtype=np.int64), names, unreadable, identity, images.classes)
+    kept = np.array(labels, dtype=np.int64)
+    return Embedded(read, kept, names, unreadable, identity, images.classes, tuple(broken))
 
 
 def _identity(images: LabelledImages, made_by: dict[str, Any]) -> dict[str, Any]:
