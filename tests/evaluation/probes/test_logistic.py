@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from convit.evaluation.probes import Task
+from convit.evaluation.probes import Task, logistic
 from convit.evaluation.probes.linear import Scaling
 from convit.evaluation.probes.logistic import FOLDS, choose_strength, fit_logistic, probe_logistic
 from convit.evaluation.probes.sampling import stratified_folds
@@ -32,6 +32,16 @@ def _objective(task: Task, scaled: torch.Tensor, weight: torch.Tensor, bias: tor
     scores = scaled.double() @ weight.double().T + bias.double()
     loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(task.train_labels), reduction="sum")
     return float(loss + weight.double().square().sum() / (2 * strength))
+
+
+def test_rows_taken_a_part_at_a_time_give_the_same_fit(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    scaled = Scaling.of(task.train).apply(task.train, CPU)
+    labels = torch.from_numpy(task.train_labels)
+    whole = fit_logistic(scaled, labels, task.classes, 0.1)
+    monkeypatch.setattr(logistic, "_MOST_SCORES", 7 * task.classes)
+    parts = fit_logistic(scaled, labels, task.classes, 0.1)
+    torch.testing.assert_close(parts.weight, whole.weight, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(parts.bias, whole.bias, atol=1e-4, rtol=1e-3)
 
 
 def test_scaling_is_of_mean_0_and_deviation_1() -> None:

@@ -1,10 +1,12 @@
 """Neighbours' votes, against a loop that counts them one by one."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from convit.evaluation.probes import Task
+from convit.evaluation.probes import Task, nearest
 from convit.evaluation.probes.nearest import TEMPERATURE, probe_nearest
 
 CPU = torch.device("cpu")
@@ -58,3 +60,11 @@ def test_a_vector_of_zeros_breaks_nothing(task: Task) -> None:
     task.train[3] = 0
     score = probe_nearest(task, device=CPU)
     assert 50 < score.top1 <= 100
+
+
+def test_vectors_on_disk_are_made_units_a_part_at_a_time(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(nearest.CHUNK + 3, 2)).astype(np.float32)
+    np.save(tmp_path / "vectors.npy", vectors)
+    found = nearest._units(np.load(tmp_path / "vectors.npy", mmap_mode="r"), CPU)
+    expected = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)

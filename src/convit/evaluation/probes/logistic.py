@@ -30,6 +30,7 @@ PATIENCE = 2
 MOST_STEPS = 200
 GRADIENT_TOLERANCE = 1e-4  # of the mean loss, as in scikit-learn
 CHANGE_TOLERANCE = 1e-7
+_MOST_SCORES = 1 << 25  # computed at a time: 128 MiB
 _log = logging.getLogger(__name__)
 
 
@@ -176,11 +177,17 @@ def fit_logistic(
         line_search_fn="strong_wolfe",
     )
 
+    rows = max(1, _MOST_SCORES // classes)
+
     def loss() -> Tensor:
         optimiser.zero_grad()
-        scores = torch.addmm(bias, scaled, weight.T, alpha=unit)
-        found = cross_entropy(scores, labels) + penalty * weight.square().sum()
+        found = penalty * weight.square().sum()
         found.backward()
+        for part, of_part in zip(scaled.split(rows), labels.split(rows), strict=True):
+            scores = torch.addmm(bias, part, weight.T, alpha=unit)
+            share = cross_entropy(scores, of_part, reduction="sum") / len(labels)
+            share.backward()
+            found = found.detach() + share.detach()
         return found
 
     optimiser.step(loss)

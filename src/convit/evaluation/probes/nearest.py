@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from convit.evaluation.probes.linear import CHUNK, chunks
 from convit.evaluation.probes.report import ProbeScore
 from convit.evaluation.probes.scores import rank_right, top, top1_interval
 from convit.evaluation.probes.task import Task
@@ -39,8 +40,7 @@ def probe_nearest(task: Task, *, device: torch.device, seed: int = 0) -> ProbeSc
         The figures.
     """
     start = perf_counter()
-    # copied: torch takes no array that may not be written, as those of a cache are
-    train = unit(torch.from_numpy(np.array(task.train)).to(device))
+    train = _units(task.train, device)
     labels = torch.from_numpy(task.train_labels).to(device)
     tried = [k for k in NEIGHBOURS if k < len(labels)] or [1]
     queries = np.random.default_rng(seed).permutation(len(labels))[:MOST_QUERIES]
@@ -49,7 +49,7 @@ def probe_nearest(task: Task, *, device: torch.device, seed: int = 0) -> ProbeSc
     held = {k: top(ranks) for k, ranks in zip(tried, alone, strict=True)}
     chosen = max(tried, key=lambda k: held[k])  # the first, and smallest, of equals
     test_labels = torch.from_numpy(task.test_labels).to(device)
-    test = unit(torch.from_numpy(np.array(task.test)).to(device))
+    test = _units(task.test, device)
     tested = dict(zip(tried, _ranks(train, labels, test, test_labels, tried, task.classes), strict=True))
     low, high = top1_interval(tested[chosen], seed)
     return ProbeScore(
@@ -72,6 +72,14 @@ def probe_nearest(task: Task, *, device: torch.device, seed: int = 0) -> ProbeSc
 def unit(vectors: Float32[Tensor, "images dim"]) -> Float32[Tensor, "images dim"]:
     """The vectors at length 1; one of zeros stays as it is, alike to none."""
     return torch.nn.functional.normalize(vectors, dim=1)
+
+
+def _units(vectors: Float32[np.ndarray, "images dim"], device: torch.device) -> Float32[Tensor, "images dim"]:
+    """The same of vectors that may lie on disk, a part at a time: there is one copy of them, and not two."""
+    found = torch.empty(vectors.shape, dtype=torch.float32, device=device)
+    for place, part in zip(found.split(CHUNK), chunks(vectors), strict=True):
+        place.copy_(unit(part.to(device)))
+    return found
 
 
 def _ranks(
