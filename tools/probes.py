@@ -116,7 +116,8 @@ def render(found: dict[str, dict[str, Any]]) -> str:
 
 def draw(found: dict[str, Any], file: Path) -> None:
     """The figure that `convit probe --report` writes."""
-    from convit.evaluation.probes.curves import draw_few_shot, png_of
+    from convit.evaluation.plots import png_of
+    from convit.evaluation.probes.curves import draw_few_shot
 
     file.write_bytes(png_of(draw_few_shot(_probing(found))))
 
@@ -139,10 +140,11 @@ def _section(name: str, found: dict[str, Any]) -> str:
         f"| {row['k']} | {row['validation_top1']:.2f} | {row['test_top1']:.2f} | {row['test_top5']:.2f} |"
         for row in tried
     )
-    about = (
+    measured = (
         f"{probing.tested_on[0].upper()}{probing.tested_on[1:]}; {probing.classes} classes, {probing.dim} values per "
-        f"image, {probing.precision}, seed {probing.seed}. {remark} {_machine(found)}"
+        f"image, {probing.precision}, seed {probing.seed}."
     )
+    about = " ".join(filter(None, (measured, remark, _machine(found))))
     return f"""## {title}
 
     convit probe {name} --model {probing.model} --device cpu --report report

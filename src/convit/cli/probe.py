@@ -242,7 +242,8 @@ def _write_report(found: "Probing", report: Path, *, overwrite: bool) -> None:
         _write(found, report / f"probe.{suffix}", SUFFIXES[f".{suffix}"], overwrite=overwrite)
     if not found.few_shot:
         return
-    from convit.evaluation.probes.curves import draw_few_shot, png_of
+    from convit.evaluation.plots import png_of
+    from convit.evaluation.probes.curves import draw_few_shot
     from convit.inference.output.files import whole_file
 
     with whole_file(report / "few_shot.png", overwrite=overwrite) as file:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convit.evaluation.plots import png_of
 from convit.evaluation.probes import Embedded, Probing, Task, probe
-from convit.evaluation.probes.curves import draw_few_shot, png_of
-from convit.evaluation.probes.report import COLUMNS, from_dict, write_table
+from convit.evaluation.probes.curves import draw_few_shot
+from convit.evaluation.probes.report import COLUMNS, from_dict, notes, write_table
 
 MakeEmbedded = Callable[..., Embedded]
 
@@ -96,3 +97,49 @@ def test_the_figure_shows_curves_and_bands(probing: Probing) -> None:
 def test_no_curve_without_few_shots(probing: Probing) -> None:
     with pytest.raises(ValueError, match="no few-shot scores to draw"):
         draw_few_shot(replace(probing, few_shot=()))
+
+
+def test_nothing_is_chosen_on_test_images(task: Task, embedded: MakeEmbedded) -> None:
+    names = list(task.class_names)
+    train = replace(embedded([0], names), vectors=task.train, labels=task.train_labels)
+    test = replace(embedded([0], names, data="b"), vectors=task.test, labels=task.test_labels)
+    other = replace(test, vectors=-test.vectors[::-1].copy())
+    first, second = (probe(train, each, shots=(1, 5), draws=2) for each in (test, other))
+    for ours, theirs in zip(first.probes, second.probes, strict=True):
+        assert ours.top1 != theirs.top1
+        assert ours.chosen == theirs.chosen
+        assert [row["validation_top1"] for row in ours.tried] == [row["validation_top1"] for row in theirs.tried]
+    assert [score.chosen for score in first.few_shot] == [score.chosen for score in second.few_shot]
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_no_probe_is_put_forward_because_it_is_best_on_test_images(probing: Probing, best: int) -> None:
+    scores = [replace(score, top1=90.0 if number == best else 50.0) for number, score in enumerate(probing.probes)]
+    changed = replace(probing, probes=tuple(scores))
+    figures = ["90.00" if number == best else "50.00" for number in range(3)]
+    assert f"k-NN {figures[0]} %, logistic {figures[1]} %, ridge {figures[2]} %; 60 training" in str(changed)
+    across = [line for line in draw_few_shot(changed).axes[0].lines if "on all" in str(line.get_label())]
+    assert [line.get_label() for line in across] == ["logistic regression on all 60 images"]
+    assert list(across[0].get_ydata()) == [scores[1].top1] * 2
+
+
+def test_a_figure_without_logistic_regression_on_all_images(probing: Probing) -> None:
+    lines = draw_few_shot(replace(probing, probes=())).axes[0].lines
+    assert [line.get_label() for line in lines] == ["logistic regression", "nearest class mean"]
+    assert str(replace(probing, probes=())) == "made.up; 60 training and 160 test images"
+
+
+def test_choices_that_need_a_word_are_named(probing: Probing) -> None:
+    assert "Of 1 image per class none can be left out: its C was chosen with 5 per class." in notes(probing)
+    one = replace(probing, few_shot=tuple(score for score in probing.few_shot if score.shots == 1))
+    assert "Of 1 image per class none can be left out: its C is fixed." in notes(one)
+    inside = {"knn": 1, "linear": 0.1, "ridge": 10.0}
+    scores = tuple(replace(score, chosen=inside[score.probe]) for score in probing.probes)
+    few = tuple(replace(score, chosen=score.chosen and 0.1) for score in probing.few_shot)
+    assert not [note for note in notes(replace(probing, probes=scores, few_shot=few)) if "the end" in note]
+    ends = {"knn": 200, "linear": 0.1, "ridge": 0.01}
+    scores = tuple(replace(score, chosen=ends[score.probe]) for score in probing.probes)
+    few = tuple(replace(score, chosen=score.chosen and 1e-4) for score in probing.few_shot)
+    assert (
+        "Chosen at the end of what is tried: k-NN k 200; ridge alpha 0.01; logistic C 0.0001 with 5 per class."
+    ) in notes(replace(probing, probes=scores, few_shot=few))

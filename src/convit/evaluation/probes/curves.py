@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from typing import Any
 
@@ -11,38 +10,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from convit.evaluation.plots import BLUE, RED, SOFT, STYLE
 from convit.evaluation.probes.report import TITLES, Probing, data_name
 
 WIDTH, HEIGHT = 6.4, 4.2  # inches
-DOTS_PER_INCH = 150
 TITLE_LETTERS = 84
-# Okabe and Ito's colours, which the colour-blind can tell apart; the marks do so in print
+# the marks tell them apart in print
 LOOKS: dict[str, dict[str, Any]] = {
-    "linear": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
-    "mean": {"color": "#D55E00", "marker": "s", "linestyle": "--"},
-}
-STYLE: Any = {
-    "font.size": 9,
-    "figure.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.9",
-    "legend.frameon": False,
+    "linear": {"color": BLUE, "marker": "o", "linestyle": "-"},
+    "mean": {"color": RED, "marker": "s", "linestyle": "--"},
 }
 
 
 def draw_few_shot(probing: Probing) -> Figure:
     """Draw top-1 over the number of training images per class, with a band of one standard deviation.
 
-    The best probe that was trained on all images is a line across.
+    Logistic regression on all images, or what was trained on them in its stead, is a line across.
 
     Args:
         probing: a result with few-shot scores.
 
     Returns:
-        The figure; `png_of` writes it.
+        The figure; `convit.evaluation.plots.png_of` writes it.
 
     Raises:
         ValueError: there are no few-shot scores.
@@ -54,10 +43,11 @@ def draw_few_shot(probing: Probing) -> Figure:
         axes = figure.add_subplot()
         for name, look in LOOKS.items():
             _draw_curve(axes, probing, name, look)
-        best = max(probing.probes, key=lambda score: score.top1, default=None)
-        if best is not None:
-            label = f"{TITLES[best.probe]} on all {probing.train_images:,} images"
-            axes.axhline(best.top1, color="0.35", linewidth=1, linestyle=":", label=label)
+        # not the best one, which would be chosen on test images
+        whole = next((score for score in probing.probes if score.probe == "linear"), next(iter(probing.probes), None))
+        if whole is not None:
+            label = f"{TITLES[whole.probe]} on all {probing.train_images:,} images"
+            axes.axhline(whole.top1, color=SOFT, linewidth=1, linestyle=":", label=label)
         shots = sorted({score.shots for score in probing.few_shot})
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(shots))
@@ -65,21 +55,14 @@ def draw_few_shot(probing: Probing) -> Figure:
         axes.set_xticklabels([str(count) for count in shots])
         axes.set_xlabel("training images per class")
         axes.set_ylabel("top-1 on test images (%)")
+        axes.grid(visible=True)
         axes.legend(loc="best")
         draws = len(probing.few_shot[0].draws)
         band = f"mean of {draws} draws, band: one standard deviation" if draws > 1 else "one draw"
         tested = f"{probing.model}, tested on {data_name(probing.test)}"
         title = f"{tested}: a few images of each of {probing.classes} classes ({band})"
-        figure.suptitle(textwrap.fill(title, TITLE_LETTERS), x=0.01, horizontalalignment="left", parse_math=False)
+        figure.suptitle(textwrap.fill(title, TITLE_LETTERS), x=0.01, ha="left", fontsize=10, parse_math=False)
     return figure
-
-
-def png_of(figure: Figure) -> bytes:
-    """The figure as a PNG file; the same result gives the same bytes."""
-    stream = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    return stream.getvalue()
 
 
 def _draw_curve(axes: Axes, probing: Probing, name: str, look: dict[str, Any]) -> None:

@@ -17,13 +17,13 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from convit.evaluation.probes.grids import STRENGTHS
 from convit.evaluation.probes.linear import Linear, Scaling
 from convit.evaluation.probes.report import ProbeScore
 from convit.evaluation.probes.sampling import share_of_each, stratified_folds
 from convit.evaluation.probes.scores import top, top1_interval
 from convit.evaluation.probes.task import Task
 
-STRENGTHS = tuple(10.0**power for power in range(-4, 3))  # C, from strong regularisation to weak
 FOLDS = 5
 MOST_VALIDATED = 20_000
 PATIENCE = 2

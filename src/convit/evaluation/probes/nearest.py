@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from convit.evaluation.probes.grids import NEIGHBOURS
 from convit.evaluation.probes.linear import CHUNK, chunks
 from convit.evaluation.probes.report import ProbeScore
 from convit.evaluation.probes.scores import rank_right, top, top1_interval
 from convit.evaluation.probes.task import Task
 
-NEIGHBOURS = (1, 5, 10, 20, 50, 100, 200)
 TEMPERATURE = 0.07
 MOST_QUERIES = 10_000
 _MOST_SIMILARITIES = 1 << 25  # computed at a time: 128 MiB

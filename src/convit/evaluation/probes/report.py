@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
+from convit.evaluation.probes.grids import ENDS
+
 COLUMNS = ("probe", "per_class", "top1", "low", "high", "deviation", "top5", "setting", "chosen", "seconds")
 TITLES = {
     "knn": "nearest neighbours",
@@ -161,9 +163,11 @@ class Probing:
         return text.getvalue()
 
     def __str__(self) -> str:
-        best = max(self.probes, key=lambda score: score.top1, default=None)
-        found = "" if best is None else f": {TITLES[best.probe]} {best.top1:.2f} %"
-        return f"{self.model}{found}; {self.train_images:,} training and {self.test_images:,} test images"
+        # all of them: the best would be one that was chosen on test images
+        found = ", ".join(f"{_SHORT[score.probe]} {score.top1:.2f} %" for score in self.probes)
+        return (
+            f"{self.model}{found and f': {found}'}; {self.train_images:,} training and {self.test_images:,} test images"
+        )
 
 
 def from_dict(values: Mapping[str, Any]) -> Probing:
@@ -243,9 +247,33 @@ def notes(probing: Probing) -> Sequence[str]:
     if probing.few_shot:
         draws = len(probing.few_shot[0].draws)
         found.append(f"A few of each class: mean of {draws} draws, ± one standard deviation between them.")
+        found += _note_of_one_image(probing.few_shot)
+    found += _note_of_ends(probing)
     found += [f"{shots} per class is left out: {why}." for shots, why in probing.shots_left_out.items()]
     if probing.unreadable:
         count = len(probing.unreadable)
         images = "1 image" if count == 1 else f"{count:,} images"
         found.append(f"{images} could not be read, and no figure counts them.")
     return found
+
+
+def _note_of_one_image(scores: Sequence[ShotScore]) -> list[str]:
+    shots = [score.shots for score in scores if score.probe == "linear"]
+    if 1 not in shots:
+        return []
+    if len(shots) == 1:
+        return ["Of 1 image per class none can be left out: its C is fixed."]
+    return [f"Of 1 image per class none can be left out: its C was chosen with {sorted(shots)[1]} per class."]
+
+
+def _note_of_ends(probing: Probing) -> list[str]:
+    """Choices beyond which nothing was tried."""
+    rows = [score for score in probing.probes if score.chosen in ENDS[score.setting]]
+    found = [f"{_SHORT[score.probe]} {score.setting} {score.chosen:g}" for score in rows]
+    few: dict[str, list[str]] = {}
+    for score in probing.few_shot:
+        # that of one image is another's
+        if score.setting is not None and score.shots > 1 and score.chosen in ENDS[score.setting]:
+            few.setdefault(f"{_SHORT[score.probe]} {score.setting} {score.chosen:g}", []).append(str(score.shots))
+    found += [f"{choice} with {', '.join(shots)} per class" for choice, shots in few.items()]
+    return [f"Chosen at the end of what is tried: {'; '.join(found)}."] if found else []

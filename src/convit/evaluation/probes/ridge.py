@@ -15,12 +15,11 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
+from convit.evaluation.probes.grids import ALPHAS
 from convit.evaluation.probes.linear import CHUNK, Linear, Scaling
 from convit.evaluation.probes.report import ProbeScore
 from convit.evaluation.probes.scores import rank_right, top, top1_interval
 from convit.evaluation.probes.task import Task
-
-ALPHAS = tuple(10.0**power for power in range(6, -3, -1))  # from strong regularisation to weak
 
 
 class _Solved(NamedTuple):
