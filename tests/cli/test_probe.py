@@ -73,6 +73,25 @@ def test_every_output_and_a_report(convit: Runner, photographs: Path, tmp_path: 
     assert "exists already" in refused.err
 
 
+def test_a_report_holds_this_run_alone(convit: Runner, photographs: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    arguments = ("probe", photographs, "--model", MODEL, "--cache", tmp_path / "kept", "--workers", 0)
+    assert convit(*arguments, "--split", "trian", "--report", report).code == 2
+    assert not report.exists()
+    for output in (report / "probe.json", tmp_path / "other" / ".." / "report" / "probe.csv"):
+        report.mkdir(exist_ok=True)
+        (tmp_path / "other").mkdir(exist_ok=True)
+        own = convit(*arguments, "-o", output, "--report", report)
+        assert (own.code, "is a file of the report itself" in own.err) == (2, True)
+    report.rmdir()
+    assert convit(*arguments, "--probe", "ridge", "--shots", "2", "--report", report).code == 0
+    assert (report / "few_shot.png").is_file()
+    assert convit(*arguments, "--probe", "ridge", "--shots", "none", "--report", report, "--overwrite").code == 0
+    assert sorted(path.name for path in report.iterdir()) == ["probe.csv", "probe.json", "probe.txt"]
+    absent = convit(*arguments, "--report", tmp_path / "no" / "report")
+    assert (absent.code, "create it first" in absent.err) == (2, True)
+
+
 def test_without_a_test_set_a_fifth_is_held_out(convit: Runner, photographs: Path, tmp_path: Path) -> None:
     arguments = ("--model", MODEL, "--no-cache", "--probe", "knn", "--shots", "none", "--workers", 0)
     run = convit("probe", photographs / "train", *arguments, "-o", tmp_path / "found.json", "--quiet")

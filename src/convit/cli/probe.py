@@ -77,7 +77,6 @@ Report = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help=f"Also write {', '.join(REPORT)} into this folder.", show_default=False),
 ]
-Exif = Annotated[bool, typer.Option("--exif/--no-exif", help="Turn photographs the way their EXIF orientation says.")]
 
 
 def probe(
@@ -102,7 +101,7 @@ def probe(
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     img_size: options.ImgSize = None,
-    exif: Exif = False,
+    exif: options.Exif = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -185,9 +184,13 @@ def _check_places(output: Path | None, report: Path | None, *, draws_curve: bool
         check_output(output, overwrite=overwrite)
     if report is None:
         return
-    report.mkdir(exist_ok=True)
-    for name in REPORT:
-        check_output(report / name, overwrite=overwrite)
+    if output is not None and output.resolve() in [(report / name).resolve() for name in REPORT]:
+        raise ValueError(f"{output} is a file of the report itself; leave --output out, or choose another name")
+    if report.exists():
+        for name in REPORT:
+            check_output(report / name, overwrite=overwrite)
+    else:
+        check_output(report)  # what can be made a file can be made a folder, and neither is left behind here
     if draws_curve:
         try:
             import matplotlib  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -226,11 +229,10 @@ def _text(found: "Probing", format: str) -> str:  # noqa: A002
 
 def _write(found: "Probing", output: Path | None, format: str, *, overwrite: bool) -> None:  # noqa: A002
     from convit.evaluation.probes.report import write_table
-    from convit.inference.output.files import whole_file
+    from convit.inference.output.files import write_text
 
     if output is not None:
-        with whole_file(output, overwrite=overwrite) as file:
-            file.write(_text(found, format).encode("utf-8", "backslashreplace"))
+        write_text(output, _text(found, format), overwrite=overwrite)
     elif format == "table":
         write_table(found, sys.stdout)
     else:
@@ -238,9 +240,11 @@ def _write(found: "Probing", output: Path | None, format: str, *, overwrite: boo
 
 
 def _write_report(found: "Probing", report: Path, *, overwrite: bool) -> None:
+    report.mkdir(exist_ok=True)
     for suffix in ("json", "csv", "txt"):
         _write(found, report / f"probe.{suffix}", SUFFIXES[f".{suffix}"], overwrite=overwrite)
     if not found.few_shot:
+        (report / "few_shot.png").unlink(missing_ok=True)  # that of an earlier run, whose figures these are not
         return
     from convit.evaluation.plots import png_of
     from convit.evaluation.probes.curves import draw_few_shot
