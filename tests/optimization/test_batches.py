@@ -54,6 +54,7 @@ def test_graphs_are_recorded_once_per_shape(monkeypatch: pytest.MonkeyPatch) -> 
         "stream": lambda given: nullcontext(),
         "CUDAGraph": Graph,
         "graph": Recording,
+        "device": nullcontext,
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     calls: list[Tensor] = []
@@ -73,3 +74,12 @@ def test_graphs_are_recorded_once_per_shape(monkeypatch: pytest.MonkeyPatch) -> 
     for width in range(4, 9):
         graphed(torch.randn(2, width))
     assert len(graphed._recordings) == 4
+
+
+def test_results_are_the_callers_own() -> None:
+    buffer = torch.empty(2, 2)
+    fixed = FixedBatch(lambda images: buffer.copy_(images), 2)
+    first, second = torch.zeros(2, 2), torch.ones(2, 2)
+    kept = fixed(first)
+    fixed(second)
+    torch.testing.assert_close(kept, first)

@@ -14,7 +14,8 @@ class FixedBatch:
     """Cuts what comes into batches of one size and fills the last one up with zeros.
 
     Compiled code and recorded graphs are made for one shape; a folder's last few pictures must not cost another
-    compilation. What the filling gives is dropped.
+    compilation. What the filling gives is dropped. Results are the caller's own: a recorded graph writes its next one
+    over its last.
 
     Args:
         call: maps a batch to one row per image.
@@ -29,11 +30,10 @@ class FixedBatch:
         """One row per image."""
         size = self.batch_size = self.batch_size or len(images)
         if len(images) == size:
-            return self.call(images)
+            return self.call(images).clone()
         parts: list[Tensor] = []
         for start in range(0, len(images), size):
             part = images[start : start + size]
             filled = torch.cat((part, part.new_zeros(size - len(part), *part.shape[1:]))) if len(part) < size else part
-            # a recorded graph writes its next result over this one
             parts.append(self.call(filled)[: len(part)].clone())
         return torch.cat(parts)

@@ -35,13 +35,14 @@ class GraphedCall:
     def __call__(self, images: Tensor) -> Tensor:
         """What `call` gives."""
         key = (images.shape, images.dtype)
-        if key not in self._recordings:
-            while len(self._recordings) >= _SHAPES_KEPT:
-                self._recordings.pop(next(iter(self._recordings)))
-            self._recordings[key] = self._record(images)
-        recording = self._recordings[key]
-        recording.images.copy_(images)
-        recording.graph.replay()
+        with torch.cuda.device(images.device):  # streams and graphs belong to the current one
+            if key not in self._recordings:
+                while len(self._recordings) >= _SHAPES_KEPT:
+                    self._recordings.pop(next(iter(self._recordings)))
+                self._recordings[key] = self._record(images)
+            recording = self._recordings[key]
+            recording.images.copy_(images)
+            recording.graph.replay()
         return recording.result
 
     def _record(self, images: Tensor) -> _Recording:

@@ -58,10 +58,13 @@ class MklProduct(PlainProduct):
         if packed is None or packed[0] != rows:
             if self._latest != rows or rows > _MANY_ROWS:
                 self._latest = rows
-                return super().forward(input)
+                return self._activated(F.linear(input, self.weight, self.bias))
             packed = self._packed = (rows, torch.ops.mkl._mkl_reorder_linear_weight(self.weight, rows))
         self._latest = rows
-        result = torch.ops.mkl._mkl_linear(input, packed[1], self.weight, self.bias, rows)
+        return self._activated(torch.ops.mkl._mkl_linear(input, packed[1], self.weight, self.bias, rows))
+
+    def _activated(self, result: Tensor) -> Tensor:
+        # in place: of a large image the MLP's inner layer is what takes the most memory
         return torch.ops.aten.gelu_(result) if self.gelu else result
 
 

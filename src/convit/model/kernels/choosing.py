@@ -48,7 +48,8 @@ def fastest_attention(model: ConViT, images: Float[Tensor, "batch channels heigh
         return "fused"
     size = model.config.patch_size
     grid = (-(-images.shape[-2] // size), -(-images.shape[-1] // size))
-    seconds = {form: _time_form(layer, form, images.shape[0], grid) for form in ("fused", "triton")}
+    with torch.cuda.device(images.device):  # events are recorded on the current one
+        seconds = {form: _time_form(layer, form, images.shape[0], grid) for form in ("fused", "triton")}
     return min(seconds, key=lambda form: seconds[form])
 
 
