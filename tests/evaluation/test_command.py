@@ -1,6 +1,7 @@
 """`convit evaluate`: what is written, and what is said of wrong input."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,3 +148,24 @@ def test_a_report(tmp_path: Path, folder: Path, weights: Path, capsys: Captured)
     assert len(kept["images"]["names"]) == 18
     assert main(command) == 2
     assert "holds evaluation.json already" in capsys.readouterr().err
+
+
+def test_a_report_and_an_output_in_one_place(tmp_path: Path, folder: Path, weights: Path, capsys: Captured) -> None:
+    report = tmp_path / "report"
+    report.mkdir()
+    options = [str(folder), "--weights", str(weights), "--report", str(report)]
+    said = _refused([*options, "--output", str(report / "evaluation.json")], capsys)
+    assert "lies in the report's folder" in said
+
+
+def test_an_image_in_no_class(folder: Path, weights: Path, capsys: Captured) -> None:
+    (folder / "loose.jpg").write_bytes((folder / "cat" / "0.jpg").read_bytes())
+    said = _refused([str(folder), "--weights", str(weights)], capsys)
+    assert "are in no class (loose.jpg, 1 in all); put each into the sub-folder of its class" in said
+
+
+def test_a_name_that_is_no_utf8_costs_nothing(tmp_path: Path, folder: Path, weights: Path, capsys: Captured) -> None:
+    (folder / "cat" / "0.jpg").rename(folder / "cat" / os.fsdecode(b"\xff.jpg"))
+    output = tmp_path / "result.json"
+    assert main(["evaluate", str(folder), "--weights", str(weights), "--output", str(output), "-q"]) == 0
+    assert "cat/\udcff.jpg" in json.loads(output.read_text())["images"]["names"]

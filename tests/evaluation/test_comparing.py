@@ -22,7 +22,8 @@ def _write(path: Path, ranks: list[int], **changes: Any) -> str:
         "losses": [0.5 * (1 + rank) for rank in ranks],
     }
     images |= changes.pop("images", {})
-    path.write_text(json.dumps({"model": path.stem, "top1": 0.0, "data_sha256": "abc", "images": images} | changes))
+    result = {"model": path.stem, "top1": 0.0, "data": {}, "data_sha256": "abc", "classes": 9, "competing": 9}
+    path.write_text(json.dumps(result | {"images": images} | changes))
     return str(path)
 
 
@@ -71,6 +72,12 @@ def test_images_that_one_could_not_read_are_left_out(tmp_path: Path) -> None:
     assert (found.count, found.left_out, found.only_first, found.only_second) == (2, 1, 1, 0)
 
 
+def test_label_maps_of_two_models_make_no_other_images(tmp_path: Path) -> None:
+    a = _write(tmp_path / "a.json", [0, 1], data_sha256="one", data={"images_sha256": "same"})
+    b = _write(tmp_path / "b.json", [0, 1], data_sha256="two", data={"images_sha256": "same"})
+    assert compare(a, b).count == 2
+
+
 def test_the_command(tmp_path: Path, folder: Path, weights: Path, capsys: Captured) -> None:
     a, b = str(tmp_path / "a.json"), str(tmp_path / "b.json")
     for output, more in ((a, []), (b, ["--tta", "flip"])):
@@ -91,13 +98,14 @@ def test_what_cannot_be_compared(tmp_path: Path, folder: Path, capsys: Captured)
     a = _write(tmp_path / "a.json", [0, 1])
     (tmp_path / "text.json").write_text("[")
     (tmp_path / "other.json").write_text("{}")
-    (tmp_path / "figures.json").write_text(json.dumps({"model": "m", "top1": 0, "data_sha256": "abc"}))
+    (tmp_path / "figures.json").write_text(json.dumps(json.loads(Path(a).read_text()) | {"images": None}))
     for file, said in (
         ("nowhere.json", "nowhere.json"),
         ("text.json", "text.json is no JSON"),
         ("other.json", "other.json is no result of `convit evaluate`"),
         ("figures.json", "without the images behind them; write it with `convit evaluate --output FILE`"),
         (Path(_write(tmp_path / "data.json", [0, 1], data_sha256="def")).name, "are of other images (sha256 abc"),
+        (Path(_write(tmp_path / "few.json", [0, 1], competing=3)).name, "(all of the model's, 3 of the model's 9)"),
         (Path(_write(tmp_path / "names.json", [0, 1], images={"names": ["x", "y"]})).name, "0.jpg stands where"),
         (Path(_write(tmp_path / "apart.json", [0, 1], images={"places": [7, 8]})).name, "have no image in common"),
         (Path(_write(tmp_path / "cut.json", [0, 1], images={"losses": [1.0]})).name, "cut.json is damaged"),
@@ -106,7 +114,7 @@ def test_what_cannot_be_compared(tmp_path: Path, folder: Path, capsys: Captured)
         written = capsys.readouterr()
         assert said in written.err
         assert (written.out, written.err.count("\n")) == ("", 1)
-    assert main(["evaluate", str(folder), "--compare", a, a]) == 2
-    assert "is named too; leave it out" in capsys.readouterr().err
+    assert main(["evaluate", str(folder), "--compare", a, a, "--tta", "flip"]) == 2
+    assert "evaluates nothing; leave DATA and --tta out" in capsys.readouterr().err
     assert main(["evaluate"]) == 2
     assert "no images to evaluate on" in capsys.readouterr().err

@@ -6,7 +6,14 @@ from scipy import stats
 from sklearn.metrics import confusion_matrix
 
 from convit.evaluation import Scores
-from convit.evaluation.figures import bootstrap, by_class, calibration_bins, calibration_error, confusion
+from convit.evaluation.figures import (
+    bootstrap,
+    by_class,
+    calibration_bins,
+    calibration_error,
+    confusion,
+    limits_of,
+)
 
 
 def _scores(labels: list[int], predicted: list[int], confidences: list[float] | None = None) -> Scores:
@@ -37,6 +44,13 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     intervals = [bootstrap({"top1": draw}, resamples=300)["top1"] for draw in draws]
     held = sum(low <= 0.7 <= high for low, high in intervals)
     assert 180 <= held <= 199  # 95 % of 200 is 190
+
+
+def test_a_share_of_all_or_nothing_is_not_certain() -> None:
+    for right in (np.ones(20, dtype=bool), np.zeros(20, dtype=bool)):
+        low, high = stats.binomtest(int(right.sum()), 20).proportion_ci(method="wilson")
+        assert limits_of(right) == pytest.approx((100 * low, 100 * high))
+    assert limits_of(np.array([True, False])) is None
 
 
 def test_calibration_against_torchmetrics() -> None:

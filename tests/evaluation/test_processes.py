@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from convit.cli import main
-from convit.evaluation import Processes, join_processes
+from convit.evaluation import Evaluator, Processes, join_processes, open_labelled, own_device
 
 RUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
@@ -28,6 +28,26 @@ def test_one_process_joins_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(ValueError, match="WORLD_SIZE is 2, but RANK"), join_processes():
         pass
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ValueError, match="WORLD_SIZE='two', but it must be a number"), join_processes():
+        pass
+
+
+def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert own_device("auto") == "auto"
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert [own_device(name) for name in ("auto", "cuda", "cuda:0", "cpu")] == ["cuda:1", "cuda:1", "cuda:0", "cpu"]
+
+
+def test_processes_that_see_other_data_are_refused(weights: Path, folder: Path) -> None:
+    class Apart(Processes):
+        def gather_everywhere(self, own: object) -> list[object]:
+            return [own, 17]
+
+    with pytest.raises(ValueError, match="the processes see 17 and 18 images"):
+        Evaluator(weights=weights, device="cpu").evaluate_together(open_labelled(folder), Apart())
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -38,7 +58,9 @@ def test_figures_are_those_of_one_process(count: int, folder: Path, weights: Pat
     assert main(["evaluate", *options, "-q", "-o", str(alone)]) == 3
     command = [sys.executable, *RUN, str(count), "-m", "convit", "evaluate", *options, "-o", str(together)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert together.exists(), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("1 of 19 images could not be read") == 1
+    assert "Traceback" not in done.stderr
     one, several = (json.loads(file.read_text()) for file in (alone, together))
     assert (one.pop("processes"), several.pop("processes")) == (1, count)
     rounded = {"losses", "confidences"}  # the batch that an image is in changes its last digits

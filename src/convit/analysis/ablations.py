@@ -12,6 +12,7 @@ from typing import Any
 
 from convit.analysis.interventions import forced_gates, masked_position_embedding
 from convit.evaluation import Evaluation, Evaluator, LabelledImages
+from convit.evaluation.report import data_name
 from convit.model import ConViT
 
 EXPERIMENTS = ("position-embedding", "gates")
@@ -214,6 +215,8 @@ def run_ablations(
     """
     gated = gated_layers_of(evaluator.model)
     model: Any = evaluator.model
+    if "position-embedding" in experiments and model.pos_embed is None:
+        raise ValueError("the model has no position embedding to mask; choose the experiment 'gates' alone")
     rows: list[Measured] = []
     about: dict[str, Any] = {}
     for change in plan_changes(gated, experiments):
@@ -235,10 +238,10 @@ def measurements(gated_layers: int, experiments: Sequence[str] = EXPERIMENTS) ->
 def to_markdown(ablations: Ablations) -> str:
     """A table for people, the paper's own figures beside ours, and what they belong to."""
     about = ablations.about
+    data = f"{data_name(about['data'])}, sha256 {about['data_sha256'][:16]}..."
     lines = [
-        f"{about['model']}, {about['count']:,} images ({_names(about)}, sha256 {about['data_sha256'][:16]}...), "
-        f"{about['precision']}; {about['classes']} classes, {ablations.gated_layers} GPSA layers. Top-1 in percent, "
-        "with its 95 % interval.",
+        f"{about['model']}, {about['count']:,} images ({data}), {about['precision']}; {about['classes']} classes, "
+        f"{ablations.gated_layers} GPSA layers. Top-1 in percent, with its 95 % interval.",
         "",
         "| change | GPSA layers | top-1 | 95 % interval | change of top-1 | loss | paper's, on ImageNet-1k |",
         "| --- | --- | ---: | --- | ---: | ---: | ---: |",
@@ -266,8 +269,3 @@ def _line(row: Measured, ablations: Ablations) -> str:
         f"| {change.what} | {layers} | {found.top1:.2f} | {low:.1f} to {high:.1f} | {difference} | {found.loss:.3f} | "
         f"{told} |"
     )
-
-
-def _names(about: dict[str, Any]) -> str:
-    files = about["data"].get("files")
-    return about["data"].get("name", "") if files is None else ", ".join(file["name"] for file in files)

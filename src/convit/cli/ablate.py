@@ -125,7 +125,6 @@ def _write(text: str, output: Path | None, *, overwrite: bool) -> None:
     if output is None:
         typer.echo(text, nl=False)
         return
-    from convit.inference.output.files import whole_file
+    from convit.inference.output.files import write_text
 
-    with whole_file(output, overwrite=overwrite) as file:
-        file.write(text.encode())
+    write_text(output, text, overwrite=overwrite)

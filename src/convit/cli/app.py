@@ -9,6 +9,7 @@ import difflib
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from itertools import takewhile
 from typing import Annotated, Any, NamedTuple
 
@@ -121,6 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # read here and not from the parsed options, so that it holds for what fails before or while they are parsed
     debug = "--debug" in takewhile(lambda argument: argument != "--", given)
     command = typer.main.get_command(app)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name that is no UTF-8 must not cost the result
     try:
         with messages.on_stderr(), command.make_context("convit", given) as context:
             command.invoke(context)

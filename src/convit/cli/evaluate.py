@@ -105,7 +105,7 @@ def evaluate(
     Sub-folders, or a classes.json beside shards, are matched with the model's classes by name, by WordNet id or by
     number; shards without one hold the model's own class numbers. Images that cannot be read are named, left out of
     the figures, and make the exit code 3. Intervals are 95 %, by bootstrap. Several processes, each image once:
-    torchrun --nproc-per-node 2 -m convit evaluate DATA.
+    torchrun --nproc-per-node 2 -m convit evaluate DATA, which leaves with 0 even where images cannot be read.
     """
     size = options.parse_size(img_size)
     chosen = _choose_format(output, format)
@@ -114,25 +114,26 @@ def evaluate(
 
         check_output(output, overwrite=overwrite)
     if compare is not None:
-        _compare(data, compare, output, chosen, overwrite=overwrite)
+        named = {"DATA": data, "--model": model, "--weights": weights, "--split": split, "--classes": classes}
+        _refuse_with_compare({**named, "--tta": tta, "--report": report})
+        _compare(compare, output, chosen, overwrite=overwrite)
         return
     if data is None:
         raise ValueError("there are no images to evaluate on; name a folder or shards, or two results after --compare")
     if report is not None:
         from convit.evaluation import check_report
 
+        if output is not None and output.resolve().parent == report.resolve():
+            raise ValueError(f"{output} lies in the report's folder, which has its own files; choose another place")
         check_report(report, overwrite=overwrite)
-    if quiet:
-        from convit.cli.messages import hush
-
-        hush()
-    from convit.evaluation import join_processes, open_labelled, own_device
-
-    images = open_labelled(data, split=split, classes=classes)
-
-    from convit.evaluation import Evaluator
+    from convit.evaluation import Evaluator, join_processes, open_labelled, own_device
 
     with join_processes() as processes:
+        if quiet or not processes.writes:
+            from convit.cli.messages import hush
+
+            hush()
+        images = open_labelled(data, split=split, classes=classes)
         evaluator = Evaluator(
             model,
             weights=weights,
@@ -151,6 +152,9 @@ def evaluate(
             evaluation = evaluator.evaluate_together(images, processes, advance)
     if evaluation is not None:
         _finish(evaluation, images, output, chosen, report, overwrite=overwrite, quiet=quiet)
+        # a process that leaves with a code of its own is a failed one to torchrun, which then says so at length
+        if evaluation.errors and processes.count == 1:
+            raise typer.Exit(errors.SOME_UNREADABLE)
 
 
 def _calibration(images: "LabelledImages") -> list[Any]:
@@ -190,12 +194,15 @@ def _finish(
             print(f"convit: the report is {report / 'index.html'}", file=sys.stderr)
     if evaluation.errors:
         _say_what_failed(evaluation)
-        raise typer.Exit(errors.SOME_UNREADABLE)
 
 
-def _compare(data: str | None, files: tuple[Path, Path], output: Path | None, chosen: str, *, overwrite: bool) -> None:
-    if data is not None:
-        raise ValueError(f"--compare reads two results and evaluates nothing, but {data} is named too; leave it out")
+def _refuse_with_compare(named: dict[str, object]) -> None:
+    given = [name for name, value in named.items() if value is not None]
+    if given:
+        raise ValueError(f"--compare reads two results and evaluates nothing; leave {' and '.join(given)} out")
+
+
+def _compare(files: tuple[Path, Path], output: Path | None, chosen: str, *, overwrite: bool) -> None:
     import json
 
     from convit.evaluation import compare, write_comparison
@@ -226,12 +233,11 @@ def _write(write: Callable[[TextIO], None], output: Path | None, *, overwrite: b
     if output is None:
         write(sys.stdout)
         return
-    from convit.inference.output.files import whole_file
+    from convit.inference.output.files import write_text
 
     text = StringIO()
     write(text)
-    with whole_file(output, overwrite=overwrite) as file:
-        file.write(text.getvalue().encode())
+    write_text(output, text.getvalue(), overwrite=overwrite)
 
 
 def _say_what_failed(evaluation: "Evaluation") -> None:

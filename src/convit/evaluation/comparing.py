@@ -12,6 +12,7 @@ import numpy as np
 
 from convit.evaluation.figures import LEVEL, Interval, bootstrap
 
+_NEEDED = {"model", "top1", "data", "data_sha256", "classes", "competing"}
 _COLUMNS = ("places", "names", "ranks", "losses")
 
 
@@ -158,7 +159,7 @@ def _read(file: Path) -> dict[str, Any]:
         found: Any = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} is no JSON ({error}); {remedy}") from None
-    if not isinstance(found, dict) or not {"model", "top1", "data_sha256"} <= set(found):
+    if not isinstance(found, dict) or not set(found) >= _NEEDED:
         raise ValueError(f"{file} is no result of `convit evaluate`; {remedy}")
     images = found.get("images")
     if not isinstance(images, dict) or not set(_COLUMNS) <= set(images):
@@ -177,11 +178,19 @@ def _shared_images(one: dict[str, Any], other: dict[str, Any], first: str, secon
     Raises:
         ValueError: the data are not the same.
     """
-    # the hash of a folder counts unreadable images too, so that it is the same for every model
-    if one["data_sha256"] != other["data_sha256"]:
+    # the hash of a folder counts unreadable images too, so that it is the same for every model; a label map is another
+    # for every model that has other classes
+    hashes = [each["data"].get("images_sha256", each["data_sha256"]) for each in (one, other)]
+    if hashes[0] != hashes[1]:
         raise ValueError(
-            f"{first} and {second} are of other images (sha256 {one['data_sha256'][:12]}… and "
-            f"{other['data_sha256'][:12]}…); evaluate both models on the same data"
+            f"{first} and {second} are of other images (sha256 {hashes[0][:12]}… and {hashes[1][:12]}…); evaluate both "
+            "models on the same data"
+        )
+    few = [each["competing"] if each["competing"] < each["classes"] else None for each in (one, other)]
+    if few[0] != few[1]:
+        raise ValueError(
+            f"{first} and {second} chose from other classes ({_chosen_from(one)}, {_chosen_from(other)}); evaluate "
+            "both models on the same data"
         )
     rows = {place: row for row, place in enumerate(other["images"]["places"])}
     shared = [(row, rows[place]) for row, place in enumerate(one["images"]["places"]) if place in rows]
@@ -195,6 +204,11 @@ def _shared_images(one: dict[str, Any], other: dict[str, Any], first: str, secon
     if not shared:
         raise ValueError(f"{first} and {second} have no image in common; evaluate both models on the same data")
     return shared
+
+
+def _chosen_from(found: dict[str, Any]) -> str:
+    whole = found["competing"] == found["classes"]
+    return "all of the model's" if whole else f"{found['competing']} of the model's {found['classes']}"
 
 
 def _columns(found: dict[str, Any], rows: Sequence[int]) -> dict[str, np.ndarray[Any, Any]]:

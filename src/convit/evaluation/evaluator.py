@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from convit.data.locate import file_sha256
-from convit.evaluation.figures import bootstrap, by_class, calibration_bins, calibration_error, confusion
+from convit.evaluation.figures import bootstrap, by_class, calibration_bins, calibration_error, confusion, limits_of
 from convit.evaluation.labelled import LabelledImages
 from convit.evaluation.matching import competing_classes, match_classes
 from convit.evaluation.processes import Processes
 from convit.evaluation.report import Evaluation
 from convit.evaluation.scoring import Outcome, Scores, Tally, score_image
-from convit.evaluation.weights_used import find_weights_used
+from convit.evaluation.weights_used import find_weights_used, fingerprint_of
 from convit.inference.opening import ImageSource
 from convit.inference.predicting import Options, Predictor
 from convit.inference.results import Timings
@@ -77,11 +77,13 @@ class Evaluator(Predictor):
         names = card.get("label_names")
         self.class_names = tuple(names) if names is not None and len(names) == self.num_classes else None
         self.tta = tta
-        self._competing: list[int] | None = None  # classes that can be chosen, ascending; None for all
         self._architecture: str | None = card.get("architecture")
         # found now: a weight file that is replaced during the run must not lend its hash to the result
-        file = None if isinstance(model, nn.Module) else find_weights_used(model, weights)
-        self._weights = ("", "") if file is None else (file.name, file_sha256(file))
+        if isinstance(model, nn.Module):
+            self._weights = ("", fingerprint_of(model, None).partition(":")[2])
+        else:
+            file = find_weights_used(model, weights)
+            self._weights = (file.name, file_sha256(file))
 
     def iterate(self, data: LabelledImages, places: Sequence[int] | None = None) -> Iterator[Outcome]:
         """Score images one after the other; memory does not grow with their number.
@@ -97,7 +99,7 @@ class Evaluator(Predictor):
             ValueError: the data's classes cannot be matched with the model's.
         """
         classes = match_classes(data, self.class_names, self.num_classes)
-        competing = self._competing = competing_classes(data, self.class_names, self.num_classes)
+        competing = competing_classes(data, self.class_names, self.num_classes)
         position = None if competing is None else {number: place for place, number in enumerate(competing)}
         waiting: deque[tuple[str, tuple[int, ...]]] = deque()
 
@@ -113,7 +115,8 @@ class Evaluator(Predictor):
             if row.outputs is None:
                 outcome = Outcome(name, labels[0], error=str(row.error).replace(row.name, name, 1))
             else:
-                outcome = score_image(name, labels, row.outputs[0])
+                logits = row.outputs[0]
+                outcome = score_image(name, labels, logits if competing is None else logits[competing])
             yield outcome if competing is None else _in_models_numbers(outcome, competing)
 
     def evaluate(self, data: LabelledImages, advance: Callable[[], None] = lambda: None) -> Evaluation:
@@ -149,6 +152,11 @@ class Evaluator(Predictor):
         Raises:
             ValueError: as `evaluate`.
         """
+        counts = processes.gather_everywhere(data.count)
+        if len(set(counts)) > 1:
+            raise ValueError(
+                f"the processes see {' and '.join(map(str, sorted(set(counts))))} images, but must see the same data"
+            )
         own = Tally()
         places = processes.share(data.count)
         for place, outcome in zip(places, self.iterate(data, places), strict=True):
@@ -176,12 +184,11 @@ class Evaluator(Predictor):
         logits = logits.float()
         if self.tta == "flip":
             logits = (logits + self.model(images.flip(-1)).float()) / 2
-        if self._competing is not None:
-            logits = logits[:, self._competing]
         return (logits,)
 
     def _sum_up(self, data: LabelledImages, tally: Tally, timings: Sequence[Timings]) -> Evaluation:
         settings, identity, scores = self.transform.settings, data.identity(), tally.scores()
+        competing = competing_classes(data, self.class_names, self.num_classes)
         failed = [outcome for _, outcome in sorted(tally.failed, key=lambda pair: pair[0])]
         seconds = max(each.seconds for each in timings)
         found = confusion(scores)
@@ -202,7 +209,7 @@ class Evaluator(Predictor):
             ece=calibration_error(bins),
             classes=self.num_classes,
             classes_in_data=len(data.labels),
-            competing=self.num_classes if self._competing is None else len(self._competing),
+            competing=self.num_classes if competing is None else len(competing),
             tta=self.tta,
             precision=self.precision,
             device=describe_device(self.device),
@@ -238,7 +245,10 @@ def _accuracies(scores: Scores) -> dict[str, Any]:
         "top1": 100 * correct["correct_top1"] / len(scores),
         "top5": 100 * correct["correct_top5"] / len(scores),
         "loss": float(scores.losses.mean()),
-        "intervals": bootstrap({"top1": 100.0 * right, "top5": 100.0 * among_five, "loss": scores.losses}),
+        "intervals": {
+            **bootstrap({"top1": 100.0 * right, "top5": 100.0 * among_five, "loss": scores.losses}),
+            **{name: limits for name, hits in (("top1", right), ("top5", among_five)) if (limits := limits_of(hits))},
+        },
     }
 
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 
 from convit.evaluation.scoring import Scores
 
 RESAMPLES = 2000
 LEVEL = 0.95
 BINS = 15
+_Z = 1.959964  # standard deviations that 95 % of a normal distribution lie within
 
 Interval = tuple[float, float]
 Confusion = tuple[tuple[int, int, int], ...]
@@ -50,6 +51,20 @@ def bootstrap(
     outside = (1 - level) / 2
     lower, upper = np.quantile(means, [outside, 1 - outside], axis=0)
     return {name: (float(low), float(high)) for name, low, high in zip(values, lower, upper, strict=True)}
+
+
+def limits_of(right: Bool[np.ndarray[Any, Any], " images"]) -> Interval | None:
+    """The 95 % interval, in percent, of a share that is 0 or 1, which resampling cannot tell from certainty.
+
+    Source: Wilson 1927, score interval. None where some images are right and some are wrong.
+
+    >>> [round(limit, 1) for limit in limits_of(np.array([True] * 10))]
+    [72.2, 100.0]
+    """
+    far = len(right) / (len(right) + _Z**2)
+    if right.all():
+        return 100 * far, 100.0
+    return None if right.any() else (0.0, 100 * (1 - far))
 
 
 def calibration_bins(scores: Scores, bins: int = BINS) -> tuple[dict[str, float], ...]:
@@ -118,17 +133,16 @@ def by_class(scores: Scores, found: Confusion, names: Sequence[str] | None = Non
     for right, taken, count in found:
         if taken != right and count > wrong.get(right, (0, 0))[0]:
             wrong[right] = (count, taken)
-    rows: list[dict[str, Any]] = []
-    for number in np.unique(scores.labels).tolist():
-        ranks: Int64[np.ndarray[Any, Any], " members"] = scores.ranks[scores.labels == number]
-        rows.append(
-            {
-                "class": number,
-                "name": str(number) if names is None else names[number],
-                "count": len(ranks),
-                "top1": 100 * float((ranks < 1).mean()),
-                "top5": 100 * float((ranks < 5).mean()),
-                "mistaken_for": wrong[number][1] if number in wrong else None,
-            }
-        )
-    return tuple(rows)
+    counts = np.bincount(scores.labels)
+    top1, top5 = (np.bincount(scores.labels, weights=scores.right(first)) for first in (1, 5))
+    return tuple(
+        {
+            "class": number,
+            "name": str(number) if names is None else names[number],
+            "count": int(counts[number]),
+            "top1": 100 * float(top1[number]) / int(counts[number]),
+            "top5": 100 * float(top5[number]) / int(counts[number]),
+            "mistaken_for": wrong[number][1] if number in wrong else None,
+        }
+        for number in np.flatnonzero(counts).tolist()
+    )

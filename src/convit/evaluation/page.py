@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from convit.evaluation.labelled import LabelledImages
 from convit.evaluation.mistakes import Mistake, worst_mistakes
-from convit.evaluation.report import Evaluation
+from convit.evaluation.report import Evaluation, data_name
 from convit.evaluation.tables import class_name, confused_pairs, confusion_csv, per_class_csv, predictions_csv
 from convit.inference.output.files import check_output, whole_file
 from convit.inference.output.pages import data_url, fill_template
@@ -27,7 +27,6 @@ FILES = (
     "reliability.png", "confusion.png", "per_class.png", "index.html",
 )  # fmt: skip
 MOST_PAIRS, FEW_PAIRS = 30, 10  # of confused classes that the page lists, without and with a heat map
-_MOST_FILES = 3  # of the data's that the page names
 _MOST_ERRORS = 100
 
 
@@ -127,7 +126,7 @@ def render_page(evaluation: Evaluation, mistakes: Sequence[Mistake], figures: Ma
     return fill_template(
         TEMPLATE,
         evaluation=evaluation,
-        data=_data_name(evaluation),
+        data=data_name(evaluation.data),
         headlines=_headlines(evaluation),
         facts=_facts(evaluation),
         figures=shown,
@@ -225,23 +224,16 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     return [
         ("model", f"{evaluation.model}{architecture}"),
         ("weights", _with_hash(evaluation.weights or "handed over in memory", evaluation.weights_sha256)),
-        ("data", _with_hash(_data_name(evaluation), evaluation.data_sha256)),
+        ("data", _with_hash(data_name(evaluation.data), evaluation.data_sha256)),
         ("classes", f"{evaluation.classes_in_data:,} in the data, {classes}"),
         ("input", f"{height} x {width} pixels" + (", averaged with its mirror image" if evaluation.tta else "")),
         ("preprocessing", "; ".join(steps)),
         ("run", f"{evaluation.precision} on {evaluation.device}, {evaluation.batch_size} images a batch"),
         ("time", f"{evaluation.seconds:,.1f} s, {evaluation.images_per_second:,.1f} images/s"),
+        *([("processes", f"{evaluation.processes}, which shared the images")] if evaluation.processes > 1 else []),
         ("versions", ", ".join(f"{name} {number}" for name, number in evaluation.versions.items())),
         ("date", evaluation.date),
     ]
-
-
-def _data_name(evaluation: Evaluation) -> str:
-    files = evaluation.data.get("files")
-    if not files:
-        return str(evaluation.data.get("name", evaluation.data.get("kind", "")))
-    more = f" and {len(files) - _MOST_FILES:,} more" if len(files) > _MOST_FILES else ""
-    return ", ".join(file["name"] for file in files[:_MOST_FILES]) + more
 
 
 def _with_hash(name: str, sha256: str) -> str:

@@ -7,13 +7,15 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(days=1)  # the first process to be done waits for the last; torchrun ends all where one fails
+_TO_MEET = timedelta(minutes=5)
+_TO_FINISH = timedelta(days=1)  # the first process to be done waits for the last; torchrun ends all where one fails
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Processes:
     Attributes:
         count: how many.
         number: this one, from 0. Process 0 sums up and writes.
+        group: through which they talk; None for a single process.
 
     >>> list(Processes(count=3, number=1).share(8))
     [1, 4, 7]
@@ -30,6 +33,7 @@ class Processes:
 
     count: int = 1
     number: int = 0
+    group: Any = None
 
     @property
     def writes(self) -> bool:
@@ -45,8 +49,16 @@ class Processes:
         if self.count == 1:
             return [own]
         found: list[T | None] = [None] * self.count
-        dist.gather_object(own, found if self.writes else None)
+        dist.gather_object(own, found if self.writes else None, group=self.group)
         return [each for each in found if each is not None] if self.writes else None
+
+    def gather_everywhere(self, own: T) -> list[T]:
+        """The same in every process."""
+        if self.count == 1:
+            return [own]
+        found: list[T | None] = [None] * self.count
+        dist.all_gather_object(found, own, group=self.group)
+        return [each for each in found if each is not None]
 
 
 @contextmanager
@@ -58,8 +70,9 @@ def join_processes() -> Generator[Processes]:
 
     Raises:
         ValueError: the environment is torchrun's only in part.
+        ConnectionError: the others do not come within five minutes.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count = _number_in("WORLD_SIZE", 1)
     if count == 1:
         yield Processes()
         return
@@ -70,9 +83,13 @@ def join_processes() -> Generator[Processes]:
             "torchrun --nproc-per-node 2 -m convit evaluate …"
         )
     # only a few numbers per image are passed on, once and from the CPU
-    dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
-        yield Processes(dist.get_world_size(), dist.get_rank())
+        dist.init_process_group("gloo", timeout=_TO_MEET)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConnectionError(f"the {count} processes of WORLD_SIZE do not find each other: {reason}") from error
+    try:
+        yield Processes(dist.get_world_size(), dist.get_rank(), dist.new_group(timeout=_TO_FINISH))
     finally:
         dist.destroy_process_group()
 
@@ -82,10 +99,17 @@ def own_device(device: str) -> str:
 
     Args:
         device: as the caller named it; "auto" and "cuda" leave the GPU open.
-    """
-    import torch
 
-    local = os.environ.get("LOCAL_RANK")
-    if local is None or device not in ("auto", "cuda") or not torch.cuda.is_available():
+    Raises:
+        ValueError: LOCAL_RANK is no number.
+    """
+    if "LOCAL_RANK" not in os.environ or device not in ("auto", "cuda") or not torch.cuda.is_available():
         return device
-    return f"cuda:{int(local) % torch.cuda.device_count()}"
+    return f"cuda:{_number_in('LOCAL_RANK', 0) % torch.cuda.device_count()}"
+
+
+def _number_in(name: str, absent: int) -> int:
+    value = os.environ.get(name, str(absent))
+    if not value.isdigit():
+        raise ValueError(f"the environment says {name}={value!r}, but it must be a number, as torchrun sets it")
+    return int(value)

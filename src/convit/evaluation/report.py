@@ -9,6 +9,8 @@ from typing import Any, TextIO
 from convit.evaluation.figures import Confusion, Interval
 from convit.evaluation.scoring import Scores
 
+_MOST_FILES = 3  # of a data set's that are named
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -18,7 +20,7 @@ class Evaluation:
         model: the model's name.
         architecture: its variant, where known.
         weights: name of the weight file, "" for a model that was handed over.
-        weights_sha256: the file's sha256, likewise.
+        weights_sha256: the file's sha256; of a model that was handed over, that of its parameters and buffers.
         data: the images: kind, and name and sha256 of the folder or of each shard.
         data_sha256: sha256 of the one shard, of the list of shards, or of the folder's list of images.
         count: images scored.
@@ -144,8 +146,6 @@ def write_table(evaluation: Evaluation, stream: TextIO) -> None:
 
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:
-    files = evaluation.data.get("files")
-    names = evaluation.data.get("name", "") if files is None else ", ".join(file["name"] for file in files)
     height, width = evaluation.img_size
     return [
         ("top-1", f"{evaluation.top1:.3f} %{_range(evaluation, 'top1', '.2f')}"),
@@ -157,12 +157,29 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("images", f"{evaluation.count:,}"),
         ("unreadable", f"{evaluation.unreadable:,}"),
         ("classes", f"{evaluation.classes_in_data} in the data, {_competing(evaluation)}"),
-        ("data", f"{names} (sha256 {evaluation.data_sha256[:16]}...)"),
-        ("weights", f"{evaluation.weights} (sha256 {evaluation.weights_sha256[:16]}...)"),
+        ("data", f"{data_name(evaluation.data)} (sha256 {evaluation.data_sha256[:16]}...)"),
+        ("weights", f"{evaluation.weights or 'handed over'} (sha256 {evaluation.weights_sha256[:16]}...)"),
         ("input", f"{height} x {width}, {evaluation.precision}, {evaluation.device}"),
         *([("averaged over", "the image and its mirror image")] if evaluation.tta == "flip" else []),
-        ("time", f"{evaluation.seconds:.1f} s, {evaluation.images_per_second:.1f} images/s"),
+        ("time", f"{evaluation.seconds:.1f} s, {evaluation.images_per_second:.1f} images/s{_together(evaluation)}"),
     ]
+
+
+def data_name(identity: dict[str, Any]) -> str:
+    """What people call a data set: its name, or those of its first files.
+
+    Args:
+        identity: what the data set gives as `identity()`.
+    """
+    files = identity.get("files")
+    if not files or identity.get("name"):
+        return str(identity.get("name") or identity.get("kind", ""))
+    more = f" and {len(files) - _MOST_FILES:,} more" if len(files) > _MOST_FILES else ""
+    return ", ".join(file["name"] for file in files[:_MOST_FILES]) + more
+
+
+def _together(evaluation: Evaluation) -> str:
+    return f" by {evaluation.processes} processes" if evaluation.processes > 1 else ""
 
 
 def _range(evaluation: Evaluation, name: str, form: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of one image.
 

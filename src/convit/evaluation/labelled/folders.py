@@ -9,6 +9,7 @@ from typing import Any
 
 from convit.data.folders import FolderSamples
 from convit.data.locate import file_sha256
+from convit.data.samples import IMAGE_SUFFIXES
 from convit.evaluation.labelled.digests import ContentDigests, sha256_of_lines
 from convit.evaluation.labelled.images import ClassName, IndexedImages, LabelledImage
 
@@ -85,11 +86,17 @@ class LabelledFolder(LabelledFiles):
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it has no class sub-folder, or one of them holds no image.
+        ValueError: it has no class sub-folder, one of them holds no image, or an image lies in none of them.
     """
 
     def __init__(self, folder: Path) -> None:
         samples = FolderSamples(folder)
+        loose = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        if loose:
+            raise ValueError(
+                f"images in {folder} are in no class ({loose[0]}, {len(loose)} in all); put each into the sub-folder "
+                "of its class, or move it out"
+            )
         names = relative_names(folder, samples.names)
         classes = [ClassName(name) for name in samples.classes]
         super().__init__(folder, names, samples.labels, classes=classes, source=f"the sub-folders of {folder}")

@@ -95,7 +95,8 @@ class Relabelled:
         """What the data are, and name and sha256 of the map; their sha256 is over that of both."""
         found = self._images.identity()
         both = hashlib.sha256(f"{found['sha256']}\n{self._map.sha256}\n".encode()).hexdigest()
-        return {**found, "label_map": {"name": self._map.name, "sha256": self._map.sha256}, "sha256": both}
+        label_map = {"name": self._map.name, "sha256": self._map.sha256}
+        return {**found, "label_map": label_map, "images_sha256": found["sha256"], "sha256": both}
 
 
 def read_label_map(path: str | Path) -> LabelMap:
