@@ -131,6 +131,53 @@ def test_another_image_size_is_refused(open_index: Opener, folder: Path) -> None
         open_index(img_size=64).search(folder / "cat" / "1.png")
 
 
+@pytest.mark.parametrize(("option", "value"), [("apply_exif", False), ("fast_decode", True), ("kind", "pre_logits")])
+def test_preprocessing_stays(open_index: Opener, folder: Path, option: str, value: object) -> None:
+    open_index(**{option: value}).update(folder)
+    kept = open_index().identity
+    assert kept is not None
+    assert (kept.preprocessing[option], kept.preprocessing["interpolation"]) == (value, "bicubic")
+    assert len(open_index().search(folder / "cat" / "1.png", k=1)) == 1  # what is not given is as it was
+    other = {"apply_exif": True, "fast_decode": False, "kind": "pooled"}[option]
+    with pytest.raises(
+        ValueError, match=f"was made with {option} {value}, but it is {other} now; leave the option out"
+    ):
+        open_index(**{option: other}).search(folder / "cat" / "1.png")
+
+
+def test_another_precision_is_said_and_kept(
+    open_index: Opener, folder: Path, photographs: dict[str, Image.Image], caplog: pytest.LogCaptureFixture
+) -> None:
+    open_index().update(folder)
+    assert len(open_index(precision="bf16").search(folder / "cat" / "1.png", k=1)) == 1
+    open_index(precision="bf16").update(folder)  # which embeds nothing
+    assert open_index().identity.precisions == ("fp32",)  # type: ignore[union-attr]
+    photographs["cat"].rotate(90).save(folder / "new.png")
+    open_index(precision="bf16").update(folder)
+    assert "was made in fp32, but new pictures are embedded in bf16: scores move a little" in caplog.text
+    assert open_index().identity.precisions == ("fp32", "bf16")  # type: ignore[union-attr]
+
+
+def test_another_process_may_have_made_the_index_meanwhile(
+    open_index: Opener, folder: Path, nano_file: Path, photographs: dict[str, Image.Image]
+) -> None:
+    same, unnamed, other = open_index(), open_index(model=None), open_index(model=None, weights=nano_file)
+    assert open_index().update(folder).new == 6
+    with pytest.raises(ValueError, match=r"was made by convit_nano_patch4_32.cifar10, but the model is nano"):
+        other.update(folder)
+    photographs["cat"].rotate(90).save(folder / "new.png")
+    assert (same.update(folder).new, len(same)) == (1, 7)
+    assert (unnamed.update(folder).unchanged, unnamed.model_name) == (7, MODEL)
+    opened = open_index()
+    photographs["cat"].rotate(180).save(folder / "newer.png")
+    assert len(opened) == 7
+    assert open_index().update(folder).new == 1
+    assert (opened.update(folder).unchanged, len(opened)) == (8, 8)
+    shutil.rmtree(opened.db)
+    with pytest.raises(FileNotFoundError, match="has been deleted meanwhile; open it again"):
+        opened.update(folder)
+
+
 def test_a_module_is_known_by_its_parameters(open_index: Opener, folder: Path) -> None:
     config = ConViTConfig(img_size=32, patch_size=8, embed_dim=16, depth=2, local_up_to_layer=1, num_classes=0)
     model = ConViT(config)

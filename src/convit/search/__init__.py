@@ -16,7 +16,8 @@ from convit.lazy import import_when_used
 
 if TYPE_CHECKING:
     from convit.search.duplicates import Duplicate, Picture, find_duplicates
-    from convit.search.index import Hit, Index
+    from convit.search.hit import Hit
+    from convit.search.index import Index
     from convit.search.pictures import Collection, read_collection
     from convit.search.sheet import duplicates_page, search_page
     from convit.search.updating import Update
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Collection": ".pictures",
     "Duplicate": ".duplicates",
-    "Hit": ".index",
+    "Hit": ".hit",
     "Index": ".index",
     "Picture": ".duplicates",
     "Update": ".updating",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from convit.evaluation.weights_used import MODULE
 from convit.inference.output.files import whole_file
@@ -25,6 +29,8 @@ class Identity:
         fingerprint: "sha256:" and the hash of the weight file, or "module:" and that of a module's parameters.
         dim: length of a vector.
         image: (height, width) of the model's input, pixels.
+        preprocessing: how pictures are made into that input: crop, interpolation, EXIF orientation and the like.
+        precisions: what its vectors were computed in, such as "fp32"; several where updates differed.
     """
 
     root: str
@@ -34,6 +40,8 @@ class Identity:
     fingerprint: str
     dim: int
     image: tuple[int, int]
+    preprocessing: dict[str, Any]
+    precisions: tuple[str, ...]
 
     @property
     def is_of_module(self) -> bool:
@@ -59,11 +67,28 @@ def read_identity(db: Path) -> Identity | None:
     file = db / FILE
     try:
         values: Any = json.loads(file.read_bytes())
-        values["image"] = tuple(values["image"])
-        if sorted(values) != sorted(field.name for field in fields(Identity)) or not isinstance(values["dim"], int):
+        values["image"], values["precisions"] = tuple(values["image"]), tuple(values["precisions"])
+        right = isinstance(values["dim"], int) and isinstance(values["preprocessing"], dict)
+        if not right or sorted(values) != sorted(field.name for field in fields(Identity)):
             raise ValueError("its fields are not those of an index")
         return Identity(**values)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is damaged ({error}); delete the folder {db} and index again") from error
+
+
+@contextmanager
+def locked(db: Path) -> Generator[None]:
+    """Keep other processes from updating an index meanwhile; its folder is made where there is none.
+
+    Raises:
+        BlockingIOError: another process is updating it.
+        OSError: the folder cannot be written.
+    """
+    try:
+        db.mkdir(parents=True, exist_ok=True)
+        with FileLock(db / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise BlockingIOError(f"{db}: another process is indexing; wait for it, or end it") from None

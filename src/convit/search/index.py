@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from jaxtyping import Float32
 from torch import nn
 
-from convit.evaluation.weights_used import fingerprint_of, name_of
 from convit.inference.embedder import Embedder
 from convit.inference.finding import find_images
 from convit.inference.opening import ImageSource
 from convit.search.duplicates import DIFFERENCE, SIMILARITY, Duplicate, Picture, find_duplicates
-from convit.search.identity import FILE, Identity, read_identity
+from convit.search.hit import Hit
+from convit.search.identity import FILE, Identity, locked, read_identity
+from convit.search.maker import check_model, identity_of, load_embedder, precision_of, unit_vector
 from convit.search.nearest import (
     NEIGHBOURS,
     build_approximation,
@@ -37,26 +36,6 @@ APPROXIMATE_FROM = 200_000
 _HIT_COLUMNS = ("path", "label", "width", "height")
 _PICTURE_COLUMNS = ("path", "label", "sha256")
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One picture that a search found.
-
-    Attributes:
-        rank: from 1.
-        path: relative to the indexed folder.
-        score: cosine similarity to the query, -1 to 1.
-        label: the name of the folder that it lies in; None at the top.
-        width, height: pixels, upright.
-    """
-
-    rank: int
-    path: str
-    score: float
-    label: str | None
-    width: int
-    height: int
 
 
 class Index:
@@ -97,9 +76,10 @@ class Index:
         self.db = Path(db)
         self.approximate_from = approximate_from
         self.identity = read_identity(self.db)
-        self._model, self._weights, self._options = model, weights, options
+        self._model, self._weights = model, weights
+        self._options = {name: value for name, value in options.items() if value is not None}
         if self.identity is not None and (model is not None or weights is not None):
-            self._check_model(self.identity)
+            check_model(self.db, self.identity, model, weights)
 
     @classmethod
     def open(cls, db: str | Path, *, create: bool = False, **options: Any) -> Index:
@@ -152,28 +132,10 @@ class Index:
         """The model, loaded when it is first needed.
 
         Raises:
-            ValueError: it is not the one that made the index.
+            ValueError: it, or its preprocessing, is not what made the index.
             FileNotFoundError, OSError: the weights cannot be found or fetched.
         """
-        model, weights = self._model, self._weights
-        options: dict[str, Any] = {key: value for key, value in self._options.items() if value is not None}
-        known = self.identity
-        options["normalize"] = True
-        if known is not None:
-            if model is None and weights is None:
-                if known.is_of_module:
-                    raise ValueError(f"{self.db} was made by a module ({known.name}); hand the same over as model=…")
-                model, weights = known.model, known.weights
-                self._check_model(known, model, weights)
-            options.setdefault("img_size", known.image)
-        embedder = Embedder(model, weights=weights, **options)
-        settings = embedder.transform.settings
-        if known is not None and (settings.height, settings.width) != known.image:
-            raise ValueError(
-                f"{self.db} was made with images of {known.image[0]} x {known.image[1]} pixels, but img_size is "
-                f"{settings.height} x {settings.width}; leave img_size out, or make another index"
-            )
-        return embedder
+        return load_embedder(self.db, self.identity, self._model, self._weights, self._options)
 
     def update(
         self,
@@ -187,7 +149,8 @@ class Index:
 
         New and changed pictures are embedded, deleted ones leave. A picture counts as changed where its size or time
         of writing is another than before and its content too. What was embedded is kept every few seconds, so that an
-        update that was killed goes on from there.
+        update that was killed goes on from there. A precision other than before is kept and logged as a warning: an
+        index made on a GPU can be brought up to date without one.
 
         Args:
             folder: the folder; after the first time the same one, or wherever it has been moved.
@@ -200,7 +163,7 @@ class Index:
 
         Raises:
             FileNotFoundError, NotADirectoryError: there is no such folder.
-            ValueError: it holds no picture, the index belongs to another folder or model, or it is damaged.
+            ValueError: it holds no picture, the index belongs to another folder, model or preprocessing, or is damaged.
             BlockingIOError: another process is updating the index.
             OSError: the index cannot be written.
         """
@@ -209,12 +172,15 @@ class Index:
             raise NotADirectoryError(f"{root} is a file; name the folder of the pictures")
         if commit_every < 1:
             raise ValueError(f"commit_every is {commit_every}, but must be at least 1")
-        self._check_root(root)
         if self.identity is None:
             find_images(root)  # a folder without a picture is refused before anything is made
-        with self._locked():
+        with locked(self.db):
+            self._read_again()
+            self._check_root(root)
             self._keep_identity(root)
             plan = plan_update(root, self._store.files())
+            if plan.embed:
+                self._note_precision()
             if expect is not None:
                 expect(len(plan.embed))
             embed = self.embedder.iterate if plan.embed else lambda _: iter(())
@@ -249,7 +215,7 @@ class Index:
         if where is not None:
             store.check_condition(where)
         is_vector = isinstance(source, np.ndarray) and source.ndim == 1
-        vector = self._unit(np.asarray(source)) if is_vector else self.embedder(source)
+        vector = unit_vector(np.asarray(source), self._known) if is_vector else self.embedder(source)
         # the recall was measured for so many neighbours among all rows
         is_measured = where is None and k <= NEIGHBOURS and len(store) >= self.approximate_from
         how = read_approximation(store) if is_measured else None
@@ -287,15 +253,17 @@ class Index:
     def _store(self) -> Store:
         return Store(self.db, self._known.dim, create=False)
 
-    def _check_model(
-        self, known: Identity, model: str | nn.Module | None = None, weights: str | Path | None = None
-    ) -> None:
-        model, weights = (self._model, self._weights) if model is None and weights is None else (model, weights)
-        if fingerprint_of(model, weights) != known.fingerprint:
-            raise ValueError(
-                f"{self.db} was made by {known.name}, but the model is {name_of(model, weights)}, whose weights are "
-                "others; name the model that made it, or make another index"
-            )
+    def _read_again(self) -> None:
+        """Take over what another process has done since the index was opened; called while it is locked."""
+        known = read_identity(self.db)
+        self.__dict__.pop("_store", None)  # a table that is open does not show what others wrote
+        if self.identity is not None and known is None:
+            raise FileNotFoundError(f"{self.db}: the index has been deleted meanwhile; open it again to make a new one")
+        if known is not None and known != self.identity:
+            if self._model is not None or self._weights is not None:
+                check_model(self.db, known, self._model, self._weights)
+            self.__dict__.pop("embedder", None)
+            self.identity = known
 
     def _check_root(self, root: Path) -> None:
         """Refuse another folder; one that was moved is known by its pictures, where the old one is no more."""
@@ -309,17 +277,7 @@ class Index:
     def _keep_identity(self, root: Path) -> None:
         place = str(root.resolve())
         if self.identity is None:
-            embedder = self.embedder
-            settings = embedder.transform.settings
-            self.identity = Identity(
-                root=place,
-                name=embedder.name,
-                model=self._model if isinstance(self._model, str) else None,
-                weights=None if self._weights is None else str(Path(self._weights).expanduser().resolve()),
-                fingerprint=fingerprint_of(self._model, self._weights),
-                dim=embedder.shape[0],
-                image=(settings.height, settings.width),
-            )
+            self.identity = identity_of(self.embedder, root, self._model, self._weights, self._options)
             self.identity.write(self.db)
         elif self.identity.root != place:
             _log.info("the folder has moved from %s to %s", self.identity.root, place)
@@ -328,20 +286,15 @@ class Index:
         if "_store" not in self.__dict__:
             self._store = Store(self.db, self.identity.dim, create=True)
 
-    @contextmanager
-    def _locked(self) -> Generator[None]:
-        """Keep other processes from updating meanwhile."""
-        try:
-            self.db.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.db / ".lock", timeout=0):
-                yield
-        except Timeout:
-            raise BlockingIOError(f"{self.db}: another process is indexing; wait for it, or end it") from None
-
-    def _unit(self, vector: np.ndarray) -> Float32[np.ndarray, " dim"]:
-        if len(vector) != self._known.dim:
-            raise ValueError(f"the vector has {len(vector)} values, but {self._known.name} gives {self._known.dim}")
-        length = float(np.linalg.norm(vector))
-        if not np.isfinite(length) or length == 0:
-            raise ValueError("the vector is zero or not finite; give one that the model made")
-        return (vector / length).astype(np.float32)
+    def _note_precision(self) -> None:
+        """Keep in mind, and say, that new vectors are computed in another precision than those that are there."""
+        known, now = self._known, precision_of(self.embedder, self._options)
+        if now not in known.precisions:
+            before = " and ".join(known.precisions)
+            _log.warning(
+                "%s was made in %s, but new pictures are embedded in %s: scores move a little; name one precision, or "
+                "make another index",
+                *(self.db, before, now),
+            )
+            self.identity = replace(known, precisions=(*known.precisions, now))
+            self.identity.write(self.db)

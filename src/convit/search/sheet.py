@@ -10,7 +10,7 @@ from convit.inference.errors import ImageError
 from convit.inference.opening import ImageSource, open_image, source_name
 from convit.inference.output.pages import data_url, fill_template, thumbnail
 from convit.search.duplicates import Duplicate, Picture
-from convit.search.index import Hit
+from convit.search.hit import Hit
 
 TEMPLATE = Path(__file__).with_name("sheet.html.j2")
 MOST_PAIRS = 500

@@ -1,0 +1,127 @@
+"""The model that makes an index: loaded as it was the first time, and refused where it is another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+from torch import nn
+
+from convit.evaluation.weights_used import fingerprint_of, name_of
+from convit.inference.embedder import Embedder
+from convit.search.identity import Identity
+
+# what an index's first embedder is told and the later ones are told again
+_KEPT_OPTIONS: dict[str, Any] = {"apply_exif": True, "fast_decode": False, "kind": "pooled"}
+
+
+def check_model(db: Path, known: Identity, model: str | nn.Module | None, weights: str | Path | None) -> None:
+    """Refuse any model but the one that made an index.
+
+    Raises:
+        ValueError: it is another.
+        FileNotFoundError, OSError: the weights cannot be found or fetched.
+    """
+    if fingerprint_of(model, weights) != known.fingerprint:
+        raise ValueError(
+            f"{db} was made by {known.name}, but the model is {name_of(model, weights)}, whose weights are "
+            "others; name the model that made it, or make another index"
+        )
+
+
+def load_embedder(
+    db: Path,
+    known: Identity | None,
+    model: str | nn.Module | None,
+    weights: str | Path | None,
+    options: Mapping[str, Any],
+) -> Embedder:
+    """Load the model of an index; what is not given is as it was when the index was made.
+
+    Args:
+        db: the index's folder, for messages.
+        known: which model made it; None before its first update.
+        model: a name or a module; None for the one that made the index, or the default.
+        weights: a file or folder instead of published weights.
+        options: for `convit.Embedder`.
+
+    Raises:
+        ValueError: the model, the size of its input or its preprocessing is not what the index was made with.
+        FileNotFoundError, OSError: the weights cannot be found or fetched.
+    """
+    given: dict[str, Any] = {**options, "normalize": True}
+    if known is None:
+        return Embedder(model, weights=weights, **given)
+    if model is None and weights is None:
+        if known.is_of_module:
+            raise ValueError(f"{db} was made by a module ({known.name}); hand the same over as model=…")
+        model, weights = known.model, known.weights
+        check_model(db, known, model, weights)
+    kept = {name: known.preprocessing.get(name, default) for name, default in _KEPT_OPTIONS.items()}
+    given = {"img_size": known.image, **kept, **given}
+    embedder = Embedder(model, weights=weights, **given)
+    settings = embedder.transform.settings
+    if (settings.height, settings.width) != known.image:
+        raise ValueError(
+            f"{db} was made with images of {known.image[0]} x {known.image[1]} pixels, but img_size is "
+            f"{settings.height} x {settings.width}; leave img_size out, or make another index"
+        )
+    for name, value in preprocessing_of(embedder, given).items():
+        if known.preprocessing.get(name) != value:
+            raise ValueError(
+                f"{db} was made with {name} {known.preprocessing.get(name)}, but it is {value} now; leave the option "
+                "out, or make another index"
+            )
+    return embedder
+
+
+def identity_of(
+    embedder: Embedder,
+    root: Path,
+    model: str | nn.Module | None,
+    weights: str | Path | None,
+    options: Mapping[str, Any],
+) -> Identity:
+    """What a new index keeps of the model that makes it, by what was handed to `load_embedder`."""
+    settings = embedder.transform.settings
+    return Identity(
+        root=str(root.resolve()),
+        name=embedder.name,
+        model=model if isinstance(model, str) else None,
+        weights=None if weights is None else str(Path(weights).expanduser().resolve()),
+        fingerprint=fingerprint_of(model, weights),
+        dim=embedder.shape[0],
+        image=(settings.height, settings.width),
+        preprocessing=preprocessing_of(embedder, options),
+        precisions=(precision_of(embedder, options),),
+    )
+
+
+def preprocessing_of(embedder: Embedder, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All that decides which numbers the model is given for a picture, besides its size; as JSON gives it back."""
+    settings = {name: value for name, value in asdict(embedder.transform.settings).items() if name != "input_size"}
+    return json.loads(json.dumps(settings | {name: options.get(name, _KEPT_OPTIONS[name]) for name in _KEPT_OPTIONS}))
+
+
+def precision_of(embedder: Embedder, options: Mapping[str, Any]) -> str:
+    """What an embedder computes in, and whether a GPU decodes its pictures, which moves their pixels a little."""
+    return f"{embedder.precision}{', decoded on a GPU' * (options.get('decode') == 'gpu')}"
+
+
+def unit_vector(vector: np.ndarray, known: Identity) -> Float32[np.ndarray, " dim"]:
+    """A vector that somebody hands over, scaled to length 1.
+
+    Raises:
+        ValueError: it has not the length of the model's, or is zero or not finite.
+    """
+    if len(vector) != known.dim:
+        raise ValueError(f"the vector has {len(vector)} values, but {known.name} gives {known.dim}")
+    length = float(np.linalg.norm(vector))
+    if not np.isfinite(length) or length == 0:
+        raise ValueError("the vector is zero or not finite; give one that the model made")
+    return (vector / length).astype(np.float32)
