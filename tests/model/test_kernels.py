@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -272,6 +273,7 @@ def test_the_form_is_chosen_by_what_was_timed(monkeypatch: pytest.MonkeyPatch) -
     assert fastest_attention(model, images) == "fused"  # on a CPU
     on_gpu = SimpleNamespace(device=torch.device("cuda"), shape=images.shape)
     asked, seconds = [], {"fused": 2.0, "triton": 1.0}
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
     monkeypatch.setattr(choosing, "_time_form", lambda _layer, form, *shape: asked.append(shape) or seconds[form])
     assert fastest_attention(model, on_gpu) == "triton"
     assert asked == [(4, (4, 7))] * 2
