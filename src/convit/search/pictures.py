@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,9 +76,9 @@ def read_collection(
     """
     listed = list_pictures(path) if pictures is None else pictures
     kept: list[Picture] = []
-    rows: list[np.ndarray] = []
+    vectors = np.empty((len(listed), *embedder.shape), np.float32)  # once, as a stack would need them twice
     unreadable: dict[str, str] = {}
-    hashes: list[str] = []
+    hashes: deque[str] = deque()  # of the few pictures that are read ahead
 
     def ahead() -> Iterator[bytes]:
         for picture in listed:
@@ -88,16 +89,16 @@ def read_collection(
             hashes.append(hash_of(content))
             yield content
 
-    for number, (picture, result) in enumerate(zip(listed, embedder.iterate(ahead()), strict=True)):
+    for picture, result in zip(listed, embedder.iterate(ahead()), strict=True):
+        sha256 = hashes.popleft()
         if result.values is None:
             unreadable[picture.place] = (result.error or "").replace("<bytes>", picture.place, 1)
         else:
-            kept.append(Picture(picture.name, picture.label, picture.split, hashes[number], picture.read))
-            rows.append(result.values)
+            vectors[len(kept)] = result.values
+            kept.append(replace(picture, sha256=sha256))
         if advance is not None:
             advance()
-    vectors = np.stack(rows) if rows else np.empty((0, *embedder.shape), np.float32)
-    return Collection(kept, vectors, unreadable)
+    return Collection(kept, vectors[: len(kept)], unreadable)
 
 
 def _in_shards(path: str | Path) -> Iterator[Picture]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ from convit.search.scanning import Described, Plan, describe, label_of
 from convit.search.store import FileRow, Store
 
 COMMIT_SECONDS = 5.0
+_log = logging.getLogger(__name__)
 Embed = Callable[[Iterable[Path]], Iterator[Embedding]]
 
 
@@ -60,6 +63,7 @@ def carry_out(
     Raises:
         OSError: the store cannot be written.
         ValueError: it is damaged.
+        Whatever else ends it, such as Ctrl-C; what was embedded by then is kept.
     """
     done = Update(new=plan.new, unchanged=plan.unchanged, unreadable=dict(plan.unreadable))
     gone = list(plan.gone)
@@ -67,20 +71,25 @@ def carry_out(
     known = store.files() if len(plan.embed) > plan.new else {}
     held: list[dict[str, Any]] = []
     last = time.monotonic()
-    for row, error in _rows(plan.embed, root, embed):
-        path = row["path"]
-        if error is None:
-            held.append(row)
-            done.changed += path in known
-        else:
-            done.unreadable[path] = error
-            done.new -= path not in known
-            gone += [path] if path in known else []  # what it holds now has no vector
-        if advance is not None:
-            advance()
-        if len(held) >= commit_every or time.monotonic() - last > COMMIT_SECONDS:
-            store.put(held)
-            held, last = [], time.monotonic()
+    try:
+        for row, error in _rows(plan.embed, root, embed):
+            path = row["path"]
+            if error is None:
+                held.append(row)
+                done.changed += path in known
+            else:
+                done.unreadable[path] = error
+                done.new -= path not in known
+                gone += [path] if path in known else []  # what it holds now has no vector
+            if advance is not None:
+                advance()
+            if len(held) >= commit_every or time.monotonic() - last > COMMIT_SECONDS:
+                store.put(held)
+                held, last = [], time.monotonic()
+    except BaseException:
+        store.put(held)
+        _log.warning("interrupted; what was embedded is kept: index again to go on")
+        raise
     store.put(held)
     store.remove(gone)
     done.removed = len(gone)
@@ -89,7 +98,7 @@ def carry_out(
 
 def _rows(files: dict[str, FileRow], root: Path, embed: Embed) -> Iterator[tuple[dict[str, Any], str | None]]:
     """Rows of new and changed files, and what is wrong with those that cannot be read."""
-    described: list[Described] = []
+    described: deque[Described] = deque()  # of the few files that are read ahead
 
     def ahead() -> Iterator[Path]:
         for path in files:
@@ -97,8 +106,8 @@ def _rows(files: dict[str, FileRow], root: Path, embed: Embed) -> Iterator[tuple
             described.append(describe(root / path))
             yield root / path
 
-    for number, ((path, file), result) in enumerate(zip(files.items(), embed(ahead()), strict=True)):
-        about = described[number]
+    for (path, file), result in zip(files.items(), embed(ahead()), strict=True):
+        about = described.popleft()
         row = {
             "path": path,
             "sha256": about.sha256,
