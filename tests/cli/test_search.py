@@ -68,6 +68,16 @@ def test_an_approximate_search_says_its_recall(convit: Runner, db: Path, picture
     assert json.loads(found.out)[0]["path"] == "cat.jpg"
 
 
+def test_a_recall_that_is_too_low_is_not_said_to_be_in_use(
+    convit: Runner, db: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convit.search.nearest._recall", lambda expected, found: 0.5)
+    run = convit("index", pictures, "--db", db, "--approximate-from", 2)
+    assert run.code == 0
+    assert "the approximate index finds 0.500 of the 10 nearest, less than 0.98; searches stay exact" in run.err
+    assert "approximate search finds" not in run.err
+
+
 def test_an_update_follows_the_folder(convit: Runner, db: Path, pictures: Path) -> None:
     (pictures / "cat.jpg").unlink()
     shutil.copy(pictures / "coffee.png", pictures / "again.png")
@@ -96,6 +106,10 @@ def test_an_update_follows_the_folder(convit: Runner, db: Path, pictures: Path) 
         (("duplicates",), "name a folder of pictures or an index"),
         (("duplicates", "--db", "{db}", "--splits", "a,b"), "must be two or more of: none here"),
         (("duplicates", "--db", "{db}", "--threshold", "3"), "similarity is 3"),
+        (
+            ("duplicates", "--db", "{db}", "--device", "cpu", "--workers", "0"),
+            "--device, --workers with --db has no effect",
+        ),
     ],
 )
 def test_wrong_input_is_one_line(
@@ -133,6 +147,7 @@ def test_duplicates_of_a_folder_and_of_an_index(convit: Runner, db: Path, pictur
     assert (listed.code, listed.out) == (0, "")
     text = (tmp_path / "twice.md").read_text()
     assert "1 pair among 5 images: 1 of identical files, 0 of near-copies; 1 under different labels" in text
+    assert "at most 12 of 255 levels on average and whose correlation is at least 0.85." in text
     (pictures / "broken.jpg").write_bytes(b"")
     assert convit("duplicates", pictures, "--model", MODEL).code == 3
 

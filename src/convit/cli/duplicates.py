@@ -75,6 +75,7 @@ def duplicates(
 
     if (folder is None) == (db is None):
         raise ValueError("name a folder of pictures or an index with --db, one of the two")
+    _refuse_with_index(db, device != "auto", precision != "auto", batch_size is not None, workers is not None)
     if quiet:
         messages.hush()
     format = choose_rows_format(output)  # noqa: A001
@@ -107,6 +108,12 @@ class _Found:
     unreadable: dict[str, str]
 
 
+def _refuse_with_index(db: Path | None, *given: bool) -> None:
+    options = ("--device", "--precision", "--batch-size", "--workers")
+    if db is not None and (named := [name for name, is_given in zip(options, given, strict=True) if is_given]):
+        raise ValueError(f"{', '.join(named)} with --db has no effect, as nothing is embedded; leave it out")
+
+
 def _in_index(db: Path, how: dict[str, Any], run: dict[str, Any]) -> _Found:
     from convit.search import Index
 
@@ -137,6 +144,8 @@ def _split_names(splits: str | None) -> tuple[str, ...] | None:
 
 
 def _summary(found: _Found, how: dict[str, Any]) -> str:
+    from convit.search.duplicates import CORRELATION
+
     copies = sum(pair.kind == "identical" for pair in found.pairs)
     differ = sum(pair.labels_differ for pair in found.pairs)
     across = sum(pair.across_splits for pair in found.pairs)
@@ -147,5 +156,5 @@ def _summary(found: _Found, how: dict[str, Any]) -> str:
         f"{copies} of identical files, {len(found.pairs) - copies} of near-copies; {differ} under different labels, "
         f"{across} across splits. Near-copies: vectors of {found.model} with a cosine of at least "
         f"{how['similarity']:g}, and grey thumbnails (32 x 32) that differ by at most {how['difference']:g} of 255 "
-        f"levels on average."
+        f"levels on average and whose correlation is at least {CORRELATION:g}."
     )

@@ -50,6 +50,7 @@ def index(
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
     from convit.search import Index
+    from convit.search.nearest import LEAST_RECALL
 
     opened = Index.open(
         db,
@@ -80,6 +81,7 @@ def index(
             f"removed, {done.unchanged:,} as before",
             file=sys.stderr,
         )
-        if (way := done.approximation) is not None:
+        # a recall that is too low was warned of: searches stay exact
+        if (way := done.approximation) is not None and way.recall >= LEAST_RECALL:
             print(f"convit: approximate search finds {way.recall:.3f} of the 10 nearest", file=sys.stderr)
     leave_if_unreadable(done.unreadable, quiet=quiet)
