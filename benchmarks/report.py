@@ -100,6 +100,7 @@ def _judged(rows: Rows) -> Table:
         "theirs, ms",
         "ours computed in",
         "outputs differ by",
+        "measured on, load before",
     )
     return heads, [
         (
@@ -112,6 +113,8 @@ def _judged(rows: Rows) -> Table:
             _side(row["theirs"]),
             "" if row["ours"] is None else f"{row['ours']['computed_in']}, {row['ours']['backend']}",
             "" if row["ours"] is None or row["ours"]["difference"] is None else f"{row['ours']['difference']:.1e}",
+            # runs of an earlier day were kept as a whole, and have both in the line above the table
+            f"{row['date'][:10]}, {row['load_average']}" if "date" in row else "",
         )
         for row in rows
     ]
@@ -147,14 +150,15 @@ def _not_measured(device: str, found: Rows) -> Table:
     """The targets of a device of which no device of its kind has a result."""
     on_gpu = device == "cuda"
     known = {
-        run["benchmark"]
+        (run["benchmark"], row["name"])
         for run in found
         if run["benchmark"].startswith("targets-") and ("cuda" in run["machine"]) == on_gpu
+        for row in run["rows"]
     }
     return ("case", "what", "target"), [
         (measurement.name, target.what, _goal(target.at_most, target.bound, target.unit))
         for measurement in plan(device)
-        if f"targets-{measurement.part}" not in known
+        if (f"targets-{measurement.part}", measurement.name) not in known
         for target in measurement.targets
     ]
 

@@ -2,8 +2,8 @@
 
 Measures through `convit.benchmark`: everybody takes turns in one process (for memory: processes take turns), the same
 models have the same weights, and their outputs are compared before they are timed. Prints each number with its target
-and whether it was met, and keeps each part's results as soon as it is done; a part that is run again replaces its
-former results on the same device. What the command's start takes is `startup.py`'s, accuracy is `convit evaluate`'s.
+and whether it was met, and keeps each measurement as soon as it is done, in the place of its former result on the same
+device. What the command's start takes is `startup.py`'s, accuracy is `convit evaluate`'s.
 
     python benchmarks/targets.py                        # everything on the CPU, on 2 threads: hours
     python benchmarks/targets.py --device cuda          # everything on a GPU
@@ -20,9 +20,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.machine import print_machine, save_result
+from benchmarks.machine import print_machine, save_result, saved_rows
 from benchmarks.plan import MODELS, PARTS, Measurement, Rows, Target, best, plan
 from convit.benchmark import Case, Row, measure, start_report
+
+Outcomes = list[dict[str, Any]]
 
 
 def judge(measurement: Measurement, target: Target, rows: Rows) -> dict[str, Any]:
@@ -117,6 +119,14 @@ def run_part(
     return kept
 
 
+def merged(rows: Outcomes, earlier: Outcomes, order: Sequence[Measurement]) -> Outcomes:
+    """New rows in the place of those that had their names, in the plan's order; tables of sizes stand behind."""
+    named = {row["name"] for row in rows}
+    places = {measurement.name: place for place, measurement in enumerate(order)}
+    kept = [row for row in earlier if row["name"] not in named]
+    return sorted([*kept, *rows], key=lambda row: places.get(row["name"], len(places)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 and so on")
@@ -133,12 +143,16 @@ def main() -> None:
         measurements = [measurement for measurement in everything if measurement.part == part]
         if not measurements:
             continue
-        machine = start_report(measurements[0].cases[0]).machine
         print(f"\n{part}")
-        print_machine(machine)
-        rows = run_part(measurements, lambda line: print(line, flush=True))
-        if not given.dry:
-            print(save_result(f"targets-{part}", machine, rows))
+        for measurement in measurements:
+            machine = start_report(measurement.cases[0]).machine
+            if measurement is measurements[0]:
+                print_machine(machine)
+            rows = run_part([measurement], lambda line: print(line, flush=True))
+            if not given.dry:
+                dated = [{**row, "date": machine["date"], "load_average": machine["load_average"]} for row in rows]
+                earlier = saved_rows(f"targets-{part}", machine)
+                save_result(f"targets-{part}", machine, merged(dated, earlier, plan(given.device)))
 
 
 if __name__ == "__main__":

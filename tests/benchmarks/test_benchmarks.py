@@ -87,8 +87,17 @@ def test_targets_without_a_run_are_listed_with_the_command_that_fills_them_in(tm
     )
     assert "| memory of a step, over timm:convit_base+compile | at most 0.6 x |" in text
     assert "| convit_base, fp32, batch 8 | share of the measured peak | at least 75 % |" in text
+    everything = plan.plan("cuda")
     for part in plan.PARTS:
-        keep(tmp_path, f"targets-{part}", [], cuda="13.0")
+        names = [each.name for each in everything if each.part == part]
+        keep(tmp_path, f"targets-{part}", [{"name": name, "error": "no memory"} for name in names[:1]], cuda="13.0")
+    text = report.write_report(tmp_path).read_text()
+    listed = text.partition("### Not measured on an H100")[2]
+    assert "| convit_base, bf16, best batch | images/s over timm:convit_base+amp |" not in listed
+    assert "| convit_small, bf16, best batch | images/s over timm:convit_small+amp |" in listed
+    for part in plan.PARTS:
+        rows = [{"name": each.name, "error": "no memory"} for each in everything if each.part == part]
+        keep(tmp_path, f"targets-{part}", rows, cuda="13.0")
     text = report.write_report(tmp_path).read_text()
     assert "### Not measured on an H100" not in text
     assert "### Not measured on a CPU" in text
@@ -163,6 +172,27 @@ def test_scaling_keeps_a_line_per_size(tmp_path: Path) -> None:
     assert [row["met"] for row in kept[:2]] == [True, True]
     keep(tmp_path, "targets-scaling", kept)
     assert "| 2048 x 2048 | 16384 | 1 |" in report.write_report(tmp_path).read_text()
+
+
+def test_a_measurement_takes_the_place_of_its_former_result() -> None:
+    order = [each for each in plan.plan("cpu") if each.part == "memory"]
+    base, small, tiny = (each.name for each in order)
+    earlier = [{"name": base, "found": 1}, {"name": tiny, "found": 3}, {"name": tiny, "found": 4}]
+    found = targets.merged([{"name": small, "found": 2}, {"name": tiny, "found": 5}], earlier, order)
+    assert found == [{"name": base, "found": 1}, {"name": small, "found": 2}, {"name": tiny, "found": 5}]
+    sizes = [{"name": "448 x 448"}, {"name": "640 x 640"}]
+    assert targets.merged([*sizes, earlier[0]], [], order) == [earlier[0], *sizes]
+
+
+def test_results_are_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
+    here = PLACE | {"device": "A (R) Processor"}
+    assert machine.saved_rows("startup", here) == []
+    machine.save_result("startup", here, [ROWS["startup"]])
+    assert machine.saved_rows("startup", here) == [ROWS["startup"]]
+    assert machine.saved_rows("startup", here | {"device": "another"}) == []
+    assert "convit --help" in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_what_cannot_be_measured_here_costs_nothing_else(tmp_path: Path) -> None:
