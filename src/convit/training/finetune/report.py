@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from convit.data.datasets import ImageDataset
-from convit.inference.output.files import whole_file
+from convit.inference.output.files import write_text
 from convit.inference.output.pages import data_url, fill_template, thumbnail
 from convit.model import ConViTConfig
 from convit.training.finetune.cost import Cost, in_words
@@ -87,8 +87,8 @@ def write_report(output: Path, weights: Path, facts: Facts, scores: Scores | Non
         curves=draw_curves(output),
         most_in_matrix=MOST_IN_MATRIX,
     )
-    _write(output / "report.json", json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
-    _write(output / "report.html", html)
+    write_text(output / "report.json", json.dumps(figures, indent=2, ensure_ascii=False) + "\n", overwrite=True)
+    write_text(output / "report.html", html, overwrite=True)
     return output / "report.html"
 
 
@@ -238,8 +238,3 @@ def _data_url(image: Image.Image) -> str:
         factor = THUMBNAIL // longest
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     return data_url(thumbnail(image.convert("RGB"), THUMBNAIL))
-
-
-def _write(path: Path, text: str) -> None:
-    with whole_file(path, overwrite=True) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))
