@@ -23,3 +23,12 @@ def test_compiled_for_one_batch_and_right_for_any() -> None:
     levels = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
     eager = convit.optimize(model, "fp32")
     torch.testing.assert_close(fast(levels), eager(levels), atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="weights are laid out by MKL")
+def test_compiled_code_lays_weights_out() -> None:
+    from torch._inductor.utils import run_and_get_code
+
+    fast = convit.optimize(ConViT(CONFIG).eval(), "fp32", compile=True)
+    _, code = run_and_get_code(fast, torch.zeros(2, 3, 32, 32))
+    assert "mkl_linear" in "".join(code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -16,6 +16,7 @@ from convit.model.kernels import fastest_attention
 from convit.model.layers import Block, PatchEmbedding
 from convit.optimization.batches import FixedBatch
 from convit.optimization.blocks import FastBlock, MakeProduct
+from convit.optimization.compiling import compiled
 from convit.optimization.embedding import FastEmbedding, embedding_of_levels
 from convit.optimization.graphs import GraphedCall
 from convit.optimization.optimized import OptimizedConViT, Runner
@@ -161,9 +162,7 @@ def _runner(backend: str, device: torch.device, batch_size: int | None, calibrat
 
         return OpenVinoRunner(calibration)
     if backend == "compiled":
-        # on a GPU compiled code is tuned and recorded as a graph, on a CPU weights are laid out once
-        options: dict[str, Any] = {"mode": "max-autotune"} if device.type == "cuda" else {"options": {"freezing": True}}
-        return lambda model, name: FixedBatch(torch.compile(getattr(model, name), dynamic=False, **options), batch_size)
+        return lambda model, name: FixedBatch(compiled(getattr(model, name), device), batch_size)
     if backend == "cuda graph":
         return lambda model, name: FixedBatch(GraphedCall(getattr(model, name)), batch_size)
     return lambda model, name: getattr(model, name)
