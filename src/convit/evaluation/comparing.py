@@ -12,6 +12,7 @@ import numpy as np
 
 from convit.evaluation.figures import LEVEL, Interval, bootstrap
 
+_WIDEST = 400  # letters of a table in a file or pipe, where nothing need be cut
 _NEEDED = {"model", "top1", "data", "data_sha256", "classes", "competing"}
 _COLUMNS = ("places", "names", "ranks", "losses")
 
@@ -147,7 +148,11 @@ def write_comparison(comparison: Comparison, stream: TextIO) -> None:
     table.add_row("right alone", f"{comparison.only_first:,}", f"{comparison.only_second:,}", f"p = {_p(comparison)}")
     console = Console(file=stream)
     if not console.is_terminal:
-        console = Console(file=stream, width=max(40, console.measure(table).maximum), color_system=None)
+        console = Console(
+            file=stream,
+            width=max(40, console.measure(table, options=console.options.update(width=_WIDEST)).maximum),
+            color_system=None,
+        )
     console.print(table)
     left_out = f"; {comparison.left_out:,} that only one could read are left out" if comparison.left_out else ""
     print(f"{comparison.verdict}\n{comparison.count:,} images{left_out}", file=stream)
