@@ -80,7 +80,7 @@ def test_damage_is_called_so(store: Store, part: str, harm: Callable[[Path], Non
 @pytest.mark.parametrize(
     ("said", "kind", "message"),
     [
-        ("lance error: Too many concurrent writers, /root/x.rs:1:2", OSError, "x: LanceDB failed: Too many concurrent"),
+        ("lance error: Too many concurrent writers, /src/x.rs:1:2", OSError, "x: LanceDB failed: Too many concurrent"),
         ("IO: No space left on device (os error 28)", OSError, "x: no space left on the device; free some"),
         ("IO: Permission denied (os error 13)", PermissionError, "x: no permission; change the folder's mode"),
     ],
