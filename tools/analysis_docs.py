@@ -10,7 +10,6 @@ data set is kept. The page's screenshot needs Debian's chromium.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from browser import take_screenshot
+from documents import read_arguments, read_json, write_or_check
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "analysis"
 MODEL = "convit_nano_patch4_32.cifar10"
@@ -190,28 +190,15 @@ def _rounded(values: Any) -> Any:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the tool; 1 where `write --check` finds README.md out of date."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    measuring = commands.add_parser("measure")
-    measuring.add_argument("data")
-    measuring.add_argument("--split")
-    commands.add_parser("draw")
-    commands.add_parser("write").add_argument("--check", action="store_true")
-    given = parser.parse_args(arguments)
+    given = read_arguments(__doc__, arguments)
     if given.command == "measure":
         measure(given.data, given.split)
         return 0
     if given.command == "draw":
         draw()
         return 0
-    read = {name: json.loads((DOCS / f"{name}.json").read_text(encoding="utf-8")) for name in ("ablation", "attention")}
-    text, readme = render(**read), DOCS / "README.md"
-    if not given.check:
-        readme.write_text(text, encoding="utf-8")
-    elif readme.read_text(encoding="utf-8") != text:
-        print("docs/analysis/README.md is out of date; write it with: python tools/analysis_docs.py write")
-        return 1
-    return 0
+    text = render(**read_json(DOCS, ("ablation", "attention")))
+    return write_or_check(DOCS / "README.md", text, "python tools/analysis_docs.py write", check=given.check)
 
 
 if __name__ == "__main__":

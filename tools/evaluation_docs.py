@@ -10,16 +10,15 @@ photographs inside scikit-image (public domain), cut into pieces. The screenshot
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from browser import take_screenshot
+from documents import cut_photographs, keep_json, read_arguments, read_json, run_convit, write_or_check
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "evaluation"
 MODEL = "convit_nano_patch4_32.cifar10"
@@ -31,45 +30,34 @@ HEIGHT = 2250  # of the screenshot, pixels
 
 def measure(data: str, split: str | None) -> None:
     """Evaluate as it is and with mirror images, and compare the two."""
-    options = ["--split", split] if split else []
+    options = [*(["--split", split] if split else []), "--model", MODEL, "--device", "cpu"]
     with tempfile.TemporaryDirectory() as folder:
         report, flipped = Path(folder) / "report", Path(folder) / "mirrored.json"
-        _convit("evaluate", data, *options, "--model", MODEL, "--device", "cpu", "--report", str(report))
-        _convit(*("evaluate", data, *options, "--model", MODEL, "--device", "cpu", "--tta", "flip", "-o", str(flipped)))
+        run_convit("evaluate", data, *options, "--report", report)
+        run_convit("evaluate", data, *options, "--tta", "flip", "-o", flipped)
         whole = report / "evaluation.json"
         as_it_is = whole.rename(Path(folder) / "as-it-is.json")
-        _convit(
-            "evaluate", "--compare", str(as_it_is), str(flipped), "-o", str(DOCS / "comparison.json"), "--overwrite"
-        )
+        run_convit("evaluate", "--compare", as_it_is, flipped, "-o", DOCS / "comparison.json", "--overwrite")
         for name in PLOTS:
             shutil.copyfile(report / name, DOCS / name)
         # names of the data set's images are of no use here
         figures = {name: value for name, value in json.loads(as_it_is.read_text()).items() if name != "images"}
-        _keep("evaluation", figures)
+        keep_json(DOCS / "evaluation.json", figures)
         comparison = json.loads((DOCS / "comparison.json").read_text())
         for side in ("first", "second"):
             comparison[side]["file"] = Path(comparison[side]["file"]).name
         comparison["verdict"] = comparison["verdict"].replace(f"{folder}/", "")
-        _keep("comparison", comparison)
+        keep_json(DOCS / "comparison.json", comparison)
 
 
 def draw() -> None:
     """Show the page of an evaluation in a browser, and keep what is seen."""
-    from PIL import Image
-    from skimage import data
-
     with tempfile.TemporaryDirectory() as folder:
         photographs, report = Path(folder) / "photographs", Path(folder) / "report"
-        for label, name in PHOTOGRAPHS.items():
-            (photographs / label).mkdir(parents=True)
-            image = Image.fromarray(getattr(data, name)()).convert("RGB")
-            width, height = image.width // PIECES, image.height // PIECES
-            for number in range(PIECES**2):
-                left, top = number % PIECES * width, number // PIECES * height
-                image.crop((left, top, left + width, top + height)).save(
-                    photographs / label / f"{name}_{number:02}.jpg"
-                )
-        _convit("evaluate", str(photographs), "--model", MODEL, "--device", "cpu", "--report", str(report))
+        for label, number, piece in cut_photographs(PHOTOGRAPHS, PIECES):
+            (photographs / label).mkdir(parents=True, exist_ok=True)
+            piece.save(photographs / label / f"{PHOTOGRAPHS[label]}_{number:02}.jpg")
+        run_convit("evaluate", str(photographs), "--model", MODEL, "--device", "cpu", "--report", str(report))
         take_screenshot(report / "index.html", DOCS / "page.png", height=HEIGHT)
 
 
@@ -146,25 +134,9 @@ def _chance(comparison: dict[str, Any]) -> str:
     return f"p = {comparison['p_value']:.2g} (exact McNemar)"
 
 
-def _keep(name: str, content: dict[str, Any]) -> None:
-    (DOCS / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _convit(*arguments: str) -> None:
-    command = [sys.executable, "-m", "convit", *arguments, "--quiet"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the tool; 1 where `write --check` finds README.md out of date."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    measuring = commands.add_parser("measure")
-    measuring.add_argument("data")
-    measuring.add_argument("--split")
-    commands.add_parser("draw")
-    commands.add_parser("write").add_argument("--check", action="store_true")
-    given = parser.parse_args(arguments)
+    given = read_arguments(__doc__, arguments)
     DOCS.mkdir(exist_ok=True)
     if given.command == "measure":
         measure(given.data, given.split)
@@ -172,15 +144,8 @@ def main(arguments: list[str] | None = None) -> int:
     if given.command == "draw":
         draw()
         return 0
-    names = ("evaluation", "comparison")
-    text = render(**{name: json.loads((DOCS / f"{name}.json").read_text(encoding="utf-8")) for name in names})
-    readme = DOCS / "README.md"
-    if not given.check:
-        readme.write_text(text, encoding="utf-8")
-    elif readme.read_text(encoding="utf-8") != text:
-        print("docs/evaluation/README.md is out of date; write it with: python tools/evaluation_docs.py write")
-        return 1
-    return 0
+    text = render(**read_json(DOCS, ("evaluation", "comparison")))
+    return write_or_check(DOCS / "README.md", text, "python tools/evaluation_docs.py write", check=given.check)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from documents import keep_json, read_json, write_or_check
+
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "probes"
 MODEL = "convit_nano_patch4_32.cifar10"
 SETS = {
@@ -197,7 +199,7 @@ def _machine(found: dict[str, Any]) -> str:
 
 def _keep(name: str, value: dict[str, Any]) -> None:
     DOCS.mkdir(parents=True, exist_ok=True)
-    (DOCS / f"{name}.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    keep_json(DOCS / f"{name}.json", value)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -217,18 +219,11 @@ def main(arguments: list[str] | None = None) -> int:
         measure(given.data, given.cache)
     if given.large:
         measure_large()
-    names = (*SETS, "large")
-    found = {name: json.loads((DOCS / f"{name}.json").read_text(encoding="utf-8")) for name in names}
-    text = render(found)
-    readme = DOCS / "README.md"
+    found = read_json(DOCS, (*SETS, "large"))
     if not given.check:
-        readme.write_text(text, encoding="utf-8")
         for name in SETS:
             draw(found[name], DOCS / f"{name}.png")
-    elif readme.read_text(encoding="utf-8") != text:
-        print("docs/probes/README.md is out of date; write it with: python tools/probes.py")
-        return 1
-    return 0
+    return write_or_check(DOCS / "README.md", render(found), "python tools/probes.py", check=given.check)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ Debian's chromium.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from browser import take_screenshot
+from documents import cut_photographs, run_convit
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "search"
 MODEL = "convit_nano_patch4_32.cifar10"
@@ -40,32 +39,22 @@ Two pieces were copied into another folder, one of them compressed anew:
 def main() -> None:
     """Cut, index, search, and keep the pages."""
     from PIL import Image
-    from skimage import data
 
     DOCS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         pieces, db = Path(folder) / "pieces", Path(folder) / "pieces.db"
-        for label, name in PHOTOGRAPHS.items():
-            (pieces / label).mkdir(parents=True)
-            image = Image.fromarray(getattr(data, name)()).convert("RGB")
-            width, height = image.width // PIECES, image.height // PIECES
-            for number in range(PIECES**2):
-                left, top = number % PIECES * width, number // PIECES * height
-                image.crop((left, top, left + width, top + height)).save(pieces / label / f"{number}.jpg", quality=95)
+        for label, number, piece in cut_photographs(PHOTOGRAPHS, PIECES):
+            (pieces / label).mkdir(parents=True, exist_ok=True)
+            piece.save(pieces / label / f"{number}.jpg", quality=95)
         (pieces / "rocket" / "a copy.jpg").write_bytes((pieces / "cat" / "4.jpg").read_bytes())
         Image.open(pieces / "coffee" / "4.jpg").save(pieces / "astronaut" / "compressed anew.jpg", quality=50)
         found, twice = Path(folder) / "found.html", Path(folder) / "twice.html"
-        _convit("index", pieces, "--db", db, "--model", MODEL)
-        _convit("search", pieces / "cat" / "4.jpg", "--db", db, "-k", 8, "--html", found)
-        _convit("duplicates", "--db", db, "--html", twice)
+        run_convit("index", pieces, "--db", db, "--model", MODEL)
+        run_convit("search", pieces / "cat" / "4.jpg", "--db", db, "-k", 8, "--html", found)
+        run_convit("duplicates", "--db", db, "--html", twice)
         take_screenshot(found, DOCS / "found.png", height=970)
         take_screenshot(twice, DOCS / "twice.png", height=480)
     (DOCS / "README.md").write_text(README, encoding="utf-8")
-
-
-def _convit(*arguments: object) -> None:
-    command = [sys.executable, "-m", "convit", *map(str, arguments), "--quiet"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
