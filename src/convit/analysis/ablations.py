@@ -67,7 +67,6 @@ class Figures:
     """What is kept of an evaluation after a change.
 
     Attributes:
-        top1, top5: percent.
         top1: percent.
         top5: percent.
         top1_interval: 95 %, bootstrap, percent.

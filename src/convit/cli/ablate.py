@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from convit.cli import errors, options
-from convit.cli.evaluate import Exif
+from convit.cli.evaluate import Exif, Split
 from convit.cli.progress import bar
 
 Data = Annotated[
@@ -17,21 +17,9 @@ Experiment = Annotated[
     Literal["position-embedding", "gates"] | None,
     typer.Option("--experiment", help="Only this experiment.  [default: both]", show_default=False),
 ]
-Split = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="The part of the data: a sub-folder, or what names of shards begin with.",
-        show_default=False,
-    ),
-]
 Limit = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Only N images, evenly spaced.  [default: all]", show_default=False),
-]
-Precision = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option("--precision", help="Arithmetic of the model; auto: fp32 on CPU, bf16 on a GPU that has it."),
 ]
 Output = Annotated[
     Path | None,
@@ -54,7 +42,7 @@ def ablate(
     limit: Limit = None,
     output: Output = None,
     device: options.Device = "auto",
-    precision: Precision = "auto",
+    precision: options.PlainPrecision = "auto",
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     img_size: options.ImgSize = None,

@@ -126,8 +126,9 @@ def spread(items: Sequence[T], count: int = CALIBRATION_IMAGES) -> list[T]:
     >>> spread(range(10), 4)
     [0, 2, 5, 7]
     """
-    count = min(count, len(items))
-    return [items[len(items) * place // count] for place in range(count)]
+    from convit.evaluation import evenly_spaced
+
+    return [items[place] for place in evenly_spaced(count, len(items))]
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:

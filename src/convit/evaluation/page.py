@@ -14,7 +14,7 @@ from convit.evaluation.labelled import LabelledImages
 from convit.evaluation.mistakes import Mistake, worst_mistakes
 from convit.evaluation.report import Evaluation, data_name
 from convit.evaluation.tables import class_name, confused_pairs, confusion_csv, per_class_csv, predictions_csv
-from convit.inference.output.files import check_output, whole_file
+from convit.inference.output.files import check_output, whole_file, write_text
 from convit.inference.output.pages import data_url, fill_template
 
 if TYPE_CHECKING:
@@ -105,9 +105,11 @@ def write_report(evaluation: Evaluation, images: LabelledImages, folder: Path, *
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         content = contents[name]
+        if isinstance(content, str):
+            write_text(folder / name, content, overwrite=overwrite)
+            continue
         with whole_file(folder / name, overwrite=overwrite) as file:
-            # names of files that are no UTF-8 hold what cannot be encoded
-            file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+            file.write(content)
 
 
 def render_page(evaluation: Evaluation, mistakes: Sequence[Mistake], figures: Mapping[str, Figure]) -> str:

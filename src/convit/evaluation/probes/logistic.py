@@ -21,7 +21,6 @@ from convit.evaluation.probes.grids import STRENGTHS
 from convit.evaluation.probes.linear import Linear, Scaling
 from convit.evaluation.probes.report import ProbeScore
 from convit.evaluation.probes.sampling import share_of_each, stratified_folds
-from convit.evaluation.probes.scores import top, top1_interval
 from convit.evaluation.probes.task import Task
 
 FOLDS = 5
@@ -69,18 +68,15 @@ def probe_logistic(task: Task, *, device: torch.device, seed: int = 0) -> ProbeS
     labels = torch.from_numpy(task.train_labels).to(device)
     fitted = fit_logistic(scaling.apply(task.train, device), labels, task.classes, choice.strength)
     ranks = fitted.ranks_of(task.test, task.test_labels, scaling)
-    low, high = top1_interval(ranks, seed)
-    return ProbeScore(
+    return ProbeScore.of(
+        ranks,
+        seed,
+        start,
         probe="linear",
-        top1=top(ranks),
-        top5=top(ranks, 5),
-        top1_low=low,
-        top1_high=high,
         setting="C",
         chosen=choice.strength,
         chosen_by=f"{FOLDS}-fold cross-validation on {len(rows):,} of the {len(labels):,} training images",
         tried=tuple({"C": strength, "validation_top1": found} for strength, found in choice.tried),
-        seconds=perf_counter() - start,
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from convit.evaluation.probes.grids import NEIGHBOURS
 from convit.evaluation.probes.linear import CHUNK, chunks
 from convit.evaluation.probes.report import ProbeScore
-from convit.evaluation.probes.scores import rank_right, top, top1_interval
+from convit.evaluation.probes.scores import rank_right, top
 from convit.evaluation.probes.task import Task
 
 TEMPERATURE = 0.07
@@ -51,13 +51,11 @@ def probe_nearest(task: Task, *, device: torch.device, seed: int = 0) -> ProbeSc
     test_labels = torch.from_numpy(task.test_labels).to(device)
     test = _units(task.test, device)
     tested = dict(zip(tried, _ranks(train, labels, test, test_labels, tried, task.classes), strict=True))
-    low, high = top1_interval(tested[chosen], seed)
-    return ProbeScore(
+    return ProbeScore.of(
+        tested[chosen],
+        seed,
+        start,
         probe="knn",
-        top1=top(tested[chosen]),
-        top5=top(tested[chosen], 5),
-        top1_low=low,
-        top1_high=high,
         setting="k",
         chosen=chosen,
         chosen_by=f"leaving out each of {len(left_out):,} of the {len(labels):,} training images in turn",
@@ -65,7 +63,6 @@ def probe_nearest(task: Task, *, device: torch.device, seed: int = 0) -> ProbeSc
             {"k": k, "validation_top1": held[k], "test_top1": top(tested[k]), "test_top5": top(tested[k], 5)}
             for k in tried
         ),
-        seconds=perf_counter() - start,
     )
 
 

@@ -7,9 +7,14 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from time import perf_counter
 from typing import Any, TextIO
 
+import numpy as np
+from jaxtyping import Int64
+
 from convit.evaluation.probes.grids import ENDS
+from convit.evaluation.probes.scores import top, top1_interval
 
 COLUMNS = ("probe", "per_class", "top1", "low", "high", "deviation", "top5", "setting", "chosen", "seconds")
 TITLES = {
@@ -49,6 +54,20 @@ class ProbeScore:
     chosen_by: str
     tried: tuple[dict[str, float], ...]
     seconds: float
+
+    @classmethod
+    def of(cls, ranks: Int64[np.ndarray, " images"], seed: int, start: float, **known: Any) -> ProbeScore:
+        """The score of a probe that has just been tested.
+
+        Args:
+            ranks: of the test images' right classes, from 0.
+            seed: of the interval's resamples.
+            start: `perf_counter()` when the probe began.
+            known: the other attributes.
+        """
+        low, high = top1_interval(ranks, seed)
+        figures = {"top1": top(ranks), "top5": top(ranks, 5), "top1_low": low, "top1_high": high}
+        return cls(**figures, **known, seconds=perf_counter() - start)
 
 
 @dataclass(frozen=True)

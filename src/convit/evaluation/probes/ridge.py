@@ -18,7 +18,7 @@ from torch import Tensor
 from convit.evaluation.probes.grids import ALPHAS
 from convit.evaluation.probes.linear import CHUNK, Linear, Scaling
 from convit.evaluation.probes.report import ProbeScore
-from convit.evaluation.probes.scores import rank_right, top, top1_interval
+from convit.evaluation.probes.scores import rank_right
 from convit.evaluation.probes.task import Task
 
 
@@ -52,18 +52,15 @@ def probe_ridge(task: Task, *, device: torch.device, seed: int = 0) -> ProbeScor
     held = [100 * count / len(labels) for count in right]
     best = int(np.argmax(held))  # the first, and strongest, of equals
     ranks = _linear(solved, ALPHAS[best]).ranks_of(task.test, task.test_labels, scaling)
-    low, high = top1_interval(ranks, seed)
-    return ProbeScore(
+    return ProbeScore.of(
+        ranks,
+        seed,
+        start,
         probe="ridge",
-        top1=top(ranks),
-        top5=top(ranks, 5),
-        top1_low=low,
-        top1_high=high,
         setting="alpha",
         chosen=ALPHAS[best],
         chosen_by=f"leaving out each of the {len(labels):,} training images in turn, in closed form",
         tried=tuple({"alpha": alpha, "validation_top1": found} for alpha, found in zip(ALPHAS, held, strict=True)),
-        seconds=perf_counter() - start,
     )
 
 
