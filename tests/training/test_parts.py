@@ -21,6 +21,15 @@ def test_the_rate_warms_up_falls_as_a_cosine_and_stays() -> None:
     assert rates[50:] == [0.1] * 5
 
 
+def test_a_constant_rate_falls_linearly_at_the_end_and_is_the_same_before_it_in_a_longer_run() -> None:
+    schedule = ScheduleRecipe(epochs=10, warmup_epochs=2, min_lr=0.0, decay_epochs=4, cooldown_epochs=0)
+    rates = [rate_at(step, 5, schedule, 1.0) for step in range(51)]
+    assert rates[10:31] == [1.0] * 21
+    assert rates[31:] == pytest.approx([left / 20 for left in range(19, -1, -1)])
+    longer = schedule.model_copy(update={"epochs": 30})
+    assert [rate_at(step, 5, longer, 1.0) for step in range(31)] == rates[:31]
+
+
 def test_the_peak_grows_with_the_batch() -> None:
     assert peak_rate(OptimiserRecipe(lr=5e-4), 1024) == pytest.approx(1e-3)
 

@@ -166,13 +166,16 @@ class OptimiserRecipe(Section):
 
 
 class ScheduleRecipe(Section):
-    """Epochs and the learning rate's way: linear warm-up, cosine, constant cool-down.
+    """Epochs and the learning rate: linear warm-up, then cosine or constant with a final decay, then cool-down.
 
     Attributes:
         epochs: with warm-up, without cool-down.
         warmup_epochs: linear rise of the learning rate.
         warmup_lr: where it begins; like `min_lr` it is not scaled with the batch.
-        min_lr: where the cosine ends.
+        min_lr: where the learning rate ends.
+        decay_epochs: last of `epochs`, over which the rate falls linearly from its peak, which it keeps until then; None
+            follows half a cosine from the end of the warm-up. With a constant rate a run can be extended, and finished
+            from any of its checkpoints.
         cooldown_epochs: epochs at `min_lr` afterwards.
         final_epochs: last epochs, cool-down included, at `final_img_size`.
         final_img_size: side of the images in them, pixels; the weights are written for it.
@@ -183,6 +186,7 @@ class ScheduleRecipe(Section):
     warmup_epochs: float = Field(default=5.0, ge=0)
     warmup_lr: float = Field(default=1e-6, ge=0)
     min_lr: float = Field(default=1e-5, ge=0)
+    decay_epochs: int | None = Field(default=None, ge=0)
     cooldown_epochs: int = Field(default=10, ge=0)
     final_epochs: int = Field(default=0, ge=0)
     final_img_size: PositiveInt | None = None

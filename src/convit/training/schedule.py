@@ -29,7 +29,8 @@ def rate_at(step: int, steps_per_epoch: int, schedule: ScheduleRecipe, peak: flo
         peak: the rate after warm-up.
 
     Returns:
-        Linear from `warmup_lr` to `peak`, then half a cosine down to `min_lr`, which cool-down keeps.
+        Linear from `warmup_lr` to `peak`, then down to `min_lr`, which cool-down keeps: along half a cosine, or
+        linearly over the last `decay_epochs`, where they are given.
     """
     warmup = schedule.warmup_epochs * steps_per_epoch
     total = schedule.epochs * steps_per_epoch
@@ -37,5 +38,8 @@ def rate_at(step: int, steps_per_epoch: int, schedule: ScheduleRecipe, peak: flo
         return schedule.warmup_lr + (peak - schedule.warmup_lr) * (step + 1) / warmup
     if step >= total:
         return schedule.min_lr
+    if schedule.decay_epochs is not None:
+        left = (total - step) / max(1, schedule.decay_epochs * steps_per_epoch)
+        return schedule.min_lr + (peak - schedule.min_lr) * min(1.0, left)
     progress = (step - warmup) / max(1.0, total - warmup)
     return schedule.min_lr + 0.5 * (peak - schedule.min_lr) * (1 + math.cos(math.pi * progress))
