@@ -1,4 +1,4 @@
-"""What each precision costs in accuracy: top-1 and top-5 of the weights in the package on labelled images.
+"""What each precision costs in accuracy: top-1 and top-5 of the weights in the package on labeled images.
 
 int8 chooses its ranges on 64 images from all over the data, without their labels. Target: at most 1 point of top-1
 below fp32 on a CPU, 0.3 points on a GPU (fp8 and int8).
@@ -23,9 +23,9 @@ TARGETS = {("cpu", "int8"): 1.0, ("cpu", "bf16"): 1.0, ("cuda", "int8"): 0.3, ("
 
 def measure(model: str, data: str, device: str, precision: str) -> dict[str, Any]:
     """Evaluate one model in one precision."""
-    from convit.evaluation import Evaluator, evenly_spaced, open_labelled
+    from convit.evaluation import Evaluator, evenly_spaced, open_labeled
 
-    images = open_labelled(data)
+    images = open_labeled(data)
     some = [image.content for image in images.take(evenly_spaced(CALIBRATION_IMAGES, images.count))]
     evaluator = Evaluator(model, device=device, precision=precision, calibration=some if precision == "int8" else None)
     found = evaluator.evaluate(images)
@@ -43,7 +43,7 @@ def measure(model: str, data: str, device: str, precision: str) -> dict[str, Any
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", help="labelled images, as `convit evaluate` takes them")
+    parser.add_argument("data", help="labeled images, as `convit evaluate` takes them")
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16", "int8"])

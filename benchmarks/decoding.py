@@ -59,7 +59,7 @@ def make_collages() -> dict[str, bytes]:
 
 def read_folder(folder: Path) -> dict[str, bytes]:
     """The JPEG files under a folder, by name."""
-    from convit.inference import find_images
+    from convit.images import find_images
 
     return {
         path.name: path.read_bytes()
@@ -70,8 +70,8 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 def compare(name: str, files: dict[str, bytes], model: str, rounds: int) -> dict[str, Any]:
     """Time both ways of reading a set, and say by how much they differ."""
-    from convit.benchmark.timing import alternate, summarise
-    from convit.inference.opening import open_image, open_reduced
+    from convit.benchmark.timing import alternate, summarize
+    from convit.images.opening import open_image, open_reduced
     from convit.transforms import EvaluationTransform, TransformSettings
     from convit.weights import find_weight_set, is_cached
 
@@ -94,7 +94,7 @@ def compare(name: str, files: dict[str, bytes], model: str, rounds: int) -> dict
     }
     calls = {way: lambda f=function: [f(content) for content in files.values()] for way, function in ways.items()}
     times = {
-        f"{way}_ms": summarise([each / len(files) for each in seconds])
+        f"{way}_ms": summarize([each / len(files) for each in seconds])
         for way, seconds in alternate(calls, rounds).items()
     }
     reduced = sum(open_reduced(c, at_least=at_least)[0].size != open_image(c).size for c in files.values())

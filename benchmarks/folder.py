@@ -45,9 +45,9 @@ def make_photographs(folder: Path, count: int) -> None:
 
 def reading_speed(photographs: Path, name: str, workers: int, *, fast_decode: bool) -> float:
     """Pictures made ready for a model per second, with nothing else to do."""
-    from convit.inference import find_images
+    from convit.images import find_images
+    from convit.images.opening import open_image, open_reduced
     from convit.inference.loading import read_batches
-    from convit.inference.opening import open_image, open_reduced
     from convit.model import VARIANTS
     from convit.transforms import EvaluationTransform, TransformSettings
 

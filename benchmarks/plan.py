@@ -30,7 +30,7 @@ class Target:
         bound: the number.
         value: finds what was reached in the rows of a measurement; None where a row is missing.
         at_most: whether less is better.
-        against: the contender whose time is shown beside ours, if one.
+        against: the candidate whose time is shown beside ours, if one.
         unit: "x" for ratios, "%" for shares, else as it is written behind the number.
     """
 
@@ -84,7 +84,7 @@ def plan(
 
 
 def faster(than: str, at_least: float) -> Target:
-    """Our images per second over another contender's."""
+    """Our images per second over another candidate's."""
     return Target(f"images/s over {than}", at_least, lambda rows: _ratio(rows, than, lambda _: 1.0), against=than)
 
 
@@ -104,7 +104,7 @@ def share_of_peak(at_least: float) -> Target:
 
 
 def less_memory(than: str, at_most: float, what: str = "memory over the loaded model") -> Target:
-    """Our memory over another contender's, in the largest images that both have."""
+    """Our memory over another candidate's, in the largest images that both have."""
     return Target(f"{what}, over {than}", at_most, lambda rows: _memory_ratio(rows, than), at_most=True, against=than)
 
 
@@ -237,10 +237,10 @@ def _pipeline(models: Sequence[str], shared: dict[str, Any]) -> list[Measurement
     ]
 
 
-def best(rows: Rows, contender: str) -> Row | None:
-    """A contender's row of the most images per second; for "ours" the best of its forms."""
-    names = OURS if contender == "ours" else (contender,)
-    return max((row for row in rows if row.contender in names), key=lambda row: row.images_per_second, default=None)
+def best(rows: Rows, candidate: str) -> Row | None:
+    """A candidate's row of the most images per second; for "ours" the best of its forms."""
+    names = OURS if candidate == "ours" else (candidate,)
+    return max((row for row in rows if row.candidate in names), key=lambda row: row.images_per_second, default=None)
 
 
 def _ratio(rows: Rows, than: str, work: Callable[[Row], float]) -> float | None:

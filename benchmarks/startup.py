@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from convit.benchmark.timing import alternate, summarise
+from convit.benchmark.timing import alternate, summarize
 
 MODEL = "convit_nano_patch4_32.cifar10"
 HEAVY = ("torch", "torchvision", "sympy", "triton", "pyarrow")
@@ -81,7 +81,7 @@ def measure(start: Start, rounds: int) -> dict[str, Any]:
         for name, command in commands.items()
     }
     turns = max(1, round(rounds * start.rounds))
-    times = {name: summarise(values) for name, values in alternate(calls, turns).items()}
+    times = {name: summarize(values) for name, values in alternate(calls, turns).items()}
     return row(start, turns, times, heavy_imports(start))
 
 

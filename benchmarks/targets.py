@@ -47,7 +47,7 @@ def judge(measurement: Measurement, target: Target, rows: Rows) -> dict[str, Any
 def summary(row: Row) -> dict[str, Any]:
     """The numbers of a row that a reader of a result wants beside it."""
     return {
-        "contender": row.contender,
+        "candidate": row.candidate,
         "computed_in": row.computed_in,
         "backend": row.backend,
         "batch": row.batch,

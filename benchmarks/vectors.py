@@ -21,23 +21,23 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from convit.benchmark.timing import alternate, summarise
+from convit.benchmark.timing import alternate, summarize
 from convit.search.nearest import build_approximation, mapped_vectors, search_approximately, search_exactly
 from convit.search.store import Store
 
 CLUSTERS = 1000
-SPREAD = 0.8  # length of the noise around a cluster's centre, which has length 1
+SPREAD = 0.8  # length of the noise around a cluster's center, which has length 1
 NEAREST = 10
 _AT_ONCE = 10_000
 
 
 def make_vectors(count: int, dim: int, seed: int = 0) -> np.ndarray:
-    """Vectors of length 1 around random centres, the same for every seed."""
-    centres = np.random.default_rng(0).normal(size=(CLUSTERS, dim)).astype(np.float32)
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    """Vectors of length 1 around random centers, the same for every seed."""
+    centers = np.random.default_rng(0).normal(size=(CLUSTERS, dim)).astype(np.float32)
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
     random = np.random.default_rng(seed + 1)
     noise = random.normal(size=(count, dim)).astype(np.float32) * (SPREAD / dim**0.5)
-    vectors = centres[random.integers(CLUSTERS, size=count)] + noise
+    vectors = centers[random.integers(CLUSTERS, size=count)] + noise
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
@@ -77,8 +77,8 @@ def measure(store: Store, vectors: np.ndarray, rounds: int) -> dict[str, Any]:
         "store_s": round(stored, 2),
         "copy_s": round(copied, 2),
         "build_s": round(built, 2),
-        "exact_ms": summarise(times["exact"]),
-        "approximate_ms": summarise(times["approximate"]),
+        "exact_ms": summarize(times["exact"]),
+        "approximate_ms": summarize(times["approximate"]),
         "recall": round(float(np.mean([len(a & b) / NEAREST for a, b in zip(expected, found, strict=True)])), 4),
         "recall_at_build": way.recall,
         "nprobes": way.nprobes,

@@ -38,18 +38,18 @@ def measure(data: str, split: str | None) -> None:
 
 
 def measure_attention(data: str, split: str | None) -> dict[str, Any]:
-    """Gates, centres and non-locality of the bundled model, rounded to 4 digits."""
+    """Gates, centers and non-locality of the bundled model, rounded to 4 digits."""
     import torch
 
-    from convit.analysis import gates, locality_centres, nonlocality
+    from convit.analysis import gates, locality_centers, nonlocality
     from convit.analysis.loading import load_plain
-    from convit.evaluation import EvenlySpaced, open_labelled
-    from convit.inference import open_image
+    from convit.evaluation import EvenlySpaced, open_labeled
+    from convit.images import open_image
     from convit.transforms import create_transform, resolve_model_data_config
 
     model = load_plain(MODEL, device="cpu")
     transform = create_transform(**resolve_model_data_config(model))
-    images = EvenlySpaced(open_labelled(data, split=split), IMAGES)
+    images = EvenlySpaced(open_labeled(data, split=split), IMAGES)
     tensors = torch.stack([torch.as_tensor(transform(open_image(image.content))) for image in images])
     distance = sum(nonlocality(model, batch) * len(batch) for batch in tensors.split(BATCH)) / len(tensors)
     rows, columns = model.config.grid_size
@@ -62,18 +62,18 @@ def measure_attention(data: str, split: str | None) -> dict[str, Any]:
         "uniform": round(float(torch.cdist(place, place).mean()), 4),
         "nonlocality": _rounded(torch.as_tensor(distance)),
         "gates": _rounded(gates(model)),
-        "centres": _rounded(locality_centres(model)),
+        "centers": _rounded(locality_centers(model)),
     }
 
 
 def draw() -> None:
-    """Draw the gates and centres, two photographs' explanations, and a page as a browser shows it."""
+    """Draw the gates and centers, two photographs' explanations, and a page as a browser shows it."""
     import numpy as np
     from PIL import Image
     from skimage import data
 
     found = json.loads((DOCS / "attention.json").read_text(encoding="utf-8"))
-    _draw_weights(np.array(found["gates"]), np.array(found["centres"], dtype=float), tuple(found["grid"]))
+    _draw_weights(np.array(found["gates"]), np.array(found["centers"], dtype=float), tuple(found["grid"]))
     with tempfile.TemporaryDirectory() as folder:
         for name, photograph in {**FIGURES, "astronaut": "astronaut"}.items():
             Image.fromarray(getattr(data, photograph)()).save(Path(folder) / f"{name}.jpg", quality=95)
@@ -99,10 +99,10 @@ def render(ablation: dict[str, Any], attention: dict[str, Any]) -> str:
 Made by `tools/analysis_docs.py` from `ablation.json` and `attention.json` beside it, for `{attention["model"]}`.
 The photographs are scikit-image's (public domain). Layers and heads are counted from 1, patches from 0.
 
-## Gates and centres
+## Gates and centers
 
 A gate of 1 reads by place, 0 by content. Each head's learned offset is where its position attention is highest; heads
-without such a place: {_without_centre(attention["centres"])}.
+without such a place: {_without_center(attention["centers"])}.
 
 ![Gates by layer and head, and each head's learned offset on the patch grid](weights.png)
 
@@ -138,18 +138,18 @@ The same for a rocket, which is in none of the model's classes:
 """
 
 
-def _draw_weights(gates: Any, centres: Any, grid: tuple[int, int]) -> None:
+def _draw_weights(gates: Any, centers: Any, grid: tuple[int, int]) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from convit.analysis.centres import draw_centres, draw_gates
+    from convit.analysis.centers import draw_centers, draw_gates
     from convit.analysis.drawing import STYLE, png_of
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         left, right = figure.subfigures(1, 2, width_ratios=[1, 1.5])
         draw_gates(left.subplots(), gates)
-        draw_centres(right, centres, gates, grid, across=3)
+        draw_centers(right, centers, gates, grid, across=3)
         (DOCS / "weights.png").write_bytes(png_of(figure))
 
 
@@ -165,12 +165,12 @@ def _gates_of(attention: dict[str, Any], number: int) -> str:
     return f"{_mean(heads):.2f} ({min(heads):.2f} to {max(heads):.2f})"
 
 
-def _without_centre(centres: list[list[list[float | None]]]) -> str:
+def _without_center(centers: list[list[list[float | None]]]) -> str:
     named = [
         f"head {head} of layer {layer}"
-        for layer, heads in enumerate(centres, start=1)
-        for head, centre in enumerate(heads, start=1)
-        if None in centre
+        for layer, heads in enumerate(centers, start=1)
+        for head, center in enumerate(heads, start=1)
+        if None in center
     ]
     return ", ".join(named) or "none"
 

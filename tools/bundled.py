@@ -122,7 +122,7 @@ def collect_facts(name: str, folder: Path) -> dict[str, str]:
         "stored_as": _stored_as(file),
         "classes": ", ".join(described["classes"]),
         "trained_on": described["trained_on"],
-        "terms": described["licence"],
+        "terms": described["license"],
         "recipe": recipe,
         "environment": environment,
         **_architecture(described),

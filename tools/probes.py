@@ -33,7 +33,7 @@ SETS = {
 }
 WIDTH = 120
 IMAGES, TESTED, DIM, CLASSES = 100_000, 10_000, 768, 200
-SEPARATION = 0.15  # of the made-up classes' centres, in deviations within a class
+SEPARATION = 0.15  # of the made-up classes' centers, in deviations within a class
 
 
 def measure(data: Path, cache: Path | None) -> None:
@@ -86,17 +86,17 @@ def measure_one(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _make_vectors(folder: Path) -> None:
-    """Vectors around a centre for each class, in features that are correlated as embeddings are."""
+    """Vectors around a center for each class, in features that are correlated as embeddings are."""
     import numpy as np
 
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(DIM, DIM)).astype(np.float32) / np.sqrt(np.arange(1, DIM + 1, dtype=np.float32))[:, None]
-    centres = SEPARATION * rng.normal(size=(CLASSES, DIM)).astype(np.float32)
+    centers = SEPARATION * rng.normal(size=(CLASSES, DIM)).astype(np.float32)
     labels = rng.integers(0, CLASSES, IMAGES + TESTED)
     np.save(folder / "labels.npy", labels)
     for part, of_part in (("train", labels[:IMAGES]), ("test", labels[IMAGES:])):
         noise = rng.normal(size=(len(of_part), DIM)).astype(np.float32)
-        np.save(folder / f"{part}.npy", (noise + centres[of_part]) @ mixing + 1)
+        np.save(folder / f"{part}.npy", (noise + centers[of_part]) @ mixing + 1)
 
 
 def render(found: dict[str, dict[str, Any]]) -> str:
@@ -138,7 +138,7 @@ def _section(name: str, found: dict[str, Any]) -> str:
     head, *lines = shown_rows(probing)
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     tried = probing.probes[0].tried
-    neighbours = "\n".join(
+    neighbors = "\n".join(
         f"| {row['k']} | {row['validation_top1']:.2f} | {row['test_top1']:.2f} | {row['test_top5']:.2f} |"
         for row in tried
     )
@@ -161,11 +161,11 @@ def _section(name: str, found: dict[str, Any]) -> str:
 
 ![Top-1 over the number of training images per class]({name}.png)
 
-Nearest neighbours, by how many vote; left out: training images, each left out in turn:
+Nearest neighbors, by how many vote; left out: training images, each left out in turn:
 
 | k | top-1, left out | top-1, test | top-5, test |
 | ---: | ---: | ---: | ---: |
-{neighbours}
+{neighbors}
 
 """
 

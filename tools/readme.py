@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from convit.cli.catalogue import Entry, entries
+from convit.cli.catalog import Entry, entries
 from convit.weights.published import DATA_SETS
 
 README = Path(__file__).resolve().parents[1] / "README.md"

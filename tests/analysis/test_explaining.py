@@ -16,7 +16,7 @@ from skimage import data
 from convit.analysis import attention_maps, attention_rollout, gates
 from convit.analysis.drawing import draw_explanation, few_layers, layer_title, percent, png_of, title_of
 from convit.analysis.explaining import Explanation, explain
-from convit.analysis.overlays import coloured, overlay
+from convit.analysis.overlays import colored, overlay
 from convit.analysis.page import render_page
 from convit.benchmark.shaken import shake
 from convit.model import ConViT, ConViTConfig
@@ -111,7 +111,7 @@ def test_the_figure_says_what_is_seen(found: Explanation) -> None:
         "As the model sees it:\n24 x 32 pixels",
         "Gates: 1 reads by place, 0 by content",
         "Learned offsets",
-        "no centre: 3",
+        "no center: 3",
         "Layer 1, gated: what the patch in row 2, column 1 reads",
         "Layer 3, ordinary attention: what the patch in row 2, column 1 reads of the patches (the class token",
         f"head 5\ngate {found.gates[1, 4]:.2f}",
@@ -150,11 +150,11 @@ def test_a_figure_shows_few_layers_of_a_deep_model() -> None:
 
 def test_the_brightest_patch_is_the_one_most_read() -> None:
     values = np.array([[0.1, 0.7], [0.0, 0.2]], dtype=np.float32)
-    lightness = coloured(values).astype(int).sum(-1)
+    lightness = colored(values).astype(int).sum(-1)
     assert np.array_equal(lightness.ravel().argsort(), values.ravel().argsort())
     over = overlay(np.full((4, 4, 3), 100, np.uint8), values).sum(-1)
     assert (over[:2, 2:] == over.max()).all()
-    assert coloured(np.zeros((2, 2), np.float32)).max() < 10
+    assert colored(np.zeros((2, 2), np.float32)).max() < 10
 
 
 def test_the_page_holds_every_layer_and_head_and_loads_nothing(found: Explanation) -> None:
@@ -167,7 +167,7 @@ def test_the_page_holds_every_layer_and_head_and_loads_nothing(found: Explanatio
     drawn = views[1]["heads"][3]["maps"]
     assert [each["kind"] for each in drawn] == ["content", "position", "blended"]
     with Image.open(io.BytesIO(base64.b64decode(drawn[0]["url"].partition(",")[2]))) as image:
-        np.testing.assert_array_equal(np.asarray(image), coloured(found.layers[1].maps["content"][3]))
+        np.testing.assert_array_equal(np.asarray(image), colored(found.layers[1].maps["content"][3]))
 
 
 def test_a_hostile_name_stays_text(found: Explanation) -> None:

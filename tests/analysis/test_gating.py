@@ -1,9 +1,9 @@
-"""Gates and learned centres: what a fresh layer has, what a changed one has, and what has none."""
+"""Gates and learned centers: what a fresh layer has, what a changed one has, and what has none."""
 
 import pytest
 import torch
 
-from convit.analysis import gates, locality_centres
+from convit.analysis import gates, locality_centers
 from convit.model import ConViT, ConViTConfig
 
 NINE = ConViTConfig(img_size=16, embed_dim=2, num_heads=9, depth=4, local_up_to_layer=3, num_classes=2)
@@ -27,18 +27,18 @@ def test_gates_follow_their_layer_and_head() -> None:
 
 @pytest.mark.parametrize("strength", [0.5, 1.0, 10.0])
 def test_nine_fresh_heads_sit_on_a_3_x_3_kernel(strength: float) -> None:
-    centres = locality_centres(ConViT(NINE.replace(locality_strength=strength)))
+    centers = locality_centers(ConViT(NINE.replace(locality_strength=strength)))
     kernel = torch.tensor([(row, column) for column in (-1.0, 0.0, 1.0) for row in (-1.0, 0.0, 1.0)])
-    torch.testing.assert_close(centres, kernel.expand(3, 9, 2))
-    assert not centres.requires_grad
+    torch.testing.assert_close(centers, kernel.expand(3, 9, 2))
+    assert not centers.requires_grad
 
 
-def test_the_centre_is_where_position_attention_is_highest() -> None:
+def test_the_center_is_where_position_attention_is_highest() -> None:
     model = ConViT(NINE)
     layer = model.blocks[1].attn
     with torch.no_grad():
         layer.pos_proj.weight[4] = torch.tensor([6.0, -4.0, -1.0])
-    row, column = locality_centres(model)[1, 4].tolist()
+    row, column = locality_centers(model)[1, 4].tolist()
     assert (row, column) == (-2.0, 3.0)
     rows, columns = layer.position_factors((9, 9))
     assert rows[4, 4].argmax() == 4 + row
@@ -46,15 +46,15 @@ def test_the_centre_is_where_position_attention_is_highest() -> None:
 
 
 @pytest.mark.parametrize("quadratic", [0.0, 1.0])
-def test_attention_without_a_centre_is_nan(quadratic: float) -> None:
+def test_attention_without_a_center_is_nan(quadratic: float) -> None:
     model = ConViT(NINE)
     with torch.no_grad():
         model.blocks[0].attn.pos_proj.weight[2, 2] = quadratic
-    missing = locality_centres(model).isnan().all(dim=-1)
+    missing = locality_centers(model).isnan().all(dim=-1)
     assert missing.nonzero().tolist() == [[0, 2]]
 
 
-@pytest.mark.parametrize("function", [gates, locality_centres])
+@pytest.mark.parametrize("function", [gates, locality_centers])
 def test_a_model_without_gpsa_is_refused(function: object) -> None:
     model = ConViT(NINE.replace(local_up_to_layer=0))
     with pytest.raises(ValueError, match=r"no GPSA layer.*local_up_to_layer of at least 1"):

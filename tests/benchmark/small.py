@@ -27,7 +27,7 @@ def made_row(**fields: Any) -> Row:
     known: dict[str, Any] = {
         "mode": "infer",
         "model": "convit_base",
-        "contender": "ours",
+        "candidate": "ours",
         "architecture": "convit_base",
         "relation": "ours",
         "weights": "drawn",

@@ -28,7 +28,7 @@ def _small_products(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_images_per_second() -> None:
     rows = measure(small_case(against=("eager@bf16", "plain", "timm:vit_tiny_patch16_224"), batch=3))
-    assert [row.contender for row in rows] == ["ours", "eager@bf16", "plain", "timm:vit_tiny_patch16_224"]
+    assert [row.candidate for row in rows] == ["ours", "eager@bf16", "plain", "timm:vit_tiny_patch16_224"]
     assert [row.relation for row in rows] == ["ours", "equal", "equal", "another"]
     for row in rows:
         assert row.images_per_second == pytest.approx(1000 * 3 / row.step_ms["median"], rel=1e-3)
@@ -61,7 +61,7 @@ def test_training_steps() -> None:
 def test_a_training_step_trains() -> None:
     case = small_case(mode="train", batch=4)
     reference = training.build_reference(case)
-    entry = training._build(case, case.contenders()[0], reference)
+    entry = training._build(case, case.candidates()[0], reference)
     step, images = training.make_step(entry, case), training.make_images(case, reference)
     before = reference.blocks[0].mlp.fc1.weight
     losses = [step(images) for _ in range(4)]
@@ -99,7 +99,7 @@ def test_made_photographs_have_the_sizes_of_photographs(tmp_path: Path) -> None:
 def test_memory_and_time_of_a_fresh_process() -> None:
     case = small_case(mode="memory", against=("plain",), batch=None, rounds=1, size=(96, 128), threads=1)
     (ours,) = measure(dataclasses.replace(case, against=()))
-    assert (ours.contender, ours.batch, ours.cost.tokens, ours.height, ours.width) == ("ours", 1, 768, 96, 128)
+    assert (ours.candidate, ours.batch, ours.cost.tokens, ours.height, ours.width) == ("ours", 1, 768, 96, 128)
     assert ours.held_mb is not None
     assert ours.held_mb > 50
     assert ours.difference is not None
@@ -108,7 +108,7 @@ def test_memory_and_time_of_a_fresh_process() -> None:
     assert 0 <= ours.kept_mb <= ours.memory_mb
     assert ours.memory_range_mb == (ours.memory_mb, ours.memory_mb)
     # the plain twin builds matrices of 768 x 768 for each of nine heads; here it is measured in this process
-    plain = memory.measure_here(case, case.contenders()[1], compares=False)
+    plain = memory.measure_here(case, case.candidates()[1], compares=False)
     assert plain["difference"] is None
     assert plain["peak"] / 1e6 > max(9 * 768**2 * 4 / 1e6, ours.memory_mb)
 
@@ -148,13 +148,13 @@ def test_a_process_that_fails_says_why(
     monkeypatch.setattr(memory.subprocess, "run", _child(outcome))
     case = small_case(mode="memory")
     with pytest.raises(error, match=words):
-        memory.run_process(case, case.contenders()[0], compares=True)
+        memory.run_process(case, case.candidates()[0], compares=True)
 
 
-def test_another_contender_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_candidate_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory.subprocess, "run", _child((0, '{"kind": "memory", "error": "x"}\n', "")))
     case = small_case(mode="memory")
-    assert memory.run_process(case, case.contenders()[1], compares=False) is None
+    assert memory.run_process(case, case.candidates()[1], compares=False) is None
 
 
 class _Wrong(torch.nn.Module):
@@ -170,10 +170,10 @@ class _Wrong(torch.nn.Module):
         return self.factor * self.module(images)
 
 
-def _spoilt(spoil: str, **wrong: Any) -> Callable[..., Entry]:
-    def build(case: Case, contender: Any, reference: Any) -> Entry:
-        entry = build_entry(case, contender, reference)
-        if contender.name != spoil:
+def _spoiled(spoil: str, **wrong: Any) -> Callable[..., Entry]:
+    def build(case: Case, candidate: Any, reference: Any) -> Entry:
+        entry = build_entry(case, candidate, reference)
+        if candidate.name != spoil:
             return entry
         return dataclasses.replace(entry, module=_Wrong(entry.module, **wrong))
 
@@ -182,7 +182,7 @@ def _spoilt(spoil: str, **wrong: Any) -> Callable[..., Entry]:
 
 @pytest.mark.parametrize("factor", [-1.0, float("nan"), 1.01])
 def test_other_outputs_are_refused_before_anything_is_timed(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throughput, "build_entry", _spoilt("eager", factor=factor))
+    monkeypatch.setattr(throughput, "build_entry", _spoiled("eager", factor=factor))
     monkeypatch.setattr(throughput, "alternate", lambda *_, **__: pytest.fail("something was timed"))
     with pytest.raises(ValueError, match=r"refused: eager gives other outputs .* allowed are 0.0001 in fp32"):
         measure(small_case())
@@ -190,7 +190,7 @@ def test_other_outputs_are_refused_before_anything_is_timed(factor: float, monke
 
 def test_other_losses_are_refused() -> None:
     case = small_case(mode="train")
-    entries = [training._build(case, each, training.build_reference(case)) for each in case.contenders()]
+    entries = [training._build(case, each, training.build_reference(case)) for each in case.candidates()]
     losses = {"ours": 2.0, "eager": 2.0001}
     assert training.compare_losses(entries, losses, {"ours": 2.0, "eager": 2.0}) == {"ours": 0.0, "eager": 5e-05}
     with pytest.raises(ValueError, match="refused: the first loss of eager differs"):
@@ -200,7 +200,7 @@ def test_other_losses_are_refused() -> None:
 def test_a_batch_that_does_not_fit_is_halved_and_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(throughput, "build_entry", _spoilt("eager", most=2))
+    monkeypatch.setattr(throughput, "build_entry", _spoiled("eager", most=2))
     with caplog.at_level(logging.WARNING):
         ours, eager = measure(small_case(batch=8))
     assert (ours.batch, eager.batch, eager.batch_asked) == (8, 2, 8)
@@ -213,12 +213,12 @@ def test_a_batch_that_does_not_fit_is_halved_and_said(
 def test_who_has_no_room_at_all_is_left_out_but_not_ours(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(throughput, "build_entry", _spoilt("eager", most=0))
+    monkeypatch.setattr(throughput, "build_entry", _spoiled("eager", most=0))
     with caplog.at_level(logging.WARNING):
         rows = measure(small_case())
-    assert [row.contender for row in rows] == ["ours"]
+    assert [row.candidate for row in rows] == ["ours"]
     assert caplog.messages == ["eager is left out: it does not fit in memory with a single image"]
-    monkeypatch.setattr(throughput, "build_entry", _spoilt("ours", most=0))
+    monkeypatch.setattr(throughput, "build_entry", _spoiled("ours", most=0))
     with pytest.raises(MemoryError, match="ours does not fit in memory with a single image"):
         measure(small_case())
 
@@ -245,8 +245,8 @@ def test_nobody_has_nothing_to_compare() -> None:
 def test_ratios_are_those_of_images_per_second() -> None:
     rows = [
         made_row(images_per_second=30.0),
-        made_row(contender="timm:convit_base", relation="equal", images_per_second=20.0, batch=4),
-        made_row(contender="timm:deit", relation="another", images_per_second=60.0),
+        made_row(candidate="timm:convit_base", relation="equal", images_per_second=20.0, batch=4),
+        made_row(candidate="timm:deit", relation="another", images_per_second=60.0),
     ]
     assert [row.ratio for row in with_ratios(rows)] == [1.0, 1.5, 0.5]
     assert [row.ratio for row in with_ratios(rows[1:])] == [None, None]
@@ -254,7 +254,7 @@ def test_ratios_are_those_of_images_per_second() -> None:
 
 def test_the_share_counts_executed_operations() -> None:
     case = small_case()
-    entry = Entry(case.contenders()[0], torch.nn.Identity(), torch.float32, "fp32", "torch", COST)
+    entry = Entry(case.candidates()[0], torch.nn.Identity(), torch.float32, "fp32", "torch", COST)
     # 16.3 GMACs are 32.6 operations: ten images a second of a peak of 10^12
     assert share_of_peak(entry, 10.0, 1e12) == pytest.approx(0.326)
     assert share_of_peak(entry, 10.0, 1e12, passes=3) == pytest.approx(0.978)
@@ -277,11 +277,11 @@ def test_calls_alternate_after_a_warm_up() -> None:
     seconds = timing.alternate({name: lambda n=name: called.append(n) for name in "ab"}, rounds=3, warm_ups=2)
     assert "".join(called) == "ab" * 2 + "ab" * 3
     assert [len(values) for values in seconds.values()] == [3, 3]
-    assert timing.summarise([0.001])["low"] == 1.0
+    assert timing.summarize([0.001])["low"] == 1.0
     assert timing.percentiles([0.002]) == {"p50": 2.0, "p90": 2.0, "p99": 2.0}
 
 
-def test_compiled_contenders_are_compiled_for_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_candidates_are_compiled_for_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[bool] = []
 
     def compile_nothing(module: torch.nn.Module, *, dynamic: bool) -> torch.nn.Module:
@@ -290,6 +290,6 @@ def test_compiled_contenders_are_compiled_for_one_shape(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(torch, "compile", compile_nothing)
     rows = measure(small_case(against=("eager+compile", "plain")))
-    assert [(row.contender, row.backend) for row in rows[1:]] == [("eager+compile", "compiled"), ("plain", "torch")]
+    assert [(row.candidate, row.backend) for row in rows[1:]] == [("eager+compile", "compiled"), ("plain", "torch")]
     assert compiled == [False]
     assert [row.compiled for row in measure(small_case(mode="train", compiled=True))] == [True, False]

@@ -10,8 +10,8 @@ from PIL import Image
 
 from convit.benchmark import explain, measure, print_explanation, print_rows, run_cases, start_report, write_report
 from convit.benchmark.explaining import Explanation, kind_of
-from convit.benchmark.figures import draw_figures
 from convit.benchmark.machine import machine_lines
+from convit.benchmark.plots import draw_figures
 from convit.benchmark.running import Report
 from convit.benchmark.writing import to_csv
 from tests.benchmark.small import NANO, made_row, small_case
@@ -19,10 +19,10 @@ from tests.benchmark.small import NANO, made_row, small_case
 ROWS = [
     made_row(ratio=1.0, difference=5e-7, peak_share=0.816),
     made_row(
-        contender="timm:convit_base", relation="equal", images_per_second=5.0, batch=4, ratio=2.0, difference=1e-6
+        candidate="timm:convit_base", relation="equal", images_per_second=5.0, batch=4, ratio=2.0, difference=1e-6
     ),
     made_row(
-        contender="timm:deit_base_patch16_224+compile",
+        candidate="timm:deit_base_patch16_224+compile",
         architecture="deit_base_patch16_224",
         relation="another",
         precision="bf16",
@@ -89,7 +89,7 @@ def test_training_has_timms_training_columns() -> None:
     lines = to_csv([made_row(mode="train", width=448)]).splitlines()
     # the header of timm's results/benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv
     assert lines[0].startswith(
-        "model,train_samples_per_sec,train_step_time,train_batch_size,train_img_size,param_count,contender,"
+        "model,train_samples_per_sec,train_step_time,train_batch_size,train_img_size,param_count,candidate,"
     )
     assert lines[1].startswith("convit_base,10.0,800.0,8,224x448,86.54,ours,")
 
@@ -102,7 +102,7 @@ def test_a_run_is_written_and_kept(tmp_path: Path) -> None:
         tmp_path / "new" / "results.csv",
     ]
     content = json.loads((tmp_path / "new" / "results.json").read_text())
-    assert [row["contender"] for row in content["rows"]] == ["ours", "eager"]
+    assert [row["candidate"] for row in content["rows"]] == ["ours", "eager"]
     assert content["machine"]["threads"] == 1
     assert content["rows"][0]["cost"]["tokens"] == 64
     with pytest.raises(FileExistsError, match=r"results.json: exists already"):
@@ -119,7 +119,7 @@ def test_the_machine_is_told_in_two_lines() -> None:
 
 def test_figures_are_drawn(tmp_path: Path) -> None:
     over_batches = [made_row(batch=batch, images_per_second=2.0 * batch) for batch in (1, 8, 64)]
-    over_batches += [made_row(contender="timm:x_y_z", relation="another", batch=8, images_per_second=9.0)]
+    over_batches += [made_row(candidate="timm:x_y_z", relation="another", batch=8, images_per_second=9.0)]
     assert draw_figures(over_batches, tmp_path) == [tmp_path / "throughput.png"]
     over_sizes = [made_row(mode="memory", height=side, width=side, memory_mb=side / 4) for side in (224, 448)]
     assert draw_figures(over_sizes, tmp_path) == [tmp_path / "sizes.png"]

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import folder, machine, plan, report, targets
 from convit.benchmark import Case, Row
-from convit.inference import Timings
+from convit.output.results import Timings
 from tests.benchmark.small import COST, made_row
 
 BENCHMARKS = Path(report.__file__).parent
@@ -51,7 +51,7 @@ def keep(place: Path, benchmark: str, rows: list[dict[str, Any]], **more: Any) -
 def base_rows(images_per_second: dict[str, float], **fields: Any) -> list[Row]:
     relations = {"ours": "ours", "ours+compile": "equal", TIMM: "equal", DEIT: "another"}
     return [
-        made_row(contender=name, relation=relations.get(name, "equal"), images_per_second=speed, **fields)
+        made_row(candidate=name, relation=relations.get(name, "equal"), images_per_second=speed, **fields)
         for name, speed in images_per_second.items()
     ]
 
@@ -115,7 +115,7 @@ def test_targets_are_judged_from_rows_and_reported(tmp_path: Path) -> None:
         "convit_base, bf16, batch 8: images/s over timm:convit_base@fp32: 6 x (at least 5 x): met",
     ]
     assert [outcome["met"] for outcome in kept] == [True, False, True, True]
-    assert kept[0]["theirs"]["contender"] == TIMM
+    assert kept[0]["theirs"]["candidate"] == TIMM
     keep(tmp_path, "targets-infer", kept)
     text = report.write_report(tmp_path).read_text()
     assert "### Images per second\n\n**A Processor**" in text
@@ -129,7 +129,7 @@ def test_small_models_are_compared_per_operation() -> None:
     rows = base_rows({"ours": 10.0, DEIT: 20.0})
     half = COST.__class__(1, 1, 1, (COST.executed or 0) // 4)
     assert target.value(rows) == pytest.approx(0.5)
-    assert target.value([rows[0], made_row(contender=DEIT, images_per_second=20.0, cost=half)]) == pytest.approx(2.0)
+    assert target.value([rows[0], made_row(candidate=DEIT, images_per_second=20.0, cost=half)]) == pytest.approx(2.0)
 
 
 def test_the_best_batch_counts_for_everybody() -> None:
@@ -141,7 +141,7 @@ def test_the_best_batch_counts_for_everybody() -> None:
 
 def test_memory_and_its_growth() -> None:
     less = plan.less_memory(TIMM, 0.05)
-    rows = [made_row(memory_mb=100.0), made_row(contender=TIMM, relation="equal", memory_mb=2500.0)]
+    rows = [made_row(memory_mb=100.0), made_row(candidate=TIMM, relation="equal", memory_mb=2500.0)]
     assert less.value(rows) == pytest.approx(0.04)
     assert less.is_met(0.04)
     assert not less.is_met(0.06)
@@ -229,10 +229,10 @@ def test_every_case_of_the_plan_can_be_asked_for(device: str) -> None:
     for measurement in measurements:
         for case in measurement.cases:
             assert case.device == device
-            names = [contender.name for contender in case.contenders()]
+            names = [candidate.name for candidate in case.candidates()]
             assert len(names) == len(set(names))
             assert {target.against for target in measurement.targets if target.against} <= {
-                name for each in measurement.cases for name in [contender.name for contender in each.contenders()]
+                name for each in measurement.cases for name in [candidate.name for candidate in each.candidates()]
             }
 
 

@@ -12,7 +12,7 @@ from skimage import data
 from benchmarks import decoding
 from convit import Classifier, Embedder
 from convit.cli import main
-from convit.inference.opening import open_image, open_reduced
+from convit.images.opening import open_image, open_reduced
 from convit.transforms import create_transform
 
 NANO = "convit_nano_patch4_32.cifar10"

@@ -24,7 +24,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert (start.ratio, start.extra_ms) == (2.0, 0.0)
 
 
-def test_the_photograph_is_labelled(tmp_path: Path) -> None:
+def test_the_photograph_is_labeled(tmp_path: Path) -> None:
     from benchmarks.folder import make_photographs
 
     make_photographs(tmp_path, 1)

@@ -29,7 +29,7 @@ def test_a_benchmark_is_shown_written_and_drawn(convit: Command, tmp_path: Path)
     assert done.err.splitlines()[0] == "convit: fewer than 5 rounds: medians and quartiles say little"
     assert sorted(path.name for path in output.iterdir()) == ["results.csv", "results.json", "throughput.png"]
     content = json.loads((output / "results.json").read_text())
-    assert [row["contender"] for row in content["rows"]] == ["ours", "plain"]
+    assert [row["candidate"] for row in content["rows"]] == ["ours", "plain"]
     assert content["explanations"][0]["shares"]
     again = convit("benchmark", *SMALL, "--output", output)
     assert (again.code, again.err.count("\n"), again.out) == (2, 1, "")
@@ -77,7 +77,7 @@ def test_lists_make_every_combination(convit: Command, monkeypatch: pytest.Monke
         (("--size", "33"), 2, "33 x 33 pixels (height x width) is not tiled by patches of 4 pixels"),
         (("--size", "big"), 2, "must be a number of pixels"),
         (("--batch", "0"), 2, "must be numbers of images"),
-        (("--against", "timn:x"), 2, "there is no contender 'timn:x'"),
+        (("--against", "timn:x"), 2, "there is no candidate 'timn:x'"),
         (("--against", "timm:no_such_model"), 2, "timm cannot make 'no_such_model'"),
         (("--against", "a,,b"), 2, "must be names with commas between them"),
         (("--weights", "/nowhere"), 2, "weights is /nowhere, but there is no such file"),

@@ -1,4 +1,4 @@
-"""`convit finetune` from the command line, on pictures of three colours: what it leaves, and how it refuses."""
+"""`convit finetune` from the command line, on pictures of three colors: what it leaves, and how it refuses."""
 
 import json
 import re
@@ -12,32 +12,32 @@ import timm
 import torch
 from PIL import Image
 
-from convit.evaluation import Evaluator, open_labelled
-from convit.training.finetune import tuning
-from convit.training.reading import read_recipe
+from convit.evaluation import Evaluator, open_labeled
+from convit.finetune import tuning
+from convit.training.recipe_io import read_recipe
 from convit.training.task import DivergedError
 from convit.weights import WEIGHT_SETS, create_model, load_model
 from tests.cli.conftest import Run
 
-COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
+COLORS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
 NANO = "convit_nano_patch4_32.cifar10"
 QUICK = ("--set", "data.workers=0", "--set", "run.loggers=[]", "--model", NANO)
 Command = Callable[..., Run]
 
 
-def _paint(folder: Path, per_class: int = 10, names: tuple[str, ...] = tuple(COLOURS)) -> Path:
+def _paint(folder: Path, per_class: int = 10, names: tuple[str, ...] = tuple(COLORS)) -> Path:
     noise = np.random.default_rng(0)
     for name in names:
         (folder / name).mkdir(parents=True)
         for number in range(per_class):
-            pixels = np.clip(np.array(COLOURS[name]) + noise.normal(0, 12, (24, 30, 3)), 0, 255)
+            pixels = np.clip(np.array(COLORS[name]) + noise.normal(0, 12, (24, 30, 3)), 0, 255)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
     return folder
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _paint(tmp_path_factory.mktemp("colours") / "pictures")
+    return _paint(tmp_path_factory.mktemp("colors") / "pictures")
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +87,9 @@ def test_the_figures_are_those_of_training_and_of_an_evaluation(tuned: tuple[Pat
     assert report["training_images"] == 25
     assert report["source"] == str(pictures)
     assert [each["name"] for each in report["counts"]] == ["blue", "green", "red"]
-    whole = Evaluator(weights=output / "weights.safetensors").evaluate(open_labelled(pictures))
+    whole = Evaluator(weights=output / "weights.safetensors").evaluate(open_labeled(pictures))
     assert whole.count == 30
-    assert whole.top1 > 50  # three colours, two epochs
+    assert whole.top1 > 50  # three colors, two epochs
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_says_everything(tuned: tuple[Path, Run]) -> None:
@@ -100,7 +100,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_says_everything(tuned: tuple[
     assert page.open == []
     assert all(each.startswith(("data:", "#")) for each in page.loaded)
     assert "<script" not in text
-    for words in ("<svg", "data.held_out", "optimiser.layer_decay", "kept to validate with", "timm.create_model("):
+    for words in ("<svg", "data.held_out", "optimizer.layer_decay", "kept to validate with", "timm.create_model("):
         assert words in text
     assert f"convit classify new/ --weights {output / 'weights.safetensors'}" in text
 
@@ -108,7 +108,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_says_everything(tuned: tuple[
 def test_the_file_classifies_at_once(tuned: tuple[Path, Run], pictures: Path, convit: Command) -> None:
     run = convit("classify", pictures / "red" / "0.png", "--weights", tuned[0] / "weights.safetensors", "--top-k", 3)
     assert run.code == 0
-    assert {each["label"] for each in run.rows[0]["predictions"]} == set(COLOURS)
+    assert {each["label"] for each in run.rows[0]["predictions"]} == set(COLORS)
 
 
 def test_the_line_in_the_report_loads_the_file_in_timm(tuned: tuple[Path, Run]) -> None:
@@ -147,7 +147,7 @@ def test_without_matplotlib_the_report_says_what_to_install(
 ) -> None:
     import builtins
 
-    from convit.training.finetune.report import draw_curves
+    from convit.finetune.report import draw_curves
 
     genuine = builtins.__import__
 
@@ -226,7 +226,7 @@ def test_wrong_options_are_one_line_and_leave_nothing(
         (lambda folder: (folder / "empty").mkdir() or folder / "empty", "has no class sub-folders"),
         (lambda folder: _paint(folder / "one", names=("red",)), "at least two classes"),
         (lambda folder: _paint(folder / "few", per_class=2), "holds 6 images, but fine-tuning needs at least 10"),
-        (lambda folder: ((_paint(folder / "gap") / "grey").mkdir()) or folder / "gap", "grey holds no image"),
+        (lambda folder: ((_paint(folder / "gap") / "gray").mkdir()) or folder / "gap", "gray holds no image"),
     ],
 )
 def test_wrong_pictures_are_one_line(convit: Command, tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:

@@ -26,9 +26,9 @@ def test_log_records_and_warnings_are_one_line(capsys: pytest.CaptureFixture[str
     ]
 
 
-def test_hush_keeps_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_output_keeps_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     with messages.on_stderr():
-        messages.hush()
+        messages.quiet_output()
         logging.getLogger("convit").info("fetching")
         logging.getLogger("convit").warning("slow")
         assert not weight_progress._wanted

@@ -7,18 +7,17 @@ import convit
 
 PACKAGE = Path(convit.__file__).parent
 
-# from the top of the house to its ground; rooms on one floor may use each other where no circle arises
-FLOORS = (
-    ("cli",),
-    ("serving", "integrations", "studies"),
-    ("training", "benchmark", "search"),
-    ("evaluation", "analysis", "export"),
-    ("inference", "data"),
-    ("optimization", "runtimes"),
-    ("weights", "transforms"),
-    ("model",),
-    ("lazy",),
-)
+CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
+
+
+def _drawn_floors() -> list[tuple[str, ...]]:
+    """The floors of the drawing in CONTRIBUTING.md, from the top; rooms on one may use each other without a circle."""
+    drawing = CONTRIBUTING.read_text("utf-8").split("## Rooms")[1].split("Start reading")[0]
+    lines = [line for line in drawing.splitlines() if line.startswith("    ")]
+    return [tuple(line[4:32].split()) for line in lines]  # what a room does stands behind its name
+
+
+FLOORS = _drawn_floors()
 HEIGHT = {room: len(FLOORS) - floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # the package's own front door and `python -m convit` point at the rooms; nothing may point back at them
 FRONT_DOOR = {"__init__", "__main__"}
@@ -26,6 +25,10 @@ FRONT_DOOR = {"__init__", "__main__"}
 
 def test_every_room_has_a_floor() -> None:
     assert {_room(file) for file in _files()} - FRONT_DOOR <= set(HEIGHT)
+
+
+def test_every_room_drawn_is_there() -> None:
+    assert set(HEIGHT) <= {_room(file) for file in _files()}
 
 
 def test_imports_go_down() -> None:

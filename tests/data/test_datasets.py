@@ -143,7 +143,7 @@ def test_a_share_is_chosen_by_its_seed() -> None:
             take_share(labels, share, seed=1)
 
 
-def test_one_class_alone_cannot_be_learnt(tmp_path: Path) -> None:
+def test_one_class_alone_cannot_be_learned(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="all 2 images belong to the class 'cat', but a classifier needs at least two"):
         check_trainable(open_dataset(write_folder(tmp_path / "one", ["cat"])))
     with pytest.raises(ValueError, match="all 3 images belong to class 0, but"):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from convit.evaluation.figures import bootstrap, by_class, calibration_bins, calibration_error, confusion
-from convit.evaluation.labelled import LabelledImage
+from convit.evaluation.labeled import LabeledImage
+from convit.evaluation.metrics import bootstrap, by_class, calibration_bins, calibration_error, confusion
 from convit.evaluation.report import Evaluation
 from convit.evaluation.scoring import Scores
 
@@ -81,7 +81,7 @@ def made_evaluation(scores: Scores, names: tuple[str, ...] | None = SIX, **chang
 
 
 class MadeImages:
-    """A data set of plain pictures, each of a colour of its own, that notes which of them were read."""
+    """A data set of plain pictures, each of a color of its own, that notes which of them were read."""
 
     kind, classes, source, restricted = "folder", None, "made", False
 
@@ -89,17 +89,17 @@ class MadeImages:
         self.count, self.size, self.broken = count, size, broken
         self.labels, self.read = range(6), list[int]()
 
-    def __iter__(self) -> Iterator[LabelledImage]:
+    def __iter__(self) -> Iterator[LabeledImage]:
         return self.take(range(self.count))
 
-    def take(self, places: Sequence[int]) -> Iterator[LabelledImage]:
+    def take(self, places: Sequence[int]) -> Iterator[LabeledImage]:
         """The images at these ascending places."""
         assert list(places) == sorted(set(places))
         for place in places:
             self.read.append(place)
             file = io.BytesIO()
             Image.new("RGB", self.size, (place, 255 - place, 90)).save(file, "PNG")
-            yield LabelledImage(str(place), b"" if place in self.broken else file.getvalue(), place % 6)
+            yield LabeledImage(str(place), b"" if place in self.broken else file.getvalue(), place % 6)
 
     def identity(self) -> dict[str, Any]:
         """What it is."""

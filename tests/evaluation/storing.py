@@ -1,4 +1,4 @@
-"""The same few pictures in every form that labelled data come in, made on the fly."""
+"""The same few pictures in every form that labeled data come in, made on the fly."""
 
 import io
 import json

@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Path:
     described = {
         "classes": CLASSES,
         "trained_on": "Six photographs",
-        "licence": "Public domain",
+        "license": "Public domain",
         "recipe": recipe,
     }
     config = ConViTConfig(img_size=32, patch_size=8, embed_dim=8, depth=2, local_up_to_layer=1, num_classes=6)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from convit.evaluation import match_classes
-from convit.evaluation.labelled import ClassName
+from convit.evaluation.labeled import ClassName
 from convit.weights import class_names
 
 IMAGENET = class_names("imagenet1k")

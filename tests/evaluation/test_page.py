@@ -112,7 +112,7 @@ def test_the_worst_mistakes_are_read_alone_and_shown_first() -> None:
         place = int(scores.places[scores.names.index(mistake.name)])
         with Image.open(io.BytesIO(mistake.thumbnail or b"")) as image:
             assert (image.format, image.size) == ("JPEG", (160, 96))
-            # each picture has the colour of its place
+            # each picture has the color of its place
             assert abs(np.asarray(image)[48, 80, 0].astype(int) - place) < 4
 
 

@@ -103,7 +103,7 @@ def test_nothing_is_cut_off_and_names_are_no_formulas(names: tuple[str, ...]) ->
             assert figure.bbox.y0 - 1 <= box.y0 < box.y1 <= figure.bbox.y1 + 1
 
 
-def test_a_figure_for_the_page_takes_the_pages_colours_and_keeps_names_harmless() -> None:
+def test_a_figure_for_the_page_takes_the_pages_colors_and_keeps_names_harmless() -> None:
     evaluation = made_evaluation(made_scores(), ODD)
     for draw in (draw_reliability, draw_confusion, draw_per_class):
         text = svg_of(draw(evaluation))

@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from convit.inference import Classification, Classifier, ImageError, Prediction, open_image
+from convit.images import ImageError, open_image
+from convit.inference import Classifier
 from convit.model import ConViT
+from convit.output.results import Classification, Prediction
 from convit.transforms import create_transform, resolve_model_data_config
 from convit.weights import save_weights
 
@@ -183,7 +185,7 @@ def test_fast_decoding_is_close(make_model: MakeModel, cat: Image.Image) -> None
         assert fast[found.index] == pytest.approx(found.score, abs=0.05)
 
 
-def test_grey_models(make_model: MakeModel, photos: list[Path]) -> None:
+def test_gray_models(make_model: MakeModel, photos: list[Path]) -> None:
     model = make_model(in_chans=1)
     model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (1, 32, 32)}
     assert len(Classifier(model)(photos[0])) == 5

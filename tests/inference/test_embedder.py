@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from convit.inference import Embedder, ImageError, check_kind, open_image
+from convit.images import ImageError, open_image
+from convit.inference import Embedder, check_kind
 from convit.model import ConViT
 from convit.transforms import create_transform, resolve_model_data_config
 from convit.weights import save_weights
@@ -66,7 +67,7 @@ def test_shape_follows_the_input_size(make_model: MakeModel) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pooled", "tokens"])
-def test_normalised_vectors(make_model: MakeModel, photos: list[Path], kind: str) -> None:
+def test_normalized_vectors(make_model: MakeModel, photos: list[Path], kind: str) -> None:
     model = make_model()
     plain = Embedder(model, kind=kind)(photos)
     values = Embedder(model, kind=kind, normalize=True)(photos)

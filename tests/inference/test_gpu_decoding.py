@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 from skimage import data
+from tests.images.test_opening import wide_profile
 from torch import Tensor
 
 from convit import Classifier, ConViT, Embedder
-from convit.inference.errors import ImageError
+from convit.images.errors import ImageError
+from convit.images.opening import open_image
 from convit.inference.gpu_decoding import GpuReader, find_decoder
-from convit.inference.opening import open_image
 from convit.transforms import EvaluationTransform, TransformSettings
-from tests.inference.test_open_image import wide_profile
 
 MakeModel = Callable[..., ConViT]
 
@@ -91,7 +91,7 @@ def test_what_a_gpu_might_read_otherwise_is_left_to_the_cpu(cat: Image.Image, tm
     assert reader(apply_exif=False).take(encode(cat, exif=turned())) is not None
     left = {
         "turned": encode(cat, exif=turned()),
-        "another colour space": encode(cat, icc_profile=wide_profile()),
+        "another color space": encode(cat, icc_profile=wide_profile()),
         "CMYK": encode(cat.convert("CMYK")),
         "PNG": encode(cat, "PNG"),
         "cut off": plain[:-500],

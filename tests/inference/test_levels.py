@@ -15,7 +15,7 @@ from convit.transforms.tensors import normalize_batch
 
 
 class TakesLevels(nn.Module):
-    """A model that normalises inside, as an optimised one does, and remembers what it was given."""
+    """A model that normalizes inside, as an optimized one does, and remembers what it was given."""
 
     takes_uint8 = True
 

@@ -21,7 +21,7 @@ def test_parameter_counts_of_the_published_variants(name: str) -> None:
     import torch
 
     with torch.device("meta"):
-        model = ConViT(VARIANTS[name].config, initialise=False)
+        model = ConViT(VARIANTS[name].config, initialize=False)
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == PARAMETERS[name]
 
 

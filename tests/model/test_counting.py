@@ -14,7 +14,7 @@ TABLES = {  # GMACs, activations in millions: timm's result tables
 
 def _without_data(name: str) -> ConViT:
     with torch.device("meta"):
-        return ConViT(VARIANTS[name].config, initialise=False)
+        return ConViT(VARIANTS[name].config, initialize=False)
 
 
 @pytest.mark.parametrize("name", TABLES)

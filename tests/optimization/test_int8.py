@@ -1,4 +1,4 @@
-"""int8: OpenVINO on the CPU, torchao's quantiser, on the weights in the package."""
+"""int8: OpenVINO on the CPU, torchao's quantizer, on the weights in the package."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 import convit
 from convit.optimization.products import PlainProduct
-from convit.optimization.quantised import quantise
+from convit.optimization.quantized import quantize
 from convit.transforms import TransformSettings
 from convit.transforms.tensors import normalize_batch
 
@@ -22,7 +22,7 @@ def model() -> convit.ConViT:
 
 
 def _pictures(count: int) -> Tensor:
-    """Smooth colour fields as 8-bit levels: nearer to photographs than noise is."""
+    """Smooth color fields as 8-bit levels: nearer to photographs than noise is."""
     coarse = torch.rand(count, 3, 5, 5)
     return (255 * torch.nn.functional.interpolate(coarse, size=32, mode="bicubic").clamp(0, 1)).to(torch.uint8)
 
@@ -68,13 +68,13 @@ def test_calibration_images_must_agree(model: convit.ConViT) -> None:
         convit.optimize(model, "int8", calibration=[])
 
 
-def test_torchao_quantises_the_products_alone(model: convit.ConViT, tmp_path: Path) -> None:
+def test_torchao_quantizes_the_products_alone(model: convit.ConViT, tmp_path: Path) -> None:
     fast = convit.optimize(
         model, "fp32", compile=True
     )  # with PyTorch's own products; nothing is compiled before a call
     folded, images = fast.model, torch.randn(16, 3, 32, 32)
     exact = folded(images)
-    quantise(folded, "int8")
+    quantize(folded, "int8")
     kinds = {type(module.weight).__name__ for module in folded.modules() if isinstance(module, PlainProduct)}
     assert kinds.isdisjoint({"Parameter", "Tensor"})
     assert type(folded.head.weight).__name__ == "Parameter"

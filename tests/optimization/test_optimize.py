@@ -124,7 +124,7 @@ def test_heads_and_intermediate_layers() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"dynamic_img_pad": True}, {"stem_widths": (4, 6)}])
-def test_8_bit_images_are_normalised_inside(options: dict[str, Any]) -> None:
+def test_8_bit_images_are_normalized_inside(options: dict[str, Any]) -> None:
     model = _model(**options)
     model.pretrained_cfg = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.3)}
     fast = convit.optimize(model, "fp32")

@@ -69,17 +69,17 @@ def test_saturated_gates_choose_one_half_and_stay_finite(value: float, share: fl
 @pytest.mark.parametrize("heads", [1, 4, 9, 16])
 def test_heads_start_as_a_convolution(heads: int) -> None:
     layer = GatedPositionalSelfAttention(8 * heads, heads, locality_strength=8.0)
-    layer.initialise_locality()
+    layer.initialize_locality()
     kernel = math.isqrt(heads)
-    centre = (kernel - 1) / 2 if kernel % 2 == 0 else kernel // 2
+    center = (kernel - 1) / 2 if kernel % 2 == 0 else kernel // 2
     attention = position_attention(layer.pos_proj.weight, layer.pos_proj.bias, (9, 9)).detach()
-    centre_query = attention.unflatten(1, (9, 9))[:, 4, 4]
+    center_query = attention.unflatten(1, (9, 9))[:, 4, 4]
     grid = torch.arange(9.0)
     for head in range(heads):
-        row = (centre_query[head].unflatten(0, (9, 9)).sum(1) * grid).sum() - 4
-        column = (centre_query[head].unflatten(0, (9, 9)).sum(0) * grid).sum() - 4
-        assert row == pytest.approx(head % kernel - centre, abs=1e-3)
-        assert column == pytest.approx(head // kernel - centre, abs=1e-3)
+        row = (center_query[head].unflatten(0, (9, 9)).sum(1) * grid).sum() - 4
+        column = (center_query[head].unflatten(0, (9, 9)).sum(0) * grid).sum() - 4
+        assert row == pytest.approx(head % kernel - center, abs=1e-3)
+        assert column == pytest.approx(head // kernel - center, abs=1e-3)
     assert torch.equal(layer.v.weight, torch.eye(8 * heads))
     torch.testing.assert_close(layer.gate, torch.sigmoid(torch.ones(heads)))
 

@@ -97,7 +97,7 @@ def test_pictures_of_little_contrast_are_no_copies_by_that_alone() -> None:
         _picture("waves", level),
         _picture("brighter", 1.1 * level),
         _picture("other waves", 30 + 6 * np.sin(columns)),
-        *(_picture(name, np.full((64, 64), 30.0 + number)) for number, name in enumerate(("grey", "a little lighter"))),
+        *(_picture(name, np.full((64, 64), 30.0 + number)) for number, name in enumerate(("gray", "a little lighter"))),
     ]
     alike = np.ones((5, 1), dtype=np.float32)
     pairs = find_duplicates(pictures[:3], alike[:3])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from convit.evaluation import Evaluator, open_labelled
+from convit.evaluation import Evaluator, open_labeled
 from convit.studies import running
 from convit.studies.running import run_study
 from convit.studies.sample_efficiency import default_models, plan_sample_efficiency
@@ -116,7 +116,7 @@ def test_the_top1_is_that_of_convit_evaluate(tmp_path: Path, data: Path) -> None
     recipe = small_recipe(tmp_path, *QUICK)
     weights = run_recipe(recipe, data, tmp_path / "run", quiet=True)
     top1 = measure_top1(recipe, weights, open_test(recipe, data, TEST))
-    assert top1 == pytest.approx(Evaluator(weights=weights).evaluate(open_labelled(str(data / TEST))).top1)
+    assert top1 == pytest.approx(Evaluator(weights=weights).evaluate(open_labeled(str(data / TEST))).top1)
 
 
 def test_a_model_of_timm_is_trained_and_tested(tmp_path: Path, data: Path) -> None:
@@ -156,7 +156,7 @@ def test_runs_of_another_recipe_or_test_are_refused(tmp_path: Path, data: Path) 
     run_study(_study(tmp_path, data, models=models), data, output, TEST, quiet=True)
     with pytest.raises(ValueError, match=r"was tested on train-1\.tar, not on train-0\.tar; choose another --output"):
         run_study(_study(tmp_path, data, models=models), data, output, "train-0.tar", quiet=True)
-    other = _study(tmp_path, data, "optimiser.lr=0.2", models=models)
+    other = _study(tmp_path, data, "optimizer.lr=0.2", models=models)
     with pytest.raises(ValueError, match="holds a run of another recipe; repeat what the study began with"):
         run_study(other, data, output, TEST, quiet=True)
     (output / "ConViT/share-1/seed-1/result.json").unlink()

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from convit.training.reading import read_recipe
 from convit.training.recipe import Recipe
+from convit.training.recipe_io import read_recipe
 from tests.data.making import write_shard
 
 TEXT = """
@@ -16,7 +16,7 @@ model:
 data: {name: dots, terms: free, train: "train-{0..1}.tar", held_out: 8, decode: once, workers: 0}
 augment: {crop_pct: 1.0, crop: padded, padding: 1}
 mixing: {mixup: 0.8, cutmix: 1.0, probability: 0.5}
-optimiser: {lr: 0.1, clip_norm: 1.0}
+optimizer: {lr: 0.1, clip_norm: 1.0}
 schedule: {epochs: 2, warmup_epochs: 0.5, cooldown_epochs: 1}
 ema: {decay: 0.9}
 run: {batch_size: 8, precision: fp32, devices: 1, keep: 2, loggers: [csv], attention_images: 0}

@@ -14,7 +14,7 @@ import torch
 from tests.training.small import TEXT, write_data
 
 pytestmark = pytest.mark.slow
-STEADY = ("optimiser.eps=1e-3", "run.checkpoint_steps=3")
+STEADY = ("optimizer.eps=1e-3", "run.checkpoint_steps=3")
 
 
 def _train(output: str, *changes: str) -> list[str]:

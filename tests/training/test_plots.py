@@ -15,7 +15,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 import convit
-from convit.training.panels import RUN_COLOURS, RUN_MARKERS
+from convit.training.panels import RUN_COLORS, RUN_MARKERS
 from convit.training.plots import draw_runs, save_figure
 
 BUNDLED = Path(convit.__file__).parent / "weights" / "bundled" / "convit_nano_patch4_32.cifar10.log.jsonl"
@@ -97,8 +97,8 @@ def test_gates_and_non_locality_are_means_over_heads(tmp_path: Path) -> None:
     for layer, band in enumerate(bands):
         assert (band.min(), band.max()) == pytest.approx((heads[:, layer].min(), heads[:, layer].max()))
     assert [text.get_text() for text in distance.get_legend().get_texts()] == ["1", "2", "3 (no gate)"]
-    colours = [line.get_color() for line in distance.lines]
-    assert [line.get_color() for line in gates.lines] == colours[:2]
+    colors = [line.get_color() for line in distance.lines]
+    assert [line.get_color() for line in gates.lines] == colors[:2]
     assert len({str(line.get_color()) for line in distance.lines}) == 3
 
 
@@ -152,8 +152,8 @@ def test_several_runs_lie_over_each_other(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert [len(axes.lines) for axes in figure.axes] == [4, 2, 2]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["_one$1$", "two"]
-    for line, colour, marker in zip(figure.axes[1].lines, RUN_COLOURS, RUN_MARKERS, strict=False):
-        assert (line.get_color(), line.get_marker()) == (colour, marker)
+    for line, color, marker in zip(figure.axes[1].lines, RUN_COLORS, RUN_MARKERS, strict=False):
+        assert (line.get_color(), line.get_marker()) == (color, marker)
 
 
 def test_no_two_of_many_runs_look_alike(tmp_path: Path) -> None:

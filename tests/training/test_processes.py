@@ -13,7 +13,7 @@ from tests.training.small import TEXT, small_recipe, write_data
 
 # Adam divides by a gradient's size: with its usual epsilon it makes whole steps of the rounding in gradients that are
 # zero in truth, such as those of pos_proj's biases.
-STEADY = ("optimiser.eps=1e-3", "augment.repeats=2")
+STEADY = ("optimizer.eps=1e-3", "augment.repeats=2")
 
 
 def _command(folder: Path, output: str, *changes: str) -> dict[str, torch.Tensor]:

@@ -5,8 +5,8 @@ import pytest
 import yaml
 
 from convit.model import VARIANTS
-from convit.training.reading import read_recipe
 from convit.training.recipe import Recipe
+from convit.training.recipe_io import read_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 SMALL = "name: x\nmodel: {architecture: convit_tiny}\ndata: {name: y, train: z}\n"
@@ -32,7 +32,7 @@ def test_the_projects_recipes_are_valid_and_open_with_what_must_be_said(path: Pa
 def test_the_papers_recipe_stands_in_the_defaults_and_the_imagenet_recipes() -> None:
     assert len(RECIPES) >= 5
     recipe = read_recipe(next(path for path in RECIPES if path.stem == "imagenet1k_convit_base"))
-    assert (recipe.optimiser.lr, recipe.optimiser.weight_decay, recipe.optimiser.eps, recipe.optimiser.clip_norm) == (
+    assert (recipe.optimizer.lr, recipe.optimizer.weight_decay, recipe.optimizer.eps, recipe.optimizer.clip_norm) == (
         5e-4,
         0.05,
         1e-8,
@@ -54,13 +54,13 @@ def test_settings_on_the_command_line_replace_the_files(file: Path) -> None:
         file,
         [
             "schedule.epochs=3",
-            "optimiser.lr=1e-3",
+            "optimizer.lr=1e-3",
             "model.options.drop_path_rate=0.2",
             "data.train=[a.tar, b.tar]",
             "ema.decay=0.9",
         ],
     )
-    assert (recipe.schedule.epochs, recipe.optimiser.lr, recipe.data.train) == (3, 1e-3, ["a.tar", "b.tar"])
+    assert (recipe.schedule.epochs, recipe.optimizer.lr, recipe.data.train) == (3, 1e-3, ["a.tar", "b.tar"])
     assert recipe.model.options == {"drop_path_rate": 0.2}
     assert recipe.ema is not None
     assert Recipe.model_validate(yaml.safe_load(yaml.safe_dump(recipe.model_dump(mode="json")))) == recipe

@@ -14,7 +14,7 @@ from PIL import Image
 
 from convit.training import trainer as trainer_module
 from convit.training.checkpoints import Checkpoints, last_checkpoint
-from convit.training.reading import read_recipe
+from convit.training.recipe_io import read_recipe
 from convit.training.run import run_recipe
 from convit.training.task import DivergedError
 from convit.weights import load_model
@@ -108,8 +108,8 @@ def test_it_learns_from_an_image_folder(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step(tmp_path: Path, data: Path) -> None:
-    recipe = small_recipe(tmp_path, "optimiser.lr=1e30", "optimiser.clip_norm=null", "schedule.warmup_epochs=0")
-    with pytest.raises(DivergedError, match=r"at step \d+.*optimiser.lr"):
+    recipe = small_recipe(tmp_path, "optimizer.lr=1e30", "optimizer.clip_norm=null", "schedule.warmup_epochs=0")
+    with pytest.raises(DivergedError, match=r"at step \d+.*optimizer.lr"):
         run_recipe(recipe, data, tmp_path / "run", quiet=True)
     for kept in (tmp_path / "run" / "checkpoints").glob("*"):
         weights = torch.load(kept, weights_only=True)["state_dict"]
@@ -124,7 +124,7 @@ class _Poison(Callback):
             pl_module.model.head.weight.data.fill_(float("nan"))
 
 
-def test_a_checkpoint_of_spoilt_weights_is_not_written(tmp_path: Path, data: Path) -> None:
+def test_a_checkpoint_of_spoiled_weights_is_not_written(tmp_path: Path, data: Path) -> None:
     recipe = small_recipe(tmp_path, "run.checkpoint_steps=2")
     with pytest.raises(DivergedError, match=r"head.weight is no number any more at step 6"):
         run_recipe(recipe, data, tmp_path / "run", quiet=True, callbacks=(_Poison(),))

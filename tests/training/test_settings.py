@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback
 from torch import nn
 
-from convit.training import parts as parts_module
+from convit.training import accumulation as parts_module
 from convit.training import trainer as trainer_module
+from convit.training.accumulation import choose_parts
 from convit.training.models import build_model
-from convit.training.parts import choose_parts
 from convit.training.recipe import AugmentRecipe, DistillationRecipe
 from convit.training.run import run_recipe
 from convit.training.splits import open_split
@@ -75,7 +75,7 @@ class _Accuracies(Callback):
 
 def test_the_best_epochs_weights_are_written_and_training_stops_when_patience_ends(tmp_path: Path, data: Path) -> None:
     recipe = small_recipe(
-        tmp_path, "run.select=best", "schedule.patience=2", "schedule.epochs=9", "optimiser.lr=1e-9", "ema=null"
+        tmp_path, "run.select=best", "schedule.patience=2", "schedule.epochs=9", "optimizer.lr=1e-9", "ema=null"
     )
     accuracies = _Accuracies([50.0, 70.0, 60.0, 65.0, 99.0])
     weights = run_recipe(recipe, data, tmp_path / "run", quiet=True, callbacks=(accuracies,))
@@ -110,7 +110,7 @@ def test_validation_images_of_their_own(tmp_path: Path, data: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        ("optimiser.name=muon", "optimiser.layer_decay=0.7"),
+        ("optimizer.name=muon", "optimizer.layer_decay=0.7"),
         ("data.balanced=true", "mixing.class_weights=balanced", "augment.repeats=2"),
         ("run.precision=bf16", "run.activation_checkpointing=true"),
         ("run.accumulate=auto", "run.strategy=ddp"),

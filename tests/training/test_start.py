@@ -10,8 +10,8 @@ import torch
 
 from convit.model import ConViT, ConViTConfig
 from convit.training.models import build_model, class_count, freeze, image_size
-from convit.training.optimisers import JointOptimizer, build_optimiser, parameter_groups
-from convit.training.recipe import OptimiserRecipe
+from convit.training.optimizers import JointOptimizer, build_optimizer, parameter_groups
+from convit.training.recipe import OptimizerRecipe
 from convit.training.run import run_recipe
 from convit.weights import create_model
 from tests.training.small import small_recipe, write_data
@@ -25,7 +25,7 @@ def _named(model: torch.nn.Module) -> dict[int, str]:
 
 def test_weight_decay_spares_what_it_should() -> None:
     model = ConViT(SMALL)
-    groups = parameter_groups(model, OptimiserRecipe(weight_decay=0.05), 1.0)
+    groups = parameter_groups(model, OptimizerRecipe(weight_decay=0.05), 1.0)
     spared = [parameter for group in groups if not group["weight_decay"] for parameter in group["params"]]
     decayed = [parameter for group in groups if group["weight_decay"] for parameter in group["params"]]
     named = _named(model)
@@ -37,7 +37,7 @@ def test_weight_decay_spares_what_it_should() -> None:
 def test_layer_decay_lowers_the_rate_from_the_head_to_the_embeddings() -> None:
     model = ConViT(SMALL)
     named, rates = _named(model), {}
-    for group in parameter_groups(model, OptimiserRecipe(layer_decay=0.5), 1.0):
+    for group in parameter_groups(model, OptimizerRecipe(layer_decay=0.5), 1.0):
         rates |= {named[id(parameter)]: group["lr"] for parameter in group["params"]}
     assert (rates["head.weight"], rates["norm.bias"], rates["blocks.2.attn.qkv.weight"]) == (1.0, 1.0, 0.5)
     assert (rates["blocks.0.mlp.fc1.bias"], rates["pos_embed"], rates["patch_embed.proj.weight"]) == (
@@ -49,31 +49,31 @@ def test_layer_decay_lowers_the_rate_from_the_head_to_the_embeddings() -> None:
 
 def test_muon_takes_the_matrices_in_the_blocks_and_adamw_the_rest() -> None:
     model = ConViT(SMALL)
-    optimiser = build_optimiser(model, OptimiserRecipe(name="muon"), 0.1)
-    assert isinstance(optimiser, JointOptimizer)
+    optimizer = build_optimizer(model, OptimizerRecipe(name="muon"), 0.1)
+    assert isinstance(optimizer, JointOptimizer)
     named = _named(model)
-    muon, adamw = ({named[id(p)] for g in part.param_groups for p in g["params"]} for part in optimiser.parts)
+    muon, adamw = ({named[id(p)] for g in part.param_groups for p in g["params"]} for part in optimizer.parts)
     assert muon | adamw == set(named.values())
     assert not muon & adamw
     assert all(name.startswith("blocks.") and name.endswith(".weight") and "pos_proj" not in name for name in muon)
     assert {"head.weight", "patch_embed.proj.weight", "blocks.0.attn.pos_proj.weight"} <= adamw
 
 
-def test_two_optimisers_in_one_are_saved_and_restored_as_one() -> None:
+def test_two_optimizers_in_one_are_saved_and_restored_as_one() -> None:
     models = [ConViT(SMALL), ConViT(SMALL)]
     models[1].load_state_dict(models[0].state_dict())
-    optimisers = [build_optimiser(model, OptimiserRecipe(name="muon"), 0.01) for model in models]
+    optimizers = [build_optimizer(model, OptimizerRecipe(name="muon"), 0.01) for model in models]
     images = torch.randn(4, 3, 8, 8)
 
     def step(which: int) -> None:
-        optimisers[which].zero_grad()
+        optimizers[which].zero_grad()
         models[which](images).square().sum().backward()
-        optimisers[which].step()
+        optimizers[which].step()
 
     step(0)
     models[1].load_state_dict(models[0].state_dict())
-    optimisers[1].load_state_dict(deepcopy(optimisers[0].state_dict()))
-    for group in optimisers[0].param_groups + optimisers[1].param_groups:
+    optimizers[1].load_state_dict(deepcopy(optimizers[0].state_dict()))
+    for group in optimizers[0].param_groups + optimizers[1].param_groups:
         group["lr"] = 0.005  # what a schedule does must reach the parts, restored or not
     step(0)
     step(1)
@@ -114,7 +114,7 @@ def test_a_run_starts_from_weights_and_says_so(tmp_path: Path) -> None:
         tmp_path,
         "model={architecture: convit_nano_patch4_32, weights: convit_nano_patch4_32.cifar10, "
         "options: {num_classes: 2, img_size: 16}}",
-        "optimiser.lr=1e-9",
+        "optimizer.lr=1e-9",
         "ema=null",
         "schedule={epochs: 1, warmup_epochs: 0, cooldown_epochs: 0, min_lr: 0}",
     )

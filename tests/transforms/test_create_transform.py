@@ -52,7 +52,7 @@ def test_other_modes_are_converted_as_pillow_does() -> None:
         assert torch.equal(transform(converted), transform(converted.convert("RGB")))
 
 
-def test_grey_models_take_one_channel() -> None:
+def test_gray_models_take_one_channel() -> None:
     transform = create_transform(**{**CONFIG, "input_size": (1, 64, 96)})
     values = transform(cat())
     assert values.shape == (1, 64, 96)
@@ -75,7 +75,7 @@ def test_strips_do_not_eat_the_memory(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [(40_000, 30), (30, 40_000)])
-def test_strips_show_their_centre(size: tuple[int, int]) -> None:
+def test_strips_show_their_center(size: tuple[int, int]) -> None:
     # a ramp along the strip: what the crop shows must be the levels around the middle of it
     ramp = np.linspace(0, 255, max(size)).astype(np.uint8)
     pixels = np.broadcast_to(ramp, (min(size), max(size)))
@@ -89,7 +89,7 @@ def test_strips_show_their_centre(size: tuple[int, int]) -> None:
     ("change", "message"),
     [
         ({"interpolation": "cubic"}, "interpolation is 'cubic', but must be one of nearest, bilinear"),
-        ({"crop_mode": "centre"}, "crop_mode is 'centre', but must be one of center, squash, border"),
+        ({"crop_mode": "middle"}, "crop_mode is 'middle', but must be one of center, squash, border"),
         ({"crop_pct": 1.5}, "crop_pct is 1.5, but must lie in"),
         ({"input_size": (4, 64, 64)}, "must be (channels, height, width) with 1 or 3 channels"),
         ({"input_size": (3, 0, 64)}, "must be (channels, height, width)"),
@@ -105,8 +105,8 @@ def test_wrong_values(change: dict[str, object], message: str) -> None:
 
 
 def test_wrong_types() -> None:
-    with pytest.raises(TypeError, match="no option colour_jitter"):
-        create_transform(**CONFIG, colour_jitter=0.1)
+    with pytest.raises(TypeError, match="no option hue_jitter"):
+        create_transform(**CONFIG, hue_jitter=0.1)
     with pytest.raises(TypeError, match="takes a Pillow image, not ndarray"):
         create_transform(**CONFIG)(data.chelsea())
 

@@ -57,7 +57,7 @@ def test_the_full_size_decides_where_the_crop_lies() -> None:
     assert with_size < 2 < without
 
 
-def test_grey_inputs_and_wrong_types() -> None:
+def test_gray_inputs_and_wrong_types() -> None:
     transform = EvaluationTransform(TransformSettings(input_size=(1, 32, 32), mean=(0.5,), std=(0.5,)))
     assert transform.to_nearly_equal_pixels(COFFEE, COFFEE.size).shape == (32, 32, 1)
     with pytest.raises(TypeError, match="the transform takes a Pillow image, not ndarray"):

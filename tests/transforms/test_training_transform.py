@@ -25,7 +25,7 @@ def test_the_whole_pipeline_gives_a_tensor_and_hangs_on_torchs_seed(cat: Image.I
     assert not torch.equal(first, transform(cat))
 
 
-def test_without_random_steps_it_is_resize_and_normalise(cat: Image.Image) -> None:
+def test_without_random_steps_it_is_resize_and_normalize(cat: Image.Image) -> None:
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
     tensor = training_transform(32, mean=mean, std=std, crop="none", flip=0.0)(cat)
     pixels = np.asarray(cat.resize((32, 32), Image.Resampling.BICUBIC)) / 255
@@ -49,15 +49,15 @@ def test_padded_crops_are_shifted_pictures() -> None:
 
 
 def test_erasing_acts_on_the_tensor() -> None:
-    grey = Image.new("RGB", (32, 32), (128, 128, 128))
+    gray = Image.new("RGB", (32, 32), (128, 128, 128))
     torch.manual_seed(0)
-    tensor = training_transform(32, crop="none", flip=0.0, erasing=1.0)(grey)
+    tensor = training_transform(32, crop="none", flip=0.0, erasing=1.0)(gray)
     noisy = (tensor != tensor[:, :1, :1]).any(dim=0)
     assert 0.02 <= max(noisy.float().mean().item(), (~noisy).float().mean().item()) < 1.0
     assert noisy.any()
 
 
-def test_colour_jitter_changes_colours(cat: Image.Image) -> None:
+def test_color_jitter_changes_colors(cat: Image.Image) -> None:
     torch.manual_seed(0)
     jittered = training_transform(32, crop="none", flip=0.0, color_jitter=0.4)(cat)
     assert not torch.equal(jittered, training_transform(32, crop="none", flip=0.0)(cat))
@@ -111,5 +111,5 @@ def test_unknown_options_are_refused(options: dict[str, str], problem: str) -> N
 
 
 def test_an_unknown_crop_is_refused() -> None:
-    with pytest.raises(ValueError, match="crop is 'centre'"):
-        training_transform(32, crop="centre")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="crop is 'center'"):
+        training_transform(32, crop="center")  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ def test_figures_belong_to_the_file_that_ships(name):
     assert weight_set.top5 is not None
     assert 0 < weight_set.top1 <= weight_set.top5 <= 100
     assert "images (data sha256 " in weight_set.measured_by
-    for value in (weight_set.licence, weight_set.trained_on, weight_set.origin, weight_set.classes):
+    for value in (weight_set.license, weight_set.trained_on, weight_set.origin, weight_set.classes):
         assert value
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from convit.model import VARIANTS, ConViT, FeatureExtractor
 from convit.weights import adapt_weights, class_names, create_model, load_model, save_weights
-from convit.weights.adapt import recognise
+from convit.weights.adapt import recognize
 
 NANO = "convit_nano_patch4_32"
 DIM = VARIANTS[NANO].config.dim
@@ -27,7 +27,7 @@ def bare_file(donor, tmp_path_factory):
 @pytest.fixture(scope="module")
 def own_file(donor, tmp_path_factory):
     path = tmp_path_factory.mktemp("own") / "nano.safetensors"
-    save_weights(path, donor, {"classes": list(class_names("cifar10")), "crop_pct": 1.0, "licence": "mine"})
+    save_weights(path, donor, {"classes": list(class_names("cifar10")), "crop_pct": 1.0, "license": "mine"})
     return path
 
 
@@ -166,9 +166,9 @@ def test_positions_of_a_grid_that_is_no_square(donor):
         adapt_weights(odd.state_dict(), donor)
 
 
-def test_bare_files_are_recognised(bare_file, donor, tmp_path):
+def test_bare_files_are_recognized(bare_file, donor, tmp_path):
     assert load_model(bare_file).pretrained_cfg["architecture"] == NANO
-    assert recognise(donor.state_dict()) == NANO
+    assert recognize(donor.state_dict()) == NANO
     torch.save({"weight": torch.zeros(2, 2)}, tmp_path / "a.pth")
     with pytest.raises(ValueError, match=r"does not say which model it holds.*name the architecture: create_model"):
         load_model(tmp_path / "a.pth")
@@ -187,8 +187,8 @@ def test_dtype_and_stems(own_file, tmp_path):
     assert create_model(NANO, device="cpu", dtype=torch.float64).cls_token.dtype == torch.float64
     stem = create_model(NANO, stem_widths=(8, 16), in_chans=1)
     save_weights(tmp_path / "stem.safetensors", stem)
-    colour = load_model(tmp_path / "stem.safetensors", in_chans=3)
-    assert colour.patch_embed.backbone[0].weight.shape[1] == 3
+    color = load_model(tmp_path / "stem.safetensors", in_chans=3)
+    assert color.patch_embed.backbone[0].weight.shape[1] == 3
     backbone = nn.Conv2d(3, 6, 2, 2)
     hybrid = create_model(NANO, hybrid_backbone=backbone)
     save_weights(tmp_path / "hybrid.safetensors", hybrid)

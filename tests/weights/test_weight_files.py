@@ -39,7 +39,7 @@ def test_saved_file_describes_the_model_fully(tmp_path):
     model = ConViT(config)
     model.pretrained_cfg = {"mean": (0.5,), "std": (0.25,), "crop_mode": "squash", "label_names": ("no", "yes")}
     path = tmp_path / "made" / "mine.safetensors"
-    save_weights(path, model, {"trained_on": "two pictures", "licence": "none", "note": [1, 2.5, None]})
+    save_weights(path, model, {"trained_on": "two pictures", "license": "none", "note": [1, 2.5, None]})
     loaded = load_model(path)
     assert loaded.config == config
     assert same(loaded.state_dict(), model.state_dict())
@@ -51,7 +51,7 @@ def test_saved_file_describes_the_model_fully(tmp_path):
     save_weights(tmp_path / "again.safetensors", loaded)
     assert (
         read_metadata(tmp_path / "again.safetensors").items()
-        >= {"trained_on": "two pictures", "licence": "none"}.items()
+        >= {"trained_on": "two pictures", "license": "none"}.items()
     )
 
 

@@ -173,7 +173,7 @@ def test_server_that_accepts_and_stays_silent(hub, tmp_path, monkeypatch, caplog
     assert "accepts connections but does not answer yet" in caplog.text
 
 
-def test_proxies_are_honoured(hub, tmp_path, monkeypatch):
+def test_proxies_are_honored(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", free_address())
     monkeypatch.setenv("no_proxy", "")
     hub.repos[REPO] = {"model.safetensors": CONTENT}

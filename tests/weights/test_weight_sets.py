@@ -39,7 +39,7 @@ def bundled(tmp_path, monkeypatch):
         "std": [0.2, 0.2, 0.25],
         "crop_pct": 1.0,
         "trained_on": "nothing at all",
-        "licence": "as you like",
+        "license": "as you like",
     }
     file = tmp_path / f"{NANO}.safetensors"
     save_weights(file, model, description)
@@ -67,7 +67,7 @@ def test_released_files(architecture):
     assert (weight_set.top1, weight_set.top5) == RELEASED[architecture]
     assert (weight_set.input_size, weight_set.crop_pct, weight_set.interpolation) == ((3, 224, 224), 0.875, "bicubic")
     assert (weight_set.mean, weight_set.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert weight_set.licence == "Apache-2.0"
+    assert weight_set.license == "Apache-2.0"
     assert "timm" in weight_set.measured_by
     assert all(each.source.startswith("timm") for each in weight_set.published)
     assert weight_set.published[1].data_name == "ImageNet ReaL"
@@ -84,7 +84,7 @@ def test_bundled_set_is_read_from_its_files(bundled):
     assert weight_set.measured_by == "`convit evaluate` on 8000 images (data sha256 ba07ba07ba07)"
     assert (weight_set.mean, weight_set.crop_pct, weight_set.input_size) == ((0.5, 0.4, 0.3), 1.0, (3, 32, 32))
     assert (weight_set.classes, weight_set.num_classes) == ("cifar10", 10)
-    assert (weight_set.trained_on, weight_set.licence) == ("nothing at all", "as you like")
+    assert (weight_set.trained_on, weight_set.license) == ("nothing at all", "as you like")
     assert is_cached(weight_set)
     assert default_weight_set("convit_nano_patch4_32") is weight_set
     assert NANO in list_pretrained()

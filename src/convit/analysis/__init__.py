@@ -1,4 +1,4 @@
-"""What a ConViT's heads look at and what its gates learned: maps, rollout, gates, non-locality, learned centres.
+"""What a ConViT's heads look at and what its gates learned: maps, rollout, gates, non-locality, learned centers.
 
 The room promises that everything is measured on propagated activations, on any patch grid, in every layer, and that
 the model is left as it was: its mode, hooks, gradients and weights. Start reading at `attention.py` and `maps.py`;
@@ -7,7 +7,7 @@ shows of one picture, drawn by `drawing.py` and `page.py`, which need matplotlib
 """
 
 from convit.analysis.attention import attention_matrices, nonlocality
-from convit.analysis.gating import gates, locality_centres
+from convit.analysis.gating import gates, locality_centers
 from convit.analysis.interventions import forced_gates, masked_position_embedding
 from convit.analysis.maps import LayerMaps, attention_maps, attention_rollout
 
@@ -18,7 +18,7 @@ __all__ = [
     "attention_rollout",
     "forced_gates",
     "gates",
-    "locality_centres",
+    "locality_centers",
     "masked_position_embedding",
     "nonlocality",
 ]

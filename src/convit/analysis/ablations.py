@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from convit.analysis.interventions import forced_gates, masked_position_embedding
-from convit.evaluation import Evaluation, Evaluator, LabelledImages
+from convit.evaluation import Evaluation, Evaluator, LabeledImages
 from convit.evaluation.report import data_name
 from convit.model import ConViT
 
@@ -187,14 +187,14 @@ def gated_layers_of(model: object) -> int:
     if not isinstance(model, ConViT) or not model.config.local_up_to_layer:
         raise ValueError(
             f"the {type(model).__name__} has no GPSA layers to change; take a ConViT whose local_up_to_layer is at "
-            "least 1, not optimised"
+            "least 1, not optimized"
         )
     return min(model.config.local_up_to_layer, model.config.depth)
 
 
 def run_ablations(
     evaluator: Evaluator,
-    images: LabelledImages,
+    images: LabeledImages,
     experiments: Sequence[str] = EXPERIMENTS,
     advance: Callable[[], None] = lambda: None,
 ) -> Ablations:

@@ -29,7 +29,7 @@ def attention_matrices(
 
     Args:
         model: any ConViT, in any mode.
-        images: normalised images on the model's device and in its dtype, of any size that the model takes.
+        images: normalized images on the model's device and in its dtype, of any size that the model takes.
 
     Returns:
         An iterator over one (batch, heads, queries, keys) tensor per layer, whose rows sum to 1; without gradient.
@@ -54,7 +54,7 @@ def nonlocality(model: ConViT, images: Float[Tensor, "batch channels height widt
 
     Args:
         model: any ConViT, in any mode; it is left as it was.
-        images: one batch of normalised images on the model's device and in its dtype, of any size that the model takes.
+        images: one batch of normalized images on the model's device and in its dtype, of any size that the model takes.
             The average over several batches is the average of their results, weighted by their sizes.
 
     Returns:

@@ -1,4 +1,4 @@
-"""An explanation as a figure: what the class token reads, the gates, the heads' centres, and the query layer by layer.
+"""An explanation as a figure: what the class token reads, the gates, the heads' centers, and the query layer by layer.
 
 Needs matplotlib, the extra `plot`.
 """
@@ -16,13 +16,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from convit.analysis.centres import draw_centres, draw_gates
+from convit.analysis.centers import draw_centers, draw_gates
 from convit.analysis.explaining import Explanation, LayerView
-from convit.analysis.overlays import COLOURS, OPACITY, overlay
+from convit.analysis.overlays import COLORS, OPACITY, overlay
 from convit.model import ConViT
 
 DOTS_PER_INCH = 150
-HEAD_SIZE, BIG_SIZE, PANEL_SIZE = 0.95, 2.3, 1.35  # inches: a head's map, a picture, a layer's centres
+HEAD_SIZE, BIG_SIZE, PANEL_SIZE = 0.95, 2.3, 1.35  # inches: a head's map, a picture, a layer's centers
 LEAST_WIDTH, TITLE_HEIGHT, STRIP_TITLE, LABEL_HEIGHT = 9.0, 0.75, 0.62, 0.1
 MOST_CLASS_LAYERS = 2
 STYLE: Any = {
@@ -59,7 +59,7 @@ def draw_explanation(explanation: Explanation, *, with_layers: bool = True) -> F
     strips: list[tuple[float, Any]] = [(BIG_SIZE * min(tall, 2.0) + 0.55, _draw_pictures)]
     if explanation.gates is not None:
         gated = len(explanation.gates)
-        across = _centres_across(width)
+        across = _centers_across(width)
         height = max(PANEL_SIZE * -(-gated // across), 0.2 * gated + 0.6) + 0.75
         strips.append((height, lambda part, what: _draw_gated(part, what, across)))
     for view in layers:
@@ -121,21 +121,21 @@ def _draw_pictures(part: Any, explanation: Explanation) -> None:
     whose = "the class token" if class_layers else "the mean of the patches"
     title = f"What reaches {whose}\nby attention rollout{_peak(explanation.rollout)}"
     _show(axes[-1], overlay(explanation.pixels, explanation.rollout), title)
-    colours = ScalarMappable(Normalize(0, 1), matplotlib.colormaps[COLOURS])
-    bar = part.colorbar(colours, ax=axes, fraction=0.02, pad=0.01, ticks=[0, 1], alpha=OPACITY)
+    colors = ScalarMappable(Normalize(0, 1), matplotlib.colormaps[COLORS])
+    bar = part.colorbar(colors, ax=axes, fraction=0.02, pad=0.01, ticks=[0, 1], alpha=OPACITY)
     bar.ax.set_yticklabels(["nothing", "the panel's\npeak"])
     bar.outline.set_visible(False)
 
 
 def _draw_gated(part: Any, explanation: Explanation, across: int) -> None:
     assert explanation.gates is not None
-    assert explanation.centres is not None
+    assert explanation.centers is not None
     left, right = part.subfigures(1, 2, width_ratios=[1, 1.9])
     draw_gates(left.subplots(), explanation.gates)
-    draw_centres(right, explanation.centres, explanation.gates, explanation.grid, across)
+    draw_centers(right, explanation.centers, explanation.gates, explanation.grid, across)
 
 
-def _centres_across(width: float) -> int:
+def _centers_across(width: float) -> int:
     return max(1, int(width * 0.62 // PANEL_SIZE))
 
 
@@ -171,8 +171,8 @@ def _mark_query(axes: Axes, explanation: Explanation) -> None:
         return
     size = explanation.pixels.shape[0] / explanation.grid[0]
     corner = (explanation.query[1] * size - 0.5, explanation.query[0] * size - 0.5)
-    for colour, line in (("black", 2.4), ("white", 1.1)):
-        axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=colour, linewidth=line))
+    for color, line in (("black", 2.4), ("white", 1.1)):
+        axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=color, linewidth=line))
 
 
 def _peak(values: np.ndarray) -> str:

@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from convit.analysis.attention import _grid
-from convit.analysis.gating import gates, locality_centres
+from convit.analysis.gating import gates, locality_centers
 from convit.analysis.maps import LayerMaps, attention_maps, attention_rollout
+from convit.images.opening import ImageSource, open_image, source_name
 from convit.inference.classifier import read_labels
-from convit.inference.opening import ImageSource, open_image, source_name
 from convit.inference.predicting import Options, Predictor
-from convit.inference.results import Prediction
 from convit.model import ConViT
+from convit.output.results import Prediction
 from convit.transforms.tensors import normalize_batch
 
 Heads = Float32[np.ndarray, "heads rows columns"]
@@ -57,7 +57,7 @@ class Explanation:
         rollout: what reaches the class token of each patch by attention rollout; the mean over the patches' rows
             without one. Divided by its sum over the patches.
         gates: one row per GPSA layer, one column per head; None without GPSA layers.
-        centres: (row, column) offsets per GPSA layer and head, NaN where there is none; None without GPSA layers.
+        centers: (row, column) offsets per GPSA layer and head, NaN where there is none; None without GPSA layers.
     """
 
     name: str
@@ -71,14 +71,14 @@ class Explanation:
     class_attention: dict[int, Heads]
     rollout: Float32[np.ndarray, "rows columns"]
     gates: Float32[np.ndarray, "layers heads"] | None
-    centres: Float32[np.ndarray, "layers heads 2"] | None
+    centers: Float32[np.ndarray, "layers heads 2"] | None
 
 
 def explain(
     model: ConViT,
     picture: ImageSource,
     *,
-    query: Query | str = "centre",
+    query: Query | str = "center",
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
     img_size: int | tuple[int, int] | None = None,
@@ -88,9 +88,9 @@ def explain(
     """Run a model on one picture and keep what its heads look at.
 
     Args:
-        model: a ConViT in its plain form (see `load_plain`), for colour pictures.
+        model: a ConViT in its plain form (see `load_plain`), for color pictures.
         picture: a path, bytes, a Pillow image or an array.
-        query: the (row, column) of a patch from 0, "centre" for the patch in the middle, None for the class token.
+        query: the (row, column) of a patch from 0, "center" for the patch in the middle, None for the class token.
         layers: the layers to look into, from 1; None for all that the query takes part in.
         heads: the heads to look at, from 1; None for all.
         img_size: side or (height, width) of the model's input, pixels; None: what the model was made for.
@@ -100,10 +100,10 @@ def explain(
     Raises:
         ImageError: the picture cannot be read.
         ValueError: the query is outside of the grid, or is the class token where a layer has none; a layer or head
-            does not exist; the model takes no colour pictures or not this size.
+            does not exist; the model takes no color pictures or not this size.
     """
     if model.config.in_chans != 3:
-        raise ValueError(f"the model takes {model.config.in_chans} channels, but only colour pictures are explained")
+        raise ValueError(f"the model takes {model.config.in_chans} channels, but only color pictures are explained")
     chosen_layers = _chosen("layer", layers, model.config.depth)
     chosen_heads = _chosen("head", heads, model.config.num_heads)
     predictor = Predictor(model, None, Options(img_size=img_size))
@@ -129,7 +129,7 @@ def explain(
         class_attention=class_attention,
         rollout=_rollout(model, images, grid),
         gates=_array(gates(model)) if has_gates else None,
-        centres=_array(locality_centres(model)) if has_gates else None,
+        centers=_array(locality_centers(model)) if has_gates else None,
     )
 
 
@@ -142,9 +142,9 @@ def _chosen(what: str, numbers: Sequence[int] | None, count: int) -> tuple[int, 
 
 def _place(query: Query | str, grid: tuple[int, int]) -> Query:
     if isinstance(query, str):
-        if query != "centre":
+        if query != "center":
             raise ValueError(
-                f"the query is {query!r}, but must be (row, column), 'centre', or None for the class token"
+                f"the query is {query!r}, but must be (row, column), 'center', or None for the class token"
             )
         return grid[0] // 2, grid[1] // 2
     if query is not None and not (0 <= query[0] < grid[0] and 0 <= query[1] < grid[1]):
@@ -212,7 +212,7 @@ def _predict(model: ConViT, images: torch.Tensor, top_k: int) -> tuple[Predictio
 
 
 def _padded(pixels: np.ndarray, grid: tuple[int, int], patch: int) -> np.ndarray:
-    """Grey where a model pads its input, so that the patches lie over what they saw."""
+    """Gray where a model pads its input, so that the patches lie over what they saw."""
     missing = [(0, grid[0] * patch - pixels.shape[0]), (0, grid[1] * patch - pixels.shape[1]), (0, 0)]
     return np.pad(pixels, missing, constant_values=127)
 

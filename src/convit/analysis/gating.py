@@ -30,14 +30,14 @@ def gates(model: ConViT) -> Float[Tensor, "layers heads"]:
     return torch.stack([layer.gate.detach() for layer in _gated_layers(model)])
 
 
-def locality_centres(model: ConViT) -> Float[Tensor, "layers heads 2"]:
-    """Where the position attention of each head is centred: the (row, column) offset from the query, in patches.
+def locality_centers(model: ConViT) -> Float[Tensor, "layers heads 2"]:
+    """Where the position attention of each head is centerd: the (row, column) offset from the query, in patches.
 
     The position logits w_0 δx + w_1 δy + w_2 (δx² + δy²) are highest at δx = w_0 / (-2 w_2) columns and
     δy = w_1 / (-2 w_2) rows. Where w_2 >= 0 they have no highest place and both numbers are NaN; heads beyond the
     largest square number start so, with w_2 = 0.
 
-    Source: ConViT (arXiv 2103.10697), Sec. 2 (the attention centre Δ).
+    Source: ConViT (arXiv 2103.10697), Sec. 2 (the attention center Δ).
 
     Args:
         model: any ConViT with GPSA layers.
@@ -52,8 +52,8 @@ def locality_centres(model: ConViT) -> Float[Tensor, "layers heads 2"]:
     weight = torch.stack([layer.pos_proj.weight.detach() for layer in _gated_layers(model)])
     weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
     columns, rows, quadratic = weight.unbind(-1)
-    centres = torch.stack((rows, columns), dim=-1) / (-2 * quadratic).unsqueeze(-1)
-    return centres.masked_fill((quadratic >= 0).unsqueeze(-1), torch.nan)
+    centers = torch.stack((rows, columns), dim=-1) / (-2 * quadratic).unsqueeze(-1)
+    return centers.masked_fill((quadratic >= 0).unsqueeze(-1), torch.nan)
 
 
 def _gated_layers(model: ConViT) -> list[GatedPositionalSelfAttention]:

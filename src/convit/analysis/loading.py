@@ -1,4 +1,4 @@
-"""Models to be looked into: the plain form, whose attention can be taken apart, never an optimised one."""
+"""Models to be looked into: the plain form, whose attention can be taken apart, never an optimized one."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def attention_maps(model: ConViT, images: Float[Tensor, "batch channels height w
 
     Args:
         model: any ConViT, in any mode.
-        images: normalised images on the model's device and in its dtype, of any size that the model takes.
+        images: normalized images on the model's device and in its dtype, of any size that the model takes.
 
     Returns:
         An iterator over one `LayerMaps` per layer; in fp32 at least, without gradient.

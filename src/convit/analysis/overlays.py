@@ -1,4 +1,4 @@
-"""Attention laid over a picture: the picture in grey, dark where little is read, towards yellow where much is."""
+"""Attention laid over a picture: the picture in gray, dark where little is read, towards yellow where much is."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-# its lightness rises evenly from black to light yellow: the order survives grey print and every kind of colour vision
-COLOURS = "inferno"
+# its lightness rises evenly from black to light yellow: the order survives gray print and every kind of color vision
+COLORS = "inferno"
 OPACITY = 0.62
 
 
-def grey(pixels: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "height width 3"]:
-    """A picture without its colours, levels 0 to 1 (luma of ITU-R BT.601)."""
+def gray(pixels: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "height width 3"]:
+    """A picture without its colors, levels 0 to 1 (luma of ITU-R BT.601)."""
     luma = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
     return np.repeat(luma[..., None], 3, axis=-1)
 
 
-def coloured(values: Float32[np.ndarray, "rows columns"]) -> UInt8[np.ndarray, "rows columns 3"]:
-    """A map in colours, from 0 to its own highest value; one that is 0 everywhere is black."""
+def colored(values: Float32[np.ndarray, "rows columns"]) -> UInt8[np.ndarray, "rows columns 3"]:
+    """A map in colors, from 0 to its own highest value; one that is 0 everywhere is black."""
     peak = float(values.max())
     shares = values / peak if peak > 0 else np.zeros_like(values)
-    return (matplotlib.colormaps[COLOURS](shares)[..., :3] * 255).round().astype(np.uint8)
+    return (matplotlib.colormaps[COLORS](shares)[..., :3] * 255).round().astype(np.uint8)
 
 
 def overlay(
@@ -34,5 +34,5 @@ def overlay(
         values: one number of at least 0 per patch.
     """
     patch = pixels.shape[0] // values.shape[0]
-    colours = coloured(values).repeat(patch, axis=0).repeat(patch, axis=1).astype(np.float32) / 255
-    return (1 - OPACITY) * grey(pixels) + OPACITY * colours
+    colors = colored(values).repeat(patch, axis=0).repeat(patch, axis=1).astype(np.float32) / 255
+    return (1 - OPACITY) * gray(pixels) + OPACITY * colors

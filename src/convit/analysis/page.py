@@ -22,8 +22,8 @@ from convit.analysis.drawing import (
     query_name,
 )
 from convit.analysis.explaining import Explanation
-from convit.analysis.overlays import OPACITY, coloured, grey
-from convit.inference.output.pages import data_url, fill_template
+from convit.analysis.overlays import OPACITY, colored, gray
+from convit.output.pages import data_url, fill_template
 
 TEMPLATE = Path(__file__).with_name("explain.html.j2")
 SHOWN_SIDE = 300  # pixels on the page
@@ -45,7 +45,7 @@ def render_page(explanation: Explanation) -> str:
         query=query_name(explanation),
         frame=_frame(explanation),
         overview=data_url(png_of(draw_explanation(explanation, with_layers=False))),
-        grey=data_url(_png((grey(explanation.pixels) * 255).astype(np.uint8))),
+        gray=data_url(_png((gray(explanation.pixels) * 255).astype(np.uint8))),
         opacity=OPACITY,
         shown_height=round(SHOWN_SIDE * height / max(height, width)),
         shown_width=round(SHOWN_SIDE * width / max(height, width)),
@@ -65,7 +65,7 @@ def _view(explanation: Explanation, place: int) -> dict[str, Any]:
                 {
                     "kind": KINDS[kind] if view.gate is not None else "ordinary attention",
                     "peak": percent(maps[head].max()),
-                    "url": data_url(_png(coloured(maps[head]))),
+                    "url": data_url(_png(colored(maps[head]))),
                 }
                 for kind, maps in view.maps.items()
             ],

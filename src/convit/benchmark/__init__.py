@@ -4,17 +4,17 @@ The room promises that whoever is compared takes turns in one process (or, for m
 that the same models have the same weights and their outputs are compared before they are timed, and that nothing is
 shown that was not measured in the run. Start at `running.py`, one case after the other, and `cases.py`, what a case is;
 each mode has a module: `throughput.py` (also latency), `training.py`, `memory.py`, `pipeline.py`. Who takes part:
-`contenders.py`, `building.py`, `shaken.py`. What is told: `rows.py`, `cost.py`, `peak.py`, `explaining.py`. Where it
+`candidates.py`, `building.py`, `shaken.py`. What is told: `rows.py`, `cost.py`, `peak.py`, `explaining.py`. Where it
 goes: `table.py`, `writing.py`, `figures.py`, which needs matplotlib.
 
     from convit.benchmark import Case, measure
 
     for row in measure(Case("convit_tiny", against=("eager", "timm:convit_tiny"), precision="bf16", batch=8)):
-        print(row.contender, row.images_per_second, row.ratio)
+        print(row.candidate, row.images_per_second, row.ratio)
 """
 
+from convit.benchmark.candidates import Candidate, parse_candidate
 from convit.benchmark.cases import MODES, Case, make_cases
-from convit.benchmark.contenders import Contender, parse_contender
 from convit.benchmark.explaining import Explanation, explain
 from convit.benchmark.machine import describe_machine, machine_lines
 from convit.benchmark.peak import Peak, measure_peak
@@ -25,8 +25,8 @@ from convit.benchmark.writing import write_report
 
 __all__ = [
     "MODES",
+    "Candidate",
     "Case",
-    "Contender",
     "Explanation",
     "Peak",
     "Report",
@@ -37,7 +37,7 @@ __all__ = [
     "make_cases",
     "measure",
     "measure_peak",
-    "parse_contender",
+    "parse_candidate",
     "print_explanation",
     "print_rows",
     "run_cases",

@@ -1,4 +1,4 @@
-"""Contenders as modules that are ready to be timed, with the same weights wherever they are the same model."""
+"""Candidates as modules that are ready to be timed, with the same weights wherever they are the same model."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import Case
-from convit.benchmark.contenders import Contender
 from convit.benchmark.cost import Cost, count_cost, count_peer_cost
 from convit.benchmark.precisions import DTYPES, EIGHT_BITS, computed_precision, peer_precision
 from convit.benchmark.shaken import shake
@@ -23,10 +23,10 @@ CALIBRATED_ON = 32  # images
 
 @dataclass(frozen=True)
 class Entry:
-    """A contender that stands ready.
+    """A candidate that stands ready.
 
     Attributes:
-        contender: who it is.
+        candidate: who it is.
         module: takes images of `dtype` on its device.
         dtype: of its images.
         computed_in: precision of its products, which may be another one than was asked for.
@@ -35,7 +35,7 @@ class Entry:
         steps: (name, choice, reason) of each step that `convit.optimize` took; empty for others.
     """
 
-    contender: Contender
+    candidate: Candidate
     module: nn.Module
     dtype: torch.dtype
     computed_in: str
@@ -58,7 +58,7 @@ class _Autocast(nn.Module):
 
 
 def build_reference(case: Case) -> ConViT:
-    """Our model in fp32 on the CPU, with the weights that all equal contenders get.
+    """Our model in fp32 on the CPU, with the weights that all equal candidates get.
 
     They are a file's where the case names one, a weight set's own where the model is one, and else drawn so that
     differences between models show (`convit.benchmark.shaken`).
@@ -89,7 +89,7 @@ def image_size(reference: ConViT) -> tuple[int, int]:
 
 
 def make_images(case: Case, reference: ConViT, count: int | None = None) -> Tensor:
-    """Random normalised images in fp32 on the case's device, the same at each call.
+    """Random normalized images in fp32 on the case's device, the same at each call.
 
     Args:
         case: what is measured.
@@ -101,12 +101,12 @@ def make_images(case: Case, reference: ConViT, count: int | None = None) -> Tens
     return torch.randn(shape, generator=generator).to(case.torch_device)
 
 
-def build_entry(case: Case, contender: Contender, reference: ConViT) -> Entry:
-    """Make a contender for inference.
+def build_entry(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
+    """Make a candidate for inference.
 
     Args:
         case: what is measured.
-        contender: who.
+        candidate: who.
         reference: our model with its weights, from `build_reference`; it stays as it is.
 
     Raises:
@@ -114,29 +114,29 @@ def build_entry(case: Case, contender: Contender, reference: ConViT) -> Entry:
         ValueError: there is no such model, or not at this size, precision or device.
     """
     device = case.torch_device
-    if contender.source == "ours":
-        return _build_ours(case, contender, reference)
-    precision = peer_precision(contender.precision or case.precision, device)
-    if contender.is_peer:
-        module = build_peer(contender, reference).eval().to(device)
+    if candidate.source == "ours":
+        return _build_ours(case, candidate, reference)
+    precision = peer_precision(candidate.precision or case.precision, device)
+    if candidate.is_peer:
+        module = build_peer(candidate, reference).eval().to(device)
         cost = count_peer_cost(module, torch.empty(1, reference.config.in_chans, *image_size(reference)))
     else:
         module = copy.deepcopy(reference).to(device)
-        module.set_attention(contender.attention)
-        cost = count_cost(reference, image_size(reference), plain=contender.source == "plain")
-    module = _Autocast(module, device, DTYPES[precision]) if contender.amp else module.to(DTYPES[precision])
-    widens = contender.source == "eager" and not contender.compiled
+        module.set_attention(candidate.attention)
+        cost = count_cost(reference, image_size(reference), plain=candidate.source == "plain")
+    module = _Autocast(module, device, DTYPES[precision]) if candidate.amp else module.to(DTYPES[precision])
+    widens = candidate.source == "eager" and not candidate.compiled
     return Entry(
-        contender,
-        compiled(module) if contender.compiled else module,
-        torch.float32 if contender.amp else DTYPES[precision],
+        candidate,
+        compiled(module) if candidate.compiled else module,
+        torch.float32 if candidate.amp else DTYPES[precision],
         computed_precision(precision, device, widens=widens),
-        "compiled" if contender.compiled else "torch",
+        "compiled" if candidate.compiled else "torch",
         cost,
     )
 
 
-def build_peer(contender: Contender, reference: ConViT) -> nn.Module:
+def build_peer(candidate: Candidate, reference: ConViT) -> nn.Module:
     """Another library's model at our model's size, with our weights where it is the same model.
 
     Raises:
@@ -144,16 +144,16 @@ def build_peer(contender: Contender, reference: ConViT) -> nn.Module:
         ValueError: there is no such model, or its weights have other names or shapes than ours.
     """
     config = reference.config
-    name = f"{contender.source}:{contender.architecture}"
+    name = f"{candidate.source}:{candidate.architecture}"
     options: dict[str, Any] = {"num_classes": config.num_classes}
-    if contender.source == "timm" and config.in_chans != 3:
+    if candidate.source == "timm" and config.in_chans != 3:
         options["in_chans"] = config.in_chans
     try:
         peer = create_peer(name, img_size=image_size(reference), **options)
     except ValueError:
         # models without a fixed size (convolutions) know no img_size; other mistakes are raised again here
         peer = create_peer(name, **options)
-    if contender.relation == "equal":
+    if candidate.relation == "equal":
         try:
             peer.load_state_dict(reference.state_dict())
         except RuntimeError as error:
@@ -169,21 +169,21 @@ def compiled(module: nn.Module) -> nn.Module:
     return cast(nn.Module, torch.compile(module, dynamic=False))
 
 
-def _build_ours(case: Case, contender: Contender, reference: ConViT) -> Entry:
+def _build_ours(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
     from convit.optimization import optimize
 
-    precision = contender.precision or case.precision
+    precision = candidate.precision or case.precision
     on_cpu = case.torch_device.type == "cpu"
     fast = optimize(
         copy.deepcopy(reference).to(case.torch_device),
         precision,
-        compile=contender.compiled,
+        compile=candidate.compiled,
         batch_size=case.batch_size,
         calibration=_calibration(reference) if precision == "int8" and on_cpu else None,
     )
     plan = fast.plan
     return Entry(
-        contender,
+        candidate,
         fast,
         DTYPES[plan.dtype],
         plan.precision if plan.precision in EIGHT_BITS else plan.dtype,

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from convit.benchmark.contenders import Contender, default_contenders, our_contender, parse_contender
+from convit.benchmark.candidates import Candidate, default_candidates, our_candidate, parse_candidate
 from convit.benchmark.precisions import check_precision
 from convit.inference.devices import pick_device
 from convit.model import VARIANTS
@@ -30,7 +30,7 @@ class Case:
 
     Attributes:
         model: name of a variant ("convit_base": weights are drawn) or a weight set ("convit_base.fb_in1k").
-        against: the others as they are written, see `parse_contender`.
+        against: the others as they are written, see `parse_candidate`.
         mode: what is measured: "infer" images per second, "train" steps, "latency" percentiles, "pipeline" from files,
             "memory" peak and time.
         device: "auto", "cpu", "cuda", "cuda:1" ….
@@ -61,7 +61,7 @@ class Case:
         """Refuse what cannot be measured, before anything is loaded.
 
         Raises:
-            ValueError: a mode, model, contender, precision or device that is not there, or a number out of range.
+            ValueError: a mode, model, candidate, precision or device that is not there, or a number out of range.
             FileNotFoundError: there is no such weights file or folder of photographs.
         """
         if self.mode not in MODES:
@@ -77,7 +77,7 @@ class Case:
         for option, path in (("weights", self.weights), ("data", self.data)):
             if path is not None and not Path(path).exists():
                 raise FileNotFoundError(f"{option} is {path}, but there is no such file or folder")
-        if len(self.contenders()) < 1:
+        if len(self.candidates()) < 1:
             raise ValueError("there is nobody to measure")
 
     @property
@@ -99,15 +99,15 @@ class Case:
         """Timed calls of each."""
         return self.rounds or ROUNDS[self.mode]
 
-    def contenders(self) -> list[Contender]:
+    def candidates(self) -> list[Candidate]:
         """Everybody who takes part, ours first; who is named twice takes part once.
 
         Raises:
             ValueError: one of them is written wrongly.
         """
-        ours = our_contender(self.model, compiled=self.compiled)
-        others = [parse_contender(text, self.model) for text in self.against]
-        return list({contender.name: contender for contender in (ours, *others)}.values())
+        ours = our_candidate(self.model, compiled=self.compiled)
+        others = [parse_candidate(text, self.model) for text in self.against]
+        return list({candidate.name: candidate for candidate in (ours, *others)}.values())
 
     def to_json(self) -> str:
         """As one line; `from_json` reads it."""
@@ -148,7 +148,7 @@ def make_cases(
     cases = [
         Case(
             model=model,
-            against=tuple(default_contenders(model) if against is None else against),
+            against=tuple(default_candidates(model) if against is None else against),
             precision=precision,
             size=size,
             batch=batch,

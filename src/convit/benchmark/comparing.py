@@ -16,18 +16,18 @@ COMPARED = 2  # images: enough for a mistake to show, few enough to cost nothing
 
 
 def compare_outputs(reference: ConViT, taking_part: Sequence[tuple[Entry, Tensor]]) -> dict[str, float]:
-    """How far each contender's outputs lie from our model's in fp32, as a share of the largest.
+    """How far each candidate's outputs lie from our model's in fp32, as a share of the largest.
 
     Args:
         reference: our model, in fp32 on the CPU.
-        taking_part: contenders, each with its images (batch, channels, height, width); other models than ours are
+        taking_part: candidates, each with its images (batch, channels, height, width); other models than ours are
             passed over, and of the batches the first few images are compared.
 
     Returns:
-        The difference by contender's name.
+        The difference by candidate's name.
 
     Raises:
-        ValueError: a contender with equal weights differs by more than its precision explains.
+        ValueError: a candidate with equal weights differs by more than its precision explains.
     """
     found: dict[str, float] = {}
     if not taking_part:
@@ -35,7 +35,7 @@ def compare_outputs(reference: ConViT, taking_part: Sequence[tuple[Entry, Tensor
     with torch.inference_mode():
         expected = reference(taking_part[0][1][:COMPARED].float().cpu())
     for entry, images in taking_part:
-        if entry.contender.relation == "another":
+        if entry.candidate.relation == "another":
             continue
         with torch.inference_mode():
             # the whole batch, since a module may be made for its size
@@ -44,10 +44,10 @@ def compare_outputs(reference: ConViT, taking_part: Sequence[tuple[Entry, Tensor
         allowed = max(ALLOWED[entry.computed_in], ALLOWED[_held_in(entry)])
         if not error <= allowed:
             raise ValueError(
-                f"refused: {entry.contender.name} gives other outputs than our model in fp32: they differ by "
+                f"refused: {entry.candidate.name} gives other outputs than our model in fp32: they differ by "
                 f"{error:.2g} of the largest, allowed are {allowed:g} in {entry.computed_in}; nothing was timed"
             )
-        found[entry.contender.name] = float(f"{error:.3g}")
+        found[entry.candidate.name] = float(f"{error:.3g}")
     return found
 
 
@@ -89,4 +89,4 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _held_in(entry: Entry) -> str:
     names = {torch.bfloat16: "bf16", torch.float16: "fp16"}
-    return "bf16" if entry.contender.amp else names.get(entry.dtype, "fp32")
+    return "bf16" if entry.candidate.amp else names.get(entry.dtype, "fp32")

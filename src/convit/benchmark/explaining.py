@@ -63,7 +63,7 @@ class Explanation:
 
 
 def explain(case: Case) -> Explanation:
-    """Run our contender under a profiler and sort the time by kind of work.
+    """Run our candidate under a profiler and sort the time by kind of work.
 
     Args:
         case: what is measured; of a batch that does not fit in memory, one image is profiled.
@@ -72,7 +72,7 @@ def explain(case: Case) -> Explanation:
         What `build_entry` raises.
     """
     reference = build_reference(case)
-    entry = build_entry(case, case.contenders()[0], reference)
+    entry = build_entry(case, case.candidates()[0], reference)
     images = make_images(case, reference).to(entry.dtype)
     try:
         seconds, source = profile_kinds(entry, images)

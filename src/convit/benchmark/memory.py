@@ -21,9 +21,9 @@ from typing import Any
 import torch
 
 from convit.benchmark.building import Entry, build_entry, build_reference, image_size, make_images
+from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import Case
 from convit.benchmark.comparing import compare_outputs, is_out_of_memory
-from convit.benchmark.contenders import Contender
 from convit.benchmark.cost import Cost
 from convit.benchmark.rows import Row, make_row, with_ratios
 from convit.benchmark.timing import settling
@@ -40,7 +40,7 @@ def measure_memory(case: Case) -> list[Row]:
     compiles it. Where a runtime takes its working memory while it loads ("openvino"), it shows in what is held instead.
 
     Returns:
-        A row per contender, ours first; one that has no room for the batch is left out.
+        A row per candidate, ours first; one that has no room for the batch is left out.
 
     Raises:
         ValueError: outputs differ that must not, or the memory of a CPU cannot be read on this system.
@@ -52,34 +52,34 @@ def measure_memory(case: Case) -> list[Row]:
     found: dict[str, list[dict[str, Any]]] = {}
     left_out: set[str] = set()
     for number in range(case.round_count):
-        for contender in case.contenders():
-            if contender.name not in left_out:
-                seen = run_process(case, contender, compares=number == 0)
+        for candidate in case.candidates():
+            if candidate.name not in left_out:
+                seen = run_process(case, candidate, compares=number == 0)
                 if seen is None:
-                    _log.warning("%s is left out: it does not fit in memory", contender.name)
-                    left_out.add(contender.name)
+                    _log.warning("%s is left out: it does not fit in memory", candidate.name)
+                    left_out.add(candidate.name)
                 else:
-                    found.setdefault(contender.name, []).append(seen)
+                    found.setdefault(candidate.name, []).append(seen)
     return with_ratios(
-        [_row(case, contender, found[contender.name]) for contender in case.contenders() if contender.name in found]
+        [_row(case, candidate, found[candidate.name]) for candidate in case.candidates() if candidate.name in found]
     )
 
 
-def run_process(case: Case, contender: Contender, *, compares: bool) -> dict[str, Any] | None:
-    """Measure a contender in a process of its own.
+def run_process(case: Case, candidate: Candidate, *, compares: bool) -> dict[str, Any] | None:
+    """Measure a candidate in a process of its own.
 
     Args:
         case: what is measured.
-        contender: who.
+        candidate: who.
         compares: whether its outputs are compared too.
 
     Returns:
-        What `measure_here` gives; None where another contender than ours has no room.
+        What `measure_here` gives; None where another candidate than ours has no room.
 
     Raises:
         As `measure_memory` does.
     """
-    command = [sys.executable, "-m", "convit.benchmark.memory", case.to_json(), contender.name]
+    command = [sys.executable, "-m", "convit.benchmark.memory", case.to_json(), candidate.name]
     done = subprocess.run([*command, *(["--compare"] if compares else [])], capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     # a process that the system kills for its memory says nothing any more
@@ -87,33 +87,33 @@ def run_process(case: Case, contender: Contender, *, compares: bool) -> dict[str
     if done.returncode == 0 and "error" not in said:
         return said
     if said.get("kind") == "memory" or done.returncode == -9:
-        if contender.relation != "ours":
+        if candidate.relation != "ours":
             return None
-        raise MemoryError(f"{contender.name} does not fit in memory; use a smaller --size")
+        raise MemoryError(f"{candidate.name} does not fit in memory; use a smaller --size")
     message = said.get("error") or (done.stderr.strip().splitlines() or ["no message"])[-1]
-    raise (ValueError if said.get("kind") == "value" else RuntimeError)(f"{contender.name}: {message}")
+    raise (ValueError if said.get("kind") == "value" else RuntimeError)(f"{candidate.name}: {message}")
 
 
-def measure_here(case: Case, contender: Contender, *, compares: bool) -> dict[str, Any]:
+def measure_here(case: Case, candidate: Candidate, *, compares: bool) -> dict[str, Any]:
     """Peak and time of a forward pass in this process, which has done nothing else yet.
 
     Args:
         case: what is measured.
-        contender: who.
-        compares: whether its outputs are compared afterwards.
+        candidate: who.
+        compares: whether its outputs are compared afterward.
 
     Returns:
         "held" before, "peak" over it and "kept" of that in bytes, "seconds" of a third pass, and what a row needs of
-        the contender.
+        the candidate.
     """
     if case.threads is not None:
         torch.set_num_threads(case.threads)
     reference = build_reference(case)
-    entry = build_entry(case, contender, reference)
+    entry = build_entry(case, candidate, reference)
     images = make_images(case, reference).to(entry.dtype)
     size = image_size(reference)
     with torch.inference_mode():
-        if contender.compiled:
+        if candidate.compiled:
             entry.module(images)
         measured = _peak_of_passes(entry, images, case.torch_device)
         settle = settling(case.torch_device)
@@ -122,7 +122,7 @@ def measure_here(case: Case, contender: Contender, *, compares: bool) -> dict[st
         entry.module(images)
         settle()
         seconds = time.perf_counter() - start
-    difference = compare_outputs(reference, [(entry, images)]).get(contender.name) if compares else None
+    difference = compare_outputs(reference, [(entry, images)]).get(candidate.name) if compares else None
     return {
         **measured,
         "seconds": seconds,
@@ -178,11 +178,11 @@ def _pass_twice(entry: Entry, images: torch.Tensor) -> None:
         entry.module(images)
 
 
-def _row(case: Case, contender: Contender, runs: list[dict[str, Any]]) -> Row:
+def _row(case: Case, candidate: Candidate, runs: list[dict[str, Any]]) -> Row:
     first, peaks = runs[0], [run["peak"] / 1e6 for run in runs]
     height, width = first["size"]
     entry = Entry(
-        contender, torch.nn.Identity(), torch.float32, first["computed_in"], first["backend"], Cost(**first["cost"])
+        candidate, torch.nn.Identity(), torch.float32, first["computed_in"], first["backend"], Cost(**first["cost"])
     )
     return make_row(
         case,
@@ -199,15 +199,15 @@ def _row(case: Case, contender: Contender, runs: list[dict[str, Any]]) -> Row:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure one contender and print one line of JSON: what a child process does.
+    """Measure one candidate and print one line of JSON: what a child process does.
 
     Args:
-        arguments: a case as JSON, a contender's name, and perhaps "--compare".
+        arguments: a case as JSON, a candidate's name, and perhaps "--compare".
     """
     case = Case.from_json(arguments[0])
-    contender = next(each for each in case.contenders() if each.name == arguments[1])
+    candidate = next(each for each in case.candidates() if each.name == arguments[1])
     try:
-        said = measure_here(case, contender, compares="--compare" in arguments)
+        said = measure_here(case, candidate, compares="--compare" in arguments)
     except (ValueError, ImportError, MemoryError, RuntimeError) as error:
         kind = "memory" if is_out_of_memory(error) else "value" if isinstance(error, ValueError) else "other"
         said = {"kind": kind, "error": " ".join(str(error).split())}

@@ -16,7 +16,8 @@ from convit.benchmark.cases import Case
 from convit.benchmark.comparing import compare_outputs
 from convit.benchmark.rows import Row, make_row, with_ratios
 from convit.benchmark.timing import alternate
-from convit.inference import Classifier, find_images
+from convit.images import find_images
+from convit.inference import Classifier
 
 PHOTOGRAPHS = 64
 # widths and heights that cameras, phones and the web have
@@ -27,20 +28,20 @@ def measure_pipeline(case: Case) -> list[Row]:
     """Time whole runs over a folder of photographs, everybody in turn; the number of reading threads is the default.
 
     Returns:
-        A row per contender, ours first; a timed call is a run over all the photographs.
+        A row per candidate, ours first; a timed call is a run over all the photographs.
 
     Raises:
         ValueError: outputs differ that must not, or there is no photograph in the folder, or one that cannot be read.
         And what `build_entry` raises.
     """
     reference = build_reference(case)
-    entries = [build_entry(case, contender, reference) for contender in case.contenders()]
+    entries = [build_entry(case, candidate, reference) for candidate in case.candidates()]
     images = make_images(case, reference)
     differences = compare_outputs(reference, [(entry, images) for entry in entries])
-    waiting: dict[str, list[float]] = {entry.contender.name: [] for entry in entries}
+    waiting: dict[str, list[float]] = {entry.candidate.name: [] for entry in entries}
     with _photographs(case) as paths:
         readers = {
-            entry.contender.name: Classifier(
+            entry.candidate.name: Classifier(
                 entry.module, batch_size=case.batch_size, device=case.torch_device, img_size=image_size(reference)
             )
             for entry in entries
@@ -59,11 +60,11 @@ def measure_pipeline(case: Case) -> list[Row]:
             entry,
             image_size(reference),
             case.batch_size,
-            seconds[entry.contender.name],
+            seconds[entry.candidate.name],
             images=len(paths),
-            difference=differences.get(entry.contender.name),
+            difference=differences.get(entry.candidate.name),
             # the first run warmed up
-            waiting_share=round(statistics.median(waiting[entry.contender.name][1:]), 4),
+            waiting_share=round(statistics.median(waiting[entry.candidate.name][1:]), 4),
         )
         for entry in entries
     ]

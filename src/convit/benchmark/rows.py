@@ -1,4 +1,4 @@
-"""One line of a benchmark: a contender, what it was given, and what it took."""
+"""One line of a benchmark: a candidate, what it was given, and what it took."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from convit.benchmark.building import Entry, weights_of
+from convit.benchmark.candidates import Relation
 from convit.benchmark.cases import Case
-from convit.benchmark.contenders import Relation
 from convit.benchmark.cost import Cost
-from convit.benchmark.timing import percentiles, summarise
+from convit.benchmark.timing import percentiles, summarize
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one contender did in one case.
+    """What one candidate did in one case.
 
     Attributes:
         mode: what was measured, see `Case`.
         model: our model of the case.
-        contender: who this row is about, as it was asked for; "ours" is `convit.optimize` (for training: our model).
+        candidate: who this row is about, as it was asked for; "ours" is `convit.optimize` (for training: our model).
         architecture: its name in its library.
         relation: "ours", "equal" (same weights, outputs compared) or "another" (another model).
-        weights: where equal contenders' weights are from: a file, a weight set, or "drawn".
+        weights: where equal candidates' weights are from: a file, a weight set, or "drawn".
         device: where it ran.
         precision: as asked for.
         computed_in: as its products were computed.
@@ -51,7 +51,7 @@ class Row:
 
     mode: str
     model: str
-    contender: str
+    candidate: str
     architecture: str
     relation: Relation
     weights: str
@@ -104,19 +104,19 @@ def make_row(
         images: in a timed call; None for a batch.
         measured: further fields of `Row`.
     """
-    contender, times = entry.contender, summarise(seconds)
+    candidate, times = entry.candidate, summarize(seconds)
     return Row(
         mode=case.mode,
         model=case.model,
-        contender=contender.name,
-        architecture=contender.architecture,
-        relation=contender.relation,
-        weights="" if contender.relation == "another" else weights_of(case),
+        candidate=candidate.name,
+        architecture=candidate.architecture,
+        relation=candidate.relation,
+        weights="" if candidate.relation == "another" else weights_of(case),
         device=str(case.torch_device),
-        precision=contender.precision or case.precision,
+        precision=candidate.precision or case.precision,
         computed_in=entry.computed_in,
         backend=entry.backend,
-        compiled=contender.compiled,
+        compiled=candidate.compiled,
         height=size[0],
         width=size[1],
         batch=batch,

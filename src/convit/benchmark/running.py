@@ -46,11 +46,11 @@ def measure(case: Case) -> list[Row]:
         case: checked before.
 
     Returns:
-        A row per contender, ours first.
+        A row per candidate, ours first.
 
     Raises:
-        ValueError: outputs differ that must not, or a contender cannot be made.
-        ImportError: a contender's library is not installed.
+        ValueError: outputs differ that must not, or a candidate cannot be made.
+        ImportError: a candidate's library is not installed.
         MemoryError: ours has no room for a single image.
     """
     if case.threads is not None:

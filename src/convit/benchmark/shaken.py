@@ -1,6 +1,6 @@
 """Weights that make comparisons mean something: as spread out as trained ones, yet made on the spot.
 
-A freshly initialised ConViT has logits near 0, flat attention and equal gates, so that most mistakes cancel. `shake`
+A freshly initialized ConViT has logits near 0, flat attention and equal gates, so that most mistakes cancel. `shake`
 moves every parameter away from its initial value until logits have a standard deviation of at least 1 and gates are
 spread over [0.02, 0.98]. It needs timm's parameter names only, so it serves timm's model and ours alike.
 """

@@ -31,13 +31,13 @@ def print_rows(rows: Sequence[Row], out: IO[str]) -> None:
     weights = "weights drawn" if first.weights == "drawn" else f"weights {first.weights}"
     table = _table()
     columns = _columns(rows)
-    table.add_column("contender", overflow="fold")
+    table.add_column("candidate", overflow="fold")
     for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         mark = "*" if row.relation == "another" else ""
-        table.add_row(escape(row.contender) + mark, *(show(row) for _, show in columns))
-    notes = [f"{row.contender}: {note}" for row in rows if (note := _notes(row))]
+        table.add_row(escape(row.candidate) + mark, *(show(row) for _, show in columns))
+    notes = [f"{row.candidate}: {note}" for row in rows if (note := _notes(row))]
     if any(row.relation == "another" for row in rows):
         notes.append(_ANOTHER)
     _print(f"{title} ({first.rounds} rounds, {weights})", table, out, *notes)
@@ -86,7 +86,7 @@ def _notes(row: Row) -> str:
         notes.append(f"batch {row.batch}, since {row.batch_asked} does not fit in memory")
     if row.computed_in != row.precision:
         notes.append(f"computed in {row.computed_in}")
-    if row.backend == "compiled" and "+compile" not in row.contender:
+    if row.backend == "compiled" and "+compile" not in row.candidate:
         notes.append("through torch.compile")
     elif row.backend not in ("torch", "compiled"):
         notes.append(f"run by {row.backend}")

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from convit.benchmark.building import Entry, build_entry, build_reference, image_size, make_images
+from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import Case
 from convit.benchmark.comparing import compare_outputs, largest_fitting
-from convit.benchmark.contenders import Contender
 from convit.benchmark.peak import measure_peak
 from convit.benchmark.rows import Row, make_row, share_of_peak, with_ratios
 from convit.benchmark.timing import alternate, settling
@@ -24,11 +24,11 @@ _log = logging.getLogger(__name__)
 def measure_throughput(case: Case) -> list[Row]:
     """Time forward passes of everybody in turn; for "infer" and "latency".
 
-    A batch that does not fit in memory is halved until it does, for that contender alone; one that has no room for a
+    A batch that does not fit in memory is halved until it does, for that candidate alone; one that has no room for a
     single image is left out. Both are said in the log.
 
     Returns:
-        A row per contender, ours first.
+        A row per candidate, ours first.
 
     Raises:
         ValueError: outputs differ that must not.
@@ -39,9 +39,9 @@ def measure_throughput(case: Case) -> list[Row]:
     images = make_images(case, reference)
     taking_part = fit_entries(case, reference, images)
     differences = compare_outputs(reference, taking_part)
-    batches = {entry.contender.name: batch.to(entry.dtype) for entry, batch in taking_part}
+    batches = {entry.candidate.name: batch.to(entry.dtype) for entry, batch in taking_part}
     calls = {
-        entry.contender.name: lambda module=entry.module, batch=batches[entry.contender.name]: module(batch)
+        entry.candidate.name: lambda module=entry.module, batch=batches[entry.candidate.name]: module(batch)
         for entry, _ in taking_part
     }
     device = case.torch_device
@@ -49,7 +49,7 @@ def measure_throughput(case: Case) -> list[Row]:
     with torch.inference_mode():
         seconds = alternate(calls, case.round_count, settling(device), warm_ups=3 if device.type == "cuda" else 1)
         for entry, batch in taking_part:
-            name = entry.contender.name
+            name = entry.candidate.name
             row = make_row(case, entry, image_size(reference), len(batch), seconds[name])
             peak = measure_peak(device, entry.computed_in, torch.get_num_threads())
             measured = {
@@ -75,25 +75,25 @@ def fit_entries(case: Case, reference: ConViT, images: Tensor) -> list[tuple[Ent
         And what `build_entry` raises.
     """
     found: list[tuple[Entry, Tensor]] = []
-    for contender in case.contenders():
+    for candidate in case.candidates():
         made: list[Entry] = []
 
-        def run(batch: Tensor, contender: Contender = contender, made: list[Entry] = made) -> None:
+        def run(batch: Tensor, candidate: Candidate = candidate, made: list[Entry] = made) -> None:
             # made anew for each batch size, for which compiled code and recorded graphs are; the last one must go first
             made.clear()
-            made.append(build_entry(dataclasses.replace(case, batch=len(batch)), contender, reference))
+            made.append(build_entry(dataclasses.replace(case, batch=len(batch)), candidate, reference))
             with torch.inference_mode():
                 made[-1].module(batch.to(made[-1].dtype))
 
         batch = largest_fitting(run, images)
-        if batch is None and contender.relation == "ours":
-            raise MemoryError(f"{contender.name} does not fit in memory with a single image; use a smaller --size")
+        if batch is None and candidate.relation == "ours":
+            raise MemoryError(f"{candidate.name} does not fit in memory with a single image; use a smaller --size")
         if batch is None:
-            _log.warning("%s is left out: it does not fit in memory with a single image", contender.name)
+            _log.warning("%s is left out: it does not fit in memory with a single image", candidate.name)
             continue
         if len(batch) < len(images):
             _log.warning(
-                "a batch of %d does not fit in memory for %s; halved to %d", len(images), contender.name, len(batch)
+                "a batch of %d does not fit in memory for %s; halved to %d", len(images), candidate.name, len(batch)
             )
         found.append((made[-1], batch))
     return found

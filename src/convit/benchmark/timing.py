@@ -49,10 +49,10 @@ def settling(device: torch.device) -> Callable[[], object]:
     return lambda: None
 
 
-def summarise(seconds: list[float]) -> dict[str, float]:
+def summarize(seconds: list[float]) -> dict[str, float]:
     """Median, quartiles ("low", "high") and minimum ("least"), in milliseconds.
 
-    >>> summarise([0.001, 0.002, 0.004])["median"]
+    >>> summarize([0.001, 0.002, 0.004])["median"]
     2.0
     """
     low, _, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else seconds * 3

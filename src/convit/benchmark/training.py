@@ -1,4 +1,4 @@
-"""Training steps: forward, soft cross-entropy, backward and AdamW, all contenders in the same loop."""
+"""Training steps: forward, soft cross-entropy, backward and AdamW, all candidates in the same loop."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from convit.benchmark.building import (
     image_size,
     make_images,
 )
+from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import Case
 from convit.benchmark.comparing import largest_fitting
-from convit.benchmark.contenders import Contender
 from convit.benchmark.cost import count_cost, count_peer_cost
 from convit.benchmark.peak import measure_peak
 from convit.benchmark.precisions import ALLOWED_LOSS, DTYPES, computed_precision, peer_precision
@@ -29,8 +29,8 @@ from convit.benchmark.rows import Row, make_row, share_of_peak, with_ratios
 from convit.benchmark.throughput import peak_memory
 from convit.benchmark.timing import alternate, settling
 from convit.model import ConViT
-from convit.training.optimisers import build_optimiser
-from convit.training.recipe import OptimiserRecipe
+from convit.training.optimizers import build_optimizer
+from convit.training.recipe import OptimizerRecipe
 
 _log = logging.getLogger(__name__)
 _RATE = 1e-5
@@ -39,13 +39,13 @@ Step = Callable[[Tensor], float]
 
 
 def measure_training(case: Case) -> list[Row]:
-    """Time optimiser steps of everybody in turn; bf16 is mixed precision by autocast.
+    """Time optimizer steps of everybody in turn; bf16 is mixed precision by autocast.
 
     Ours is computed in fp32 where the processor is slower at bf16, as `convit train` does it; others in what was asked.
-    On a GPU, the memory is what a step needs in all: weights, gradients, the optimiser's state and what a step adds.
+    On a GPU, the memory is what a step needs in all: weights, gradients, the optimizer's state and what a step adds.
 
     Returns:
-        A row per contender, ours first.
+        A row per candidate, ours first.
 
     Raises:
         ValueError: first losses differ that must not.
@@ -54,8 +54,8 @@ def measure_training(case: Case) -> list[Row]:
     """
     reference = build_reference(case)
     images = make_images(case, reference)
-    entries = [_build(case, contender, reference) for contender in case.contenders()]
-    steps = {entry.contender.name: make_step(entry, case) for entry in entries}
+    entries = [_build(case, candidate, reference) for candidate in case.candidates()]
+    steps = {entry.candidate.name: make_step(entry, case) for entry in entries}
     batches: dict[str, Tensor] = {}
     first: dict[str, float] = {}
     for name, step in steps.items():
@@ -73,7 +73,7 @@ def measure_training(case: Case) -> list[Row]:
     seconds = alternate(calls, case.round_count, settling(device), warm_ups=3 if device.type == "cuda" else 1)
     rows: list[Row] = []
     for entry in entries:
-        name = entry.contender.name
+        name = entry.candidate.name
         peak = measure_peak(device, entry.computed_in, torch.get_num_threads())
         row = make_row(case, entry, image_size(reference), len(batches[name]), seconds[name])
         measured = {
@@ -92,16 +92,16 @@ def make_step(entry: Entry, case: Case) -> Step:
         entry: whose; its module is trained.
         case: what is measured.
     """
-    optimiser = build_optimiser(entry.module, OptimiserRecipe(), _RATE)
+    optimizer = build_optimizer(entry.module, OptimizerRecipe(), _RATE)
     dtype, device = DTYPES[entry.computed_in], case.torch_device.type
 
     def step(images: Tensor) -> float:
         with torch.autocast(device, dtype, enabled=dtype is not torch.float32):
             logits = entry.module(images)
         loss = _soft_cross_entropy(logits)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         return float(loss.detach())
 
     return step
@@ -110,7 +110,7 @@ def make_step(entry: Entry, case: Case) -> Step:
 def compare_losses(
     entries: Sequence[Entry], losses: Mapping[str, float], expected: Mapping[str, float]
 ) -> dict[str, float]:
-    """Relative difference of each contender's first loss from our model's in fp32.
+    """Relative difference of each candidate's first loss from our model's in fp32.
 
     Args:
         entries: who takes part; other models than ours are passed over.
@@ -122,8 +122,8 @@ def compare_losses(
     """
     found: dict[str, float] = {}
     for entry in entries:
-        name = entry.contender.name
-        if entry.contender.relation != "another":
+        name = entry.candidate.name
+        if entry.candidate.relation != "another":
             difference = abs(losses[name] - expected[name]) / abs(expected[name])
             allowed = ALLOWED_LOSS[entry.computed_in]
             if not difference <= allowed:
@@ -137,7 +137,7 @@ def compare_losses(
 
 @torch.no_grad()
 def _expected_losses(reference: ConViT, batches: Mapping[str, Tensor]) -> dict[str, float]:
-    """Our model's loss in fp32 on each contender's images; most have the same."""
+    """Our model's loss in fp32 on each candidate's images; most have the same."""
     largest = max(batches.values(), key=len)
     logits = copy.deepcopy(reference).to(largest.device)(largest)
     return {name: float(_soft_cross_entropy(logits[: len(batch)])) for name, batch in batches.items()}
@@ -150,28 +150,28 @@ def _soft_cross_entropy(logits: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), targets.to(logits.device))
 
 
-def _build(case: Case, contender: Contender, reference: ConViT) -> Entry:
+def _build(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
     device = case.torch_device
-    precision = peer_precision(contender.precision or case.precision, device)
+    precision = peer_precision(candidate.precision or case.precision, device)
     size = image_size(reference)
-    if contender.is_peer:
-        module = build_peer(contender, reference).to(device)
+    if candidate.is_peer:
+        module = build_peer(candidate, reference).to(device)
         cost = count_peer_cost(module, torch.empty(1, reference.config.in_chans, *size))
     else:
         module = copy.deepcopy(reference).to(device)
-        module.set_attention(contender.attention)
-        cost = count_cost(reference, size, plain=contender.source == "plain")
+        module.set_attention(candidate.attention)
+        cost = count_cost(reference, size, plain=candidate.source == "plain")
     module = module.train()
-    widens = contender.source in ("ours", "eager")
+    widens = candidate.source in ("ours", "eager")
     computed_in = computed_precision(precision, device, widens=widens)
-    backend = "compiled" if contender.compiled else "torch"
-    if contender.compiled:
+    backend = "compiled" if candidate.compiled else "torch"
+    if candidate.compiled:
         module = compiled(module)
-    return Entry(contender, module, torch.float32, computed_in, backend, cost)
+    return Entry(candidate, module, torch.float32, computed_in, backend, cost)
 
 
 def _whole_memory(module: nn.Module, call: Callable[[], object], device: torch.device) -> float | None:
-    """What a training step needs at its peak on a GPU, without other contenders' share, 10^6 bytes; None elsewhere."""
+    """What a training step needs at its peak on a GPU, without other candidates' share, 10^6 bytes; None elsewhere."""
     added = peak_memory(call, device)
     # weights, their gradients and AdamW's two averages were there before
     held = sum(4 * tensor.numel() * tensor.element_size() for tensor in module.parameters())

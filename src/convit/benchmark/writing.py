@@ -12,7 +12,7 @@ from typing import Any
 
 from convit.benchmark.rows import Row
 from convit.benchmark.running import Report
-from convit.inference.output.files import whole_file
+from convit.output.files import whole_file
 
 # as in timm's results/benchmark-infer-*.csv and benchmark-train-*.csv: times in ms, operations in 10^9, activations and
 # parameters in 10^6
@@ -110,7 +110,7 @@ def _train_columns(row: Row) -> dict[str, Any]:
 
 def _own_columns(row: Row) -> dict[str, Any]:
     measured = ("ratio", "difference", "peak_share", "memory_mb", "kept_mb", "held_mb", "waiting_share")
-    asked = ("contender", "relation", "mode", "device", "precision", "computed_in", "backend", "compiled", "weights")
+    asked = ("candidate", "relation", "mode", "device", "precision", "computed_in", "backend", "compiled", "weights")
     fields = row.to_dict()
     return {
         **{name: fields[name] for name in asked},

@@ -11,7 +11,7 @@ from convit.cli.evaluate import Exif, Split
 from convit.cli.progress import bar
 
 Data = Annotated[
-    str, typer.Argument(metavar="DATA", help="Labelled images, as for 'convit evaluate'.", show_default=False)
+    str, typer.Argument(metavar="DATA", help="Labeled images, as for 'convit evaluate'.", show_default=False)
 ]
 Experiment = Annotated[
     Literal["position-embedding", "gates"] | None,
@@ -60,12 +60,12 @@ def ablate(
     if output is not None:
         _check(output, overwrite=overwrite)
     if quiet:
-        from convit.cli.messages import hush
+        from convit.cli.messages import quiet_output
 
-        hush()
-    from convit.evaluation import EvenlySpaced, open_labelled
+        quiet_output()
+    from convit.evaluation import EvenlySpaced, open_labeled
 
-    images = open_labelled(data, split=split)
+    images = open_labeled(data, split=split)
     if limit is not None:
         images = EvenlySpaced(images, limit)
 
@@ -104,7 +104,7 @@ def ablate(
 def _check(output: Path, *, overwrite: bool) -> None:
     if output.suffix.lower() not in (".json", ".md"):
         raise ValueError(f"{output} ends in neither .json nor .md; choose one of these suffixes")
-    from convit.inference import check_output
+    from convit.output import check_output
 
     check_output(output, overwrite=overwrite)
 
@@ -113,6 +113,6 @@ def _write(text: str, output: Path | None, *, overwrite: bool) -> None:
     if output is None:
         typer.echo(text, nl=False)
         return
-    from convit.inference.output.files import write_text
+    from convit.output.files import write_text
 
     write_text(output, text, overwrite=overwrite)

@@ -137,7 +137,7 @@ def _write(report: Report, output: Path, *, overwrite: bool) -> None:
 
     files = write_report(report, output, overwrite=overwrite)
     try:
-        from convit.benchmark.figures import draw_figures
+        from convit.benchmark.plots import draw_figures
     except ModuleNotFoundError as error:
         print(f"convit: no figures, which need the package '{error.name}': pip install 'convit[plot]'", file=sys.stderr)
     else:
@@ -148,7 +148,7 @@ def _write(report: Report, output: Path, *, overwrite: bool) -> None:
 
 def _check_folder(output: Path, *, overwrite: bool) -> None:
     """Find out whether the results can be written, before hours are spent on them."""
-    from convit.inference import check_output
+    from convit.output import check_output
 
     output.mkdir(parents=True, exist_ok=True)
     for name in ("results.json", "results.csv", "throughput.png", "sizes.png"):

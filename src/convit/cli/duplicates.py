@@ -31,7 +31,7 @@ Db = Annotated[
 ]
 Threshold = Annotated[float, typer.Option(metavar="COSINE", help="Least similarity of near-copies, -1 to 1.")]
 Difference = Annotated[
-    float, typer.Option(metavar="LEVELS", help="Most mean difference of their grey thumbnails, 0 to 255.")
+    float, typer.Option(metavar="LEVELS", help="Most mean difference of their gray thumbnails, 0 to 255.")
 ]
 Splits = Annotated[
     str | None,
@@ -69,15 +69,15 @@ def duplicates(
     Identical files are found by their hash; near-copies (recompressed, resized, slightly cropped) are alike to the
     model, and pixel by pixel. The exit code is 3 where some pictures could not be read.
     """
-    from convit.inference import check_output
-    from convit.inference.output.files import write_text
+    from convit.output import check_output
+    from convit.output.files import write_text
     from convit.search.output import choose_rows_format, write_rows
 
     if (folder is None) == (db is None):
         raise ValueError("name a folder of pictures or an index with --db, one of the two")
     _refuse_with_index(db, device != "auto", precision != "auto", batch_size is not None, workers is not None)
     if quiet:
-        messages.hush()
+        messages.quiet_output()
     format = choose_rows_format(output)  # noqa: A001
     for file in (output, html):
         if file is not None:
@@ -155,6 +155,6 @@ def _summary(found: _Found, how: dict[str, Any]) -> str:
         f"# Duplicates in {found.place}\n\n{len(found.pairs)} {pairs} among {found.pictures:,} images{splits}: "
         f"{copies} of identical files, {len(found.pairs) - copies} of near-copies; {differ} under different labels, "
         f"{across} across splits. Near-copies: vectors of {found.model} with a cosine of at least "
-        f"{how['similarity']:g}, and grey thumbnails (32 x 32) that differ by at most {how['difference']:g} of 255 "
+        f"{how['similarity']:g}, and gray thumbnails (32 x 32) that differ by at most {how['difference']:g} of 255 "
         f"levels on average and whose correlation is at least {CORRELATION:g}."
     )

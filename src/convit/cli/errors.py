@@ -86,8 +86,8 @@ def describe(error: BaseException) -> tuple[int, str]:
 def one_line(message: str) -> str:
     r"""Fold whitespace and spell out control characters: no file name can break the line or drive the terminal.
 
-    >>> one_line("two\nlines, a \x1b[31mcolour")
-    'two lines, a \\x1b[31mcolour'
+    >>> one_line("two\nlines, a \x1b[31mcolor")
+    'two lines, a \\x1b[31mcolor'
     """
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")

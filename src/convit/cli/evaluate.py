@@ -1,4 +1,4 @@
-"""`convit evaluate`: how good a model is on labelled images; and whether one result is better than another."""
+"""`convit evaluate`: how good a model is on labeled images; and whether one result is better than another."""
 
 import sys
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from convit.cli import errors, options
 from convit.cli.progress import bar
 
 if TYPE_CHECKING:
-    from convit.evaluation import Evaluation, LabelledImages
+    from convit.evaluation import Evaluation, LabeledImages
 
 Data = Annotated[
     str | None,
@@ -100,7 +100,7 @@ def evaluate(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Measure top-1, top-5, loss and calibration on a labelled data set, or compare two results.
+    """Measure top-1, top-5, loss and calibration on a labeled data set, or compare two results.
 
     Sub-folders, or a classes.json beside shards, are matched with the model's classes by name, by WordNet id or by
     number; shards without one hold the model's own class numbers. Images that cannot be read are named, left out of
@@ -110,7 +110,7 @@ def evaluate(
     size = options.parse_size(img_size)
     chosen = _choose_format(output, format)
     if output is not None:
-        from convit.inference import check_output
+        from convit.output import check_output
 
         check_output(output, overwrite=overwrite)
     if compare is not None:
@@ -126,14 +126,14 @@ def evaluate(
         if output is not None and output.resolve().parent == report.resolve():
             raise ValueError(f"{output} lies in the report's folder, which has its own files; choose another place")
         check_report(report, overwrite=overwrite)
-    from convit.evaluation import Evaluator, join_processes, open_labelled, own_device
+    from convit.evaluation import Evaluator, join_processes, open_labeled, own_device
 
     with join_processes() as processes:
         if quiet or not processes.writes:
-            from convit.cli.messages import hush
+            from convit.cli.messages import quiet_output
 
-            hush()
-        images = open_labelled(data, split=split, classes=classes)
+            quiet_output()
+        images = open_labeled(data, split=split, classes=classes)
         evaluator = Evaluator(
             model,
             weights=weights,
@@ -157,7 +157,7 @@ def evaluate(
             raise typer.Exit(errors.SOME_UNREADABLE)
 
 
-def _calibration(images: "LabelledImages") -> list[Any]:
+def _calibration(images: "LabeledImages") -> list[Any]:
     """The contents of some images from all over the data, without their labels."""
     from convit.evaluation import evenly_spaced
 
@@ -166,7 +166,7 @@ def _calibration(images: "LabelledImages") -> list[Any]:
 
 def _finish(
     evaluation: "Evaluation",
-    images: "LabelledImages",
+    images: "LabeledImages",
     output: Path | None,
     chosen: str,
     report: Path | None,
@@ -233,7 +233,7 @@ def _write(write: Callable[[TextIO], None], output: Path | None, *, overwrite: b
     if output is None:
         write(sys.stdout)
         return
-    from convit.inference.output.files import write_text
+    from convit.output.files import write_text
 
     text = StringIO()
     write(text)

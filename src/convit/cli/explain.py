@@ -18,7 +18,7 @@ Output = Annotated[
 Query = Annotated[
     str,
     typer.Option(
-        metavar="ROW,COL|class|centre",
+        metavar="ROW,COL|class|center",
         help="Whose attention: a patch, rows and columns counted from 0; the class token; or the patch in the middle.",
     ),
 ]
@@ -43,7 +43,7 @@ def explain(
     output: Output,
     model: options.Model = None,
     weights: options.Weights = None,
-    query: Query = "centre",
+    query: Query = "center",
     layers: Layers = None,
     heads: Heads = None,
     top_k: TopK = 3,
@@ -66,18 +66,18 @@ def explain(
         raise ValueError(f"{output} ends in neither .png nor .html; choose one of these suffixes")
     asked = parse_query(query)
     wanted, of_heads = parse_numbers("--layers", layers), parse_numbers("--heads", heads)
-    from convit.inference import check_output
+    from convit.output import check_output
 
     check_output(output, overwrite=overwrite)
     _check_drawing(page=suffix == ".html")
     if quiet:
-        from convit.cli.messages import hush
+        from convit.cli.messages import quiet_output
 
-        hush()
+        quiet_output()
     from convit.analysis.drawing import few_layers
     from convit.analysis.explaining import explain as look_into
     from convit.analysis.loading import load_plain
-    from convit.inference import open_image
+    from convit.images import open_image
 
     # opened before the model is loaded, which may take its time
     picture = open_image(image, apply_exif=exif)
@@ -91,19 +91,19 @@ def explain(
 
 
 def parse_query(text: str) -> tuple[int, int] | str | None:
-    """Read `--query`: None for the class token, "centre", or (row, column).
+    """Read `--query`: None for the class token, "center", or (row, column).
 
     Raises:
         ValueError: it is none of these.
 
-    >>> parse_query("3,5"), parse_query("class"), parse_query("centre")
-    ((3, 5), None, 'centre')
+    >>> parse_query("3,5"), parse_query("class"), parse_query("center")
+    ((3, 5), None, 'center')
     """
-    if text in ("class", "centre"):
+    if text in ("class", "center"):
         return None if text == "class" else text
     parts = text.split(",")
     if len(parts) != 2 or not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
-        raise ValueError(f"--query is {text!r}, but must be ROW,COL such as 7,7, or 'class', or 'centre'")
+        raise ValueError(f"--query is {text!r}, but must be ROW,COL such as 7,7, or 'class', or 'center'")
     return int(parts[0]), int(parts[1])
 
 
@@ -159,7 +159,7 @@ def _write(found: "Explanation", image: Path, output: Path, *, overwrite: bool) 
         from convit.analysis.drawing import draw_explanation, png_of
 
         content = png_of(draw_explanation(found))
-    from convit.inference.output.files import whole_file
+    from convit.output.files import whole_file
 
     with whole_file(output, overwrite=overwrite) as file:
         file.write(content)

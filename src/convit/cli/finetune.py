@@ -13,9 +13,9 @@ from convit.cli import options
 from convit.cli.progress import bar
 
 if TYPE_CHECKING:
-    from convit.training.finetune.cost import Cost
-    from convit.training.finetune.plan import Plan, Wishes
-    from convit.training.finetune.tuning import Tuned
+    from convit.finetune.cost import Cost
+    from convit.finetune.plan import FinetuneOptions, Plan
+    from convit.finetune.tuning import FinetuneResult
 
 WORST = 5  # classes in the summary
 
@@ -107,9 +107,9 @@ def finetune(
     from convit.cli.errors import SOME_UNREADABLE
 
     try:
-        from convit.training.finetune.plan import Wishes
-        from convit.training.finetune.tuning import check_free, is_first_process
-        from convit.training.finetune.tuning import finetune as tune
+        from convit.finetune.plan import FinetuneOptions
+        from convit.finetune.tuning import check_free, is_first_process
+        from convit.finetune.tuning import finetune as tune
     except ModuleNotFoundError as error:
         raise ImportError(
             f"training needs the package '{error.name}'; install it with: pip install 'convit[train]'"
@@ -117,10 +117,10 @@ def finetune(
     folder = output or Path("runs") / (Path(pictures).resolve().name or "pictures")
     if not (resume or dry_run) and is_first_process():
         check_free(folder, pictures)
-    wishes = Wishes(model, size, epochs, batch_size, lr, seed, tuple(freeze or ()), tuple(changes or ()))
-    plan = _plan(pictures, wishes, folder, resume=resume)
+    choices = FinetuneOptions(model, size, epochs, batch_size, lr, seed, tuple(freeze or ()), tuple(changes or ()))
+    plan = _plan(pictures, choices, folder, resume=resume)
     talks = is_first_process() and not quiet
-    cost = _foretell(plan, as_comments=dry_run) if (talks or dry_run) and not resume else None
+    cost = _estimate(plan, as_comments=dry_run) if (talks or dry_run) and not resume else None
     if dry_run:
         typer.echo(plan.to_yaml(), nl=False)
         return
@@ -141,15 +141,15 @@ def finetune(
         raise typer.Exit(SOME_UNREADABLE)
 
 
-def _plan(pictures: str, wishes: Wishes, folder: Path, *, resume: bool) -> Plan:
-    from convit.training.finetune.plan import plan_finetune, resume_plan
+def _plan(pictures: str, options: FinetuneOptions, folder: Path, *, resume: bool) -> Plan:
+    from convit.finetune.plan import plan_finetune, resume_plan
 
-    return resume_plan(pictures, folder, wishes) if resume else plan_finetune(pictures, wishes)
+    return resume_plan(pictures, folder, options) if resume else plan_finetune(pictures, options)
 
 
-def _foretell(plan: Plan, *, as_comments: bool) -> Cost:
+def _estimate(plan: Plan, *, as_comments: bool) -> Cost:
+    from convit.finetune.cost import advise, estimate_cost
     from convit.inference.devices import pick_device
-    from convit.training.finetune.cost import advise, estimate_cost
 
     def show(line: str) -> None:
         typer.echo(f"# {line}") if as_comments else _say(line)
@@ -165,7 +165,7 @@ def _foretell(plan: Plan, *, as_comments: bool) -> Cost:
     return cost
 
 
-def _sum_up(tuned: Tuned, plan: Plan) -> None:
+def _sum_up(tuned: FinetuneResult, plan: Plan) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -60,10 +60,11 @@ def prepare(
         PermissionError: if the output cannot be written.
         ValueError: if no image is found, or the format does not suit the rows or the output.
     """
-    from convit.inference import check_output, choose_format, find_images
+    from convit.images import find_images
+    from convit.output import check_output, choose_format
 
     if quiet:
-        messages.hush()
+        messages.quiet_output()
     chosen = choose_format(output, format, rows, to_terminal=sys.stdout.isatty())
     if output is not None:
         check_output(output, overwrite=overwrite)
@@ -82,7 +83,7 @@ def carry_out(job: Job, predictor: "Classifier | Embedder", **layout: Any) -> No
         OSError: if the results cannot be written; nothing is left behind then.
         typer.Exit: with code 3, if some images could not be read; their rows say why.
     """
-    from convit.inference import open_writer
+    from convit.output import open_writer
 
     rows_fill_the_terminal = job.output is None and job.format != "table" and sys.stdout.isatty()
     first_error = None

@@ -46,7 +46,7 @@ def index(
     is 3 where some pictures could not be read.
     """
     if quiet:
-        messages.hush()
+        messages.quiet_output()
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
     from convit.search import Index

@@ -11,7 +11,7 @@ import typer
 from convit.cli import options
 
 if TYPE_CHECKING:
-    from convit.cli.catalogue import Entry
+    from convit.cli.catalog import Entry
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A variant or weight set; `convit models` lists them.")]
 Format = Annotated[Literal["text", "json"], typer.Option("--format", help="How to write.")]
@@ -52,7 +52,7 @@ def describe(name: str) -> dict[str, Any]:
     Raises:
         ValueError: if there is nothing of that name; the message names the closest.
     """
-    from convit.cli.catalogue import config_of, describe_variant, describe_weights, limits_of
+    from convit.cli.catalog import config_of, describe_variant, describe_weights, limits_of
     from convit.model import VARIANTS
     from convit.weights import find_weight_set
 
@@ -127,7 +127,7 @@ def _check_known(name: str) -> None:
 
 
 def _cost(config: Any) -> dict[str, Any]:
-    from convit.cli.catalogue import count
+    from convit.cli.catalog import count
 
     plain, fused = count(config), count(config, "fused")
     return {
@@ -142,7 +142,7 @@ def _cost(config: Any) -> dict[str, Any]:
 
 def _weights(weights: Any, cached: bool | None) -> dict[str, Any]:
     return {
-        "licence": weights.licence or None,
+        "license": weights.license or None,
         "trained_on": weights.trained_on or None,
         "origin": weights.origin or None,
         "source": weights.source,

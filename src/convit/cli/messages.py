@@ -31,7 +31,7 @@ def on_stderr() -> Generator[None]:
             downloads.show_progress(True)
 
 
-def hush() -> None:
+def quiet_output() -> None:
     """Keep everything back but warnings and errors, for `--quiet`: what is going on, and bars of downloads."""
     from convit.weights import show_progress
 

@@ -13,7 +13,7 @@ from convit.cli import options
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from convit.cli.catalogue import Entry
+    from convit.cli.catalog import Entry
 
 Format = Annotated[
     Literal["table", "json", "jsonl", "csv"] | None,
@@ -29,7 +29,7 @@ def models(format: Format = None, debug: options.Debug = False) -> None:  # noqa
     Parameters, multiply-accumulates and activations are counted on the paper's equations as written; `convit info NAME`
     shows what the fast path executes. Accuracies that others published stand apart from those measured by this project.
     """
-    from convit.cli.catalogue import entries
+    from convit.cli.catalog import entries
 
     rows = entries()
     chosen = format or ("table" if sys.stdout.isatty() else "jsonl")
@@ -104,9 +104,9 @@ def _variant_table(rows: list[Entry]) -> Table:
 
 
 def _weights_table(rows: list[Entry]) -> Table:
-    table = _table("Weights", "name", text=["licence", "from", "cached"])
+    table = _table("Weights", "name", text=["license", "from", "cached"])
     for row in rows:
-        table.add_row(row.name, row.licence or "-", row.weights_from.partition(":")[0], "yes" if row.cached else "no")
+        table.add_row(row.name, row.license or "-", row.weights_from.partition(":")[0], "yes" if row.cached else "no")
     return table
 
 

@@ -46,7 +46,7 @@ PlainPrecision = Annotated[
     typer.Option("--precision", help="Arithmetic of the model; auto: fp32 on CPU, bf16 on a GPU that has it."),
 ]
 Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile the model: half a minute at the start, faster afterwards.")
+    bool, typer.Option("--compile", help="Compile the model: half a minute at the start, faster afterward.")
 ]
 BatchSize = Annotated[
     int | None,

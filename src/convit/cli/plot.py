@@ -44,7 +44,7 @@ def plot(
     target = output or _default_output(runs)
     plot_format(target)
     if output is not None:
-        from convit.inference import check_output
+        from convit.output import check_output
 
         check_output(output, overwrite=overwrite)
     save_figure(draw_runs(runs), target, overwrite=overwrite or output is None)

@@ -1,4 +1,4 @@
-"""`convit probe`: how much a model's embeddings know, by k nearest neighbours, linear probes and few-shot curves."""
+"""`convit probe`: how much a model's embeddings know, by k nearest neighbors, linear probes and few-shot curves."""
 
 import sys
 from io import StringIO
@@ -21,7 +21,7 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="Labelled images, as convit evaluate takes them. With splits train and val (or test) these are trained "
+        help="Labeled images, as convit evaluate takes them. With splits train and val (or test) these are trained "
         "and tested on; of data without splits a fifth of each class is held out to test on.",
         show_default=False,
     ),
@@ -108,7 +108,7 @@ def probe(
 ) -> None:
     """Measure how much a model's embeddings know of classes that it may never have seen.
 
-    Trains k nearest neighbours, logistic regression and ridge regression on embeddings, and class means and logistic
+    Trains k nearest neighbors, logistic regression and ridge regression on embeddings, and class means and logistic
     regression on a few images per class; prints one table. All settings are chosen on training images. Images that
     cannot be read are named, left out, and make the exit code 3.
     """
@@ -120,7 +120,7 @@ def probe(
         raise ValueError("--cache and --no-cache exclude each other; leave one of them out")
     _check_places(output, report, draws_curve=bool(counts), overwrite=overwrite)
     if quiet:
-        messages.hush()
+        messages.quiet_output()
     from convit.evaluation.probes import EmbeddingCache, check_probes, open_sets
 
     check_probes(names, counts, draws)
@@ -178,7 +178,7 @@ def _choose_format(output: Path | None) -> str:
 
 
 def _check_places(output: Path | None, report: Path | None, *, draws_curve: bool, overwrite: bool) -> None:
-    from convit.inference import check_output
+    from convit.output import check_output
 
     if output is not None:
         check_output(output, overwrite=overwrite)
@@ -204,7 +204,7 @@ def _check_places(output: Path | None, report: Path | None, *, draws_curve: bool
 def _embed(
     sets: "ProbeSets", embedder: "Embedder", made_by: dict[str, object], cache: "EmbeddingCache | None", *, quiet: bool
 ) -> tuple["Embedded", "Embedded | None"]:
-    from convit.evaluation.probes import embed_labelled
+    from convit.evaluation.probes import embed_labeled
 
     found: list[Embedded | None] = []
     for what, images in (("training images", sets.train), ("test images", sets.test)):
@@ -212,7 +212,7 @@ def _embed(
             found.append(None)
             continue
         with bar(what, images.count, shown=not quiet) as advance:
-            found.append(embed_labelled(images, embedder, made_by, cache=cache, advance=advance))
+            found.append(embed_labeled(images, embedder, made_by, cache=cache, advance=advance))
     assert found[0] is not None
     return found[0], found[1]
 
@@ -229,7 +229,7 @@ def _text(found: "Probing", format: str) -> str:  # noqa: A002
 
 def _write(found: "Probing", output: Path | None, format: str, *, overwrite: bool) -> None:  # noqa: A002
     from convit.evaluation.probes.report import write_table
-    from convit.inference.output.files import write_text
+    from convit.output.files import write_text
 
     if output is not None:
         write_text(output, _text(found, format), overwrite=overwrite)
@@ -248,7 +248,7 @@ def _write_report(found: "Probing", report: Path, *, overwrite: bool) -> None:
         return
     from convit.evaluation.plots import png_of
     from convit.evaluation.probes.curves import draw_few_shot
-    from convit.inference.output.files import whole_file
+    from convit.output.files import whole_file
 
     with whole_file(report / "few_shot.png", overwrite=overwrite) as file:
         file.write(png_of(draw_few_shot(found)))

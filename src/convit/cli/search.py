@@ -49,12 +49,12 @@ def search(
 
     The model is the one that made the index; it need not be named. Scores are cosine similarities, 1 for the same.
     """
-    from convit.inference import check_output
-    from convit.inference.output.files import write_text
+    from convit.output import check_output
+    from convit.output.files import write_text
     from convit.search.output import choose_rows_format, write_rows
 
     if quiet:
-        messages.hush()
+        messages.quiet_output()
     format = choose_rows_format(output)  # noqa: A001
     for file in (output, html):
         if file is not None:

@@ -21,7 +21,7 @@ Kind = Annotated[
     Name,
     typer.Argument(
         metavar="STUDY",
-        help="sample-efficiency (models on shares of the data), ablation (gates and initialisation, the paper's Table "
+        help="sample-efficiency (models on shares of the data), ablation (gates and initialization, the paper's Table "
         "3), or transfer (fine-tuning against training from scratch).",
     ),
 ]
@@ -127,7 +127,7 @@ def study(
     _check_options(kind, given)
     try:
         from convit.studies.running import run_study
-        from convit.training.reading import read_recipe
+        from convit.training.recipe_io import read_recipe
     except ModuleNotFoundError as error:
         raise ImportError(
             f"a study needs the package '{error.name}'; install it with: pip install 'convit[train,plot]'"
@@ -137,9 +137,9 @@ def study(
 
         torch.set_num_threads(threads)
     if quiet:
-        from convit.cli.messages import hush
+        from convit.cli.messages import quiet_output
 
-        hush()
+        quiet_output()
     chosen = read_recipe(recipe, changes or [])
     tested = _choose_test(test, chosen)
     folder = output or Path("runs") / kind

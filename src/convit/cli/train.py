@@ -34,7 +34,7 @@ def train(
 ) -> None:
     """Train a model from a recipe; the run's folder gets checkpoints, logs and weights.safetensors."""
     try:
-        from convit.training.reading import read_recipe
+        from convit.training.recipe_io import read_recipe
         from convit.training.run import run_recipe
     except ModuleNotFoundError as error:
         raise ImportError(

@@ -167,7 +167,7 @@ def open_dataset(
 
 
 def check_trainable(dataset: ImageDataset) -> None:
-    """Refuse a data set from which nothing can be learnt.
+    """Refuse a data set from which nothing can be learned.
 
     Raises:
         ValueError: fewer than two classes have images.

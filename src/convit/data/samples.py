@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from convit.inference.orientation import read_orientation, turn_upright
+from convit.images.orientation import read_orientation, turn_upright
 
 if TYPE_CHECKING:
     from convit.data.corrupt import CorruptImages

@@ -17,10 +17,10 @@ Key = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Dealing:
+class StepSharding:
     """How the images of a step are dealt to processes, and within each to the parts that it computes one by one.
 
-    Images are dealt in pairs of neighbours, so that those that are mixed with each other (see
+    Images are dealt in pairs of neighbors, so that those that are mixed with each other (see
     `convit.training.mixing`) stay together and a step is the same for any number of processes and parts.
 
     Attributes:
@@ -32,7 +32,7 @@ class Dealing:
     Raises:
         ValueError: the step's images cannot be dealt in equal shares of whole pairs.
 
-    >>> Dealing(8, rank=1, world_size=2).places(0).tolist()
+    >>> StepSharding(8, rank=1, world_size=2).places(0).tolist()
     [2, 3, 6, 7]
     """
 
@@ -89,7 +89,7 @@ class EpochSampler(Sampler[Key]):
     """
 
     def __init__(
-        self, length: int, *, seed: int, dealing: Dealing, repeats: int = 1, balance: Sequence[int] | None = None
+        self, length: int, *, seed: int, dealing: StepSharding, repeats: int = 1, balance: Sequence[int] | None = None
     ) -> None:
         self.length, self.seed, self.dealing, self.repeats = length, seed, dealing, repeats
         self.balance = balance

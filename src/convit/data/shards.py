@@ -1,4 +1,4 @@
-"""WebDataset shards: tar files, here or behind a URL, whose neighbouring members make a sample."""
+"""WebDataset shards: tar files, here or behind a URL, whose neighboring members make a sample."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ShardSamples:
     Meant for sets that fit: CIFAR-10 takes 60 MB. Larger ones are streamed, see `convit.data.streams`.
 
     Args:
-        shards: .tar or compressed tar files, or their URLs, whose samples are neighbouring members
+        shards: .tar or compressed tar files, or their URLs, whose samples are neighboring members
             `<key>.<image suffix>` and `<key>.cls`.
         classes: number of classes, where known; labels must lie below it.
 

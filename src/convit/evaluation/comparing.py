@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from convit.evaluation.figures import LEVEL, Interval, bootstrap
+from convit.evaluation.metrics import LEVEL, Interval, bootstrap
 
 _WIDEST = 400  # letters of a table in a file or pipe, where nothing need be cut
 _NEEDED = {"model", "top1", "data", "data_sha256", "classes", "competing"}

@@ -1,4 +1,4 @@
-"""Running a model over labelled images."""
+"""Running a model over labeled images."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from convit.data.locate import file_sha256
-from convit.evaluation.figures import bootstrap, by_class, calibration_bins, calibration_error, confusion, limits_of
-from convit.evaluation.labelled import LabelledImages
+from convit.evaluation.labeled import LabeledImages
 from convit.evaluation.matching import competing_classes, match_classes
+from convit.evaluation.metrics import bootstrap, by_class, calibration_bins, calibration_error, confusion, limits_of
 from convit.evaluation.processes import Processes
 from convit.evaluation.report import Evaluation
 from convit.evaluation.scoring import Outcome, Scores, Tally, score_image
 from convit.evaluation.weights_used import find_weights_used, fingerprint_of
-from convit.inference.opening import ImageSource
+from convit.images.opening import ImageSource
 from convit.inference.predicting import Options, Predictor
-from convit.inference.results import Timings
+from convit.output.results import Timings
 
 
 class Evaluator(Predictor):
-    """Measures a model on labelled images: top-1, top-5 and loss.
+    """Measures a model on labeled images: top-1, top-5 and loss.
 
     Args:
         model, weights, device, precision, batch_size, workers, img_size, compile, calibration: as for
@@ -48,7 +48,7 @@ class Evaluator(Predictor):
     For example::
 
         evaluator = Evaluator("convit_nano_patch4_32.cifar10")
-        print(evaluator.evaluate(open_labelled("pictures", split="val")))
+        print(evaluator.evaluate(open_labeled("pictures", split="val")))
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Evaluator(Predictor):
             file = find_weights_used(model, weights)
             self._weights = (file.name, file_sha256(file))
 
-    def iterate(self, data: LabelledImages, places: Sequence[int] | None = None) -> Iterator[Outcome]:
+    def iterate(self, data: LabeledImages, places: Sequence[int] | None = None) -> Iterator[Outcome]:
         """Score images one after the other; memory does not grow with their number.
 
         Args:
-            data: the labelled images.
+            data: the labeled images.
             places: ascending places of the images to score; None for all.
 
         Yields:
@@ -119,11 +119,11 @@ class Evaluator(Predictor):
                 outcome = score_image(name, labels, logits if competing is None else logits[competing])
             yield outcome if competing is None else _in_models_numbers(outcome, competing)
 
-    def evaluate(self, data: LabelledImages, advance: Callable[[], None] = lambda: None) -> Evaluation:
+    def evaluate(self, data: LabeledImages, advance: Callable[[], None] = lambda: None) -> Evaluation:
         """Score all images and sum up.
 
         Args:
-            data: the labelled images.
+            data: the labeled images.
             advance: called after each image.
 
         Returns:
@@ -137,12 +137,12 @@ class Evaluator(Predictor):
         return found
 
     def evaluate_together(
-        self, data: LabelledImages, processes: Processes, advance: Callable[[], None] = lambda: None
+        self, data: LabeledImages, processes: Processes, advance: Callable[[], None] = lambda: None
     ) -> Evaluation | None:
         """Score this process's share of the images; the first process sums up what all have found.
 
         Args:
-            data: the labelled images, the same in all processes.
+            data: the labeled images, the same in all processes.
             processes: from `convit.evaluation.join_processes`.
             advance: called after each image of this process.
 
@@ -186,7 +186,7 @@ class Evaluator(Predictor):
             logits = (logits + self.model(images.flip(-1)).float()) / 2
         return (logits,)
 
-    def _sum_up(self, data: LabelledImages, tally: Tally, timings: Sequence[Timings]) -> Evaluation:
+    def _sum_up(self, data: LabeledImages, tally: Tally, timings: Sequence[Timings]) -> Evaluation:
         settings, identity, scores = self.transform.settings, data.identity(), tally.scores()
         competing = competing_classes(data, self.class_names, self.num_classes)
         failed = [outcome for _, outcome in sorted(tally.failed, key=lambda pair: pair[0])]

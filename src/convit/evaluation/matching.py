@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from convit.evaluation.labelled.images import ClassName, LabelledImages, check_labels, plain_name, wnid_or_name
+from convit.evaluation.labeled.images import ClassName, LabeledImages, check_labels, plain_name, wnid_or_name
 from convit.weights.labels import LABEL_SETS, class_names, class_wnids
 
 _SHOWN = 3
@@ -14,7 +14,7 @@ _REMEDIES = {
 }
 
 
-def match_classes(data: LabelledImages, names: Sequence[str] | None, num_classes: int) -> list[int]:
+def match_classes(data: LabeledImages, names: Sequence[str] | None, num_classes: int) -> list[int]:
     """Find the model's class for each label of the data.
 
     The data's classes are the sub-folders of a folder, what a `classes.json` beside shards lists, what a table holds
@@ -31,7 +31,7 @@ def match_classes(data: LabelledImages, names: Sequence[str] | None, num_classes
     whose labels only might fit would give a wrong accuracy without a word.
 
     Args:
-        data: the labelled images.
+        data: the labeled images.
         names: the model's class names in index order, None where it brings none.
         num_classes: number of the model's classes.
 
@@ -57,13 +57,13 @@ def match_classes(data: LabelledImages, names: Sequence[str] | None, num_classes
     raise ValueError(_explain(data, wanted, names, num_classes, finders))
 
 
-def competing_classes(data: LabelledImages, names: Sequence[str] | None, num_classes: int) -> list[int] | None:
+def competing_classes(data: LabeledImages, names: Sequence[str] | None, num_classes: int) -> list[int] | None:
     """Find the classes of the model that may be predicted on some data.
 
     ImageNet-A and ImageNet-R hold 200 of ImageNet-1k's classes, and are scored among these alone.
 
     Args:
-        data: the labelled images.
+        data: the labeled images.
         names: the model's class names in index order, None where it brings none.
         num_classes: number of the model's classes.
 
@@ -79,7 +79,7 @@ def competing_classes(data: LabelledImages, names: Sequence[str] | None, num_cla
     return sorted({matched[label] for label in data.competing})
 
 
-def _check_numbers(data: LabelledImages, num_classes: int) -> None:
+def _check_numbers(data: LabeledImages, num_classes: int) -> None:
     highest = max(data.labels)
     if highest >= num_classes:
         what = "shards" if data.kind == "shards" else "data"
@@ -111,7 +111,7 @@ def _by_label(labels: Sequence[int], found: Sequence[int]) -> list[int]:
 
 
 def _explain(
-    data: LabelledImages,
+    data: LabeledImages,
     wanted: Sequence[ClassName],
     names: Sequence[str] | None,
     num_classes: int,

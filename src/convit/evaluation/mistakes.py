@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convit.evaluation.labelled import LabelledImages
+from convit.evaluation.labeled import LabeledImages
 from convit.evaluation.scoring import Scores
-from convit.inference.errors import ImageError
-from convit.inference.opening import ImageSource, open_image
-from convit.inference.output.pages import thumbnail
+from convit.images.errors import ImageError
+from convit.images.opening import ImageSource, open_image
+from convit.output.pages import thumbnail
 
 MOST_SHOWN = 24
 _SIDE = 160  # pixels of a thumbnail's longer side
@@ -46,7 +46,7 @@ class Mistake:
 
 
 def worst_mistakes(
-    scores: Scores, images: LabelledImages, *, most: int = MOST_SHOWN, apply_exif: bool = False
+    scores: Scores, images: LabeledImages, *, most: int = MOST_SHOWN, apply_exif: bool = False
 ) -> list[Mistake]:
     """Find the wrong images of highest loss, and make thumbnails of them; no other image is read if that can be.
 

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convit.evaluation.labelled import LabelledImages
+from convit.evaluation.labeled import LabeledImages
 from convit.evaluation.mistakes import Mistake, worst_mistakes
 from convit.evaluation.report import Evaluation, data_name
 from convit.evaluation.tables import class_name, confused_pairs, confusion_csv, per_class_csv, predictions_csv
-from convit.inference.output.files import check_output, whole_file, write_text
-from convit.inference.output.pages import data_url, fill_template
+from convit.output.files import check_output, whole_file, write_text
+from convit.output.pages import data_url, fill_template
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +66,7 @@ def check_report(folder: Path, *, overwrite: bool = False) -> None:
     check_output(missing)
 
 
-def write_report(evaluation: Evaluation, images: LabelledImages, folder: Path, *, overwrite: bool = False) -> None:
+def write_report(evaluation: Evaluation, images: LabeledImages, folder: Path, *, overwrite: bool = False) -> None:
     """Write an evaluation's report: page, figures and tables, each file whole or not at all.
 
     `index.html` loads nothing. Beside it stand `evaluation.json` (all figures, and every image's scores),

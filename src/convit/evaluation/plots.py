@@ -17,7 +17,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from convit.evaluation.figures import Confusion
+from convit.evaluation.metrics import Confusion
 from convit.evaluation.report import Evaluation
 from convit.evaluation.tables import class_name, confused_pairs
 
@@ -27,10 +27,10 @@ MOST_PAIRS = 20
 LONGEST_NAME, LONGEST_IN_TITLE = 24, 14  # letters
 DOTS_PER_INCH = 160
 
-# Okabe and Ito's blue and vermilion, which the colour-blind can tell apart; each part has a word of its own besides
+# Okabe and Ito's blue and vermilion, which the color-blind can tell apart; each part has a word of its own besides
 INK, SOFT, LINE, BLUE, RED = "#1c2430", "#55606e", "#dfe4ea", "#0072b2", "#d55e00"
 PAPER = "#fefefe"  # between bars; a white of its own, since white text on dark cells stays white
-PAGE_COLOURS = {INK: "--ink", SOFT: "--soft", LINE: "--line", BLUE: "--blue", RED: "--red", PAPER: "--card"}
+PAGE_COLORS = {INK: "--ink", SOFT: "--soft", LINE: "--line", BLUE: "--blue", RED: "--red", PAPER: "--card"}
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -169,16 +169,16 @@ def png_of(figure: Figure) -> bytes:
 
 
 def svg_of(figure: Figure) -> str:
-    """A figure as an `<svg>` element for a page: text stays text, on no ground, in the page's own colours.
+    """A figure as an `<svg>` element for a page: text stays text, on no ground, in the page's own colors.
 
-    The page defines the colours as CSS variables: `--ink`, `--soft`, `--line`, `--blue`, `--red` and `--card`.
+    The page defines the colors as CSS variables: `--ink`, `--soft`, `--line`, `--blue`, `--red` and `--card`.
     """
     file = io.BytesIO()
     _save(figure, file, format="svg", transparent=True, metadata={"Date": None})
     text = file.getvalue().decode()
     text = text[text.index("<svg") :]
-    for colour, variable in PAGE_COLOURS.items():
-        text = text.replace(f": {colour}", f": var({variable})")
+    for color, variable in PAGE_COLORS.items():
+        text = text.replace(f": {color}", f": var({variable})")
     return text
 
 
@@ -213,8 +213,8 @@ def _draw_heat_map(evaluation: Evaluation) -> Figure:
     if len(seen) <= MOST_WITH_NUMBERS:
         for row, column in np.argwhere(shares >= 0.5):
             share = shares[row, column]
-            colour = "white" if share > 30 else "#08306b"
-            axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, fontsize=8)
+            color = "white" if share > 30 else "#08306b"
+            axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=color, fontsize=8)
     return figure
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field, fields
 from typing import Any, TextIO
 
-from convit.evaluation.figures import Confusion, Interval
+from convit.evaluation.metrics import Confusion, Interval
 from convit.evaluation.scoring import Scores
 
 _MOST_FILES = 3  # of a data set's that are named
@@ -14,7 +14,7 @@ _MOST_FILES = 3  # of a data set's that are named
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of one run of a model over labelled images.
+    """The result of one run of a model over labeled images.
 
     Attributes:
         model: the model's name.
@@ -31,7 +31,7 @@ class Evaluation:
         loss: mean cross entropy (natural logarithm).
         intervals: 95 % bootstrap intervals of "top1" and "top5" (percent) and "loss".
         mean_class_top1: mean of the classes' top-1, percent: each class counts the same, however many images it has.
-        ece: expected calibration error, percent; see `convit.evaluation.figures.calibration_error`.
+        ece: expected calibration error, percent; see `convit.evaluation.metrics.calibration_error`.
         correct_top1: the number of images behind `top1`.
         correct_top5: the number of images behind `top5`.
         classes: number of the model's classes.
@@ -49,8 +49,8 @@ class Evaluation:
         processes: how many shared the images.
         versions: convit, torch and Python.
         date: when it was done, UTC, ISO 8601.
-        calibration: the bins behind `ece`; see `convit.evaluation.figures.calibration_bins`.
-        per_class: accuracy of each class; see `convit.evaluation.figures.by_class`.
+        calibration: the bins behind `ece`; see `convit.evaluation.metrics.calibration_bins`.
+        per_class: accuracy of each class; see `convit.evaluation.metrics.by_class`.
         confusion: (right class, predicted class, images), where there are any.
         class_names: of the model's classes, None where it brings none.
         scores: of each image; None where only figures are known.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor, nn
 
-from convit.inference.opening import ImageSource
+from convit.images.opening import ImageSource
 from convit.inference.predicting import Options, Predictor, Row
-from convit.inference.results import Classification, Prediction
+from convit.output.results import Classification, Prediction
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -37,9 +37,9 @@ class Classifier(Predictor):
             of every picture only what the crop reads is resized: faster, and no longer equal to timm's preprocessing:
             the pixels of a photograph move by less than 5 of 255 levels on average.
         decode: "cpu", or "gpu" to decode and resize JPEG files on the CUDA GPU that runs the model (those that carry
-            another colour space or lie on their side, and other formats, stay with the CPU). Pixels differ from the
+            another color space or lie on their side, and other formats, stay with the CPU). Pixels differ from the
             CPU's; by how much, and what it saves, was not measured.
-        compile: puts the model through `torch.compile`: half a minute at the start, faster afterwards.
+        compile: puts the model through `torch.compile`: half a minute at the start, faster afterward.
         calibration: some pictures of the kind to come (16 to 300), on which int8 on a CPU chooses its ranges.
 
     Attributes:

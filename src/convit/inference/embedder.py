@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
+from convit.images.opening import ImageSource
 from convit.inference.kinds import check_kind, layer_of
-from convit.inference.opening import ImageSource
 from convit.inference.predicting import Options, Predictor
-from convit.inference.results import Embedding
+from convit.output.results import Embedding
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -44,7 +44,7 @@ class Embedder(Predictor):
             of every picture only what the crop reads is resized: faster, and no longer equal to timm's preprocessing:
             the pixels of a photograph move by less than 5 of 255 levels on average.
         decode: "cpu", or "gpu" to decode and resize JPEG files on the CUDA GPU that runs the model (those that carry
-            another colour space or lie on their side, and other formats, stay with the CPU). Pixels differ from the
+            another color space or lie on their side, and other formats, stay with the CPU). Pixels differ from the
             CPU's; by how much, and what it saves, was not measured.
         compile, calibration: as in `Classifier`. int8 on a CPU gives no "layer:" kinds.
 

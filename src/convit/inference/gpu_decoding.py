@@ -1,7 +1,7 @@
 """JPEG files decoded, resized and cropped on the GPU that runs the model; asked for with `decode="gpu"`.
 
-Only files that such a decoder reads as Pillow does are handed to it: whole, upright, grey or RGB JPEG files without a
-colour profile to apply. All others are read on the CPU.
+Only files that such a decoder reads as Pillow does are handed to it: whole, upright, gray or RGB JPEG files without a
+color profile to apply. All others are read on the CPU.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from convit.inference.opening import DEFAULT_PIXEL_LIMIT, ImageSource, open_header, read_bytes, source_name
-from convit.inference.orientation import read_orientation
-from convit.inference.profiles import changes_colours
+from convit.images.opening import DEFAULT_PIXEL_LIMIT, ImageSource, open_header, read_bytes, source_name
+from convit.images.orientation import read_orientation
+from convit.images.profiles import changes_colors
 from convit.transforms.cropping import LARGEST_RESIZED, resized_size
 from convit.transforms.settings import TransformSettings
 
@@ -130,7 +130,7 @@ class GpuReader:
             # Adobe's mark for components that are RGB already
             and image.info.get("adobe_transform") != 0
             and not (self._apply_exif and read_orientation(image) != 1)
-            and not (isinstance(profile, bytes) and changes_colours(profile, image.mode))
+            and not (isinstance(profile, bytes) and changes_colors(profile, image.mode))
             and width * height <= LARGEST_RESIZED
         )
 

@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from convit.images.errors import ImageError
+from convit.images.opening import ImageSource, open_image, open_reduced, source_name
 from convit.inference.devices import check_precision, pick_device, pick_dtype, precision_name
-from convit.inference.errors import ImageError
 from convit.inference.gpu_decoding import GpuReader, check_decoder, find_decoder
 from convit.inference.loading import default_workers, read_batches
-from convit.inference.opening import ImageSource, open_image, open_reduced, source_name
-from convit.inference.results import Timings
 from convit.model.config import ConViTConfig, check_divisible
+from convit.output.results import Timings
 from convit.transforms import EvaluationTransform, TransformSettings, resolve_model_data_config
 from convit.transforms.tensors import normalize_batch
 
@@ -83,7 +83,7 @@ class Predictor:
 
     `Classifier` and `Embedder` say what is read off the model, in `_forward`. A model whose attribute `takes_uint8` is
     true gets batches of 8-bit levels (batch, channels, height, width) and scales them itself, a quarter of the bytes to
-    move; others get normalised ones in their own type.
+    move; others get normalized ones in their own type.
 
     Args:
         model: a name, whose weights are loaded and folded into their fast form (`convit.optimize`); or a module, which

@@ -58,7 +58,7 @@ class GatedPositionalSelfAttention(nn.Module):
         self.gating_param = nn.Parameter(torch.ones(num_heads))
 
     @torch.no_grad()
-    def initialise_locality(self) -> None:
+    def initialize_locality(self) -> None:
         """Start as a convolution (paper Sec. 3): v is the identity, the heads look at the places of a k x k kernel."""
         kernel = math.isqrt(self.num_heads)
         if kernel**2 != self.num_heads:

@@ -35,7 +35,7 @@ class ConViT(nn.Module):
     Args:
         config: the configuration.
         hybrid_backbone: a CNN whose feature map replaces the image under the patch embedding; see `HybridEmbedding`.
-        initialise: draws the initial weights; False saves that time where others are loaded next.
+        initialize: draws the initial weights; False saves that time where others are loaded next.
 
     Attributes:
         config: as given; follows `reset_classifier` and `set_input_size`.
@@ -49,7 +49,7 @@ class ConViT(nn.Module):
     """
 
     def __init__(
-        self, config: ConViTConfig, hybrid_backbone: nn.Module | None = None, *, initialise: bool = True
+        self, config: ConViTConfig, hybrid_backbone: nn.Module | None = None, *, initialize: bool = True
     ) -> None:
         super().__init__()
         self.config = config
@@ -69,8 +69,8 @@ class ConViT(nn.Module):
         self.norm = LayerNorm(config.dim)
         self.head_drop = nn.Dropout(config.drop_rate)
         self.head = self._make_head()
-        if initialise:
-            self._initialise()
+        if initialize:
+            self._initialize()
 
     @property
     def num_classes(self) -> int:
@@ -94,7 +94,7 @@ class ConViT(nn.Module):
         """Classify, or embed where `num_classes` is 0.
 
         Args:
-            images: normalised images of any height and width that the patch size divides (of any size with
+            images: normalized images of any height and width that the patch size divides (of any size with
                 `dynamic_img_pad`); sizes may change from call to call.
 
         Returns:
@@ -271,7 +271,7 @@ class ConViT(nn.Module):
             num_classes=num_classes, global_pool=self.global_pool if global_pool is None else global_pool
         )
         self.head = self._make_head().to(self.norm.weight)
-        _initialise_linear(self.head)
+        _initialize_linear(self.head)
 
     def get_classifier(self) -> nn.Module:
         """The head: a linear layer, or an identity where `num_classes` is 0."""
@@ -296,19 +296,19 @@ class ConViT(nn.Module):
     def _make_head(self) -> nn.Module:
         return Linear(self.num_features, self.num_classes) if self.num_classes else nn.Identity()
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """Weights as in the authors' code; the patch convolution keeps PyTorch's."""
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         if self.pos_embed is not None:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for module in (*self.blocks.modules(), self.head):
-            _initialise_linear(module)
+            _initialize_linear(module)
         for module in self.blocks.modules():
             if isinstance(module, GatedPositionalSelfAttention):
-                module.initialise_locality()
+                module.initialize_locality()
 
 
-def _initialise_linear(module: nn.Module) -> None:
+def _initialize_linear(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -39,7 +39,7 @@ def gated_attention(
 ) -> Float[Tensor, "batch heads patches patches"]:
     """Mix content and position attention: (1 - gate) content + gate position.
 
-    Source: ConViT, Eq. 7. Differs: the paper's last normalisation is left out, since the rows of both sum to 1 already.
+    Source: ConViT, Eq. 7. Differs: the paper's last normalization is left out, since the rows of both sum to 1 already.
     """
     gate = gate.to(content.dtype)[:, None, None]
     return (1 - gate) * content + gate * position.to(content.dtype)

@@ -1,4 +1,4 @@
-"""Where a patch is: the factors of position attention, its initialisation, and position embeddings for any grid."""
+"""Where a patch is: the factors of position attention, its initialization, and position embeddings for any grid."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def local_position_weights(num_heads: int, locality_strength: float) -> Float[Te
     """Weights of (δx, δy, δx² + δy²) that make k² heads a k x k convolution (paper Sec. 3).
 
     Head h1 + k * h2 looks h2 - c columns and h1 - c rows away, with k = floor(sqrt(num_heads)) and c the kernel's
-    centre.
+    center.
 
     Args:
         num_heads: heads; those beyond k² have no place in the kernel and get zeros, which attend everywhere alike.
@@ -91,11 +91,11 @@ def local_position_weights(num_heads: int, locality_strength: float) -> Float[Te
         One row per head.
     """
     kernel = math.isqrt(num_heads)
-    centre = (kernel - 1) / 2 if kernel % 2 == 0 else kernel // 2
+    center = (kernel - 1) / 2 if kernel % 2 == 0 else kernel // 2
     weights = torch.zeros(num_heads, 3)
     for column in range(kernel):
         for row in range(kernel):
-            weights[row + kernel * column] = torch.tensor([2 * (column - centre), 2 * (row - centre), -1.0])
+            weights[row + kernel * column] = torch.tensor([2 * (column - center), 2 * (row - center), -1.0])
     return locality_strength * weights
 
 

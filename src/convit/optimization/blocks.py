@@ -30,7 +30,7 @@ class MakeProduct(Protocol):
 
 
 class FastGatedAttention(nn.Module):
-    """Gated positional self-attention on plainly normalised tokens, without its projection.
+    """Gated positional self-attention on plainly normalized tokens, without its projection.
 
     Queries, keys and values are one product (or three, for a runtime that is slow at cutting one result in three), the
     attention scale is in the queries' weights, and the gate in the factors of position attention, which are computed
@@ -92,7 +92,7 @@ class FastGatedAttention(nn.Module):
 
 
 class FastSelfAttention(nn.Module):
-    """Ordinary self-attention on plainly normalised tokens, without its projection.
+    """Ordinary self-attention on plainly normalized tokens, without its projection.
 
     Queries are a product of their own, since the last block makes only one of them.
 

@@ -22,7 +22,7 @@ from convit.optimization.graphs import GraphedCall
 from convit.optimization.optimized import OptimizedConViT, Runner
 from convit.optimization.plan import DTYPES, Plan, Step, choose_backend, choose_dtype, choose_precision
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct, Product, fastest_product
-from convit.optimization.quantised import quantise
+from convit.optimization.quantized import quantize
 from convit.transforms import TransformSettings
 from convit.transforms.tensors import normalize_batch
 
@@ -33,8 +33,8 @@ POSITION = Step("position attention", "two factors per grid", "computed once, th
 LAST_BLOCK = Step("last block", "class token alone", "nothing else is read, unless every token is asked for")
 TOGETHER = Step("queries, keys, values", "one product", "of one input; the attention scale is in the queries' weights")
 APART = Step("queries, keys, values", "three products", "OpenVINO takes long to cut one result in three")
-LEVELS = Step("8-bit images", "normalised in the patch kernel", "which is linear")
-NO_LEVELS = Step("8-bit images", "normalised beforehand", "what runs the model takes normalised images alone")
+LEVELS = Step("8-bit images", "normalized in the patch kernel", "which is linear")
+NO_LEVELS = Step("8-bit images", "normalized beforehand", "what runs the model takes normalized images alone")
 PRODUCTS: dict[Product, Step] = {
     MklProduct: Step(
         "products", "weights laid out by MKL", "for the number of rows that keeps coming; the fastest on x86"
@@ -55,7 +55,7 @@ def optimize(
 ) -> OptimizedConViT:
     """The fast form of a model on the device where it is, for inference; the model itself stays as it is.
 
-    Exact folds (norms, attention scale, gates, normalisation of 8-bit images), queries, keys and values as one
+    Exact folds (norms, attention scale, gates, normalization of 8-bit images), queries, keys and values as one
     product, position factors once per grid, weights laid out for the processor, and recorded graphs on GPUs. `plan`
     tells what was chosen and why.
 
@@ -81,7 +81,7 @@ def optimize(
     (torch.Size([2, 1000]), 'fp32')
     """
     if not isinstance(model, ConViT):
-        raise TypeError(f"model is a {type(model).__name__}, but only a ConViT can be optimised")
+        raise TypeError(f"model is a {type(model).__name__}, but only a ConViT can be optimized")
     device = model.cls_token.device
     chosen = choose_precision(precision, device, calibrated=calibration is not None)
     computed = choose_dtype(chosen.choice, device)
@@ -99,7 +99,7 @@ def optimize(
         apart=apart,
     )
     if chosen.choice in ("fp8", "int8") and device.type == "cuda":
-        quantise(folded, chosen.choice)
+        quantize(folded, chosen.choice)
     runner = _runner(backend.choice, device, batch_size, _batches(calibration, settings))
     of_levels = None if apart else _taking_levels(model, folded, dtype, settings)
     together, levels = APART if apart else TOGETHER, NO_LEVELS if of_levels is None else LEVELS
@@ -148,7 +148,7 @@ def _taking_levels(model: ConViT, folded: ConViT, dtype: torch.dtype, settings: 
 
 
 def _batches(calibration: Images | Iterable[Images] | None, settings: TransformSettings) -> list[Tensor]:
-    """Calibration images as normalised fp32 batches on the CPU."""
+    """Calibration images as normalized fp32 batches on the CPU."""
     given = [calibration] if isinstance(calibration, Tensor) else list(calibration or ())
     return [
         normalize_batch(batch.permute(0, 2, 3, 1), settings) if batch.dtype == torch.uint8 else batch.float().cpu()

@@ -1,4 +1,4 @@
-"""The fast patch embedding: positions added once per grid, and 8-bit pictures normalised inside the kernel."""
+"""The fast patch embedding: positions added once per grid, and 8-bit pictures normalized inside the kernel."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class FastEmbedding(nn.Module):
 
 @torch.no_grad()
 def embedding_of_levels(patches: PatchEmbedding, mean: Sequence[float], std: Sequence[float]) -> PatchEmbedding:
-    """The patch embedding that gives on 8-bit levels what `patches` gives on normalised images.
+    """The patch embedding that gives on 8-bit levels what `patches` gives on normalized images.
 
-    Source: normalisation and kernel are both linear; computed in fp64, rounded once.
+    Source: normalization and kernel are both linear; computed in fp64, rounded once.
 
     Args:
         patches: a patch embedding.
-        mean: what normalisation subtracts per channel, on a scale where white is 1.
+        mean: what normalization subtracts per channel, on a scale where white is 1.
         std: what it divides by, on the same scale.
     """
     kernel, bias = patches.proj.weight.double(), cast(Tensor, patches.proj.bias).double()

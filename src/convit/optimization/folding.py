@@ -41,7 +41,7 @@ def affine_of(linear: nn.Linear) -> Affine:
 
 
 def after_norm(affine: Affine, norm: nn.LayerNorm) -> Affine:
-    """The map that gives on a plainly normalised x what `affine` gives on `norm`'s output.
+    """The map that gives on a plainly normalized x what `affine` gives on `norm`'s output.
 
     W (γ ⊙ x + β) + b = (W diag γ) x + (W β + b).
     """

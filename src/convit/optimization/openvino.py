@@ -1,6 +1,6 @@
 """int8 on CPUs, by OpenVINO and NNCF: ranges from calibration images, 8-bit weights and activations.
 
-Source: NNCF's post-training quantisation for transformers (SmoothQuant, fast bias correction).
+Source: NNCF's post-training quantization for transformers (SmoothQuant, fast bias correction).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _LARGEST_BATCH = 65536
 
 
 class OpenVinoRunner:
-    """Quantises a model's calls, each on its first use.
+    """Quantizes a model's calls, each on its first use.
 
     Args:
-        calibration: normalised fp32 batches, all of one height and width.
+        calibration: normalized fp32 batches, all of one height and width.
 
     Raises:
         ValueError: there is no image, or their sizes differ.
@@ -47,16 +47,16 @@ class OpenVinoRunner:
 
 
 class OpenVinoCall:
-    """One of a model's calls, quantised and compiled for this processor, for any batch and one image size.
+    """One of a model's calls, quantized and compiled for this processor, for any batch and one image size.
 
     Args:
         module: what is to be computed, in fp32 on the CPU.
-        calibration: normalised images (images, channels, height, width).
+        calibration: normalized images (images, channels, height, width).
     """
 
     def __init__(self, module: nn.Module, calibration: Float[Tensor, "images channels height width"]) -> None:
         self.size = calibration.shape[1:]
-        with _calm():
+        with _quiet_libraries():
             import nncf
             import openvino
 
@@ -85,7 +85,7 @@ class OpenVinoCall:
         if images.shape[1:] != self.size:
             raise ValueError(
                 f"images are {tuple(images.shape[1:])}, but the int8 model was calibrated for {tuple(self.size)} "
-                "(channels, height, width); optimise another one for this size"
+                "(channels, height, width); optimize another one for this size"
             )
         given = images.contiguous().numpy()
         requests = self._own if len(images) >= len(self._own) > 0 else [self._shared]
@@ -137,7 +137,7 @@ class _Named(nn.Module):
 
 
 @contextlib.contextmanager
-def _calm() -> Generator[None]:
+def _quiet_libraries() -> Generator[None]:
     """Keep progress bars, log lines and tracer warnings of the two libraries off the screen, and usage data at home."""
     from openvino_telemetry.utils.opt_in_checker import ConsentCheckResult, OptInChecker
 

@@ -1,4 +1,4 @@
-"""An optimised model: the reading calls of `ConViT`, on whatever runs them fastest."""
+"""An optimized model: the reading calls of `ConViT`, on whatever runs them fastest."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class Runner(Protocol):
 class OptimizedConViT(nn.Module):
     """A ConViT for inference alone, made by `optimize`; calls and results are those of the model that it came from.
 
-    Images may be normalised ones of any float dtype, or 8-bit levels (batch, channels, height, width), which are
-    normalised inside. Results have the images' dtype, fp32 for 8-bit ones.
+    Images may be normalized ones of any float dtype, or 8-bit levels (batch, channels, height, width), which are
+    normalized inside. Results have the images' dtype, fp32 for 8-bit ones.
 
     Args:
         model: the folded model.
-        of_levels: the one that takes 8-bit levels, as floats; None where they are normalised beforehand.
+        of_levels: the one that takes 8-bit levels, as floats; None where they are normalized beforehand.
         plan: what was chosen.
         dtype: of tokens.
         runner: what runs the calls.
-        settings: where the normalisation of 8-bit images is read.
+        settings: where the normalization of 8-bit images is read.
 
     Attributes:
         plan: what was chosen for the device, and why.
-        takes_uint8: True; for callers who would normalise otherwise.
+        takes_uint8: True; for callers who would normalize otherwise.
     """
 
     takes_uint8 = True
@@ -158,7 +158,7 @@ class OptimizedConViT(nn.Module):
             ValueError: `mode` is True.
         """
         if mode:
-            raise ValueError("an optimised model is for inference alone; train the model that it was made from")
+            raise ValueError("an optimized model is for inference alone; train the model that it was made from")
         return super().train(False)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The matrix products of an optimised model, in three forms that compute the same.
+"""The matrix products of an optimized model, in three forms that compute the same.
 
 Which is fastest where was measured on two threads of an x86 processor with AVX-512, convit_base: with weights laid out
 beforehand by MKL a forward pass takes 0.84 of the time at batch 1 and 0.94 at batch 8, by oneDNN 0.93 and 1.0.
@@ -15,7 +15,7 @@ from convit.optimization.folding import Affine
 
 
 class PlainProduct(nn.Linear):
-    """A linear layer, and GELU after it where asked: what `torch.compile` and quantisers understand.
+    """A linear layer, and GELU after it where asked: what `torch.compile` and quantizers understand.
 
     Args:
         affine: its map.

@@ -8,44 +8,6 @@ high enough. Start reading at `convit.search.index`; duplicates are found in `co
 The store is LanceDB's: pip install 'convit[search]'. Importing this package imports neither it nor torch.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from convit.lazy import import_when_used
-
-if TYPE_CHECKING:
-    from convit.search.duplicates import Duplicate, Picture, find_duplicates
-    from convit.search.hit import Hit
-    from convit.search.index import Index
-    from convit.search.pictures import Collection, read_collection
-    from convit.search.sheet import duplicates_page, search_page
-    from convit.search.updating import Update
-
-_HOMES = {
-    "Collection": ".pictures",
-    "Duplicate": ".duplicates",
-    "Hit": ".hit",
-    "Index": ".index",
-    "Picture": ".duplicates",
-    "Update": ".updating",
-    "duplicates_page": ".sheet",
-    "find_duplicates": ".duplicates",
-    "read_collection": ".pictures",
-    "search_page": ".sheet",
-}
-
-__all__ = [
-    "Collection",
-    "Duplicate",
-    "Hit",
-    "Index",
-    "Picture",
-    "Update",
-    "duplicates_page",
-    "find_duplicates",
-    "read_collection",
-    "search_page",
-]
-
-__getattr__, __dir__ = import_when_used(__name__, _HOMES)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

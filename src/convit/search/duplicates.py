@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from PIL import Image
 
-from convit.inference.errors import ImageError
-from convit.inference.opening import open_image
+from convit.images.errors import ImageError
+from convit.images.opening import open_image
 
 SIMILARITY = 0.95
 DIFFERENCE = 12.0
 CORRELATION = 0.85
-_SIDE = 32  # of the grey thumbnails, pixels
+_SIDE = 32  # of the gray thumbnails, pixels
 _FLAT = 1.0  # standard deviation in levels below which a thumbnail has no structure to correlate
 _ROWS, _COLUMNS = 256, 16_384  # vectors compared with one another at once
 _KEPT = 50_000  # thumbnails held at once, 2 KB each
@@ -60,7 +60,7 @@ class Duplicate:
         kind: "identical" - the same file byte for byte; "near" - alike to the model and pixel by pixel.
         first, second: the pictures, in the order in which they were given.
         similarity: cosine of their vectors, -1 to 1.
-        difference: mean absolute difference of their 32 x 32 grey thumbnails, 0 to 255 levels.
+        difference: mean absolute difference of their 32 x 32 gray thumbnails, 0 to 255 levels.
     """
 
     kind: str
@@ -71,7 +71,7 @@ class Duplicate:
 
     @property
     def labels_differ(self) -> bool:
-        """Whether at least one of the two is likely to be labelled wrongly; not told where one has no label."""
+        """Whether at least one of the two is likely to be labeled wrongly; not told where one has no label."""
         return _known_to_differ(self.first.label, self.second.label)
 
     @property
@@ -110,7 +110,7 @@ def find_duplicates(
 ) -> list[Duplicate]:
     """Find pairs of copies and near-copies.
 
-    Identical files are found by their hash. Of the others those pairs are kept whose vectors are alike and whose grey
+    Identical files are found by their hash. Of the others those pairs are kept whose vectors are alike and whose gray
     thumbnails are too: the model alone takes pictures of one scene for the same. Of several identical files each is
     paired with the first of them, and the first alone is compared with other pictures.
 
@@ -118,7 +118,7 @@ def find_duplicates(
         pictures: the pictures.
         vectors: their vectors, of length 1.
         similarity: least cosine of near-copies, -1 to 1.
-        difference: most mean absolute difference of their 32 x 32 grey thumbnails, 0 to 255 levels.
+        difference: most mean absolute difference of their 32 x 32 gray thumbnails, 0 to 255 levels.
         correlation: least correlation of these thumbnails, -1 to 1: pictures of little contrast, such as two of
             jellyfish in blue water, differ by few levels whatever they show.
         splits: only pairs across two of these splits; None for all pairs.
@@ -241,7 +241,7 @@ def _alike(
 
 
 class _Thumbnails:
-    """Grey thumbnails, made when they are asked for; the latest are kept."""
+    """Gray thumbnails, made when they are asked for; the latest are kept."""
 
     def __init__(self, pictures: Sequence[Picture]) -> None:
         self._pictures = pictures

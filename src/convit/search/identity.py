@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from convit.evaluation.weights_used import MODULE
-from convit.inference.output.files import whole_file
+from convit.output.files import whole_file
 
 FILE = "index.json"
 

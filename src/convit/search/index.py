@@ -13,15 +13,15 @@ import numpy as np
 from jaxtyping import Float32
 from torch import nn
 
+from convit.images.listing import find_images
+from convit.images.opening import ImageSource
 from convit.inference.embedder import Embedder
-from convit.inference.finding import find_images
-from convit.inference.opening import ImageSource
 from convit.search.duplicates import DIFFERENCE, SIMILARITY, Duplicate, Picture, find_duplicates
 from convit.search.hit import Hit
 from convit.search.identity import FILE, Identity, locked, read_identity
 from convit.search.maker import check_model, identity_of, load_embedder, precision_of, unit_vector
 from convit.search.nearest import (
-    NEIGHBOURS,
+    NEIGHBORS,
     build_approximation,
     mapped_vectors,
     read_approximation,
@@ -216,8 +216,8 @@ class Index:
             store.check_condition(where)
         is_vector = isinstance(source, np.ndarray) and source.ndim == 1
         vector = unit_vector(np.asarray(source), self._known) if is_vector else self.embedder(source)
-        # the recall was measured for so many neighbours among all rows
-        is_measured = where is None and k <= NEIGHBOURS and len(store) >= self.approximate_from
+        # the recall was measured for so many neighbors among all rows
+        is_measured = where is None and k <= NEIGHBORS and len(store) >= self.approximate_from
         how = read_approximation(store) if is_measured else None
         found = search_exactly(store, vector, k, where) if how is None else search_approximately(store, vector, k, how)
         rows = store.take([row for row, _ in found], _HIT_COLUMNS)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt64
 
-from convit.inference.output.files import whole_file
+from convit.output.files import whole_file
 from convit.search.store import Store, explained
 
-NEIGHBOURS = 10
+NEIGHBORS = 10
 LEAST_RECALL = 0.98
 _QUERIES = 100
 _FILE = "approximate.json"
@@ -137,12 +137,12 @@ def build_approximation(store: Store, *, least_recall: float = LEAST_RECALL) -> 
             store.tidy()
     _, vectors = mapped_vectors(store)
     queries = _near_stored(store, vectors)
-    expected = [search_exactly(store, query, NEIGHBOURS) for query in queries]
+    expected = [search_exactly(store, query, NEIGHBORS) for query in queries]
     version = store.version
     tried: list[Approximation] = []
     for nprobes, ef, refine_factor in _LADDER:
         way = Approximation(version, len(vectors), nprobes, ef, refine_factor, 0.0, len(queries))
-        found = [search_approximately(store, query, NEIGHBOURS, way) for query in queries]
+        found = [search_approximately(store, query, NEIGHBORS, way) for query in queries]
         tried.append(replace(way, recall=round(_recall(expected, found), 4)))
         if tried[-1].recall >= least_recall:
             break
@@ -169,7 +169,7 @@ def read_approximation(store: Store, *, least_recall: float = LEAST_RECALL) -> A
 
 
 def _near_stored(store: Store, vectors: Float32[np.ndarray, "rows dim"]) -> Float32[np.ndarray, "queries dim"]:
-    """Queries that look like new pictures: stored vectors, each moved as far as its 10th neighbour is away.
+    """Queries that look like new pictures: stored vectors, each moved as far as its 10th neighbor is away.
 
     Stored vectors themselves are found more easily than any new one, and would promise too much.
     """
@@ -177,7 +177,7 @@ def _near_stored(store: Store, vectors: Float32[np.ndarray, "rows dim"]) -> Floa
     chosen = np.sort(random.choice(len(vectors), min(_QUERIES, len(vectors)), replace=False))
     queries = np.array(vectors[chosen])
     for query in queries:
-        cosine = search_exactly(store, query, NEIGHBOURS + 1)[-1][1]
+        cosine = search_exactly(store, query, NEIGHBORS + 1)[-1][1]
         step = random.normal(size=len(query)).astype(np.float32)
         query += step / np.linalg.norm(step) * max(0.0, 2 - 2 * cosine) ** 0.5
         query /= np.linalg.norm(query)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from convit.inference.output.files import whole_file, write_text
+from convit.output.files import whole_file, write_text
 
 FORMATS = ("table", "json", "csv", "parquet", "markdown")
 _SUFFIXES = {".txt": "table", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".md": "markdown"}

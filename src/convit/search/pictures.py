@@ -13,8 +13,8 @@ from jaxtyping import Float32
 
 from convit.data.locate import class_names_beside, find_local_shards, means_shards
 from convit.data.shards import read_shard
+from convit.images.listing import find_images
 from convit.inference.embedder import Embedder
-from convit.inference.finding import find_images
 from convit.search.duplicates import Picture, hash_of
 from convit.search.scanning import label_of, reader_of, split_of
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from convit.inference.finding import find_images
-from convit.inference.opening import DEFAULT_PIXEL_LIMIT, open_header, read_bytes, source_name
-from convit.inference.orientation import lies_on_its_side, read_orientation
+from convit.images.listing import find_images
+from convit.images.opening import DEFAULT_PIXEL_LIMIT, open_header, read_bytes, source_name
+from convit.images.orientation import lies_on_its_side, read_orientation
 from convit.search.store import FileRow
 
 

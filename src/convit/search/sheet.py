@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convit.inference.errors import ImageError
-from convit.inference.opening import ImageSource, open_image, source_name
-from convit.inference.output.pages import data_url, fill_template, thumbnail
+from convit.images.errors import ImageError
+from convit.images.opening import ImageSource, open_image, source_name
+from convit.output.pages import data_url, fill_template, thumbnail
 from convit.search.duplicates import Duplicate, Picture
 from convit.search.hit import Hit
 

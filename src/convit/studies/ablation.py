@@ -37,7 +37,7 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
     """The rows of the paper's Table 3, made from the recipe's ConViT.
 
     "neither" has gates frozen at 0.5 and no convolutional init. "GPSA frozen" keeps the GPSA layers' attention as it
-    was initialised: `qk`, `v`, `pos_proj`, the gates and the output projection are not trained, so that in these blocks
+    was initialized: `qk`, `v`, `pos_proj`, the gates and the output projection are not trained, so that in these blocks
     the MLP (and the norms) learn alone, as the paper has it. DeiT is `local_up_to_layer=0`.
 
     Raises:
@@ -86,7 +86,7 @@ def plan_ablation(
     columns = share_columns(recipe, shares, epochs_at_full)
     return Study(
         name="ablation",
-        title="Ablation of gates and initialisation (the paper's Table 3)",
+        title="Ablation of gates and initialization (the paper's Table 3)",
         rows=tuple(models),
         columns=columns,
         runs=plan_runs(models, columns, seeds, data),
@@ -162,4 +162,4 @@ def _headline(scores: Scores, columns: Sequence[Column]) -> str:
         known = [f"{name} {gap.mean:+.1f}" for name, gap in gaps if gap is not None]
         if known:
             parts.append(f"at {column.label}: {', '.join(known)}")
-    return f"Worth in points {'; '.join(parts)}" if parts else "Gates and initialisation: no pair is done yet"
+    return f"Worth in points {'; '.join(parts)}" if parts else "Gates and initialization: no pair is done yet"

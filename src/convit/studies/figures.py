@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from convit.studies.scores import Scores, Spread
 from convit.studies.study import Study
-from convit.training.panels import RUN_COLOURS, RUN_MARKERS
+from convit.training.panels import RUN_COLORS, RUN_MARKERS
 from convit.training.plots import STYLE
 
 WIDTH, HEIGHT = 5.6, 3.8  # inches
@@ -73,7 +73,7 @@ def _draw_lines(axes: Axes, study: Study, scores: Scores) -> None:
 
 
 def _draw_points(axes: Axes, study: Study, scores: Scores) -> None:
-    """A line of the figure per row, from the top; columns side by side with colours of their own."""
+    """A line of the figure per row, from the top; columns side by side with colors of their own."""
     step = 0.5 / len(study.columns)
     for index, column in enumerate(study.columns):
         shift = step * (index - (len(study.columns) - 1) / 2)
@@ -98,4 +98,4 @@ def _bars(spreads: list[Spread]) -> list[list[float]]:
 
 
 def _look(index: int) -> dict[str, Any]:
-    return {"color": RUN_COLOURS[index % len(RUN_COLOURS)], "marker": RUN_MARKERS[index % len(RUN_MARKERS)]}
+    return {"color": RUN_COLORS[index % len(RUN_COLORS)], "marker": RUN_MARKERS[index % len(RUN_MARKERS)]}

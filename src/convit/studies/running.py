@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from convit.output.json_lines import read_lines
 from convit.studies.reporting import write_json, write_report
 from convit.studies.scores import Result, Scores, read_result
 from convit.studies.study import PlannedRun, Study, fingerprint
 from convit.studies.testing import measure_top1, open_test
-from convit.training.lines import read_lines
-from convit.training.reading import read_recipe
+from convit.training.recipe_io import read_recipe
 from convit.training.run import WEIGHTS, run_recipe
 from convit.training.schedule import total_epochs
 

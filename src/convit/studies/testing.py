@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 
 from convit.data import ImageDataset, open_dataset
 from convit.data.locate import read_class_names
+from convit.training.image_transforms import transforms_for
 from convit.training.models import build_model, image_size
-from convit.training.preparing import transforms_for
 from convit.training.recipe import Recipe
 from convit.training.schedule import total_epochs
 
@@ -36,7 +36,7 @@ def open_test(recipe: Recipe, data: str | Path, test: str) -> ImageDataset:
 
 
 def measure_top1(recipe: Recipe, weights: str | Path, images: ImageDataset) -> float:
-    """Top-1 in percent: fp32, one centre crop, the recipe's own evaluation transform.
+    """Top-1 in percent: fp32, one center crop, the recipe's own evaluation transform.
 
     Args:
         recipe: the run.

@@ -1,4 +1,4 @@
-"""What pretrained weights save in labelled images: fine-tuning against training from scratch."""
+"""What pretrained weights save in labeled images: fine-tuning against training from scratch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def plan_transfer(
     _check_counts(runs, dict(zip((column.label for column in columns), counts, strict=True)))
     return Study(
         name="transfer",
-        title="Transfer: top-1 by number of labelled images, with and without pretrained weights",
+        title="Transfer: top-1 by number of labeled images, with and without pretrained weights",
         rows=tuple(models),
         columns=columns,
         runs=runs,

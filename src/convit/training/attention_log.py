@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from convit.analysis import gates, nonlocality
 from convit.model import ConViT
-from convit.training.lines import add_line
+from convit.output.json_lines import add_line
 
 MOST_IMAGES = 128
 BATCH_SIZE = 32
@@ -35,7 +35,7 @@ class AttentionLog(Callback):
 
     Args:
         path: the file.
-        images: normalised held-out images (images, channels, height, width) as the model takes them, on any device;
+        images: normalized held-out images (images, channels, height, width) as the model takes them, on any device;
             the first 128 are used.
 
     Raises:
@@ -76,7 +76,7 @@ def measure(model: ConViT, images: Tensor) -> dict[str, list[list[float]]]:
 
     Args:
         model: any ConViT.
-        images: normalised images, on any device; taken 32 at a time.
+        images: normalized images, on any device; taken 32 at a time.
 
     Raises:
         ValueError: the patch size does not divide the images' height or width.

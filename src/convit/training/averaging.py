@@ -37,7 +37,7 @@ class WeightAveraging(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Follow the weights after each optimiser step."""
+        """Follow the weights after each optimizer step."""
         if trainer.global_step == self.steps:
             return
         self.steps = trainer.global_step

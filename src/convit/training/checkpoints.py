@@ -143,7 +143,7 @@ def _check_finite(trainer: Trainer) -> None:
     if bad is not None:
         raise DivergedError(
             f"the weight {bad} is no number any more at step {trainer.global_step}; the last checkpoint is from before "
-            f"it. Lower optimiser.lr or set optimiser.clip_norm=1, and start again"
+            f"it. Lower optimizer.lr or set optimizer.clip_norm=1, and start again"
         )
 
 

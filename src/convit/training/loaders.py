@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
-from convit.data.sampling import Dealing, EpochSampler, ResumableLoader
+from convit.data.sampling import EpochSampler, ResumableLoader, StepSharding
 from convit.data.streams import ShardSequence, ShardStream, StreamLoader
 from convit.training.recipe import Recipe
 from convit.training.splits import Split, StreamSource, images_per_epoch
@@ -90,16 +90,16 @@ class RecipeData(LightningDataModule):
         mine = range(dealing.rank, len(source), dealing.world_size)
         return [DataLoader(source, size, sampler=mine, num_workers=workers if len(mine) > WORTH_WORKERS else 0)]
 
-    def _dealing(self) -> Dealing:
+    def _dealing(self) -> StepSharding:
         assert self.trainer is not None, "loaders are made when a run begins"
-        return dealing_of(self.trainer, self.recipe)
+        return sharding_of(self.trainer, self.recipe)
 
 
-def dealing_of(trainer: Trainer, recipe: Recipe) -> Dealing:
+def sharding_of(trainer: Trainer, recipe: Recipe) -> StepSharding:
     """How a step's images are shared out among the processes of a run that has begun.
 
     Raises:
         ValueError: they cannot be.
     """
     parts = trainer.accumulate_grad_batches
-    return Dealing(recipe.run.batch_size, parts, trainer.global_rank, trainer.world_size)
+    return StepSharding(recipe.run.batch_size, parts, trainer.global_rank, trainer.world_size)

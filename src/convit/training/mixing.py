@@ -22,9 +22,9 @@ def mix(
     recipe: MixingRecipe,
     generator: np.random.Generator,
 ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch classes"]]:
-    """Mix each image of a batch with its neighbour, the first with the second and so on, by mixup or cutmix.
+    """Mix each image of a batch with its neighbor, the first with the second and so on, by mixup or cutmix.
 
-    One ratio and one rectangle per batch. Neighbours stay together however a step is dealt to processes, so with a
+    One ratio and one rectangle per batch. Neighbors stay together however a step is dealt to processes, so with a
     generator seeded by the step the mixing is the same for any number of them. The last of an odd number stays as it
     is.
 
@@ -47,14 +47,14 @@ def mix(
     if cut:
         images, ratio = _paste(images, ratio, generator)
     else:
-        images = images * ratio + swap_neighbours(images) * (1 - ratio)
-    return images, targets * ratio + swap_neighbours(targets) * (1 - ratio)
+        images = images * ratio + swap_neighbors(images) * (1 - ratio)
+    return images, targets * ratio + swap_neighbors(targets) * (1 - ratio)
 
 
-def swap_neighbours(values: Float[Tensor, "batch *rest"]) -> Float[Tensor, "batch *rest"]:
-    """The same with each pair of neighbours swapped; the last of an odd number stays.
+def swap_neighbors(values: Float[Tensor, "batch *rest"]) -> Float[Tensor, "batch *rest"]:
+    """The same with each pair of neighbors swapped; the last of an odd number stays.
 
-    >>> swap_neighbours(torch.tensor([1.0, 2.0, 3.0])).tolist()
+    >>> swap_neighbors(torch.tensor([1.0, 2.0, 3.0])).tolist()
     [2.0, 1.0, 3.0]
     """
     pairs = len(values) // 2 * 2
@@ -66,9 +66,9 @@ def _paste(images: Tensor, ratio: float, generator: np.random.Generator) -> tupl
     """The partner's rectangle in each image, and the share of pixels that are still the image's own."""
     height, width = images.shape[-2:]
     side = (1 - ratio) ** 0.5
-    centre_y, centre_x = generator.integers(height), generator.integers(width)
-    top, bottom = (int(np.clip(centre_y + sign * height * side / 2, 0, height)) for sign in (-1, 1))
-    left, right = (int(np.clip(centre_x + sign * width * side / 2, 0, width)) for sign in (-1, 1))
+    center_y, center_x = generator.integers(height), generator.integers(width)
+    top, bottom = (int(np.clip(center_y + sign * height * side / 2, 0, height)) for sign in (-1, 1))
+    left, right = (int(np.clip(center_x + sign * width * side / 2, 0, width)) for sign in (-1, 1))
     mixed = images.clone()
-    mixed[:, :, top:bottom, left:right] = swap_neighbours(images[:, :, top:bottom, left:right])
+    mixed[:, :, top:bottom, left:right] = swap_neighbors(images[:, :, top:bottom, left:right])
     return mixed, 1 - (bottom - top) * (right - left) / (height * width)

@@ -1,7 +1,7 @@
-"""The panels of a run's figure: curves over epochs, told apart by colour and by line style or marker alike.
+"""The panels of a run's figure: curves over epochs, told apart by color and by line style or marker alike.
 
-Needs matplotlib, the extra `plot`. Runs have the colours of Okabe and Ito, which the colour-blind can tell apart;
-layers go from dark to light with depth (viridis), so that their order shows in grey print too.
+Needs matplotlib, the extra `plot`. Runs have the colors of Okabe and Ito, which the color-blind can tell apart;
+layers go from dark to light with depth (viridis), so that their order shows in gray print too.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 Values = npt.NDArray[np.float64]
 
-# Okabe and Ito's palette without yellow, which is too light on white; seven colours and eight markers give 56 pairs
-RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito's palette without yellow, which is too light on white; seven colors and eight markers give 56 pairs
+RUN_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 RUN_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LAYER_STYLES = ("solid", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.2, 1.2)))
 LIGHTEST = 0.9  # of viridis; beyond, it is too light on white
@@ -183,8 +183,8 @@ def draw_nonlocality(axes: Axes, run: RunCurves) -> None:
 
 
 def run_look(index: int) -> dict[str, Any]:
-    """Colour and marker of one run among several."""
-    return {"color": RUN_COLOURS[index % len(RUN_COLOURS)], "marker": RUN_MARKERS[index % len(RUN_MARKERS)]}
+    """Color and marker of one run among several."""
+    return {"color": RUN_COLORS[index % len(RUN_COLORS)], "marker": RUN_MARKERS[index % len(RUN_MARKERS)]}
 
 
 def _draw_run(axes: Axes, run: RunCurves, key: str, index: int | None) -> None:
@@ -204,7 +204,7 @@ def _marker(points: int) -> dict[str, Any]:
 def _look(key: str) -> dict[str, Any]:
     held_out = key.startswith("val_")
     return {
-        "color": RUN_COLOURS[1 if held_out else 0],
+        "color": RUN_COLORS[1 if held_out else 0],
         "linestyle": (0, (4, 1.5)) if key == "train_loss" else "solid",
     }
 
@@ -219,8 +219,8 @@ def _layer_look(layer: int, layers: int) -> dict[str, Any]:
 
 def _head_look(head: int) -> dict[str, Any]:
     return {
-        "color": RUN_COLOURS[head % (len(RUN_COLOURS) - 1)],  # the last one, black, is the mean
-        "linestyle": LAYER_STYLES[head // (len(RUN_COLOURS) - 1) % len(LAYER_STYLES)],
+        "color": RUN_COLORS[head % (len(RUN_COLORS) - 1)],  # the last one, black, is the mean
+        "linestyle": LAYER_STYLES[head // (len(RUN_COLORS) - 1) % len(LAYER_STYLES)],
     }
 
 

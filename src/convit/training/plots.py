@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from convit.inference.output.files import whole_file
+from convit.output.files import whole_file
+from convit.output.json_lines import read_lines
 from convit.training import panels
-from convit.training.lines import read_lines
 from convit.training.panels import RunCurves, Values
 
 SUFFIXES = (".png", ".svg", ".pdf")

@@ -140,7 +140,7 @@ class DistillationRecipe(Section):
     temperature: PositiveFloat = 1.0
 
 
-class OptimiserRecipe(Section):
+class OptimizerRecipe(Section):
     """AdamW, or Muon with AdamW.
 
     Attributes:
@@ -173,10 +173,10 @@ class ScheduleRecipe(Section):
         warmup_epochs: linear rise of the learning rate.
         warmup_lr: where it begins; like `min_lr` it is not scaled with the batch.
         min_lr: where the learning rate ends.
-        decay_epochs: last of `epochs`, over which the rate falls linearly from its peak, which it keeps until then; None
-            follows half a cosine from the end of the warm-up. With a constant rate a run can be extended, and finished
-            from any of its checkpoints.
-        cooldown_epochs: epochs at `min_lr` afterwards.
+        decay_epochs: last of `epochs`, over which the rate falls linearly from its peak, which it keeps until then;
+            None follows half a cosine from the end of the warm-up. With a constant rate a run can be extended, and
+            finished from any of its checkpoints.
+        cooldown_epochs: epochs at `min_lr` afterward.
         final_epochs: last epochs, cool-down included, at `final_img_size`.
         final_img_size: side of the images in them, pixels; the weights are written for it.
         patience: epochs without a better top-1 on the validation images after which training stops; None never stops.
@@ -216,7 +216,7 @@ class RunRecipe(Section):
         activation_checkpointing: keeps only the tokens between blocks and computes the rest again: less memory, slower.
         devices: "auto" or a number of processes or GPUs per node.
         nodes: machines, started by torchrun or SLURM.
-        strategy: "ddp", or "fsdp2" for parameters and optimiser states shared out over the processes; "auto" is ddp
+        strategy: "ddp", or "fsdp2" for parameters and optimizer states shared out over the processes; "auto" is ddp
             where there are several.
         checkpoint_minutes: time between checkpoints within an epoch; each epoch ends with one too.
         checkpoint_steps: steps between them, where set.
@@ -256,7 +256,7 @@ class Recipe(Section):
     augment: AugmentRecipe = AugmentRecipe()
     mixing: MixingRecipe = MixingRecipe()
     distillation: DistillationRecipe | None = None
-    optimiser: OptimiserRecipe = OptimiserRecipe()
+    optimizer: OptimizerRecipe = OptimizerRecipe()
     schedule: ScheduleRecipe = ScheduleRecipe()
     ema: EmaRecipe | None = None
     run: RunRecipe = RunRecipe()

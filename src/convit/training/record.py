@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from convit.training.lines import add_line
+from convit.output.json_lines import add_line
 from convit.training.task import ClassificationTask
 
 

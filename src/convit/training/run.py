@@ -13,23 +13,23 @@ from torch import Tensor, nn
 
 from convit.data.corrupt import CorruptImages
 from convit.model import ConViT
+from convit.output.json_lines import read_lines
+from convit.training.accumulation import choose_parts
 from convit.training.attention_log import AttentionLog
 from convit.training.averaging import WeightAveraging
+from convit.training.best_weights import BestWeights
 from convit.training.checkpoints import Checkpoints, check_identity, identity, last_checkpoint
 from convit.training.environment import describe_environment
-from convit.training.lines import read_lines
 from convit.training.loaders import RecipeData
 from convit.training.models import build_model, class_count, image_size
-from convit.training.parts import choose_parts
 from convit.training.progress import RunBar
 from convit.training.recipe import Recipe
 from convit.training.record import EpochLog
-from convit.training.selection import BestWeights
 from convit.training.sharding import whole_state
 from convit.training.splits import Split, StreamSource, images_per_epoch, open_split, sample_images
 from convit.training.task import ClassificationTask, weigh_classes
 from convit.training.teachers import Teacher
-from convit.training.trainer import build_trainer, calm, was_requeued
+from convit.training.trainer import build_trainer, quiet_libraries, was_requeued
 from convit.training.writing import write_weights
 
 WEIGHTS = "weights.safetensors"
@@ -83,7 +83,7 @@ def run_recipe(
         run.callbacks.append(
             AttentionLog(output / "attention.jsonl", sample_images(split, recipe.run.attention_images))
         )
-    with calm():
+    with quiet_libraries():
         trainer = build_trainer(recipe, output, [*run.callbacks, *callbacks, run.checkpoints])
         processes = trainer.num_devices * trainer.num_nodes
         trainer.accumulate_grad_batches = choose_parts(recipe, model, size, processes, trainer.strategy.root_device)

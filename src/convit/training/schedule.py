@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from convit.training.recipe import OptimiserRecipe, ScheduleRecipe
+from convit.training.recipe import OptimizerRecipe, ScheduleRecipe
 
 REFERENCE_BATCH = 512
 
 
-def peak_rate(optimiser: OptimiserRecipe, batch_size: int) -> float:
+def peak_rate(optimizer: OptimizerRecipe, batch_size: int) -> float:
     """The learning rate after warm-up: the recipe's, times batch/512 (paper Section 3)."""
-    return optimiser.lr * batch_size / REFERENCE_BATCH
+    return optimizer.lr * batch_size / REFERENCE_BATCH
 
 
 def total_epochs(schedule: ScheduleRecipe) -> int:
@@ -23,8 +23,8 @@ def rate_at(step: int, steps_per_epoch: int, schedule: ScheduleRecipe, peak: flo
     """The learning rate of a step.
 
     Args:
-        step: optimiser steps done before.
-        steps_per_epoch: optimiser steps of an epoch.
+        step: optimizer steps done before.
+        steps_per_epoch: optimizer steps of an epoch.
         schedule: the way. Its `epochs` include warm-up; cool-down epochs follow them.
         peak: the rate after warm-up.
 

@@ -1,4 +1,4 @@
-"""FSDP2: parameters, gradients and optimiser states shared out over the processes, block by block."""
+"""FSDP2: parameters, gradients and optimizer states shared out over the processes, block by block."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from convit.data.fingerprints import fingerprint
 from convit.data.locate import find_shards, read_class_names
 from convit.data.samples import DecodedSamples
 from convit.data.streams import ShardSequence
-from convit.training.preparing import SizedTransform, transforms_for
+from convit.training.image_transforms import SizedTransform, transforms_for
 from convit.training.recipe import Recipe
 
 

@@ -1,4 +1,4 @@
-"""What Lightning trains: a model with its loss, optimiser and schedule."""
+"""What Lightning trains: a model with its loss, optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from convit.data.sampling import Dealing, augmentation_seed
+from convit.data.sampling import StepSharding, augmentation_seed
 from convit.model.layers import DropPath
-from convit.training.loaders import dealing_of
+from convit.training.loaders import sharding_of
 from convit.training.mixing import mix, soft_targets
 from convit.training.models import class_count
-from convit.training.optimisers import build_optimiser
+from convit.training.optimizers import build_optimizer
 from convit.training.recipe import Recipe
 from convit.training.schedule import peak_rate, rate_at, total_epochs
 from convit.training.sharding import shard
@@ -43,7 +43,7 @@ class ClassificationTask(LightningModule):
     Args:
         model: the network.
         recipe: the run.
-        steps_per_epoch: optimiser steps of an epoch.
+        steps_per_epoch: optimizer steps of an epoch.
         class_weights: weight of each class in the loss; None weighs all images alike.
         teacher: what is learned from beside the labels.
 
@@ -65,7 +65,7 @@ class ClassificationTask(LightningModule):
         self.recipe = recipe
         self.classes = class_count(model)
         self.steps_per_epoch = steps_per_epoch
-        self.dealing = Dealing(recipe.run.batch_size)
+        self.dealing = StepSharding(recipe.run.batch_size)
         self.teacher = teacher
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.step_losses: list[Tensor] = []
@@ -81,15 +81,15 @@ class ClassificationTask(LightningModule):
             shard(self.model, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
-        """The recipe's optimiser and the learning rate by step."""
-        settings, peak = self.recipe.optimiser, peak_rate(self.recipe.optimiser, self.recipe.run.batch_size)
+        """The recipe's optimizer and the learning rate by step."""
+        settings, peak = self.recipe.optimizer, peak_rate(self.recipe.optimizer, self.recipe.run.batch_size)
         # Fused AdamW takes fp16's loss scale out inside its step, so gradients cannot be clipped before.
         scaled = self.recipe.run.precision == "fp16" and settings.clip_norm is not None
-        optimiser = build_optimiser(self.model, settings, peak, fused=not scaled)
+        optimizer = build_optimizer(self.model, settings, peak, fused=not scaled)
         factor = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: rate_at(step, self.steps_per_epoch, self.recipe.schedule, peak) / peak
+            optimizer, lambda step: rate_at(step, self.steps_per_epoch, self.recipe.schedule, peak) / peak
         )
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
 
     def configure_gradient_clipping(
         self,
@@ -97,7 +97,7 @@ class ClassificationTask(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip; Lightning would refuse it for fused optimisers in bf16 too, which has no loss scale."""
+        """Clip; Lightning would refuse it for fused optimizers in bf16 too, which has no loss scale."""
         if gradient_clip_val is None:
             return
         if self.recipe.run.precision == "bf16":
@@ -107,7 +107,7 @@ class ClassificationTask(LightningModule):
 
     def on_fit_start(self) -> None:
         """Learn how a step's images are shared out, and bring the teacher along."""
-        self.dealing = dealing_of(self.trainer, self.recipe)
+        self.dealing = sharding_of(self.trainer, self.recipe)
         if self.teacher is not None:
             self.teacher.to(self.device)
 
@@ -167,7 +167,7 @@ class ClassificationTask(LightningModule):
         step, value = next((step, loss.item()) for step, loss in unchecked if not loss.isfinite())
         raise DivergedError(
             f"the loss is {value} at step {step} (epoch {self.current_epoch + 1}); the last checkpoint is from before "
-            f"it. Lower optimiser.lr, set optimiser.clip_norm=1, or use run.precision=fp32, and start again, or go on "
+            f"it. Lower optimizer.lr, set optimizer.clip_norm=1, or use run.precision=fp32, and start again, or go on "
             f"from the checkpoint with --resume"
         )
 

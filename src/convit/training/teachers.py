@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from convit.model import ConViT
 from convit.training.models import class_count
-from convit.training.peers import create_peer, is_peer, normalisation
+from convit.training.peers import create_peer, is_peer, normalization
 from convit.training.recipe import AugmentRecipe, DistillationRecipe
 from convit.weights import WEIGHT_SETS, create_model, load_model
 
@@ -19,11 +19,11 @@ from convit.weights import WEIGHT_SETS, create_model, load_model
 class Teacher:
     """A frozen model that judges the student's own images.
 
-    No module, so that its weights come neither into the student's checkpoints nor to its optimiser.
+    No module, so that its weights come neither into the student's checkpoints nor to its optimizer.
 
     Args:
         recipe: which teacher, and how it is followed.
-        augment: how the student's images are normalised; the teacher sees them as it knows them.
+        augment: how the student's images are normalized; the teacher sees them as it knows them.
         classes: the student's.
 
     Raises:
@@ -51,7 +51,7 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes"]:
-        """The teacher's logits for images that are normalised for the student."""
+        """The teacher's logits for images that are normalized for the student."""
         images = images * self.scale + self.shift
         if self.size is not None and tuple(images.shape[-2:]) != self.size:
             images = F.interpolate(images, size=self.size, mode="bicubic", antialias=True)
@@ -76,7 +76,7 @@ class Teacher:
 def _open_teacher(name: str) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
     if is_peer(name):
         model = create_peer(name, pretrained=True)
-        return model, *normalisation(name, model)
+        return model, *normalization(name, model)
     if name in WEIGHT_SETS:
         ours = create_model(name, pretrained=True)
     elif Path(name).exists():

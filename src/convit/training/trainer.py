@@ -26,7 +26,7 @@ PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "
 def build_trainer(recipe: Recipe, output: Path, callbacks: Sequence[Callback]) -> Trainer:
     """The trainer of a run.
 
-    Several nodes are started by torchrun or SLURM, which Lightning recognises; under SLURM a run that is told to make
+    Several nodes are started by torchrun or SLURM, which Lightning recognizes; under SLURM a run that is told to make
     way (SIGUSR1) saves itself and queues again.
 
     Args:
@@ -46,7 +46,7 @@ def build_trainer(recipe: Recipe, output: Path, callbacks: Sequence[Callback]) -
         strategy=choose_strategy(run),
         precision=PRECISIONS[computed_precision(run.precision)],
         max_epochs=total_epochs(schedule),
-        gradient_clip_val=recipe.optimiser.clip_norm,
+        gradient_clip_val=recipe.optimizer.clip_norm,
         callbacks=[*stopping, *callbacks],
         logger=choose_loggers(recipe, output),
         log_every_n_steps=50,
@@ -109,7 +109,7 @@ def was_requeued() -> bool:
 
 
 @contextmanager
-def calm() -> Generator[None]:
+def quiet_libraries() -> Generator[None]:
     """Keep back Lightning's advice on settings that are chosen here on purpose."""
     loggers = [
         logging.getLogger(name)

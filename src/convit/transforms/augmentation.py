@@ -45,7 +45,7 @@ class RandAugment:
             )
 
     def bind(self, resampling: Image.Resampling, fill: tuple[int, ...]) -> Callable[[Image.Image], Image.Image]:
-        """The operation on images, for a resampling and a fill colour."""
+        """The operation on images, for a resampling and a fill color."""
         operations = list(_OPERATIONS.values())
         red, green, blue = fill
 

@@ -11,7 +11,7 @@ LARGEST_RESIZED = 2**26  # pixels
 
 
 def resize_for_crop(image: Image.Image, settings: TransformSettings) -> Image.Image:
-    """Scale a picture to the size from which the centre is cut.
+    """Scale a picture to the size from which the center is cut.
 
     Args:
         image: any picture with sides of at least one pixel.
@@ -19,12 +19,12 @@ def resize_for_crop(image: Image.Image, settings: TransformSettings) -> Image.Im
 
     Returns:
         The scaled picture. Above 2^26 pixels (thin strips, a thousand times longer than wide) only the part around the
-        centre is scaled, which may move levels by one.
+        center is scaled, which may move levels by one.
     """
     resampling = Image.Resampling[settings.interpolation.upper()]
     width, height = resized_size(image.width, image.height, settings)
     if width * height > LARGEST_RESIZED:
-        image, width, height = _keep_centre(image, width, height, settings)
+        image, width, height = _keep_center(image, width, height, settings)
     return image.resize((width, height), resampling)
 
 
@@ -43,20 +43,20 @@ def resized_size(width: int, height: int, settings: TransformSettings) -> tuple[
     return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
-def crop_or_pad_centre(image: Image.Image, height: int, width: int, fill: Sequence[int]) -> Image.Image:
-    """Cut `height` x `width` pixels out of the centre; a side that is too short is first padded evenly with `fill`."""
+def crop_or_pad_center(image: Image.Image, height: int, width: int, fill: Sequence[int]) -> Image.Image:
+    """Cut `height` x `width` pixels out of the center; a side that is too short is first padded evenly with `fill`."""
     missing_width, missing_height = max(0, width - image.width), max(0, height - image.height)
     if missing_width or missing_height:
         left, top = missing_width // 2, missing_height // 2
         border = (left, top, missing_width - left, missing_height - top)
         image = ImageOps.expand(image, border, tuple(fill) if len(fill) > 1 else fill[0])
-    # Python's round: halves go to the even neighbour
+    # Python's round: halves go to the even neighbor
     top, left = round((image.height - height) / 2.0), round((image.width - width) / 2.0)
     return image.crop((left, top, left + width, top + height))
 
 
 def crop_while_resizing(image: Image.Image, full_size: tuple[int, int], settings: TransformSettings) -> Image.Image:
-    """Scale only what the centre crop reads, in place of `resize_for_crop` and `crop_or_pad_centre`.
+    """Scale only what the center crop reads, in place of `resize_for_crop` and `crop_or_pad_center`.
 
     Differs from those two by a few levels in some pixels: Pillow keeps the box that it scales in single precision,
     and may take height before width.
@@ -79,7 +79,7 @@ def crop_while_resizing(image: Image.Image, full_size: tuple[int, int], settings
     return image.resize((settings.width, settings.height), resampling, box)
 
 
-def _keep_centre(
+def _keep_center(
     image: Image.Image, width: int, height: int, settings: TransformSettings
 ) -> tuple[Image.Image, int, int]:
     """Cut the long side of a strip to about twice what the crop reads, and scale the wanted size with it."""

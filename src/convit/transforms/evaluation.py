@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from convit.transforms.cropping import crop_or_pad_centre, crop_while_resizing, resize_for_crop
+from convit.transforms.cropping import crop_or_pad_center, crop_while_resizing, resize_for_crop
 from convit.transforms.settings import TransformSettings
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 class EvaluationTransform:
     """Turns one picture into a model's input, the same every time.
 
-    Resizes (antialiased), crops and normalises as timm 1.0.31's evaluation transform does, equal to the last bit on
-    8-bit RGB pictures. Nothing is drawn at random and EXIF orientation is left alone: `convit.inference.open_image`
+    Resizes (antialiased), crops and normalizes as timm 1.0.31's evaluation transform does, equal to the last bit on
+    8-bit RGB pictures. Nothing is drawn at random and EXIF orientation is left alone: `convit.images.open_image`
     applies it. Instances can be pickled and shared between threads.
 
     Args:
         settings: sizes, interpolation, crop and scale.
-        normalize: whether a call gives normalised float32 values; otherwise it gives the cropped 8-bit levels.
+        normalize: whether a call gives normalized float32 values; otherwise it gives the cropped 8-bit levels.
 
     >>> EvaluationTransform(TransformSettings(input_size=(3, 32, 48)))(Image.new("RGB", (640, 480))).shape
     torch.Size([3, 32, 48])
@@ -41,10 +41,10 @@ class EvaluationTransform:
         """Give the model's input for one picture.
 
         Args:
-            image: a Pillow image; modes other than RGB (or L, for grey input) are converted as Pillow does.
+            image: a Pillow image; modes other than RGB (or L, for gray input) are converted as Pillow does.
 
         Returns:
-            A tensor of the settings' input size on the CPU: float32, normalised; or uint8 with `normalize=False`.
+            A tensor of the settings' input size on the CPU: float32, normalized; or uint8 with `normalize=False`.
 
         Raises:
             TypeError: `image` is no Pillow image.
@@ -64,7 +64,7 @@ class EvaluationTransform:
         image, settings = self._in_mode(image), self.settings
         fill = settings.fill if settings.crop_mode == "border" else (0,) * len(settings.mean)
         resized = resize_for_crop(image, settings)
-        return _levels_of(crop_or_pad_centre(resized, settings.height, settings.width, fill))
+        return _levels_of(crop_or_pad_center(resized, settings.height, settings.width, fill))
 
     def to_nearly_equal_pixels(
         self, image: Image.Image, full_size: tuple[int, int]
@@ -73,7 +73,7 @@ class EvaluationTransform:
 
         Args:
             image: a Pillow image, perhaps decoded at a fraction of its size; see
-                `convit.inference.opening.open_reduced`.
+                `convit.images.opening.open_reduced`.
             full_size: (width, height) of the picture at full size; the crop lies where it would lie in that.
 
         Returns:
@@ -90,7 +90,7 @@ class EvaluationTransform:
     def _in_mode(self, image: Image.Image) -> Image.Image:
         if not isinstance(image, Image.Image):
             raise TypeError(
-                f"the transform takes a Pillow image, not {type(image).__name__}; see convit.inference.open_image"
+                f"the transform takes a Pillow image, not {type(image).__name__}; see convit.images.open_image"
             )
         mode = "RGB" if self.settings.input_size[0] == 3 else "L"
         return image if image.mode == mode else image.convert(mode)

@@ -17,13 +17,13 @@ class TransformSettings:
     The names and meanings are timm's, so that a `pretrained_cfg` can be handed over as it is.
 
     Attributes:
-        input_size: (channels, height, width) of the model's input, pixels; channels is 3 (RGB) or 1 (grey).
+        input_size: (channels, height, width) of the model's input, pixels; channels is 3 (RGB) or 1 (gray).
         interpolation: one of "nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"; always antialiased.
         mean: subtracted per channel, on a scale where white is 1.
         std: what the difference is divided by, per channel, on the same scale.
         crop_pct: input side over resized side, in (0, 1]: 224 / 0.875 = 256 pixels before the crop. Rounded down.
-        crop_mode: "center" keeps the aspect ratio and cuts the centre out; "squash" stretches both sides to the size
-            before the crop; "border" fits the whole picture in and fills the rest with the mean colour.
+        crop_mode: "center" keeps the aspect ratio and cuts the center out; "squash" stretches both sides to the size
+            before the crop; "border" fits the whole picture in and fills the rest with the mean color.
 
     Raises:
         ValueError: a value is out of range.
@@ -74,7 +74,7 @@ class TransformSettings:
 
     @property
     def fill(self) -> tuple[int, ...]:
-        """The mean colour as 8-bit levels: what "border" puts around a picture."""
+        """The mean color as 8-bit levels: what "border" puts around a picture."""
         return tuple(round(255 * level) for level in self.mean)
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _configured_size(model: Any) -> tuple[int, int, int]:
 
 
 def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """One number per channel; a single number holds for all, and a grey input takes the average of three."""
+    """One number per channel; a single number holds for all, and a gray input takes the average of three."""
     numbers = tuple(float(value) for value in values)
     if len(numbers) == channels:
         return numbers

@@ -39,7 +39,7 @@ def training_transform(
     color_jitter: float = 0.0,
     erasing: float = 0.0,
 ) -> Callable[[Image.Image], Float[Tensor, "3 height width"]]:
-    """The training pipeline: crop, flip, RandAugment or colour jitter, normalise, erase.
+    """The training pipeline: crop, flip, RandAugment or color jitter, normalize, erase.
 
     All random numbers come from torch's global generator.
 
@@ -50,15 +50,15 @@ def training_transform(
         interpolation: "nearest", "bilinear", "bicubic" or "lanczos".
         crop: "resized" cuts a random area of a random shape and resizes it; "padded" resizes to the size, pads every
             side by
-            `padding` pixels of the mean colour and cuts out the size; "none" only resizes.
+            `padding` pixels of the mean color and cuts out the size; "none" only resizes.
         scale: share of the area that "resized" cuts out.
         ratio: width over height that "resized" cuts out.
         padding: pixels that "padded" adds on every side.
         flip: probability of a left-right flip.
-        rand_augment: random operations, see `RandAugment`. With it colour jitter is left out, as in the paper's recipe
+        rand_augment: random operations, see `RandAugment`. With it color jitter is left out, as in the paper's recipe
             (timm applies one or the other).
         color_jitter: strength for brightness, contrast and saturation.
-        erasing: probability that a rectangle is overwritten with noise (Zhong et al. 2020), on the normalised tensor:
+        erasing: probability that a rectangle is overwritten with noise (Zhong et al. 2020), on the normalized tensor:
             on a PIL image it would silently do nothing.
 
     Returns:
@@ -214,7 +214,7 @@ class NormalizedTensor:
         )
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
-        """The normalised tensor, channels first and contiguous."""
+        """The normalized tensor, channels first and contiguous."""
         pixels = np.asarray(image) * self.scale
         pixels += self.shift
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

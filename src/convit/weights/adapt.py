@@ -29,7 +29,7 @@ def adapt_weights(
     """Make weights fit a model, so that a strict `load_state_dict` takes them.
 
     - Other input channels: the first convolution's weights are summed (1 channel) or repeated and rescaled, as in timm.
-    - Another number of classes: the head is left as the model has it, freshly initialised; with none it is dropped.
+    - Another number of classes: the head is left as the model has it, freshly initialized; with none it is dropped.
     - Another patch grid: the position embedding is resampled. That includes grids of equal size but another shape: 14 x
       14 and 7 x 28 both have 196 patches, and copying would put every patch in a wrong place.
 
@@ -61,7 +61,7 @@ def adapt_input_channels(
 ) -> Float[Tensor, "dim in_chans height width"]:
     """Make a first convolution's weights fit another number of input channels, as timm's users know it.
 
-    One channel gets the sum over the old ones, so that a grey image gives what its copy in every channel gave. Others
+    One channel gets the sum over the old ones, so that a gray image gives what its copy in every channel gave. Others
     repeat the old channels in turn, rescaled so that the sum over channels stays about the same.
 
     Args:
@@ -80,7 +80,7 @@ def adapt_input_channels(
     return (repeated * (channels / in_chans)).to(weight.dtype)
 
 
-def recognise(tensors: Mapping[str, Tensor]) -> str | None:
+def recognize(tensors: Mapping[str, Tensor]) -> str | None:
     """Name the published variant whose width, heads and depth a state dict has, or None."""
     token, gate, kernel = (
         tensors.get(name) for name in ("cls_token", "blocks.0.attn.gating_param", "patch_embed.proj.weight")
@@ -160,7 +160,7 @@ def _check_shapes(adapted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], s
 
 
 def _remedy(tensors: Mapping[str, Tensor]) -> str:
-    name = recognise(tensors)
+    name = recognize(tensors)
     return (
         "create the model with the architecture and options that the weights were saved with"
         if name is None

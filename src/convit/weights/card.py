@@ -1,7 +1,7 @@
 """What is known of weights: the description that travels inside files, and `model.pretrained_cfg` made from it.
 
 The description is a JSON object: architecture, config (all fields of `ConViTConfig`), classes (names in index order),
-input_size (channels, height, width), mean, std, interpolation, crop_pct, crop_mode, trained_on, licence, origin.
+input_size (channels, height, width), mean, std, interpolation, crop_pct, crop_mode, trained_on, license, origin.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from convit.weights.weight_sets import WEIGHT_SETS, WeightSet, closest
 if TYPE_CHECKING:
     from convit.model import ConViT, ConViTConfig
 
-# What images need where nothing else is known: ImageNet's colours and the usual crop.
+# What images need where nothing else is known: ImageNet's colors and the usual crop.
 DEFAULT_PREPROCESSING: dict[str, Any] = {
     "interpolation": "bicubic",
     "crop_pct": 0.875,
@@ -25,7 +25,7 @@ DEFAULT_PREPROCESSING: dict[str, Any] = {
     "std": (0.229, 0.224, 0.225),
 }
 _PREPROCESSING = tuple(DEFAULT_PREPROCESSING)
-PROVENANCE = ("trained_on", "licence", "origin")
+PROVENANCE = ("trained_on", "license", "origin")
 
 
 def describe_weight_set(weight_set: WeightSet) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def describe(model: ConViT) -> dict[str, Any]:
         "config": config.to_dict(),
         "input_size": [config.in_chans, config.image_height, config.image_width],
         **{key: card[key] for key in _PREPROCESSING},
-        "licence": card.get("license"),
+        "license": card.get("license"),
         **{key: card.get(key) for key in ("trained_on", "origin")},
     }
     names = card.get("label_names")
@@ -63,7 +63,7 @@ def describe(model: ConViT) -> dict[str, Any]:
 
 
 def make_card(
-    architecture: str, config: ConViTConfig, description: Mapping[str, Any], whereabouts: Mapping[str, Any]
+    architecture: str, config: ConViTConfig, description: Mapping[str, Any], origin: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Make `model.pretrained_cfg`: timm's keys, and all that is needed downstream.
 
@@ -71,7 +71,7 @@ def make_card(
         architecture: the variant.
         config: the model as built; `input_size` and `num_classes` follow it.
         description: what is known of the weights.
-        whereabouts: where they came from: tag, source, hf_hub_id, url, file.
+        origin: where they came from: tag, source, hf_hub_id, url, file.
 
     Returns:
         The dict; `label_names` is None unless the head has exactly the described classes.
@@ -85,7 +85,7 @@ def make_card(
         "hf_hub_id": None,
         "url": None,
         "file": None,
-        **whereabouts,
+        **origin,
         "num_classes": config.num_classes,
         "label_names": tuple(names) if names is not None and len(names) == config.num_classes else None,
         "input_size": (config.in_chans, config.image_height, config.image_width),
@@ -93,7 +93,7 @@ def make_card(
         **{key: tuple(value) if isinstance(value, list) else value for key, value in preprocessing.items()},
         "first_conv": "patch_embed.backbone.0" if config.stem_widths else "patch_embed.proj",
         "classifier": "head",
-        "license": description.get("licence"),
+        "license": description.get("license"),
         "trained_on": description.get("trained_on"),
         "origin": description.get("origin"),
     }
@@ -142,7 +142,7 @@ def read_hub_config(path: Path) -> dict[str, Any]:
         "config": config.to_dict(),
         "tag": card.get("tag"),
         **{key: card[key] for key in _PREPROCESSING if card.get(key) is not None},
-        **({"licence": card["license"]} if card.get("license") else {}),
+        **({"license": card["license"]} if card.get("license") else {}),
         **({"classes": list(names)} if names else {}),
     }
 

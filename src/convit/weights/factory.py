@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convit.model import VARIANTS, ConViT, ConViTConfig, FeatureExtractor
-from convit.weights.adapt import adapt_weights, infer_config, recognise
+from convit.weights.adapt import adapt_weights, infer_config, recognize
 from convit.weights.card import PROVENANCE, describe_weight_set, known_classes, make_card, read_hub_config
 from convit.weights.fetch import fetch_hub_file, fetch_weights
 from convit.weights.files import load_weights
@@ -29,7 +29,7 @@ class _Plan:
     architecture: str
     config: ConViTConfig
     description: dict[str, Any] = field(default_factory=dict[str, Any])
-    whereabouts: dict[str, Any] = field(default_factory=dict[str, Any])
+    origin: dict[str, Any] = field(default_factory=dict[str, Any])
     path: Path | None = None
 
 
@@ -155,7 +155,7 @@ def load_model(
         TypeError: an override is no field of `ConViTConfig`.
     """
     tensors, description = load_weights(path)
-    architecture = description.get("architecture") or recognise(tensors)
+    architecture = description.get("architecture") or recognize(tensors)
     if "config" in description:
         plan = _Plan(architecture or "convit", _inference_config(description), description)
     elif architecture is not None:
@@ -185,7 +185,7 @@ def _resolve(name: str, *, wants_weights: bool, cache_dir: Path | None) -> _Plan
         if wants_weights:
             raise ValueError(_no_weights(architecture))
         return _Plan(architecture, config)
-    whereabouts = {
+    origin = {
         "tag": weight_set.tag,
         "source": weight_set.source,
         "hf_hub_id": weight_set.hub_repo,
@@ -194,7 +194,7 @@ def _resolve(name: str, *, wants_weights: bool, cache_dir: Path | None) -> _Plan
     channels, height, width = weight_set.input_size
     config = config.replace(num_classes=weight_set.num_classes, in_chans=channels, img_size=(height, width))
     path = fetch_weights(weight_set, cache_dir) if wants_weights else None
-    return _Plan(architecture, config, describe_weight_set(weight_set), whereabouts, path)
+    return _Plan(architecture, config, describe_weight_set(weight_set), origin, path)
 
 
 def _no_weights(architecture: str) -> str:
@@ -217,10 +217,8 @@ def _resolve_hub(text: str, *, wants_weights: bool, cache_dir: Path | None) -> _
     if "classes" not in description and (names := known_classes(repo.name)) is not None:
         description["classes"] = names
     path = fetch_hub_file(repo, cache_dir=cache_dir) if wants_weights else None
-    whereabouts = {"tag": description.get("tag"), "source": "hf-hub", "hf_hub_id": text}
-    return _Plan(
-        description["architecture"], ConViTConfig.from_dict(description["config"]), description, whereabouts, path
-    )
+    origin = {"tag": description.get("tag"), "source": "hf-hub", "hf_hub_id": text}
+    return _Plan(description["architecture"], ConViTConfig.from_dict(description["config"]), description, origin, path)
 
 
 def _resolve_folder(folder: Path, *, wants_weights: bool) -> _Plan:
@@ -229,9 +227,9 @@ def _resolve_folder(folder: Path, *, wants_weights: bool) -> _Plan:
         raise ValueError(
             f"{folder} has no config.json that names an architecture; use create_model('…', checkpoint_path='{folder}')"
         )
-    whereabouts = {"tag": description.get("tag"), "source": "local-dir", "file": str(folder)}
+    origin = {"tag": description.get("tag"), "source": "local-dir", "file": str(folder)}
     config = ConViTConfig.from_dict(description["config"])
-    return _Plan(description["architecture"], config, description, whereabouts, folder if wants_weights else None)
+    return _Plan(description["architecture"], config, description, origin, folder if wants_weights else None)
 
 
 def _with_description(plan: _Plan, description: dict[str, Any]) -> _Plan:
@@ -243,18 +241,18 @@ def _with_description(plan: _Plan, description: dict[str, Any]) -> _Plan:
 
 def _with_checkpoint(plan: _Plan, path: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> _Plan:
     """The plan for a caller's own file in place of the weights that the name stands for."""
-    whereabouts = {"source": "file", "file": str(path)}
+    origin = {"source": "file", "file": str(path)}
     if "config" in description:
         found = description.get("architecture")
         if found is not None and found != plan.architecture:
             raise ValueError(f"{path} holds a {found}, but a {plan.architecture} was asked for; name {found} instead")
-        return replace(plan, config=_inference_config(description), description=description, whereabouts=whereabouts)
+        return replace(plan, config=_inference_config(description), description=description, origin=origin)
     # A bare state dict says nothing of its training: the variant's usual preprocessing is the best guess. A thousand
     # classes are ImageNet's, as in the released files; ten could be anybody's.
-    unknown = PROVENANCE if plan.whereabouts.get("source") == "hub" else ("classes", *PROVENANCE)
+    unknown = PROVENANCE if plan.origin.get("source") == "hub" else ("classes", *PROVENANCE)
     known = {key: value for key, value in plan.description.items() if key not in unknown}
     config = infer_config(tensors, plan.config)
-    return replace(plan, config=config, description=known, whereabouts=whereabouts)
+    return replace(plan, config=config, description=known, origin=origin)
 
 
 def _inference_config(description: dict[str, Any]) -> ConViTConfig:
@@ -267,7 +265,7 @@ def _inference_config(description: dict[str, Any]) -> ConViTConfig:
 def _without_weights(config: ConViTConfig) -> ConViT:
     """A model whose weights are loaded next: drawing 86 million of them first would cost seconds."""
     with torch.device("meta"):
-        model = ConViT(config, initialise=False)
+        model = ConViT(config, initialize=False)
     # not `to_empty`, which asks the meta device for the empty tensors, and that imports SymPy
     model = model._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu"))
     model.reset_classifier(config.num_classes)  # the file's head may not be the one wanted
@@ -283,7 +281,7 @@ def _build(
     if tensors is None:  # random weights know no classes and come from nowhere
         description = {key: value for key, value in description.items() if key not in ("classes", *PROVENANCE)}
     else:
-        source = plan.whereabouts.get("file") or plan.whereabouts.get("hf_hub_id") or plan.architecture
+        source = plan.origin.get("file") or plan.origin.get("hf_hub_id") or plan.architecture
         model.load_state_dict(adapt_weights(tensors, model, source_grid=plan.config.grid_size, source_name=source))
-    model.pretrained_cfg = make_card(plan.architecture, config, description, plan.whereabouts)
+    model.pretrained_cfg = make_card(plan.architecture, config, description, plan.origin)
     return model

@@ -74,7 +74,7 @@ def save_weights(
     Args:
         path: where to write; must end in .safetensors.
         model: the model; its configuration and the preprocessing and classes in its `pretrained_cfg` go into the file.
-        metadata: more to say of it, or to say instead: trained_on, licence, classes (names in index order), … ;
+        metadata: more to say of it, or to say instead: trained_on, license, classes (names in index order), … ;
             anything that JSON can hold.
         dtype: stores floating-point tensors so, e.g. `torch.float16` at half the size; None keeps each as it is.
 

@@ -61,4 +61,6 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"the description inside {path} is no JSON object; the file is damaged, fetch or save it again"
         )
+    if "licence" in metadata:  # as files written before 0.1.0 spell it
+        metadata.setdefault("license", metadata.pop("licence"))
     return metadata

@@ -25,7 +25,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def why_unreachable(url: str) -> str | None:
     """Find out why a server cannot be reached.
 
-    Proxies are honoured as everywhere in Python (`HTTPS_PROXY`, `NO_PROXY` and the like). Any HTTP answer counts as
+    Proxies are honored as everywhere in Python (`HTTPS_PROXY`, `NO_PROXY` and the like). Any HTTP answer counts as
     reached, and so does a certificate that Python's own store refuses, since clients may bring another.
 
     Args:

@@ -20,10 +20,10 @@ BUNDLED_FOLDER = Path(__file__).with_name("bundled")
 BUNDLED_NAMES = ("convit_nano_patch4_32.cifar10",)
 
 Size = tuple[int, int, int]
-Colour = tuple[float, ...]
+Color = tuple[float, ...]
 
-_IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
-_IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
+_IMAGENET_MEAN: Color = (0.485, 0.456, 0.406)
+_IMAGENET_STD: Color = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ class WeightSet:
         sha256: what the file must hash to, where that is known; hub files are checked against the hash that the hub
             states, the authors' against the one recorded at the first download.
         classes: label set of the head, see `class_names`; "" where it is none of those.
-        crop_pct: share of the resized image that the centre crop keeps.
+        crop_pct: share of the resized image that the center crop keeps.
         crop_mode: "center", "squash" or "border".
         interpolation: how images are resized.
-        mean: colour mean that images are normalised with, in [0, 1].
-        std: colour standard deviation, likewise.
+        mean: color mean that images are normalized with, in [0, 1].
+        std: color standard deviation, likewise.
         top1: accuracy in percent, or None where nobody measured it.
         top5: likewise for the five best classes.
         measured_by: who measured those two, on what.
         published: what others published of these weights, on ImageNet and its relatives; none of our own figures.
-        licence: terms of the weights.
+        license: terms of the weights.
         trained_on: the training images, and their terms where they matter.
         origin: who trained them.
     """
@@ -71,13 +71,13 @@ class WeightSet:
     crop_pct: float = 0.875
     crop_mode: str = "center"
     interpolation: str = "bicubic"
-    mean: Colour = _IMAGENET_MEAN
-    std: Colour = _IMAGENET_STD
+    mean: Color = _IMAGENET_MEAN
+    std: Color = _IMAGENET_STD
     top1: float | None = None
     top5: float | None = None
     measured_by: str = ""
     published: tuple[Published, ...] = ()
-    licence: str = ""
+    license: str = ""
     trained_on: str = ""
     origin: str = ""
 
@@ -105,7 +105,7 @@ def _released(size: str) -> WeightSet:
         top5=imagenet.top5,
         measured_by="timm's result tables, ImageNet-1k validation",
         published=published,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         trained_on="ImageNet-1k (ILSVRC 2012)",
         origin="the ConViT authors (arXiv 2103.10697), published by them and on timm's hub",
     )
@@ -156,7 +156,7 @@ def bundled_weight_set(name: str, folder: Path = BUNDLED_FOLDER) -> WeightSet:
             top1=report.get("top1"),
             top5=report.get("top5"),
             measured_by=_measurement(report),
-            licence=str(metadata.get("licence", "")),
+            license=str(metadata.get("license", "")),
             trained_on=str(metadata.get("trained_on", "")),
             origin=str(metadata.get("origin", "trained by this project")),
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convit.evaluation.labelled import ClassName
+from convit.evaluation.labeled import ClassName
 from convit.evaluation.probes import Embedded, Task
 
 MakeEmbedded = Callable[..., Embedded]
@@ -15,11 +15,11 @@ MADE_BY = {"model": "made.up", "fingerprint": "sha256:0", "kind": "pooled", "pre
 
 
 def draw(count: int, seed: int, spread: float = 1.3) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors around the same four centres, `count` of each class, mixed."""
-    centres = np.random.default_rng(5).normal(size=(CLASSES, DIM))
+    """Vectors around the same four centers, `count` of each class, mixed."""
+    centers = np.random.default_rng(5).normal(size=(CLASSES, DIM))
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(CLASSES), count))
-    vectors = centres[labels] + spread * rng.normal(size=(len(labels), DIM)) + 3.0
+    vectors = centers[labels] + spread * rng.normal(size=(len(labels), DIM)) + 3.0
     return vectors.astype(np.float32), labels
 
 
@@ -33,7 +33,7 @@ def task() -> Task:
 
 @pytest.fixture
 def embedded() -> MakeEmbedded:
-    """Makes what `embed_labelled` gives, of given labels and class names."""
+    """Makes what `embed_labeled` gives, of given labels and class names."""
 
     def make(labels: list[int], names: list[str] | None = None, data: str = "a", wnids: bool = False) -> Embedded:
         rng = np.random.default_rng(len(labels))

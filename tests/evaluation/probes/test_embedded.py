@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from convit import Embedder
-from convit.evaluation import open_labelled
-from convit.evaluation.labelled.folders import LabelledFolder
-from convit.evaluation.probes import EmbeddingCache, embed_labelled, identify
+from convit.evaluation import open_labeled
+from convit.evaluation.labeled.folders import LabeledFolder
+from convit.evaluation.probes import EmbeddingCache, embed_labeled, identify
 from convit.evaluation.probes.cache import ABOUT, LABELS, NAMES, TAG, VECTORS
 
 
@@ -41,8 +41,8 @@ def made_by(embedder: Counting, weights: Path) -> dict:
 
 
 def test_vectors_are_the_embedders(splits: Path, embedder: Counting, made_by: dict) -> None:
-    images = open_labelled(splits / "train")
-    found = embed_labelled(images, embedder, made_by)
+    images = open_labeled(splits / "train")
+    found = embed_labeled(images, embedder, made_by)
     expected = embedder([image.content for image in images])
     np.testing.assert_allclose(found.vectors, expected, atol=1e-5)
     assert found.labels.tolist() == [image.label for image in images]
@@ -54,19 +54,19 @@ def test_vectors_are_the_embedders(splits: Path, embedder: Counting, made_by: di
 def test_what_is_kept_is_not_embedded_again(
     splits: Path, embedder: Counting, made_by: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    images = open_labelled(splits / "train")
+    images = open_labeled(splits / "train")
     cache = EmbeddingCache(tmp_path / "kept")
-    first = embed_labelled(images, embedder, made_by, cache=cache)
+    first = embed_labeled(images, embedder, made_by, cache=cache)
     assert Counting.seen == images.count == 12
     with caplog.at_level(logging.INFO):
-        second = embed_labelled(
-            open_labelled(splits / "train"), embedder, made_by, cache=EmbeddingCache(tmp_path / "kept")
+        second = embed_labeled(
+            open_labeled(splits / "train"), embedder, made_by, cache=EmbeddingCache(tmp_path / "kept")
         )
     assert Counting.seen == 12
     assert "12 embeddings of an earlier run are taken from" in caplog.text
     assert isinstance(second.vectors, np.memmap)
     np.testing.assert_array_equal(first.vectors, second.vectors)
-    np.testing.assert_array_equal(first.vectors, embed_labelled(images, embedder, made_by).vectors)
+    np.testing.assert_array_equal(first.vectors, embed_labeled(images, embedder, made_by).vectors)
     assert (first.names, first.labels.tolist()) == (second.names, second.labels.tolist())
     assert (tmp_path / "kept" / TAG).read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
     place = cache.place(first.identity)
@@ -78,11 +78,11 @@ def test_other_images_or_models_are_not_mixed_up(
     splits: Path, embedder: Counting, made_by: dict, tmp_path: Path
 ) -> None:
     cache = EmbeddingCache(tmp_path / "kept")
-    embed_labelled(open_labelled(splits / "train"), embedder, made_by, cache=cache)
-    embed_labelled(open_labelled(splits / "train"), embedder, {**made_by, "fingerprint": "sha256:1"}, cache=cache)
+    embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache)
+    embed_labeled(open_labeled(splits / "train"), embedder, {**made_by, "fingerprint": "sha256:1"}, cache=cache)
     assert Counting.seen == 24
     (splits / "train" / "cat" / "0.jpg").write_bytes((splits / "train" / "cat" / "1.jpg").read_bytes())
-    changed = embed_labelled(open_labelled(splits / "train"), embedder, made_by, cache=cache)
+    changed = embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache)
     assert Counting.seen == 36
     np.testing.assert_array_equal(
         changed.vectors[changed.names.index("cat/0.jpg")], changed.vectors[changed.names.index("cat/1.jpg")]
@@ -93,13 +93,13 @@ def test_other_images_or_models_are_not_mixed_up(
 def test_damage_is_noticed_and_mended(
     name: str, splits: Path, embedder: Counting, made_by: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    images = open_labelled(splits / "train")
+    images = open_labeled(splits / "train")
     cache = EmbeddingCache(tmp_path / "kept")
-    first = embed_labelled(images, embedder, made_by, cache=cache)
+    first = embed_labeled(images, embedder, made_by, cache=cache)
     expected = np.array(first.vectors)
     file = cache.place(first.identity) / name
     file.write_bytes(file.read_bytes()[:-7])
-    second = embed_labelled(images, embedder, made_by, cache=cache)
+    second = embed_labeled(images, embedder, made_by, cache=cache)
     assert "are damaged" in caplog.text
     assert Counting.seen == 24
     np.testing.assert_array_equal(second.vectors, expected)
@@ -110,7 +110,7 @@ def test_what_lies_under_a_wrong_name_is_not_believed(
     splits: Path, embedder: Counting, made_by: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = EmbeddingCache(tmp_path / "kept")
-    first = embed_labelled(open_labelled(splits / "train"), embedder, made_by, cache=cache)
+    first = embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache)
     other = {**first.identity, "fingerprint": "sha256:1"}
     cache.place(first.identity).rename(cache.place(other))
     assert cache.find(other) is None
@@ -126,10 +126,10 @@ def test_a_run_that_breaks_off_leaves_nothing_to_be_believed(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        embed_labelled(open_labelled(splits / "train"), embedder, made_by, cache=cache, advance=break_off)
+        embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache, advance=break_off)
     assert not list((tmp_path / "kept").rglob("*.npy"))
     assert not list((tmp_path / "kept").rglob("*.tmp"))
-    assert len(embed_labelled(open_labelled(splits / "train"), embedder, made_by, cache=cache).names) == 12
+    assert len(embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache).names) == 12
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -138,7 +138,7 @@ def test_unreadable_images_are_named(
 ) -> None:
     (splits / "train" / "cat" / "0.jpg").write_bytes(b"no picture")
     cache = EmbeddingCache(tmp_path / "kept") if kept else None
-    found = embed_labelled(open_labelled(splits / "train"), embedder, made_by, cache=cache)
+    found = embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache)
     assert list(found.unreadable) == ["cat/0.jpg"]
     assert found.unreadable["cat/0.jpg"].startswith("cat/0.jpg: ")
     assert len(found.vectors) == len(found.names) == len(found.labels) == 11
@@ -147,8 +147,8 @@ def test_unreadable_images_are_named(
 
 def test_many_vectors_become_their_mean(splits: Path, weights: Path) -> None:
     embedder = Embedder(weights=weights, kind="patches", workers=0)
-    found = embed_labelled(open_labelled(splits / "val"), embedder, identify(embedder, None, weights))
-    contents = [image.content for image in open_labelled(splits / "val")]
+    found = embed_labeled(open_labeled(splits / "val"), embedder, identify(embedder, None, weights))
+    contents = [image.content for image in open_labeled(splits / "val")]
     np.testing.assert_allclose(found.vectors, embedder(contents).mean(1), atol=1e-5)
 
 
@@ -171,27 +171,27 @@ def test_what_could_not_be_read_is_tried_again(
     broken = splits / "train" / "cat" / "0.jpg"
     broken.write_bytes(b"no picture")
     cache = EmbeddingCache(tmp_path / "kept")
-    first = embed_labelled(open_labelled(splits / "train"), embedder, made_by, cache=cache)
+    first = embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache)
     place = first.broken[0]
-    assert [image.name for image in open_labelled(splits / "train").take([place])] == ["cat/0.jpg"]
-    second = embed_labelled(open_labelled(splits / "train"), embedder, made_by, cache=cache)
+    assert [image.name for image in open_labeled(splits / "train").take([place])] == ["cat/0.jpg"]
+    second = embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache)
     assert (Counting.seen, second.broken) == (13, (place,))
     # as if a decoder had been missing: the file is what it was
-    read = type(open_labelled(splits / "train"))._image
+    read = type(open_labeled(splits / "train"))._image
 
     def repaired(self, number):
         image = read(self, number)
         return replace(image, content=(splits / "train" / "cat" / "1.jpg").read_bytes()) if number == place else image
 
-    monkeypatch.setattr(type(open_labelled(splits / "train")), "_image", repaired)
-    third = embed_labelled(open_labelled(splits / "train"), embedder, made_by, cache=cache)
+    monkeypatch.setattr(type(open_labeled(splits / "train")), "_image", repaired)
+    third = embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache)
     assert (third.unreadable, len(third.vectors), Counting.seen) == ({}, 12, 13 + 1 + 12)
 
 
 def test_images_that_change_meanwhile_are_not_kept(
     splits: Path, embedder: Counting, made_by: dict, tmp_path: Path
 ) -> None:
-    class Changing(LabelledFolder):
+    class Changing(LabeledFolder):
         def __iter__(self):
             for image in super().__iter__():
                 if image.name.startswith("cat"):
@@ -200,7 +200,7 @@ def test_images_that_change_meanwhile_are_not_kept(
 
     cache = EmbeddingCache(tmp_path / "kept")
     with pytest.raises(OSError, match="images of train changed while they were embedded"):
-        embed_labelled(Changing(splits / "train"), embedder, made_by, cache=cache)
+        embed_labeled(Changing(splits / "train"), embedder, made_by, cache=cache)
     assert not list((tmp_path / "kept").rglob("*.npy"))
 
 
@@ -220,8 +220,8 @@ def test_the_folder_is_marked_before_it_holds_anything(tmp_path: Path, monkeypat
 
 
 def test_labels_beyond_the_classes_are_refused(splits: Path, embedder: Counting, made_by: dict) -> None:
-    images = open_labelled(splits / "train")
+    images = open_labeled(splits / "train")
     images.classes = (images.classes or ())[:2]
     with pytest.raises(ValueError, match=r"a sample has the label 5, but .* names only 2 classes"):
-        embed_labelled(images, embedder, made_by)
+        embed_labeled(images, embedder, made_by)
     assert Counting.seen == 0

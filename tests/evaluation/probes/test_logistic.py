@@ -78,7 +78,7 @@ def test_the_walk_ends_where_it_gets_worse(task: Task) -> None:
 
 
 def test_a_plateau_at_the_strong_end_is_walked_over() -> None:
-    """Where one class is much larger, strong regularisation gives that class alone, whatever the strength."""
+    """Where one class is much larger, strong regularization gives that class alone, whatever the strength."""
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], [90, 10])
     vectors = (rng.normal(size=(100, 4)) + 6 * labels[:, None]).astype(np.float32)

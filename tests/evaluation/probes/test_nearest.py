@@ -1,4 +1,4 @@
-"""Neighbours' votes, against a loop that counts them one by one."""
+"""Neighbors' votes, against a loop that counts them one by one."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def _votes(train: np.ndarray, labels: np.ndarray, query: np.ndarray, k: int, wit
 
 def test_every_k_is_as_counted_by_hand(task: Task) -> None:
     score = probe_nearest(task, device=CPU)
-    assert [row["k"] for row in score.tried] == [1, 5, 10, 20, 50]  # of 60 images none can have 100 neighbours
+    assert [row["k"] for row in score.tried] == [1, 5, 10, 20, 50]  # of 60 images none can have 100 neighbors
     for row in score.tried:
         k = int(row["k"])
         alone = [

@@ -156,7 +156,7 @@ def test_a_hubs_other_errors_are_not_taken_for_a_missing_split(monkeypatch: pyte
         asked.append(source)
         raise ValueError(answers[min(len(asked), len(answers)) - 1])
 
-    monkeypatch.setattr("convit.evaluation.labelled.tables.LabelledHub", refuse)
+    monkeypatch.setattr("convit.evaluation.labeled.tables.LabeledHub", refuse)
     answers = ["the split of rows into files is broken"]
     with pytest.raises(ValueError, match="rows into files is broken"):
         open_sets("hub:owner/name")

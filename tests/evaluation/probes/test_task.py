@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from convit.evaluation.labelled import ClassName
+from convit.evaluation.labeled import ClassName
 from convit.evaluation.probes import Embedded, make_task, probe
 from convit.evaluation.probes.scores import rank_right
 

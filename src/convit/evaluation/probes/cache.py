@@ -13,11 +13,11 @@ import numpy as np
 
 from convit.data.locate import file_sha256
 from convit.evaluation.probes.embedded import Embedded, EmbeddedImage
-from convit.inference.output.files import explain, whole_file
+from convit.output.files import explain, whole_file
 from convit.weights.download import default_folder
 
 if TYPE_CHECKING:
-    from convit.evaluation.labelled import ClassName
+    from convit.evaluation.labeled import ClassName
 
 VECTORS, LABELS, NAMES, ABOUT = "vectors.npy", "labels.npy", "names.json", "about.json"
 TAG = "CACHEDIR.TAG"

@@ -70,6 +70,6 @@ def _draw_curve(axes: Axes, probing: Probing, name: str, look: dict[str, Any]) -
     shots, middle = [score.shots for score in scores], [score.top1 for score in scores]
     axes.plot(shots, middle, label=TITLES[name], markersize=4.5, **look)
     spread = [score.top1_deviation or 0.0 for score in scores]
-    low = [centre - each for centre, each in zip(middle, spread, strict=True)]
-    high = [centre + each for centre, each in zip(middle, spread, strict=True)]
+    low = [center - each for center, each in zip(middle, spread, strict=True)]
+    high = [center + each for center, each in zip(middle, spread, strict=True)]
     axes.fill_between(shots, low, high, color=look["color"], alpha=0.2, linewidth=0)

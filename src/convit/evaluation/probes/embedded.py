@@ -1,4 +1,4 @@
-"""Labelled images as vectors: embedded once, in memory or in a cache."""
+"""Labeled images as vectors: embedded once, in memory or in a cache."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from torch import nn
 
-from convit.evaluation.labelled.images import check_labels
+from convit.evaluation.labeled.images import check_labels
 from convit.evaluation.weights_used import fingerprint_of
+from convit.images.opening import ImageSource
 from convit.inference.embedder import Embedder
-from convit.inference.opening import ImageSource
 
 if TYPE_CHECKING:
-    from convit.evaluation.labelled import ClassName, LabelledImage, LabelledImages
+    from convit.evaluation.labeled import ClassName, LabeledImage, LabeledImages
     from convit.evaluation.probes.cache import EmbeddingCache
 
 
@@ -28,7 +28,7 @@ class EmbeddedImage(NamedTuple):
     """One image.
 
     Attributes:
-        name: as in `LabelledImage`.
+        name: as in `LabeledImage`.
         label: its class in the data's own counting.
         vector: float32 (dim,); None where the image could not be read.
         problem: what is wrong then.
@@ -94,15 +94,15 @@ def identify(
     }
 
 
-def embed_labelled(
-    images: LabelledImages,
+def embed_labeled(
+    images: LabeledImages,
     embedder: Embedder,
     made_by: dict[str, Any],
     *,
     cache: EmbeddingCache | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Embedded:
-    """Embed labelled images, or take what a cache holds of them.
+    """Embed labeled images, or take what a cache holds of them.
 
     An embedding of several vectors (the kinds "tokens", "patches" and "layer:N") is averaged to one. What was kept and
     could not be read then is tried again: it may be the disk or a decoder that failed.
@@ -132,12 +132,12 @@ def embed_labelled(
     return cache.keep(rows, embedder.shape[-1], identity, images.classes)
 
 
-def _still_broken(images: LabelledImages, places: Sequence[int], embedder: Embedder) -> bool:
+def _still_broken(images: LabeledImages, places: Sequence[int], embedder: Embedder) -> bool:
     return all(row.vector is None for row in _embed(images.take(places), embedder, lambda: None))
 
 
 def _unchanged(
-    rows: Iterable[EmbeddedImage], images: LabelledImages, made_by: dict[str, Any], identity: dict[str, Any]
+    rows: Iterable[EmbeddedImage], images: LabeledImages, made_by: dict[str, Any], identity: dict[str, Any]
 ) -> Iterator[EmbeddedImage]:
     """The rows; an error behind the last one where what was read is not what `identity` says."""
     yield from rows
@@ -146,7 +146,7 @@ def _unchanged(
         raise OSError(f"images of {name} changed while they were embedded; leave them alone, and run this again")
 
 
-def _embed(images: Iterable[LabelledImage], embedder: Embedder, advance: Callable[[], None]) -> Iterator[EmbeddedImage]:
+def _embed(images: Iterable[LabeledImage], embedder: Embedder, advance: Callable[[], None]) -> Iterator[EmbeddedImage]:
     waiting: deque[tuple[str, int]] = deque()
 
     def contents() -> Iterator[ImageSource]:
@@ -165,7 +165,7 @@ def _embed(images: Iterable[LabelledImage], embedder: Embedder, advance: Callabl
 
 
 def _in_memory(
-    images: LabelledImages, embedder: Embedder, made_by: dict[str, Any], advance: Callable[[], None]
+    images: LabeledImages, embedder: Embedder, made_by: dict[str, Any], advance: Callable[[], None]
 ) -> Embedded:
     vectors = np.empty((images.count, embedder.shape[-1]), dtype=np.float32)
     labels: list[int] = []
@@ -186,6 +186,6 @@ def _in_memory(
     return Embedded(read, kept, names, unreadable, identity, images.classes, tuple(broken))
 
 
-def _identity(images: LabelledImages, made_by: dict[str, Any]) -> dict[str, Any]:
+def _identity(images: LabeledImages, made_by: dict[str, Any]) -> dict[str, Any]:
     # as JSON gives it back, so that what was kept compares equal
     return json.loads(json.dumps({"data": images.identity(), **made_by}))

@@ -1,6 +1,6 @@
-"""Multinomial logistic regression on standardised vectors, by L-BFGS; its regularisation by cross-validation.
+"""Multinomial logistic regression on standardized vectors, by L-BFGS; its regularization by cross-validation.
 
-It minimises sum of cross-entropies + |weight|² / (2 C), with the bias free, as scikit-learn's `LogisticRegression`.
+It minimizes sum of cross-entropies + |weight|² / (2 C), with the bias free, as scikit-learn's `LogisticRegression`.
 PyTorch's L-BFGS takes as long as scikit-learn's on one core, needs no package more, and can run on a GPU.
 """
 
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Choice(NamedTuple):
-    """The regularisation that did best on images left out.
+    """The regularization that did best on images left out.
 
     Attributes:
         strength: C.
@@ -104,7 +104,7 @@ def choose_strength(
     folds: int = FOLDS,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Choice:
-    """Walk from strong to weak regularisation until top-1 on images left out is below the best twice in a row.
+    """Walk from strong to weak regularization until top-1 on images left out is below the best twice in a row.
 
     Args:
         vectors: of training images; scaled by mean and standard deviation of what each fold is fitted to.
@@ -150,10 +150,10 @@ def fit_logistic(
     """Fit scores per class.
 
     Args:
-        scaled: standardised vectors.
+        scaled: standardized vectors.
         labels: their classes.
         classes: number of classes.
-        strength: C; the larger, the weaker the regularisation.
+        strength: C; the larger, the weaker the regularization.
         start: where to begin; None for zeros.
 
     Returns:
@@ -161,11 +161,11 @@ def fit_logistic(
     """
     if start is None:
         start = Linear(scaled.new_zeros(classes, scaled.shape[1]), scaled.new_zeros(classes))
-    # under strong regularisation the weights bend the loss far more than the bias does: smaller units for them
+    # under strong regularization the weights bend the loss far more than the bias does: smaller units for them
     unit = min(1.0, (strength * len(labels)) ** 0.5)
     penalty = unit**2 / (2 * strength * len(labels))
     weight, bias = (start.weight / unit).requires_grad_(), start.bias.clone().requires_grad_()
-    optimiser = torch.optim.LBFGS(
+    optimizer = torch.optim.LBFGS(
         [weight, bias],
         max_iter=MOST_STEPS,
         tolerance_grad=GRADIENT_TOLERANCE,
@@ -176,7 +176,7 @@ def fit_logistic(
     rows = max(1, _MOST_SCORES // classes)
 
     def loss() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         found = penalty * weight.square().sum()
         found.backward()
         for part, of_part in zip(scaled.split(rows), labels.split(rows), strict=True):
@@ -186,7 +186,7 @@ def fit_logistic(
             found = found.detach() + share.detach()
         return found
 
-    optimiser.step(loss)
+    optimizer.step(loss)
     return Linear(unit * weight.detach(), bias.detach())
 
 

@@ -1,4 +1,4 @@
-"""The k-nearest-neighbour probe: training images vote for their class, the more alike the louder.
+"""The k-nearest-neighbor probe: training images vote for their class, the more alike the louder.
 
 Source: DINO (Caron et al. 2021, arXiv 2104.14294), Appendix F.1, after Wu et al. 2018 (arXiv 1805.01978): cosine
 similarity, votes weighted by exp(similarity / 0.07). Differs: k is chosen on training images alone.
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from convit.evaluation.probes.grids import NEIGHBOURS
+from convit.evaluation.probes.grids import NEIGHBORS
 from convit.evaluation.probes.linear import CHUNK, chunks
 from convit.evaluation.probes.report import ProbeScore
 from convit.evaluation.probes.scores import rank_right, top
@@ -42,7 +42,7 @@ def probe_nearest(task: Task, *, device: torch.device, seed: int = 0) -> ProbeSc
     start = perf_counter()
     train = _units(task.train, device)
     labels = torch.from_numpy(task.train_labels).to(device)
-    tried = [k for k in NEIGHBOURS if k < len(labels)] or [1]
+    tried = [k for k in NEIGHBORS if k < len(labels)] or [1]
     queries = np.random.default_rng(seed).permutation(len(labels))[:MOST_QUERIES]
     left_out = torch.from_numpy(np.sort(queries)).to(device)
     alone = _ranks(train, labels, train[left_out], labels[left_out], tried, task.classes, left_out)

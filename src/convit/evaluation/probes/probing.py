@@ -74,7 +74,7 @@ def probe(
         name = "convit_nano_patch4_32.cifar10"
         embedder = convit.Embedder(name, apply_exif=False)
         sets = open_sets("flowers")
-        train = embed_labelled(sets.train, embedder, identify(embedder, name))
+        train = embed_labeled(sets.train, embedder, identify(embedder, name))
         print(probe(train, shots=(1, 5)).to_csv())
     """
     check_probes(probes, shots, draws)

@@ -18,7 +18,7 @@ from convit.evaluation.probes.scores import top, top1_interval
 
 COLUMNS = ("probe", "per_class", "top1", "low", "high", "deviation", "top5", "setting", "chosen", "seconds")
 TITLES = {
-    "knn": "nearest neighbours",
+    "knn": "nearest neighbors",
     "linear": "logistic regression",
     "ridge": "ridge regression",
     "mean": "nearest class mean",

@@ -1,8 +1,8 @@
-"""Ridge regression on one-hot classes, in closed form; its regularisation by exact leave-one-out.
+"""Ridge regression on one-hot classes, in closed form; its regularization by exact leave-one-out.
 
 With A = diag(s) + alpha in the eigenbasis of the scatter matrix, the prediction of a row fitted without it is
 y - (y - p) / (1 - h) with h = 1/n + z A⁻¹ z: every alpha costs one product, and no fit is repeated. It is what
-scikit-learn's `RidgeClassifierCV` calls generalised cross-validation.
+scikit-learn's `RidgeClassifierCV` calls generalized cross-validation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Solved(NamedTuple):
 
     spread: Float64[Tensor, " dim"]  # eigenvalues of the scatter matrix
     axes: Float64[Tensor, "dim dim"]
-    projected: Float64[Tensor, "dim classes"]  # centred targets along these axes
+    projected: Float64[Tensor, "dim classes"]  # centerd targets along these axes
     prior: Float64[Tensor, " classes"]  # mean of the targets
 
 
@@ -40,7 +40,7 @@ def probe_ridge(task: Task, *, device: torch.device, seed: int = 0) -> ProbeScor
         seed: of the bootstrap.
 
     Returns:
-        The figures. Vectors are standardised, with mean and standard deviation of all training images.
+        The figures. Vectors are standardized, with mean and standard deviation of all training images.
     """
     start = perf_counter()
     place = torch.device("cpu") if device.type == "mps" else device

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from convit.evaluation.figures import bootstrap
+from convit.evaluation.metrics import bootstrap
 
 
 def rank_right(scores: Float[Tensor, "images classes"], right: Int64[Tensor, " images"]) -> Int64[Tensor, " images"]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convit.data.locate import Source, form_of
-from convit.evaluation.labelled import EvenlySpaced, LabelledImages, open_labelled
-from convit.evaluation.labelled.imagenet import named_relative
-from convit.evaluation.labelled.images import check_labels, plain_name, wnid_or_name
-from convit.evaluation.labelled.splits import SplitError, choose_split, choose_sub_folder, spellings
+from convit.evaluation.labeled import EvenlySpaced, LabeledImages, open_labeled
+from convit.evaluation.labeled.imagenet import named_relative
+from convit.evaluation.labeled.images import check_labels, plain_name, wnid_or_name
+from convit.evaluation.labeled.splits import SplitError, choose_split, choose_sub_folder, spellings
 
 TRAIN = "train"
 TESTS = ("val", "test")
@@ -24,8 +24,8 @@ class ProbeSets:
         test: to be tested on; None where the data have but one set, of which a fifth of each class is held out.
     """
 
-    train: LabelledImages
-    test: LabelledImages | None
+    train: LabeledImages
+    test: LabeledImages | None
 
 
 def open_sets(
@@ -42,7 +42,7 @@ def open_sets(
     second tested on. Data without splits are one set.
 
     Args:
-        data: what `open_labelled` takes.
+        data: what `open_labeled` takes.
         split: of the training images.
         test: other data that hold the test images.
         test_split: of the test images, in `test` where that is given, else in `data`.
@@ -55,41 +55,41 @@ def open_sets(
         ValueError: both sets are the same split, there is a split to test on and none to train on, a label is none of
             the data's classes, images have several right classes (ImageNet ReaL), the test images are scored among
             some classes only (ImageNet-A and -R) and the training images are not, `limit` is below 1, or as
-            `open_labelled`.
-        FileNotFoundError, ConnectionError, ImportError, PermissionError: as `open_labelled`.
+            `open_labeled`.
+        FileNotFoundError, ConnectionError, ImportError, PermissionError: as `open_labeled`.
     """
     for source in (data, test):
         _check_one_label(source)
     asked = split or (TRAIN if test_split is not None and test is None else None)
     if test is None and asked is not None and test_split is not None and asked in spellings(test_split):
         raise ValueError(f"training and test images are both the split {test_split!r}; name two splits")
-    train = open_labelled(data, split=asked) if asked else _find(data, (TRAIN,))
+    train = open_labeled(data, split=asked) if asked else _find(data, (TRAIN,))
     if test is not None:
-        tested = open_labelled(test, split=test_split) if test_split else _find(test, TESTS) or open_labelled(test)
+        tested = open_labeled(test, split=test_split) if test_split else _find(test, TESTS) or open_labeled(test)
     elif test_split is not None:
-        tested = open_labelled(data, split=test_split)
+        tested = open_labeled(data, split=test_split)
     else:
         others = tuple(name for name in TESTS if asked is None or name not in spellings(asked))
         tested = _find(data, others) if train is not None else None
     if train is None:
         _check_whole(data)
-        train = open_labelled(data)
+        train = open_labeled(data)
     _check_classes(train, tested)
     if limit is not None:
         train, tested = EvenlySpaced(train, limit), None if tested is None else EvenlySpaced(tested, limit)
     return ProbeSets(train, tested)
 
 
-def _find(data: Source, names: tuple[str, ...]) -> LabelledImages | None:
+def _find(data: Source, names: tuple[str, ...]) -> LabeledImages | None:
     """Open the first of these splits that the data have."""
     for name in names:
         if form_of(data) == "hub":  # only its library knows what splits there are
             try:
-                return open_labelled(data, split=name)
+                return open_labeled(data, split=name)
             except SplitError:
                 continue
         elif _has(data, name):
-            return open_labelled(data, split=name)
+            return open_labeled(data, split=name)
     return None
 
 
@@ -112,7 +112,7 @@ def _check_whole(data: Source) -> None:
         raise ValueError(f"{data} has no split {TRAIN}, but {' and '.join(found)}; name one to train on with --split")
 
 
-def _check_classes(train: LabelledImages, test: LabelledImages | None) -> None:
+def _check_classes(train: LabeledImages, test: LabeledImages | None) -> None:
     for images in (train, test):
         if images is not None:
             check_labels(images)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from convit.evaluation.labelled.images import plain_name, wnid_or_name
+from convit.evaluation.labeled.images import plain_name, wnid_or_name
 from convit.evaluation.probes.embedded import Embedded
 from convit.evaluation.probes.sampling import stratified_folds
 
 if TYPE_CHECKING:
-    from convit.evaluation.labelled import ClassName
+    from convit.evaluation.labeled import ClassName
 
 HELD_OUT = 5  # one part of so many
 _FEW = 3  # classes that a message names

@@ -1,0 +1,23 @@
+from . import data
+from .inference import Classifier, Embedder, Prediction
+from .model import VARIANTS, ConViT, ConViTConfig
+from .optimization import optimize
+from .weights import create_model, is_model, list_models, list_pretrained, load_model
+
+__version__: str
+
+__all__ = [
+    "VARIANTS",
+    "Classifier",
+    "ConViT",
+    "ConViTConfig",
+    "Embedder",
+    "Prediction",
+    "create_model",
+    "data",
+    "is_model",
+    "list_models",
+    "list_pretrained",
+    "load_model",
+    "optimize",
+]

@@ -1,0 +1,119 @@
+"""Who takes part in a benchmark, as the command line writes it."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from convit.benchmark.precisions import DTYPES, PRECISIONS
+from convit.training.peers import SOURCES, is_peer
+
+Relation = Literal["ours", "equal", "another"]
+# of ours, and the form of attention that each has; `convit.optimize` chooses for itself
+OWN = {"ours": "fused", "eager": "fused", "triton": "triton", "plain": "plain"}
+_FORM = "NAME[@PRECISION][+amp][+compile] with NAME timm:MODEL, torchvision:MODEL, eager, triton, plain or ours"
+_DEIT = {"convit_tiny": "tiny", "convit_small": "small", "convit_base": "base"}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that takes its turns in a benchmark.
+
+    Attributes:
+        name: what it is called in tables: how it was asked for.
+        source: "ours" (`convit.optimize`; in training as "eager"), "eager" (what `create_model` gives), "triton" (with
+            our kernel, on GPUs), "plain" (its plain twin), "timm" or "torchvision".
+        architecture: name of the model in its library.
+        relation: "ours"; "equal": the same weights in another form, whose outputs must agree; "another": another
+            model, whose speed may be compared and whose outputs may not.
+        precision: its own precision, or None for the benchmark's.
+        compiled: through `torch.compile`.
+        amp: weights in fp32 and products in the precision, by autocast.
+    """
+
+    name: str
+    source: str
+    architecture: str
+    relation: Relation
+    precision: str | None = None
+    compiled: bool = False
+    amp: bool = False
+
+    @property
+    def attention(self) -> str:
+        """The form of attention of a model of ours, see `ConViT.set_attention`."""
+        return OWN[self.source]
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether it comes from another library."""
+        return self.source in SOURCES
+
+
+def our_candidate(model: str, *, compiled: bool = False) -> Candidate:
+    """The one that all others are compared with.
+
+    Args:
+        model: name of a variant or weight set.
+        compiled: through `torch.compile`.
+    """
+    return Candidate("ours", "ours", architecture_of(model), "ours", compiled=compiled)
+
+
+def parse_candidate(text: str, model: str) -> Candidate:
+    """Read how a candidate is written, such as "timm:convit_base+compile", "eager@bf16" or "timm:convit_base+amp".
+
+    Args:
+        text: NAME[@PRECISION][+amp][+compile].
+        model: name of our variant or weight set.
+
+    Raises:
+        ValueError: the text is no such form, or names a precision that cannot be had by a cast.
+
+    >>> parse_candidate("timm:convit_base+compile", "convit_base.fb_in1k").relation
+    'equal'
+    >>> parse_candidate("timm:deit_base_patch16_224", "convit_base").relation
+    'another'
+    """
+    head, *marks = text.split("+")
+    source, at, precision = head.partition("@")
+    if not (source in OWN or (is_peer(source) and source.partition(":")[2])):
+        close = difflib.get_close_matches(source, [*OWN, "timm:convit_base"], n=1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"there is no candidate {text!r}; write {_FORM}{meant}")
+    if len(set(marks)) != len(marks) or not set(marks) <= {"amp", "compile"}:
+        raise ValueError(f"{text!r} has +{'+'.join(marks)}, but a candidate can be followed by +amp and +compile")
+    allowed = PRECISIONS if source == "ours" else tuple(DTYPES)
+    if at and precision not in allowed:
+        raise ValueError(f"{text!r} asks for {precision!r}, but {source} can run in {', '.join(allowed)}")
+    if "amp" in marks and not is_peer(source):
+        raise ValueError(f"{text!r} has +amp, which is for other libraries' models; leave it out, or write eager@bf16")
+    architecture = source.partition(":")[2] or architecture_of(model)
+    equal = source in OWN or (source.startswith("timm:") and architecture_of(architecture) == architecture_of(model))
+    return Candidate(
+        name=text,
+        source=source.partition(":")[0],
+        architecture=architecture,
+        relation="equal" if equal else "another",
+        precision=precision or None,
+        compiled="compile" in marks,
+        amp="amp" in marks,
+    )
+
+
+def default_candidates(model: str) -> tuple[str, ...]:
+    """Who a model is compared with when nobody is named: timm's same model and DeiT of its size, or our eager form.
+
+    timm takes part where it is installed and has the variant.
+    """
+    architecture = architecture_of(model)
+    if architecture in _DEIT and find_spec("timm") is not None:
+        return "eager", f"timm:{architecture}", f"timm:deit_{_DEIT[architecture]}_patch16_224"
+    return "eager", "plain"
+
+
+def architecture_of(model: str) -> str:
+    """The variant of a weight set's name: what stands before the dot, without a hub's owner."""
+    return model.rpartition("/")[2].partition(".")[0]

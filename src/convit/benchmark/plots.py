@@ -1,0 +1,166 @@
+"""A report as figures: throughput against batch size, and time and memory against image size, ours and theirs.
+
+Needs matplotlib, the extra `plot`. Candidates are told apart by color (Okabe and Ito's palette), marker and line style
+alike; ours is the thick line, other models are dashed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from convit.benchmark.rows import Row
+from convit.training.panels import RUN_COLORS, RUN_MARKERS
+from convit.training.plots import STYLE, save_figure
+
+PANEL_WIDTH, PANEL_HEIGHT, LEGEND_LINE = 3.9, 3.0, 0.2  # inches
+
+
+def draw_figures(rows: Sequence[Row], folder: Path, *, overwrite: bool = False) -> list[Path]:
+    """Draw what rows can show: throughput.png, and sizes.png where there is memory or more than one image size.
+
+    Args:
+        rows: of one run.
+        folder: exists.
+        overwrite: whether existing files may be replaced.
+
+    Returns:
+        The files; none where there is no row.
+
+    Raises:
+        FileExistsError: a file exists and `overwrite` is false.
+        OSError: a file cannot be written.
+    """
+    wanted: dict[str, Figure] = {}
+    if rows and rows[0].mode != "memory":
+        wanted["throughput.png"] = draw_throughput(rows)
+    if rows and (rows[0].mode == "memory" or len({(row.height, row.width) for row in rows}) > 1):
+        wanted["sizes.png"] = draw_sizes(rows)
+    for name, figure in wanted.items():
+        save_figure(figure, folder / name, overwrite=overwrite)
+    return [folder / name for name in wanted]
+
+
+def draw_throughput(rows: Sequence[Row]) -> Figure:
+    """Images per second against batch size: a panel per model, image size and precision."""
+    groups = _groups(rows, lambda row: (row.model, row.height, row.width, row.precision))
+    panels = {
+        f"{model}, {height} x {width}, {precision}": members
+        for (model, height, width, precision), members in groups.items()
+    }
+    labels = {"x": "batch size", "y": "images per second"}
+    return _figure(
+        rows, [(title, members, _batch, _throughput, labels) for title, members in panels.items()], columns=len(panels)
+    )
+
+
+def draw_sizes(rows: Sequence[Row]) -> Figure:
+    """Time and memory of an image against its number of pixels, on logarithmic axes: a row of panels per model."""
+    panels: list[Panel] = []
+    groups = _groups(rows, lambda row: (row.model, row.precision, row.batch_asked))
+    has_memory = any(row.memory_mb is not None for row in rows)
+    for (model, precision, batch), members in groups.items():
+        title = f"{model}, {precision}, batch {batch}"
+        panels.append((title, members, _side, _time, {"x": "side of the image (pixels)", "y": "time per image (ms)"}))
+        if has_memory:
+            labels = {"x": "side of the image (pixels)", "y": "memory over the loaded model (MB)"}
+            panels.append((title, members, _side, _memory, labels))
+    return _figure(rows, panels, columns=2 if has_memory else len(panels))
+
+
+Value = Callable[[Row], float | None]
+Panel = tuple[str, list[Row], Value, Value, dict[str, str]]
+
+
+def _figure(rows: Sequence[Row], panels: Sequence[Panel], columns: int) -> Figure:
+    names = list({row.candidate: row.relation for row in rows}.items())
+    columns = max(1, min(columns, 3))
+    lines = -(-len(panels) // columns)
+    with matplotlib.rc_context(STYLE):
+        legend_columns = min(len(names), columns)  # a name of a peer is nearly as wide as a panel
+        height = PANEL_HEIGHT * lines + LEGEND_LINE * -(-len(names) // legend_columns) + 0.1
+        figure = Figure(figsize=(PANEL_WIDTH * columns, height), layout="constrained")
+        grid = figure.subplots(lines, columns, squeeze=False).flatten()
+        for axes, (title, members, across, up, labels) in zip(grid, panels, strict=False):
+            for index, (name, relation) in enumerate(names):
+                _draw_line(axes, [row for row in members if row.candidate == name], across, up, _look(index, relation))
+            _dress(axes, sorted({across(row) or 0.0 for row in members}), labels, across)
+            axes.set_title(title, parse_math=False)
+        for axes in grid[len(panels) :]:
+            axes.remove()
+        handles = [
+            grid[0].plot([], [], label=name, **_look(index, kind))[0] for index, (name, kind) in enumerate(names)
+        ]
+        shown = [f"{name} (another model)" if kind == "another" else name for name, kind in names]
+        legend = figure.legend(handles, shown, loc="outside lower center", ncols=legend_columns)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+    return figure
+
+
+def _draw_line(axes: Axes, rows: list[Row], across: Value, up: Value, look: dict[str, Any]) -> None:
+    points = sorted((across(row) or 0.0, value) for row in rows if (value := up(row)) is not None)
+    if points:
+        axes.plot([place for place, _ in points], [value for _, value in points], **look)
+
+
+def _dress(axes: Axes, places: list[float], labels: dict[str, str], across: Value) -> None:
+    by_size = across is _side
+    if len(places) > 1 or by_size:
+        axes.set_xscale("log")
+    if by_size:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(FixedLocator(places))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    axes.set_xlabel(labels["x"])
+    axes.set_ylabel(labels["y"])
+
+
+def _look(index: int, relation: str) -> dict[str, Any]:
+    return {
+        "color": RUN_COLORS[index % len(RUN_COLORS)],
+        "marker": RUN_MARKERS[index % len(RUN_MARKERS)],
+        "linewidth": 2.4 if relation == "ours" else 1.3,
+        "linestyle": (0, (4, 1.5)) if relation == "another" else "solid",
+        "markersize": 5,
+    }
+
+
+def _batch(row: Row) -> float:
+    return float(row.batch)
+
+
+def _side(row: Row) -> float:
+    """The side of a square image with as many pixels."""
+    return (row.height * row.width) ** 0.5
+
+
+def _throughput(row: Row) -> float:
+    return row.images_per_second
+
+
+def _time(row: Row) -> float:
+    return 1000 / row.images_per_second
+
+
+def _memory(row: Row) -> float | None:
+    return row.memory_mb
+
+
+def _groups(rows: Sequence[Row], key: Callable[[Row], tuple[Any, ...]]) -> dict[tuple[Any, ...], list[Row]]:
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups

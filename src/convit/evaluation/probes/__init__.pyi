@@ -1,0 +1,22 @@
+from .cache import EmbeddingCache
+from .embedded import Embedded, embed_labeled, identify
+from .probing import check_probes, probe
+from .report import ProbeScore, Probing, ShotScore
+from .sets import ProbeSets, open_sets
+from .task import Task, make_task
+
+__all__ = [
+    "Embedded",
+    "EmbeddingCache",
+    "ProbeScore",
+    "ProbeSets",
+    "Probing",
+    "ShotScore",
+    "Task",
+    "check_probes",
+    "embed_labeled",
+    "identify",
+    "make_task",
+    "open_sets",
+    "probe",
+]

@@ -1,0 +1,315 @@
+"""From a folder of pictures to a recipe, each setting with its reason."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pydantic import ValidationError
+
+from convit.finetune.pictures import Pictures, divide, find_pictures
+from convit.finetune.settings import (
+    Choice,
+    choose_augmentation,
+    choose_balance,
+    choose_batch_size,
+    choose_epochs,
+    choose_rate,
+    choose_schedule,
+)
+from convit.finetune.start import Start, find_start
+from convit.inference.devices import pick_device
+from convit.training.recipe import Recipe
+
+# the private two because `read_recipe` takes a file alone, and this recipe comes from none
+from convit.training.recipe_io import change_values, explain, read_recipe
+
+PLAN_FILE = "finetune.json"
+FEW = 64  # training pictures for which starting a loading process takes longer than loading
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """What the user asked for; None leaves the choice to `plan_finetune`.
+
+    Attributes:
+        model: weights to start from, a name or a file.
+        img_size: side of the model's input, or (height, width), pixels.
+        epochs: rounds over the pictures.
+        batch_size: pictures per step.
+        lr: peak learning rate of the head.
+        seed: start of all randomness, and of which pictures are held out.
+        freeze: what is not trained, as the recipe's `model.freeze`.
+        changes: "section.key=value" each, applied last.
+    """
+
+    model: str | None = None
+    img_size: int | tuple[int, int] | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    seed: int | None = None
+    freeze: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe, and why it is so.
+
+    Attributes:
+        source: the pictures as the user named them.
+        root: folder that the recipe's paths start from.
+        recipe: the whole run.
+        choices: settings with reasons, in the order of reading.
+        layout: what was found, in words.
+        counts: pictures per class, before any are held out.
+        warnings: what the user should know before it starts.
+    """
+
+    source: str
+    root: Path
+    recipe: Recipe
+    choices: tuple[Choice, ...]
+    layout: str
+    counts: dict[str, int]
+    warnings: tuple[str, ...] = field(default=())
+
+    def reasons(self) -> list[Choice]:
+        """The choices with the values that the recipe has in the end, where the user changed some."""
+        final = self.recipe.model_dump(mode="json")
+        return [_in_the_end(choice, _look_up(final, choice.key)) for choice in self.choices]
+
+    def to_yaml(self) -> str:
+        """The recipe as a file that `convit train` takes, with the reasons as comments."""
+        reasons = {choice.key: choice.reason for choice in self.reasons()}
+        lines = [f"# {self.layout}; reasons stand after each setting.", f"# convit finetune {self.source}"]
+        for name, content in self.recipe.model_dump(mode="json", exclude_unset=True).items():
+            if not isinstance(content, dict) or name in reasons:
+                lines.append(_as_yaml({name: content}, reasons.get(name)))
+                continue
+            lines.append(f"{name}:")
+            lines += ["  " + _as_yaml({key: value}, reasons.get(f"{name}.{key}")) for key, value in content.items()]
+        return "\n".join(lines) + "\n"
+
+    def save(self, output: Path) -> None:
+        """Write beside the run what a resumed run and the report need besides the recipe.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        content = {
+            "source": self.source,
+            "layout": self.layout,
+            "counts": self.counts,
+            "warnings": list(self.warnings),
+            "choices": [choice._asdict() for choice in self.choices],
+        }
+        output.mkdir(parents=True, exist_ok=True)
+        (output / PLAN_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def plan_finetune(
+    source: str | Path, options: FinetuneOptions | None = None, *, device: torch.device | None = None
+) -> Plan:
+    """Look at pictures and decide how to fine-tune on them. Fetches nothing.
+
+    Args:
+        source: where the pictures are; see `convit.finetune.pictures.find_pictures`.
+        options: what the user asked for.
+        device: where it will be trained; None for the best there is.
+
+    Raises:
+        FileNotFoundError: there is nothing at `source`, or no such weight file.
+        ValueError: the pictures are not as they must be, the weights are unknown, or a wish is out of range.
+    """
+    options, device = options or FinetuneOptions(), device or pick_device("auto")
+    start = find_start(options.model, device)
+    pictures = find_pictures(source)
+    division = divide(pictures, options.seed or 0)
+    images = sum(division.training)
+    batch = choose_batch_size(images, on_cpu=device.type == "cpu", wanted=options.batch_size)
+    epochs = choose_epochs(images, batch.value, options.epochs)
+    size = options.img_size or start.config.img_size
+    config = start.config.replace(img_size=size, num_classes=len(pictures.classes))
+    choices = [
+        Choice("data.held_out", division.held_out, division.reason),
+        *_model_choices(start, config.image_height, config.image_width, options, pictures),
+        batch,
+        epochs,
+        *choose_rate(batch.value, frozen="backbone" in options.freeze, wanted=options.lr),
+        *choose_schedule(epochs.value, epochs.value * (images // batch.value)),
+        *choose_augmentation(images, min(config.image_height, config.image_width), epochs.value, pictures.classes),
+        *choose_balance(division.training),
+        *_running_choices(device, images),
+    ]
+    values = _fixed_values(pictures, start, options)
+    for choice in choices:
+        _put(values, choice.key, choice.value)
+    recipe = change(values, options.changes)
+    warnings = (*pictures.warnings, *division.warnings)
+    return Plan(str(source), pictures.root, recipe, tuple(choices), pictures.layout, pictures.counts(), warnings)
+
+
+def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> Plan:
+    """The plan of a run that was cut off, from what it left, with what the user now asks for.
+
+    Args:
+        source: the same pictures.
+        output: the run's folder.
+        options: as for `plan_finetune`; those that are given replace the run's own.
+
+    Raises:
+        FileNotFoundError: there is no such run, or nothing at `source`.
+        ValueError: the pictures have changed, a wish is out of range, or what the run left is damaged.
+    """
+    if not (output / PLAN_FILE).is_file() or not (output / "recipe.yaml").is_file():
+        raise FileNotFoundError(
+            f"there is no fine-tuning run in {output}; start without --resume, or give the run's folder with --output"
+        )
+    try:
+        kept = json.loads((output / PLAN_FILE).read_text(encoding="utf-8"))
+        choices = tuple(Choice(**choice) for choice in kept["choices"])
+        layout, counts, warnings = kept["layout"], dict(kept["counts"]), tuple(kept["warnings"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{output / PLAN_FILE} is damaged ({error}); start again with another --output") from error
+    pictures = find_pictures(source)
+    if pictures.counts() != counts:
+        raise ValueError(
+            f"{source} holds {sum(pictures.counts().values())} images, but the run in {output} began with "
+            f"{sum(counts.values())} or others; bring the pictures back, or start again with another --output"
+        )
+    own = read_recipe(output / "recipe.yaml")
+    recipe = change(own.model_dump(mode="json"), [*_as_changes(options, own), *options.changes])
+    return Plan(str(source), pictures.root, recipe, choices, layout, counts, warnings)
+
+
+def change(values: dict[str, Any], changes: Sequence[str]) -> Recipe:
+    """A recipe from its values with some of them changed, as `convit train --set` does.
+
+    Raises:
+        ValueError: a key is unknown (the message names the closest), or a value has the wrong type or range.
+    """
+    for each in changes:
+        change_values(values, each)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(f"--set: {explain(error)}") from error
+
+
+def _fixed_values(pictures: Pictures, start: Start, options: FinetuneOptions) -> dict[str, Any]:
+    """What needs no reason: names, places, and the model's own preprocessing."""
+    settings = start.preprocessing
+    values: dict[str, Any] = {
+        "name": f"finetune-{pictures.name}",
+        "seed": options.seed or 0,
+        "model": {"architecture": start.architecture},
+        "data": {"name": pictures.name, "train": pictures.train},
+        "augment": {
+            "interpolation": settings.interpolation,
+            "mean": list(settings.mean),
+            "std": list(settings.std),
+            "crop_pct": settings.crop_pct,
+            "crop": "resized",
+        },
+    }
+    if pictures.validation is not None:
+        values["data"]["validation"] = pictures.validation
+    return values
+
+
+def _model_choices(start: Start, height: int, width: int, options: FinetuneOptions, pictures: Pictures) -> list[Choice]:
+    fields: dict[str, Any] = {"num_classes": len(pictures.classes)}
+    shown = f"{height} x {width} pixels"
+    if options.img_size is not None:
+        fields["img_size"] = height if height == width else [height, width]
+        shown += " as asked"
+    else:
+        shown += ", as the model was trained"
+    if pictures.short_side is not None and 2 * pictures.short_side <= min(height, width):
+        shown += f" (the pictures have {pictures.short_side}: enlarging them costs time and shows nothing new)"
+    if "backbone" not in options.freeze:
+        fields["drop_path_rate"] = 0.1
+    why = f"a new head for {len(pictures.classes)} classes; images of {shown}"
+    frozen = [Choice("model.freeze", list(options.freeze), "as asked")] if options.freeze else []
+    return [Choice("model.weights", start.weights, start.reason), Choice("model.options", fields, why), *frozen]
+
+
+def _running_choices(device: torch.device, images: int) -> list[Choice]:
+    if device.type == "cuda":
+        new = torch.cuda.get_device_capability(device) >= (8, 0)
+        precision = Choice(
+            "run.precision", "bf16" if new else "fp16", f"the GPU computes in {'bf16' if new else 'fp16'}"
+        )
+    else:
+        precision = Choice("run.precision", "fp32", "there is no CUDA GPU")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(cores, 16) if device.type == "cuda" else 1 if cores < 8 else 2
+    why = f"of {cores} cores" + ("" if device.type == "cuda" else ", the others compute")
+    if images < FEW:
+        workers, why = 0, "so few pictures are loaded sooner than a process is started"
+    return [
+        precision,
+        Choice("data.workers", workers, why),
+        Choice(
+            "data.corrupt_limit", max(1, min(20, images // 5), images // 100), "more unreadable pictures stop the run"
+        ),
+        Choice("run.accumulate", "auto", "a step is computed in parts where the GPU's memory is small"),
+        Choice("run.devices", 1, "one device is enough for a run of this size"),
+        Choice("run.attention_images", 0, "gates are not watched: they cost time; 128 turns that on"),
+    ]
+
+
+def _as_changes(options: FinetuneOptions, recipe: Recipe) -> list[str]:
+    """FinetuneOptions that are given beside --resume, as settings."""
+    given: dict[str, Any] = {
+        "seed": options.seed,
+        "schedule.epochs": options.epochs,
+        "run.batch_size": options.batch_size,
+        "model.freeze": list(options.freeze) or None,
+    }
+    if options.lr is not None:
+        given["optimizer.lr"] = float(f"{options.lr * 512 / (options.batch_size or recipe.run.batch_size):.6g}")
+    if options.model is not None:
+        given["model.weights"] = find_start(options.model).weights
+    if options.img_size is not None:
+        given["model.options.img_size"] = options.img_size if isinstance(options.img_size, int) else [*options.img_size]
+    return [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+
+
+def _in_the_end(choice: Choice, value: Any) -> Choice:
+    planned = json.loads(json.dumps(choice.value))
+    if isinstance(planned, dict) and isinstance(value, dict):
+        same = all(value.get(key) == each for key, each in planned.items())
+        value = {**value} if not same else planned
+    else:
+        same = planned == value
+    return choice if same else Choice(choice.key, value, "changed with --set")
+
+
+def _look_up(values: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    section, _, name = key.partition(".")
+    if not name:
+        values[section] = value
+    else:
+        values.setdefault(section, {})[name] = value
+
+
+def _as_yaml(pair: dict[str, Any], reason: str | None) -> str:
+    """One line, whatever is nested in the value."""
+    flow = yaml.safe_dump(pair, sort_keys=False, default_flow_style=True, width=1_000_000, allow_unicode=True)
+    text = flow.strip()[1:-1]
+    return text if reason is None else f"{text}  # {reason}"

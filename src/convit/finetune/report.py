@@ -1,0 +1,240 @@
+"""The report of a fine-tuning run: one HTML file that needs nothing else, and its figures as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import shlex
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from convit.data.datasets import ImageDataset
+from convit.finetune.cost import Cost, in_words
+from convit.finetune.plan import Plan
+from convit.finetune.scores import Scores, summary
+from convit.model import ConViTConfig
+from convit.output.files import write_text
+from convit.output.json_lines import read_lines
+from convit.output.pages import data_url, fill_template, thumbnail
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+THUMBNAIL = 144  # longer side, pixels
+MOST_IN_MATRIX = 30  # classes
+PAIRS = 10
+LONGEST_LINE = 100
+# what timm's three registered ConViTs are made of; every other field has the same default there and here
+TIMM_BASES = {"convit_tiny": 4, "convit_small": 9, "convit_base": 16}
+TIMM_FIELDS = (
+    "img_size", "patch_size", "in_chans", "global_pool", "embed_dim", "num_heads", "depth", "mlp_ratio", "qkv_bias",
+    "local_up_to_layer", "use_pos_embed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the report says of a run besides its accuracy.
+
+    Attributes:
+        plan: what was decided, and why.
+        config: of the trained model.
+        classes: class names in index order.
+        counts: (class, training pictures, validation pictures).
+        unreadable: name and problem of pictures that could not be read.
+        seconds: that the training took in this process.
+        cost: what was said beforehand; None where nothing was measured.
+    """
+
+    plan: Plan
+    config: ConViTConfig
+    classes: tuple[str, ...]
+    counts: list[tuple[str, int, int]]
+    unreadable: dict[str, str]
+    seconds: float
+    cost: Cost | None
+
+
+def write_report(output: Path, weights: Path, facts: Facts, scores: Scores | None, images: object) -> Path:
+    """Write `report.html` and `report.json` into a run's folder, each whole or not at all.
+
+    Args:
+        output: the run's folder, with its log.
+        weights: the trained file.
+        facts: what was done.
+        scores: what came of it.
+        images: the validation pictures, for thumbnails.
+
+    Returns:
+        The path of the HTML file.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    figures = _figures(output, weights, facts, scores)
+    html = fill_template(
+        TEMPLATE,
+        percent=lambda value: "–" if value is None else f"{value:.1f} %",
+        figures=figures,
+        scores=scores,
+        pairs=scores.pairs(PAIRS) if scores else [],
+        matrix=_matrix(scores) if scores and len(scores.classes) <= MOST_IN_MATRIX else None,
+        mistakes=_thumbnails(scores, images, facts.plan.root) if scores and isinstance(images, ImageDataset) else [],
+        curves=draw_curves(output),
+        most_in_matrix=MOST_IN_MATRIX,
+    )
+    write_text(output / "report.json", json.dumps(figures, indent=2, ensure_ascii=False) + "\n", overwrite=True)
+    write_text(output / "report.html", html, overwrite=True)
+    return output / "report.html"
+
+
+def timm_line(config: ConViTConfig, weights: Path) -> str | None:
+    """The call that loads a trained file in timm; None for what timm cannot build.
+
+    >>> timm_line(ConViTConfig(num_heads=9, num_classes=5), Path("w.safetensors"))
+    'timm.create_model("convit_small", checkpoint_path="w.safetensors", num_classes=5)'
+    """
+    # timm has no convolutional stem, and computes wrong offsets for images that are not square
+    if config.stem_widths or config.image_height != config.image_width:
+        return None
+    heads = {count: name for name, count in TIMM_BASES.items()}
+    base = heads.get(config.num_heads, "convit_tiny")
+    default = ConViTConfig(num_heads=TIMM_BASES[base])
+    given = {"checkpoint_path": str(weights), "num_classes": config.num_classes}
+    values, defaults = config.to_dict(), default.to_dict()
+    for name in TIMM_FIELDS:
+        if values[name] != defaults[name]:
+            given[name] = config.image_height if name == "img_size" else values[name]
+    arguments = [f'"{base}"', *(f"{name}={_python(value)}" for name, value in given.items())]
+    line = f"timm.create_model({', '.join(arguments)})"
+    return line if len(line) <= LONGEST_LINE else "timm.create_model(\n    " + ",\n    ".join(arguments) + ",\n)"
+
+
+def draw_curves(output: Path) -> dict[str, str]:
+    """The training curves as "svg", or under "missing" what stands in their place."""
+    try:
+        import matplotlib
+
+        from convit.training.plots import STYLE, draw_runs
+    except ModuleNotFoundError as error:
+        return {"missing": f"The curves need {error.name}: pip install 'convit[plot]', then convit plot {output}"}
+    try:
+        figure = draw_runs([output])
+    except (ValueError, FileNotFoundError) as error:
+        return {"missing": f"There are no curves: {error}"}
+    text = io.StringIO()
+    # text stays text, in the page's own type
+    with matplotlib.rc_context(STYLE | {"svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.suptitle("")
+        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
+    return {"svg": text.getvalue()[text.getvalue().index("<svg") :]}
+
+
+def _figures(output: Path, weights: Path, facts: Facts, scores: Scores | None) -> dict[str, Any]:
+    plan, recipe, log = facts.plan, facts.plan.recipe, read_lines(output / "log.jsonl")
+    tops = [line["val_top1"] for line in log if line.get("val_top1") is not None]
+    best = max(range(len(log)), key=lambda at: log[at].get("val_top1") or 0) if tops else len(log) - 1
+    height, width = facts.config.image_height, facts.config.image_width
+    return {
+        "name": recipe.data.name,
+        "source": plan.source,
+        "layout": plan.layout,
+        "model": recipe.model.architecture,
+        "started_from": recipe.model.weights,
+        "image": [height, width],
+        "counts": [
+            {"name": name, "training": training, "validation": validation}
+            for name, training, validation in facts.counts
+        ],
+        "training_images": sum(training for _, training, _ in facts.counts),
+        "validation_images": sum(validation for _, _, validation in facts.counts),
+        "warnings": list(plan.warnings),
+        "decisions": [
+            {"setting": choice.key, "value": _shown(choice.value), "reason": choice.reason} for choice in plan.reasons()
+        ],
+        "epochs": {
+            "planned": recipe.schedule.epochs + recipe.schedule.cooldown_epochs,
+            "done": log[-1]["epoch"] if log else 0,
+            "best": log[best]["epoch"] if log else None,
+        },
+        "seconds": facts.seconds,
+        "time": in_words(sum(line.get("seconds") or 0.0 for line in log) or facts.seconds),
+        "estimated": str(facts.cost) if facts.cost else None,
+        "validation": summary(scores) if scores else None,
+        "unreadable": facts.unreadable,
+        "weights": str(weights),
+        "use": _commands(weights, facts.config),
+        "versions": {name: version(name) for name in ("convit", "torch", "lightning")}
+        | {"python": platform.python_version()},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commands(weights: Path, config: ConViTConfig) -> dict[str, str | None]:
+    path = shlex.quote(str(weights))
+    return {
+        "classify": f"convit classify new/ --weights {path}",
+        "evaluate": f"convit evaluate more-pictures/ --weights {path}",
+        "python": "import convit\n\n"
+        f"classifier = convit.Classifier(weights={_python(str(weights))})\n"
+        'best = classifier("new/photo.jpg")[0]  # Prediction(label, index, score)',
+        "model": f"model = convit.load_model({_python(str(weights))})",
+        "timm": timm_line(config, weights),
+    }
+
+
+def _python(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(each)}" for key, each in value.items())
+    if isinstance(value, list):
+        return " to ".join(map(_shown, value)) if len(value) == 2 else ", ".join(map(_shown, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _matrix(scores: Scores) -> list[list[dict[str, Any]]]:
+    """Rows of the confusion matrix; each cell has its count and its share of the row, 0 to 1."""
+    totals = scores.confusion.sum(axis=1)
+    return [
+        [
+            {"count": int(count), "share": float(count / max(1, totals[truth])), "right": truth == predicted}
+            for predicted, count in enumerate(row)
+        ]
+        for truth, row in enumerate(scores.confusion)
+    ]
+
+
+def _thumbnails(scores: Scores, images: ImageDataset, root: Path) -> list[dict[str, Any]]:
+    shown: list[dict[str, Any]] = []
+    for mistake in scores.mistakes:
+        try:
+            image = images.samples.image(images.indices[mistake.index])
+        except ValueError:
+            continue  # gone since it was scored
+        shown.append(
+            {
+                "picture": _data_url(image),
+                "name": mistake.name.removeprefix(f"{root}/"),
+                "truth": scores.classes[mistake.truth],
+                "predicted": scores.classes[mistake.predicted],
+                "score": mistake.score,
+                "true_score": mistake.true_score,
+            }
+        )
+    return shown
+
+
+def _data_url(image: Image.Image) -> str:
+    """A small JPEG inside the page; tiny pictures are enlarged without smoothing, so that they can be made out."""
+    longest = max(image.size)
+    if longest < THUMBNAIL // 2:
+        factor = THUMBNAIL // longest
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    return data_url(thumbnail(image.convert("RGB"), THUMBNAIL))

@@ -1,0 +1,224 @@
+"""Settings of a fine-tuning run from a few numbers, each with its reason in plain words.
+
+The rules of thumb are this project's, in the range of published fine-tuning recipes for vision transformers (AdamW,
+layer-wise decay 0.75, label smoothing, drop path: Bao et al. 2022, BEiT; He et al. 2022, MAE; Touvron et al. 2021,
+DeiT). `tests/finetune/test_finetune.py` holds them to their promises, not to their values.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+STEPS_PER_EPOCH = 20
+LEAST_BATCH, MOST_BATCH, MOST_BATCH_ON_CPU = 8, 256, 32
+STEPS_IN_ALL = 1000
+LEAST_EPOCHS, MOST_EPOCHS = 10, 50
+# convit_nano_patch4_32.cifar10 on 10 classes of Tiny ImageNet (600 pictures, 12 epochs, batch 16, one seed): top-1 of
+# 400 validation pictures is 58 % at half of this rate (2.5e-4), 65 % at 1.5 times (7.5e-4), 66 % at five times (2.5e-3)
+LR_AT_64, FROZEN_LR_AT_64 = 1e-3, 2e-3
+MIXING_FROM = 2000  # training pictures
+UNEVEN, VERY_UNEVEN = 3.0, 10.0  # largest class over smallest
+REPEATABLE = 10  # pictures of a class that may be shown as often as a large class's many
+SMALL_IMAGE = 64  # pixels
+
+
+class Choice(NamedTuple):
+    """A setting of the recipe.
+
+    Attributes:
+        key: "section.name".
+        value: what the recipe takes.
+        reason: why, in plain words.
+    """
+
+    key: str
+    value: Any
+    reason: str
+
+
+def choose_batch_size(images: int, *, on_cpu: bool, wanted: int | None = None) -> Choice:
+    """Pictures per step: the power of two that gives some twenty steps per epoch.
+
+    Args:
+        images: training pictures.
+        on_cpu: keeps it small, for the memory's sake.
+        wanted: the user's own.
+
+    Raises:
+        ValueError: it is more than there are pictures, or less than 2.
+
+    >>> choose_batch_size(300, on_cpu=False).value, choose_batch_size(5000, on_cpu=False).value
+    (8, 128)
+    """
+    key = "run.batch_size"
+    if wanted is not None:
+        if not 2 <= wanted <= images:
+            raise ValueError(
+                f"the batch size is {wanted}, but must be 2 to {images}, the number of training images; leave it out "
+                f"to have it chosen"
+            )
+        return Choice(key, wanted, "as asked")
+    most = MOST_BATCH_ON_CPU if on_cpu else MOST_BATCH
+    fair = 2 ** int(math.log2(max(2, images / STEPS_PER_EPOCH)))
+    fits = 2 ** int(math.log2(max(2, images)))
+    value = min(max(fair, LEAST_BATCH), most, fits)
+    reason = f"{images:,} training pictures make {images // value:,} steps per epoch"
+    if value == most:
+        reason += ", more would need much memory" if on_cpu else ", more would not learn better"
+    elif value == LEAST_BATCH:
+        reason += ", fewer pictures per step would be too noisy"
+    return Choice(key, value, reason)
+
+
+def choose_epochs(images: int, batch_size: int, wanted: int | None = None) -> Choice:
+    """Rounds over the pictures: about a thousand steps in all, 10 rounds at least and 50 at most.
+
+    Raises:
+        ValueError: the user's own number is below 1.
+
+    >>> choose_epochs(300, 8).value, choose_epochs(50_000, 256).value
+    (28, 10)
+    """
+    key = "schedule.epochs"
+    if wanted is not None:
+        if wanted < 1:
+            raise ValueError(f"the number of epochs is {wanted}, but must be at least 1")
+        return Choice(key, wanted, "as asked")
+    steps = max(1, images // batch_size)
+    value = min(max(math.ceil(STEPS_IN_ALL / steps), LEAST_EPOCHS), MOST_EPOCHS)
+    why = {
+        LEAST_EPOCHS: f"enough for {images:,} pictures: {steps * LEAST_EPOCHS:,} steps in all",
+        MOST_EPOCHS: f"{steps * MOST_EPOCHS:,} steps in all; more rounds would learn so few by heart",
+    }
+    return Choice(key, value, why.get(value, f"{steps * value:,} steps in all; the fewer pictures, the more rounds"))
+
+
+def choose_rate(batch_size: int, *, frozen: bool, wanted: float | None = None) -> list[Choice]:
+    """Learning rate and what belongs to it.
+
+    Args:
+        batch_size: pictures per step.
+        frozen: only the head is trained.
+        wanted: the user's own peak rate of the head, as it is.
+
+    Raises:
+        ValueError: it is not above 0.
+    """
+    if wanted is not None and not 0 < wanted < math.inf:
+        raise ValueError(f"the learning rate is {wanted}, but must be above 0, such as 3e-4")
+    peak = wanted or (FROZEN_LR_AT_64 if frozen else LR_AT_64) * math.sqrt(batch_size / 64)
+    peak = float(f"{peak:.3g}")
+    why = "as asked: " if wanted is not None else ""
+    why += f"{peak:.2g} at its peak for the head"
+    if wanted is None:
+        why += ", grown with the square root of the batch" + (", higher for a head alone" if frozen else "")
+    rate = [
+        # the recipe's number is for 512 images
+        Choice("optimizer.lr", float(f"{peak * 512 / batch_size:.6g}"), f"{why} (recipes state it for 512 per step)"),
+        Choice("schedule.min_lr", float(f"{peak / 100:.3g}"), "ends at a hundredth of the peak"),
+        Choice("schedule.warmup_lr", float(f"{peak / 100:.3g}"), "begins at a hundredth of the peak"),
+        Choice("optimizer.weight_decay", 0.05, "as the model was trained"),
+        Choice("optimizer.clip_norm", 1.0, "one odd picture must not undo what was learned"),
+    ]
+    if not frozen:
+        rate.append(
+            Choice("optimizer.layer_decay", 0.75, "lower layers know edges and textures already and change less")
+        )
+    return rate
+
+
+def choose_schedule(epochs: int, steps: int) -> list[Choice]:
+    """Warm-up, early stopping, weight averaging and what is written at the end.
+
+    Args:
+        epochs: rounds in all.
+        steps: steps in all of them.
+    """
+    chosen = [
+        Choice("schedule.warmup_epochs", round(min(5.0, 0.1 * epochs), 2), "a tenth of the run, for a new head"),
+        Choice("schedule.cooldown_epochs", 0, "the best epoch is kept anyway"),
+        Choice("run.select", "best", "the epoch with the best top-1 on the validation pictures is written"),
+    ]
+    patience = max(5, math.ceil(epochs / 3))
+    if patience < epochs:
+        chosen.append(
+            Choice("schedule.patience", patience, f"stops early after {patience} epochs without a better top-1")
+        )
+    if steps >= 200:
+        decay = round(min(0.999, 1 - 10 / steps), 4)
+        why = f"the average over the last tenth or so of {steps:,} steps is steadier than the last step"
+        chosen.append(Choice("ema", {"decay": decay}, why))
+    return chosen
+
+
+def choose_augmentation(images: int, side: int, epochs: int, classes: Sequence[str]) -> list[Choice]:
+    """How pictures are varied and mixed.
+
+    Args:
+        images: training pictures.
+        side: of the model's input, pixels.
+        epochs: rounds in all.
+        classes: class names.
+    """
+    least = 0.5 if side <= SMALL_IMAGE else 0.35
+    flips = not _flipping_changes(classes)
+    chosen = [
+        Choice(
+            "augment.scale", [least, 1.0], f"crops of {least:.0%} of a picture or more, so that its subject stays in"
+        ),
+        Choice(
+            "augment.flip",
+            0.5 if flips else 0.0,
+            "mirrored half of the time" if flips else "not mirrored: the class names tell of sides or characters",
+        ),
+        Choice(
+            "augment.rand_augment",
+            {"operations": 2, "magnitude": 5.0},
+            "light changes of color and shape; the model has seen stronger ones",
+        ),
+        Choice("mixing.label_smoothing", 0.1, "keeps the model from being surer than it may"),
+    ]
+    if images > MIXING_FROM:
+        why = f"two pictures mixed in half of the steps, since there are more than {MIXING_FROM:,}"
+        chosen += [
+            Choice("mixing.mixup", 0.2, why),
+            Choice("mixing.cutmix", 1.0, "likewise, with pieces"),
+            Choice("mixing.probability", 0.5, "half of the steps"),
+            Choice("mixing.off_epochs", epochs // 10, "the last epochs see pictures as they are"),
+        ]
+    return chosen
+
+
+def choose_balance(counts: Sequence[int]) -> list[Choice]:
+    """What is done where classes have very different numbers of pictures.
+
+    Args:
+        counts: training pictures of each class.
+
+    >>> [choice.key for choice in choose_balance([100, 20])], choose_balance([100, 40])
+    (['mixing.class_weights'], [])
+    """
+    most, least = max(counts), max(1, min(counts))
+    if most <= UNEVEN * least:
+        return []
+    found = f"the largest class has {most:,} pictures, the smallest {least:,}"
+    if most <= VERY_UNEVEN * least:
+        return [
+            Choice("mixing.class_weights", "balanced", f"{found}: pictures of small classes weigh more in the loss")
+        ]
+    if least >= REPEATABLE:
+        why = (
+            f"{found}: small classes are shown more often; as weights in the loss, single pictures would weigh too much"
+        )
+        return [Choice("data.balanced", True, why)]
+    weights = [round(math.sqrt(most / max(1, count)), 3) for count in counts]
+    why = f"{found}: small classes weigh more, by the square root alone, for so few pictures cannot stand for a class"
+    return [Choice("mixing.class_weights", weights, why)]
+
+
+def _flipping_changes(classes: Sequence[str]) -> bool:
+    sided = any({"left", "right"} & set(re.split(r"[^a-z]+", name.lower())) for name in classes)
+    return sided or all(len(name) == 1 for name in classes)

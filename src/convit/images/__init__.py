@@ -1,0 +1,19 @@
+"""Images from anywhere: listed, opened safely, upright, 8-bit RGB; one line that says what is wrong with the others.
+
+Every command and every data set lists and opens through this package, so that all of them see the same pixels. Start
+reading at `opening.py`. Nothing here imports torch.
+"""
+
+from convit.images.errors import ImageError
+from convit.images.listing import IMAGE_SUFFIXES, find_images
+from convit.images.opening import DEFAULT_PIXEL_LIMIT, ImageSource, open_image, source_name
+
+__all__ = [
+    "DEFAULT_PIXEL_LIMIT",
+    "IMAGE_SUFFIXES",
+    "ImageError",
+    "ImageSource",
+    "find_images",
+    "open_image",
+    "source_name",
+]

@@ -1,0 +1,250 @@
+"""Opening one picture, whatever it is and whatever is wrong with it."""
+
+import os
+import re
+import stat
+import threading
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import IO, TypeAlias
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from convit.images.arrays import array_to_image
+from convit.images.colors import to_rgb
+from convit.images.errors import ImageError
+from convit.images.orientation import lies_on_its_side, read_orientation, turn_upright
+
+ImageSource: TypeAlias = (
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray | IO[bytes]"
+)
+"""A path, an encoded picture's bytes, a Pillow image, an array, or a file open for reading bytes."""
+
+DEFAULT_PIXEL_LIMIT = 178_956_970
+"""Pixels above which a file is refused: where Pillow, too, raises an error. 16 times a usual photograph."""
+
+# Pillow keeps its limit, and Python its warning filters, once for the whole process
+_pillow_settings = threading.Lock()
+# one Pillow image that stands in a list twice must not be decoded by two threads at once
+_loading_given_images = threading.Lock()
+_TEXT = frozenset(range(32, 127)) | frozenset(b"\t\n\r\f\b\x1b") | frozenset(range(128, 256))
+_BREAKS_LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+
+
+def open_image(
+    source: ImageSource,
+    *,
+    apply_exif: bool = True,
+    pixel_limit: int | None = DEFAULT_PIXEL_LIMIT,
+    at_least: int | None = None,
+) -> Image.Image:
+    """Open one picture as 8-bit RGB, upright.
+
+    Colors: see `convit.images.colors.to_rgb` (transparency is laid over white, ICC profiles are applied, 16-bit
+    levels are scaled). Of animations and multi-page files the first frame is taken.
+
+    Args:
+        source: a path; the bytes of a picture file; a file open for reading bytes; a Pillow image; or a numpy array
+            (see `convit.images.arrays.array_to_image` for layouts and ranges).
+        apply_exif: whether the picture is turned as its EXIF orientation asks; broken EXIF counts as none. Off, it is
+            read as timm's transform would get it. (TIFF files are always turned: Pillow does it while decoding.)
+        pixel_limit: files and bytes with more pixels (width times height) are refused before they are decoded;
+            `None` for no limit. Pillow images and arrays are in memory already and are not measured.
+        at_least: side in pixels; JPEG files may then be decoded at a half, a quarter or an eighth of their size, as
+            long as both sides stay at least that long. Several times faster for large photographs, and no longer
+            equal to the last bit after resizing. `None`: at full size.
+
+    Returns:
+        A loaded Pillow image of mode RGB; `source` itself if that is one already and is upright.
+
+    Raises:
+        ImageError: the file is missing, a folder, empty, text, cut off, damaged, in no known format or above the
+            limit; or the array has the wrong shape or range. One line that says which picture and what to do.
+        TypeError: `source` is of another type.
+    """
+    return open_reduced(source, apply_exif=apply_exif, pixel_limit=pixel_limit, at_least=at_least)[0]
+
+
+def open_reduced(
+    source: ImageSource,
+    *,
+    apply_exif: bool = True,
+    pixel_limit: int | None = DEFAULT_PIXEL_LIMIT,
+    at_least: int | None = None,
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Open one picture as `open_image` does, and say how large it is.
+
+    Args:
+        source: as in `open_image`.
+        apply_exif: as in `open_image`.
+        pixel_limit: as in `open_image`.
+        at_least: as in `open_image`.
+
+    Returns:
+        The picture, and its (width, height) at full size, turned as the picture is. The sides of a JPEG file that was
+        decoded at a fraction are rounded up, so that only this size gives the ratio of width to height exactly.
+
+    Raises:
+        ImageError: as `open_image`.
+        TypeError: as `open_image`.
+    """
+    name = source_name(source)
+    if isinstance(source, np.ndarray):
+        image = array_to_image(source, name)
+        return image, image.size
+    content = b"" if isinstance(source, Image.Image) else read_bytes(source)
+    try:
+        if isinstance(source, Image.Image):
+            with _loading_given_images:
+                source.load()
+            image = _decode(source, apply_exif, is_ours=False)
+            return image, image.size
+        with open_header(content, name, pixel_limit) as image:
+            return _decode_encoded(image, apply_exif, at_least)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError:
+        raise _too_large(name, pixel_limit) from None
+    except MemoryError:
+        raise ImageError(name, "there is not enough memory to decode it; scale it down first") from None
+    except Exception as error:  # Pillow's decoders raise nearly anything on files that are broken on purpose
+        problem = str(error) or type(error).__name__
+        raise ImageError(name, f"is cut off or damaged ({problem}); fetch or export it again") from error
+
+
+def source_name(source: object) -> str:
+    r"""Say what messages and result rows call a source: its path if it has one, else what it is, such as "<bytes>".
+
+    Control characters, and the stand-ins for bytes that are no UTF-8, are escaped, so that the name can be printed.
+
+    >>> source_name(b"..."), source_name("a\nb.jpg")
+    ('<bytes>', 'a\\nb.jpg')
+    """
+    name = source if isinstance(source, str | os.PathLike) else getattr(source, "filename", getattr(source, "name", ""))
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        kinds = {np.ndarray: "<array>", Image.Image: "<image>"}
+        return next((label for kind, label in kinds.items() if isinstance(source, kind)), f"<{type(source).__name__}>")
+    return "".join(repr(letter)[1:-1] if _BREAKS_LINES.match(letter) else letter for letter in os.fspath(name))
+
+
+def read_bytes(source: ImageSource) -> bytes:
+    """Read the encoded bytes behind a path, a bytes-like object or a file open for reading bytes.
+
+    Raises:
+        ImageError: the path is missing, a folder, not readable, or no regular file.
+        TypeError: `source` is of another type, or a file that is open for reading text.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, str | os.PathLike):
+        if not os.fspath(source):
+            raise ImageError("''", "is an empty path; name a file")
+        return _read_file(Path(source), source_name(source))
+    read = getattr(source, "read", None)
+    if read is None:
+        raise TypeError(
+            f"a picture is a path, bytes, a Pillow image, a numpy array or a file open for reading bytes, but got "
+            f"{type(source).__name__}"
+        )
+    content = read()
+    if not isinstance(content, bytes):
+        raise TypeError(f"{source_name(source)} gives {type(content).__name__}, not bytes; open it with mode 'rb'")
+    return content
+
+
+def _read_file(path: Path, name: str) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        content = path.read_bytes() if stat.S_ISREG(mode) else None
+    except FileNotFoundError:
+        remedy = "download it first" if name.startswith(("http:", "https:")) else "check the path"
+        raise ImageError(name, f"there is no such file; {remedy}") from None
+    except PermissionError:
+        raise ImageError(name, "there is no permission to read it; change its mode or owner") from None
+    except OSError as error:
+        problem = error.strerror or str(error)
+        raise ImageError(name, f"cannot be read ({problem}); check the path and the disk") from error
+    except ValueError as error:  # a null byte, for one
+        raise ImageError(name, f"is no path ({error}); check it") from None
+    if stat.S_ISDIR(mode):
+        raise ImageError(name, "is a folder, not a picture; convit.images.find_images lists its pictures")
+    if content is None:
+        raise ImageError(name, "is a device or a pipe, not a picture file; hand over its bytes")
+    return content
+
+
+def open_header(content: bytes, name: str, pixel_limit: int | None) -> Image.Image:
+    """Read a picture's header; the pixels stay undecoded.
+
+    Args:
+        content: a picture file's bytes.
+        name: what messages call it.
+        pixel_limit: as in `open_image`.
+
+    Raises:
+        ImageError: the bytes are empty, in no known format, or hold more pixels than the limit.
+        Image.DecompressionBombError: the same, where Pillow notices first.
+    """
+    if not content:
+        raise ImageError(name, "is empty (0 bytes); fetch or export it again")
+    with _pillow_settings, warnings.catch_warnings():
+        # Pillow warns on large pictures and broken metadata; both are dealt with here
+        warnings.simplefilter("ignore")
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None if pixel_limit is None else pixel_limit // 2 + 1
+        try:
+            image = Image.open(BytesIO(content))
+        except UnidentifiedImageError:
+            raise ImageError(name, _say_what_else(content[:512])) from None
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+    if pixel_limit is not None and image.width * image.height > pixel_limit:
+        raise _too_large(name, pixel_limit)
+    return image
+
+
+def _decode_encoded(image: Image.Image, apply_exif: bool, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    full_size = image.size
+    if at_least is not None:
+        image.draft(None, (at_least, at_least))
+    is_reduced = image.size != full_size
+    decoded = _decode(image, apply_exif, is_ours=True)
+    if not is_reduced:
+        return decoded, decoded.size
+    turned = apply_exif and lies_on_its_side(read_orientation(image))
+    width, height = full_size
+    return decoded, (height, width) if turned else (width, height)
+
+
+def _decode(image: Image.Image, apply_exif: bool, *, is_ours: bool) -> Image.Image:
+    decoded = to_rgb(image)
+    if apply_exif:
+        # read after decoding: PNG keeps EXIF behind the pixels
+        decoded = turn_upright(decoded, read_orientation(image))
+    if is_ours or decoded is not image:
+        # what has been applied must not be applied again by the next reader
+        for key in ("icc_profile", "transparency", *(("exif", "xmp") if apply_exif else ())):
+            decoded.info.pop(key, None)
+    return decoded
+
+
+def _say_what_else(start: bytes) -> str:
+    """Guess from its first bytes what a file is that Pillow does not know."""
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+        return "is a HEIC picture, which Pillow cannot read by itself; save it as JPEG or PNG"
+    if start.startswith(b"%PDF"):
+        return "is a PDF document, not a picture; export its pages as PNG"
+    if start.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"II*\x00", b"MM\x00*")):
+        return "is damaged at its start, or a variant that Pillow cannot read; export it again as JPEG or PNG"
+    if _TEXT.issuperset(start):
+        return "holds text, not a picture; check what was saved under this name"
+    return "is in no picture format known to Pillow; save it as JPEG or PNG"
+
+
+def _too_large(name: str, pixel_limit: int | None) -> ImageError:
+    limit = DEFAULT_PIXEL_LIMIT if pixel_limit is None else pixel_limit
+    return ImageError(
+        name, f"has more than {limit:,} pixels and may be a decompression bomb; raise pixel_limit if you trust it"
+    )

@@ -1,0 +1,109 @@
+"""Optimizers: AdamW, or Muon for the matrices inside the blocks with AdamW for everything else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Muon, Optimizer
+
+from convit.training.recipe import OptimizerRecipe
+
+
+def build_optimizer(model: nn.Module, settings: OptimizerRecipe, lr: float, *, fused: bool = True) -> Optimizer:
+    """The optimizer that a recipe names, over a model's parameters.
+
+    Args:
+        model: the network; frozen parameters take no part.
+        settings: the recipe's section.
+        lr: peak learning rate of the head.
+        fused: AdamW in one kernel.
+    """
+    groups = parameter_groups(model, settings, lr)
+    matrices = [group for group in groups if group.pop("matrices") and settings.name == "muon"]
+    others = [group for group in groups if not any(group is taken for taken in matrices)]
+    adamw = AdamW(others, lr=lr, betas=settings.betas, eps=settings.eps, fused=fused) if others else None
+    if not matrices:
+        assert adamw is not None
+        return adamw
+    # Updates as large as AdamW's, so that a learning rate means the same for both (Liu et al. 2025, arXiv 2502.16982).
+    muon = Muon(matrices, lr=lr, momentum=settings.momentum, adjust_lr_fn="match_rms_adamw")
+    return JointOptimizer([muon, adamw]) if adamw is not None else muon
+
+
+def parameter_groups(model: nn.Module, settings: OptimizerRecipe, lr: float) -> list[dict[str, Any]]:
+    """Trained parameters, grouped by what the optimizer does with them.
+
+    1-d parameters and those that the model's `no_weight_decay` names (position embedding, class token) take no decay.
+    With `layer_decay` each block has its own learning rate.
+
+    Returns:
+        Groups with "params", "weight_decay", "lr" and "matrices", whether Muon may take them.
+    """
+    spared: set[str] = getattr(model, "no_weight_decay", set)()
+    last = 1 + max((_layer(name, 0) for name, _ in model.named_parameters()), default=0)
+    groups: dict[tuple[float, float, bool], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decay = settings.weight_decay if parameter.ndim > 1 and name not in spared else 0.0
+            rate = lr * settings.layer_decay ** (last - _layer(name, last))
+            groups.setdefault((rate, decay, _is_block_matrix(name, parameter)), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": decay, "matrices": matrices}
+        for (rate, decay, matrices), parameters in groups.items()
+    ]
+
+
+def _layer(name: str, last: int) -> int:
+    """0 for the embeddings, 1 for the first block and so on, `last` for the norm and the head behind the blocks."""
+    block = re.match(r"blocks\.(\d+)\.", name)
+    if block:
+        return int(block[1]) + 1
+    return 0 if name.startswith(("patch_embed", "pos_embed", "cls_token")) else last
+
+
+def _is_block_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Whether Muon may take a parameter: a weight matrix inside a block, but for the position weights.
+
+    Muon is made for matrices between hidden layers; embeddings and the head are better left to AdamW, and so are
+    `pos_proj`'s rows, which are three separate quantities per head.
+    """
+    return parameter.ndim == 2 and name.startswith("blocks.") and "pos_proj" not in name
+
+
+class JointOptimizer(Optimizer):
+    """Several optimizers over different parameters that schedules, scalers and checkpoints see as one.
+
+    Args:
+        parts: the optimizers; their groups and states become shared with this one's.
+    """
+
+    def __init__(self, parts: Sequence[Optimizer]) -> None:
+        self.parts = list(parts)
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self._share()
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One step of each part, after one evaluation of the closure."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def _share(self) -> None:
+        start = 0
+        for part in self.parts:
+            stop = start + len(part.param_groups)
+            part.state, part.param_groups = self.state, self.param_groups[start:stop]
+            start = stop

@@ -1,0 +1,114 @@
+"""Recipes from YAML files, checked key by key, with single values changed from the command line."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from convit.training.recipe import Recipe
+
+RENAMED = {"optimiser": "optimizer"}
+
+
+def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: YAML file.
+        changes: "section.key=value" each, values in YAML; they replace what the file says.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no YAML mapping, a key is unknown (the message names the closest), or a value has the
+            wrong type or range.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no recipe {path}; the project's own are in recipes/")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no recipe; it must map section names to settings, as those in recipes/ do")
+    values = cast(dict[str, Any], content)
+    _rename_old_keys(values, path)
+    for change in changes:
+        change_values(values, change)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(f"{path}: {explain(error)}") from error
+
+
+def _rename_old_keys(values: dict[str, Any], path: Path) -> None:
+    for old, new in RENAMED.items():
+        if old in values and new not in values:
+            values[new] = values.pop(old)
+            warnings.warn(f"{path}: the section {old!r} is called {new!r} now; rename it", FutureWarning, stacklevel=3)
+
+
+def change_values(values: dict[str, Any], change: str) -> None:
+    """Set one value of a recipe's content, in place.
+
+    Args:
+        values: sections by name, as the YAML file holds them.
+        change: "section.key=value", the value in YAML.
+
+    Raises:
+        ValueError: the change is not written so, or leads into something that is no section.
+    """
+    name, sign, text = change.partition("=")
+    keys = name.strip().split(".")
+    keys[0] = RENAMED.get(keys[0], keys[0])
+    if not sign or not all(keys):
+        raise ValueError(f"{change!r} is no setting; write it as section.key=value, such as schedule.epochs=10")
+    for key in keys[:-1]:
+        inner = values.setdefault(key, {})
+        if inner is None:
+            inner = values[key] = {}
+        if not isinstance(inner, dict):
+            raise ValueError(f"{change!r} sets a key inside {key}, which is no section")
+        values = cast(dict[str, Any], inner)
+    try:
+        value = yaml.safe_load(text)
+        # YAML 1.1 takes 1e-3 for a string, for want of a dot.
+        values[keys[-1]] = _as_number(value) if isinstance(value, str) else value
+    except yaml.YAMLError as error:
+        raise ValueError(f"the value of {change!r} is no YAML: {' '.join(str(error).split())}") from error
+
+
+def _as_number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def explain(error: ValidationError) -> str:
+    """The first error in one line; unknown keys come with the closest known one."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _keys_beside(first["loc"])
+        close = get_close_matches(str(first["loc"][-1]), known, 1, 0.0)
+        name = ".".join([*map(str, first["loc"][:-1]), *close])
+        return f"unknown key {where!r}; the closest is {name!r} (there are: {', '.join(known)})"
+    if first["type"] == "missing":
+        return f"the key {where!r} is missing"
+    return f"{where!r} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Recipe
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+    return list(section.model_fields)

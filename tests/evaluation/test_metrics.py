@@ -1,0 +1,96 @@
+"""Intervals, calibration and confusion: against scipy, scikit-learn, torchmetrics and sums done by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import confusion_matrix
+
+from convit.evaluation import Scores
+from convit.evaluation.metrics import (
+    bootstrap,
+    by_class,
+    calibration_bins,
+    calibration_error,
+    confusion,
+    limits_of,
+)
+
+
+def _scores(labels: list[int], predicted: list[int], confidences: list[float] | None = None) -> Scores:
+    count = len(labels)
+    ranks = [0 if right == taken else 1 + right for right, taken in zip(labels, predicted, strict=True)]
+    return Scores(
+        places=np.arange(count),
+        names=tuple(f"{number}.jpg" for number in range(count)),
+        labels=np.array(labels),
+        predicted=np.array(predicted),
+        ranks=np.array(ranks),
+        losses=np.linspace(0.1, 2.0, count),
+        confidences=np.array(confidences if confidences is not None else [0.5] * count),
+    )
+
+
+def test_intervals_are_scipys() -> None:
+    values = np.random.default_rng(3).exponential(size=400)
+    ours = bootstrap({"loss": values}, resamples=4000)["loss"]
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=5).confidence_interval
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.02)
+    assert bootstrap({"loss": values}) == bootstrap({"loss": values}), "the same scores give the same interval"
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    generator = np.random.default_rng(0)
+    draws = generator.random((200, 300)) < 0.7
+    intervals = [bootstrap({"top1": draw}, resamples=300)["top1"] for draw in draws]
+    held = sum(low <= 0.7 <= high for low, high in intervals)
+    assert 180 <= held <= 199  # 95 % of 200 is 190
+
+
+def test_a_share_of_all_or_nothing_is_not_certain() -> None:
+    for right in (np.ones(20, dtype=bool), np.zeros(20, dtype=bool)):
+        low, high = stats.binomtest(int(right.sum()), 20).proportion_ci(method="wilson")
+        assert limits_of(right) == pytest.approx((100 * low, 100 * high))
+    assert limits_of(np.array([True, False])) is None
+
+
+def test_calibration_against_torchmetrics() -> None:
+    torch = pytest.importorskip("torch")
+    metrics = pytest.importorskip("torchmetrics.classification")
+    torch.manual_seed(0)
+    probabilities, labels = (torch.randn(500, 4) * 2).softmax(1), torch.randint(4, (500,))
+    taken = probabilities.max(1)
+    scores = _scores(labels.tolist(), taken.indices.tolist(), taken.values.tolist())
+    bins = calibration_bins(scores)
+    expected = metrics.MulticlassCalibrationError(4, n_bins=15, norm="l1")(probabilities, labels)
+    assert calibration_error(bins) == pytest.approx(100 * expected.item(), abs=1e-3)
+    assert sum(each["count"] for each in bins) == 500
+
+
+def test_bins_hold_their_upper_end() -> None:
+    bins = calibration_bins(_scores([0, 0, 0], [0, 0, 1], [0.2, 0.21, 1.0]), bins=5)
+    assert [each["count"] for each in bins] == [1, 1, 0, 0, 1]
+    assert bins[0] == {"lower": 0.0, "upper": 0.2, "count": 1, "confidence": 0.2, "accuracy": 1.0}
+    assert (bins[2]["confidence"], bins[2]["accuracy"]) == (0.0, 0.0)
+    # gaps of 0.8, 0.79 and 1, each of one image
+    assert calibration_error(bins) == pytest.approx(100 * (0.8 + 0.79 + 1.0) / 3)
+
+
+def test_confusion_is_scikit_learns() -> None:
+    generator = np.random.default_rng(1)
+    labels, predicted = generator.integers(6, size=300).tolist(), generator.integers(6, size=300).tolist()
+    table = np.zeros((6, 6), dtype=int)
+    found = confusion(_scores(labels, predicted))
+    for right, taken, count in found:
+        table[right, taken] = count
+    assert (table == confusion_matrix(labels, predicted)).all()
+    assert list(found) == sorted(found)
+
+
+def test_by_class() -> None:
+    scores = _scores([0, 0, 0, 0, 7, 7], [0, 7, 7, 3, 7, 7])
+    rows = by_class(scores, confusion(scores), names=[f"class {number}" for number in range(8)])
+    assert rows == (
+        {"class": 0, "name": "class 0", "count": 4, "top1": 25.0, "top5": 100.0, "mistaken_for": 7},
+        {"class": 7, "name": "class 7", "count": 2, "top1": 100.0, "top5": 100.0, "mistaken_for": None},
+    )
+    assert by_class(scores, confusion(scores))[1]["name"] == "7"

@@ -1,0 +1,304 @@
+"""What fine-tuning decides by looking at pictures, and what it makes of a model's answers."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from convit.finetune.pictures import choose_held_out, divide, find_pictures
+from convit.finetune.plan import FinetuneOptions, Plan, plan_finetune
+from convit.finetune.report import timm_line
+from convit.finetune.scores import Mistake, Scores, summary
+from convit.finetune.settings import (
+    choose_augmentation,
+    choose_balance,
+    choose_batch_size,
+    choose_epochs,
+    choose_rate,
+    choose_schedule,
+)
+from convit.finetune.start import find_start
+from convit.model import ConViTConfig
+from convit.training.recipe import OptimizerRecipe, Recipe
+from convit.training.schedule import peak_rate
+from convit.weights import WEIGHT_SETS
+from tests.data.making import picture, write_folder, write_parquet, write_shard
+
+NANO = "convit_nano_patch4_32.cifar10"
+CPU = torch.device("cpu")
+
+
+def _fill(root: Path, **sizes: int) -> Path:
+    for name, count in sizes.items():
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            picture(number).save(root / name / f"{number}.png")
+    return root
+
+
+def _plan(source: Path, **options: object) -> Plan:
+    return plan_finetune(source, FinetuneOptions(**({"model": NANO} | options)), device=CPU)  # pyright: ignore[reportArgumentType]
+
+
+# The folder
+
+
+def test_a_folder_per_class_is_found_and_a_part_of_each_held_out(tmp_path: Path) -> None:
+    found = find_pictures(_fill(tmp_path / "pets", cat=50, dog=30))
+    assert (found.name, found.train, found.validation, found.classes) == ("pets", ".", None, ("cat", "dog"))
+    assert found.counts() == {"cat": 50, "dog": 30}
+    assert found.short_side == 8
+    division = divide(found, seed=0)
+    assert division.held_out == 14
+    assert division.validation == (9, 5)
+    assert division.training == (41, 25)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "test"])
+def test_train_and_validation_folders_are_used_as_they_are(tmp_path: Path, name: str) -> None:
+    _fill(tmp_path / "train", cat=6, dog=6)
+    _fill(tmp_path / name, cat=2, dog=1)
+    found = find_pictures(tmp_path)
+    assert (found.train, found.validation) == ("train", name)
+    division = divide(found, seed=0)
+    assert (division.held_out, division.training, division.validation) == (0, (6, 6), (2, 1))
+
+
+def test_a_test_folder_beside_validation_is_left_alone_and_said_so(tmp_path: Path) -> None:
+    for part in ("train", "val", "test"):
+        _fill(tmp_path / part, cat=6, dog=6)
+    found = find_pictures(tmp_path)
+    assert found.validation == "val"
+    assert "test/ is left alone" in found.warnings[0]
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    assert find_pictures(_fill(tmp_path, bus=6, train=6)).classes == ("bus", "train")
+
+
+def test_shards_and_parquet_are_taken_as_they_are(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "dots.tar", range(12))
+    found = find_pictures(shard)
+    assert (found.name, found.train, found.counts()) == ("dots", str(shard), {"class 0": 6, "class 1": 6})
+    assert find_pictures(write_parquet(tmp_path / "t.parquet", range(12))).classes == ("even", "odd")
+
+
+@pytest.mark.parametrize("sizes", [(400, 400), (100, 30), (1000, 9), (60, 40, 12, 5), (200, 6, 6, 6)])
+def test_about_a_sixth_is_held_out_and_one_of_each_class_that_allows_it(sizes: tuple[int, ...]) -> None:
+    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
+    count = choose_held_out(labels)
+    assert 0.15 <= count / len(labels) <= 0.25
+
+
+def test_every_class_keeps_a_picture_to_train_on(tmp_path: Path) -> None:
+    found = find_pictures(_fill(tmp_path, a=1, b=1, c=1, d=2, e=5))
+    division = divide(found, seed=0)
+    assert min(division.training) == 1
+    assert "'a' (1)" in division.warnings[0]
+
+
+def test_at_most_five_thousand_are_held_out() -> None:
+    assert choose_held_out([0, 1] * 50_000) == 5000
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ({"cat": 20}, "at least two classes"),
+        ({"cat": 20, "dog": 0}, "dog holds no image; fill it or remove it"),
+        ({"cat": 3, "dog": 3}, "holds 6 images, but fine-tuning needs at least 10"),
+        ({f"c{index}": 1 for index in range(12)}, "each class has a single image"),
+        ({}, "has no class sub-folders"),
+    ],
+)
+def test_pictures_that_nothing_can_be_learned_from(tmp_path: Path, sizes: dict[str, int], words: str) -> None:
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(ValueError, match=words):
+        plan_finetune(_fill(tmp_path / "pictures", **sizes), FinetuneOptions(model=NANO), device=CPU)
+
+
+def test_a_file_and_an_absent_folder(tmp_path: Path) -> None:
+    (tmp_path / "pictures.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"pictures\.zip is a file; .*unpack"):
+        find_pictures(tmp_path / "pictures.zip")
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        find_pictures(tmp_path / "none")
+
+
+def test_a_validation_class_that_is_not_trained_on(tmp_path: Path) -> None:
+    _fill(tmp_path / "train", cat=6, dog=6)
+    _fill(tmp_path / "val", cat=2, bird=2)
+    with pytest.raises(ValueError, match=r"bird is none of the 2 known classes"):
+        find_pictures(tmp_path)
+
+
+# Settings
+
+
+@pytest.mark.parametrize("images", [10, 50, 200, 700, 3000, 20_000, 1_000_000])
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_steps_and_epochs_suit_the_number_of_pictures(images: int, on_cpu: bool) -> None:
+    batch = choose_batch_size(images, on_cpu=on_cpu).value
+    epochs = choose_epochs(images, batch).value
+    assert batch & (batch - 1) == 0
+    assert 2 <= batch <= (32 if on_cpu else 256)
+    assert batch <= images
+    assert images // batch >= 20 or batch <= 8
+    assert 10 <= epochs <= 50
+
+
+def test_more_pictures_never_mean_more_epochs() -> None:
+    epochs = [
+        choose_epochs(images, choose_batch_size(images, on_cpu=False).value).value for images in (80, 400, 2000, 10**5)
+    ]
+    assert epochs == sorted(epochs, reverse=True)
+    assert 20 <= epochs[1] <= 50
+    assert epochs[3] == 10
+
+
+@pytest.mark.parametrize("batch", [8, 64, 256])
+def test_the_wanted_rate_is_the_rate_at_the_peak(batch: int) -> None:
+    chosen = {choice.key: choice.value for choice in choose_rate(batch, frozen=False, wanted=3e-4)}
+    assert peak_rate(OptimizerRecipe(lr=chosen["optimizer.lr"]), batch) == pytest.approx(3e-4, rel=1e-4)
+    assert chosen["schedule.min_lr"] == pytest.approx(3e-6)
+
+
+def test_uneven_classes_are_balanced_as_far_as_their_pictures_allow() -> None:
+    assert choose_balance([30, 10]) == []
+    (weights,) = choose_balance([62, 20])
+    assert (weights.key, weights.value) == ("mixing.class_weights", "balanced")
+    assert "62 pictures, the smallest 20" in weights.reason
+    (sampling,) = choose_balance([1000, 20])
+    assert (sampling.key, sampling.value) == ("data.balanced", True)
+    (gentle,) = choose_balance([100, 1, 25])
+    assert (gentle.key, gentle.value) == ("mixing.class_weights", [1.0, 10.0, 2.0])
+
+
+def test_mixing_takes_more_than_two_thousand_pictures() -> None:
+    few, many = ({each.key for each in choose_augmentation(count, 224, 20, ["a1", "b1"])} for count in (2000, 2001))
+    assert many - few == {"mixing.mixup", "mixing.cutmix", "mixing.probability", "mixing.off_epochs"}
+
+
+@pytest.mark.parametrize(
+    ("classes", "flip"),
+    [(["cat", "dog"], 0.5), (["turn left", "turn-right"], 0.0), (["a", "b", "c"], 0.0), (["leftover", "x2"], 0.5)],
+)
+def test_sides_and_characters_are_not_mirrored(classes: list[str], flip: float) -> None:
+    chosen = {choice.key: choice.value for choice in choose_augmentation(100, 224, 20, classes)}
+    assert chosen["augment.flip"] == flip
+
+
+def test_short_runs_have_neither_averaging_nor_early_stopping() -> None:
+    assert {choice.key for choice in choose_schedule(3, 30)} == {
+        "schedule.warmup_epochs",
+        "schedule.cooldown_epochs",
+        "run.select",
+    }
+    long = {choice.key: choice.value for choice in choose_schedule(30, 1000)}
+    assert (long["schedule.patience"], long["ema"]) == (10, {"decay": 0.99})
+
+
+def test_the_default_weights_suit_the_device() -> None:
+    assert find_start(None, CPU).weights == "convit_tiny.fb_in1k"
+    assert find_start(None, torch.device("cuda")).weights == "convit_small.fb_in1k"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("convit_bas", "did you mean"),
+        ("convit_small_plus", "no public weights"),
+        ("mine.safetensors", "no weight file"),
+    ],
+)
+def test_unknown_weights(model: str, words: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        find_start(model, CPU)
+
+
+# The plan
+
+
+def test_a_plan_takes_preprocessing_and_classes_from_weights_and_pictures(tmp_path: Path) -> None:
+    plan = _plan(write_folder(tmp_path / "pets", ("cat", "dog", "fox"), per_class=10))
+    known, recipe = WEIGHT_SETS[NANO], plan.recipe
+    assert recipe.model.options["num_classes"] == 3
+    assert (recipe.augment.mean, recipe.augment.std, recipe.augment.crop_pct) == (known.mean, known.std, known.crop_pct)
+    assert (recipe.data.name, recipe.data.train, recipe.run.select, recipe.run.precision) == (
+        "pets",
+        ".",
+        "best",
+        "fp32",
+    )
+    assert all(choice.reason for choice in plan.choices)
+
+
+def test_a_plan_reads_back_as_the_same_recipe_with_its_reasons(tmp_path: Path) -> None:
+    plan = _plan(_fill(tmp_path / "pets", cat=40, dog=4), changes=("schedule.epochs=3",))
+    text = plan.to_yaml()
+    assert Recipe.model_validate(yaml.safe_load(text)) == plan.recipe
+    lines = {line.strip().partition(":")[0]: line for line in text.splitlines()}
+    assert lines["epochs"] == "  epochs: 3  # changed with --set"
+    assert "small classes" in lines["class_weights"]
+    assert "of the pictures, of each class in proportion" in lines["held_out"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"img_size": 30}, "not tiled by patches of 4"),
+        ({"epochs": 0}, "the number of epochs is 0"),
+        ({"batch_size": 1000}, "the batch size is 1000, but must be 2 to 16"),
+        ({"lr": -1.0}, "the learning rate is -1.0"),
+        ({"changes": ("schedule.epoch=3",)}, "unknown key 'schedule.epoch'; the closest is 'schedule.epochs'"),
+        ({"changes": ("epochs",)}, "is no setting"),
+    ],
+)
+def test_wishes_that_cannot_be_met(tmp_path: Path, options: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        _plan(write_folder(tmp_path / "pets", ("cat", "dog"), per_class=10), **options)
+
+
+def test_freezing_the_backbone_leaves_out_what_belongs_to_it(tmp_path: Path) -> None:
+    recipe = _plan(write_folder(tmp_path / "pets", ("cat", "dog"), per_class=10), freeze=("backbone",)).recipe
+    assert recipe.model.freeze == ["backbone"]
+    assert "drop_path_rate" not in recipe.model.options
+    assert recipe.optimizer.layer_decay == 1.0
+
+
+# What came of it
+
+
+@pytest.fixture
+def scores() -> Scores:
+    confusion = np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]])
+    mistakes = (Mistake(0, "a.png", 0, 1, 0.9, 0.1),)
+    return Scores(("cat", "dog", "fox"), confusion, 20, mistakes, {"b.png": "broken"})
+
+
+def test_scores_by_class_and_confusions(scores: Scores) -> None:
+    assert (scores.count, scores.correct, scores.top1, scores.mean_class) == (20, 17, 85.0, 85.0)
+    assert scores.by_class() == [80.0, 90.0, None]
+    assert scores.pairs(5) == [(0, 1, 2), (1, 0, 1)]
+    low, high = scores.interval()
+    assert low < 85 < high
+    written = summary(scores)
+    assert written["confusions"][0] == {"truth": "cat", "predicted": "dog", "images": 2}
+    assert written["unreadable"] == {"b.png": "broken"}
+
+
+def test_timm_cannot_build_oblong_or_stemmed_models() -> None:
+    path = Path("w.safetensors")
+    assert timm_line(ConViTConfig(img_size=(112, 448)), path) is None
+    assert timm_line(ConViTConfig(stem_widths=(8, 16)), path) is None
+    assert timm_line(ConViTConfig(img_size=192, num_classes=2), path) == (
+        'timm.create_model("convit_tiny", checkpoint_path="w.safetensors", num_classes=2, img_size=192)'
+    )
+
+
+def test_labels_are_counted_in_index_order(tmp_path: Path) -> None:
+    found = find_pictures(_fill(tmp_path, b=4, a=9))
+    assert Counter(found.labels) == {0: 9, 1: 4}
