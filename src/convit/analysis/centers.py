@@ -1,4 +1,4 @@
-"""Panels of what the weights alone say: the gates as a map, and where each head's position attention is centerd."""
+"""Panels of what the weights alone say: the gates as a map, and where each head's position attention is centered."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def draw_centers(
     grid: tuple[int, int],
     across: int,
 ) -> None:
-    """Where each head's position attention is centerd, as an offset from the query on the patch grid, layer by layer.
+    """Where each head's position attention is centered, as an offset from the query on the patch grid, layer by layer.
 
     Heads without a center are named; those beyond the edge of a panel stand on it as triangles.
 

@@ -31,7 +31,7 @@ def gates(model: ConViT) -> Float[Tensor, "layers heads"]:
 
 
 def locality_centers(model: ConViT) -> Float[Tensor, "layers heads 2"]:
-    """Where the position attention of each head is centerd: the (row, column) offset from the query, in patches.
+    """Where the position attention of each head is centered: the (row, column) offset from the query, in patches.
 
     The position logits w_0 δx + w_1 δy + w_2 (δx² + δy²) are highest at δx = w_0 / (-2 w_2) columns and
     δy = w_1 / (-2 w_2) rows. Where w_2 >= 0 they have no highest place and both numbers are NaN; heads beyond the

@@ -27,7 +27,7 @@ class _Solved(NamedTuple):
 
     spread: Float64[Tensor, " dim"]  # eigenvalues of the scatter matrix
     axes: Float64[Tensor, "dim dim"]
-    projected: Float64[Tensor, "dim classes"]  # centerd targets along these axes
+    projected: Float64[Tensor, "dim classes"]  # centered targets along these axes
     prior: Float64[Tensor, " classes"]  # mean of the targets
 
 
