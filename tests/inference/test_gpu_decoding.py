@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 from skimage import data
-from tests.images.test_opening import wide_profile
 from torch import Tensor
 
 from convit import Classifier, ConViT, Embedder
@@ -19,6 +18,7 @@ from convit.images.errors import ImageError
 from convit.images.opening import open_image
 from convit.inference.gpu_decoding import GpuReader, find_decoder
 from convit.transforms import EvaluationTransform, TransformSettings
+from tests.images.test_opening import wide_profile
 
 MakeModel = Callable[..., ConViT]
 
