@@ -204,7 +204,7 @@ def test_the_head_alone(pictures: Path, convit: Command, tmp_path: Path) -> None
         (("--img-size", "big"), "--img-size is 'big'"),
         (("--freeze", "nothing"), "no parameter begins so"),
         (("--set", "run.batchsize=3"), "the closest is 'run.batch_size'"),
-        (("--set", "model.options.heads=3"), "'heads' is no ConViT option"),
+        (("--set", "model.options.heads=3"), "'heads' is not a ConViT option"),
         (("--resume",), "there is no fine-tuning run in"),
     ],
 )

@@ -152,10 +152,7 @@ def test_parameter_groups() -> None:
     assert unmatched == ["head.weight", "head.bias"]
 
 
-def test_hybrid_stem_and_backbone() -> None:
-    model = _model(stem_widths=(8, 12))
-    assert model(IMAGES).shape == (2, 5)
-    assert model.patch_embed.proj.kernel_size == (2, 2)
+def test_hybrid_backbone() -> None:
     backbone = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, stride=8, padding=1))
     hybrid = ConViT(CONFIG, hybrid_backbone=backbone).eval()
     assert hybrid(IMAGES).shape == (2, 5)

@@ -12,8 +12,9 @@ import torch
 
 from convit.benchmark.shaken import relative_error, shake
 from convit.model import ConViT, ConViTConfig, plain
-from convit.model.kernels import check_runs, choosing, fastest_attention, fused_gated_attention, gated_attention
+from convit.model.kernels import check_runs, fused_gated_attention, gated_attention
 from convit.model.positional import axis_attention
+from convit.optimization import choosing, fastest_attention
 
 triton = pytest.importorskip("triton")
 

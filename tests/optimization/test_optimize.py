@@ -61,7 +61,6 @@ def test_gives_what_its_model_gives_on_any_grid(size: tuple[int, ...]) -> None:
         {"local_up_to_layer": 0},
         {"use_pos_embed": False},
         {"in_chans": 1},
-        {"stem_widths": (4, 6)},
         {"embed_dim": 48, "num_heads": 1},
         {"drop_rate": 0.5, "pos_drop_rate": 0.5, "proj_drop_rate": 0.5, "attn_drop_rate": 0.5, "drop_path_rate": 0.5},
     ],
@@ -123,7 +122,7 @@ def test_heads_and_intermediate_layers() -> None:
     assert fast.feature_info == model.feature_info
 
 
-@pytest.mark.parametrize("options", [{}, {"dynamic_img_pad": True}, {"stem_widths": (4, 6)}])
+@pytest.mark.parametrize("options", [{}, {"dynamic_img_pad": True}])
 def test_8_bit_images_are_normalized_inside(options: dict[str, Any]) -> None:
     model = _model(**options)
     model.pretrained_cfg = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.3)}

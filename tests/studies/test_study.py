@@ -97,7 +97,7 @@ def test_a_share_below_a_batch_is_refused(tmp_path: Path, data: Path) -> None:
     ("changes", "message"),
     [
         (["data.reader=stream", "data.held_out=1"], "a study takes shares of the data; use data.reader=memory"),
-        (["model.options.heads=3"], "'heads' is no ConViT option"),
+        (["model.options.heads=3"], "'heads' is not a ConViT option"),
     ],
 )
 def test_recipes_that_cannot_be_studied_are_refused(

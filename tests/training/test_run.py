@@ -204,7 +204,7 @@ class _Cut(Callback):
     ("changes", "problem"),
     [
         (["model.architecture=convit_nani"], "is no variant; .*convit_tiny"),
-        (["model.options.heads=3"], "'heads' is no ConViT option"),
+        (["model.options.heads=3"], "'heads' is not a ConViT option"),
         (["model.options.num_classes=3"], "the model has 3 classes, but the data have 2"),
         (["data.held_out=40"], "held_out is 40"),
         (["run.batch_size=64"], "run.batch_size is 64, more than the 32 training images"),

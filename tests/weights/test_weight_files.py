@@ -34,7 +34,6 @@ def test_saved_file_describes_the_model_fully(tmp_path):
         depth=3,
         local_up_to_layer=2,
         embed_dim=8,
-        stem_widths=(4, 8),
     )
     model = ConViT(config)
     model.pretrained_cfg = {"mean": (0.5,), "std": (0.25,), "crop_mode": "squash", "label_names": ("no", "yes")}

@@ -98,8 +98,8 @@ def timm_line(config: ConViTConfig, weights: Path) -> str | None:
     >>> timm_line(ConViTConfig(num_heads=9, num_classes=5), Path("w.safetensors"))
     'timm.create_model("convit_small", checkpoint_path="w.safetensors", num_classes=5)'
     """
-    # timm has no convolutional stem, and computes wrong offsets for images that are not square
-    if config.stem_widths or config.image_height != config.image_width:
+    # timm computes wrong offsets for images that are not square
+    if config.image_height != config.image_width:
         return None
     heads = {count: name for name, count in TIMM_BASES.items()}
     base = heads.get(config.num_heads, "convit_tiny")

@@ -40,8 +40,6 @@ class ConViTConfig:
         use_pos_embed: adds a learned absolute position embedding to the patches.
         dynamic_img_pad: pads images on the right and at the bottom to a multiple of the patch size instead of
             refusing them.
-        stem_widths: channels of a convolutional stem, one entry per stride-2 stage; empty for the plain patch
-            embedding. Each stage halves the image, and `patch_size` stays the stride of the whole.
     """
 
     img_size: int | tuple[int, int] = 224
@@ -63,11 +61,9 @@ class ConViTConfig:
     locality_strength: float = 1.0
     use_pos_embed: bool = True
     dynamic_img_pad: bool = False
-    stem_widths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "img_size", _as_size(self.img_size))
-        object.__setattr__(self, "stem_widths", tuple(self.stem_widths))
         for name in ("patch_size", "in_chans", "embed_dim", "depth", "num_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
@@ -84,11 +80,6 @@ class ConViTConfig:
             raise ValueError(
                 f"local_up_to_layer is {self.local_up_to_layer} with depth {self.depth}, so no block sees a class "
                 "token and global_pool='token' has nothing to read; use global_pool='avg', or fewer local layers"
-            )
-        if self.stem_widths and self.patch_size % 2 ** len(self.stem_widths):
-            raise ValueError(
-                f"patch_size is {self.patch_size}, but {len(self.stem_widths)} stem stages need a multiple of "
-                f"{2 ** len(self.stem_widths)}"
             )
         if not self.dynamic_img_pad:
             check_divisible(self.image_height, self.image_width, self.patch_size)
@@ -123,33 +114,36 @@ class ConViTConfig:
 
         Raises:
             ValueError: a value is out of range.
-            TypeError: a name is no field; the message lists the fields.
+            TypeError: a name is not a field; the message lists the fields.
         """
         known = {field.name for field in fields(self)}
         for name in changes:
             if name not in known:
-                raise TypeError(f"{name!r} is no ConViT option; there are: {', '.join(sorted(known))}")
+                raise TypeError(f"{name!r} is not a ConViT option; there are: {', '.join(sorted(known))}")
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as a dict that `json.dumps` takes; `from_dict` reverses it."""
-        plain = asdict(self)
-        plain["img_size"] = list(_as_size(self.img_size))
-        plain["stem_widths"] = list(self.stem_widths)
-        return plain
+        return {**asdict(self), "img_size": list(_as_size(self.img_size))}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ConViTConfig:
         """The configuration that `to_dict` wrote; absent fields take their defaults.
 
         Raises:
-            ValueError: a value is out of range.
-            TypeError: a key is no field.
+            ValueError: a value is out of range, or the model has a convolutional stem, which was removed in 0.1.0.
+            TypeError: a key is not a field.
 
         >>> ConViTConfig.from_dict({"num_heads": 9}).dim
         432
         """
-        return cls().replace(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        if values.get("stem_widths"):
+            raise ValueError(
+                f"stem_widths is {values['stem_widths']!r}, but convolutional stems were removed in convit 0.1.0; "
+                "pass the stem to create_model as hybrid_backbone="
+            )
+        given = {name: value for name, value in values.items() if name != "stem_widths"}  # [] in earlier files
+        return cls().replace(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
 
 
 def _as_size(img_size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
@@ -163,7 +157,7 @@ def check_divisible(height: int, width: int, patch_size: int) -> None:
     """Refuse an image that patches do not tile.
 
     Raises:
-        ValueError: `height` or `width` (pixels) is no positive multiple of `patch_size`.
+        ValueError: `height` or `width` (pixels) is not a positive multiple of `patch_size`.
     """
     if height < 1 or width < 1 or height % patch_size or width % patch_size:
         raise ValueError(

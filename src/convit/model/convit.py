@@ -13,9 +13,15 @@ from torch.utils.checkpoint import checkpoint
 
 from convit.model.attention import GatedPositionalSelfAttention, SelfAttention
 from convit.model.config import ConViTConfig, GlobalPool, check_divisible
-from convit.model.features import to_image_layout, wanted_blocks
 from convit.model.kernels import check_runs
-from convit.model.layers import Block, PatchEmbedding, build_embedding, resample_patch_kernel
+from convit.model.layers import (
+    Block,
+    PatchEmbedding,
+    build_embedding,
+    resample_patch_kernel,
+    to_image_layout,
+    wanted_blocks,
+)
 from convit.model.positional import resample_position_embedding
 from convit.model.precision import LayerNorm, Linear, narrowed, working_dtype
 
@@ -209,8 +215,8 @@ class ConViT(nn.Module):
 
         Args:
             form: "fused" (as built: PyTorch's fused attention and the two position factors), "triton" (GPSA as one
-                kernel of our own, on CUDA GPUs; `fastest_attention` times both) or "plain" (the paper's equations as
-                written). Training with attention dropout takes the plain form whatever is chosen.
+                kernel of our own, on CUDA GPUs; `convit.optimization.fastest_attention` times both) or "plain" (the
+                paper's equations as written). Training with attention dropout takes the plain form whatever is chosen.
 
         Raises:
             ValueError: `form` is none of these, or "triton" can't run: not on a CUDA GPU, no triton, or heads of more

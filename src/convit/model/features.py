@@ -3,45 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from convit.model.convit import ConViT
-
-
-def wanted_blocks(indices: int | Sequence[int] | None, depth: int) -> list[int]:
-    """Block indices in rising order: all (None), the last n (an int), or those named (negative: from the end).
-
-    Raises:
-        ValueError: an index or count outside the model's depth.
-
-    >>> wanted_blocks(2, 12), wanted_blocks([0, -1], 12)
-    ([10, 11], [0, 11])
-    """
-    if indices is None:
-        return list(range(depth))
-    if isinstance(indices, int):
-        if not 1 <= indices <= depth:
-            raise ValueError(f"the last {indices} blocks were asked for, but the model has {depth}")
-        return list(range(depth - indices, depth))
-    for index in indices:
-        if not -depth <= index < depth:
-            raise ValueError(
-                f"block {index} was asked for, but the model has blocks 0 to {depth - 1} (or -{depth} to -1)"
-            )
-    if not indices:
-        raise ValueError("no block was asked for; name at least one, or None for all")
-    return sorted({index % depth for index in indices})
-
-
-def to_image_layout(
-    patches: Float[Tensor, "batch patches dim"], grid: tuple[int, int]
-) -> Float[Tensor, "batch dim grid_height grid_width"]:
-    """Patches in row-major order as a feature map of (rows, columns)."""
-    return patches.transpose(1, 2).unflatten(2, grid).contiguous()
+from convit.model.convit import ConViT
+from convit.model.layers import wanted_blocks
 
 
 class FeatureInfo:

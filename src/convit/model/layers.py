@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -64,25 +65,8 @@ class HybridEmbedding(nn.Module):
         return self.proj(features).flatten(2).transpose(1, 2)
 
 
-class ConvolutionalStem(nn.Sequential):
-    """A small CNN: one 3 x 3 convolution of stride 2, batch norm and ReLU per width.
-
-    Args:
-        in_chans: channels of the image.
-        widths: output channels of each stage.
-    """
-
-    def __init__(self, in_chans: int, widths: tuple[int, ...]) -> None:
-        stages: list[nn.Module] = []
-        for before, after in zip((in_chans, *widths), widths, strict=False):
-            stages += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-        super().__init__(*stages)
-
-
 def build_embedding(config: ConViTConfig, hybrid_backbone: nn.Module | None = None) -> nn.Module:
     """The patch embedding that `config` asks for, on top of `hybrid_backbone` where one is given."""
-    if hybrid_backbone is None and config.stem_widths:
-        hybrid_backbone = ConvolutionalStem(config.in_chans, config.stem_widths)
     if hybrid_backbone is None:
         return PatchEmbedding(config.patch_size, config.in_chans, config.dim)
     return HybridEmbedding(hybrid_backbone, config.patch_size, config.in_chans, config.dim)
@@ -178,6 +162,38 @@ class Block(nn.Module):
         read = self.attn(normed, grid) if self.is_local else self.attn(normed, class_only=class_only)
         x = (x[:, :1] if class_only else x) + self.drop_path(read)
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+def wanted_blocks(indices: int | Sequence[int] | None, depth: int) -> list[int]:
+    """Block indices in rising order: all (None), the last n (an int), or those named (negative: from the end).
+
+    Raises:
+        ValueError: an index or count outside the model's depth.
+
+    >>> wanted_blocks(2, 12), wanted_blocks([0, -1], 12)
+    ([10, 11], [0, 11])
+    """
+    if indices is None:
+        return list(range(depth))
+    if isinstance(indices, int):
+        if not 1 <= indices <= depth:
+            raise ValueError(f"the last {indices} blocks were asked for, but the model has {depth}")
+        return list(range(depth - indices, depth))
+    for index in indices:
+        if not -depth <= index < depth:
+            raise ValueError(
+                f"block {index} was asked for, but the model has blocks 0 to {depth - 1} (or -{depth} to -1)"
+            )
+    if not indices:
+        raise ValueError("no block was asked for; name at least one, or None for all")
+    return sorted({index % depth for index in indices})
+
+
+def to_image_layout(
+    patches: Float[Tensor, "batch patches dim"], grid: tuple[int, int]
+) -> Float[Tensor, "batch dim grid_height grid_width"]:
+    """Patches in row-major order as a feature map of (rows, columns)."""
+    return patches.transpose(1, 2).unflatten(2, grid).contiguous()
 
 
 @torch.no_grad()

@@ -6,7 +6,8 @@ what those cost), that the model handed over stays as it is, and that what was c
 """
 
 from convit.optimization.building import optimize
+from convit.optimization.choosing import fastest_attention
 from convit.optimization.optimized import OptimizedConViT
 from convit.optimization.plan import PRECISIONS, Plan, Step
 
-__all__ = ["PRECISIONS", "OptimizedConViT", "Plan", "Step", "optimize"]
+__all__ = ["PRECISIONS", "OptimizedConViT", "Plan", "Step", "fastest_attention", "optimize"]

@@ -12,10 +12,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from convit.model import ConViT
-from convit.model.kernels import fastest_attention
 from convit.model.layers import Block, PatchEmbedding
 from convit.optimization.batches import FixedBatch
 from convit.optimization.blocks import FastBlock, MakeProduct
+from convit.optimization.choosing import fastest_attention
 from convit.optimization.compiling import compiled
 from convit.optimization.embedding import FastEmbedding, embedding_of_levels
 from convit.optimization.graphs import GraphedCall

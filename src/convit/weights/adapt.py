@@ -48,7 +48,7 @@ def adapt_weights(
     """
     adapted = dict(tensors)
     wanted = model.state_dict()
-    _adapt_channels(adapted, wanted, model.config)
+    _adapt_channels(adapted, wanted)
     _adapt_head(adapted, wanted)
     _adapt_positions(adapted, model.config, source_grid)
     _check_names(adapted, wanted, source_name)
@@ -110,11 +110,11 @@ def infer_config(tensors: Mapping[str, Tensor], config: ConViTConfig) -> ConViTC
     return config.replace(**changes)
 
 
-def _adapt_channels(adapted: dict[str, Tensor], wanted: Mapping[str, Tensor], config: ConViTConfig) -> None:
-    name = "patch_embed.backbone.0.weight" if config.stem_widths else "patch_embed.proj.weight"
-    # Behind a CNN the projection's channels are the CNN's, which nobody can adapt.
+def _adapt_channels(adapted: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    name = "patch_embed.proj.weight"
+    # behind a CNN the projection's channels are the CNN's, which nobody can adapt
     has_cnn = any(each.startswith("patch_embed.backbone.") for each in wanted)
-    if name in adapted and name in wanted and adapted[name].ndim == 4 and (not has_cnn or config.stem_widths):
+    if name in adapted and name in wanted and adapted[name].ndim == 4 and not has_cnn:
         adapted[name] = adapt_input_channels(adapted[name], wanted[name].shape[1])
 
 

@@ -91,7 +91,7 @@ def make_card(
         "input_size": (config.in_chans, config.image_height, config.image_width),
         "fixed_input_size": False,
         **{key: tuple(value) if isinstance(value, list) else value for key, value in preprocessing.items()},
-        "first_conv": "patch_embed.backbone.0" if config.stem_widths else "patch_embed.proj",
+        "first_conv": "patch_embed.proj",
         "classifier": "head",
         "license": description.get("license"),
         "trained_on": description.get("trained_on"),

@@ -1,10 +1,9 @@
 """GPSA as one Triton kernel for CUDA GPUs: start at `gated_attention.py`, which wraps the kernels of `gpsa.py`.
 
 The room promises that Triton is imported only where the kernel is used, and that the kernel computes what
-`convit.model.plain` says, with its gradients. Which form is faster on a GPU is `fastest_attention`'s to measure.
+`convit.model.plain` says, with its gradients. `convit.optimization.fastest_attention` measures which form is faster.
 """
 
-from convit.model.kernels.choosing import fastest_attention
 from convit.model.kernels.gated_attention import check_runs, fused_gated_attention
 
-__all__ = ["check_runs", "fastest_attention", "fused_gated_attention"]
+__all__ = ["check_runs", "fused_gated_attention"]

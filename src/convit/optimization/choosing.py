@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from convit.model.attention import GatedPositionalSelfAttention
+from convit.model.convit import ConViT
 from convit.model.kernels.gated_attention import DTYPES, check_runs
-
-if TYPE_CHECKING:
-    from convit.model.attention import GatedPositionalSelfAttention
-    from convit.model.convit import ConViT
 
 WARM_UP, ROUNDS = 3, 10
 
@@ -35,7 +33,7 @@ def fastest_attention(model: ConViT, images: Float[Tensor, "batch channels heigh
         "triton" where it is faster, else "fused": also on devices without CUDA, without triton, for precisions or head
         sizes that the kernel doesn't take, in training with attention dropout, and for a model without GPSA.
     """
-    local = [cast("GatedPositionalSelfAttention", block.attn) for block in model.blocks if block.is_local]
+    local = [cast(GatedPositionalSelfAttention, block.attn) for block in model.blocks if block.is_local]
     if not local or images.device.type != "cuda":
         return "fused"
     layer = local[0]
