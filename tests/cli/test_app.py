@@ -45,6 +45,7 @@ def test_no_arguments_show_the_help_and_fail(capsys: pytest.CaptureFixture[str])
     ("arguments", "parts"),
     [
         (["clasify", "a.jpg"], ["no such command: clasify", "did you mean classify?", "'convit --help'"]),
+        (["study"], ["no such command: study", "python studies/"]),
         (["xyz"], ["no such command: xyz", f"there are {', '.join(COMMANDS)}"]),
         (["classify", "a.jpg", "--modle", "x"], ["No such option: --modle", "--model", "'convit classify --help'"]),
         (["classify"], ["Missing argument 'PATH'", "'convit classify --help'"]),

@@ -33,7 +33,6 @@ ROUNDS = 9
         "from convit.cli import main; main(['finetune', '--help'])",
         "from convit.cli import main; main(['benchmark', '--help'])",
         "from convit.cli import main; main(['plot', '--help'])",
-        "from convit.cli import main; main(['study', '--help'])",
         "from convit.cli import main; main(['classify', 'no-such-file.jpg'])",
     ],
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from convit.studies.scores import Result, Scores
+from studies.results import Result, Scores
 
 
 def result(model: str, column: str, seed: int, top1: float) -> Result:

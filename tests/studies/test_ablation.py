@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from convit.studies.ablation import PAPER, variants
 from convit.training.models import build_model
 from convit.training.recipe import Recipe
+from studies.ablation import PAPER, variants
 from tests.training.small import small_recipe
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convit.studies.ablation import PAPER, plan_ablation
-from convit.studies.figures import draw
-from convit.studies.sample_efficiency import default_models, plan_sample_efficiency
-from convit.studies.specs import read_models
+from studies.ablation import PAPER, plan_ablation
+from studies.results import draw
+from studies.sample_efficiency import default_models, plan_sample_efficiency, read_models
 from tests.studies.results import scores
 from tests.training.small import small_recipe, write_data
 

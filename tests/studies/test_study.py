@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from convit.studies.sample_efficiency import default_models, plan_sample_efficiency
-from convit.studies.specs import read_models
-from convit.studies.study import Study, change, fingerprint, folder_name, stretch
-from convit.studies.transfer import SCRATCH, plan_transfer
 from convit.training.recipe import Recipe
+from studies.sample_efficiency import default_models, plan_sample_efficiency, read_models
+from studies.study import Study, change, fingerprint, folder_name, stretch
+from studies.transfer import SCRATCH, plan_transfer
 from tests.training.small import small_recipe, write_data
 
 
@@ -121,8 +120,8 @@ def test_odd_epochs_and_seeds_are_refused(tmp_path: Path, data: Path) -> None:
 
 def test_two_labels_of_one_folder_are_refused(tmp_path: Path, data: Path) -> None:
     recipe = small_recipe(tmp_path)
-    models = read_models(["a:b=convit_nano_patch4_32 a/b=convit_nano_patch4_32"], recipe)
-    with pytest.raises(ValueError, match=r"the model 'a/b' has no folder of its own \(a-b\); give it another label"):
+    models = read_models(["a:b=convit_nano_patch4_32", "a/b=convit_nano_patch4_32"], recipe)
+    with pytest.raises(ValueError, match=r"the model 'a:b' has no folder of its own \(a-b\); give it another label"):
         plan_sample_efficiency(recipe, models, [1.0], 1, data)
 
 

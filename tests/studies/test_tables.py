@@ -4,14 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from convit.studies.ablation import PAPER, tell_order
-from convit.studies.comparing import tell_certainty, tell_lead
-from convit.studies.sample_efficiency import PAPER as PAPER_SHARES
-from convit.studies.sample_efficiency import default_models, plan_sample_efficiency, share_columns
-from convit.studies.scores import Scores, Spread
-from convit.studies.specs import read_models
-from convit.studies.study import Study
-from convit.studies.tables import as_markdown
+from studies.ablation import PAPER, describe_order
+from studies.results import Scores, Spread, as_markdown, describe_certainty, describe_lead
+from studies.sample_efficiency import PAPER as PAPER_SHARES
+from studies.sample_efficiency import default_models, plan_sample_efficiency, read_models, share_columns
+from studies.study import Study
 from tests.studies.results import scores
 from tests.training.small import small_recipe, write_data
 
@@ -35,7 +32,7 @@ the final weights on 8,000 test images. In brackets: the least and the largest o
 done yet.
 - Made on a machine, with:
 
-      convit study sample-efficiency
+      python studies/sample_efficiency.py
 """
 
 
@@ -48,7 +45,7 @@ def study(tmp_path: Path) -> Study:
 
 def test_the_table_of_given_results(study: Study) -> None:
     given = scores(ConViT={"50 %": [44.9, 45.7], "100 %": [60.0]}, DeiT={"50 %": [41.0, 43.0]})
-    assert as_markdown(study, given, "convit study sample-efficiency", "a machine") == TABLE
+    assert as_markdown(study, given, "python studies/sample_efficiency.py", "a machine") == TABLE
 
 
 def test_a_table_without_results_says_so(study: Study) -> None:
@@ -59,22 +56,22 @@ def test_a_table_without_results_says_so(study: Study) -> None:
 
 def test_a_lead_is_told_by_column(study: Study) -> None:
     given = scores(A={"50 %": [50.0], "100 %": [60.0]}, B={"50 %": [48.0], "100 %": [61.0]})
-    told = tell_lead(given, "A", "B", study.columns)
-    assert told == "A against B: +2.0 points at 50 % and -1.0 points at 100 %"
-    assert tell_lead(given, "B", "C", study.columns) == "B against C: no run of both is done yet"
+    told = describe_lead(given, "A", "B", study.columns)
+    assert told == "A against B: +2.0 points at 50 % and -1.0 points at 100 %."
+    assert describe_lead(given, "B", "C", study.columns) == "B against C: no run of both is done yet."
 
 
 def test_what_is_inside_the_spread_is_told(study: Study) -> None:
     given = scores(A={"50 %": [50, 52], "100 %": [60, 61]}, B={"50 %": [51, 51], "100 %": [55, 56]})
-    assert tell_certainty(given, "A", "B", study.columns) == [
-        "A and B lie inside each other's spread at 50 %: no difference is shown there."
+    assert describe_certainty(given, "A", "B", study.columns) == [
+        "The ranges of A and B overlap at 50 %: no difference is shown there."
     ]
-    assert tell_certainty(given, "A", "B", study.columns[1:]) == []
+    assert describe_certainty(given, "A", "B", study.columns[1:]) == []
 
 
 def test_a_single_seed_is_told(study: Study) -> None:
     given = scores(A={"50 %": [50], "100 %": [60, 61]}, B={"50 %": [40, 41], "100 %": [55, 56]})
-    assert tell_certainty(given, "A", "B", study.columns) == [
+    assert describe_certainty(given, "A", "B", study.columns) == [
         "A or B has a single seed at 50 %: chance cannot be ruled out there."
     ]
 
@@ -93,7 +90,9 @@ def test_differences_are_taken_seed_by_seed() -> None:
 def _order(tmp_path: Path, changes: dict[str, list[float]], share: float = 0.1) -> str:
     column = share_columns(small_recipe(tmp_path), [share], None)[0]
     values = {row: [tenth - 0.1, tenth + 0.1] for row, (_, tenth) in PAPER.items()} | changes
-    return tell_order(Scores(scores(**{row: {column.label: found} for row, found in values.items()}).results), column)
+    return describe_order(
+        Scores(scores(**{row: {column.label: found} for row, found in values.items()}).results), column
+    )
 
 
 def test_the_papers_own_order_is_met(tmp_path: Path) -> None:
@@ -136,7 +135,7 @@ def test_all_images_are_compared_with_the_papers_full_column(tmp_path: Path) -> 
 
 
 def test_the_papers_figures() -> None:
-    """As `MODEL.md` quotes Tables 2 and 3: the lead of ConViT-S at 5 % and 10 %, and of S+ over DeiT."""
+    """The paper's Tables 2 and 3: the lead of ConViT-S at 5 % and 10 %, and of S+ over DeiT."""
     ours, theirs = PAPER_SHARES.values()
     assert [round(a - b, 1) for a, b in zip(ours, theirs, strict=True)] == [13.0, 11.6, 7.6, 3.6, 1.5]
     assert [round(a - b, 1) for a, b in zip(PAPER["ConViT"], PAPER["DeiT"], strict=True)] == [3.1, 11.9]

@@ -43,7 +43,6 @@ COMMANDS = {
     "ablate": Command("convit.cli.ablate", "ablate", "Mask positions or force gates, and measure what is lost."),
     "plot": Command("convit.cli.plot", "plot", "Draw what training runs left: loss, top-1, rate, gates."),
     "benchmark": Command("convit.cli.benchmark", "benchmark", "Measure speed and memory, side by side with others."),
-    "study": Command("convit.cli.study", "study", "Compare many runs: sample efficiency, ablation, transfer."),
 }
 
 
@@ -60,6 +59,8 @@ class LazyCommands(TyperGroup):
         Raises:
             typer's usage error: if there is no command of that name; the message names the closest.
         """
+        if cmd_name == "study":
+            ctx.fail("no such command: study; it became scripts of the repository: python studies/ablation.py --help")
         if cmd_name not in COMMANDS:
             close = difflib.get_close_matches(cmd_name, COMMANDS, n=2)
             remedy = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(COMMANDS)}"
