@@ -51,7 +51,7 @@ def test_a_missing_path(convit: Command, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_model")
 def test_an_empty_folder(convit: Command, tmp_path: Path) -> None:
-    _assert_one_line(convit("classify", tmp_path), 2, tmp_path, "no pictures found", ".jpg")
+    _assert_one_line(convit("classify", tmp_path), 2, tmp_path, "no images found", ".jpg")
 
 
 # images --------------------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def _bomb(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("make", "problem"),
-    [(_text, "holds text, not a picture"), (_truncated, "is cut off or damaged"), (_bomb, "decompression bomb")],
+    [(_text, "is text, not an image"), (_truncated, "is cut off or damaged"), (_bomb, "decompression bomb")],
 )
 def test_an_image_that_cannot_be_read(
     make: Callable[[Path], None], problem: str, convit: Command, nano: Path, tmp_path: Path

@@ -94,8 +94,8 @@ def test_another_image_of_the_class_stands_in(tmp_path: Path) -> None:
         assert (number, label) == (expected, expected % 2)
         assert draw == dataset[(expected, 7)][0][1]
     assert list(corrupt.reasons()) == ["s04", "s06", "s09"]
-    assert "'s04' is no readable image (unknown format)" in corrupt.reasons()["s04"]
-    with pytest.raises(ValueError, match="'s04' is no readable image"):
+    assert "s04: is text, not an image" in corrupt.reasons()["s04"]
+    with pytest.raises(ValueError, match="s04: is text, not an image"):
         open_dataset(shard)[4]
 
 
@@ -110,7 +110,7 @@ def test_none_is_taken_from_the_other_part_of_the_data(tmp_path: Path) -> None:
 
 def test_decoding_once_treats_them_alike(tmp_path: Path) -> None:
     samples = open_dataset(_shard(tmp_path / "x.tar", range(8), broken=[0, 3])).samples
-    with pytest.raises(ValueError, match="'s00' is no readable image"):
+    with pytest.raises(ValueError, match="s00: is text, not an image"):
         DecodedSamples(samples)
     with pytest.raises(TooManyCorruptError):
         DecodedSamples(samples, corrupt=CorruptImages(tmp_path / "few.jsonl", limit=1))
@@ -120,7 +120,7 @@ def test_decoding_once_treats_them_alike(tmp_path: Path) -> None:
     kept = ImageDataset(decoded, _which, corrupt=corrupt)
     each = ImageDataset(samples, _which, corrupt=corrupt)
     assert [kept[index] for index in range(8)] == [each[index] for index in range(8)]
-    with pytest.raises(ValueError, match="'s03' is no readable image"):
+    with pytest.raises(ValueError, match="s03: is text, not an image"):
         decoded.image(3)
 
 
@@ -175,7 +175,7 @@ def test_a_stream_stops_at_the_limit_and_where_nothing_is_readable(broken_shards
 
     with pytest.raises(TooManyCorruptError, match="5 images cannot be read, and the limit is 4"):
         read(broken_shards, CorruptImages(tmp_path / "few.jsonl", limit=4))
-    with pytest.raises(ValueError, match="is no readable image"):
+    with pytest.raises(ValueError, match="is text, not an image"):
         read(broken_shards, None)
     hopeless = _shard(tmp_path / "hopeless.tar", range(2), broken=range(2))
     with pytest.raises(ValueError, match=r"has no readable image \(such as 's0\d'\); lower data\.workers or remove"):
@@ -187,5 +187,5 @@ def test_a_sequence_leaves_them_out(broken_shards: list[Path], tmp_path: Path) -
     sequence = ShardSequence(broken_shards, _which, classes=2, corrupt=corrupt)
     assert list(sequence) == [(number, number % 2) for number in range(24) if number not in (1, 2, 8, 13, 23)]
     assert corrupt.count() == 5
-    with pytest.raises(ValueError, match="'s01' is no readable image"):
+    with pytest.raises(ValueError, match="s01: is text, not an image"):
         list(ShardSequence(broken_shards, _which))

@@ -83,7 +83,7 @@ def test_broken_data_are_named(tmp_path: Path) -> None:
         open_dataset(write_members(tmp_path / "half.tar", [("a.cls", b"0")]))
     with pytest.raises(ValueError, match="whole number"):
         open_dataset(write_members(tmp_path / "label.tar", [("a.png", encoded(picture(0))), ("a.cls", b"cat")]))
-    with pytest.raises(ValueError, match="'a' is no readable image"):
+    with pytest.raises(ValueError, match="a: is text, not an image"):
         open_dataset(write_members(tmp_path / "image.tar", [("a.png", b"text"), ("a.cls", b"0")]))[0]
     with pytest.raises(FileNotFoundError, match="nowhere"):
         open_dataset(tmp_path / "nowhere")
@@ -154,5 +154,5 @@ def test_one_class_alone_cannot_be_learned(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     dataset = open_dataset(write_folder(tmp_path / "data", ["cat", "dog"]))
     (tmp_path / "data/cat/0.png").unlink()
-    with pytest.raises(ValueError, match=r"0\.png' cannot be opened \(No such file"):
+    with pytest.raises(ValueError, match=r"0\.png: there is no such file"):
         dataset[0]

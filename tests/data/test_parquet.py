@@ -139,5 +139,5 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         open_dataset(["a.parquet", "b.parquet"], root=tmp_path)
     empty = _write(tmp_path / "c.parquet", {"image": [{"bytes": None, "path": "a.png"}, None], "label": [0, 1]})
     for row in range(2):
-        with pytest.raises(ValueError, match=rf"c\.parquet row {row}' holds no image bytes"):
+        with pytest.raises(ValueError, match=rf"c\.parquet row {row}: is empty"):
             open_dataset(empty)[row]

@@ -55,9 +55,7 @@ def test_addresses_are_no_files() -> None:
 
 
 def test_folder(tmp_path: Path) -> None:
-    assert refusal(tmp_path) == (
-        f"{tmp_path}: is a folder, not a picture; convit.images.find_images lists its pictures"
-    )
+    assert refusal(tmp_path) == (f"{tmp_path}: is a folder, not an image; convit.images.find_images lists its images")
 
 
 def test_device_and_pipe(tmp_path: Path) -> None:
@@ -67,7 +65,7 @@ def test_device_and_pipe(tmp_path: Path) -> None:
 
 
 def test_path_that_is_none() -> None:
-    assert "is no path" in refusal("a\0b.jpg")
+    assert "is not a path" in refusal("a\0b.jpg")
     assert "cannot be read (File name too long)" in refusal("a" * 5000)
     assert refusal("") == "'': is an empty path; name a file"
 
@@ -94,15 +92,15 @@ def test_empty_file(tmp_path: Path) -> None:
 def test_text_called_jpg(tmp_path: Path, text: str) -> None:
     path = tmp_path / "photo.jpg"
     path.write_text(text, encoding="utf-8")
-    assert refusal(path) == f"{path}: holds text, not a picture; check what was saved under this name"
+    assert refusal(path) == f"{path}: is text, not an image; check what was saved under this name"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\0\1\2\3" * 50, "is in no picture format known to Pillow; save it as JPEG or PNG"),
-        (b"\0\0\0\x18ftypheic" + bytes(50), "is a HEIC picture, which Pillow cannot read by itself"),
-        (b"%PDF-1.7\n\0", "is a PDF document, not a picture"),
+        (b"\0\1\2\3" * 50, "is not in an image format that is read here; save it as JPEG or PNG"),
+        (b"\0\0\0\x18ftypheic" + bytes(50), "is a HEIC image, which Pillow cannot read by itself"),
+        (b"%PDF-1.7\n\0", "is a PDF document, not an image"),
         (b"\xff\xd8\xff\xe0", "is damaged at its start, or a variant that Pillow cannot read"),
     ],
 )
@@ -115,7 +113,7 @@ def test_unknown_formats(content: bytes, message: str) -> None:
 def test_cut_off_files(kind: str, share: float) -> None:
     content = cat_bytes(kind)
     message = refusal(content[: int(len(content) * share)])
-    assert "damaged" in message or "no picture format known" in message
+    assert "damaged" in message or "not in an image format" in message
 
 
 def test_progressive_jpeg_cut_off(tmp_path: Path) -> None:
@@ -187,10 +185,10 @@ def test_pillow_limit_stays_while_threads_open_pictures() -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((2, 3, 4, 3), np.uint8), "shape (2, 3, 4, 3) is no (height, width)"),
+        (np.zeros((2, 3, 4, 3), np.uint8), "shape (2, 3, 4, 3) is not (height, width)"),
         (np.zeros((3, 224, 224), np.uint8), "move the channels last"),
-        (np.zeros((0, 5, 3), np.uint8), "shape (0, 5, 3) is no"),
-        (np.zeros(7, np.uint8), "shape (7,) is no"),
+        (np.zeros((0, 5, 3), np.uint8), "shape (0, 5, 3) is not"),
+        (np.zeros(7, np.uint8), "shape (7,) is not"),
         (np.full((2, 2), 255.0), "float64 values lie in 255..255, but must lie in 0..1; scale them or hand over uint8"),
         (np.full((2, 2), -0.1), "must lie in 0..1"),
         (np.full((2, 2), np.nan), "values lie in nan..nan"),
@@ -205,7 +203,7 @@ def test_wrong_arrays(array: np.ndarray, message: str) -> None:
 
 
 def test_wrong_types(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="a picture is a path, bytes, a Pillow image, a numpy array or a file"):
+    with pytest.raises(TypeError, match="an image is a path, bytes, a Pillow image, a numpy array or a file"):
         open_image(7)
     path = tmp_path / "cat.png"
     path.write_bytes(cat_bytes("PNG"))

@@ -32,7 +32,7 @@ def test_files_by_name_are_kept_in_the_order_given(tmp_path: Path) -> None:
 
 
 def test_hidden_files_are_left_out(tmp_path: Path) -> None:
-    make(tmp_path, "a.jpg", "._a.jpg", ".thumbnails/b.jpg", ".hidden.png")
+    make(tmp_path, "a.jpg", "._a.jpg", ".thumbnails/b.jpg", ".hidden.png", "__MACOSX/a/b.jpg", "@eaDir/a.jpg/c.jpg")
     assert found(tmp_path) == ["a.jpg"]
     assert find_images(tmp_path / "._a.jpg") == [tmp_path / "._a.jpg"]
 
@@ -65,14 +65,14 @@ def test_missing_path(tmp_path: Path) -> None:
 
 def test_nothing_found(tmp_path: Path) -> None:
     make(tmp_path, "a.heic", "b.heic", "notes", "inside/a.jpg")
-    with pytest.raises(ValueError, match="no pictures found") as caught:
+    with pytest.raises(ValueError, match="no images found") as caught:
         find_images(tmp_path, recursive=False)
     assert str(caught.value) == (
-        f"{tmp_path}: no pictures found (but 2 with .heic, 1 with no suffix); looked for {' '.join(IMAGE_SUFFIXES)}; "
+        f"{tmp_path}: no images found (but 2 with .heic, 1 with no suffix); looked for {' '.join(IMAGE_SUFFIXES)}; "
         "folders inside it are searched with recursive=True"
     )
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty: no pictures found; looked for \.jpg \.jpeg"):
+    with pytest.raises(ValueError, match=r"empty: no images found; looked for \.jpg \.jpeg"):
         find_images(tmp_path / "empty")
     with pytest.raises(ValueError, match="no path was given"):
         find_images([])
@@ -81,8 +81,8 @@ def test_nothing_found(tmp_path: Path) -> None:
 
 
 def test_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path) -> None:
-        raise PermissionError(13, "Permission denied")
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
 
     # a test run as root may read everything
     monkeypatch.setattr(Path, "iterdir", refuse)

@@ -254,7 +254,7 @@ def test_folders_without_pictures_change_nothing(open_index: Opener, folder: Pat
     index.update(folder)
     for file in folder.rglob("*.png"):
         file.unlink()
-    with pytest.raises(ValueError, match="no pictures found"):
+    with pytest.raises(ValueError, match="no images found"):
         index.update(folder)
     with pytest.raises(NotADirectoryError, match="is a file"):
         index.update(Path(__file__))

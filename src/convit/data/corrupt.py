@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from convit.data.samples import decode_image
 from convit.data.shards import Sample
+from convit.images import open_image
 
 
 class TooManyCorruptError(ValueError):
@@ -150,7 +150,7 @@ def decode_readable(samples: Iterator[Sample], corrupt: CorruptImages | None) ->
 def _try(sample: Sample, corrupt: CorruptImages | None) -> Image.Image | None:
     name, data, _ = sample
     try:
-        return decode_image(data, name)
+        return open_image(data, name=name)
     except ValueError as error:
         if corrupt is None:
             raise

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from convit.data.cifar import parse_cifar
 from convit.data.hub import HubSamples
 from convit.data.locate import Source, file_sha256, find_parquet, find_shards, form_of, located
 from convit.data.remote import remote_identity, shown
-from convit.data.samples import IMAGE_SUFFIXES
+from convit.images import find_images
 
 
 def fingerprint(path: Source, root: str | Path | None = None) -> dict[str, str]:
@@ -63,18 +62,9 @@ def _files(files: Sequence[Path | str]) -> dict[str, str]:
 def _folder(folder: Path) -> str:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give the folder whose sub-folders are the classes")
-    rows = sorted(_image_sizes(folder, ""))
     listing = hashlib.sha256()
-    for name, size in rows:
-        listing.update(f"{size}  {name}\n".encode("utf-8", "surrogateescape"))
-    return f"{len(rows)} images, names and sizes {listing.hexdigest()}"
-
-
-def _image_sizes(folder: Path | str, inside: str) -> Iterator[tuple[str, int]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                if inside or not entry.name.startswith("."):
-                    yield from _image_sizes(entry.path, f"{inside}{entry.name}/")
-            elif inside and entry.name.lower().endswith(IMAGE_SUFFIXES):
-                yield inside + entry.name, entry.stat().st_size
+    images = find_images(folder, or_none=True)
+    for path in images:
+        size = path.stat().st_size if path.exists() else "missing"
+        listing.update(f"{size}  {path.relative_to(folder).as_posix()}\n".encode("utf-8", "surrogateescape"))
+    return f"{len(images)} images, names and sizes {listing.hexdigest()}"

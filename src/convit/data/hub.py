@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from convit.data.columns import choose_columns, read_labels
-from convit.data.samples import decode_image
+from convit.images import open_image
 
 PREFIX = "hub:"
 
@@ -60,14 +60,7 @@ class HubSamples:
         Raises:
             ValueError: the image cannot be read.
         """
-        name, data = self.names[index], self.stored(index)
-        try:
-            data = data.read_bytes() if isinstance(data, Path) else data
-        except OSError as error:
-            raise ValueError(
-                f"sample {name!r} cannot be opened ({error.strerror}); fetch the data set again"
-            ) from error
-        return decode_image(data, name)
+        return open_image(self.stored(index), name=self.names[index])
 
     def stored(self, index: int) -> bytes | Path:
         """The encoded image, or the file that holds it; no bytes where there is neither."""

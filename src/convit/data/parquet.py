@@ -19,7 +19,7 @@ from PIL import Image
 from convit.data.columns import choose_columns, read_labels
 from convit.data.locate import file_sha256
 from convit.data.remote import read_remote, shown
-from convit.data.samples import decode_image
+from convit.images import open_image
 
 IN_MEMORY = 4 << 30  # bytes of encoded images up to which all of them are held
 KEPT_GROUPS = 8  # row groups that each process keeps of larger sets
@@ -92,10 +92,7 @@ class ParquetSamples:
         Raises:
             ValueError: the image cannot be read.
         """
-        data = self.stored(index)
-        if not data:
-            raise ValueError(f"sample {self.names[index]!r} holds no image bytes; write the images into the file")
-        return decode_image(data, self.names[index])
+        return open_image(self.stored(index), name=self.names[index])
 
     def stored(self, index: int) -> bytes:
         """The encoded image; no bytes where the row has none."""

@@ -1,21 +1,15 @@
-"""What a data set consists of: encoded images with labels, reached by index; and how one is decoded."""
+"""What a data set consists of: encoded images with labels, reached by index."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-
-from convit.images.orientation import read_orientation, turn_upright
+from PIL import Image
 
 if TYPE_CHECKING:
     from convit.data.corrupt import CorruptImages
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".gif")
 
 
 class Samples(Protocol):
@@ -95,25 +89,6 @@ class DecodedSamples:
         if index in self._unreadable:
             raise ValueError(self._unreadable[index])
         return Image.fromarray(self._pixels[index])
-
-
-def decode_image(data: bytes, name: str = "") -> Image.Image:
-    """The RGB image of encoded bytes (JPEG, PNG, WebP …), turned upright as its EXIF orientation asks.
-
-    So a model is trained on photographs as `convit classify` shows them to it.
-
-    Raises:
-        ValueError: Pillow cannot read it; the message holds `name`.
-    """
-    try:
-        image = Image.open(BytesIO(data))
-        upright = turn_upright(image.convert("RGB"), read_orientation(image))
-        upright.info = {}  # so that nobody turns it once more
-        return upright
-    # Pillow's readers let all of these through, as the damage has it
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"sample {name!r} is no readable image ({reason}); remove it or fetch it again") from error
 
 
 def check_label(label: int, name: str, source: object, classes: int | None = None) -> None:

@@ -14,7 +14,9 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from convit.data.remote import is_remote, read_on, shown
-from convit.data.samples import IMAGE_SUFFIXES, check_label, decode_image
+from convit.data.samples import check_label
+from convit.images import IMAGE_SUFFIXES, open_image
+from convit.images.listing import is_hidden
 
 Shard = Path | str  # a Path lies here, a str is a URL
 Sample = tuple[str, bytes, int]
@@ -58,7 +60,7 @@ class ShardSamples:
         Raises:
             ValueError: the image cannot be read.
         """
-        return decode_image(self._images[index], self.names[index])
+        return open_image(self._images[index], name=self.names[index])
 
 
 def read_shard(
@@ -132,7 +134,8 @@ def _members(file: Path | BinaryIO | _HashedFile, source: str) -> Iterator[tuple
     try:
         with _open_tar(file) as archive:
             for member in archive:
-                content = archive.extractfile(member) if member.isfile() else None
+                wanted = member.isfile() and not any(map(is_hidden, member.name.split("/")))
+                content = archive.extractfile(member) if wanted else None
                 if content is not None:
                     yield member.name, content.read()
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:

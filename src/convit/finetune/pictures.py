@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from convit.data.datasets import ImageDataset, check_trainable, hold_out, open_dataset
 from convit.data.locate import form_of
-from convit.data.samples import IMAGE_SUFFIXES
+from convit.images import ImageError, find_images
+from convit.images.listing import is_folder, list_folder
+from convit.images.opening import image_size, read_bytes
 
 TRAINING = ("train", "training")
 VALIDATION = ("val", "valid", "validation", "test")
@@ -185,7 +185,7 @@ def _find_parts(folder: Path) -> tuple[str, str | None, list[str]]:
     if train is None:
         return ".", None, []
     validation = next((name for name in VALIDATION if _holds_classes(folder / name)), None)
-    children = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    children = [child.name for child in list_folder(folder) if is_folder(child)]
     return train, validation, [name for name in children if name not in (train, validation)]
 
 
@@ -193,12 +193,7 @@ def _holds_classes(folder: Path) -> bool:
     """Whether it is a folder of folders; a class that is called "train" has its pictures directly inside."""
     if not folder.is_dir():
         return False
-    children = list(folder.iterdir())
-    return any(child.is_dir() for child in children) and not any(map(_is_picture, children))
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    return any(map(is_folder, list_folder(folder))) and not find_images(folder, recursive=False, or_none=True)
 
 
 def _other_form(source: str) -> Pictures:
@@ -234,8 +229,7 @@ def _median_side(names: Sequence[str]) -> int | None:
     sides: list[int] = []
     for name in names[:: -(-len(names) // LOOKED_AT)]:
         try:
-            with Image.open(name) as image:
-                sides.append(min(image.size))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            sides.append(min(image_size(read_bytes(name), name)))
+        except ImageError:
             continue  # unreadable ones are counted in training
     return sorted(sides)[len(sides) // 2] if sides else None

@@ -5,7 +5,8 @@ reading at `opening.py`. Nothing here imports torch.
 """
 
 from convit.images.errors import ImageError
-from convit.images.listing import IMAGE_SUFFIXES, find_images
+from convit.images.formats import IMAGE_SUFFIXES
+from convit.images.listing import find_images
 from convit.images.opening import DEFAULT_PIXEL_LIMIT, ImageSource, open_image, source_name
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""numpy arrays as pictures."""
+"""numpy arrays as images."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -9,7 +9,7 @@ from convit.images.errors import ImageError
 
 
 def array_to_image(array: np.ndarray, name: str = "<array>") -> Image.Image:
-    """Read an array as one picture.
+    """Read an array as one image.
 
     Args:
         array: (height, width) gray, or (height, width, channels) with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA)
@@ -18,15 +18,16 @@ def array_to_image(array: np.ndarray, name: str = "<array>") -> Image.Image:
         name: what messages call it.
 
     Returns:
-        An RGB picture; transparency is laid over white.
+        An RGB image; transparency is composited on white.
 
     Raises:
-        ImageError: another shape, a type that is no number, or values out of the type's range.
+        ImageError: another shape, a type that is not a number, or values out of the type's range.
     """
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)) or 0 in array.shape:
         hint = "hand over list(batch)" if array.ndim == 4 else "move the channels last"
         raise ImageError(
-            name, f"shape {array.shape} is no (height, width) or (height, width, channels) with 1 to 4 channels; {hint}"
+            name,
+            f"shape {array.shape} is not (height, width) or (height, width, channels) with 1 to 4 channels; {hint}",
         )
     levels = _to_levels(array, name)
     if levels.ndim == 3 and levels.shape[2] == 1:

@@ -10,11 +10,11 @@ _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a picture of any mode to 8-bit RGB.
+    """Convert an image of any mode to 8-bit RGB.
 
     - 1 and L (black-and-white, gray): the level is repeated.
     - P (palette): the palette's colors.
-    - Transparency (RGBA, LA, PA, a transparent palette entry or color): laid over white.
+    - Transparency (RGBA, LA, PA, a transparent palette entry or color): composited on white.
     - 16-bit gray (I;16): 0..65535 becomes 0..255, nothing is stretched. (Of 16-bit color Pillow keeps the upper half.)
     - 32-bit integers (I): read as 8-bit levels if all lie in 0..255, else as 16-bit ones if all lie in 0..65535;
       otherwise the range from smallest to largest is stretched over 0..255.
@@ -36,7 +36,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     if image.mode in _DEEP_MODES:
         image = Image.fromarray(deep_to_levels(np.asarray(image)))
-    image = _lay_over_white(image)
+    image = _composite_on_white(image)
     if image.mode == "1":
         image = image.convert("L")
     elif image.mode == "P":
@@ -72,7 +72,7 @@ def _scale(values: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "he
     return np.rint(stretched).astype(np.uint8)
 
 
-def _lay_over_white(image: Image.Image) -> Image.Image:
+def _composite_on_white(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image
     # gray stays gray, so that a gray profile still fits

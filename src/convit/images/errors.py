@@ -1,8 +1,8 @@
-"""What goes wrong with a picture."""
+"""What goes wrong with an image."""
 
 
 class ImageError(ValueError):
-    """A picture cannot be read; the message is one line: which picture, what is wrong with it, and what to do."""
+    """An image cannot be read; the message is one line: which image, what is wrong with it, and what to do."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"{name}: {' '.join(problem.split())}")

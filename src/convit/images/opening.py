@@ -1,4 +1,4 @@
-"""Opening one picture, whatever it is and whatever is wrong with it."""
+"""Opening one image, whatever it is and whatever is wrong with it."""
 
 import os
 import re
@@ -15,23 +15,25 @@ from PIL import Image, UnidentifiedImageError
 from convit.images.arrays import array_to_image
 from convit.images.colors import to_rgb
 from convit.images.errors import ImageError
+from convit.images.formats import describe_unread, formats_for
 from convit.images.orientation import lies_on_its_side, read_orientation, turn_upright
 
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray | IO[bytes]"
 )
-"""A path, an encoded picture's bytes, a Pillow image, an array, or a file open for reading bytes."""
+"""A path, an encoded image's bytes, a Pillow image, an array, or a file open for reading bytes."""
 
 DEFAULT_PIXEL_LIMIT = 178_956_970
 """Pixels above which a file is refused: where Pillow, too, raises an error. 16 times a usual photograph."""
+
+LARGEST_FILE = 2 << 30
+"""Bytes above which a file is refused unread; as many as all the pixels that are allowed take at 12 bytes each."""
 
 # Pillow keeps its limit, and Python its warning filters, once for the whole process
 _pillow_settings = threading.Lock()
 # one Pillow image that stands in a list twice must not be decoded by two threads at once
 _loading_given_images = threading.Lock()
-_TEXT = frozenset(range(32, 127)) | frozenset(b"\t\n\r\f\b\x1b") | frozenset(range(128, 256))
 _BREAKS_LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 
 
 def open_image(
@@ -40,32 +42,34 @@ def open_image(
     apply_exif: bool = True,
     pixel_limit: int | None = DEFAULT_PIXEL_LIMIT,
     at_least: int | None = None,
+    name: str | None = None,
 ) -> Image.Image:
-    """Open one picture as 8-bit RGB, upright.
+    """Open one image as 8-bit RGB, upright.
 
-    Colors: see `convit.images.colors.to_rgb` (transparency is laid over white, ICC profiles are applied, 16-bit
+    Colors: see `convit.images.colors.to_rgb` (transparency is composited on white, ICC profiles are applied, 16-bit
     levels are scaled). Of animations and multi-page files the first frame is taken.
 
     Args:
-        source: a path; the bytes of a picture file; a file open for reading bytes; a Pillow image; or a numpy array
+        source: a path; the bytes of an image file; a file open for reading bytes; a Pillow image; or a numpy array
             (see `convit.images.arrays.array_to_image` for layouts and ranges).
-        apply_exif: whether the picture is turned as its EXIF orientation asks; broken EXIF counts as none. Off, it is
+        apply_exif: whether the image is turned as its EXIF orientation asks; broken EXIF counts as none. Off, it is
             read as timm's transform would get it. (TIFF files are always turned: Pillow does it while decoding.)
         pixel_limit: files and bytes with more pixels (width times height) are refused before they are decoded;
             `None` for no limit. Pillow images and arrays are in memory already and are not measured.
         at_least: side in pixels; JPEG files may then be decoded at a half, a quarter or an eighth of their size, as
             long as both sides stay at least that long. Several times faster for large photographs, and no longer
             equal to the last bit after resizing. `None`: at full size.
+        name: what messages call the image; without it its path, or what it is, such as "<bytes>".
 
     Returns:
         A loaded Pillow image of mode RGB; `source` itself if that is one already and is upright.
 
     Raises:
         ImageError: the file is missing, a folder, empty, text, cut off, damaged, in no known format or above the
-            limit; or the array has the wrong shape or range. One line that says which picture and what to do.
+            limit; or the array has the wrong shape or range. One line that says which image and what to do.
         TypeError: `source` is of another type.
     """
-    return open_reduced(source, apply_exif=apply_exif, pixel_limit=pixel_limit, at_least=at_least)[0]
+    return open_reduced(source, apply_exif=apply_exif, pixel_limit=pixel_limit, at_least=at_least, name=name)[0]
 
 
 def open_reduced(
@@ -74,24 +78,26 @@ def open_reduced(
     apply_exif: bool = True,
     pixel_limit: int | None = DEFAULT_PIXEL_LIMIT,
     at_least: int | None = None,
+    name: str | None = None,
 ) -> tuple[Image.Image, tuple[int, int]]:
-    """Open one picture as `open_image` does, and say how large it is.
+    """Open one image as `open_image` does, and say how large it is.
 
     Args:
         source: as in `open_image`.
         apply_exif: as in `open_image`.
         pixel_limit: as in `open_image`.
         at_least: as in `open_image`.
+        name: as in `open_image`.
 
     Returns:
-        The picture, and its (width, height) at full size, turned as the picture is. The sides of a JPEG file that was
+        The image, and its (width, height) at full size, turned as the image is. The sides of a JPEG file that was
         decoded at a fraction are rounded up, so that only this size gives the ratio of width to height exactly.
 
     Raises:
         ImageError: as `open_image`.
         TypeError: as `open_image`.
     """
-    name = source_name(source)
+    name = source_name(source) if name is None else source_name(name)
     if isinstance(source, np.ndarray):
         image = array_to_image(source, name)
         return image, image.size
@@ -111,8 +117,7 @@ def open_reduced(
     except MemoryError:
         raise ImageError(name, "there is not enough memory to decode it; scale it down first") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on files that are broken on purpose
-        problem = str(error) or type(error).__name__
-        raise ImageError(name, f"is cut off or damaged ({problem}); fetch or export it again") from error
+        raise _damaged(name, error) from error
 
 
 def source_name(source: object) -> str:
@@ -146,7 +151,7 @@ def read_bytes(source: ImageSource) -> bytes:
     read = getattr(source, "read", None)
     if read is None:
         raise TypeError(
-            f"a picture is a path, bytes, a Pillow image, a numpy array or a file open for reading bytes, but got "
+            f"an image is a path, bytes, a Pillow image, a numpy array or a file open for reading bytes, but got "
             f"{type(source).__name__}"
         )
     content = read()
@@ -157,8 +162,10 @@ def read_bytes(source: ImageSource) -> bytes:
 
 def _read_file(path: Path, name: str) -> bytes:
     try:
-        mode = path.stat().st_mode
-        content = path.read_bytes() if stat.S_ISREG(mode) else None
+        status = path.stat()
+        if status.st_size > LARGEST_FILE:
+            raise ImageError(name, f"is {status.st_size >> 30:,} GB large, too much for one image; check what it is")
+        content = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
     except FileNotFoundError:
         remedy = "download it first" if name.startswith(("http:", "https:")) else "check the path"
         raise ImageError(name, f"there is no such file; {remedy}") from None
@@ -167,20 +174,22 @@ def _read_file(path: Path, name: str) -> bytes:
     except OSError as error:
         problem = error.strerror or str(error)
         raise ImageError(name, f"cannot be read ({problem}); check the path and the disk") from error
+    except ImageError:
+        raise
     except ValueError as error:  # a null byte, for one
-        raise ImageError(name, f"is no path ({error}); check it") from None
-    if stat.S_ISDIR(mode):
-        raise ImageError(name, "is a folder, not a picture; convit.images.find_images lists its pictures")
+        raise ImageError(name, f"is not a path ({error}); check it") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(name, "is a folder, not an image; convit.images.find_images lists its images")
     if content is None:
-        raise ImageError(name, "is a device or a pipe, not a picture file; hand over its bytes")
+        raise ImageError(name, "is a device or a pipe, not an image file; hand over its bytes")
     return content
 
 
 def open_header(content: bytes, name: str, pixel_limit: int | None) -> Image.Image:
-    """Read a picture's header; the pixels stay undecoded.
+    """Read an image's header; the pixels stay undecoded.
 
     Args:
-        content: a picture file's bytes.
+        content: an image file's bytes.
         name: what messages call it.
         pixel_limit: as in `open_image`.
 
@@ -190,19 +199,44 @@ def open_header(content: bytes, name: str, pixel_limit: int | None) -> Image.Ima
     """
     if not content:
         raise ImageError(name, "is empty (0 bytes); fetch or export it again")
+    start = content[:512]
+    formats = formats_for(start)
     with _pillow_settings, warnings.catch_warnings():
-        # Pillow warns on large pictures and broken metadata; both are dealt with here
+        # Pillow warns on large images and broken metadata; both are dealt with here
         warnings.simplefilter("ignore")
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None if pixel_limit is None else pixel_limit // 2 + 1
         try:
-            image = Image.open(BytesIO(content))
+            # an empty tuple of formats would mean all of Pillow's
+            image = Image.open(BytesIO(content), formats=formats) if formats else None
         except UnidentifiedImageError:
-            raise ImageError(name, _say_what_else(content[:512])) from None
+            image = None
         finally:
             Image.MAX_IMAGE_PIXELS = before
+    if image is None:
+        raise ImageError(name, describe_unread(start))
     if pixel_limit is not None and image.width * image.height > pixel_limit:
         raise _too_large(name, pixel_limit)
     return image
+
+
+def image_size(content: bytes, name: str) -> tuple[int, int]:
+    """(width, height) of an encoded image, upright, without decoding its pixels.
+
+    Raises:
+        ImageError: its header cannot be read.
+    """
+    try:
+        with open_header(content, name, DEFAULT_PIXEL_LIMIT) as image:
+            turned = lies_on_its_side(read_orientation(image))
+            return (image.height, image.width) if turned else (image.width, image.height)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything
+        raise _damaged(name, error) from error
+
+
+def _damaged(name: str, error: Exception) -> ImageError:
+    return ImageError(name, f"is cut off or damaged ({str(error) or type(error).__name__}); fetch or export it again")
 
 
 def _decode_encoded(image: Image.Image, apply_exif: bool, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
@@ -228,19 +262,6 @@ def _decode(image: Image.Image, apply_exif: bool, *, is_ours: bool) -> Image.Ima
         for key in ("icc_profile", "transparency", *(("exif", "xmp") if apply_exif else ())):
             decoded.info.pop(key, None)
     return decoded
-
-
-def _say_what_else(start: bytes) -> str:
-    """Guess from its first bytes what a file is that Pillow does not know."""
-    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
-        return "is a HEIC picture, which Pillow cannot read by itself; save it as JPEG or PNG"
-    if start.startswith(b"%PDF"):
-        return "is a PDF document, not a picture; export its pages as PNG"
-    if start.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"II*\x00", b"MM\x00*")):
-        return "is damaged at its start, or a variant that Pillow cannot read; export it again as JPEG or PNG"
-    if _TEXT.issuperset(start):
-        return "holds text, not a picture; check what was saved under this name"
-    return "is in no picture format known to Pillow; save it as JPEG or PNG"
 
 
 def _too_large(name: str, pixel_limit: int | None) -> ImageError:

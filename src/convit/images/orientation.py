@@ -20,18 +20,18 @@ _PREFIX = b"Exif\x00\x00"
 
 
 def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn or mirror a picture as its EXIF orientation (1 to 8) asks; 1 and unknown numbers leave it as it is."""
+    """Turn or mirror an image as its EXIF orientation (1 to 8) asks; 1 and unknown numbers leave it as it is."""
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
 def lies_on_its_side(orientation: int) -> bool:
-    """Whether turning a picture upright swaps its width and height."""
+    """Whether turning an image upright swaps its width and height."""
     return orientation in (5, 6, 7, 8)
 
 
 def read_orientation(image: Image.Image) -> int:
-    """Give the EXIF orientation that an opened picture carries (else the one in its XMP), 1 where there is none."""
+    """Give the EXIF orientation that an opened image carries (else the one in its XMP), 1 where there is none."""
     exif = image.info.get("exif")
     orientation = parse_orientation(exif) if isinstance(exif, bytes) else 1
     xmp = image.info.get("xmp")

@@ -1,4 +1,4 @@
-"""Color profiles: pictures that say what their numbers mean are converted to sRGB."""
+"""Color profiles: images that say what their numbers mean are converted to sRGB."""
 
 from functools import lru_cache
 from io import BytesIO
@@ -11,14 +11,14 @@ _SAME_AS_SRGB = 2
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert a picture from its ICC profile's colors to sRGB.
+    """Convert an image from its ICC profile's colors to sRGB.
 
     Args:
         image: mode L, RGB, CMYK or LAB.
         profile: the ICC profile that the file carries.
 
     Returns:
-        An RGB picture; or `image` itself where there is nothing to convert: no profile, one that is sRGB to within two
+        An RGB image; or `image` itself where there is nothing to convert: no profile, one that is sRGB to within two
         levels, or one that is broken or belongs to another mode.
     """
     transform = _transform_to_srgb(profile, image.mode) if profile else None
@@ -26,11 +26,11 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def changes_colors(profile: bytes, mode: str) -> bool:
-    """Whether `to_srgb` would convert a picture of this mode with this profile."""
+    """Whether `to_srgb` would convert an image of this mode with this profile."""
     return _transform_to_srgb(profile, mode) is not None
 
 
-# Pictures of one folder mostly come from one camera, and building a transform costs more than a small picture takes.
+# Images of one folder mostly come from one camera, and building a transform costs more than a small image takes.
 @lru_cache(maxsize=32)
 def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     try:
@@ -44,7 +44,7 @@ def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
 
 
 def _probe(mode: str) -> Image.Image:
-    """A few colors from all over the cube, as a picture of the given mode."""
+    """A few colors from all over the cube, as an image of the given mode."""
     bands = Image.getmodebands(mode)
     levels = np.linspace(0, 255, 6).astype(np.uint8)
     colors = np.stack(np.meshgrid(*[levels] * bands), axis=-1).reshape(1, -1, bands)

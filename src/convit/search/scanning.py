@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from convit.images.listing import find_images
-from convit.images.opening import DEFAULT_PIXEL_LIMIT, open_header, read_bytes, source_name
-from convit.images.orientation import lies_on_its_side, read_orientation
+from convit.images import ImageError, find_images, source_name
+from convit.images.opening import image_size, read_bytes
 from convit.search.store import FileRow
 
 
@@ -87,13 +86,9 @@ def describe(file: Path) -> Described:
     try:
         content = read_bytes(file)
         sha256 = hashlib.sha256(content).hexdigest()
-        with open_header(content, file.name, DEFAULT_PIXEL_LIMIT) as image:
-            width, height = image.size
-            if lies_on_its_side(read_orientation(image)):
-                width, height = height, width
-    except Exception:  # Pillow raises nearly anything; the embedder says what is wrong with the picture
+        return Described(sha256, *image_size(content, file.name))
+    except ImageError:  # the embedder says what is wrong with the image
         return Described(sha256, 0, 0)
-    return Described(sha256, width, height)
 
 
 def label_of(path: str) -> str | None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from convit.data.folders import FolderSamples
 from convit.data.locate import file_sha256
-from convit.data.samples import IMAGE_SUFFIXES
 from convit.evaluation.labeled.digests import ContentDigests, sha256_of_lines
 from convit.evaluation.labeled.images import ClassName, IndexedImages, LabeledImage
 
@@ -91,12 +90,6 @@ class LabeledFolder(LabeledFiles):
 
     def __init__(self, folder: Path) -> None:
         samples = FolderSamples(folder)
-        loose = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        if loose:
-            raise ValueError(
-                f"images in {folder} are in no class ({loose[0]}, {len(loose)} in all); put each into the sub-folder "
-                "of its class, or move it out"
-            )
         names = relative_names(folder, samples.names)
         classes = [ClassName(name) for name in samples.classes]
         super().__init__(folder, names, samples.labels, classes=classes, source=f"the sub-folders of {folder}")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from convit.data.folders import FolderSamples
-from convit.data.samples import IMAGE_SUFFIXES
 from convit.evaluation.labeled.folders import LabeledFiles, relative_names
 from convit.evaluation.labeled.images import ClassName
 from convit.evaluation.labeled.validation_labels import (
@@ -21,6 +20,8 @@ from convit.evaluation.labeled.validation_labels import (
     read_real_labels,
     validation_number,
 )
+from convit.images import find_images
+from convit.images.listing import is_folder, list_folder
 from convit.weights.labels import class_names, class_wnids
 
 _SUBSETS = Path(__file__).with_name("imagenet_subsets.json")
@@ -163,19 +164,16 @@ def _find_images(folder: Path, relative: Relative) -> Path:
         raise FileNotFoundError(f"there is no folder {folder}; name the one that {relative.title} was unpacked to")
     pattern = _NUMBER if relative.by_number else _WNID
     for place in (folder, *(folder / name for name in relative.inside)):
-        if place.is_dir() and (
-            _has_sub_folders(place, pattern) or (relative.flat and any(map(validation_number, _names_in(place))))
-        ):
+        if not place.is_dir():
+            continue
+        flat = relative.flat and any(validation_number(child.name) for child in list_folder(place))
+        if flat or _has_sub_folders(place, pattern):
             return place
     raise ValueError(f"{folder} is not laid out as {relative.title}; expected are {relative.layout}")
 
 
-def _names_in(folder: Path) -> list[str]:
-    return sorted(child.name for child in folder.iterdir() if not child.name.startswith("."))
-
-
 def _has_sub_folders(folder: Path, pattern: re.Pattern[str]) -> bool:
-    return any(pattern.fullmatch(name) and (folder / name).is_dir() for name in _names_in(folder))
+    return any(pattern.fullmatch(child.name) and is_folder(child) for child in list_folder(folder))
 
 
 def _read_sub_folders(
@@ -194,7 +192,7 @@ def _read_sub_folders(
 
 
 def _list_flat(place: Path) -> list[str]:
-    names = [name for name in _names_in(place) if name.lower().endswith(IMAGE_SUFFIXES)]
+    names = [path.name for path in find_images(place, recursive=False, or_none=True)]
     foreign = next((name for name in names if validation_number(name) is None), None)
     if foreign is not None:
         raise ValueError(

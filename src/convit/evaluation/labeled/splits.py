@@ -8,6 +8,7 @@ from typing import cast
 from convit.data.cifar import SPLITS
 from convit.data.locate import PARQUET_SUFFIXES, SHARD_SUFFIXES, Source, find_parquet, find_shards, form_of
 from convit.data.remote import is_remote, shown, url_path
+from convit.images.listing import is_folder, list_folder
 
 _SAME = {"val": "validation", "validation": "val"}
 _SHOWN = 8
@@ -123,7 +124,7 @@ def _files(data: Source, folder: Path | None) -> list[Path | str]:
 def _what_there_is(files: list[Path | str], folder: Path | None) -> str:
     known = {_base(file).partition("-")[0].partition(".")[0] for file in files}
     if folder is not None and folder.is_dir():
-        known |= {child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")}
+        known |= {child.name for child in list_folder(folder) if is_folder(child)}
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
     return f"it has {', '.join(sorted(known)[:_SHOWN])}{more}" if known else "it has no folder and no shard"
 
