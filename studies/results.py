@@ -12,14 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from convit.output.files import whole_file
-from convit.training.panels import RUN_COLORS, RUN_MARKERS
-from convit.training.plots import STYLE, save_figure
+from convit.output.plots import save_figure, series_look, styled
 
 if TYPE_CHECKING:
     from studies.study import Column, Study
@@ -200,7 +198,7 @@ def _facts(study: Study, scores: Scores) -> list[str]:
 
 def draw(study: Study, scores: Scores) -> Figure:
     """A line per row over the amount of data, or without an axis a point per row; bars span the seeds."""
-    with mpl.rc_context(STYLE):
+    with styled(axes_grid=True):
         height = 3.8 if study.axis is not None else 1.3 + 0.34 * len(study.rows) * len(study.columns) ** 0.5
         figure = Figure(figsize=(5.6, height), layout="constrained")
         axes = figure.add_subplot()
@@ -253,8 +251,7 @@ def _draw_spreads(
     along, means = [place for place, _ in known], [cell.mean for _, cell in known]
     bars = [[cell.mean - min(cell.values) for _, cell in known], [max(cell.values) - cell.mean for _, cell in known]]
     look: dict[str, Any] = {
-        "color": RUN_COLORS[index % len(RUN_COLORS)],
-        "marker": RUN_MARKERS[index % len(RUN_MARKERS)],
+        **series_look(index),
         "linestyle": "none" if across else "-",
         "capsize": 3,
         "label": label,

@@ -139,13 +139,13 @@ The same for a rocket, which is in none of the model's classes:
 
 
 def _draw_weights(gates: Any, centers: Any, grid: tuple[int, int]) -> None:
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     from convit.analysis.centers import draw_centers, draw_gates
-    from convit.analysis.drawing import STYLE, png_of
+    from convit.analysis.drawing import CHANGES
+    from convit.output.plots import png_of, styled
 
-    with mpl.rc_context(STYLE):
+    with styled(**CHANGES):
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         left, right = figure.subfigures(1, 2, width_ratios=[1, 1.5])
         draw_gates(left.subplots(), gates)

@@ -14,12 +14,13 @@ from PIL import Image
 from skimage import data
 
 from convit.analysis import attention_maps, attention_rollout, gates
-from convit.analysis.drawing import draw_explanation, few_layers, layer_title, percent, png_of, title_of
+from convit.analysis.drawing import draw_explanation, few_layers, layer_title, percent, title_of
 from convit.analysis.explaining import Explanation, explain
 from convit.analysis.overlays import colored, overlay
 from convit.analysis.page import render_page
 from convit.benchmark.shaken import shake
 from convit.model import ConViT, ConViTConfig
+from convit.output.plots import png_of
 from convit.transforms import create_transform, resolve_model_data_config
 
 SMALL = ConViTConfig(

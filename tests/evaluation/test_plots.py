@@ -8,8 +8,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from convit.evaluation.plots import draw_confusion, draw_per_class, draw_reliability, fits_heat_map, png_of, svg_of
+from convit.evaluation.plots import draw_confusion, draw_per_class, draw_reliability, fits_heat_map
 from convit.evaluation.scoring import Scores
+from convit.output.plots import png_of, svg_of
 from tests.evaluation.made import SIX, made_evaluation, made_scores
 
 MANY = tuple(f"class of a rather long name number {number}" for number in range(100))

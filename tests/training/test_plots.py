@@ -15,8 +15,8 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 import convit
-from convit.training.panels import RUN_COLORS, RUN_MARKERS
-from convit.training.plots import draw_runs, save_figure
+from convit.output.plots import INK, SERIES_COLORS, SERIES_MARKERS, save_figure
+from convit.training.plots import draw_runs
 
 BUNDLED = Path(convit.__file__).parent / "weights" / "bundled" / "convit_nano_patch4_32.cifar10.log.jsonl"
 
@@ -112,7 +112,7 @@ def test_each_head_has_its_line_in_the_panel_of_its_layer(tmp_path: Path) -> Non
         *heads, mean = _curves(axes)
         assert heads == [([0, 1, 2, 3, 4, 5], list(values[:, layer, head])) for head in range(4)]
         assert mean[1] == pytest.approx(list(values[:, layer].mean(axis=1)))
-        assert axes.lines[-1].get_color() == "black"
+        assert axes.lines[-1].get_color() == INK
         assert axes.get_ylim() == layers[0].get_ylim()
     (legend,) = [legend for part in figure.subfigs for legend in part.legends]
     assert [text.get_text() for text in legend.get_texts()] == ["head 1", "head 2", "head 3", "head 4", "mean"]
@@ -152,7 +152,7 @@ def test_several_runs_lie_over_each_other(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert [len(axes.lines) for axes in figure.axes] == [4, 2, 2]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["_one$1$", "two"]
-    for line, color, marker in zip(figure.axes[1].lines, RUN_COLORS, RUN_MARKERS, strict=False):
+    for line, color, marker in zip(figure.axes[1].lines, SERIES_COLORS, SERIES_MARKERS, strict=False):
         assert (line.get_color(), line.get_marker()) == (color, marker)
 
 

@@ -5,7 +5,6 @@ Needs matplotlib, the extra `plot`.
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import matplotlib
@@ -20,17 +19,21 @@ from convit.analysis.centers import draw_centers, draw_gates
 from convit.analysis.explaining import Explanation, LayerView
 from convit.analysis.overlays import COLORS, OPACITY, overlay
 from convit.model import ConViT
+from convit.output.plots import styled
 
-DOTS_PER_INCH = 150
 HEAD_SIZE, BIG_SIZE, PANEL_SIZE = 0.95, 2.3, 1.35  # inches: a head's map, a picture, a layer's centers
 LEAST_WIDTH, TITLE_HEIGHT, STRIP_TITLE, LABEL_HEIGHT = 9.0, 0.75, 0.62, 0.1
 MOST_CLASS_LAYERS = 2
-STYLE: Any = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "figure.titlesize": 12,
-    "axes.linewidth": 0.6,
-    "image.interpolation": "nearest",
+# panels of images have a frame all around
+CHANGES: dict[str, Any] = {
+    "font_size": 8,
+    "axes_titlesize": 8,
+    "axes_titlelocation": "center",
+    "figure_titlesize": 12,
+    "axes_spines_top": True,
+    "axes_spines_right": True,
+    "axes_linewidth": 0.6,
+    "image_interpolation": "nearest",
 }
 KINDS = {"content": "content", "position": "position", "blended": "blended"}
 
@@ -51,7 +54,7 @@ def draw_explanation(explanation: Explanation, *, with_layers: bool = True) -> F
             above its own choice.
 
     Returns:
-        The figure; `png_of` writes it.
+        The figure; `convit.output.plots.png_of` writes it.
     """
     layers = explanation.layers if with_layers else ()
     heads, tall = len(explanation.heads), explanation.pixels.shape[0] / explanation.pixels.shape[1]
@@ -65,7 +68,7 @@ def draw_explanation(explanation: Explanation, *, with_layers: bool = True) -> F
     for view in layers:
         height = (HEAD_SIZE * tall + LABEL_HEIGHT) * len(view.maps) + STRIP_TITLE + 0.2
         strips.append((height, lambda part, what, view=view: _draw_layer(part, what, view, width)))
-    with matplotlib.rc_context(STYLE):
+    with styled(**CHANGES):
         figure = Figure(
             figsize=(width, sum(height for height, _ in strips) + TITLE_HEIGHT * with_layers), layout="constrained"
         )
@@ -75,14 +78,6 @@ def draw_explanation(explanation: Explanation, *, with_layers: bool = True) -> F
         for part, (_, draw) in zip(parts, strips, strict=True):
             draw(part, explanation)
     return figure
-
-
-def png_of(figure: Figure) -> bytes:
-    """A figure as a PNG file; the same explanation gives the same bytes."""
-    file = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(file, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    return file.getvalue()
 
 
 def title_of(explanation: Explanation) -> str:

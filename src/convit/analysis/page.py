@@ -18,12 +18,12 @@ from convit.analysis.drawing import (
     draw_explanation,
     layer_title,
     percent,
-    png_of,
     query_name,
 )
 from convit.analysis.explaining import Explanation
 from convit.analysis.overlays import OPACITY, colored, gray
 from convit.output.pages import data_url, fill_template
+from convit.output.plots import png_of
 
 TEMPLATE = Path(__file__).with_name("explain.html.j2")
 SHOWN_SIDE = 300  # pixels on the page

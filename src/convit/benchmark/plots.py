@@ -10,14 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from convit.benchmark.rows import Row
-from convit.training.panels import RUN_COLORS, RUN_MARKERS
-from convit.training.plots import STYLE, save_figure
+from convit.output.plots import save_figure, series_look, styled
 
 PANEL_WIDTH, PANEL_HEIGHT, LEGEND_LINE = 3.9, 3.0, 0.2  # inches
 
@@ -82,7 +80,7 @@ def _figure(rows: Sequence[Row], panels: Sequence[Panel], columns: int) -> Figur
     names = list({row.candidate: row.relation for row in rows}.items())
     columns = max(1, min(columns, 3))
     lines = -(-len(panels) // columns)
-    with matplotlib.rc_context(STYLE):
+    with styled(axes_grid=True):
         legend_columns = min(len(names), columns)  # a name of a peer is nearly as wide as a panel
         height = PANEL_HEIGHT * lines + LEGEND_LINE * -(-len(names) // legend_columns) + 0.1
         figure = Figure(figsize=(PANEL_WIDTH * columns, height), layout="constrained")
@@ -130,8 +128,7 @@ def _dress(axes: Axes, places: list[float], labels: dict[str, str], across: Valu
 
 def _look(index: int, relation: str) -> dict[str, Any]:
     return {
-        "color": RUN_COLORS[index % len(RUN_COLORS)],
-        "marker": RUN_MARKERS[index % len(RUN_MARKERS)],
+        **series_look(index),
         "linewidth": 2.4 if relation == "ours" else 1.3,
         "linestyle": (0, (4, 1.5)) if relation == "another" else "solid",
         "markersize": 5,

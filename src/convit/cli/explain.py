@@ -156,7 +156,8 @@ def _write(found: "Explanation", image: Path, output: Path, *, overwrite: bool) 
 
         content = render_page(found).encode("utf-8", "backslashreplace")
     else:
-        from convit.analysis.drawing import draw_explanation, png_of
+        from convit.analysis.drawing import draw_explanation
+        from convit.output.plots import png_of
 
         content = png_of(draw_explanation(found))
     from convit.output.files import whole_file

@@ -36,7 +36,8 @@ def plot(
     Several runs are drawn over each other, without gates and non-locality. Prints the path of the figure.
     """
     try:
-        from convit.training.plots import draw_runs, plot_format, save_figure
+        from convit.output.plots import plot_format, save_figure
+        from convit.training.plots import draw_runs
     except ModuleNotFoundError as error:
         raise ImportError(
             f"plots need the package '{error.name}'; install it with: pip install 'convit[plot]'"

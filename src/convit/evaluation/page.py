@@ -85,7 +85,8 @@ def write_report(evaluation: Evaluation, images: LabeledImages, folder: Path, *,
     if evaluation.scores is None:
         raise ValueError("the evaluation has no scores of its images, but a report shows them; evaluate again")
     check_report(folder, overwrite=overwrite)
-    from convit.evaluation.plots import draw_confusion, draw_per_class, draw_reliability, png_of
+    from convit.evaluation.plots import draw_confusion, draw_per_class, draw_reliability
+    from convit.output.plots import png_of
 
     exif = bool(evaluation.preprocessing.get("apply_exif", False))
     mistakes = worst_mistakes(evaluation.scores, images, apply_exif=exif)
@@ -121,7 +122,8 @@ def render_page(evaluation: Evaluation, mistakes: Sequence[Mistake], figures: Ma
         figures: "reliability", "confusion" and "per_class", as `convit.evaluation.plots` draws them; a confusion that
             is no heat map is a table on the page instead.
     """
-    from convit.evaluation.plots import MOST_WITH_NUMBERS, TITLES, count_classes, fits_heat_map, svg_of
+    from convit.evaluation.plots import MOST_WITH_NUMBERS, TITLES, count_classes, fits_heat_map
+    from convit.output.plots import svg_of
 
     has_map = fits_heat_map(evaluation)
     shown = {name: svg_of(figure) if name != "confusion" or has_map else "" for name, figure in figures.items()}

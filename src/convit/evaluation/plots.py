@@ -5,12 +5,8 @@ Needs matplotlib, the extra `evaluate`.
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
-from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
@@ -20,37 +16,12 @@ from matplotlib.ticker import MaxNLocator
 from convit.evaluation.metrics import Confusion
 from convit.evaluation.report import Evaluation
 from convit.evaluation.tables import class_name, confused_pairs
+from convit.output.plots import BLUE, PAPER, RED, SOFT, styled
 
 MOST_IN_HEAT_MAP = 40  # classes; beyond, names and cells are too small to read
 MOST_WITH_NUMBERS = 12
 MOST_PAIRS = 20
 LONGEST_NAME, LONGEST_IN_TITLE = 24, 14  # letters
-DOTS_PER_INCH = 160
-
-# Okabe and Ito's blue and vermilion, which the color-blind can tell apart; each part has a word of its own besides
-INK, SOFT, LINE, BLUE, RED = "#1c2430", "#55606e", "#dfe4ea", "#0072b2", "#d55e00"
-PAPER = "#fefefe"  # between bars; a white of its own, since white text on dark cells stays white
-PAGE_COLORS = {INK: "--ink", SOFT: "--soft", LINE: "--line", BLUE: "--blue", RED: "--red", PAPER: "--card"}
-STYLE: Any = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.edgecolor": SOFT,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "text.color": INK,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "grid.color": LINE,
-    "legend.frameon": False,
-    "svg.hashsalt": "convit",  # the same evaluation gives the same file
-    "svg.fonttype": "none",  # text stays text
-}
 
 
 def draw_reliability(evaluation: Evaluation) -> Figure:
@@ -60,7 +31,7 @@ def draw_reliability(evaluation: Evaluation) -> Figure:
         evaluation: with its calibration.
 
     Returns:
-        The figure; `png_of` and `svg_of` write it. Source: Guo et al. 2017 (arXiv 1706.04599), Fig. 1.
+        The figure; `convit.output.plots` writes it. Source: Guo et al. 2017 (arXiv 1706.04599), Fig. 1.
     """
     bins = [each for each in evaluation.calibration if each["count"]]
     left = np.array([100 * each["lower"] for each in bins])
@@ -69,7 +40,7 @@ def draw_reliability(evaluation: Evaluation) -> Figure:
         np.array([factor * each[key] for each in bins])
         for key, factor in (("accuracy", 100), ("confidence", 100), ("count", 1))
     )
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(4.6, 4.8), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         above.bar(left, right, width, align="edge", color=BLUE, edgecolor=PAPER, linewidth=0.6, label="right")
@@ -97,7 +68,7 @@ def draw_confusion(evaluation: Evaluation) -> Figure:
     Args:
         evaluation: with its confusion.
     """
-    with matplotlib.rc_context(STYLE):
+    with styled():
         if fits_heat_map(evaluation):
             return _draw_heat_map(evaluation)
         return _draw_pairs(evaluation)
@@ -132,7 +103,7 @@ def draw_per_class(evaluation: Evaluation) -> Figure:
     rows = sorted(evaluation.per_class, key=lambda row: (row["top1"], row["class"]))
     values = np.array([row["top1"] for row in rows])
     few = len(rows) <= MOST_IN_HEAT_MAP
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(4.6, max(2.4, 0.24 * len(rows) + 1.1) if few else 4.8), layout="constrained")
         axes = figure.subplots()
         if few:
@@ -159,34 +130,6 @@ def per_class_title(evaluation: Evaluation) -> str:
 
 
 TITLES = {"reliability": reliability_title, "confusion": confusion_title, "per_class": per_class_title}
-
-
-def png_of(figure: Figure) -> bytes:
-    """A figure as a PNG file on white; the same figure gives the same bytes."""
-    file = io.BytesIO()
-    _save(figure, file, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    return file.getvalue()
-
-
-def svg_of(figure: Figure) -> str:
-    """A figure as an `<svg>` element for a page: text stays text, on no ground, in the page's own colors.
-
-    The page defines the colors as CSS variables: `--ink`, `--soft`, `--line`, `--blue`, `--red` and `--card`.
-    """
-    file = io.BytesIO()
-    _save(figure, file, format="svg", transparent=True, metadata={"Date": None})
-    text = file.getvalue().decode()
-    text = text[text.index("<svg") :]
-    for color, variable in PAGE_COLORS.items():
-        text = text.replace(f": {color}", f": var({variable})")
-    return text
-
-
-def _save(figure: Figure, file: io.BytesIO, **options: Any) -> None:
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # names of classes may be in any script; what the font lacks is drawn as a box
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(file, **options)
 
 
 def _draw_heat_map(evaluation: Evaluation) -> Figure:

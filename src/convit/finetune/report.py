@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import platform
 import shlex
@@ -117,21 +116,16 @@ def timm_line(config: ConViTConfig, weights: Path) -> str | None:
 def draw_curves(output: Path) -> dict[str, str]:
     """The training curves as "svg", or under "missing" what stands in their place."""
     try:
-        import matplotlib
-
-        from convit.training.plots import STYLE, draw_runs
+        from convit.output.plots import svg_of
+        from convit.training.plots import draw_runs
     except ModuleNotFoundError as error:
         return {"missing": f"The curves need {error.name}: pip install 'convit[plot]', then convit plot {output}"}
     try:
         figure = draw_runs([output])
     except (ValueError, FileNotFoundError) as error:
         return {"missing": f"There are no curves: {error}"}
-    text = io.StringIO()
-    # text stays text, in the page's own type
-    with matplotlib.rc_context(STYLE | {"svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure.suptitle("")
-        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
-    return {"svg": text.getvalue()[text.getvalue().index("<svg") :]}
+    figure.suptitle("")
+    return {"svg": svg_of(figure)}
 
 
 def _figures(output: Path, weights: Path, facts: Facts, scores: Scores | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def fill_template(template: Path, **values: Any) -> str:
     """A Jinja template, filled in; what is put into it is escaped.
 
     Args:
-        template: the file.
+        template: the file; it may extend `base.html.j2`, the style sheet and frame of every page.
         **values: what it calls for by name; a name that is missing is an error.
 
     Raises:
@@ -25,7 +25,10 @@ def fill_template(template: Path, **values: Any) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader([template.parent, Path(__file__).parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     return environment.get_template(template.name).render(**values)
 

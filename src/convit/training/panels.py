@@ -1,7 +1,7 @@
 """The panels of a run's figure: curves over epochs, told apart by color and by line style or marker alike.
 
-Needs matplotlib, the extra `plot`. Runs have the colors of Okabe and Ito, which the color-blind can tell apart;
-layers go from dark to light with depth (viridis), so that their order shows in gray print too.
+Needs matplotlib, the extra `plot`. Layers go from dark to light with depth (viridis), so that their order shows
+in gray print too.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from convit.output.plots import INK, SERIES_COLORS, series_look
+
 Values = npt.NDArray[np.float64]
 
-# Okabe and Ito's palette without yellow, which is too light on white; seven colors and eight markers give 56 pairs
-RUN_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-RUN_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LAYER_STYLES = ("solid", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.2, 1.2)))
 LIGHTEST = 0.9  # of viridis; beyond, it is too light on white
 LEAST_GATE_SPAN = 0.2
@@ -84,7 +83,7 @@ def draw_accuracy(axes: Axes, runs: Sequence[RunCurves]) -> None:
     if len(runs) == 1:
         values, epochs = runs[0].curves["val_top1"], runs[0].epochs
         best = int(np.nanargmax(values))
-        axes.plot(epochs[best : best + 1], values[best : best + 1], "o", markersize=9, fillstyle="none", color="black")
+        axes.plot(epochs[best : best + 1], values[best : best + 1], "o", markersize=9, fillstyle="none", color=INK)
         axes.set_title(f"Held-out top-1: best {values[best]:.1f} % at epoch {epochs[best]:.0f}")
     _label(axes, "top-1 (%)")
 
@@ -125,7 +124,7 @@ def draw_gates(axes: Axes, run: RunCurves) -> None:
 
 
 def draw_head_gates(part: SubFigure, run: RunCurves, columns: int) -> None:
-    """Gate of every head, a panel per GPSA layer, and their mean in black (paper Fig. 6).
+    """Gate of every head, a panel per GPSA layer, and their mean in the color of the text (paper Fig. 6).
 
     Args:
         part: what is drawn on, with nothing in it yet.
@@ -146,7 +145,7 @@ def draw_head_gates(part: SubFigure, run: RunCurves, columns: int) -> None:
         for head in range(heads):
             look = _head_look(head) | marker | {"linewidth": 1}
             drawn += axes.plot(run.attention_epochs, run.gates[:, place, head], **look)
-        drawn += axes.plot(run.attention_epochs, run.gates[:, place].mean(axis=1), color="black", **marker)
+        drawn += axes.plot(run.attention_epochs, run.gates[:, place].mean(axis=1), color=INK, **marker)
         handles = handles or drawn
         axes.set_title(f"layer {place + 1}")
         is_last_below = place + columns >= layers
@@ -182,17 +181,12 @@ def draw_nonlocality(axes: Axes, run: RunCurves) -> None:
     _label(axes, "mean distance (patches)")
 
 
-def run_look(index: int) -> dict[str, Any]:
-    """Color and marker of one run among several."""
-    return {"color": RUN_COLORS[index % len(RUN_COLORS)], "marker": RUN_MARKERS[index % len(RUN_MARKERS)]}
-
-
 def _draw_run(axes: Axes, run: RunCurves, key: str, index: int | None) -> None:
     """One curve of a run; `index` is None for a single run, whose curves differ by what they show."""
     known = np.isfinite(run.curves[key])
     look = _look(key) | _marker(int(known.sum()))
     if index is not None:
-        look |= run_look(index) | {"markersize": 3.5, "markevery": max(1, math.ceil(known.sum() / 12))}
+        look |= series_look(index) | {"markersize": 3.5, "markevery": max(1, math.ceil(known.sum() / 12))}
     axes.plot(run.epochs[known], run.curves[key][known], **look)
 
 
@@ -204,7 +198,7 @@ def _marker(points: int) -> dict[str, Any]:
 def _look(key: str) -> dict[str, Any]:
     held_out = key.startswith("val_")
     return {
-        "color": RUN_COLORS[1 if held_out else 0],
+        "color": SERIES_COLORS[1 if held_out else 0],
         "linestyle": (0, (4, 1.5)) if key == "train_loss" else "solid",
     }
 
@@ -219,8 +213,8 @@ def _layer_look(layer: int, layers: int) -> dict[str, Any]:
 
 def _head_look(head: int) -> dict[str, Any]:
     return {
-        "color": RUN_COLORS[head % (len(RUN_COLORS) - 1)],  # the last one, black, is the mean
-        "linestyle": LAYER_STYLES[head // (len(RUN_COLORS) - 1) % len(LAYER_STYLES)],
+        "color": SERIES_COLORS[head % (len(SERIES_COLORS) - 1)],  # the last one, that of ink, is the mean
+        "linestyle": LAYER_STYLES[head // (len(SERIES_COLORS) - 1) % len(LAYER_STYLES)],
     }
 
 

@@ -11,40 +11,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from convit.output.files import whole_file
 from convit.output.json_lines import read_lines
+from convit.output.plots import series_look, styled
 from convit.training import panels
 from convit.training.panels import RunCurves, Values
 
-SUFFIXES = (".png", ".svg", ".pdf")
 KEYS = ("train_loss", "val_loss", "val_top1", "lr")
 PANEL_WIDTH, PANEL_HEIGHT, TITLE_HEIGHT, LINE_HEIGHT, PADDING = 3.8, 3.0, 0.3, 0.2, 0.09  # inches
 # inches: a panel of the heads of one layer, and what stands beside and above these panels
 HEADS_WIDTH, HEADS_HEIGHT, HEADS_LEGEND, HEADS_TITLE = 1.9, 1.7, 1.2, 0.6
 LEGEND_LETTERS = 45  # that fit beside each other per panel
-DOTS_PER_INCH = 160
 LONGEST_NAME = 60
-STYLE: Any = {
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.9",
-    "grid.linewidth": 0.7,
-    "lines.linewidth": 1.5,
-    "legend.frameon": False,
-    "svg.hashsalt": "convit",  # the same run gives the same file
-}
-
 Panel = Callable[[Axes], None]
 
 
@@ -59,7 +41,7 @@ def draw_runs(folders: Sequence[str | Path]) -> Figure:
         folders: the runs' folders, each with the `log.jsonl` and perhaps the `attention.jsonl` that training wrote.
 
     Returns:
-        The figure; `save_figure` writes it.
+        The figure; `convit.output.plots` writes it.
 
     Raises:
         FileNotFoundError: a folder does not exist, or has no log.
@@ -72,7 +54,7 @@ def draw_runs(folders: Sequence[str | Path]) -> Figure:
     rows = [row for row in (_log_panels(runs), _attention_panels(runs)) if row]
     if not rows:
         raise ValueError(f"the log of {paths[0]} has no loss, no top-1 and no learning rate to draw; give another run")
-    with matplotlib.rc_context(STYLE):
+    with styled(axes_grid=True):
         across = max(map(len, rows))
         columns, lines = _legend_shape(runs, across)
         heads_across, heads_height = _heads_shape(runs, PANEL_WIDTH * across)
@@ -123,37 +105,6 @@ def read_run(folder: str | Path, name: str | None = None) -> RunCurves:
     )
 
 
-def plot_format(path: Path) -> str:
-    """The format that a file's suffix means: "png", "svg" or "pdf".
-
-    Raises:
-        ValueError: it means none of them.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path} ends in none of {', '.join(SUFFIXES)}; choose one of these suffixes")
-    return path.suffix.lower()[1:]
-
-
-def save_figure(figure: Figure, path: Path, *, overwrite: bool = False) -> None:
-    """Write a figure whole or not at all; the same run gives the same bytes.
-
-    Args:
-        figure: what `draw_runs` gave.
-        path: its suffix, .png, .svg or .pdf, chooses the format.
-        overwrite: whether an existing file may be replaced.
-
-    Raises:
-        ValueError: the suffix is another one.
-        FileExistsError: the file exists and `overwrite` is false.
-        FileNotFoundError: its folder does not exist.
-        OSError: it cannot be written.
-    """
-    kind = plot_format(path)
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    with whole_file(path, overwrite=overwrite) as file, matplotlib.rc_context(STYLE):
-        figure.savefig(file, format=kind, dpi=DOTS_PER_INCH, metadata=undated)
-
-
 def _log_panels(runs: Sequence[RunCurves]) -> list[Panel]:
     wanted: list[tuple[Panel, tuple[str, ...]]] = [
         (lambda axes: panels.draw_loss(axes, runs), ("train_loss", "val_loss")),
@@ -197,7 +148,7 @@ def _name_runs(figure: Figure, runs: Sequence[RunCurves], columns: int) -> None:
         figure.suptitle(names[0], parse_math=False, fontweight="bold", x=0.01, horizontalalignment="left")
         return
     legend = figure.legend(
-        [Line2D([], [], markersize=5, **panels.run_look(index)) for index in range(len(runs))],
+        [Line2D([], [], markersize=5, **series_look(index)) for index in range(len(runs))],
         [str(index) for index in range(len(runs))],
         loc="outside lower center",
         ncols=columns,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from convit.evaluation.plots import BLUE, RED, SOFT, STYLE
 from convit.evaluation.probes.report import TITLES, Probing, data_name
+from convit.output.plots import BLUE, RED, SOFT, styled
 
 WIDTH, HEIGHT = 6.4, 4.2  # inches
 TITLE_LETTERS = 84
@@ -31,14 +30,14 @@ def draw_few_shot(probing: Probing) -> Figure:
         probing: a result with few-shot scores.
 
     Returns:
-        The figure; `convit.evaluation.plots.png_of` writes it.
+        The figure; `convit.output.plots.png_of` writes it.
 
     Raises:
         ValueError: there are no few-shot scores.
     """
     if not probing.few_shot:
         raise ValueError("there are no few-shot scores to draw; ask for some with --shots")
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.add_subplot()
         for name, look in LOOKS.items():

@@ -1,0 +1,91 @@
+"""What people read on a screen: tables of one look, as wide as the terminal, or as wide as they need elsewhere."""
+
+from collections.abc import Container, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_WIDEST = 10_000  # characters; a path has at most 4,096
+
+
+def make_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Container[int] = (),
+    unfolded: Container[int] = (),
+    red: Container[int] = (),
+    title: str | None = None,
+) -> "Table":
+    """Rows of cells as a table; brackets in them are no markup.
+
+    Args:
+        columns: the headings.
+        rows: as many cells each.
+        right: numbers of the columns that stand at the right, such as those of figures.
+        unfolded: numbers of the columns that are never folded.
+        red: numbers of the rows that went wrong.
+        title: what stands above.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for number, heading in enumerate(columns):
+        justify = "right" if number in right else "left"
+        table.add_column(Text(heading), justify=justify, overflow="fold", no_wrap=number in unfolded)
+    for number, cells in enumerate(rows):
+        table.add_row(*map(Text, cells), style="red" if number in red else None)
+    return table
+
+
+def print_parts(stream: TextIO, *parts: "Table | str") -> None:
+    """Print tables, and lines between them.
+
+    Args:
+        stream: where to; on a terminal tables fit its width and have colors, elsewhere they are as wide as they need.
+        *parts: tables, and lines, which are neither folded nor taken for markup.
+    """
+    from rich.console import Console
+
+    console = Console(file=stream)
+    if not console.is_terminal:
+        console = Console(file=stream, width=_WIDEST, color_system=None)
+        widths = (console.measure(part).maximum for part in parts if not isinstance(part, str))
+        console.width = max(widths, default=_WIDEST)
+    for part in parts:
+        if isinstance(part, str):
+            print(part, file=stream)
+        else:
+            console.print(part)
+
+
+@contextmanager
+def text_output(output: Path | None, *, overwrite: bool = False) -> Generator[TextIO]:
+    r"""Where a result is written as text: a file, which appears whole or not at all, or standard output.
+
+    File names that are not UTF-8 cost nobody the result: their bytes are spelled out, such as `\udcff`.
+
+    Args:
+        output: the file; None for standard output.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        FileExistsError: the file exists and `overwrite` is false.
+        OSError: it cannot be written.
+    """
+    import io
+    import sys
+
+    from convit.output.files import write_text
+
+    if output is None:
+        yield sys.stdout
+        return
+    text = io.StringIO()
+    yield text
+    write_text(output, text.getvalue(), overwrite=overwrite)
