@@ -68,19 +68,15 @@ def measure_large() -> None:
 def measure_one(name: str, folder: Path) -> dict[str, Any]:
     """Time one probe on the vectors in a folder."""
     import numpy as np
-    import torch
 
     from convit.evaluation.probes import Task
-    from convit.evaluation.probes.logistic import probe_logistic
-    from convit.evaluation.probes.nearest import probe_nearest
-    from convit.evaluation.probes.ridge import probe_ridge
+    from convit.evaluation.probes.fitting import probe_logistic, probe_nearest, probe_ridge
 
-    # from the disk, as those of a cache are
-    train, test = (np.load(folder / f"{part}.npy", mmap_mode="r") for part in ("train", "test"))
+    train, test = (np.load(folder / f"{part}.npy") for part in ("train", "test"))
     labels = np.load(folder / "labels.npy")
     task = Task(train, labels[: len(train)], test, labels[len(train) :], tuple(map(str, range(CLASSES))))
     run = {"knn": probe_nearest, "linear": probe_logistic, "ridge": probe_ridge}[name]
-    score = run(task, device=torch.device("cpu"))
+    score = run(task)
     found = {key: getattr(score, key) for key in ("probe", "seconds", "top1", "setting", "chosen", "chosen_by")}
     return {**found, "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
 
@@ -127,7 +123,7 @@ def draw(found: dict[str, Any], file: Path) -> None:
 def _probing(found: dict[str, Any]) -> Any:
     from convit.evaluation.probes.report import from_dict
 
-    return from_dict({key: value for key, value in found.items() if key != "machine"})
+    return from_dict(found)
 
 
 def _section(name: str, found: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from convit.evaluation import Outcome, Scores, Tally, score_image
+from convit.evaluation.scoring import ranks_of
 
 
 def _score(logits: torch.Tensor, labels: torch.Tensor) -> Scores:
@@ -65,3 +66,8 @@ def test_columns_stand_in_the_datas_order() -> None:
     scores = tally.scores()
     assert scores.names == ("image 0", "image 1", "image 2")
     assert scores.places.tolist() == scores.labels.tolist() == scores.ranks.tolist() == [0, 1, 2]
+
+
+def test_a_score_that_is_not_a_number_is_never_right() -> None:
+    scores = np.array([[np.nan] * 3, [np.nan, 0.5, 0.1]])
+    assert ranks_of(scores, np.array([0, 1])).tolist() == [3, 0]

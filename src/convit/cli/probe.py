@@ -143,7 +143,7 @@ def probe(
         img_size=size,
     )
     train, tested = _embed(sets, embedder, identify(embedder, model, weights), kept, quiet=quiet)
-    found = run(train, tested, probes=names, shots=counts, draws=draws, seed=seed, device=embedder.device)
+    found = run(train, tested, probes=names, shots=counts, draws=draws, seed=seed)
     _write(found, output, format, overwrite=overwrite)
     if report is not None:
         _write_report(found, report, overwrite=overwrite)

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from convit.evaluation.metrics import LEVEL, Interval, bootstrap
+from convit.evaluation.metrics import LEVEL, Interval, bootstrap, check_packages
 
 _WIDEST = 400  # letters of a table in a file or pipe, where nothing need be cut
 _NEEDED = {"model", "top1", "data", "data_sha256", "classes", "competing"}
@@ -98,8 +98,9 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a file is no such result, holds no images, or the images are not the same.
-        ModuleNotFoundError: scipy is not installed.
+        ImportError: SciPy is not installed, which the extra `evaluate` brings.
     """
+    check_packages("a comparison", "scipy")
     from scipy.stats import binomtest
 
     one, other = _read(Path(first)), _read(Path(second))

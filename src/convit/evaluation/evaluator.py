@@ -17,10 +17,17 @@ from torch import Tensor, nn
 from convit.data.locate import file_sha256
 from convit.evaluation.labeled import LabeledImages
 from convit.evaluation.matching import competing_classes, match_classes
-from convit.evaluation.metrics import bootstrap, by_class, calibration_bins, calibration_error, confusion, limits_of
+from convit.evaluation.metrics import (
+    accuracies,
+    by_class,
+    calibration_bins,
+    calibration_error,
+    check_packages,
+    confusion,
+)
 from convit.evaluation.processes import Processes
 from convit.evaluation.report import Evaluation
-from convit.evaluation.scoring import Outcome, Scores, Tally, score_image
+from convit.evaluation.scoring import Outcome, Tally, score_image
 from convit.evaluation.weights_used import find_weights_used, fingerprint_of
 from convit.images.opening import ImageSource
 from convit.inference.predicting import Options, Predictor
@@ -131,6 +138,7 @@ class Evaluator(Predictor):
 
         Raises:
             ValueError: the data's classes cannot be matched with the model's, or no image could be read.
+            ImportError: SciPy or scikit-learn is not installed, which the extra `evaluate` brings.
         """
         found = self.evaluate_together(data, Processes(), advance)
         assert found is not None
@@ -150,8 +158,9 @@ class Evaluator(Predictor):
             As `evaluate` in the first process, None in the others.
 
         Raises:
-            ValueError: as `evaluate`.
+            ValueError, ImportError: as `evaluate`.
         """
+        check_packages("an evaluation", "scipy", "sklearn")
         counts = processes.gather_everywhere(data.count)
         if len(set(counts)) > 1:
             raise ValueError(
@@ -204,7 +213,7 @@ class Evaluator(Predictor):
             count=len(scores),
             unreadable=len(failed),
             errors=tuple({"name": each.name, "error": each.error or ""} for each in failed),
-            **_accuracies(scores),
+            **accuracies(scores),
             mean_class_top1=sum(row["top1"] for row in per_class) / len(per_class),
             ece=calibration_error(bins),
             classes=self.num_classes,
@@ -234,22 +243,6 @@ def _in_models_numbers(outcome: Outcome, competing: Sequence[int]) -> Outcome:
     """An outcome whose classes were counted among the competing ones only."""
     predicted = None if outcome.predicted is None else competing[outcome.predicted]
     return replace(outcome, label=competing[outcome.label], predicted=predicted)
-
-
-def _accuracies(scores: Scores) -> dict[str, Any]:
-    """Top-1, top-5 and loss with their intervals."""
-    right, among_five = scores.right(1), scores.right(5)
-    correct = {"correct_top1": int(right.sum()), "correct_top5": int(among_five.sum())}
-    return {
-        **correct,
-        "top1": 100 * correct["correct_top1"] / len(scores),
-        "top5": 100 * correct["correct_top5"] / len(scores),
-        "loss": float(scores.losses.mean()),
-        "intervals": {
-            **bootstrap({"top1": 100.0 * right, "top5": 100.0 * among_five, "loss": scores.losses}),
-            **{name: limits for name, hits in (("top1", right), ("top5", among_five)) if (limits := limits_of(hits))},
-        },
-    }
 
 
 def describe_device(device: torch.device) -> str:

@@ -1,22 +1,50 @@
-"""Figures of a whole evaluation, from the scores of its images: accuracies, intervals, calibration, confusion."""
+"""Metrics of a whole evaluation, from the scores of its images: accuracies, intervals, calibration, confusion.
+
+Intervals need SciPy and calibration scikit-learn, the extra `evaluate`; both are imported when they are used.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from convit.evaluation.scoring import Scores
 
 RESAMPLES = 2000
 LEVEL = 0.95
 BINS = 15
-_Z = 1.959964  # standard deviations that 95 % of a normal distribution lie within
+_AT_ONCE = 400_000  # resampled values per column that are held in memory
 
 Interval = tuple[float, float]
 Confusion = tuple[tuple[int, int, int], ...]
+
+
+def check_packages(what: str, *packages: str) -> None:
+    """Refuse work whose packages are missing before it begins, and say which extra brings them.
+
+    Args:
+        what: what needs them, as the message calls it.
+        packages: names to import, all of the extra `evaluate`.
+
+    Raises:
+        ImportError: one of them is not installed.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise ImportError(f'{what} needs the package {package!r}; install it with: pip install "convit[evaluate]"')
+
+
+def top(ranks: Int64[np.ndarray[Any, Any], " images"], first: int = 1) -> float:
+    """The percentage of images whose class is among the first few.
+
+    >>> top(np.array([0, 1, 5, 0]), 5)
+    75.0
+    """
+    return 100 * int((ranks < first).sum()) / len(ranks)
 
 
 def bootstrap(
@@ -26,7 +54,7 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Confidence intervals of means over the same images, by the percentile bootstrap.
+    """Confidence intervals of means over the same images, by SciPy's percentile bootstrap.
 
     Each resample draws as many images as there are, with replacement, and takes the mean of every column over them;
     the interval leaves out the same share of these means at both ends. (Efron 1979.)
@@ -40,17 +68,28 @@ def bootstrap(
     Returns:
         (lower, upper) of each column's mean.
 
+    Raises:
+        ModuleNotFoundError: SciPy is not installed.
+
     >>> bootstrap({"top1": np.array([True] * 50)})
     {'top1': (1.0, 1.0)}
     """
-    table = np.stack([np.asarray(column, dtype=np.float64) for column in values.values()], axis=1)
-    generator = np.random.default_rng(seed)
-    means = np.empty((resamples, table.shape[1]))
-    for number in range(resamples):
-        means[number] = table[generator.integers(len(table), size=len(table))].mean(axis=0)
-    outside = (1 - level) / 2
-    lower, upper = np.quantile(means, [outside, 1 - outside], axis=0)
-    return {name: (float(low), float(high)) for name, low, high in zip(values, lower, upper, strict=True)}
+    from scipy import stats
+
+    table = np.stack([np.asarray(column, dtype=np.float64) for column in values.values()])
+    if table.shape[1] == 1:
+        table = np.repeat(table, 2, axis=1)  # SciPy asks for two observations; their mean is the one's
+    found = stats.bootstrap(
+        (table,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, _AT_ONCE // table.shape[1]),
+        axis=-1,  # the same images are drawn for all columns
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return {name: (float(low), float(high)) for name, low, high in zip(values, found.low, found.high, strict=True)}
 
 
 def limits_of(right: Bool[np.ndarray[Any, Any], " images"]) -> Interval | None:
@@ -61,10 +100,35 @@ def limits_of(right: Bool[np.ndarray[Any, Any], " images"]) -> Interval | None:
     >>> [round(limit, 1) for limit in limits_of(np.array([True] * 10))]
     [72.2, 100.0]
     """
-    far = len(right) / (len(right) + _Z**2)
-    if right.all():
-        return 100 * far, 100.0
-    return None if right.any() else (0.0, 100 * (1 - far))
+    if right.any() and not right.all():
+        return None
+    from scipy.stats import binomtest
+
+    low, high = binomtest(int(right.sum()), len(right)).proportion_ci(LEVEL, method="wilson")
+    return 100 * float(low), 100 * float(high)
+
+
+def accuracies(scores: Scores, seed: int = 0) -> dict[str, Any]:
+    """Top-1, top-5 and loss of an evaluation, with their intervals and the numbers of images behind them.
+
+    Args:
+        scores: of the images.
+        seed: of the intervals' resamples.
+
+    Returns:
+        The attributes of `Evaluation` from "top1" to "intervals".
+    """
+    hits = {"top1": scores.right(1), "top5": scores.right(5)}
+    exact = {name: limits for name, right in hits.items() if (limits := limits_of(right)) is not None}
+    columns = {**{name: 100.0 * right for name, right in hits.items()}, "loss": scores.losses}
+    return {
+        "top1": top(scores.ranks),
+        "top5": top(scores.ranks, 5),
+        "loss": float(scores.losses.mean()),
+        "correct_top1": int(hits["top1"].sum()),
+        "correct_top5": int(hits["top5"].sum()),
+        "intervals": bootstrap(columns, seed=seed) | exact,
+    }
 
 
 def calibration_bins(scores: Scores, bins: int = BINS) -> tuple[dict[str, float], ...]:
@@ -78,21 +142,16 @@ def calibration_bins(scores: Scores, bins: int = BINS) -> tuple[dict[str, float]
         Of each bin its "lower" and "upper" end, "count" of images, and over these the mean "confidence" and the
         "accuracy", 0 to 1; both are 0 in an empty bin.
     """
-    place = np.clip(np.ceil(scores.confidences * bins).astype(np.int64) - 1, 0, bins - 1)
-    counts = np.bincount(place, minlength=bins)
-    filled = np.maximum(counts, 1)
-    confidence = np.bincount(place, weights=scores.confidences, minlength=bins) / filled
-    accuracy = np.bincount(place, weights=scores.right(), minlength=bins) / filled
-    return tuple(
-        {
-            "lower": number / bins,
-            "upper": (number + 1) / bins,
-            "count": int(counts[number]),
-            "confidence": float(confidence[number]),
-            "accuracy": float(accuracy[number]),
-        }
-        for number in range(bins)
-    )
+    from sklearn.calibration import calibration_curve
+
+    edges = np.linspace(0, 1, bins + 1)
+    counts = np.bincount(np.searchsorted(edges[1:-1], scores.confidences), minlength=bins)
+    accuracy, confidence = np.zeros(bins), np.zeros(bins)
+    # scikit-learn leaves empty bins out
+    accuracy[counts > 0], confidence[counts > 0] = calibration_curve(scores.right(), scores.confidences, n_bins=bins)
+    columns = (edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), confidence.tolist(), accuracy.tolist())
+    names = ("lower", "upper", "count", "confidence", "accuracy")
+    return tuple(dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
 
 
 def calibration_error(bins: Sequence[Mapping[str, float]]) -> float:

@@ -5,12 +5,12 @@ Needs matplotlib and jinja2, the extra `evaluate`; they are imported when a repo
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convit.evaluation.labeled import LabeledImages
+from convit.evaluation.metrics import check_packages
 from convit.evaluation.mistakes import Mistake, worst_mistakes
 from convit.evaluation.report import Evaluation, data_name
 from convit.evaluation.tables import class_name, confused_pairs, confusion_csv, per_class_csv, predictions_csv
@@ -44,13 +44,7 @@ def check_report(folder: Path, *, overwrite: bool = False) -> None:
         PermissionError: it cannot be written.
         OSError: the disk is full, read-only or broken.
     """
-    for package in ("matplotlib", "jinja2"):
-        try:
-            importlib.import_module(package)
-        except ModuleNotFoundError as error:
-            raise ImportError(
-                f'a report needs the package {error.name!r}; install it with: pip install "convit[evaluate]"'
-            ) from error
+    check_packages("a report", "matplotlib", "jinja2")
     if folder.is_dir():
         there = [name for name in FILES if (folder / name).exists()]
         if there and not overwrite:

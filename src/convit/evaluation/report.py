@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TextIO
 
 from convit.evaluation.metrics import Confusion, Interval
 from convit.evaluation.scoring import Scores
-
-_MOST_FILES = 3  # of a data set's that are named
 
 
 @dataclass(frozen=True)
@@ -165,17 +164,20 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:
     ]
 
 
-def data_name(identity: dict[str, Any]) -> str:
-    """What people call a data set: its name, or those of its first files.
+def data_name(identity: Mapping[str, Any]) -> str:
+    """What people call a data set: its name, its file's, or those of the first and the last of several.
 
     Args:
         identity: what the data set gives as `identity()`.
+
+    >>> data_name({"kind": "shards", "files": [{"name": "a.tar"}, {"name": "b.tar"}]})
+    'a.tar to b.tar'
     """
     files = identity.get("files")
     if not files or identity.get("name"):
         return str(identity.get("name") or identity.get("kind", ""))
-    more = f" and {len(files) - _MOST_FILES:,} more" if len(files) > _MOST_FILES else ""
-    return ", ".join(file["name"] for file in files[:_MOST_FILES]) + more
+    names = [file["name"] for file in files]
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 
 def _together(evaluation: Evaluation) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,22 @@ class Outcome:
     error: str | None = None
 
 
+def ranks_of(
+    scores: Float[np.ndarray[Any, Any], "images classes"], labels: Int64[np.ndarray[Any, Any], " images"]
+) -> Int64[np.ndarray[Any, Any], " images"]:
+    """Count the classes that stand before the right one; of equal scores the class with the lower number comes first.
+
+    Where the right class's score is not a number, all classes do.
+
+    >>> ranks_of(np.array([[0.1, 0.9, 0.5], [0.3, 0.3, 0.3]]), np.array([2, 1])).tolist()
+    [1, 1]
+    """
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    earlier = np.arange(scores.shape[1]) < labels[:, None]
+    ranks = ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
+    return np.where(np.isnan(own[:, 0]), scores.shape[1], ranks)
+
+
 def score_image(name: str, labels: int | Collection[int], logits: Float32[np.ndarray[Any, Any], " classes"]) -> Outcome:
     """Compare one image's logits with its label, in float64.
 
@@ -53,12 +69,11 @@ def score_image(name: str, labels: int | Collection[int], logits: Float32[np.nda
     """
     exact = logits.astype(np.float64)
     label = labels if isinstance(labels, int) else max(sorted(labels), key=lambda each: exact[each])
-    own = exact[label]
-    rank = int((exact > own).sum() + (exact[:label] == own).sum())
+    rank = int(ranks_of(exact[None], np.array([label]))[0])
     predicted = int(exact.argmax())  # of equal ones the first
     log_sum = float(exact[predicted] + np.log(np.exp(exact - exact[predicted]).sum()))
     confidence = float(np.exp(exact[predicted] - log_sum))
-    return Outcome(name, label, rank, float(log_sum - own), predicted, confidence)
+    return Outcome(name, label, rank, float(log_sum - exact[label]), predicted, confidence)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from convit import Embedder
 from convit.evaluation import open_labeled
 from convit.evaluation.labeled.folders import LabeledFolder
 from convit.evaluation.probes import EmbeddingCache, embed_labeled, identify
-from convit.evaluation.probes.cache import ABOUT, LABELS, NAMES, TAG, VECTORS
+from convit.evaluation.probes.embedded import TAG
 
 
 class Counting(Embedder):
@@ -64,14 +64,12 @@ def test_what_is_kept_is_not_embedded_again(
         )
     assert Counting.seen == 12
     assert "12 embeddings of an earlier run are taken from" in caplog.text
-    assert isinstance(second.vectors, np.memmap)
     np.testing.assert_array_equal(first.vectors, second.vectors)
     np.testing.assert_array_equal(first.vectors, embed_labeled(images, embedder, made_by).vectors)
     assert (first.names, first.labels.tolist()) == (second.names, second.labels.tolist())
     assert (tmp_path / "kept" / TAG).read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
-    place = cache.place(first.identity)
-    assert sorted(path.name for path in place.iterdir()) == sorted([VECTORS, LABELS, NAMES, ABOUT])
-    assert np.load(place / VECTORS).dtype == np.float32
+    assert sorted(path.name for path in cache.folder.iterdir()) == sorted([TAG, cache.place(first.identity).name])
+    assert second.vectors.dtype == np.float32
 
 
 def test_other_images_or_models_are_not_mixed_up(
@@ -89,16 +87,20 @@ def test_other_images_or_models_are_not_mixed_up(
     )
 
 
-@pytest.mark.parametrize("name", [VECTORS, LABELS, NAMES, ABOUT])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "replaced"])
 def test_damage_is_noticed_and_mended(
-    name: str, splits: Path, embedder: Counting, made_by: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damage: str, splits: Path, embedder: Counting, made_by: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     images = open_labeled(splits / "train")
     cache = EmbeddingCache(tmp_path / "kept")
     first = embed_labeled(images, embedder, made_by, cache=cache)
     expected = np.array(first.vectors)
-    file = cache.place(first.identity) / name
-    file.write_bytes(file.read_bytes()[:-7])
+    file = cache.place(first.identity)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(
+        {"cut": content[:-7], "flipped": content, "emptied": b"", "replaced": b"another file"}[damage],
+    )
     second = embed_labeled(images, embedder, made_by, cache=cache)
     assert "are damaged" in caplog.text
     assert Counting.seen == 24
@@ -114,7 +116,7 @@ def test_what_lies_under_a_wrong_name_is_not_believed(
     other = {**first.identity, "fingerprint": "sha256:1"}
     cache.place(first.identity).rename(cache.place(other))
     assert cache.find(other) is None
-    assert "names another model or other images" in caplog.text
+    assert "it is of another model or of other images" in caplog.text
 
 
 def test_a_run_that_breaks_off_leaves_nothing_to_be_believed(
@@ -127,7 +129,7 @@ def test_a_run_that_breaks_off_leaves_nothing_to_be_believed(
 
     with pytest.raises(KeyboardInterrupt):
         embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache, advance=break_off)
-    assert not list((tmp_path / "kept").rglob("*.npy"))
+    assert not list((tmp_path / "kept").rglob("*.npz"))
     assert not list((tmp_path / "kept").rglob("*.tmp"))
     assert len(embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache).names) == 12
 
@@ -201,21 +203,19 @@ def test_images_that_change_meanwhile_are_not_kept(
     cache = EmbeddingCache(tmp_path / "kept")
     with pytest.raises(OSError, match="images of train changed while they were embedded"):
         embed_labeled(Changing(splits / "train"), embedder, made_by, cache=cache)
-    assert not list((tmp_path / "kept").rglob("*.npy"))
+    assert not list((tmp_path / "kept").rglob("*.npz"))
 
 
-def test_the_folder_is_marked_before_it_holds_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = EmbeddingCache(tmp_path / "kept")
-    make = Path.mkdir
+def test_the_folder_is_marked_before_it_holds_anything(
+    splits: Path, embedder: Counting, made_by: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
 
-    def break_off(self: Path, *args, **kwargs) -> None:
-        if self.parent == tmp_path / "kept":
-            raise KeyboardInterrupt
-        make(self, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "mkdir", break_off)
+    monkeypatch.setattr("convit.evaluation.probes.embedded.whole_file", break_off)
     with pytest.raises(KeyboardInterrupt):
-        cache.keep([], 3, {})
+        embed_labeled(open_labeled(splits / "val"), embedder, made_by, cache=EmbeddingCache(tmp_path / "kept"))
+    assert (tmp_path / "kept" / TAG).is_file()
     assert EmbeddingCache(tmp_path / "kept").find({}) is None
 
 

@@ -5,11 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from convit.evaluation.labeled import ClassName
 from convit.evaluation.probes import Embedded, make_task, probe
-from convit.evaluation.probes.scores import rank_right
 
 MakeEmbedded = Callable[..., Embedded]
 
@@ -128,9 +126,21 @@ def test_vectors_that_are_no_numbers_are_refused(embedded: MakeEmbedded, wrong: 
         make_task(train, test)
 
 
-def test_a_score_that_is_no_number_is_never_right() -> None:
-    scores = torch.tensor([[float("nan")] * 3, [float("nan"), 0.5, 0.1]])
-    assert rank_right(scores, torch.tensor([0, 1])).tolist() == [3, 0]
+def test_of_many_training_images_a_sample_is_taken_and_said(
+    embedded: MakeEmbedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convit.evaluation.probes.task.MOST_TRAINED", 40)
+    train = embedded([0] * 90 + [1] * 10, ["ant", "bee"])
+    found = make_task(train, embedded([0, 1], ["ant", "bee"], data="b"), seed=3)
+    assert np.bincount(found.train_labels).tolist() == [36, 4]
+    assert found.train_of == 100
+    same = make_task(train, embedded([0, 1], ["ant", "bee"], data="b"), seed=3)
+    np.testing.assert_array_equal(found.train, same.train)
+    other = make_task(train, embedded([0, 1], ["ant", "bee"], data="b"), seed=4)
+    assert not np.array_equal(found.train, other.train)
+    probing = probe(train, probes=["ridge"], shots=(), seed=3)
+    assert probing.train_images == 40
+    assert probing.tested_on.startswith("trained on 40 images (a sample of 80) of a, tested on 20")
 
 
 def test_a_copy_under_another_name_is_the_same_data(embedded: MakeEmbedded) -> None:

@@ -1,5 +1,4 @@
-from .cache import EmbeddingCache
-from .embedded import Embedded, embed_labeled, identify
+from .embedded import Embedded, EmbeddingCache, embed_labeled, identify
 from .probing import check_probes, probe
 from .report import ProbeScore, Probing, ShotScore
 from .sets import ProbeSets, open_sets

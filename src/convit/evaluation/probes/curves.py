@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from convit.evaluation.probes.report import TITLES, Probing, data_name
+from convit.evaluation.probes.report import TITLES, Probing
+from convit.evaluation.report import data_name
 from convit.output.plots import BLUE, RED, SOFT, styled
 
 WIDTH, HEIGHT = 6.4, 4.2  # inches

@@ -1,43 +1,34 @@
-"""Labeled images as vectors: embedded once, in memory or in a cache."""
+"""Labeled images as vectors: embedded once, and kept for the same model, images, preprocessing and precision."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
-from torch import nn
 
-from convit.evaluation.labeled.images import check_labels
-from convit.evaluation.weights_used import fingerprint_of
-from convit.images.opening import ImageSource
-from convit.inference.embedder import Embedder
+from convit.output.files import explain, whole_file
+from convit.weights.download import default_folder
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from convit.evaluation.labeled import ClassName, LabeledImage, LabeledImages
-    from convit.evaluation.probes.cache import EmbeddingCache
+    from convit.images.opening import ImageSource
+    from convit.inference.embedder import Embedder
 
-
-class EmbeddedImage(NamedTuple):
-    """One image.
-
-    Attributes:
-        name: as in `LabeledImage`.
-        label: its class in the data's own counting.
-        vector: float32 (dim,); None where the image could not be read.
-        problem: what is wrong then.
-    """
-
-    name: str
-    label: int
-    vector: Float32[np.ndarray, " dim"] | None
-    problem: str | None
+TAG = "CACHEDIR.TAG"
+_TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# Embeddings that convit keeps; may be deleted at any time.\n"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +36,7 @@ class Embedded:
     """The vectors of a data set.
 
     Attributes:
-        vectors: one per image that could be read, in the data's order; on disk where they come from a cache.
+        vectors: one per image that could be read, in the data's order.
         labels: the images' classes in the data's own counting.
         names: the images' names.
         unreadable: name → problem of each image that could not be read.
@@ -63,11 +54,76 @@ class Embedded:
     broken: tuple[int, ...] = ()
 
 
-def identify(
-    embedder: Embedder,
-    model: str | nn.Module | None,
-    weights: str | Path | None = None,
-) -> dict[str, Any]:
+class EmbeddingCache:
+    """A folder with one NumPy archive per data set and model: `vectors` (float32), `labels` (int64), and `about`.
+
+    An archive appears whole or not at all, and its checksums are verified when it is read.
+
+    Args:
+        folder: the folder, made when something is kept; None for "embeddings" in convit's own folder of the user's
+            cache (`XDG_CACHE_HOME`, or ~/.cache).
+
+    Raises:
+        FileExistsError: the folder holds something else.
+        NotADirectoryError: it is a file.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = default_folder() / "embeddings" if folder is None else Path(folder).expanduser()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(f"{self.folder} is a file, but the cache is a folder; choose another name")
+        if self.folder.is_dir() and any(self.folder.iterdir()) and not (self.folder / TAG).is_file():
+            raise FileExistsError(f"{self.folder} holds other files and no embeddings; choose another --cache")
+
+    def place(self, identity: dict[str, Any]) -> Path:
+        """The file of what `identity` made."""
+        text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
+        return self.folder / f"{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:20]}.npz"
+
+    def find(self, identity: dict[str, Any], classes: Sequence[ClassName] | None = None) -> Embedded | None:
+        """Take what was kept; None where there is nothing, or where it is damaged, which is logged.
+
+        Args:
+            identity: what would make the vectors.
+            classes: for the result.
+        """
+        place = self.place(identity)
+        if not place.exists():
+            return None
+        try:
+            with place.open("rb") as file, np.load(file) as kept:
+                about = json.loads(kept["about"].tobytes())
+                if about["identity"] != identity:
+                    raise ValueError("it is of another model or of other images")
+                about["broken"] = tuple(about["broken"])
+                found = Embedded(kept["vectors"], kept["labels"], **about, classes=classes)
+            if not len(found.vectors) == len(found.labels) == len(found.names):
+                raise ValueError("its vectors, labels and names differ in number")
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            _log.warning("the embeddings kept in %s are damaged (%s) and are computed again", place, error)
+            return None
+        _log.info("%d embeddings of an earlier run are taken from %s", len(found.names), place)
+        return found
+
+    def keep(self, found: Embedded) -> None:
+        """Write embeddings, to be found again.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        about = {name: getattr(found, name) for name in ("names", "unreadable", "identity", "broken")}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # before anything else: a folder that holds something without it is taken for someone else's
+            (self.folder / TAG).write_text(_TAG_TEXT, encoding="utf-8")
+        except OSError as error:
+            raise explain(error, self.folder) from None
+        with whole_file(self.place(found.identity), overwrite=True) as file:
+            encoded = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
+            np.savez(file, vectors=found.vectors, labels=found.labels, about=encoded)
+
+
+def identify(embedder: Embedder, model: str | nn.Module | None, weights: str | Path | None = None) -> dict[str, Any]:
     """All that an image's vector depends on besides the image.
 
     Args:
@@ -82,6 +138,8 @@ def identify(
         ValueError: the model computes in int8, whose ranges depend on images that nothing names.
         OSError: the weight file cannot be read.
     """
+    from convit.evaluation.weights_used import fingerprint_of
+
     if embedder.precision == "int8":
         raise ValueError("the model computes in int8, with ranges chosen on other images; use fp32, bf16 or fp16")
     return {
@@ -121,50 +179,46 @@ def embed_labeled(
         OSError: the cache cannot be written; or the images changed while they were embedded, and nothing is kept.
         ValueError: a label is none of the data's classes.
     """
+    from convit.evaluation.labeled.images import check_labels
+
     check_labels(images)
     if cache is None:
-        return _in_memory(images, embedder, made_by, advance)
+        return _embed_all(images, embedder, made_by, advance)
     identity = _identity(images, made_by)
-    found = cache.find(identity, images.classes)
-    if found is not None and (not found.broken or _still_broken(images, found.broken, embedder)):
-        return found
-    rows = _unchanged(_embed(images, embedder, advance), images, made_by, identity)
-    return cache.keep(rows, embedder.shape[-1], identity, images.classes)
+    kept = cache.find(identity, images.classes)
+    if kept is not None and (not kept.broken or _still_broken(images, kept.broken, embedder)):
+        return kept
+    found = _embed_all(images, embedder, made_by, advance)
+    if found.identity != identity:
+        name = identity["data"].get("name", images.source)
+        raise OSError(f"images of {name} changed while they were embedded; leave them alone, and run this again")
+    cache.keep(found)
+    return found
 
 
 def _still_broken(images: LabeledImages, places: Sequence[int], embedder: Embedder) -> bool:
-    return all(row.vector is None for row in _embed(images.take(places), embedder, lambda: None))
+    return all(vector is None for _, vector, _ in _embed(images.take(places), embedder))
 
 
-def _unchanged(
-    rows: Iterable[EmbeddedImage], images: LabeledImages, made_by: dict[str, Any], identity: dict[str, Any]
-) -> Iterator[EmbeddedImage]:
-    """The rows; an error behind the last one where what was read is not what `identity` says."""
-    yield from rows
-    if _identity(images, made_by) != identity:
-        name = identity["data"].get("name", images.source)
-        raise OSError(f"images of {name} changed while they were embedded; leave them alone, and run this again")
-
-
-def _embed(images: Iterable[LabeledImage], embedder: Embedder, advance: Callable[[], None]) -> Iterator[EmbeddedImage]:
-    waiting: deque[tuple[str, int]] = deque()
+def _embed(
+    images: Iterable[LabeledImage], embedder: Embedder
+) -> Iterator[tuple[LabeledImage, Float32[np.ndarray, " dim"] | None, str]]:
+    """Of each image: itself, its vector, None where it cannot be read, and what is wrong then."""
+    waiting: deque[LabeledImage] = deque()
 
     def contents() -> Iterator[ImageSource]:
         for image in images:
-            waiting.append((image.name, image.label))
+            waiting.append(image)
             yield image.content
 
     for row in embedder.iterate(contents()):
-        name, label = waiting.popleft()
-        if row.values is None:
-            # the message calls bytes "<bytes>"; a path is named in it already
-            yield EmbeddedImage(name, label, None, str(row.error).replace(row.path, name, 1))
-        else:
-            yield EmbeddedImage(name, label, row.values.reshape(-1, row.values.shape[-1]).mean(0), None)
-        advance()
+        image = waiting.popleft()
+        vector = None if row.values is None else row.values.reshape(-1, row.values.shape[-1]).mean(axis=0)
+        # the message calls bytes "<bytes>"; a path is named in it already
+        yield image, vector, "" if row.error is None else row.error.replace(row.path, image.name, 1)
 
 
-def _in_memory(
+def _embed_all(
     images: LabeledImages, embedder: Embedder, made_by: dict[str, Any], advance: Callable[[], None]
 ) -> Embedded:
     vectors = np.empty((images.count, embedder.shape[-1]), dtype=np.float32)
@@ -172,18 +226,18 @@ def _in_memory(
     names: list[str] = []
     unreadable: dict[str, str] = {}
     broken: list[int] = []
-    for place, row in enumerate(_embed(images, embedder, advance)):
-        if row.vector is None:
-            unreadable[row.name] = row.problem or ""
+    for place, (image, vector, problem) in enumerate(_embed(images, embedder)):
+        if vector is None:
+            unreadable[image.name] = problem
             broken.append(place)
-            continue
-        vectors[len(names)] = row.vector
-        labels.append(row.label)
-        names.append(row.name)
+        else:
+            vectors[len(names)] = vector
+            labels.append(image.label)
+            names.append(image.name)
+        advance()
     identity = _identity(images, made_by)  # now that the images were read, their hashes are known
-    read = vectors[: len(names)]
-    kept = np.array(labels, dtype=np.int64)
-    return Embedded(read, kept, names, unreadable, identity, images.classes, tuple(broken))
+    counted = np.array(labels, dtype=np.int64)
+    return Embedded(vectors[: len(names)], counted, names, unreadable, identity, images.classes, tuple(broken))
 
 
 def _identity(images: LabeledImages, made_by: dict[str, Any]) -> dict[str, Any]:

@@ -9,15 +9,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from time import perf_counter
 
-import torch
-
+from convit.evaluation.metrics import check_packages
 from convit.evaluation.probes.embedded import Embedded
-from convit.evaluation.probes.few_shot import probe_few_shots
-from convit.evaluation.probes.logistic import check_classes, probe_logistic
-from convit.evaluation.probes.nearest import probe_nearest
-from convit.evaluation.probes.report import TITLES, ProbeScore, Probing, data_name
-from convit.evaluation.probes.ridge import probe_ridge
+from convit.evaluation.probes.fitting import check_classes, probe_few_shots, probe_logistic, probe_nearest, probe_ridge
+from convit.evaluation.probes.report import TITLES, ProbeScore, Probing
 from convit.evaluation.probes.task import Task, make_task
+from convit.evaluation.report import data_name
 
 _PROBES: dict[str, Callable[..., ProbeScore]] = {"knn": probe_nearest, "linear": probe_logistic, "ridge": probe_ridge}
 PROBES = tuple(_PROBES)
@@ -30,7 +27,9 @@ def check_probes(probes: Sequence[str], shots: Sequence[int], draws: int) -> Non
 
     Raises:
         ValueError: an unknown probe, a number below 1, or nothing to do.
+        ImportError: SciPy or scikit-learn is not installed, which the extra `evaluate` brings.
     """
+    check_packages("a probe", "scipy", "sklearn")
     for name in probes:
         if name not in _PROBES:
             raise ValueError(f"there is no probe {name!r}; choose among {', '.join(PROBES)}")
@@ -49,7 +48,6 @@ def probe(
     shots: Sequence[int] = SHOTS,
     draws: int = 5,
     seed: int = 0,
-    device: str | torch.device = "cpu",
 ) -> Probing:
     """Train probes on embeddings, and test them.
 
@@ -59,15 +57,15 @@ def probe(
         probes: of "knn", "linear" and "ridge".
         shots: numbers of images per class for few-shot curves; empty for none.
         draws: how often each is drawn.
-        seed: of what is held out, folds, draws and resamples. The same seed gives the same figures on a CPU.
-        device: where to compute; any device that torch knows.
+        seed: of what is held out, folds, draws and resamples. The same seed gives the same metrics.
 
     Returns:
-        The figures.
+        The metrics.
 
     Raises:
         ValueError: an option is out of range; or the images do not make a task, as `make_task` and the linear probe
             say.
+        ImportError: SciPy or scikit-learn is not installed, which the extra `evaluate` brings.
 
     For example::
 
@@ -78,13 +76,13 @@ def probe(
         print(probe(train, shots=(1, 5)).to_csv())
     """
     check_probes(probes, shots, draws)
-    start, place = perf_counter(), torch.device(device)
+    start = perf_counter()
     task = make_task(train, test, seed)
     if "linear" in probes:
         check_classes(task)
     scores: list[ProbeScore] = []
     for name in dict.fromkeys(probes):
-        score = _PROBES[name](task, device=place, seed=seed)
+        score = _PROBES[name](task, seed=seed)
         _log.info(
             "%s: top-1 %.2f %% with %s = %g, %.1f s",
             TITLES[name],
@@ -94,9 +92,7 @@ def probe(
             score.seconds,
         )
         scores.append(score)
-    few, left_out = (
-        probe_few_shots(task, sorted(set(shots)), draws=draws, device=place, seed=seed) if shots else ([], {})
-    )
+    few, left_out = probe_few_shots(task, sorted(set(shots)), draws=draws, seed=seed) if shots else ([], {})
     made = train.identity
     return Probing(
         model=made["model"],
@@ -118,9 +114,8 @@ def probe(
         unreadable=_all_unreadable(train, test),
         seed=seed,
         seconds=perf_counter() - start,
-        device=str(place),
         versions={
-            **{name: version(name) for name in ("convit", "torch", "numpy")},
+            **{name: version(name) for name in ("convit", "torch", "numpy", "scikit-learn")},
             "python": platform.python_version(),
         },
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -129,7 +124,8 @@ def probe(
 
 def _say_what_is_tested(train: Embedded, test: Embedded | None, task: Task) -> str:
     source = data_name(train.identity["data"])
-    on = f"trained on {len(task.train):,} images of {source}, tested on {len(task.test):,}"
+    some = "" if task.train_of is None else f" (a sample of {task.train_of:,})"
+    on = f"trained on {len(task.train):,} images{some} of {source}, tested on {len(task.test):,}"
     if test is not None:
         return f"{on} of {data_name(test.identity['data'])}"
     untested = task.classes - len(set(task.test_labels.tolist()))

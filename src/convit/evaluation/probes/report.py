@@ -6,16 +6,25 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from time import perf_counter
 from typing import Any, TextIO
 
 import numpy as np
 from jaxtyping import Int64
 
-from convit.evaluation.probes.grids import ENDS
-from convit.evaluation.probes.scores import top, top1_interval
+from convit.evaluation.metrics import bootstrap, top
 
+# the values among which each probe chooses
+NEIGHBORS = (1, 5, 10, 20, 50, 100, 200)
+STRENGTHS = tuple(10.0**power for power in range(-4, 3))  # C, from strong regularization to weak
+ALPHAS = tuple(10.0**power for power in range(6, -3, -1))  # from strong regularization to weak
+# a choice at one of these may have a better value beyond it; one neighbor is the fewest that there can be
+ENDS: Mapping[str, frozenset[float]] = {
+    "k": frozenset(NEIGHBORS[-1:]),
+    "C": frozenset((STRENGTHS[0], STRENGTHS[-1])),
+    "alpha": frozenset((ALPHAS[0], ALPHAS[-1])),
+}
 COLUMNS = ("probe", "per_class", "top1", "low", "high", "deviation", "top5", "setting", "chosen", "seconds")
 TITLES = {
     "knn": "nearest neighbors",
@@ -65,7 +74,7 @@ class ProbeScore:
             start: `perf_counter()` when the probe began.
             known: the other attributes.
         """
-        low, high = top1_interval(ranks, seed)
+        low, high = bootstrap({"top1": 100.0 * (ranks < 1)}, seed=seed)["top1"]
         figures = {"top1": top(ranks), "top5": top(ranks, 5), "top1_low": low, "top1_high": high}
         return cls(**figures, **known, seconds=perf_counter() - start)
 
@@ -96,6 +105,32 @@ class ShotScore:
     chosen: float | None
     seconds: float
 
+    @classmethod
+    def of(
+        cls, ranks: Sequence[Int64[np.ndarray, " images"]], start: float, probe: str, shots: int, c: float | None = None
+    ) -> ShotScore:
+        """The score of a probe that has just been tested.
+
+        Args:
+            ranks: of the test images' right classes, from 0, for each draw.
+            start: `perf_counter()` when the probe began.
+            probe: as the attribute.
+            shots: as the attribute.
+            c: C, where it has one.
+        """
+        draws = tuple(top(each) for each in ranks)
+        return cls(
+            probe=probe,
+            shots=shots,
+            top1=float(np.mean(draws)),
+            top1_deviation=float(np.std(draws, ddof=1)) if len(draws) > 1 else None,
+            top5=float(np.mean([top(each, 5) for each in ranks])),
+            draws=draws,
+            setting=None if c is None else "C",
+            chosen=c,
+            seconds=perf_counter() - start,
+        )
+
 
 @dataclass(frozen=True)
 class Probing:
@@ -111,7 +146,7 @@ class Probing:
         train: the training images' identity.
         test: the test images' identity; that of `train` where some of it was held out.
         tested_on: in words, which images are training and which test images.
-        train_images: number of training images that could be read.
+        train_images: number of training images that could be read; of more than 100,000 those that were drawn.
         test_images: number of test images that could be read.
         classes: number of classes.
         class_names: their names, or numbers as text.
@@ -121,8 +156,7 @@ class Probing:
         unreadable: name → problem of the images that could not be read; in none of the figures.
         seed: of all draws and folds.
         seconds: of all probes, without the embedding.
-        device: where the probes ran.
-        versions: convit, torch, numpy and Python.
+        versions: convit, torch, numpy, scikit-learn and Python.
         date: when it was done, UTC, ISO 8601.
     """
 
@@ -145,7 +179,6 @@ class Probing:
     unreadable: dict[str, str]
     seed: int
     seconds: float
-    device: str
     versions: dict[str, str]
     date: str
 
@@ -190,7 +223,7 @@ class Probing:
 
 
 def from_dict(values: Mapping[str, Any]) -> Probing:
-    """A result again, from what `Probing.to_dict` or its JSON gave.
+    """A result again, from what `Probing.to_dict` or its JSON gave; what else stands beside is left alone.
 
     Raises:
         ValueError: it is no result of `convit probe`.
@@ -202,7 +235,7 @@ def from_dict(values: Mapping[str, Any]) -> Probing:
             "few_shot": tuple(ShotScore(**_as_made(score, "draws")) for score in values["few_shot"]),
             "shots_left_out": {int(shots): why for shots, why in values["shots_left_out"].items()},
         }
-        return Probing(**{**values, **changed})
+        return Probing(**{each.name: ({**values, **changed})[each.name] for each in fields(Probing)})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"this is no result of `convit probe` ({error}); make one with --output probe.json") from error
 
@@ -246,16 +279,6 @@ def write_table(probing: Probing, stream: TextIO) -> None:
     console.print(table)
     for note in notes(probing):
         console.print(Text(note))
-
-
-def data_name(identity: Mapping[str, Any]) -> str:
-    """What people call data: a folder's name, a file's, or those of the first and the last of several.
-
-    >>> data_name({"kind": "shards", "files": [{"name": "a.tar"}, {"name": "b.tar"}]})
-    'a.tar to b.tar'
-    """
-    names = [file["name"] for file in identity.get("files", ())] or [str(identity.get("name", identity.get("kind")))]
-    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 
 def notes(probing: Probing) -> Sequence[str]:

@@ -1,9 +1,9 @@
-"""What a probe is trained and tested on: vectors, and classes counted alike on both sides."""
+"""What a probe is trained and tested on: vectors, classes counted alike on both sides, and which images go where."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,14 +11,15 @@ from jaxtyping import Float32, Int64
 
 from convit.evaluation.labeled.images import plain_name, wnid_or_name
 from convit.evaluation.probes.embedded import Embedded
-from convit.evaluation.probes.sampling import stratified_folds
 
 if TYPE_CHECKING:
     from convit.evaluation.labeled import ClassName
 
 HELD_OUT = 5  # one part of so many
+MOST_TRAINED = 100_000  # training images; of more a seeded sample is taken, so that every probe fits in memory
 _FEW = 3  # classes that a message names
 _ROWS = 8192  # that are looked at at a time
+Rows = Int64[np.ndarray, " rows"]
 _RULES: tuple[Callable[[ClassName], str], ...] = (wnid_or_name, lambda each: plain_name(each.name))
 
 
@@ -32,6 +33,7 @@ class Task:
         test: vectors to be tested on.
         test_labels: their classes.
         class_names: what the data call the classes.
+        train_of: number of training images that these were drawn from; None where all are taken.
     """
 
     train: Float32[np.ndarray, "train dim"]
@@ -39,6 +41,7 @@ class Task:
     test: Float32[np.ndarray, "test dim"]
     test_labels: Int64[np.ndarray, " test"]
     class_names: tuple[str, ...]
+    train_of: int | None = None
 
     @property
     def classes(self) -> int:
@@ -59,7 +62,8 @@ def make_task(train: Embedded, test: Embedded | None, seed: int = 0) -> Task:
         seed: of what is held out.
 
     Returns:
-        The task; its classes are those that occur among the training images, in the order of their labels.
+        The task; its classes are those that occur among the training images, in the order of their labels. Of more
+        than 100,000 training images so many are drawn, the same share of each class.
 
     Raises:
         ValueError: no image could be read, a vector holds what is no finite number, training and test images are the
@@ -75,11 +79,18 @@ def make_task(train: Embedded, test: Embedded | None, seed: int = 0) -> Task:
         raise ValueError(f"all training images are of one class, {', '.join(names)!r}; a probe needs at least two")
     labels = labels.astype(np.int64)
     if test is None:
-        return _held_out(train, labels, names, seed)
+        return _sampled(_held_out(train, labels, names, seed), seed)
     # a copy under another name is the same
     if all(train.identity["data"].get(key) == test.identity["data"].get(key) for key in ("sha256", "evenly_spaced")):
         raise ValueError("training and test images are the same; name others with --test or --test-split")
-    return Task(train.vectors, labels, test.vectors, _matched(train, test, kinds, names), names)
+    return _sampled(Task(train.vectors, labels, test.vectors, _matched(train, test, kinds, names), names), seed)
+
+
+def _sampled(task: Task, seed: int) -> Task:
+    rows = share_of_each(task.train_labels, MOST_TRAINED, 2, seed)
+    if len(rows) == len(task.train):
+        return task
+    return replace(task, train=task.train[rows], train_labels=task.train_labels[rows], train_of=len(task.train))
 
 
 def _check_vectors(what: str, images: Embedded) -> None:
@@ -158,3 +169,52 @@ def _keys(
 
 def _name(classes: Sequence[ClassName] | None, label: int) -> str:
     return str(label) if classes is None else classes[label].name
+
+
+def by_class(labels: Rows, seed: int | tuple[int, ...]) -> Rows:
+    """All rows, those of one class after those of another, in random order within each."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    return order[np.argsort(labels[order], kind="stable")]
+
+
+def stratified_folds(labels: Rows, folds: int, seed: int | tuple[int, ...]) -> Rows:
+    """The number of the fold of each row; every class is spread over the folds as evenly as it can be.
+
+    Args:
+        labels: class of each row.
+        folds: how many, at least 2. A class with at least two rows has one outside every fold.
+        seed: of the order within a class.
+
+    >>> stratified_folds(np.array([0, 0, 1, 1]), 2, 0).reshape(2, 2).sum(1).tolist()
+    [1, 1]
+    """
+    found = np.empty(len(labels), dtype=np.int64)
+    found[by_class(labels, seed)] = np.arange(len(labels)) % folds
+    return found
+
+
+def few_of_each(labels: Rows, count: int, seed: int | tuple[int, ...]) -> Rows:
+    """`count` rows of each class, ascending; those for a smaller count are among those for a larger one.
+
+    >>> few_of_each(np.array([5, 5, 7, 7, 7]), 2, 0)[:2].tolist()
+    [0, 1]
+    """
+    order = by_class(labels, seed)
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    place = np.arange(len(labels)) - np.repeat(starts, counts)
+    return np.sort(order[place < count])
+
+
+def share_of_each(labels: Rows, most: int, least_each: int, seed: int | tuple[int, ...]) -> Rows:
+    """About `most` rows, ascending: the same share of each class, and at least `least_each` of it where it has them.
+
+    >>> len(share_of_each(np.repeat([0, 1], [90, 10]), 20, 5, 0))
+    23
+    """
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    order = by_class(labels, seed)
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    kept = np.maximum(np.minimum(counts, least_each), counts * most // len(labels))
+    place = np.arange(len(labels)) - np.repeat(starts, counts)
+    return np.sort(order[place < np.repeat(kept, counts)])
