@@ -12,9 +12,8 @@ from convit.benchmark.building import build_entry, build_reference, make_images,
 from convit.benchmark.candidates import default_candidates, our_candidate, parse_candidate
 from convit.benchmark.cases import Case, make_cases
 from convit.benchmark.cost import count_cost, count_peer_cost
-from convit.benchmark.precisions import computed_precision, peer_precision
+from convit.benchmark.precisions import peer_precision
 from convit.benchmark.shaken import relative_error
-from convit.model import precision as processor
 from convit.model.layers import Block
 from tests.benchmark.small import NANO, small_case
 
@@ -116,15 +115,6 @@ def test_a_peer_runs_in_what_can_be_had_by_a_cast() -> None:
         "bf16",
         "fp32",
     ]
-
-
-def test_bf16_that_is_computed_in_fp32_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    for pays, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("convit.benchmark.precisions.bfloat16_pays", lambda pays=pays: pays)
-        assert computed_precision("bf16", CPU, widens=True) == expected
-        assert computed_precision("bf16", CPU, widens=False) == "bf16"
-        assert computed_precision("bf16", torch.device("cuda"), widens=True) == "bf16"
-    assert processor.bfloat16_pays() in (True, False)
 
 
 def test_position_attention_is_counted_by_its_factors() -> None:

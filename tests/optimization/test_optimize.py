@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 import convit
 from convit.benchmark.shaken import shake
-from convit.model import ConViT, ConViTConfig, precision
-from convit.optimization import OptimizedConViT, building, plan
+from convit.model import ConViT, ConViTConfig
+from convit.optimization import OptimizedConViT, building, plan, precision
 from convit.optimization.folding import Affine
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct
 from convit.transforms import TransformSettings
@@ -163,12 +163,12 @@ def test_tokens_of_a_block_are_not_written_over() -> None:
 
 @pytest.mark.parametrize("asked", ["bf16", "fp16"])
 def test_half_precision_is_computed_in_fp32_where_it_does_not_pay(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "bfloat16_pays", lambda: False)
+    monkeypatch.setattr(precision, "bfloat16_pays", lambda: False)
     model, images = _model(), _images()
     fast = convit.optimize(model, asked)
     assert (fast.plan.precision, fast.plan.dtype) == (asked, "fp32")
     torch.testing.assert_close(fast(images), model(images), **CLOSE)
-    half = images.to(plan.DTYPES[asked])
+    half = images.to(precision.dtype_of(asked))
     assert fast(half).dtype == half.dtype
     torch.testing.assert_close(fast(half), model(half.float()).to(half.dtype), atol=1e-2, rtol=1e-2)
 
@@ -204,7 +204,7 @@ def test_refuses_what_cannot_be_done() -> None:
         convit.optimize(nn.Linear(2, 2))
     with pytest.raises(ValueError, match="precision is 'int4', but must be one of auto, fp32"):
         convit.optimize(model, "int4")
-    with pytest.raises(ValueError, match="precision is 'fp8', but cpu is no CUDA GPU"):
+    with pytest.raises(ValueError, match="precision is 'fp8', but cpu is not a CUDA GPU"):
         convit.optimize(model, "fp8")
     fast = convit.optimize(model, "fp32")
     with pytest.raises(ValueError, match="inference alone"):

@@ -43,7 +43,7 @@ def test_auto_on_cpus(pays: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_int8_needs_pictures_and_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="calibrated on pictures: give calibration="):
+    with pytest.raises(ValueError, match="calibrated on images: give calibration="):
         choose_precision("int8", CPU, calibrated=False)
     with pytest.raises(ValueError, match="Apple's GPUs"):
         choose_precision("int8", APPLE, calibrated=True)

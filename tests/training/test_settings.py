@@ -178,14 +178,6 @@ def test_a_step_is_cut_into_as_few_parts_as_fit(tmp_path: Path, monkeypatch: pyt
         choose_parts(recipe, _Greedy(1), (8, 8), 1, cpu)
 
 
-def test_bf16_is_computed_in_fp32_where_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for pays, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(trainer_module, "bfloat16_pays", lambda answer=pays: answer)
-        assert trainer_module.computed_precision("bf16") == expected
-        assert trainer_module.computed_precision("fp32") == "fp32"
-
-
 def test_a_job_that_slurm_started_again_goes_on(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = small_recipe(tmp_path)
     run_recipe(recipe, data, tmp_path / "run", quiet=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convit.inference.devices import pick_device, pick_dtype
 from convit.inference.predicting import load_by_name
 from convit.model import ConViT
+from convit.optimization.precision import default_precision, dtype_of, pick_device
 
 
 def load_plain(
@@ -25,7 +25,7 @@ def load_plain(
         FileNotFoundError, OSError: the weights cannot be found or fetched.
     """
     place = pick_device(device)
-    dtype = pick_dtype(precision, place)
+    dtype = dtype_of(default_precision(place) if precision == "auto" else precision)
     loaded = load_by_name(model, weights)
     if not isinstance(loaded, ConViT):
         raise ValueError(f"the {type(loaded).__name__} is no ConViT, so it cannot be looked into; take a ConViT")

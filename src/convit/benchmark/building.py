@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import Case
 from convit.benchmark.cost import Cost, count_cost, count_peer_cost
-from convit.benchmark.precisions import DTYPES, EIGHT_BITS, computed_precision, peer_precision
+from convit.benchmark.precisions import EIGHT_BITS, peer_precision
 from convit.benchmark.shaken import shake
 from convit.model import ConViT
+from convit.optimization.precision import dtype_of
 from convit.training.peers import create_peer
 from convit.weights import create_model
 
@@ -124,13 +125,13 @@ def build_entry(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
         module = copy.deepcopy(reference).to(device)
         module.set_attention(candidate.attention)
         cost = count_cost(reference, image_size(reference), plain=candidate.source == "plain")
-    module = _Autocast(module, device, DTYPES[precision]) if candidate.amp else module.to(DTYPES[precision])
-    widens = candidate.source == "eager" and not candidate.compiled
+    dtype = dtype_of(precision)
+    module = _Autocast(module, device, dtype) if candidate.amp else module.to(dtype)
     return Entry(
         candidate,
         compiled(module) if candidate.compiled else module,
-        torch.float32 if candidate.amp else DTYPES[precision],
-        computed_precision(precision, device, widens=widens),
+        torch.float32 if candidate.amp else dtype,
+        precision,
         "compiled" if candidate.compiled else "torch",
         cost,
     )
@@ -185,7 +186,7 @@ def _build_ours(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
     return Entry(
         candidate,
         fast,
-        DTYPES[plan.dtype],
+        dtype_of(plan.dtype),
         plan.precision if plan.precision in EIGHT_BITS else plan.dtype,
         plan.backend,
         count_cost(reference, image_size(reference)),

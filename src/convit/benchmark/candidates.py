@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-from convit.benchmark.precisions import DTYPES, PRECISIONS
+from convit.optimization.precision import CASTS, PRECISIONS
 from convit.training.peers import SOURCES, is_peer
 
 Relation = Literal["ours", "equal", "another"]
@@ -85,7 +85,7 @@ def parse_candidate(text: str, model: str) -> Candidate:
         raise ValueError(f"there is no candidate {text!r}; write {_FORM}{meant}")
     if len(set(marks)) != len(marks) or not set(marks) <= {"amp", "compile"}:
         raise ValueError(f"{text!r} has +{'+'.join(marks)}, but a candidate can be followed by +amp and +compile")
-    allowed = PRECISIONS if source == "ours" else tuple(DTYPES)
+    allowed = PRECISIONS if source == "ours" else CASTS
     if at and precision not in allowed:
         raise ValueError(f"{text!r} asks for {precision!r}, but {source} can run in {', '.join(allowed)}")
     if "amp" in marks and not is_peer(source):

@@ -13,8 +13,8 @@ import torch
 
 from convit.benchmark.candidates import Candidate, default_candidates, our_candidate, parse_candidate
 from convit.benchmark.precisions import check_precision
-from convit.inference.devices import pick_device
 from convit.model import VARIANTS
+from convit.optimization.precision import pick_device
 from convit.weights import WEIGHT_SETS
 from convit.weights.weight_sets import closest
 

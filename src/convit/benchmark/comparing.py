@@ -11,6 +11,7 @@ from convit.benchmark.building import Entry
 from convit.benchmark.precisions import ALLOWED
 from convit.benchmark.shaken import relative_error
 from convit.model import ConViT
+from convit.optimization.precision import name_of
 
 COMPARED = 2  # images: enough for a mistake to show, few enough to cost nothing
 
@@ -88,5 +89,4 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _held_in(entry: Entry) -> str:
-    names = {torch.bfloat16: "bf16", torch.float16: "fp16"}
-    return "bf16" if entry.candidate.amp else names.get(entry.dtype, "fp32")
+    return "bf16" if entry.candidate.amp else name_of(entry.dtype)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convit.benchmark.precisions import DTYPES
 from convit.benchmark.timing import alternate, settling
+from convit.optimization.precision import dtype_of
 
 # (rows, inner, columns). Square ones reach the most on most devices; the long ones are a ViT's own.
 _SHAPES = {
@@ -81,5 +81,5 @@ def make_product(device: torch.device, precision: str, shape: tuple[int, int, in
         return lambda: torch.ops.aten._scaled_mm(
             first, second.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16, use_fast_accum=True
         )
-    first, second = (values.to(device, DTYPES[precision]) for values in (left, right))
+    first, second = (values.to(device, dtype_of(precision)) for values in (left, right))
     return lambda: torch.mm(first, second.t())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from convit.model.precision import bfloat16_pays
-from convit.optimization.plan import DTYPES, PRECISIONS, has_fp8
+from convit.optimization.precision import CASTS, PRECISIONS, default_precision, has_fp8
 
 EIGHT_BITS = ("fp8", "int8")
 TRAINING_PRECISIONS = ("fp32", "bf16")
@@ -44,20 +43,6 @@ def peer_precision(precision: str, device: torch.device) -> str:
     """What a model that is only cast runs in, where ours is asked for `precision`.
 
     8 bits and "auto" are choices that another library does not offer by a cast: there it runs in what it has by
-    default on the device, fp32 on a CPU and bf16 on a GPU.
+    default on the device, fp32 on a CPU and bf16 on a GPU that has it.
     """
-    if precision in DTYPES:
-        return precision
-    return "bf16" if device.type == "cuda" else "fp32"
-
-
-def computed_precision(precision: str, device: torch.device, *, widens: bool) -> str:
-    """What a precision is computed in.
-
-    Args:
-        precision: of the weights.
-        device: where it runs.
-        widens: whether the model computes bf16 in fp32 where the processor is slower at bf16, as ours does.
-    """
-    slow = precision == "bf16" and device.type == "cpu" and not bfloat16_pays()
-    return "fp32" if slow and widens else precision
+    return precision if precision in CASTS else default_precision(device)

@@ -24,11 +24,12 @@ from convit.benchmark.cases import Case
 from convit.benchmark.comparing import largest_fitting
 from convit.benchmark.cost import count_cost, count_peer_cost
 from convit.benchmark.peak import measure_peak
-from convit.benchmark.precisions import ALLOWED_LOSS, DTYPES, computed_precision, peer_precision
+from convit.benchmark.precisions import ALLOWED_LOSS, peer_precision
 from convit.benchmark.rows import Row, make_row, share_of_peak, with_ratios
 from convit.benchmark.throughput import peak_memory
 from convit.benchmark.timing import alternate, settling
 from convit.model import ConViT
+from convit.optimization.precision import computed_in, dtype_of
 from convit.training.optimizers import build_optimizer
 from convit.training.recipe import OptimizerRecipe
 
@@ -93,7 +94,7 @@ def make_step(entry: Entry, case: Case) -> Step:
         case: what is measured.
     """
     optimizer = build_optimizer(entry.module, OptimizerRecipe(), _RATE)
-    dtype, device = DTYPES[entry.computed_in], case.torch_device.type
+    dtype, device = dtype_of(entry.computed_in), case.torch_device.type
 
     def step(images: Tensor) -> float:
         with torch.autocast(device, dtype, enabled=dtype is not torch.float32):
@@ -162,12 +163,12 @@ def _build(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
         module.set_attention(candidate.attention)
         cost = count_cost(reference, size, plain=candidate.source == "plain")
     module = module.train()
-    widens = candidate.source in ("ours", "eager")
-    computed_in = computed_precision(precision, device, widens=widens)
+    # as our own trainer chooses
+    dtype = computed_in(precision, device) if candidate.source in ("ours", "eager") else precision
     backend = "compiled" if candidate.compiled else "torch"
     if candidate.compiled:
         module = compiled(module)
-    return Entry(candidate, module, torch.float32, computed_in, backend, cost)
+    return Entry(candidate, module, torch.float32, dtype, backend, cost)
 
 
 def _whole_memory(module: nn.Module, call: Callable[[], object], device: torch.device) -> float | None:

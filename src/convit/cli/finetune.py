@@ -149,7 +149,7 @@ def _plan(pictures: str, options: FinetuneOptions, folder: Path, *, resume: bool
 
 def _estimate(plan: Plan, *, as_comments: bool) -> Cost:
     from convit.finetune.cost import advise, estimate_cost
-    from convit.inference.devices import pick_device
+    from convit.optimization.precision import pick_device
 
     def show(line: str) -> None:
         typer.echo(f"# {line}") if as_comments else _say(line)

@@ -6,11 +6,11 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
+from convit.optimization.precision import Precision
+
 T = TypeVar("T")
 
 DEFAULT_MODEL = "convit_base.fb_in1k"
-
-Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8", "int8"]
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH", help="Images, and folders of images.")]
 Model = Annotated[

@@ -13,6 +13,7 @@ from convit.finetune.plan import Plan
 from convit.finetune.start import find_start
 from convit.model import ConViT
 from convit.model.counting import count_operations
+from convit.optimization.precision import dtype_of
 from convit.training.models import freeze
 from convit.training.schedule import total_epochs
 from convit.training.splits import Split, open_split
@@ -115,7 +116,7 @@ def in_words(seconds: float) -> str:
 def _measure_model(model: ConViT, batch_size: int, precision: str, device: torch.device) -> tuple[float, float]:
     """Seconds per picture of (forward and backward pass, forward pass alone)."""
     batch = int(min(batch_size, max(2, WORK // max(1, count_operations(model, form="fused").macs))))
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    dtype = dtype_of(precision)
     model.to(device).train()
     images = torch.randn(batch, 3, model.config.image_height, model.config.image_width, device=device)
 

@@ -24,7 +24,7 @@ from convit.finetune.settings import (
     choose_schedule,
 )
 from convit.finetune.start import Start, find_start
-from convit.inference.devices import pick_device
+from convit.optimization.precision import has_bf16, pick_device
 from convit.training.recipe import Recipe
 
 # the private two because `read_recipe` takes a file alone, and this recipe comes from none
@@ -244,10 +244,8 @@ def _model_choices(start: Start, height: int, width: int, options: FinetuneOptio
 
 def _running_choices(device: torch.device, images: int) -> list[Choice]:
     if device.type == "cuda":
-        new = torch.cuda.get_device_capability(device) >= (8, 0)
-        precision = Choice(
-            "run.precision", "bf16" if new else "fp16", f"the GPU computes in {'bf16' if new else 'fp16'}"
-        )
+        fastest = "bf16" if has_bf16(device) else "fp16"
+        precision = Choice("run.precision", fastest, f"the GPU computes in {fastest}")
     else:
         precision = Choice("run.precision", "fp32", "there is no CUDA GPU")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from convit.inference.devices import pick_device
 from convit.model import VARIANTS, ConViTConfig
+from convit.optimization.precision import pick_device
 from convit.transforms import TransformSettings, resolve_model_data_config
 from convit.weights import WEIGHT_SETS, find_weight_set, load_model
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from convit.images.errors import ImageError
 from convit.images.opening import ImageSource, open_image, open_reduced, source_name
-from convit.inference.devices import check_precision, pick_device, pick_dtype, precision_name
 from convit.inference.gpu_decoding import GpuReader, check_decoder, find_decoder
 from convit.inference.loading import default_workers, read_batches
 from convit.model.config import ConViTConfig, check_divisible
+from convit.optimization.precision import check_precision, default_precision, dtype_of, name_of, pick_device
 from convit.output.results import Timings
 from convit.transforms import EvaluationTransform, TransformSettings, resolve_model_data_config
 from convit.transforms.tensors import normalize_batch
@@ -140,7 +140,7 @@ class Predictor:
     def precision(self) -> str:
         """What the model computes in: "fp32", "bf16", "fp16", "fp8" or "int8"."""
         plan = getattr(self.model, "plan", None)
-        return precision_name(self.dtype) if plan is None else plan.precision
+        return name_of(self.dtype) if plan is None else plan.precision
 
     @property
     def timings(self) -> Timings:
@@ -173,7 +173,7 @@ class Predictor:
 
         precision, calibration = options.precision, None
         if precision == "auto":
-            precision = precision_name(pick_dtype("auto", self.device))
+            precision = default_precision(self.device)
         elif precision == "int8" and self.device.type == "cpu":
             calibration = self._read_levels(options.calibration or ())
         return optimize(model, precision, compile=options.compile, batch_size=self.batch_size, calibration=calibration)
@@ -306,7 +306,7 @@ def _placed(model: nn.Module, device: torch.device, options: Options) -> nn.Modu
     """A module that was handed over, or a copy of it where the options ask for another device or precision."""
     parameters = list(model.parameters())
     dtypes = {parameter.dtype for parameter in parameters}
-    dtype = None if options.precision == "auto" else pick_dtype(options.precision, device)
+    dtype = None if options.precision == "auto" else dtype_of(options.precision)
     if {parameter.device for parameter in parameters} <= {device} and (dtype is None or dtypes <= {dtype}):
         return model
     # the caller's module stays where it is

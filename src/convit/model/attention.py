@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from convit.model import plain
 from convit.model.kernels import fused_gated_attention
 from convit.model.positional import apply_axis_attention, local_position_weights, position_factors
-from convit.model.precision import Linear, widened
 
 
 class GatedPositionalSelfAttention(nn.Module):
@@ -49,10 +48,10 @@ class GatedPositionalSelfAttention(nn.Module):
         self.locality_strength = locality_strength
         self.plain = False
         self.kernel = False
-        self.qk = Linear(dim, 2 * dim, bias=qkv_bias)
-        self.v = Linear(dim, dim, bias=qkv_bias)
+        self.qk = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        self.v = nn.Linear(dim, dim, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop)
-        self.proj = Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
         self.pos_proj = nn.Linear(3, num_heads)
         self.proj_drop = nn.Dropout(proj_drop)
         self.gating_param = nn.Parameter(torch.ones(num_heads))
@@ -132,9 +131,9 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.plain = False
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop)
-        self.proj = Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
 
     def attention_matrix(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch heads tokens tokens"]:
@@ -158,8 +157,7 @@ class SelfAttention(nn.Module):
         if not class_only:
             return tuple(split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
         dim = x.shape[-1]
-        weight = widened(self.qkv.weight, x)
-        bias = None if self.qkv.bias is None else widened(self.qkv.bias, x)
+        weight, bias = self.qkv.weight, self.qkv.bias
         query = F.linear(x[:, :1], weight[:dim], None if bias is None else bias[:dim])
         key_value = F.linear(x, weight[dim:], None if bias is None else bias[dim:])
         return tuple(split_heads(part, self.num_heads) for part in (query, *key_value.chunk(2, dim=-1)))

@@ -23,7 +23,6 @@ from convit.model.layers import (
     wanted_blocks,
 )
 from convit.model.positional import resample_position_embedding
-from convit.model.precision import LayerNorm, Linear, narrowed, working_dtype
 
 Grid = tuple[int, int]
 
@@ -72,7 +71,7 @@ class ConViT(nn.Module):
         )
         self.pos_drop = nn.Dropout(config.pos_drop_rate)
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
-        self.norm = LayerNorm(config.dim)
+        self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         self.head_drop = nn.Dropout(config.drop_rate)
         self.head = self._make_head()
         if initialize:
@@ -110,13 +109,13 @@ class ConViT(nn.Module):
             ValueError: the patch size does not divide the images' height or width.
         """
         class_only = self.global_pool == "token" and not self.plain
-        return narrowed(self.forward_head(self.norm(self._encode(images, class_only=class_only))), images)
+        return self.forward_head(self.norm(self._encode(images, class_only=class_only)))
 
     def forward_features(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch tokens dim"]:
         """Every token after the last norm: the class token, then the patches row by row. Raises as `forward` does."""
-        return narrowed(self.norm(self._encode(images, class_only=False)), images)
+        return self.norm(self._encode(images, class_only=False))
 
     def forward_head(
         self, tokens: Float[Tensor, "batch tokens dim"], pre_logits: bool = False
@@ -171,7 +170,7 @@ class ConViT(nn.Module):
         for index, block in enumerate(self.blocks):
             tokens = self._step(index, block, tokens, grid)
             if index in wanted:
-                kept = narrowed(self.norm(tokens) if norm else tokens, images)
+                kept = self.norm(tokens) if norm else tokens
                 prefix, patches = kept[:, : -grid[0] * grid[1]], kept[:, -grid[0] * grid[1] :]
                 patches = to_image_layout(patches, grid) if output_fmt == "NCHW" else patches
                 intermediates.append((patches, prefix) if return_prefix_tokens else patches)
@@ -179,7 +178,7 @@ class ConViT(nn.Module):
                 break
         if intermediates_only:
             return intermediates
-        return narrowed(self.norm(tokens), images), intermediates
+        return self.norm(tokens), intermediates
 
     def _encode(self, images: Tensor, *, class_only: bool) -> Tensor:
         tokens, grid = self._embed(images)
@@ -199,8 +198,7 @@ class ConViT(nn.Module):
         tokens = self.patch_embed(images).contiguous()
         if self.pos_embed is not None:
             tokens = tokens + resample_position_embedding(self.pos_embed, self.config.grid_size, grid)
-        tokens = self.pos_drop(tokens)
-        return tokens if self.plain else tokens.to(working_dtype(tokens)), grid
+        return self.pos_drop(tokens), grid
 
     def _step(self, index: int, block: nn.Module, tokens: Tensor, grid: Grid, *, class_only: bool = False) -> Tensor:
         """One block, after the class token joined where it is its turn."""
@@ -300,7 +298,7 @@ class ConViT(nn.Module):
         }
 
     def _make_head(self) -> nn.Module:
-        return Linear(self.num_features, self.num_classes) if self.num_classes else nn.Identity()
+        return nn.Linear(self.num_features, self.num_classes) if self.num_classes else nn.Identity()
 
     def _initialize(self) -> None:
         """Weights as in the authors' code; the patch convolution keeps PyTorch's."""

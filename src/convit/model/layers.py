@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from convit.model.attention import GatedPositionalSelfAttention, SelfAttention
 from convit.model.config import ConViTConfig
-from convit.model.precision import LayerNorm, Linear
 
 
 class PatchEmbedding(nn.Module):
@@ -83,10 +82,10 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int, drop: float = 0.0) -> None:
         super().__init__()
-        self.fc1 = Linear(dim, hidden)
+        self.fc1 = nn.Linear(dim, hidden)
         self.act = nn.GELU()
         self.drop1 = nn.Dropout(drop)
-        self.fc2 = Linear(hidden, dim)
+        self.fc2 = nn.Linear(hidden, dim)
         self.drop2 = nn.Dropout(drop)
 
     def forward(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
@@ -142,7 +141,7 @@ class Block(nn.Module):
         super().__init__()
         self.is_local = index < config.local_up_to_layer
         dim, drops = config.dim, {"attn_drop": config.attn_drop_rate, "proj_drop": config.proj_drop_rate}
-        self.norm1 = LayerNorm(dim)
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn: nn.Module
         if self.is_local:
             self.attn = GatedPositionalSelfAttention(
@@ -151,7 +150,7 @@ class Block(nn.Module):
         else:
             self.attn = SelfAttention(dim, config.num_heads, qkv_bias=config.qkv_bias, **drops)
         self.drop_path = DropPath(config.drop_path_rate * index / max(config.depth - 1, 1))
-        self.norm2 = LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, int(dim * config.mlp_ratio), config.proj_drop_rate)
 
     def forward(

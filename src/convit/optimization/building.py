@@ -20,7 +20,8 @@ from convit.optimization.compiling import compiled
 from convit.optimization.embedding import FastEmbedding, embedding_of_levels
 from convit.optimization.graphs import GraphedCall
 from convit.optimization.optimized import OptimizedConViT, Runner
-from convit.optimization.plan import DTYPES, Plan, Step, choose_backend, choose_dtype, choose_precision
+from convit.optimization.plan import Plan, Step, choose_backend, choose_dtype, choose_precision
+from convit.optimization.precision import dtype_of
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct, Product, fastest_product
 from convit.optimization.quantized import quantize
 from convit.transforms import TransformSettings
@@ -71,7 +72,7 @@ def optimize(
             (16 to 300 images).
 
     Raises:
-        TypeError: `model` is no `ConViT`.
+        TypeError: `model` is not a `ConViT`.
         ValueError: an unknown precision, one that the device cannot compute in, or int8 on a CPU without `calibration`.
         ModuleNotFoundError: the precision needs a package that is not installed.
 
@@ -86,7 +87,7 @@ def optimize(
     chosen = choose_precision(precision, device, calibrated=calibration is not None)
     computed = choose_dtype(chosen.choice, device)
     backend = choose_backend(chosen.choice, device, compile=compile)
-    dtype = DTYPES[computed.choice]
+    dtype = dtype_of(computed.choice)
     product = fastest_product(device, dtype) if backend.choice == "torch" else PlainProduct
     settings = TransformSettings.from_model(model)
     apart = backend.choice == "openvino"

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convit.model import ConViT
-from convit.model.precision import bfloat16_pays
+from convit.optimization.precision import bfloat16_pays
 
 _LARGEST_BATCH = 65536
 

@@ -7,10 +7,7 @@ from importlib.util import find_spec
 
 import torch
 
-from convit.model.precision import bfloat16_pays
-
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8", "int8")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from convit.optimization.precision import bfloat16_pays, check_precision, computed_in, has_bf16, has_fp8
 
 
 @dataclass(frozen=True)
@@ -51,9 +48,9 @@ def choose_precision(precision: str, device: torch.device, *, calibrated: bool) 
     """Settle the precision.
 
     Args:
-        precision: one of `PRECISIONS`.
+        precision: one of `convit.optimization.PRECISIONS`.
         device: where the model runs.
-        calibrated: whether there are pictures to calibrate int8 on.
+        calibrated: whether there are images to calibrate int8 on.
 
     Returns:
         A step named "precision".
@@ -62,18 +59,17 @@ def choose_precision(precision: str, device: torch.device, *, calibrated: bool) 
         ValueError: an unknown precision, or one that the device cannot compute in.
         ModuleNotFoundError: one that needs a package that is not installed.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}")
+    check_precision(precision)
     if precision == "auto":
         return _best(device, calibrated=calibrated)
     if precision == "fp8" and not has_fp8(device):
         raise ValueError(
-            f"precision is 'fp8', but {device} is no CUDA GPU of compute capability 8.9 or later; use 'bf16' or 'int8'"
+            f"precision is 'fp8', but {device} is not a CUDA GPU of capability 8.9 or later; use 'bf16' or 'int8'"
         )
     if precision in ("fp8", "int8") and device.type == "mps":
         raise ValueError(f"precision is {precision!r}, but Apple's GPUs compute in 'fp32', 'bf16' and 'fp16' only")
     if precision == "int8" and device.type == "cpu" and not calibrated:
-        raise ValueError("precision is 'int8', which is calibrated on pictures: give calibration=, a batch of images")
+        raise ValueError("precision is 'int8', which is calibrated on images: give calibration=, a batch of them")
     for package in _needed(precision, device):
         if find_spec(package) is None:
             raise ModuleNotFoundError(
@@ -93,13 +89,12 @@ def choose_dtype(precision: str, device: torch.device) -> Step:
     Returns:
         A step named "computed in".
     """
-    if precision in ("fp32", "int8") and device.type == "cpu":
-        return Step("computed in", "fp32", "as asked for" if precision == "fp32" else "between the int8 products")
-    if device.type == "cpu" and (precision == "fp16" or not bfloat16_pays()):
-        return Step("computed in", "fp32", f"this processor multiplies {precision} no faster, and rounds more")
+    dtype = computed_in(precision, device)
     if precision in ("fp8", "int8"):
-        return Step("computed in", "bf16", f"between the {precision} products")
-    return Step("computed in", precision, "as asked for")
+        return Step("computed in", dtype, f"between the {precision} products")
+    if dtype != precision:
+        return Step("computed in", dtype, f"this processor multiplies {precision} no faster, and rounds more")
+    return Step("computed in", dtype, "as asked for")
 
 
 def choose_backend(precision: str, device: torch.device, *, compile: bool) -> Step:  # noqa: A002
@@ -129,20 +124,15 @@ def choose_backend(precision: str, device: torch.device, *, compile: bool) -> St
 
 def _best(device: torch.device, *, calibrated: bool) -> Step:
     """The fastest precision that loses nothing to speak of."""
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+    if has_bf16(device):
         return Step("precision", "bf16", "auto: this GPU has matrix units for bf16")
     if device.type != "cpu":
         return Step("precision", "fp32", "auto: nothing faster is known to be as exact here")
     if calibrated and all(find_spec(package) for package in _needed("int8", device)):
-        return Step("precision", "int8", "auto: there are pictures to calibrate on, and OpenVINO is installed")
+        return Step("precision", "int8", "auto: there are images to calibrate on, and OpenVINO is installed")
     if bfloat16_pays():
         return Step("precision", "bf16", "auto: this processor multiplies bf16 faster than fp32")
     return Step("precision", "fp32", "auto: this processor multiplies bf16 no faster than fp32")
-
-
-def has_fp8(device: torch.device) -> bool:
-    """Whether a device multiplies 8-bit floating-point numbers."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
 
 
 def _needed(precision: str, device: torch.device) -> tuple[str, ...]:

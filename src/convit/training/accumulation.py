@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from convit.optimization.precision import dtype_of
 from convit.training.models import class_count
 from convit.training.recipe import Recipe
 
@@ -44,7 +45,7 @@ def can_run_out(device: torch.device) -> bool:
 
 def fits(model: nn.Module, batch: int, size: tuple[int, int], precision: str, device: torch.device) -> bool:
     """Whether a forward and backward pass of so many images fits into the device's memory."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    dtype = dtype_of(precision)
     model.to(device)
     try:
         with torch.autocast(device.type, dtype, enabled=precision != "fp32"):

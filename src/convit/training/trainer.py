@@ -16,11 +16,11 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
-from convit.model.precision import bfloat16_pays
+from convit.optimization.precision import computed_in, pick_device
 from convit.training.recipe import Recipe, RunRecipe
 from convit.training.schedule import total_epochs
 
-PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+LIGHTNING_PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 def build_trainer(recipe: Recipe, output: Path, callbacks: Sequence[Callback]) -> Trainer:
@@ -44,7 +44,7 @@ def build_trainer(recipe: Recipe, output: Path, callbacks: Sequence[Callback]) -
         devices=run.devices,
         num_nodes=run.nodes,
         strategy=choose_strategy(run),
-        precision=PRECISIONS[computed_precision(run.precision)],
+        precision=LIGHTNING_PRECISIONS[computed_in(run.precision, pick_device())],
         max_epochs=total_epochs(schedule),
         gradient_clip_val=recipe.optimizer.clip_norm,
         callbacks=[*stopping, *callbacks],
@@ -57,12 +57,6 @@ def build_trainer(recipe: Recipe, output: Path, callbacks: Sequence[Callback]) -
         num_sanity_val_steps=0,
         default_root_dir=output,
     )
-
-
-def computed_precision(wanted: str) -> str:
-    """What a precision is computed in: bf16 becomes fp32 on a processor that multiplies bf16 numbers more slowly."""
-    on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    return "fp32" if wanted == "bf16" and on_cpu and not bfloat16_pays() else wanted
 
 
 def choose_strategy(run: RunRecipe) -> Strategy | str:

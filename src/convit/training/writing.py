@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from convit.model import ConViT
+from convit.optimization.precision import dtype_of
 from convit.training.recipe import Recipe
-
-DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def write_weights(
@@ -34,7 +33,7 @@ def write_weights(
     """
     from convit.weights import save_weights
 
-    dtype = DTYPES[recipe.run.export]
+    dtype = dtype_of(recipe.run.export)
     if isinstance(model, ConViT):
         if recipe.schedule.final_img_size is not None:
             model.set_input_size(recipe.schedule.final_img_size)

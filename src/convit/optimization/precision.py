@@ -1,0 +1,135 @@
+"""Where a model runs and in which arithmetic: devices and precisions by name, and what is computed in what.
+
+Needs torch only inside the functions, so that the command line can list the names at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8", "int8"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+CASTS = ("fp32", "bf16", "fp16")  # what the parameters of any module can be cast to
+_DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def check_precision(precision: str) -> None:
+    """Refuse an unknown precision.
+
+    Raises:
+        ValueError: `precision` is not one of `PRECISIONS`.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}")
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """The dtype that a precision stands for: of "fp64", "fp32", "bf16" or "fp16".
+
+    Raises:
+        ValueError: an unknown precision, or one that no dtype of parameters stands for (auto, fp8, int8).
+    """
+    import torch
+
+    if precision not in _DTYPES:
+        check_precision(precision)
+        raise ValueError(f"precision is {precision!r}, which only a ConViT can run in; use fp32, bf16 or fp16")
+    return getattr(torch, _DTYPES[precision])
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """The precision that a dtype stands for; PyTorch's own name for other dtypes.
+
+    >>> import torch
+    >>> name_of(torch.bfloat16), name_of(torch.float64)
+    ('bf16', 'fp64')
+    """
+    full = str(dtype).removeprefix("torch.")
+    return next((name for name, each in _DTYPES.items() if each == full), full)
+
+
+@functools.cache
+def bfloat16_pays() -> bool:
+    """Whether this machine's processor multiplies bf16 numbers faster than fp32 ones.
+
+    Intel's AVX-512 issues bf16 products at about half the rate of fp32 ones, and older x86 processors emulate them;
+    AMX, AMD's AVX-512 and other architectures are faster at bf16.
+    """
+    import torch
+
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.11 does not say
+    if capabilities.get("amx_bf16", torch.cpu._is_amx_tile_supported()):
+        return True
+    return bool(capabilities.get("avx512_bf16")) and "AMD" in str(capabilities.get("cpu_name"))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device is a CUDA GPU with matrix units for bf16 (compute capability 8.0, Ampere)."""
+    return _capability(device) >= (8, 0)
+
+
+def has_fp8(device: torch.device) -> bool:
+    """Whether a device is a CUDA GPU that multiplies 8-bit floating-point numbers (compute capability 8.9, Ada)."""
+    return _capability(device) >= (8, 9)
+
+
+def default_precision(device: torch.device) -> str:
+    """What the commands' "auto" means: bf16 on CUDA GPUs that have it, else fp32, whatever the processor."""
+    return "bf16" if has_bf16(device) else "fp32"
+
+
+def computed_in(precision: str, device: torch.device) -> str:
+    """What tokens are carried in, in training and in optimized models: "fp32", "bf16" or "fp16".
+
+    Args:
+        precision: as asked for; not "auto".
+        device: where the model runs. On CPUs that are slower at half precision, fp32 stands in for it: the same
+            weights, less rounding, less time.
+    """
+    if device.type == "cpu":
+        return "bf16" if precision == "bf16" and bfloat16_pays() else "fp32"
+    return "bf16" if precision in ("fp8", "int8") else precision
+
+
+def pick_device(name: str | torch.device = "auto") -> torch.device:
+    """Find the device that a name stands for.
+
+    Args:
+        name: "auto" (a CUDA GPU if there is one, else Apple's, else the CPU), "cpu", "cuda", "cuda:1" …, "mps".
+
+    Raises:
+        ValueError: there is no such kind of device, or none of it here.
+    """
+    import torch
+
+    if str(name) == "auto":
+        found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(found)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"device is {str(name)!r}, but must be auto, cpu, cuda, cuda:1 (and so on) or mps")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device is {str(name)!r}, but PyTorch sees {torch.cuda.device_count()} CUDA GPUs; "
+            "use device='auto' or 'cpu'"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device is 'mps', but there is no Apple GPU here; use device='auto' or 'cpu'")
+    return device
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    """A CUDA GPU's compute capability, (0, 0) for other devices."""
+    import torch
+
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
