@@ -84,7 +84,7 @@ def compare(name: str, files: dict[str, bytes], model: str, rounds: int) -> dict
         return transform.to_pixels(open_image(content))
 
     def fast(content: bytes) -> Pixels:
-        return transform.to_nearly_equal_pixels(*open_reduced(content, at_least=at_least))
+        return transform.to_pixels(*open_reduced(content, at_least=at_least))
 
     ways: dict[str, Callable[[bytes], Any]] = {
         "decode_full": open_image,

@@ -58,7 +58,7 @@ def reading_speed(photographs: Path, name: str, workers: int, *, fast_decode: bo
 
     def read(path: Path) -> object:
         if fast_decode:
-            return transform.to_nearly_equal_pixels(*open_reduced(path, at_least=at_least))
+            return transform.to_pixels(*open_reduced(path, at_least=at_least))
         return transform.to_pixels(open_image(path))
 
     paths = find_images(photographs)

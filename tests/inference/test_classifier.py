@@ -127,7 +127,7 @@ def test_bad_pictures_raise_in_a_call(make_model: MakeModel, photos: list[Path])
         classifier(7)
     with pytest.raises(TypeError, match="a picture is a path"):
         list(classifier.iterate([photos[0], None]))
-    with pytest.raises(TypeError, match="several pictures are asked for, but got one str; put it into a list"):
+    with pytest.raises(TypeError, match="several images are asked for, but got one str; put it into a list"):
         list(classifier.iterate(str(photos[0])))
 
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from convit import Classifier, ConViT, Embedder
 from convit.inference.predicting import Predictor
-from convit.transforms import TransformSettings
-from convit.transforms.tensors import normalize_batch
+from convit.transforms import TransformSettings, normalize_batch
 
 
 class TakesLevels(nn.Module):
@@ -63,12 +62,15 @@ def test_embeddings_of_levels(make_model: Callable[..., ConViT], photos: list[Pa
     assert levels.shape == (16, make_model().embed_dim)
 
 
-def test_the_batch_is_not_copied_on_the_cpu(make_model: Callable[..., ConViT]) -> None:
+def test_the_batch_is_not_copied_on_the_cpu(
+    make_model: Callable[..., ConViT], photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     classifier: Predictor = Classifier(TakesLevels(make_model()))
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    classifier._compute(pixels)
+    stack, stacked = np.stack, []
+    monkeypatch.setattr(np, "stack", lambda pixels: stacked.append(stack(pixels)) or stacked[-1])
+    classifier(photos[:2])
     (images,) = classifier.model.given
-    assert images.data_ptr() == pixels.ctypes.data
+    assert images.data_ptr() == stacked[0].ctypes.data
 
 
 def test_others_get_scaled_batches(make_model: Callable[..., ConViT], photos: list[Path]) -> None:

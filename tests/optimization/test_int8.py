@@ -9,8 +9,7 @@ from torch import Tensor
 import convit
 from convit.optimization.products import PlainProduct
 from convit.optimization.quantized import quantize
-from convit.transforms import TransformSettings
-from convit.transforms.tensors import normalize_batch
+from convit.transforms import TransformSettings, normalize_batch
 
 # torch.export cannot read through functions whose shapes are checked
 pytestmark = [pytest.mark.compiled, pytest.mark.slow]

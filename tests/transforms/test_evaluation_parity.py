@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 
-from convit.transforms import create_transform
+from convit.transforms import create_transform, normalize_batch
 from convit.transforms.settings import CROP_MODES, INTERPOLATIONS
-from convit.transforms.tensors import normalize_batch
 
 
 def photograph(name: str = "chelsea") -> Image.Image:

@@ -13,7 +13,7 @@ COFFEE = Image.fromarray(data.coffee())
 
 
 def errors(image: Image.Image, transform: EvaluationTransform) -> np.ndarray:
-    near = transform.to_nearly_equal_pixels(image, image.size)
+    near = transform.to_pixels(image, image.size)
     exact = transform.to_pixels(image)
     assert (near.shape, near.dtype) == (exact.shape, exact.dtype)
     return np.abs(near.astype(int) - exact)
@@ -52,13 +52,13 @@ def test_the_full_size_decides_where_the_crop_lies() -> None:
     # an eighth, rounded up as libjpeg does: taken for the whole picture, it would be 37 pixels wide instead of 36
     small = large.resize((161, 139), Image.Resampling.BOX)
     exact = transform.to_pixels(large).astype(int)
-    with_size = np.abs(transform.to_nearly_equal_pixels(small, large.size) - exact).mean()
-    without = np.abs(transform.to_nearly_equal_pixels(small, small.size) - exact).mean()
+    with_size = np.abs(transform.to_pixels(small, large.size) - exact).mean()
+    without = np.abs(transform.to_pixels(small, small.size) - exact).mean()
     assert with_size < 2 < without
 
 
 def test_gray_inputs_and_wrong_types() -> None:
     transform = EvaluationTransform(TransformSettings(input_size=(1, 32, 32), mean=(0.5,), std=(0.5,)))
-    assert transform.to_nearly_equal_pixels(COFFEE, COFFEE.size).shape == (32, 32, 1)
+    assert transform.to_pixels(COFFEE, COFFEE.size).shape == (32, 32, 1)
     with pytest.raises(TypeError, match="the transform takes a Pillow image, not ndarray"):
-        transform.to_nearly_equal_pixels(np.zeros((4, 4, 3), np.uint8), (4, 4))  # type: ignore[arg-type]
+        transform.to_pixels(np.zeros((4, 4, 3), np.uint8), (4, 4))  # type: ignore[arg-type]

@@ -230,5 +230,5 @@ def test_header_is_read_without_the_tensors(tmp_path, nano):
     assert header["head.weight"]["shape"] == [3, nano.num_features]
     text = json.dumps({"__metadata__": {"convit": "[1]"}}).encode()
     (tmp_path / "b.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
-    with pytest.raises(ValueError, match="is no JSON object; the file is damaged"):
+    with pytest.raises(ValueError, match="is not a JSON object; the file is damaged"):
         read_metadata(tmp_path / "b.safetensors")

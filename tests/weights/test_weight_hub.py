@@ -268,8 +268,8 @@ def test_repository_of_the_table_has_its_labels(hub, tmp_path):
     ("content", "message"),
     [
         (b'{"architectures": ["ViT"]}', "names no architecture"),
-        (b'{"architecture": "resnet50"}', "'resnet50', which is no ConViT"),
-        (b"<html>", "is no JSON file"),
+        (b'{"architecture": "resnet50"}', "'resnet50', which is not a ConViT"),
+        (b"<html>", "is not valid JSON"),
     ],
 )
 def test_hub_repository_of_another_kind(hub, tmp_path, content, message):

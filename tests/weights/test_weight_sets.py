@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from convit.transforms import TransformSettings
 from convit.weights import (
     WEIGHT_SETS,
     class_names,
@@ -25,6 +26,7 @@ from convit.weights import (
 from convit.weights import weight_sets as table
 from convit.weights.weight_sets import bundled_weight_set
 
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 RELEASED = {"convit_tiny": (73.14, 91.70), "convit_small": (81.41, 95.74), "convit_base": (82.30, 95.94)}
 NANO = "convit_nano_patch4_32.cifar10"
 
@@ -65,8 +67,7 @@ def test_released_files(architecture):
     assert weight_set.hub_repo == f"timm/{architecture}.fb_in1k"
     assert weight_set.url == f"https://dl.fbaipublicfiles.com/convit/{architecture}.pth"
     assert (weight_set.top1, weight_set.top5) == RELEASED[architecture]
-    assert (weight_set.input_size, weight_set.crop_pct, weight_set.interpolation) == ((3, 224, 224), 0.875, "bicubic")
-    assert (weight_set.mean, weight_set.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert weight_set.preprocessing == TransformSettings((3, 224, 224), "bicubic", *IMAGENET, 0.875, "center")
     assert weight_set.license == "Apache-2.0"
     assert "timm" in weight_set.measured_by
     assert all(each.source.startswith("timm") for each in weight_set.published)
@@ -82,7 +83,8 @@ def test_bundled_set_is_read_from_its_files(bundled):
     assert weight_set.sha256 == hashlib.sha256(weight_set.file.read_bytes()).hexdigest()
     assert (weight_set.top1, weight_set.top5) == (12.5, 50.0)
     assert weight_set.measured_by == "`convit evaluate` on 8000 images (data sha256 ba07ba07ba07)"
-    assert (weight_set.mean, weight_set.crop_pct, weight_set.input_size) == ((0.5, 0.4, 0.3), 1.0, (3, 32, 32))
+    preprocessing = weight_set.preprocessing
+    assert (preprocessing.mean, preprocessing.crop_pct, weight_set.input_size) == ((0.5, 0.4, 0.3), 1.0, (3, 32, 32))
     assert (weight_set.classes, weight_set.num_classes) == ("cifar10", 10)
     assert (weight_set.trained_on, weight_set.license) == ("nothing at all", "as you like")
     assert is_cached(weight_set)
@@ -110,7 +112,7 @@ def test_bundled_set_without_figures_says_none(bundled):
     weight_set = bundled_weight_set(NANO, bundled)
     assert (weight_set.top1, weight_set.sha256, weight_set.measured_by) == (None, None, "")
     (bundled / f"{NANO}.json").write_text("{")
-    with pytest.raises(ValueError, match=r"is no JSON file; write it again with `convit evaluate`"):
+    with pytest.raises(ValueError, match=r"is not valid JSON; write it again with `convit evaluate`"):
         bundled_weight_set(NANO, bundled)
 
 

@@ -15,10 +15,10 @@ from convit.analysis.gating import gates, locality_centers
 from convit.analysis.maps import LayerMaps, attention_maps, attention_rollout
 from convit.images.opening import ImageSource, open_image, source_name
 from convit.inference.classifier import read_labels
-from convit.inference.predicting import Options, Predictor
+from convit.inference.predicting import Predictor
 from convit.model import ConViT
 from convit.output.results import Prediction
-from convit.transforms.tensors import normalize_batch
+from convit.transforms import normalize_batch
 
 Heads = Float32[np.ndarray, "heads rows columns"]
 Query = tuple[int, int] | None
@@ -106,7 +106,7 @@ def explain(
         raise ValueError(f"the model takes {model.config.in_chans} channels, but only color pictures are explained")
     chosen_layers = _chosen("layer", layers, model.config.depth)
     chosen_heads = _chosen("head", heads, model.config.num_heads)
-    predictor = Predictor(model, None, Options(img_size=img_size))
+    predictor = Predictor(model, None, img_size=img_size)
     pixels = predictor.transform.to_pixels(open_image(picture, apply_exif=apply_exif))
     weight = model.norm.weight
     batch = normalize_batch(torch.from_numpy(pixels.copy()[None]).to(weight.device), predictor.transform.settings)

@@ -1,11 +1,13 @@
 """`convit classify`: the most likely classes of images and folders of images."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
 
 from convit.cli import options
 from convit.cli.images import carry_out, prepare
+from convit.inference.options import RunOptions
 
 Format = Annotated[
     Literal["table", "json", "jsonl", "csv", "parquet"] | None,
@@ -43,25 +45,23 @@ def classify(
 
     One row per image: its path, the classes, and an error where it could not be read. The exit code is 3 then.
     """
-    size = options.parse_size(img_size)
+    run = RunOptions(
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        apply_exif=exif,
+        img_size=options.parse_size(img_size),
+        fast_decode=fast_decode,
+        decode=decode,
+        compile=compile,
+    )
     job = prepare(
         paths, "classification", output=output, format=format, recursive=recursive, overwrite=overwrite, quiet=quiet
     )
     from convit.inference import Classifier
 
-    classifier = Classifier(
-        model,
-        weights=weights,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
-        top_k=top_k,
-        apply_exif=exif,
-        img_size=size,
-        fast_decode=fast_decode,
-        decode=decode,
-        compile=compile,
-        calibration=options.spread(job.files) if precision == "int8" else None,
-    )
+    if precision == "int8":
+        run = replace(run, calibration=options.spread(job.files))
+    classifier = Classifier(model, weights=weights, top_k=top_k, options=run)
     carry_out(job, classifier, top_k=classifier.top_k, about={"model": classifier.name})

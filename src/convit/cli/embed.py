@@ -1,11 +1,13 @@
 """`convit embed`: images and folders of images as vectors."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
 
 from convit.cli import options
 from convit.cli.images import carry_out, prepare
+from convit.inference.options import RunOptions, check_kind
 
 Format = Annotated[
     Literal["table", "json", "jsonl", "csv", "parquet", "npz"] | None,
@@ -52,30 +54,25 @@ def embed(
 
     One row per image: its path, the vector, and an error where it could not be read. The exit code is 3 then.
     """
-    from convit.inference import check_kind
-
     check_kind(kind)
-    size = options.parse_size(img_size)
+    run = RunOptions(
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        apply_exif=exif,
+        img_size=options.parse_size(img_size),
+        fast_decode=fast_decode,
+        decode=decode,
+        compile=compile,
+    )
     job = prepare(
         paths, "embedding", output=output, format=format, recursive=recursive, overwrite=overwrite, quiet=quiet
     )
     from convit.inference import Embedder
 
-    embedder = Embedder(
-        model,
-        weights=weights,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
-        kind=kind,
-        normalize=normalize,
-        apply_exif=exif,
-        img_size=size,
-        fast_decode=fast_decode,
-        decode=decode,
-        compile=compile,
-        calibration=options.spread(job.files) if precision == "int8" else None,
-    )
+    if precision == "int8":
+        run = replace(run, calibration=options.spread(job.files))
+    embedder = Embedder(model, weights=weights, kind=kind, normalize=normalize, options=run)
     about = {"model": embedder.name, "kind": kind, "normalize": normalize}
     carry_out(job, embedder, shape=embedder.shape, about=about)

@@ -73,10 +73,7 @@ def describe(name: str) -> dict[str, Any]:
         "name": weights.name,
         "cost": _cost(config_of(weights)),
         "accuracy": _accuracy(entry),
-        "preprocessing": {
-            key: getattr(weights, key)
-            for key in ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
-        },
+        "preprocessing": weights.preprocessing.to_dict(),
         "classes": {"number": weights.num_classes, "set": weights.classes or None, "names": weights.label_names},
         "limits": {"note": limits_of(weights)},
         "weights": _weights(weights, entry.cached),

@@ -6,11 +6,10 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
+from convit.inference.options import DEFAULT_MODEL
 from convit.optimization.precision import Precision
 
 T = TypeVar("T")
-
-DEFAULT_MODEL = "convit_base.fb_in1k"
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH", help="Images, and folders of images.")]
 Model = Annotated[

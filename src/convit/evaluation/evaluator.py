@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +29,8 @@ from convit.evaluation.report import Evaluation
 from convit.evaluation.scoring import Outcome, Tally, score_image
 from convit.evaluation.weights_used import find_weights_used, fingerprint_of
 from convit.images.opening import ImageSource
-from convit.inference.predicting import Options, Predictor
+from convit.inference.options import RunKeywords, RunOptions
+from convit.inference.predicting import Predictor
 from convit.output.results import Timings
 
 
@@ -38,10 +38,9 @@ class Evaluator(Predictor):
     """Measures a model on labeled images: top-1, top-5 and loss.
 
     Args:
-        model, weights, device, precision, batch_size, workers, img_size, compile, calibration: as for
-            `convit.Classifier`.
-        apply_exif: whether photographs are turned upright as their EXIF orientation asks. Off, unlike in `Classifier`:
-            published accuracies were measured without it.
+        model, weights, options, changes: as for `convit.Classifier`, but that photographs are not turned upright as
+            their EXIF orientation asks unless `options` or `apply_exif` says so: published accuracies were measured
+            without it.
         tta: "flip" averages the logits of each image and its mirror image, at twice the cost.
 
     Attributes:
@@ -63,20 +62,13 @@ class Evaluator(Predictor):
         model: str | nn.Module | None = None,
         *,
         weights: str | Path | None = None,
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        batch_size: int | None = None,
-        workers: int | None = None,
-        apply_exif: bool = False,
-        img_size: int | tuple[int, int] | None = None,
-        compile: bool = False,  # noqa: A002
-        calibration: Sequence[ImageSource] | None = None,
         tta: str | None = None,
+        options: RunOptions | None = None,
+        **changes: Unpack[RunKeywords],
     ) -> None:
         if tta not in (None, "flip"):
             raise ValueError(f"tta is {tta!r}, but must be 'flip' or None")
-        options = Options(device, precision, batch_size, workers, apply_exif, img_size)
-        super().__init__(model, weights, options._replace(compile=compile, calibration=calibration))
+        super().__init__(model, weights, options or RunOptions(apply_exif=False), **changes)
         card: dict[str, Any] = getattr(self.model, "pretrained_cfg", None) or {}
         self.num_classes = int(getattr(self.model, "num_classes", 0) or 0)
         if not self.num_classes:
@@ -108,17 +100,15 @@ class Evaluator(Predictor):
         classes = match_classes(data, self.class_names, self.num_classes)
         competing = competing_classes(data, self.class_names, self.num_classes)
         position = None if competing is None else {number: place for place, number in enumerate(competing)}
-        waiting: deque[tuple[str, tuple[int, ...]]] = deque()
 
-        def contents() -> Iterable[ImageSource]:
+        def labeled() -> Iterator[tuple[tuple[str, tuple[int, ...]], ImageSource]]:
             for image in data if places is None else data.take(places):
-                accepted = image.accepted or (image.label,)
-                labels = tuple(classes[label] for label in accepted)
-                waiting.append((image.name, labels if position is None else tuple(position[each] for each in labels)))
-                yield image.content
+                labels = tuple(classes[label] for label in image.accepted or (image.label,))
+                labels = labels if position is None else tuple(position[each] for each in labels)
+                yield (image.name, labels), image.content
 
-        for row in self._run(contents()):
-            name, labels = waiting.popleft()
+        for row in self._run(labeled()):
+            name, labels = row.tag
             if row.outputs is None:
                 outcome = Outcome(name, labels[0], error=str(row.error).replace(row.name, name, 1))
             else:

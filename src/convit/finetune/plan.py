@@ -206,19 +206,17 @@ def change(values: dict[str, Any], changes: Sequence[str]) -> Recipe:
 
 def _fixed_values(pictures: Pictures, start: Start, options: FinetuneOptions) -> dict[str, Any]:
     """What needs no reason: names, places, and the model's own preprocessing."""
-    settings = start.preprocessing
+    preprocessing = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in start.preprocessing.to_dict().items()
+        if name != "input_size"
+    }
     values: dict[str, Any] = {
         "name": f"finetune-{pictures.name}",
         "seed": options.seed or 0,
         "model": {"architecture": start.architecture},
         "data": {"name": pictures.name, "train": pictures.train},
-        "augment": {
-            "interpolation": settings.interpolation,
-            "mean": list(settings.mean),
-            "std": list(settings.std),
-            "crop_pct": settings.crop_pct,
-            "crop": "resized",
-        },
+        "augment": {**preprocessing, "crop": "resized"},
     }
     if pictures.validation is not None:
         values["data"]["validation"] = pictures.validation

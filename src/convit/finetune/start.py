@@ -9,7 +9,7 @@ import torch
 
 from convit.model import VARIANTS, ConViTConfig
 from convit.optimization.precision import pick_device
-from convit.transforms import TransformSettings, resolve_model_data_config
+from convit.transforms import TransformSettings
 from convit.weights import WEIGHT_SETS, find_weight_set, load_model
 
 ON_GPU, ON_CPU = "convit_small.fb_in1k", "convit_tiny.fb_in1k"
@@ -65,15 +65,7 @@ def find_start(model: str | None, device: torch.device | None = None) -> Start:
     config = VARIANTS[found.architecture].config.replace(
         num_classes=found.num_classes, in_chans=channels, img_size=(height, width)
     )
-    settings = TransformSettings(
-        input_size=found.input_size,
-        interpolation=found.interpolation,
-        mean=found.mean,
-        std=found.std,
-        crop_pct=found.crop_pct,
-        crop_mode=found.crop_mode,
-    )
-    return Start(found.architecture, found.name, config, settings, reason)
+    return Start(found.architecture, found.name, config, found.preprocessing, reason)
 
 
 def _is_file(model: str) -> bool:
@@ -93,5 +85,4 @@ def _from_file(path: Path) -> Start:
             f"{path} does not say which variant it holds; train it with `convit train` and a recipe that names "
             f"model.architecture"
         )
-    settings = TransformSettings(**resolve_model_data_config(model))
-    return Start(architecture, str(path), model.config, settings, "as asked")
+    return Start(architecture, str(path), model.config, TransformSettings.from_model(model), "as asked")

@@ -1,8 +1,9 @@
-"""People's pictures in, labels, embeddings and files out.
+"""Images in; labels and embeddings out.
 
-Promises: whatever a picture is (a path, bytes, an array; gray, 16-bit, CMYK, turned, cut off), it becomes upright RGB
-or one line that says what is wrong; results keep the pictures' order, and one bad picture stops no run; files appear
-whole or not at all. Start reading at `convit.inference.classifier`; pictures are opened in `convit.images.opening`,
+Promises: whatever an image is (a path, bytes, an array; gray, 16-bit, CMYK, turned, cut off), it becomes upright RGB
+or one line that says what is wrong; results keep the images' order, and one bad image does not stop a run; whatever is
+sent along with an image comes back with its result. Start reading at `convit.inference.classifier`; the options of a
+run stand in `convit.inference.options`. Images are opened in `convit.images.opening`,
 results written in `convit.output`.
 
 Importing this package imports neither torch nor pyarrow.

@@ -1,5 +1,5 @@
 from .classifier import Classifier, Prediction
 from .embedder import Embedder
-from .kinds import check_kind
+from .options import RunOptions, check_kind
 
-__all__ = ["Classifier", "Embedder", "Prediction", "check_kind"]
+__all__ = ["Classifier", "Embedder", "Prediction", "RunOptions", "check_kind"]

@@ -1,46 +1,35 @@
-"""Pictures in, labels out."""
+"""Images in, labels out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-import torch
 from torch import Tensor, nn
 
 from convit.images.opening import ImageSource
-from convit.inference.predicting import Options, Predictor, Row
+from convit.inference.options import RunKeywords, RunOptions
+from convit.inference.predicting import UNTAGGED, Predictor, Row
 from convit.output.results import Classification, Prediction
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
+Tag = TypeVar("Tag")
+
 
 class Classifier(Predictor):
-    """Labels pictures: opens them safely, runs the model in batches, names the likeliest classes.
+    """Labels images: opens them safely, runs the model in batches, names the likeliest classes.
 
     Args:
         model: name of a weight set or variant ("convit_base.fb_in1k"), or a module that gives logits; a module is put
             into evaluation mode. `None`: the model that `weights` describes, else "convit_base.fb_in1k".
         weights: local file or folder to load instead of published weights.
-        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" … or "mps". A module stays where it is under
-            "auto", and is copied to another place otherwise.
-        precision: "fp32", "bf16", "fp16", "fp8", "int8", or "auto": bf16 on CUDA GPUs that compute in it, else fp32. A
-            module keeps its own under "auto". See `convit.optimize`, which prepares models that are loaded by name.
-        batch_size: pictures per forward pass; `None`: 8 on the CPU, 64 on a GPU.
-        workers: threads that open pictures ahead of the model; `None`: one per core, 0: none.
         top_k: how many classes to give, best first; at most as many as the model knows.
-        apply_exif: whether photographs are turned upright as their EXIF orientation asks.
-        img_size: side or (height, width) of the model's input, pixels; `None`: what the model was made for.
-        fast_decode: whether large JPEG files are decoded at a fraction of their size, down to twice what is needed, and
-            of every picture only what the crop reads is resized: faster, and no longer equal to timm's preprocessing:
-            the pixels of a photograph move by less than 5 of 255 levels on average.
-        decode: "cpu", or "gpu" to decode and resize JPEG files on the CUDA GPU that runs the model (those that carry
-            another color space or lie on their side, and other formats, stay with the CPU). Pixels differ from the
-            CPU's; by how much, and what it saves, was not measured.
-        compile: puts the model through `torch.compile`: half a minute at the start, faster afterward.
-        calibration: some pictures of the kind to come (16 to 300), on which int8 on a CPU chooses its ranges.
+        options: how to run, see `RunOptions`; `None` for its defaults.
+        changes: fields of `RunOptions` to take instead of those in `options`: device, precision, batch_size, workers,
+            apply_exif, img_size, fast_decode, decode, compile, calibration.
 
     Attributes:
         name: the model's name, as it can be shown.
@@ -50,6 +39,7 @@ class Classifier(Predictor):
 
     Raises:
         ValueError: an option is out of range, the model's name is unknown, or the model has no classes.
+        TypeError: there is no such option.
         FileNotFoundError, OSError: the weights cannot be found or fetched; see `convit.weights.create_model`.
 
     Examples:
@@ -66,23 +56,13 @@ class Classifier(Predictor):
         model: str | nn.Module | None = None,
         *,
         weights: str | Path | None = None,
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        batch_size: int | None = None,
-        workers: int | None = None,
         top_k: int = 5,
-        apply_exif: bool = True,
-        img_size: int | tuple[int, int] | None = None,
-        fast_decode: bool = False,
-        decode: str = "cpu",
-        compile: bool = False,  # noqa: A002
-        calibration: Sequence[ImageSource] | None = None,
+        options: RunOptions | None = None,
+        **changes: Unpack[RunKeywords],
     ) -> None:
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}, but must be at least 1")
-        options = Options(device, precision, batch_size, workers, apply_exif, img_size, fast_decode, decode)
-        options = options._replace(compile=compile, calibration=calibration)
-        super().__init__(model, weights, options)
+        super().__init__(model, weights, options, **changes)
         self.labels = read_labels(self.model)
         self.top_k = min(top_k, len(self.labels))
 
@@ -91,41 +71,48 @@ class Classifier(Predictor):
     @overload
     def __call__(self, source: ImageSource) -> list[Prediction]: ...
     def __call__(self, source: Any) -> list[Prediction] | list[list[Prediction]]:
-        """Label one picture, or a list or tuple of them.
+        """Label one image, or a list or tuple of them.
 
         Args:
-            source: a path, a picture's bytes, a Pillow image, an array (see `open_image`), or a list of these.
+            source: a path, an image's bytes, a Pillow image, an array (see `open_image`), or a list of these.
 
         Returns:
-            The likeliest classes, best first; for a list, one such list per picture.
+            The likeliest classes, best first; for a list, one such list per image.
 
         Raises:
-            ImageError: a picture cannot be read; the first of them if there are several.
-            TypeError: something is no picture.
+            ImageError: an image cannot be read; the first of them if there are several.
+            TypeError: something is not an image.
         """
         many = isinstance(source, list | tuple)
-        sources: Sequence[ImageSource] = source if many else [source]
         found: list[list[Prediction]] = []
-        for row in self._run(sources):
+        for row in self._run([(None, each) for each in (source if many else [source])]):
             if row.error is not None:
                 raise row.error
             found.append(list(self._predictions(row)))
         return found if many else found[0]
 
-    def iterate(self, sources: Iterable[ImageSource]) -> Iterator[Classification]:
-        """Label many pictures, one after the other; memory does not grow with their number.
+    @overload
+    def iterate(self, sources: Iterable[tuple[Tag, ImageSource]]) -> Iterator[tuple[Tag, Classification]]: ...
+    @overload
+    def iterate(self, sources: Iterable[ImageSource]) -> Iterator[Classification]: ...
+    def iterate(self, sources: Iterable[Any]) -> Iterator[Any]:
+        """Label many images, one after the other; memory does not grow with their number.
 
         Args:
-            sources: pictures, as in a call; also a generator, which is read a few batches ahead.
+            sources: images, as in a call; also a generator, which is read a few batches ahead. Or (tag, image) pairs:
+                whatever belongs to an image travels with it.
 
         Yields:
-            One result per picture, in order; one that cannot be read has `.error` set and no predictions.
+            One result per image, in order; one that cannot be read has `.error` set and no predictions. For pairs,
+            (tag, result).
 
         Raises:
-            TypeError: something is no picture.
+            TypeError: something is not an image.
         """
         for row in self._run(sources):
-            yield Classification(row.name, self._predictions(row), None if row.error is None else str(row.error))
+            error = None if row.error is None else str(row.error)
+            result = Classification(row.name, self._predictions(row), error)
+            yield result if row.tag is UNTAGGED else (row.tag, result)
 
     def _forward(
         self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
@@ -133,7 +120,7 @@ class Classifier(Predictor):
         logits = self.model(images)
         if logits.ndim != 2 or logits.shape[1] != len(self.labels):
             raise ValueError(
-                f"the model gives {tuple(logits.shape)} for {images.shape[0]} pictures, but a classifier needs (batch, "
+                f"the model gives {tuple(logits.shape)} for {images.shape[0]} images, but a classifier needs (batch, "
                 f"{len(self.labels)}); use a model with global_pool='token' or 'avg'"
             )
         scores, indices = logits.float().softmax(dim=-1).topk(self.top_k, dim=-1)

@@ -1,11 +1,11 @@
-"""Pictures in, vectors out."""
+"""Images in, vectors out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -13,40 +13,31 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from convit.images.opening import ImageSource
-from convit.inference.kinds import check_kind, layer_of
-from convit.inference.predicting import Options, Predictor
+from convit.inference.options import RunKeywords, RunOptions, check_kind, layer_of
+from convit.inference.predicting import UNTAGGED, Predictor
 from convit.output.results import Embedding
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
+Tag = TypeVar("Tag")
+
 
 class Embedder(Predictor):
-    """Turns pictures into vectors: opens them safely and runs the model in batches.
+    """Turns images into vectors: opens them safely and runs the model in batches.
 
     Args:
         model: as in `Classifier`; a module needs the methods of `ConViT` that the kind reads.
         weights: local file or folder to load instead of published weights.
-        device: as in `Classifier`.
-        precision: as in `Classifier`; the result is float32 always.
-        batch_size: pictures per forward pass; `None`: 8 on the CPU, 64 on a GPU.
-        workers: threads that open pictures ahead of the model; `None`: one per core, 0: none.
-        kind: what to give for each picture:
+        kind: what to give for each image:
             "pooled" - one vector (dim,), what the head reads; equal to `num_classes=0` in timm;
             "pre_logits" - the same through `forward_head(pre_logits=True)`, computing every token;
             "tokens" - (tokens, dim) after the last norm: the class token, then the patches row by row;
             "patches" - (patches, dim), those tokens without the class token;
-            "layer:N" - (patches, dim), the patch tokens that block N gives (from 0), before the last norm.
+            "layer:N" - (patches, dim), the patch tokens that block N gives (from 0), before the last norm. int8 on a
+            CPU gives none of these.
         normalize: whether every vector is scaled to length 1.
-        apply_exif: whether photographs are turned upright as their EXIF orientation asks.
-        img_size: side or (height, width) of the model's input, pixels; `None`: what the model was made for.
-        fast_decode: whether large JPEG files are decoded at a fraction of their size, down to twice what is needed, and
-            of every picture only what the crop reads is resized: faster, and no longer equal to timm's preprocessing:
-            the pixels of a photograph move by less than 5 of 255 levels on average.
-        decode: "cpu", or "gpu" to decode and resize JPEG files on the CUDA GPU that runs the model (those that carry
-            another color space or lie on their side, and other formats, stay with the CPU). Pixels differ from the
-            CPU's; by how much, and what it saves, was not measured.
-        compile, calibration: as in `Classifier`. int8 on a CPU gives no "layer:" kinds.
+        options, changes: as in `Classifier`; the result is float32 in every precision.
 
     Attributes:
         name: the model's name, as it can be shown.
@@ -56,7 +47,7 @@ class Embedder(Predictor):
 
     Raises:
         ValueError: an option is out of range, the model's name is unknown, or the model has no such block.
-        TypeError: the module cannot give the kind.
+        TypeError: the module cannot give the kind, or there is no such option.
         FileNotFoundError, OSError: the weights cannot be found or fetched; see `convit.weights.create_model`.
 
     Examples:
@@ -72,76 +63,75 @@ class Embedder(Predictor):
         model: str | nn.Module | None = None,
         *,
         weights: str | Path | None = None,
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        batch_size: int | None = None,
-        workers: int | None = None,
         kind: str = "pooled",
         normalize: bool = False,
-        apply_exif: bool = True,
-        img_size: int | tuple[int, int] | None = None,
-        fast_decode: bool = False,
-        decode: str = "cpu",
-        compile: bool = False,  # noqa: A002
-        calibration: Sequence[ImageSource] | None = None,
+        options: RunOptions | None = None,
+        **changes: Unpack[RunKeywords],
     ) -> None:
         check_kind(kind)
-        options = Options(device, precision, batch_size, workers, apply_exif, img_size, fast_decode, decode)
-        options = options._replace(compile=compile, calibration=calibration)
         # without a head the model computes its last block for the class token alone
-        super().__init__(model, weights, options, num_classes=0)
+        super().__init__(model, weights, options, num_classes=0, **changes)
         self.kind = kind
         self.normalize = normalize
         self._check_model()
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one picture's embedding: (dim,) or (tokens, dim); found with one black picture."""
-        settings = self.transform.settings
-        black = np.zeros((1, settings.height, settings.width, settings.input_size[0]), dtype=np.uint8)
-        ((values,),) = self._compute(black)
-        return tuple(values.shape)
+        """Shape of one image's embedding: (dim,) or (tokens, dim); found by running the model once."""
+        dtype = torch.uint8 if getattr(self.model, "takes_uint8", False) else self.dtype
+        with torch.inference_mode():
+            (values,) = self._forward(
+                torch.zeros(1, *self.transform.settings.input_size, dtype=dtype, device=self.device)
+            )
+        return tuple(values.shape[1:])
 
     def __call__(self, source: ImageSource | Sequence[ImageSource]) -> Float32[np.ndarray, "..."]:
-        """Embed one picture, or a list or tuple of them.
+        """Embed one image, or a list or tuple of them.
 
         Args:
-            source: a path, a picture's bytes, a Pillow image, an array (see `open_image`), or a list of these.
+            source: a path, an image's bytes, a Pillow image, an array (see `open_image`), or a list of these.
 
         Returns:
-            An array of `shape`; for a list, (pictures, *shape).
+            An array of `shape`; for a list, (images, *shape).
 
         Raises:
-            ImageError: a picture cannot be read; the first of them if there are several.
-            TypeError: something is no picture.
+            ImageError: an image cannot be read; the first of them if there are several.
+            TypeError: something is not an image.
         """
         many = isinstance(source, list | tuple)
         sources: Any = source if many else [source]
         found: list[np.ndarray] = []
-        for row in self._run(sources):
-            if row.error is not None:
+        for row in self._run([(None, each) for each in sources]):
+            if row.outputs is None:
+                assert row.error is not None
                 raise row.error
-            assert row.outputs is not None
             found.append(row.outputs[0])
         if not found:
             return np.empty((0, *self.shape), dtype=np.float32)
         return np.stack(found) if many else found[0]
 
-    def iterate(self, sources: Iterable[ImageSource]) -> Iterator[Embedding]:
-        """Embed many pictures, one after the other; memory does not grow with their number.
+    @overload
+    def iterate(self, sources: Iterable[tuple[Tag, ImageSource]]) -> Iterator[tuple[Tag, Embedding]]: ...
+    @overload
+    def iterate(self, sources: Iterable[ImageSource]) -> Iterator[Embedding]: ...
+    def iterate(self, sources: Iterable[Any]) -> Iterator[Any]:
+        """Embed many images, one after the other; memory does not grow with their number.
 
         Args:
-            sources: pictures, as in a call; also a generator, which is read a few batches ahead.
+            sources: images, as in a call; also a generator, which is read a few batches ahead. Or (tag, image) pairs:
+                whatever belongs to an image travels with it.
 
         Yields:
-            One result per picture, in order; one that cannot be read has `.error` set and no values.
+            One result per image, in order; one that cannot be read has `.error` set and no values. For pairs,
+            (tag, result).
 
         Raises:
-            TypeError: something is no picture.
+            TypeError: something is not an image.
         """
         for row in self._run(sources):
             values = None if row.outputs is None else row.outputs[0]
-            yield Embedding(row.name, values, None if row.error is None else str(row.error))
+            result = Embedding(row.name, values, None if row.error is None else str(row.error))
+            yield result if row.tag is UNTAGGED else (row.tag, result)
 
     def _forward(
         self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]

@@ -27,19 +27,8 @@ if TYPE_CHECKING:
 
     Decode = Callable[[list[UInt8[Tensor, " bytes"]]], list[UInt8[Tensor, "3 height width"]]]
 
-DECODERS = ("cpu", "gpu")
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
 _SMOOTH = ("bilinear", "bicubic")  # what PyTorch resizes with antialiasing
-
-
-def check_decoder(decode: str) -> None:
-    """Refuse an unknown place to decode at.
-
-    Raises:
-        ValueError: `decode` is neither "cpu" nor "gpu".
-    """
-    if decode not in DECODERS:
-        raise ValueError(f"decode is {decode!r}, but must be one of {', '.join(DECODERS)}")
 
 
 def find_decoder(device: torch.device) -> Decode:
@@ -48,7 +37,7 @@ def find_decoder(device: torch.device) -> Decode:
     torchvision calls it deprecated since 0.29; where a later one has dropped it, that is said here.
 
     Raises:
-        ValueError: the device is no CUDA GPU, or this torchvision has no such decoder.
+        ValueError: the device is not a CUDA GPU, or this torchvision has no such decoder.
     """
     if device.type != "cuda":
         raise ValueError(f"decode is 'gpu', but the model runs on {device}; use device='cuda', or decode='cpu'")
@@ -76,7 +65,7 @@ class GpuReader:
     Args:
         decode: files (1-d uint8 tensors on the CPU) to RGB levels on the device; see `find_decoder`.
         settings: sizes, interpolation and crop.
-        apply_exif: whether pictures are to be turned upright; those that would be turned are left to the CPU then.
+        apply_exif: whether images are to be turned upright; those that would be turned are left to the CPU then.
     """
 
     def __init__(self, decode: Decode, settings: TransformSettings, *, apply_exif: bool) -> None:
@@ -85,7 +74,7 @@ class GpuReader:
         self._apply_exif = apply_exif
 
     def take(self, source: ImageSource) -> bytes | None:
-        """Give the bytes of a picture that `read` can read; `None` where it is to be read on the CPU, errors included.
+        """Give the bytes of an image that `read` can read; `None` where it is to be read on the CPU, errors included.
 
         Args:
             source: as in `open_image`; only paths and bytes are taken.
@@ -114,12 +103,12 @@ class GpuReader:
         """
         encoded = [torch.frombuffer(bytearray(content), dtype=torch.uint8) for content in files]
         try:
-            pictures = self._decode(encoded)
+            images = self._decode(encoded)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:
             return None
-        return [self._crop(picture) for picture in pictures]
+        return [self._crop(image) for image in images]
 
     def _suits(self, image: Image.Image) -> bool:
         profile = image.info.get("icc_profile")
@@ -134,11 +123,11 @@ class GpuReader:
             and width * height <= LARGEST_RESIZED
         )
 
-    def _crop(self, picture: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "height width 3"]:
+    def _crop(self, image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "height width 3"]:
         settings = self._settings
-        width, height = resized_size(picture.shape[2], picture.shape[1], settings)
+        width, height = resized_size(image.shape[2], image.shape[1], settings)
         resized = F.interpolate(
-            picture[None].float(), (height, width), mode=settings.interpolation, align_corners=False, antialias=True
+            image[None].float(), (height, width), mode=settings.interpolation, align_corners=False, antialias=True
         )
         top, left = round((height - settings.height) / 2.0), round((width - settings.width) / 2.0)
         cropped = resized[0, :, top : top + settings.height, left : left + settings.width]

@@ -1,4 +1,4 @@
-"""Reading pictures ahead of the model, in threads and in order."""
+"""Reading images ahead of the model, in threads and in order."""
 
 import os
 from collections import deque

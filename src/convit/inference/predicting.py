@@ -1,4 +1,4 @@
-"""The part that all predictors share: a model on its device, and the way from pictures to its outputs."""
+"""The part that all predictors share: a model on its device, and the way from images to its outputs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
@@ -17,83 +18,61 @@ from torch import Tensor, nn
 
 from convit.images.errors import ImageError
 from convit.images.opening import ImageSource, open_image, open_reduced, source_name
-from convit.inference.gpu_decoding import GpuReader, check_decoder, find_decoder
+from convit.inference.gpu_decoding import GpuReader, find_decoder
 from convit.inference.loading import default_workers, read_batches
+from convit.inference.options import DEFAULT_MODEL, RunKeywords, RunOptions
 from convit.model.config import ConViTConfig, check_divisible
-from convit.optimization.precision import check_precision, default_precision, dtype_of, name_of, pick_device
+from convit.optimization.precision import default_precision, dtype_of, name_of, pick_device
 from convit.output.results import Timings
-from convit.transforms import EvaluationTransform, TransformSettings, resolve_model_data_config
-from convit.transforms.tensors import normalize_batch
+from convit.transforms import EvaluationTransform, TransformSettings, normalize_batch
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
-DEFAULT_MODEL = "convit_base.fb_in1k"
-Outputs = tuple[np.ndarray, ...]
+UNTAGGED = object()
 
 
-class Row(NamedTuple):
-    """One picture's outputs, or what is wrong with it."""
+@dataclass(slots=True, eq=False)
+class Row:
+    """One image on its way: first what was read of it, in the end the model's outputs or what is wrong.
 
+    Attributes:
+        tag: what the caller sent along with it, `UNTAGGED` where there was none.
+        source: the image as it was given.
+        name: its path, or what it is instead ("<bytes>", "<array>", "<image>").
+        pixels: the cropped levels, until they are in a batch.
+        encoded: the file, where it is still to be decoded on the GPU.
+        outputs: what `_forward` gave, this image's row of each.
+        error: why there are none.
+    """
+
+    tag: Any
+    source: ImageSource
     name: str
-    outputs: Outputs | None
-    error: ImageError | None
-
-
-class _Read(NamedTuple):
-    name: str
-    pixels: UInt8[np.ndarray, "height width channels"] | UInt8[Tensor, "height width channels"] | None
-    error: ImageError | None
-    source: Any = None  # where the pixels are still to be decoded, from `encoded`
+    pixels: UInt8[np.ndarray, "height width channels"] | UInt8[Tensor, "height width channels"] | None = None
     encoded: bytes | None = None
-
-
-class Options(NamedTuple):
-    """How a predictor runs, as the caller asked for it; see `Classifier` for the meanings."""
-
-    device: str | torch.device = "auto"
-    precision: str = "auto"
-    batch_size: int | None = None
-    workers: int | None = None
-    apply_exif: bool = True
-    img_size: int | tuple[int, int] | None = None
-    fast_decode: bool = False
-    decode: str = "cpu"
-    compile: bool = False
-    calibration: Sequence[ImageSource] | None = None
-
-    def check(self) -> None:
-        """Refuse what is out of range, before a model is loaded.
-
-        Raises:
-            ValueError: an option is out of range.
-        """
-        check_precision(self.precision)
-        check_decoder(self.decode)
-        for name, value, least in (("batch_size", self.batch_size, 1), ("workers", self.workers, 0)):
-            if value is not None and value < least:
-                raise ValueError(f"{name} is {value}, but must be at least {least}; leave it out to have it chosen")
-        sides = (self.img_size,) if isinstance(self.img_size, int) else self.img_size
-        if sides is not None and (len(sides) > 2 or min(sides) < 1):
-            raise ValueError(f"img_size is {self.img_size}, but must be a side or (height, width) in pixels")
+    outputs: tuple[np.ndarray, ...] | None = None
+    error: ImageError | None = None
 
 
 class Predictor:
-    """Runs a model over pictures: reads them ahead in threads, stacks them, and keeps the order.
+    """Runs a model over images: reads them ahead in threads, stacks them, and keeps the order.
 
     `Classifier` and `Embedder` say what is read off the model, in `_forward`. A model whose attribute `takes_uint8` is
-    true gets batches of 8-bit levels (batch, channels, height, width) and scales them itself, a quarter of the bytes to
-    move; others get normalized ones in their own type.
+    true gets batches of uint8 pixel values (batch, channels, height, width) and scales them itself, a quarter of the
+    bytes to move; others get normalized ones in their own type.
 
     Args:
         model: a name, whose weights are loaded and folded into their fast form (`convit.optimize`); or a module, which
             stays as it is except that it is put into evaluation mode.
         weights: a local file or folder.
         options: how to run.
-        load_options: what `create_model` and `load_model` get besides, for models that are loaded here.
+        num_classes: of a model that is loaded here; `None` keeps its own.
+        changes: fields of `options` to replace.
 
     Raises:
         ValueError: an option is out of range, or both a module and weights are given.
+        TypeError: there is no such option.
         Whatever `create_model` and `load_model` raise.
 
     Attributes:
@@ -101,39 +80,46 @@ class Predictor:
         model: the model, in evaluation mode.
         device: where it runs.
         dtype: the type of what it carries between its layers.
-        transform: how pictures are resized, cropped and scaled.
-        batch_size: pictures per forward pass.
-        workers: threads that open pictures.
-        apply_exif: whether pictures are turned upright.
+        transform: how images are resized, cropped and scaled.
+        batch_size: images per forward pass.
+        workers: threads that open images.
+        apply_exif: whether images are turned upright.
+        timings: where the time of the last run went, or of the one under way.
     """
 
     def __init__(
-        self, model: str | nn.Module | None, weights: str | Path | None, options: Options, **load_options: Any
+        self,
+        model: str | nn.Module | None,
+        weights: str | Path | None,
+        options: RunOptions | None = None,
+        *,
+        num_classes: int | None = None,
+        **changes: Unpack[RunKeywords],
     ) -> None:
-        options.check()
-        if isinstance(model, nn.Module):
-            if weights is not None:
-                raise ValueError("model is a module that holds its weights already; leave weights out, or name a model")
-            self.device = _placement(model, options)
-        else:
-            self.device = pick_device(options.device)
+        options = replace(options or RunOptions(), **changes)
+        is_module = isinstance(model, nn.Module)
+        if is_module and weights is not None:
+            raise ValueError("model is a module that holds its weights already; leave weights out, or name a model")
+        stays = is_module and str(options.device) == "auto"
+        first = next(iter(model.parameters()), torch.zeros(0)) if is_module else torch.zeros(0)
+        self.device = first.device if stays else pick_device(options.device)
         decode = find_decoder(self.device) if options.decode == "gpu" else None  # refused before anything is loaded
-        loaded = model if isinstance(model, nn.Module) else load_by_name(model, weights, **load_options).to(self.device)
+        loaded = model if is_module else load_by_name(model, weights, num_classes=num_classes).to(self.device)
         self.name = _name_of(model, weights, loaded)
-        size = None if options.img_size is None else {"img_size": options.img_size}
-        self.transform = EvaluationTransform(TransformSettings(**resolve_model_data_config(loaded, size)))
-        _check_size(loaded, self.transform.settings)
+        settings = TransformSettings.from_model(loaded, {"img_size": options.img_size})
+        self.transform = EvaluationTransform(settings)
+        config = getattr(loaded, "config", None)
+        if isinstance(config, ConViTConfig) and not config.dynamic_img_pad:
+            check_divisible(settings.height, settings.width, config.patch_size)
         self.batch_size = options.batch_size or (8 if self.device.type == "cpu" else 64)
         self.workers = default_workers() if options.workers is None else options.workers
         self.apply_exif = options.apply_exif
+        self.timings = Timings()
         # twice the size before the crop leaves the resizing enough to average over
-        self._at_least = 2 * max(self.transform.settings.resized_size) if options.fast_decode else None
-        settings = self.transform.settings
+        self._at_least = 2 * max(settings.resized_size) if options.fast_decode else None
         self._gpu_reader = None if decode is None else GpuReader(decode, settings, apply_exif=self.apply_exif)
-        self._clock = _Clock()
-        is_folded = not isinstance(model, nn.Module) or options.precision in ("fp8", "int8") or options.compile
-        self.model = self._fold(loaded, options) if is_folded else _placed(loaded, self.device, options)
-        self.model.eval()
+        is_folded = not is_module or options.precision in ("fp8", "int8") or options.compile
+        self.model = (self._fold(loaded, options) if is_folded else self._placed(loaded, options)).eval()
         self.dtype = next(iter(self.model.parameters()), torch.zeros(0)).dtype
 
     @property
@@ -142,32 +128,95 @@ class Predictor:
         plan = getattr(self.model, "plan", None)
         return name_of(self.dtype) if plan is None else plan.precision
 
-    @property
-    def timings(self) -> Timings:
-        """Where the time of the last run went, or of the one under way."""
-        return self._clock.timings
-
     def _forward(
         self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
     ) -> tuple[Tensor, ...]:
-        """Compute what is wanted of a batch on the device: tensors with one row per picture."""
+        """Compute what is wanted of a batch on the device: tensors with one row per image."""
         raise NotImplementedError
 
-    def _run(self, sources: Iterable[ImageSource]) -> Iterator[Row]:
-        """Give one row per picture, in order; without outputs where it cannot be read or they are not finite."""
+    def _run(self, sources: Iterable[ImageSource] | Iterable[tuple[Any, ImageSource]]) -> Iterator[Row]:
+        """Give one row per image, in order; without outputs where it cannot be read or they are not finite.
+
+        Args:
+            sources: images, or (tag, image) pairs, whose tags stand in the rows.
+        """
         if isinstance(sources, str | os.PathLike | bytes | Image.Image):
-            raise TypeError(f"several pictures are asked for, but got one {type(sources).__name__}; put it into a list")
-        clock = self._clock = _Clock()
+            raise TypeError(f"several images are asked for, but got one {type(sources).__name__}; put it into a list")
         alone = isinstance(sources, Sequence) and len(sources) == 1
+        images, failed, waiting, start = 0, 0, 0.0, perf_counter()
+        self.timings = Timings()
         batches = read_batches(sources, self._read, batch_size=self.batch_size, workers=0 if alone else self.workers)
         with closing(batches):
-            while (batch := clock.wait_for(batches)) is not None:
-                for row in self._apply(batch):
-                    clock.count(row)
+            while True:
+                before = perf_counter()
+                batch = next(batches, None)
+                waiting += perf_counter() - before
+                if batch is None:
+                    break
+                self._compute(batch)
+                for row in batch:
+                    images, failed = images + 1, failed + (row.error is not None)
+                    self.timings = Timings(images, failed, perf_counter() - start, waiting)
                     yield row
-        clock.tick()
+        self.timings = Timings(images, failed, perf_counter() - start, waiting)
 
-    def _fold(self, model: nn.Module, options: Options) -> nn.Module:
+    def _read(self, item: ImageSource | tuple[Any, ImageSource], *, on_gpu: bool = True) -> Row:
+        """Open, crop and scale an image, unless the GPU can: then its file is kept for that."""
+        tag, source = item if isinstance(item, tuple) else (UNTAGGED, item)
+        row = Row(tag, source, source_name(source))
+        if on_gpu and self._gpu_reader is not None and (encoded := self._gpu_reader.take(source)) is not None:
+            row.encoded = encoded
+            return row
+        try:
+            if self._at_least is None:
+                row.pixels = self.transform.to_pixels(open_image(source, apply_exif=self.apply_exif))
+            else:
+                reduced = open_reduced(source, apply_exif=self.apply_exif, at_least=self._at_least)
+                row.pixels = self.transform.to_pixels(*reduced)
+        except ImageError as error:
+            row.error = error
+        return row
+
+    @torch.inference_mode()
+    def _compute(self, batch: list[Row]) -> None:
+        """Fill in the outputs of those that were read, or the error where they are not finite."""
+        if self._gpu_reader is not None:
+            self._decode_on_gpu(batch, self._gpu_reader)
+        read = [row for row in batch if row.pixels is not None]
+        if not read:
+            return
+        pixels: list[Any] = [row.pixels for row in read]
+        if self._gpu_reader is not None:  # some of them lie there already
+            made = (each if isinstance(each, Tensor) else torch.tensor(each, device=self.device) for each in pixels)
+            levels = torch.stack(list(made))
+        else:
+            levels = torch.from_numpy(np.stack(pixels)).to(self.device)
+        if getattr(self.model, "takes_uint8", False):
+            images = levels.permute(0, 3, 1, 2)  # a view with channels last; the model scales levels itself
+        else:
+            images = normalize_batch(levels, self.transform.settings).to(self.dtype)
+        outputs = [output.cpu().numpy() for output in self._forward(images)]
+        for row, *found in zip(read, *outputs, strict=True):
+            row.pixels = None
+            if all(np.isfinite(values).all() for values in found):
+                row.outputs = tuple(found)
+            else:
+                problem = f"the model's output is not finite in {self.precision}; use precision='fp32'"
+                row.error = ImageError(row.name, problem)
+
+    def _decode_on_gpu(self, batch: list[Row], reader: GpuReader) -> None:
+        """Fill in the pixels of those that are still encoded; where the GPU refuses one, the CPU reads them all."""
+        waiting = [row for row in batch if row.encoded is not None]
+        found = reader.read([row.encoded for row in waiting if row.encoded is not None]) if waiting else []
+        for place, row in enumerate(waiting):
+            row.encoded = None
+            if found is not None:
+                row.pixels = found[place]
+            else:
+                read = self._read(row.source, on_gpu=False)
+                row.pixels, row.error = read.pixels, read.error
+
+    def _fold(self, model: nn.Module, options: RunOptions) -> nn.Module:
         """The model's fast form."""
         from convit.optimization import optimize
 
@@ -175,113 +224,28 @@ class Predictor:
         if precision == "auto":
             precision = default_precision(self.device)
         elif precision == "int8" and self.device.type == "cpu":
-            calibration = self._read_levels(options.calibration or ())
+            read = (self._read((None, source), on_gpu=False).pixels for source in options.calibration or ())
+            pixels: list[Any] = [each for each in read if each is not None]
+            calibration = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) if pixels else None
         return optimize(model, precision, compile=options.compile, batch_size=self.batch_size, calibration=calibration)
 
-    def _read_levels(self, sources: Sequence[ImageSource]) -> UInt8[Tensor, "images channels height width"] | None:
-        """Pictures as the model will see them, in 8 bits; those that cannot be read are left out."""
-        pixels = [read.pixels for read in map(self._read_here, sources) if read.pixels is not None]
-        return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) if pixels else None
-
-    def _read(self, source: ImageSource) -> _Read:
-        if self._gpu_reader is not None and (encoded := self._gpu_reader.take(source)) is not None:
-            return _Read(source_name(source), None, None, source, encoded)
-        return self._read_here(source)
-
-    def _read_here(self, source: ImageSource) -> _Read:
-        name = source_name(source)
-        try:
-            if self._at_least is None:
-                image = open_image(source, apply_exif=self.apply_exif)
-                return _Read(name, self.transform.to_pixels(image), None)
-            image, full_size = open_reduced(source, apply_exif=self.apply_exif, at_least=self._at_least)
-            return _Read(name, self.transform.to_nearly_equal_pixels(image, full_size), None)
-        except ImageError as error:
-            return _Read(name, None, error)
-
-    @torch.inference_mode()
-    def _decode_on_gpu(self, batch: list[_Read]) -> list[_Read]:
-        """Fill in the pixels of those that are still encoded."""
-        encoded = [read.encoded for read in batch if read.encoded is not None]
-        if self._gpu_reader is None or not encoded:
-            return batch
-        found = self._gpu_reader.read(encoded)
-        if found is None:
-            return [read if read.encoded is None else self._read_here(read.source) for read in batch]
-        pixels = iter(found)
-        return [read if read.encoded is None else _Read(read.name, next(pixels), None) for read in batch]
-
-    def _apply(self, batch: list[_Read]) -> Iterator[Row]:
-        batch = self._decode_on_gpu(batch)
-        pixels = [read.pixels for read in batch if read.pixels is not None]
-        outputs = iter(self._compute(_stack(pixels, self.device)) if pixels else ())
-        for read in batch:
-            if read.error is not None:
-                yield Row(read.name, None, read.error)
-                continue
-            output = next(outputs)
-            if all(np.isfinite(values).all() for values in output):
-                yield Row(read.name, output, None)
-            else:
-                problem = f"the model's output is not finite in {self.precision}; use precision='fp32'"
-                yield Row(read.name, None, ImageError(read.name, problem))
-
-    @torch.inference_mode()
-    def _compute(
-        self, pixels: UInt8[np.ndarray, "batch height width channels"] | UInt8[Tensor, "batch height width channels"]
-    ) -> list[Outputs]:
-        """Give each picture's outputs for a stack of cropped pictures."""
-        levels = (pixels if isinstance(pixels, Tensor) else torch.from_numpy(pixels)).to(self.device)
-        if getattr(self.model, "takes_uint8", False):
-            images = levels.permute(0, 3, 1, 2)  # a view with channels last; the model scales levels itself
-        else:
-            images = normalize_batch(levels, self.transform.settings).to(self.dtype)
-        fetched = [output.cpu().numpy() for output in self._forward(images)]
-        return list(zip(*fetched, strict=True))
+    def _placed(self, model: nn.Module, options: RunOptions) -> nn.Module:
+        """A module that was handed over, or a copy of it where the options ask for another device or precision."""
+        parameters = list(model.parameters())
+        dtype = None if options.precision == "auto" else dtype_of(options.precision)
+        if all(each.device == self.device and dtype in (None, each.dtype) for each in parameters):
+            return model
+        # the caller's module stays where it is
+        return copy.deepcopy(model).to(device=self.device, dtype=dtype)
 
 
-def _stack(pixels: list[Any], device: torch.device) -> Any:
-    """One batch of pictures, on the device where some of them lie there already."""
-    if not any(isinstance(each, Tensor) for each in pixels):
-        return np.stack(pixels)
-    return torch.stack([each if isinstance(each, Tensor) else torch.tensor(each, device=device) for each in pixels])
-
-
-class _Clock:
-    """Measures one run."""
-
-    def __init__(self) -> None:
-        self._start = self._latest = perf_counter()
-        self._waiting = 0.0
-        self._images = self._failed = 0
-
-    def wait_for(self, batches: Iterator[list[_Read]]) -> list[_Read] | None:
-        before = self.tick()
-        batch = next(batches, None)
-        self._waiting += self.tick() - before
-        return batch
-
-    def count(self, row: Row) -> None:
-        self._images += 1
-        self._failed += row.error is not None
-        self.tick()
-
-    def tick(self) -> float:
-        self._latest = perf_counter()
-        return self._latest
-
-    @property
-    def timings(self) -> Timings:
-        return Timings(self._images, self._failed, self._latest - self._start, self._waiting)
-
-
-def load_by_name(name: str | None, weights: str | Path | None, **load_options: Any) -> nn.Module:
+def load_by_name(name: str | None, weights: str | Path | None, *, num_classes: int | None = None) -> nn.Module:
     """Load a weight set, a local file that says which model it is for, or a local file into a named model.
 
     Args:
         name: a variant or weight set; None for the model that `weights` describes, else the default.
         weights: a local file or folder instead of published weights.
-        load_options: what `create_model` and `load_model` get besides.
+        num_classes: width of the head, 0 for none; None for that of the weights.
 
     Raises:
         Whatever `create_model` and `load_model` raise.
@@ -289,34 +253,10 @@ def load_by_name(name: str | None, weights: str | Path | None, **load_options: A
     from convit.weights import create_model, load_model
 
     if weights is None:
-        return create_model(name or DEFAULT_MODEL, pretrained=True, **load_options)
+        return create_model(name or DEFAULT_MODEL, pretrained=True, num_classes=num_classes)
     if name is None:
-        return load_model(weights, **load_options)
-    return create_model(name, checkpoint_path=weights, **load_options)
-
-
-def _placement(model: nn.Module, options: Options) -> torch.device:
-    """Where a module runs that was handed over: where it is, unless the options name another place."""
-    if str(options.device) != "auto":
-        return pick_device(options.device)
-    return next(iter(model.parameters()), torch.zeros(0)).device
-
-
-def _placed(model: nn.Module, device: torch.device, options: Options) -> nn.Module:
-    """A module that was handed over, or a copy of it where the options ask for another device or precision."""
-    parameters = list(model.parameters())
-    dtypes = {parameter.dtype for parameter in parameters}
-    dtype = None if options.precision == "auto" else dtype_of(options.precision)
-    if {parameter.device for parameter in parameters} <= {device} and (dtype is None or dtypes <= {dtype}):
-        return model
-    # the caller's module stays where it is
-    return copy.deepcopy(model).to(device=device, dtype=dtype)
-
-
-def _check_size(model: nn.Module, settings: TransformSettings) -> None:
-    config = getattr(model, "config", None)
-    if isinstance(config, ConViTConfig) and not config.dynamic_img_pad:
-        check_divisible(settings.height, settings.width, config.patch_size)
+        return load_model(weights, num_classes=num_classes)
+    return create_model(name, checkpoint_path=weights, num_classes=num_classes)
 
 
 def _name_of(model: str | nn.Module | None, weights: str | Path | None, loaded: nn.Module) -> str:

@@ -24,8 +24,7 @@ from convit.optimization.plan import Plan, Step, choose_backend, choose_dtype, c
 from convit.optimization.precision import dtype_of
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct, Product, fastest_product
 from convit.optimization.quantized import quantize
-from convit.transforms import TransformSettings
-from convit.transforms.tensors import normalize_batch
+from convit.transforms import TransformSettings, normalize_batch
 
 Images = Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
 

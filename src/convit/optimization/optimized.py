@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from convit.model import ConViT, ConViTConfig, GlobalPool
 from convit.optimization.batches import Call
 from convit.optimization.plan import Plan
-from convit.transforms import TransformSettings
-from convit.transforms.tensors import normalize_batch
+from convit.transforms import TransformSettings, normalize_batch
 
 
 class Runner(Protocol):

@@ -11,7 +11,6 @@ from convit.training.recipe import AugmentRecipe, Recipe
 from convit.training.schedule import total_epochs
 from convit.transforms.augmentation import RandAugment
 from convit.transforms.evaluation import EvaluationTransform
-from convit.transforms.settings import TransformSettings
 from convit.transforms.training import training_transform
 
 Transform = Callable[[Any], Any]
@@ -66,14 +65,4 @@ def _transforms_at(augment: AugmentRecipe, height: int, width: int) -> tuple[Tra
         color_jitter=augment.color_jitter,
         erasing=augment.erasing,
     )
-    evaluation = EvaluationTransform(
-        TransformSettings(
-            input_size=(3, height, width),
-            interpolation=augment.interpolation,
-            mean=augment.mean,
-            std=augment.std,
-            crop_pct=augment.crop_pct,
-            crop_mode="center",
-        )
-    )
-    return training, evaluation
+    return training, EvaluationTransform(augment.preprocessing(height, width))

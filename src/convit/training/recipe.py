@@ -6,6 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from convit.transforms.settings import TransformSettings
+
 
 class Section(BaseModel):
     """What all sections share: unknown keys are errors, values keep their type, nothing changes later."""
@@ -84,12 +86,13 @@ class RandAugmentRecipe(Section):
 
 
 class AugmentRecipe(Section):
-    """How single images are preprocessed and varied; the arguments of `training_transform`."""
+    """How single images are preprocessed and varied: `TransformSettings`, and the arguments of `training_transform`."""
 
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
+    interpolation: Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"] = "bicubic"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     crop_pct: float = Field(default=0.875, gt=0, le=1)
+    crop_mode: Literal["center", "squash", "border"] = "center"
     crop: Literal["resized", "padded", "none"] = "resized"
     scale: tuple[float, float] = (0.08, 1.0)
     padding: int = Field(default=4, ge=0)
@@ -98,6 +101,10 @@ class AugmentRecipe(Section):
     color_jitter: float = Field(default=0.0, ge=0)
     erasing: float = Field(default=0.0, ge=0, le=1)
     repeats: PositiveInt = 1
+
+    def preprocessing(self, height: int = 224, width: int = 224) -> TransformSettings:
+        """How images are prepared without variation: in validation, and by whoever uses the trained weights."""
+        return TransformSettings.from_card(dict(self), input_size=(3, height, width))
 
 
 class MixingRecipe(Section):

@@ -56,16 +56,13 @@ def describe(
 
 
 def _common(recipe: Recipe, classes: Sequence[str] | None, outcome: Mapping[str, Any]) -> dict[str, Any]:
-    augment, start = recipe.augment, recipe.model.weights
+    start, preprocessing = recipe.model.weights, recipe.augment.preprocessing().to_dict()
+    del preprocessing["input_size"]  # which is the model's
     how = "trained from scratch" if start is None else f"fine-tuned from {Path(start).name}"
     return {
         "architecture": recipe.model.architecture,
         **({"classes": list(classes)} if classes else {}),
-        "mean": list(augment.mean),
-        "std": list(augment.std),
-        "interpolation": augment.interpolation,
-        "crop_pct": augment.crop_pct,
-        "crop_mode": "center",
+        **preprocessing,
         "trained_on": recipe.data.name,
         "license": recipe.data.terms,
         "origin": f"{how} with `convit train`, recipe {recipe.name}",

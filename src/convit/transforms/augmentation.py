@@ -63,12 +63,16 @@ class RandAugment:
         return augment
 
 
+def _turning(resampling: Image.Resampling) -> Image.Resampling:
+    """A filter that turns and shears: Pillow has three, bicubic stands for the others."""
+    known = (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
+    return resampling if resampling in known else Image.Resampling.BICUBIC
+
+
 def _affine(
     image: Image.Image, matrix: tuple[float, ...], resampling: Image.Resampling, fill: tuple[int, int, int]
 ) -> Image.Image:
-    if resampling == Image.Resampling.LANCZOS:  # Image.transform knows no Lanczos
-        resampling = Image.Resampling.BICUBIC
-    return image.transform(image.size, Image.Transform.AFFINE, matrix, resample=resampling, fillcolor=fill)
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, _turning(resampling), fillcolor=fill)
 
 
 def _enhance(kind: Callable[[Image.Image], Any]) -> Operation:
@@ -82,9 +86,7 @@ _OPERATIONS: dict[str, Operation] = {
     "auto contrast": lambda image, level, resampling, fill: ImageOps.autocontrast(image),
     "equalize": lambda image, level, resampling, fill: ImageOps.equalize(image),
     "invert": lambda image, level, resampling, fill: ImageOps.invert(image),
-    "rotate": lambda image, level, resampling, fill: image.rotate(
-        30.0 * level, Image.Resampling.BICUBIC if resampling == Image.Resampling.LANCZOS else resampling, fillcolor=fill
-    ),
+    "rotate": lambda image, level, resampling, fill: image.rotate(30.0 * level, _turning(resampling), fillcolor=fill),
     "posterize": lambda image, level, resampling, fill: ImageOps.posterize(image, max(1, 4 - int(4 * abs(level)))),
     "solarize": lambda image, level, resampling, fill: ImageOps.solarize(image, 256 - int(256 * abs(level))),
     "solarize add": lambda image, level, resampling, fill: image.point(

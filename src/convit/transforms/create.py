@@ -60,14 +60,14 @@ def create_transform(
 
     Args:
         input_size: side, (height, width) or (channels, height, width) of the model's input, pixels.
-        is_training: whether pictures are cropped and changed at random, as in training; see
+        is_training: whether images are cropped and changed at random, as in training; see
             `convit.transforms.training.create_training_transform` for what that takes.
         interpolation: "nearest", "bilinear", "bicubic", "box", "hamming" or "lanczos"; in training also "random".
         mean: subtracted per channel, white being 1.
         std: what the difference is divided by, per channel.
         crop_pct: input side over resized side, in (0, 1]; None for 0.875. Evaluation only.
         crop_mode: "center", "squash" or "border"; None for "center". Evaluation only.
-        normalize: whether values are scaled; otherwise the tensor holds 8-bit levels (uint8).
+        normalize: whether values are scaled; otherwise the tensor holds uint8 pixel values.
         **training_options: timm's names for training (`hflip`, `color_jitter`, `auto_augment`, `re_prob` …). As in
             timm, evaluation accepts and ignores them.
 

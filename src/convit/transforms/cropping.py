@@ -1,35 +1,42 @@
 """Resizing and cropping of Pillow images, with the rounding rules of timm 1.0.31 and torchvision."""
 
-from collections.abc import Sequence
-
 from PIL import Image, ImageOps
 
 from convit.transforms.settings import TransformSettings
 
-# A picture a thousand times longer than high would become gigabytes when its short side is scaled to 256 pixels.
+# An image a thousand times longer than high would become gigabytes when its short side is scaled to 256 pixels.
 LARGEST_RESIZED = 2**26  # pixels
 
 
-def resize_for_crop(image: Image.Image, settings: TransformSettings) -> Image.Image:
-    """Scale a picture to the size from which the center is cut.
+def resize_and_crop(image: Image.Image, settings: TransformSettings) -> Image.Image:
+    """Scale an image, and cut the center out of it or fill it up.
 
     Args:
-        image: any picture with sides of at least one pixel.
-        settings: crop mode, interpolation and sizes.
+        image: any image with sides of at least one pixel.
+        settings: crop mode, interpolation, sizes and mean color.
 
     Returns:
-        The scaled picture. Above 2^26 pixels (thin strips, a thousand times longer than wide) only the part around the
-        center is scaled, which may move levels by one.
+        The crop, of the settings' size. Above 2^26 scaled pixels (thin strips, a thousand times longer than wide) only
+        the part around the center is scaled, which may move levels by one.
     """
-    resampling = Image.Resampling[settings.interpolation.upper()]
-    width, height = resized_size(image.width, image.height, settings)
-    if width * height > LARGEST_RESIZED:
-        image, width, height = _keep_center(image, width, height, settings)
-    return image.resize((width, height), resampling)
+    channels, height, width = settings.input_size
+    scaled_width, scaled_height = resized_size(image.width, image.height, settings)
+    if scaled_width * scaled_height > LARGEST_RESIZED:
+        image, scaled_width, scaled_height = _keep_center(image, scaled_width, scaled_height, settings)
+    image = image.resize((scaled_width, scaled_height), Image.Resampling[settings.interpolation.upper()])
+    missing_width, missing_height = max(0, width - scaled_width), max(0, height - scaled_height)
+    if missing_width or missing_height:
+        left, top = missing_width // 2, missing_height // 2
+        border = (left, top, missing_width - left, missing_height - top)
+        fill = settings.fill if settings.crop_mode == "border" else (0,) * channels
+        image = ImageOps.expand(image, border, fill if channels > 1 else fill[0])
+    # Python's round: halves go to the even neighbor
+    top, left = round((image.height - height) / 2.0), round((image.width - width) / 2.0)
+    return image.crop((left, top, left + width, top + height))
 
 
 def resized_size(width: int, height: int, settings: TransformSettings) -> tuple[int, int]:
-    """Give the (width, height) in pixels that a picture is scaled to before the crop."""
+    """Give the (width, height) in pixels that an image is scaled to before the crop."""
     target_height, target_width = settings.resized_size
     if settings.crop_mode == "squash":
         return target_width, target_height
@@ -43,27 +50,15 @@ def resized_size(width: int, height: int, settings: TransformSettings) -> tuple[
     return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
-def crop_or_pad_center(image: Image.Image, height: int, width: int, fill: Sequence[int]) -> Image.Image:
-    """Cut `height` x `width` pixels out of the center; a side that is too short is first padded evenly with `fill`."""
-    missing_width, missing_height = max(0, width - image.width), max(0, height - image.height)
-    if missing_width or missing_height:
-        left, top = missing_width // 2, missing_height // 2
-        border = (left, top, missing_width - left, missing_height - top)
-        image = ImageOps.expand(image, border, tuple(fill) if len(fill) > 1 else fill[0])
-    # Python's round: halves go to the even neighbor
-    top, left = round((image.height - height) / 2.0), round((image.width - width) / 2.0)
-    return image.crop((left, top, left + width, top + height))
-
-
 def crop_while_resizing(image: Image.Image, full_size: tuple[int, int], settings: TransformSettings) -> Image.Image:
-    """Scale only what the center crop reads, in place of `resize_for_crop` and `crop_or_pad_center`.
+    """Scale only what the center crop reads, in place of `resize_and_crop`.
 
-    Differs from those two by a few levels in some pixels: Pillow keeps the box that it scales in single precision,
+    Differs from it by a few levels in some pixels: Pillow keeps the box that it scales in single precision,
     and may take height before width.
 
     Args:
-        image: the whole picture, perhaps decoded at a fraction of its size.
-        full_size: (width, height) of the picture at full size, upright; it decides where the crop lies.
+        image: the whole image, perhaps decoded at a fraction of its size.
+        full_size: (width, height) of the image at full size, upright; it decides where the crop lies.
         settings: interpolation and sizes; the crop mode must not be "border".
 
     Returns:

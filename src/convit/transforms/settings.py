@@ -1,7 +1,9 @@
-"""The numbers that turn a picture into a model's input, and where they are read from."""
+"""The numbers that turn an image into a model's input, and where they are read from."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -12,7 +14,7 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 @dataclass(frozen=True)
 class TransformSettings:
-    """How pictures are resized, cropped and scaled before a model sees them.
+    """How images are resized, cropped and scaled before a model sees them.
 
     The names and meanings are timm's, so that a `pretrained_cfg` can be handed over as it is.
 
@@ -23,7 +25,7 @@ class TransformSettings:
         std: what the difference is divided by, per channel, on the same scale.
         crop_pct: input side over resized side, in (0, 1]: 224 / 0.875 = 256 pixels before the crop. Rounded down.
         crop_mode: "center" keeps the aspect ratio and cuts the center out; "squash" stretches both sides to the size
-            before the crop; "border" fits the whole picture in and fills the rest with the mean color.
+            before the crop; "border" fits the whole image in and fills the rest with the mean color.
 
     Raises:
         ValueError: a value is out of range.
@@ -74,7 +76,7 @@ class TransformSettings:
 
     @property
     def fill(self) -> tuple[int, ...]:
-        """The mean color as 8-bit levels: what "border" puts around a picture."""
+        """The mean color as 8-bit levels: what "border" puts around an image."""
         return tuple(round(255 * level) for level in self.mean)
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,9 +84,40 @@ class TransformSettings:
         return asdict(self)
 
     @classmethod
-    def from_model(cls, model: Any) -> "TransformSettings":
+    def from_card(cls, card: Mapping[str, Any], **changes: Any) -> TransformSettings:
+        """Read the settings out of what describes weights: a card, a `pretrained_cfg`, a recipe's section.
+
+        Args:
+            card: holds fields by name, lists for tuples, and whatever else; those that are missing or `None`, as in
+                older files, take their defaults.
+            changes: fields that win over the card's; `None` is passed over.
+
+        Raises:
+            ValueError: a value is out of range.
+        """
+        found = {**{name: card.get(name) for name in _FIELDS}, **{k: v for k, v in changes.items() if v is not None}}
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in found.items()
+            if value is not None
+        }
+        return cls(**given)
+
+    @classmethod
+    def from_model(
+        cls, model: Any, args: Mapping[str, Any] | None = None, pretrained_cfg: Mapping[str, Any] | None = None
+    ) -> TransformSettings:
         """Read the settings that a model was trained or published with; see `resolve_model_data_config`."""
-        return cls(**resolve_model_data_config(model))
+        card = pretrained_cfg if pretrained_cfg is not None else getattr(model, "pretrained_cfg", None) or {}
+        wanted = {key: value for key, value in (args or {}).items() if key in _FIELDS and value is not None}
+        img_size, config = (args or {}).get("img_size"), getattr(model, "config", None)
+        if "input_size" not in wanted:
+            own = card.get("input_size") or (
+                int(getattr(config, "in_chans", 3)),
+                *as_height_width(getattr(config, "img_size", 224)),
+            )
+            wanted["input_size"] = tuple(own) if img_size is None else (own[0], *as_height_width(img_size))
+        return cls.from_card(card, **wanted)
 
 
 def resolve_model_data_config(
@@ -106,17 +139,7 @@ def resolve_model_data_config(
     Raises:
         ValueError: a value is out of range.
     """
-    source = pretrained_cfg if pretrained_cfg is not None else getattr(model, "pretrained_cfg", None) or {}
-    wanted = {key: value for key, value in (args or {}).items() if value is not None}
-    found = {**{key: source[key] for key in _KEYS if source.get(key) is not None}, **wanted}
-    found.setdefault("input_size", _configured_size(model))
-    if "img_size" in wanted and "input_size" not in wanted:
-        found["input_size"] = (found["input_size"][0], *as_height_width(wanted["img_size"]))
-    # JSON files hold lists
-    settings: dict[str, Any] = {
-        key: tuple(found[key]) if isinstance(found[key], list) else found[key] for key in _KEYS if key in found
-    }
-    return TransformSettings(**settings).to_dict()
+    return TransformSettings.from_model(model, args, pretrained_cfg).to_dict()
 
 
 def as_height_width(size: int | Sequence[int]) -> tuple[int, int]:
@@ -135,12 +158,7 @@ def as_height_width(size: int | Sequence[int]) -> tuple[int, int]:
     return int(size[-2]), int(size[-1])
 
 
-_KEYS = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
-
-
-def _configured_size(model: Any) -> tuple[int, int, int]:
-    config = getattr(model, "config", None)
-    return int(getattr(config, "in_chans", 3)), *as_height_width(getattr(config, "img_size", 224))
+_FIELDS = tuple(field.name for field in fields(TransformSettings))
 
 
 def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[float, ...]:

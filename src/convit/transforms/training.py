@@ -14,21 +14,16 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from convit.transforms.augmentation import RandAugment
+from convit.transforms.settings import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, as_height_width
 
 Crop = Literal["resized", "padded", "none"]
-INTERPOLATIONS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 
 
 def training_transform(
     input_size: int | Sequence[int],
     *,
-    mean: Sequence[float] = (0.485, 0.456, 0.406),
-    std: Sequence[float] = (0.229, 0.224, 0.225),
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
     interpolation: str = "bicubic",
     crop: Crop = "resized",
     scale: tuple[float, float] = (0.08, 1.0),
@@ -47,10 +42,9 @@ def training_transform(
         input_size: side in pixels, (height, width), or (channels, height, width) as model configurations write it.
         mean: subtracted per channel, on the scale [0, 1].
         std: divided by per channel.
-        interpolation: "nearest", "bilinear", "bicubic" or "lanczos".
+        interpolation: "nearest", "bilinear", "bicubic", "box", "hamming" or "lanczos".
         crop: "resized" cuts a random area of a random shape and resizes it; "padded" resizes to the size, pads every
-            side by
-            `padding` pixels of the mean color and cuts out the size; "none" only resizes.
+            side by `padding` pixels of the mean color and cuts out the size; "none" only resizes.
         scale: share of the area that "resized" cuts out.
         ratio: width over height that "resized" cuts out.
         padding: pixels that "padded" adds on every side.
@@ -69,26 +63,22 @@ def training_transform(
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation is {interpolation!r}, but must be one of {', '.join(INTERPOLATIONS)}")
-    size = (
-        (int(input_size), int(input_size))
-        if isinstance(input_size, int)
-        else tuple(int(side) for side in input_size)[-2:]
-    )
-    mode = v2.InterpolationMode(interpolation)
+    size = as_height_width(input_size)
+    mode, resampling = v2.InterpolationMode(interpolation), Image.Resampling[interpolation.upper()]
     fill = tuple(round(255 * value) for value in mean)
     steps: list[Any] = []
     if crop == "resized":
         steps.append(v2.RandomResizedCrop(size, scale=scale, ratio=ratio, interpolation=mode))
     elif crop == "padded":
-        steps.append(PaddedCrop(size, padding, INTERPOLATIONS[interpolation], fill))
+        steps.append(PaddedCrop(size, padding, resampling, fill))
     elif crop == "none":
-        steps.append(PaddedCrop(size, 0, INTERPOLATIONS[interpolation], fill))
+        steps.append(PaddedCrop(size, 0, resampling, fill))
     else:
         raise ValueError(f"crop is {crop!r}, but must be 'resized', 'padded' or 'none'")
     if flip > 0:
         steps.append(Flip(flip))
     if rand_augment is not None:
-        steps.append(rand_augment.bind(INTERPOLATIONS[interpolation], fill))
+        steps.append(rand_augment.bind(resampling, fill))
     elif color_jitter > 0:
         steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
     steps.append(NormalizedTensor(mean, std))
@@ -101,8 +91,8 @@ def create_training_transform(
     input_size: int | Sequence[int],
     *,
     interpolation: str = "bicubic",
-    mean: Sequence[float] = (0.485, 0.456, 0.406),
-    std: Sequence[float] = (0.229, 0.224, 0.225),
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
     scale: tuple[float, float] | None = None,
     ratio: tuple[float, float] | None = None,
     hflip: float = 0.5,
@@ -155,7 +145,7 @@ def parse_rand_augment(text: str) -> RandAugment:
     """The RandAugment that timm's short form means.
 
     Raises:
-        ValueError: the text is no such form.
+        ValueError: the text has another form.
 
     >>> parse_rand_augment("rand-m9-mstd0.5-inc1")
     RandAugment(operations=2, magnitude=9.0, noise=0.5, probability=0.5)

@@ -11,20 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convit.transforms.settings import TransformSettings
 from convit.weights.weight_sets import WEIGHT_SETS, WeightSet, closest
 
 if TYPE_CHECKING:
     from convit.model import ConViT, ConViTConfig
 
-# What images need where nothing else is known: ImageNet's colors and the usual crop.
-DEFAULT_PREPROCESSING: dict[str, Any] = {
-    "interpolation": "bicubic",
-    "crop_pct": 0.875,
-    "crop_mode": "center",
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-}
-_PREPROCESSING = tuple(DEFAULT_PREPROCESSING)
+# what images need where nothing else is known; the size follows the model
+DEFAULT_PREPROCESSING = {name: value for name, value in TransformSettings().to_dict().items() if name != "input_size"}
 PROVENANCE = ("trained_on", "license", "origin")
 
 
@@ -34,8 +28,8 @@ def describe_weight_set(weight_set: WeightSet) -> dict[str, Any]:
     return {
         "architecture": weight_set.architecture,
         "tag": weight_set.tag,
-        "input_size": list(weight_set.input_size),
-        **{key: getattr(weight_set, key) for key in (*_PREPROCESSING, *PROVENANCE)},
+        **weight_set.preprocessing.to_dict(),
+        **{key: getattr(weight_set, key) for key in PROVENANCE},
         **({} if names is None else {"classes": list(names)}),
     }
 
@@ -48,9 +42,8 @@ def describe(model: ConViT) -> dict[str, Any]:
         "architecture": card.get("architecture"),
         "config": config.to_dict(),
         "input_size": [config.in_chans, config.image_height, config.image_width],
-        **{key: card[key] for key in _PREPROCESSING},
-        "license": card.get("license"),
-        **{key: card.get(key) for key in ("trained_on", "origin")},
+        **{key: card[key] for key in DEFAULT_PREPROCESSING},
+        **{key: card.get(key) for key in PROVENANCE},
     }
     names = card.get("label_names")
     if names is not None and len(names) == config.num_classes:
@@ -93,9 +86,7 @@ def make_card(
         **{key: tuple(value) if isinstance(value, list) else value for key, value in preprocessing.items()},
         "first_conv": "patch_embed.proj",
         "classifier": "head",
-        "license": description.get("license"),
-        "trained_on": description.get("trained_on"),
-        "origin": description.get("origin"),
+        **{key: description.get(key) for key in PROVENANCE},
     }
 
 
@@ -109,21 +100,21 @@ def read_hub_config(path: Path) -> dict[str, Any]:
         The description; empty where the file names no architecture, as other libraries' `config.json`.
 
     Raises:
-        ValueError: the file is no JSON object, or names an architecture that is no ConViT.
-        TypeError: its model_args name an option that a ConViT has not.
+        ValueError: the file is not a JSON object, or names an architecture that is not a ConViT.
+        TypeError: its model_args name an option that a ConViT does not have.
     """
     from convit.model.variants import VARIANTS
 
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON file ({error}); copy or fetch it again") from error
+        raise ValueError(f"{path} is not valid JSON ({error}); copy or fetch it again") from error
     if not isinstance(content, dict) or "architecture" not in content:
         return {}
     architecture = content["architecture"]
     if architecture not in VARIANTS:
         raise ValueError(
-            f"{path} describes the architecture {architecture!r}, which is no ConViT; "
+            f"{path} describes the architecture {architecture!r}, which is not a ConViT; "
             + closest(str(architecture), VARIANTS)
         )
     card: dict[str, Any] = content.get("pretrained_cfg", content)  # older files are that dict itself
@@ -141,7 +132,7 @@ def read_hub_config(path: Path) -> dict[str, Any]:
         "architecture": architecture,
         "config": config.to_dict(),
         "tag": card.get("tag"),
-        **{key: card[key] for key in _PREPROCESSING if card.get(key) is not None},
+        **{key: card[key] for key in DEFAULT_PREPROCESSING if card.get(key) is not None},
         **({"license": card["license"]} if card.get("license") else {}),
         **({"classes": list(names)} if names else {}),
     }

@@ -22,7 +22,7 @@ def read_header(path: Path) -> dict[str, Any]:
         The header.
 
     Raises:
-        ValueError: the file is no safetensors file, or it was cut off.
+        ValueError: the file is not a safetensors file, or it was cut off.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
@@ -33,7 +33,7 @@ def read_header(path: Path) -> dict[str, Any]:
     except ValueError:
         header = None
     if not isinstance(header, dict):
-        raise ValueError(f"{path} is no safetensors file, or it was cut off; copy or fetch it again")
+        raise ValueError(f"{path} is not a safetensors file, or it was cut off; copy or fetch it again")
     return header
 
 
@@ -47,7 +47,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         The description; empty where the file has none, as timm's files.
 
     Raises:
-        ValueError: the file is no safetensors file, or its description is no JSON object.
+        ValueError: the file is not a safetensors file, or its description is not a JSON object.
         OSError: the file cannot be read.
     """
     text = read_header(path).get("__metadata__", {}).get(METADATA_KEY)
@@ -59,7 +59,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         metadata = None
     if not isinstance(metadata, dict):
         raise ValueError(
-            f"the description inside {path} is no JSON object; the file is damaged, fetch or save it again"
+            f"the description inside {path} is not a JSON object; the file is damaged, fetch or save it again"
         )
     if "licence" in metadata:  # as files written before 0.1.0 spell it
         metadata.setdefault("license", metadata.pop("licence"))

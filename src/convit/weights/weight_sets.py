@@ -12,18 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from convit.transforms.settings import TransformSettings
 from convit.weights.header import read_metadata
 from convit.weights.labels import LABEL_SETS, class_names
 from convit.weights.published import PUBLISHED, Published
 
 BUNDLED_FOLDER = Path(__file__).with_name("bundled")
 BUNDLED_NAMES = ("convit_nano_patch4_32.cifar10",)
-
-Size = tuple[int, int, int]
-Color = tuple[float, ...]
-
-_IMAGENET_MEAN: Color = (0.485, 0.456, 0.406)
-_IMAGENET_STD: Color = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -36,18 +31,13 @@ class WeightSet:
         tag: what tells weight sets of one architecture apart.
         source: "bundled" (ships in the package) or "hub" (fetched once, then cached).
         num_classes: width of the head.
-        input_size: (channels, height, width) that the weights were trained and measured at.
+        preprocessing: how images were prepared when the weights were measured, and at which size.
         hub_repo: repository on the Hugging Face hub, tried first.
         url: the authors' own file, tried where the hub does not deliver.
         file: the bundled file.
         sha256: what the file must hash to, where that is known; hub files are checked against the hash that the hub
             states, the authors' against the one recorded at the first download.
         classes: label set of the head, see `class_names`; "" where it is none of those.
-        crop_pct: share of the resized image that the center crop keeps.
-        crop_mode: "center", "squash" or "border".
-        interpolation: how images are resized.
-        mean: color mean that images are normalized with, in [0, 1].
-        std: color standard deviation, likewise.
         top1: accuracy in percent, or None where nobody measured it.
         top5: likewise for the five best classes.
         measured_by: who measured those two, on what.
@@ -62,17 +52,12 @@ class WeightSet:
     tag: str
     source: Literal["bundled", "hub"]
     num_classes: int
-    input_size: Size
+    preprocessing: TransformSettings
     hub_repo: str | None = None
     url: str | None = None
     file: Path | None = None
     sha256: str | None = None
     classes: str = ""
-    crop_pct: float = 0.875
-    crop_mode: str = "center"
-    interpolation: str = "bicubic"
-    mean: Color = _IMAGENET_MEAN
-    std: Color = _IMAGENET_STD
     top1: float | None = None
     top5: float | None = None
     measured_by: str = ""
@@ -80,6 +65,11 @@ class WeightSet:
     license: str = ""
     trained_on: str = ""
     origin: str = ""
+
+    @property
+    def input_size(self) -> tuple[int, int, int]:
+        """(channels, height, width) that the weights were trained and measured at."""
+        return self.preprocessing.input_size
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -97,7 +87,7 @@ def _released(size: str) -> WeightSet:
         tag="fb_in1k",
         source="hub",
         num_classes=1000,
-        input_size=(3, 224, 224),
+        preprocessing=TransformSettings(),
         hub_repo=f"timm/{name}",
         url=f"https://dl.fbaipublicfiles.com/convit/convit_{size}.pth",
         classes="imagenet1k",
@@ -137,22 +127,16 @@ def bundled_weight_set(name: str, folder: Path = BUNDLED_FOLDER) -> WeightSet:
     report = _read_report(folder / f"{name}.json")
     architecture, _, tag = name.partition(".")
     try:
-        channels, height, width = metadata["input_size"]
         return WeightSet(
             name=name,
             architecture=architecture,
             tag=tag,
             source="bundled",
             num_classes=len(metadata["classes"]),
-            input_size=(channels, height, width),
+            preprocessing=TransformSettings.from_card(metadata, input_size=tuple(metadata["input_size"])),
             file=file,
             sha256=report.get("weights_sha256"),
             classes=_matching_label_set(metadata["classes"]),
-            crop_pct=metadata["crop_pct"],
-            crop_mode=metadata["crop_mode"],
-            interpolation=metadata["interpolation"],
-            mean=tuple(metadata["mean"]),
-            std=tuple(metadata["std"]),
             top1=report.get("top1"),
             top5=report.get("top5"),
             measured_by=_measurement(report),
@@ -243,7 +227,7 @@ def _read_report(path: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON file; write it again with `convit evaluate`") from error
+        raise ValueError(f"{path} is not valid JSON; write it again with `convit evaluate`") from error
     return cast("dict[str, Any]", report)
 
 

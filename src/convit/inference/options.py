@@ -1,0 +1,106 @@
+"""The options of a run, said once for the command line, `Classifier`, `Embedder` and `Evaluator`; needs no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+from convit.optimization.precision import check_precision
+
+if TYPE_CHECKING:
+    import torch
+
+    from convit.images.opening import ImageSource
+
+DEFAULT_MODEL = "convit_base.fb_in1k"
+DECODERS = ("cpu", "gpu")
+KINDS = ("pooled", "pre_logits", "tokens", "patches", "layer:N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a model is run over images.
+
+    Attributes:
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" … or "mps". A module stays where it is under
+            "auto", and is copied to another place otherwise.
+        precision: "fp32", "bf16", "fp16", "fp8", "int8", or "auto": bf16 on CUDA GPUs that compute in it, else fp32. A
+            module keeps its own under "auto". See `convit.optimize`, which prepares models that are loaded by name.
+        batch_size: images per forward pass; `None`: 8 on the CPU, 64 on a GPU.
+        workers: threads that open images ahead of the model; `None`: one per core, 0: none.
+        apply_exif: whether photographs are turned upright as their EXIF orientation asks.
+        img_size: side or (height, width) of the model's input, pixels; `None`: what the model was made for.
+        fast_decode: whether large JPEG files are decoded at a fraction of their size, down to twice what is needed, and
+            of every image only what the crop reads is resized: faster, and no longer equal to timm's preprocessing:
+            the pixels of a photograph move by less than 5 of 255 levels on average.
+        decode: "cpu", or "gpu" to decode and resize JPEG files on the CUDA GPU that runs the model (those that carry
+            another color space or lie on their side, and other formats, stay with the CPU). Pixels differ from the
+            CPU's; by how much, and what it saves, was not measured.
+        compile: puts the model through `torch.compile`: half a minute at the start, faster afterward.
+        calibration: some images of the kind to come (16 to 300), on which int8 on a CPU chooses its ranges.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    device: str | torch.device = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    apply_exif: bool = True
+    img_size: int | tuple[int, int] | None = None
+    fast_decode: bool = False
+    decode: str = "cpu"
+    compile: bool = False
+    calibration: Sequence[ImageSource] | None = None
+
+    def __post_init__(self) -> None:
+        check_precision(self.precision)
+        if self.decode not in DECODERS:
+            raise ValueError(f"decode is {self.decode!r}, but must be one of {', '.join(DECODERS)}")
+        for name, value, least in (("batch_size", self.batch_size, 1), ("workers", self.workers, 0)):
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}, but must be at least {least}; leave it out to have it chosen")
+        sides = (self.img_size,) if isinstance(self.img_size, int) else self.img_size
+        if sides is not None and (len(sides) > 2 or min(sides) < 1):
+            raise ValueError(f"img_size is {self.img_size}, but must be a side or (height, width) in pixels")
+
+
+class RunKeywords(TypedDict, total=False):
+    """The fields of `RunOptions` as keyword arguments, for those who check types."""
+
+    device: str | torch.device
+    precision: str
+    batch_size: int | None
+    workers: int | None
+    apply_exif: bool
+    img_size: int | tuple[int, int] | None
+    fast_decode: bool
+    decode: str
+    compile: bool
+    calibration: Sequence[ImageSource] | None
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a kind of embedding that does not exist; needs no model.
+
+    Args:
+        kind: "pooled", "pre_logits", "tokens", "patches" or "layer:0", "layer:1" ….
+
+    Raises:
+        ValueError: another name.
+    """
+    if kind not in KINDS[:-1] and layer_of(kind) is None:
+        raise ValueError(f"kind is {kind!r}, but must be one of {', '.join(KINDS)} (N counts blocks from 0)")
+
+
+def layer_of(kind: str) -> int | None:
+    """The block's number in "layer:N"; `None` for other kinds.
+
+    >>> layer_of("layer:7"), layer_of("tokens")
+    (7, None)
+    """
+    match = re.fullmatch(r"layer:([0-9]{1,4})", kind)
+    return int(match[1]) if match else None
