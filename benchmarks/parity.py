@@ -3,7 +3,7 @@
 Measures the largest difference over the largest value, for logits and for the gradient of their mean square with
 respect to all parameters, on random images; the largest of several draws of weights. The reference is timm's model in
 float64 on its own square grid, and our plain twin (the paper's equations as written) in float64 on 7 x 28 patches,
-which timm gets wrong. `convit.benchmark.shaken` moves the weights until logits have a standard deviation of at least 1
+which timm gets wrong. `tests/shaken.py` moves the weights until logits have a standard deviation of at least 1
 and gates lie in [0.02, 0.98]. Targets: ours within 1e-9 in float64, 2 x timm's error in fp32, 1.1 x in bf16.
 
     python benchmarks/parity.py
@@ -24,8 +24,8 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine, print_machine, save_result
-from convit.benchmark.shaken import relative_error, shake
 from convit.model import VARIANTS, ConViT
+from tests.shaken import relative_error, shake
 
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}
 TARGETS = {"fp64": 1e-9, "fp32": 2.0, "bf16": 1.1}

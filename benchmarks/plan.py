@@ -230,7 +230,7 @@ def _pipeline(models: Sequence[str], shared: dict[str, Any]) -> list[Measurement
         Measurement(
             "pipeline",
             f"{model}, from JPEG files",
-            (Case(model, mode="pipeline", **shared),),
+            (Case(model, **{**shared, "rounds": shared["rounds"] or 5}),),
             (Target("time spent waiting for data", 10.0, _waiting, at_most=True, unit="%"),),
         )
         for model in models
@@ -269,7 +269,8 @@ def _our_memory(rows: Rows) -> float | None:
 
 def _waiting(rows: Rows) -> float | None:
     ours = best(rows, "ours")
-    return None if ours is None or ours.waiting_share is None else 100 * ours.waiting_share
+    share = getattr(ours, "waiting_share", None)  # of a `PipelineRow`
+    return None if share is None else 100 * share
 
 
 def _growth(rows: Rows) -> float | None:

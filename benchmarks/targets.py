@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import print_machine, save_result, saved_rows
+from benchmarks.pipeline import measure_pipeline
 from benchmarks.plan import MODELS, PARTS, Measurement, Rows, Target, best, plan
 from convit.benchmark import Case, Row, measure, start_report
 
@@ -86,14 +87,16 @@ def describe(outcome: dict[str, Any]) -> str:
 
 
 def run_part(
-    measurements: Sequence[Measurement], say: Callable[[str], object], measuring: Callable[[Case], list[Row]] = measure
+    measurements: Sequence[Measurement],
+    say: Callable[[str], object],
+    measuring: Callable[[Case], list[Row]] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure and judge a part.
 
     Args:
         measurements: of one part.
         say: is told each outcome as it comes.
-        measuring: measures a case.
+        measuring: measures a case; what the part needs unless given.
 
     Returns:
         What is kept of it: outcomes, and for "scaling" its table. A measurement that fails is kept with its error.
@@ -101,10 +104,11 @@ def run_part(
     kept: list[dict[str, Any]] = []
     for measurement in measurements:
         rows: list[Row] = []
+        run = measuring or (measure_pipeline if measurement.part == "pipeline" else measure)
         try:
             for case in measurement.cases:
                 case.check()
-                rows += measuring(case)
+                rows += run(case)
         except (ValueError, ImportError, MemoryError, RuntimeError) as error:
             # one that cannot be measured here (a missing package, too little memory) must not cost the others
             message = " ".join(str(error).split()) or type(error).__name__

@@ -9,8 +9,8 @@ from timm.models.convit import ConVit
 from torch import Tensor, nn
 
 from convit.analysis import attention_matrices, nonlocality
-from convit.benchmark.shaken import shake
 from convit.model import ConViT, ConViTConfig
+from tests.shaken import shake
 
 SMALL = ConViTConfig(
     img_size=(12, 20), patch_size=4, embed_dim=4, num_heads=4, depth=4, local_up_to_layer=2, num_classes=3

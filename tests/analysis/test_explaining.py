@@ -18,10 +18,10 @@ from convit.analysis.drawing import draw_explanation, few_layers, layer_title, p
 from convit.analysis.explaining import Explanation, explain
 from convit.analysis.overlays import colored, overlay
 from convit.analysis.page import render_page
-from convit.benchmark.shaken import shake
 from convit.model import ConViT, ConViTConfig
 from convit.output.plots import png_of
 from convit.transforms import create_transform, resolve_model_data_config
+from tests.shaken import shake
 
 SMALL = ConViTConfig(
     img_size=(24, 32), patch_size=8, embed_dim=4, num_heads=5, depth=3, local_up_to_layer=2, num_classes=3

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from convit.analysis import attention_maps, forced_gates, gates, masked_position_embedding
-from convit.benchmark.shaken import shake
 from convit.model import ConViT, ConViTConfig
+from tests.shaken import shake
 
 SMALL = ConViTConfig(img_size=12, patch_size=4, embed_dim=4, num_heads=4, depth=4, local_up_to_layer=3, num_classes=3)
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from convit.analysis import attention_maps, attention_matrices, attention_rollout
-from convit.benchmark.shaken import shake
 from convit.model import ConViT, ConViTConfig
+from tests.shaken import shake
 
 SMALL = ConViTConfig(img_size=12, patch_size=4, embed_dim=4, num_heads=4, depth=4, local_up_to_layer=2, num_classes=3)
 SIZES = [(12, 12), (12, 20), (4, 8)]

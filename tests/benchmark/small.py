@@ -46,3 +46,21 @@ def made_row(**fields: Any) -> Row:
         "cost": COST,
     }
     return Row(**known | fields)
+
+
+ROWS = [
+    made_row(ratio=1.0, difference=5e-7, peak_share=0.816),
+    made_row(
+        candidate="timm:convit_base", relation="equal", images_per_second=5.0, batch=4, ratio=2.0, difference=1e-6
+    ),
+    made_row(
+        candidate="timm:deit_base_patch16_224+compile",
+        architecture="deit_base_patch16_224",
+        relation="another",
+        precision="bf16",
+        images_per_second=8.0,
+        compiled=True,
+        backend="compiled",
+        ratio=1.25,
+    ),
+]

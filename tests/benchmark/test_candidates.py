@@ -13,9 +13,9 @@ from convit.benchmark.candidates import default_candidates, our_candidate, parse
 from convit.benchmark.cases import Case, make_cases
 from convit.benchmark.cost import count_cost, count_peer_cost
 from convit.benchmark.precisions import peer_precision
-from convit.benchmark.shaken import relative_error
 from convit.model.layers import Block
 from tests.benchmark.small import NANO, small_case
+from tests.shaken import relative_error
 
 CPU = torch.device("cpu")
 

@@ -5,14 +5,12 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
-from convit.benchmark import measure, memory, peak, pipeline, throughput, timing, training
+from convit.benchmark import measure, memory, peak, throughput, timing, training
 from convit.benchmark.building import Entry, build_entry
 from convit.benchmark.cases import Case
 from convit.benchmark.comparing import compare_outputs, is_out_of_memory, largest_fitting
@@ -32,7 +30,7 @@ def test_images_per_second() -> None:
     assert [row.relation for row in rows] == ["ours", "equal", "equal", "another"]
     for row in rows:
         assert row.images_per_second == pytest.approx(1000 * 3 / row.step_ms["median"], rel=1e-3)
-        assert row.ratio == pytest.approx(rows[0].images_per_second / row.images_per_second, rel=1e-3)
+        assert row.ratio == pytest.approx(rows[0].images_per_second / row.images_per_second, abs=6e-4)  # 3 digits
         assert (row.batch, row.rounds, row.height, row.width) == (3, 2, 32, 32)
         assert row.peak_share is not None
         assert row.peak_share > 0
@@ -68,31 +66,6 @@ def test_a_training_step_trains() -> None:
     assert losses[-1] < losses[0]
     after: Any = entry.module.get_parameter("blocks.0.mlp.fc1.weight")
     assert not torch.equal(before, after)
-
-
-def test_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "PHOTOGRAPHS", 5)
-    monkeypatch.setattr(pipeline, "SIZES", ((60, 40), (40, 60)))
-    made, _ = measure(small_case(mode="pipeline"))
-    assert made.waiting_share is not None
-    assert 0 <= made.waiting_share <= 1
-    assert made.images_per_second == pytest.approx(1000 * 5 / made.step_ms["median"], rel=1e-3)
-    pipeline.make_photographs(tmp_path, 3)
-    given, _ = measure(small_case(mode="pipeline", data=str(tmp_path)))
-    assert given.images_per_second == pytest.approx(1000 * 3 / given.step_ms["median"], rel=1e-3)
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"broken.jpg cannot be read .* leave it out of --data"):
-        measure(small_case(mode="pipeline", data=str(tmp_path)))
-
-
-def test_made_photographs_have_the_sizes_of_photographs(tmp_path: Path) -> None:
-    pipeline.make_photographs(tmp_path, len(pipeline.SIZES) + 1)
-    sizes: set[tuple[int, int]] = set()
-    for path in tmp_path.iterdir():
-        with Image.open(path) as image:
-            sizes.add(image.size)
-    assert sizes == set(pipeline.SIZES)
-    assert (tmp_path / "00000.jpg").stat().st_size > 100_000  # of 1600 x 1200 pixels: as much as there is to decode
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -1,37 +1,16 @@
-"""What is told: tables, files, figures and explanations."""
+"""What is told: tables, files and explanations."""
 
-import csv
 import io
 import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from convit.benchmark import explain, measure, print_explanation, print_rows, run_cases, start_report, write_report
+from convit.benchmark import explain, measure, print_explanation, print_rows, run_cases, start_report
 from convit.benchmark.explaining import Explanation, kind_of
 from convit.benchmark.machine import machine_lines
-from convit.benchmark.plots import draw_figures
 from convit.benchmark.running import Report
-from convit.benchmark.writing import to_csv
-from tests.benchmark.small import NANO, made_row, small_case
-
-ROWS = [
-    made_row(ratio=1.0, difference=5e-7, peak_share=0.816),
-    made_row(
-        candidate="timm:convit_base", relation="equal", images_per_second=5.0, batch=4, ratio=2.0, difference=1e-6
-    ),
-    made_row(
-        candidate="timm:deit_base_patch16_224+compile",
-        architecture="deit_base_patch16_224",
-        relation="another",
-        precision="bf16",
-        images_per_second=8.0,
-        compiled=True,
-        backend="compiled",
-        ratio=1.25,
-    ),
-]
+from tests.benchmark.small import NANO, ROWS, made_row, small_case
 
 
 def test_the_table_says_what_was_measured() -> None:
@@ -64,50 +43,23 @@ def test_the_table_of_memory_shows_how_cost_grows() -> None:
     assert row[-6:] == ["98.2", "(88-101)", "21", "196", "16.3", "0.001"]
 
 
-def test_latency_and_waiting_have_columns_of_their_own() -> None:
+def test_latency_has_a_column_of_its_own() -> None:
     out = io.StringIO()
     print_rows([made_row(mode="latency", percentiles_ms={"p50": 5.0, "p90": 6.25, "p99": 101.4})], out)
-    print_rows([made_row(mode="pipeline", waiting_share=0.031)], out)
     assert "5 / 6.25 / 101" in out.getvalue()
-    assert "3 %" in out.getvalue()
-
-
-def test_timms_columns_come_first() -> None:
-    lines = to_csv(ROWS).splitlines()
-    # the header of timm's results/benchmark-infer-amp-nchw-pt291-cu128-4090.csv
-    assert lines[0].startswith(
-        "model,infer_img_size,infer_samples_per_sec,infer_step_time,infer_batch_size,param_count,infer_gmacs,infer_macts,"
-    )
-    assert lines[1].startswith("convit_base,224,10.0,800.0,8,86.54,17.52,31.77,ours,")
-    assert lines[3].startswith("deit_base_patch16_224,224,8.0,800.0,8,")
-    read = list(csv.DictReader(lines))
-    assert [row["relation"] for row in read] == ["ours", "equal", "another"]
-    assert (read[0]["gmacs_executed"], read[0]["tokens"], read[1]["ratio"]) == ("16.3", "196", "2.0")
-
-
-def test_training_has_timms_training_columns() -> None:
-    lines = to_csv([made_row(mode="train", width=448)]).splitlines()
-    # the header of timm's results/benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv
-    assert lines[0].startswith(
-        "model,train_samples_per_sec,train_step_time,train_batch_size,train_img_size,param_count,candidate,"
-    )
-    assert lines[1].startswith("convit_base,10.0,800.0,8,224x448,86.54,ours,")
 
 
 def test_a_run_is_written_and_kept(tmp_path: Path) -> None:
     report = start_report(small_case(threads=1))
     assert list(run_cases([small_case(threads=1)], report)) == [report.rows]
-    assert write_report(report, tmp_path / "new") == [
-        tmp_path / "new" / "results.json",
-        tmp_path / "new" / "results.csv",
-    ]
+    assert report.write(tmp_path / "new") == tmp_path / "new" / "results.json"
     content = json.loads((tmp_path / "new" / "results.json").read_text())
     assert [row["candidate"] for row in content["rows"]] == ["ours", "eager"]
     assert content["machine"]["threads"] == 1
     assert content["rows"][0]["cost"]["tokens"] == 64
     with pytest.raises(FileExistsError, match=r"results.json: exists already"):
-        write_report(report, tmp_path / "new")
-    write_report(report, tmp_path / "new", overwrite=True)
+        report.write(tmp_path / "new")
+    report.write(tmp_path / "new", overwrite=True)
 
 
 def test_the_machine_is_told_in_two_lines() -> None:
@@ -115,26 +67,6 @@ def test_the_machine_is_told_in_two_lines() -> None:
     assert "threads" in first
     assert "torch" in second
     assert "timm" in second
-
-
-def test_figures_are_drawn(tmp_path: Path) -> None:
-    over_batches = [made_row(batch=batch, images_per_second=2.0 * batch) for batch in (1, 8, 64)]
-    over_batches += [made_row(candidate="timm:x_y_z", relation="another", batch=8, images_per_second=9.0)]
-    assert draw_figures(over_batches, tmp_path) == [tmp_path / "throughput.png"]
-    over_sizes = [made_row(mode="memory", height=side, width=side, memory_mb=side / 4) for side in (224, 448)]
-    assert draw_figures(over_sizes, tmp_path) == [tmp_path / "sizes.png"]
-    assert draw_figures([], tmp_path) == []
-    for name in ("throughput.png", "sizes.png"):
-        with Image.open(tmp_path / name) as image:
-            assert image.width > 400
-            assert len(image.convert("RGB").getcolors(1 << 20) or []) > 10
-    with pytest.raises(FileExistsError):
-        draw_figures(over_sizes, tmp_path)
-
-
-def test_sizes_are_drawn_of_throughput_too(tmp_path: Path) -> None:
-    rows = [made_row(height=side, width=2 * side) for side in (224, 448)]
-    assert draw_figures(rows, tmp_path) == [tmp_path / "throughput.png", tmp_path / "sizes.png"]
 
 
 @pytest.mark.parametrize(

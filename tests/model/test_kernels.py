@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from convit.benchmark.shaken import relative_error, shake
 from convit.model import ConViT, ConViTConfig, plain
 from convit.model.kernels import check_runs, fused_gated_attention, gated_attention
 from convit.model.positional import axis_attention
 from convit.optimization import choosing, fastest_attention
+from tests.shaken import relative_error, shake
 
 triton = pytest.importorskip("triton")
 

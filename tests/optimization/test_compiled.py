@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import convit
-from convit.benchmark.shaken import shake
 from convit.model import ConViT, ConViTConfig
+from tests.shaken import shake
 
 pytestmark = [pytest.mark.compiled, pytest.mark.slow]
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 import convit
-from convit.benchmark.shaken import shake
 from convit.model import ConViT, ConViTConfig
 from convit.optimization import OptimizedConViT, building, plan, precision
 from convit.optimization.folding import Affine
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct
 from convit.transforms import TransformSettings, normalize_batch
+from tests.shaken import shake
 
 CONFIG = ConViTConfig(img_size=32, patch_size=8, num_heads=4, embed_dim=12, depth=4, local_up_to_layer=3, num_classes=5)
 PRODUCTS = (PlainProduct, MklProduct, PackedProduct)

@@ -6,8 +6,8 @@ import pytest
 import timm
 import torch
 
-from convit.benchmark.shaken import GATE_RANGE, relative_error, root_mean_square_error, shake
 from convit.model import VARIANTS, ConViT, GatedPositionalSelfAttention
+from tests.shaken import GATE_RANGE, relative_error, root_mean_square_error, shake
 
 NAMES = ["convit_tiny", "convit_small", "convit_base"]
 DRAWS = {"convit_tiny": 6, "convit_small": 6, "convit_base": 2}

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from convit.benchmark.shaken import relative_error, shake
 from convit.model import VARIANTS, ConViT, ConViTConfig
+from tests.shaken import relative_error, shake
 
 SMALL = ConViTConfig(img_size=64, patch_size=8, num_heads=4, embed_dim=12, depth=5, local_up_to_layer=3, num_classes=11)
 

@@ -3,9 +3,8 @@
 The room promises that whoever is compared takes turns in one process (or, for memory, in processes that take turns),
 that the same models have the same weights and their outputs are compared before they are timed, and that nothing is
 shown that was not measured in the run. Start at `running.py`, one case after the other, and `cases.py`, what a case is;
-each mode has a module: `throughput.py` (also latency), `training.py`, `memory.py`, `pipeline.py`. Who takes part:
-`candidates.py`, `building.py`, `shaken.py`. What is told: `rows.py`, `cost.py`, `peak.py`, `explaining.py`. Where it
-goes: `table.py`, `writing.py`, `figures.py`, which needs matplotlib.
+each mode has a module: `throughput.py` (also latency), `training.py`, `memory.py`. Who takes part: `candidates.py`,
+`building.py`. What is told: `rows.py`, `cost.py`, `peak.py`, `explaining.py`; on the screen by `table.py`.
 
     from convit.benchmark import Case, measure
 
@@ -21,7 +20,6 @@ from convit.benchmark.peak import Peak, measure_peak
 from convit.benchmark.rows import Row
 from convit.benchmark.running import Report, measure, run_cases, start_report
 from convit.benchmark.table import print_explanation, print_rows
-from convit.benchmark.writing import write_report
 
 __all__ = [
     "MODES",
@@ -42,5 +40,4 @@ __all__ = [
     "print_rows",
     "run_cases",
     "start_report",
-    "write_report",
 ]

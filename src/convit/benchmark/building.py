@@ -13,7 +13,6 @@ from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import Case
 from convit.benchmark.cost import Cost, count_cost, count_peer_cost
 from convit.benchmark.precisions import EIGHT_BITS, peer_precision
-from convit.benchmark.shaken import shake
 from convit.model import ConViT
 from convit.optimization.precision import dtype_of
 from convit.training.peers import create_peer
@@ -62,7 +61,7 @@ def build_reference(case: Case) -> ConViT:
     """Our model in fp32 on the CPU, with the weights that all equal candidates get.
 
     They are a file's where the case names one, a weight set's own where the model is one, and else drawn so that
-    differences between models show (`convit.benchmark.shaken`).
+    differences between models show.
 
     Raises:
         Whatever `convit.weights.create_model` raises.
@@ -73,8 +72,20 @@ def build_reference(case: Case) -> ConViT:
     if weights_of(case) != "drawn":
         return create_model(case.model, pretrained=True, **size).eval()
     model = create_model(case.model, **size).eval()
-    shake(model)
+    _draw(model)
     return model
+
+
+@torch.no_grad()
+def _draw(model: ConViT) -> None:
+    """Move fresh weights away from their start, where logits are near 0 and gates alike, so that mistakes show."""
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim > 1 and "pos_" not in name:
+            parameter.copy_(1.5 * noise / parameter[0].numel() ** 0.5)
+        else:
+            parameter.add_(0.3 * noise)
 
 
 def weights_of(case: Case) -> str:

@@ -18,10 +18,9 @@ from convit.optimization.precision import pick_device
 from convit.weights import WEIGHT_SETS
 from convit.weights.weight_sets import closest
 
-Mode = Literal["infer", "train", "latency", "pipeline", "memory"]
+Mode = Literal["infer", "train", "latency", "memory"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-ROUNDS: dict[str, int] = {"infer": 15, "train": 5, "latency": 50, "pipeline": 5, "memory": 5}
-LEAST_ROUNDS = 5  # below that, quartiles say nothing
+ROUNDS: dict[str, int] = {"infer": 15, "train": 5, "latency": 50, "memory": 5}
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,7 @@ class Case:
     Attributes:
         model: name of a variant ("convit_base": weights are drawn) or a weight set ("convit_base.fb_in1k").
         against: the others as they are written, see `parse_candidate`.
-        mode: what is measured: "infer" images per second, "train" steps, "latency" percentiles, "pipeline" from files,
-            "memory" peak and time.
+        mode: what is measured: "infer" images per second, "train" steps, "latency" percentiles, "memory" peak and time.
         device: "auto", "cpu", "cuda", "cuda:1" ….
         precision: "auto", "fp32", "bf16", "fp16", "fp8" or "int8"; for training "fp32" or "bf16".
         size: height and width in pixels, or None for the model's own.
@@ -41,7 +39,6 @@ class Case:
         rounds: timed calls of each (processes of each for "memory"), or None for the mode's own number.
         threads: of the CPU, or None for PyTorch's own choice.
         weights: file with weights, or None.
-        data: folder of photographs for "pipeline", or None to make some.
     """
 
     model: str
@@ -55,14 +52,13 @@ class Case:
     rounds: int | None = None
     threads: int | None = None
     weights: str | None = None
-    data: str | None = None
 
     def check(self) -> None:
         """Refuse what cannot be measured, before anything is loaded.
 
         Raises:
             ValueError: a mode, model, candidate, precision or device that is not there, or a number out of range.
-            FileNotFoundError: there is no such weights file or folder of photographs.
+            FileNotFoundError: there is no such weights file.
         """
         if self.mode not in MODES:
             raise ValueError(f"mode is {self.mode!r}, but must be one of {', '.join(MODES)}")
@@ -74,9 +70,8 @@ class Case:
         variant = VARIANTS.get(self.model.partition(".")[0])
         if self.size is not None and variant is not None:
             variant.config.replace(img_size=self.size)
-        for option, path in (("weights", self.weights), ("data", self.data)):
-            if path is not None and not Path(path).exists():
-                raise FileNotFoundError(f"{option} is {path}, but there is no such file or folder")
+        if self.weights is not None and not Path(self.weights).exists():
+            raise FileNotFoundError(f"weights is {self.weights}, but there is no such file or folder")
         if len(self.candidates()) < 1:
             raise ValueError("there is nobody to measure")
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from convit.benchmark.building import Entry
 from convit.benchmark.precisions import ALLOWED
-from convit.benchmark.shaken import relative_error
 from convit.model import ConViT
 from convit.optimization.precision import name_of
 
@@ -50,6 +49,12 @@ def compare_outputs(reference: ConViT, taking_part: Sequence[tuple[Entry, Tensor
             )
         found[entry.candidate.name] = float(f"{error:.3g}")
     return found
+
+
+def relative_error(values: Tensor, reference: Tensor) -> float:
+    """Largest difference over the largest reference value, both taken in fp64 on the CPU."""
+    values, reference = values.detach().double().cpu(), reference.detach().double().cpu()
+    return float((values - reference).abs().max() / reference.abs().max())
 
 
 def largest_fitting(run: Callable[[Tensor], object], images: Tensor) -> Tensor | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from convit.benchmark.building import Entry, weights_of
 from convit.benchmark.candidates import Relation
 from convit.benchmark.cases import Case
 from convit.benchmark.cost import Cost
 from convit.benchmark.timing import percentiles, summarize
+
+AnyRow = TypeVar("AnyRow", bound="Row")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Row:
         batch: images at a time.
         batch_asked: images at a time that were asked for; larger than `batch` where they did not fit in memory.
         rounds: timed calls.
-        step_ms: time of a batch (for "pipeline" of all files): "median", "low" and "high" quartile, "least".
+        step_ms: time of a batch: "median", "low" and "high" quartile, "least".
         images_per_second: from the median.
         cost: what an image costs it.
         ratio: our images per second over its: above 1 ours is faster. None where ours is not there to compare.
@@ -46,7 +48,6 @@ class Row:
         memory_range_mb: lowest and highest of several processes.
         kept_mb: the part of `memory_mb` that stays, such as weights that are laid out at the first passes.
         held_mb: what the loaded model's process holds before.
-        waiting_share: part of the time in which the model stood still because no picture was decoded; 0 to 1.
     """
 
     mode: str
@@ -76,7 +77,6 @@ class Row:
     memory_range_mb: tuple[float, float] | None = None
     kept_mb: float | None = None
     held_mb: float | None = None
-    waiting_share: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -89,8 +89,6 @@ def make_row(
     size: tuple[int, int],
     batch: int,
     seconds: list[float],
-    *,
-    images: int | None = None,
     **measured: Any,
 ) -> Row:
     """A row from what was timed.
@@ -101,7 +99,6 @@ def make_row(
         size: height and width of the images.
         batch: images at a time.
         seconds: of each timed call.
-        images: in a timed call; None for a batch.
         measured: further fields of `Row`.
     """
     candidate, times = entry.candidate, summarize(seconds)
@@ -123,14 +120,14 @@ def make_row(
         batch_asked=case.batch_size,
         rounds=len(seconds),
         step_ms=times,
-        images_per_second=round(1000 * (images or batch) / times["median"], 3),
+        images_per_second=round(1000 * batch / times["median"], 3),
         cost=entry.cost,
         percentiles_ms=percentiles(seconds) if case.mode == "latency" else None,
         **measured,
     )
 
 
-def with_ratios(rows: Sequence[Row]) -> list[Row]:
+def with_ratios(rows: Sequence[AnyRow]) -> list[AnyRow]:
     """The rows of one case with our images per second over theirs."""
     ours = next((row for row in rows if row.relation == "ours"), None)
     if ours is None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,13 +16,14 @@ from convit.benchmark.cases import Case
 from convit.benchmark.explaining import Explanation, explain
 from convit.benchmark.machine import describe_machine
 from convit.benchmark.rows import Row
+from convit.output.files import whole_file
 
+JSON_NAME = "results.json"
 # imported when they are asked for: training needs an extra
 _MEASURES = {
     "infer": ("throughput", "measure_throughput"),
     "latency": ("throughput", "measure_throughput"),
     "train": ("training", "measure_training"),
-    "pipeline": ("pipeline", "measure_pipeline"),
     "memory": ("memory", "measure_memory"),
 }
 
@@ -37,6 +41,25 @@ class Report:
     machine: dict[str, Any]
     rows: list[Row] = field(default_factory=list[Row])
     explanations: list[Explanation] = field(default_factory=list[Explanation])
+
+    def write(self, folder: Path, *, overwrite: bool = False) -> Path:
+        """Write results.json into a folder, which is made where there is none.
+
+        Args:
+            folder: where.
+            overwrite: whether an existing file may be replaced.
+
+        Returns:
+            The file.
+
+        Raises:
+            FileExistsError: the file exists and `overwrite` is false.
+            OSError: the file cannot be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(folder / JSON_NAME, overwrite=overwrite) as file:
+            file.write((json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode())
+        return folder / JSON_NAME
 
 
 def measure(case: Case) -> list[Row]:

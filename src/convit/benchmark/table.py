@@ -69,7 +69,6 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         (("images/s", lambda row: f"{row.images_per_second:.4g}"), mode != "latency"),
         (("ours is\nfaster by", lambda row: "" if row.ratio is None else f"{row.ratio:.2f} x"), True),
         (("share\nof peak", lambda row: _percent(row.peak_share)), any(row.peak_share is not None for row in rows)),
-        (("waiting\nfor data", lambda row: _percent(row.waiting_share)), mode == "pipeline"),
         (("MB", _memory), any(row.memory_mb is not None for row in rows)),
         (("of them\nkept", lambda row: "" if row.kept_mb is None else _short(row.kept_mb)), mode == "memory"),
         (("tokens", lambda row: f"{row.cost.tokens or ''}"), mode == "memory"),

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from convit.cli import errors, options
-
-if TYPE_CHECKING:
-    from convit.benchmark.running import Report
 
 Models = Annotated[str, typer.Option("--model", metavar="NAME[,..]", help="Variants and weight sets.")]
 Against = Annotated[
@@ -46,10 +43,9 @@ Sizes = Annotated[
     ),
 ]
 Mode = Annotated[
-    Literal["infer", "train", "latency", "pipeline", "memory"],
+    Literal["infer", "train", "latency", "memory"],
     typer.Option(
-        help="Images per second; training steps; percentiles of single calls; from JPEG files; memory and time per "
-        "image size."
+        help="Images per second; training steps; percentiles of single calls; memory and time per image size."
     ),
 ]
 Compile = Annotated[bool, typer.Option("--compile", help="Ours through torch.compile too.")]
@@ -63,15 +59,9 @@ Rounds = Annotated[
         show_default=False,
     ),
 ]
-Data = Annotated[
-    Path | None,
-    typer.Option(metavar="FOLDER", help="Photographs for --mode pipeline.  [default: made]", show_default=False),
-]
 Output = Annotated[
     Path | None,
-    typer.Option(
-        "--output", "-o", metavar="FOLDER", help="Also write results.json, results.csv and figures.", show_default=False
-    ),
+    typer.Option("--output", "-o", metavar="FOLDER", help="Also write results.json there.", show_default=False),
 ]
 Explain = Annotated[bool, typer.Option("--explain", help="Show which path was taken and why, and where the time goes.")]
 
@@ -88,7 +78,6 @@ def benchmark(
     threads: Threads = None,
     rounds: Rounds = None,
     weights: options.Weights = None,
-    data: Data = None,
     output: Output = None,
     explain: Explain = False,
     overwrite: options.Overwrite = False,
@@ -114,7 +103,6 @@ def benchmark(
         rounds=rounds,
         threads=threads,
         weights=None if weights is None else str(weights),
-        data=None if data is None else str(data),
     )
     if output is not None:
         _check_folder(output, overwrite=overwrite)
@@ -129,21 +117,8 @@ def benchmark(
     finally:
         # also after Ctrl-C or an error: what was measured is kept
         if output is not None and report.rows:
-            _write(report, output, overwrite=overwrite)
-
-
-def _write(report: Report, output: Path, *, overwrite: bool) -> None:
-    from convit.benchmark import write_report
-
-    files = write_report(report, output, overwrite=overwrite)
-    try:
-        from convit.benchmark.plots import draw_figures
-    except ModuleNotFoundError as error:
-        print(f"convit: no figures, which need the package '{error.name}': pip install 'convit[plot]'", file=sys.stderr)
-    else:
-        files += draw_figures(report.rows, output, overwrite=overwrite)
-    for file in files:
-        print(f"convit: wrote {errors.one_line(str(file))}", file=sys.stderr)
+            file = report.write(output, overwrite=overwrite)
+            print(f"convit: wrote {errors.one_line(str(file))}", file=sys.stderr)
 
 
 def _check_folder(output: Path, *, overwrite: bool) -> None:
@@ -151,8 +126,7 @@ def _check_folder(output: Path, *, overwrite: bool) -> None:
     from convit.output import check_output
 
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("results.json", "results.csv", "throughput.png", "sizes.png"):
-        check_output(output / name, overwrite=overwrite)
+    check_output(output / "results.json", overwrite=overwrite)
 
 
 def _words(text: str, option: str) -> list[str]:

@@ -1,11 +1,16 @@
-"""A report as figures: throughput against batch size, and time and memory against image size, ours and theirs.
+"""What `convit benchmark --output FOLDER` found, as figures and as a table with timm's columns.
 
-Needs matplotlib, the extra `plot`. Candidates are told apart by color (Okabe and Ito's palette), marker and line style
-alike; ours is the thick line, other models are dashed.
+    python benchmarks/plots.py FOLDER        # reads results.json there, writes results.csv, throughput.png, sizes.png
+
+Throughput is drawn against batch size, time and memory against image size. Candidates are told apart by color (Okabe
+and Ito's palette), marker and line style alike; ours is the thick line, other models are dashed.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,35 +19,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from convit.benchmark.rows import Row
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.timm_columns import to_csv
+from convit.benchmark import Row
+from convit.benchmark.cost import Cost
 from convit.output.plots import save_figure, series_look, styled
 
 PANEL_WIDTH, PANEL_HEIGHT, LEGEND_LINE = 3.9, 3.0, 0.2  # inches
 
 
-def draw_figures(rows: Sequence[Row], folder: Path, *, overwrite: bool = False) -> list[Path]:
-    """Draw what rows can show: throughput.png, and sizes.png where there is memory or more than one image size.
+def read_rows(results: Path) -> list[Row]:
+    """The rows of a `results.json`."""
+    content = json.loads(results.read_text(encoding="utf-8"))
+    return [Row(**{**row, "cost": Cost(**row["cost"])}) for row in content["rows"]]
 
-    Args:
-        rows: of one run.
-        folder: exists.
-        overwrite: whether existing files may be replaced.
 
-    Returns:
-        The files; none where there is no row.
-
-    Raises:
-        FileExistsError: a file exists and `overwrite` is false.
-        OSError: a file cannot be written.
-    """
+def draw_figures(rows: Sequence[Row]) -> dict[str, Figure]:
+    """What rows can show, by the file's name: throughput, and sizes where there is memory or several image sizes."""
     wanted: dict[str, Figure] = {}
     if rows and rows[0].mode != "memory":
         wanted["throughput.png"] = draw_throughput(rows)
     if rows and (rows[0].mode == "memory" or len({(row.height, row.width) for row in rows}) > 1):
         wanted["sizes.png"] = draw_sizes(rows)
-    for name, figure in wanted.items():
-        save_figure(figure, folder / name, overwrite=overwrite)
-    return [folder / name for name in wanted]
+    return wanted
 
 
 def draw_throughput(rows: Sequence[Row]) -> Figure:
@@ -161,3 +161,17 @@ def _groups(rows: Sequence[Row], key: Callable[[Row], tuple[Any, ...]]) -> dict[
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return groups
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="what --output of `convit benchmark` was")
+    folder: Path = parser.parse_args().folder
+    rows = read_rows(folder / "results.json")
+    (folder / "results.csv").write_text(to_csv(rows), encoding="utf-8")
+    for name, figure in draw_figures(rows).items():
+        save_figure(figure, folder / name, overwrite=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,18 +1,13 @@
-"""A report's files: everything as JSON, and a CSV whose first columns are those of timm's public result tables."""
+"""Rows of a benchmark as CSV whose first columns are those of timm's public result tables."""
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from convit.benchmark.rows import Row
-from convit.benchmark.running import Report
-from convit.output.files import whole_file
+from convit.benchmark import Row
 
 # as in timm's results/benchmark-infer-*.csv and benchmark-train-*.csv: times in ms, operations in 10^9, activations and
 # parameters in 10^6
@@ -34,40 +29,6 @@ TRAIN_COLUMNS = (
     "train_img_size",
     "param_count",
 )
-JSON_NAME, CSV_NAME = "results.json", "results.csv"
-
-
-def write_report(report: Report, folder: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write results.json and results.csv into a folder, which is made where there is none.
-
-    Args:
-        report: what was found.
-        folder: where.
-        overwrite: whether existing files may be replaced.
-
-    Returns:
-        The files.
-
-    Raises:
-        FileExistsError: a file exists and `overwrite` is false.
-        OSError: a file cannot be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    contents = {JSON_NAME: to_json(report), CSV_NAME: to_csv(report.rows)}
-    for name, text in contents.items():
-        with whole_file(folder / name, overwrite=overwrite) as file:
-            file.write(text.encode())
-    return [folder / name for name in contents]
-
-
-def to_json(report: Report) -> str:
-    """Machine, rows and explanations."""
-    content = {
-        "machine": report.machine,
-        "rows": [row.to_dict() for row in report.rows],
-        "explanations": [dataclasses.asdict(explanation) for explanation in report.explanations],
-    }
-    return json.dumps(content, indent=1) + "\n"
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -109,7 +70,7 @@ def _train_columns(row: Row) -> dict[str, Any]:
 
 
 def _own_columns(row: Row) -> dict[str, Any]:
-    measured = ("ratio", "difference", "peak_share", "memory_mb", "kept_mb", "held_mb", "waiting_share")
+    measured = ("ratio", "difference", "peak_share", "memory_mb", "kept_mb", "held_mb")
     asked = ("candidate", "relation", "mode", "device", "precision", "computed_in", "backend", "compiled", "weights")
     fields = row.to_dict()
     return {

@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from convit.benchmark.comparing import relative_error as relative_error
+
 GATE_RANGE = (0.02, 0.98)
 
 
@@ -45,12 +47,6 @@ def _draw(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
         return 0.1 * noise
     fan_in = parameter[0].numel()
     return 1.5 * noise / fan_in**0.5
-
-
-def relative_error(values: Tensor, reference: Tensor) -> float:
-    """Largest difference over the largest reference value, both taken in fp64 on the CPU."""
-    values, reference = values.detach().double().cpu(), reference.detach().double().cpu()
-    return float((values - reference).abs().max() / reference.abs().max())
 
 
 def root_mean_square_error(values: Tensor, reference: Tensor) -> float:
