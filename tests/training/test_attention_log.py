@@ -15,7 +15,7 @@ from convit.analysis import gates, nonlocality
 from convit.model import ConViT, ConViTConfig
 from convit.training import attention_log
 from convit.training.attention_log import AttentionLog, measure
-from convit.training.averaging import WeightAveraging
+from convit.training.final_weights import MovingAverage
 
 CONFIG = ConViTConfig(
     img_size=8, patch_size=4, embed_dim=4, num_heads=4, depth=3, local_up_to_layer=2, num_classes=2, drop_path_rate=0.5
@@ -133,12 +133,11 @@ def test_a_resumed_run_replaces_what_it_does_again(tmp_path: Path) -> None:
 
 def test_the_weights_are_those_being_trained_not_their_average(tmp_path: Path) -> None:
     file, images = tmp_path / "attention.jsonl", _images(4)
-    averaging, kept = WeightAveraging(0.9), _Keep(images)
+    averaging, kept = MovingAverage(0.9), _Keep(images)
     task = _fit(_model(), averaging, AttentionLog(file, images), kept, epochs=2)
     lines = _lines(file)
     assert [{"epoch": number, **seen} for number, seen in enumerate(kept.seen, start=1)] == lines[1:]
-    averaging.swap_in(task)
-    assert measure(task.model, images)["gates"] != lines[2]["gates"]
+    assert measure(task.model, images)["gates"] != lines[2]["gates"]  # training ends with the average
 
 
 def test_at_most_128_images_in_batches_of_32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -166,17 +165,11 @@ def test_without_gpsa_there_is_non_locality_alone(tmp_path: Path) -> None:
     assert [set(line) for line in _lines(file)] == [{"epoch", "nonlocality"}] * 2
 
 
-def test_other_models_sharded_weights_and_other_processes_write_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_models_and_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "attention.jsonl"
     _fit(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), AttentionLog(file, _images(4)), epochs=1)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "is_global_zero", False)
-        _fit(_model(), AttentionLog(file, _images(4)), epochs=1)
-    with monkeypatch.context() as patch:
-        # what FSDP makes of parameters; a process group would be needed for real ones
-        patch.setattr(attention_log, "DTensor", nn.Parameter)
         _fit(_model(), AttentionLog(file, _images(4)), epochs=1)
     assert not file.exists()
 

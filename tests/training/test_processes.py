@@ -31,11 +31,10 @@ def _alone(folder: Path, *changes: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path, strategy: str) -> None:
+def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path) -> None:
     write_data(tmp_path / "data")
     alone = _alone(tmp_path)
-    shared = _command(tmp_path, "shared", "run.devices=2", f"run.strategy={strategy}")
+    shared = _command(tmp_path, "shared", "run.devices=2", "run.strategy=ddp")
     for name, expected in alone.items():
         torch.testing.assert_close(
             shared[name], expected, rtol=1e-4, atol=2e-6, msg=lambda text, n=name: f"{n}: {text}"

@@ -1,6 +1,7 @@
 """Killed with -9 at any moment and resumed, a run ends with the very weights of an uninterrupted one."""
 
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -54,6 +55,12 @@ def _kill_after(process: subprocess.Popen[str], folder: Path, steps: int, genera
     process.stderr.close()
 
 
+def _differing(folder: Path, first: str, second: str) -> list[str]:
+    one, other = (safetensors.torch.load_file(folder / run / "weights.safetensors") for run in (first, second))
+    assert one.keys() == other.keys()
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
 @pytest.mark.parametrize(
     ("options", "kills"),
     [
@@ -73,7 +80,32 @@ def test_a_run_that_was_killed_ends_bit_for_bit_as_if_it_was_not(
         _kill_after(process, tmp_path / "cut", steps, generator)
     assert not (tmp_path / "cut" / "weights.safetensors").exists()
     _finish(_start(tmp_path, "cut", *options))
-    whole, cut = (safetensors.torch.load_file(tmp_path / run / "weights.safetensors") for run in ("whole", "cut"))
-    assert whole.keys() == cut.keys()
-    assert [name for name in whole if not torch.equal(whole[name], cut[name])] == []
+    assert _differing(tmp_path, "whole", "cut") == []
     assert len((tmp_path / "cut" / "log.jsonl").read_text().splitlines()) == EPOCHS
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "options"),
+    [(signal.SIGTERM, 143, ("run.devices=2",)), (signal.SIGINT, 130, ())],
+    ids=["SIGTERM to two processes", "Ctrl-C"],
+)
+def test_a_run_that_is_told_to_stop_saves_itself_and_says_how_to_go_on(
+    tmp_path: Path, number: int, code: int, options: tuple[str, ...]
+) -> None:
+    write_data(tmp_path / "data")
+    options = (*options, "run.checkpoint_steps=100000")
+    _finish(_start(tmp_path, "whole", *options))
+    process, log = _start(tmp_path, "cut", *options), tmp_path / "cut" / "log.jsonl"
+    until = time.monotonic() + DEADLINE
+    while not log.exists():
+        assert time.monotonic() < until, "the run does not get on"
+        time.sleep(0.001)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, errors.count("\n")) == (code, 1), errors
+    said, command = errors.strip().split("; go on with: convit ")
+    assert said == f"convit: stopped, with its checkpoint of step {_steps_done(tmp_path / 'cut')}"
+    again = subprocess.run([sys.executable, "-m", "convit", *shlex.split(command)], cwd=tmp_path, check=False)
+    assert again.returncode == 0
+    assert _differing(tmp_path, "whole", "cut") == []
+    assert len(log.read_text().splitlines()) == EPOCHS

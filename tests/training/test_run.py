@@ -1,6 +1,7 @@
 """Whole runs, small: what they leave, and that a killed one ends where an uninterrupted one does."""
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from lightning.pytorch import Callback
 from PIL import Image
 
 from convit.training import trainer as trainer_module
-from convit.training.checkpoints import Checkpoints, last_checkpoint
+from convit.training.checkpoints import Checkpoints
+from convit.training.recipe import OptimizerRecipe
 from convit.training.recipe_io import read_recipe
 from convit.training.run import run_recipe
+from convit.training.run_folder import last_checkpoint
+from convit.training.schedule import peak_rate
 from convit.training.task import DivergedError
 from convit.weights import load_model
 from tests.data.making import encoded, write_folder, write_members, write_shard
@@ -84,7 +88,10 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     resumed = run_recipe(recipe, data, tmp_path / "cut", resume=True, quiet=True)
     expected, found = safetensors.torch.load_file(whole), safetensors.torch.load_file(resumed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert [line["epoch"] for line in _lines(tmp_path / "cut")] == [1, 2, 3]
+    expected_lines, lines = _lines(tmp_path / "whole"), _lines(tmp_path / "cut")
+    for key in ("epoch", "step", "train_loss", "val_loss", "val_top1", "lr"):
+        assert [line[key] for line in lines] == [line[key] for line in expected_lines]
+    assert all(0 < line["seconds"] < 100 for line in lines)  # of training, not since the machine was started
 
 
 def test_it_learns_from_an_image_folder(tmp_path: Path) -> None:
@@ -126,7 +133,7 @@ class _Poison(Callback):
 
 def test_a_checkpoint_of_spoiled_weights_is_not_written(tmp_path: Path, data: Path) -> None:
     recipe = small_recipe(tmp_path, "run.checkpoint_steps=2")
-    with pytest.raises(DivergedError, match=r"head.weight is no number any more at step 6"):
+    with pytest.raises(DivergedError, match=r"head.weight is not finite at step 6"):
         run_recipe(recipe, data, tmp_path / "run", quiet=True, callbacks=(_Poison(),))
     assert last_checkpoint(tmp_path / "run") == tmp_path / "run" / "checkpoints" / "step-000000004.ckpt"
 
@@ -160,6 +167,62 @@ def test_runs_are_not_mixed_up(tmp_path: Path, data: Path) -> None:
     write_shard(data / "train-1.tar", range(40, 60))
     with pytest.raises(ValueError, match="is of another run: its files is"):
         run_recipe(small_recipe(tmp_path, *short), data, tmp_path / "run", resume=True)
+
+
+def test_a_changed_recipe_is_named_kept_and_trained_by(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short, run = ("schedule.cooldown_epochs=0", "run.select=best"), tmp_path / "run"
+    run_recipe(small_recipe(tmp_path, *short), data, run)
+    said = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"convit: epoch 1/2  train loss \S+  val loss \S+  val top-1 \S+ % \(best so far\)  .* left", said[0]
+    )
+    assert said[1].endswith("  done")
+    longer = (*short, "schedule.epochs=3", "optimizer.lr=0.2", "optimizer.weight_decay=0.1", "mixing.mixup=0")
+    run_recipe(small_recipe(tmp_path, *longer), data, run, resume=True)
+    said = capsys.readouterr().err.splitlines()
+    for change in ("optimizer.lr: 0.1 → 0.2", "schedule.epochs: 2 → 3", "mixing.mixup: 0.8 → 0"):
+        assert change in said[0]
+    assert said[1] == "convit: resuming at step 8 in epoch 3/3"
+    assert read_recipe(run / "recipe.before-8.yaml") == small_recipe(tmp_path, *short)
+    assert read_recipe(run / "recipe.yaml") == small_recipe(tmp_path, *longer)
+    last = last_checkpoint(run)
+    assert last is not None
+    groups = torch.load(last, weights_only=True)["optimizer_states"][0]["param_groups"]
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.1}
+    assert {group["initial_lr"] for group in groups} == {peak_rate(OptimizerRecipe(lr=0.2), 8)}
+    with pytest.raises(ValueError, match=r"trained with optimizer.name=adamw .* here it is optimizer.name=muon"):
+        run_recipe(small_recipe(tmp_path, *longer, "optimizer.name=muon"), data, run, resume=True)
+
+
+@pytest.mark.parametrize("ema", [("null", "{decay: 0.9}"), ("{decay: 0.9}", "null")])
+def test_averaging_can_begin_and_end_at_a_resume(tmp_path: Path, data: Path, ema: tuple[str, str]) -> None:
+    still = ("optimizer.lr=1e-20", "schedule={epochs: 2, cooldown_epochs: 0, warmup_epochs: 0, min_lr: 0}")
+    run_recipe(small_recipe(tmp_path, *still, f"ema={ema[0]}"), data, tmp_path / "run", quiet=True)
+    trained = torch.load(tmp_path / "run/checkpoints/step-000000004.ckpt", weights_only=True)
+    expected = trained.get("current_model_state", trained["state_dict"])
+    (tmp_path / "run/checkpoints/step-000000008.ckpt").unlink()
+    recipe = small_recipe(tmp_path, *still, f"ema={ema[1]}")
+    weights = safetensors.torch.load_file(run_recipe(recipe, data, tmp_path / "run", resume=True, quiet=True))
+    for name, tensor in weights.items():
+        torch.testing.assert_close(tensor, expected[f"model.{name}"], atol=1e-6, rtol=1e-6)
+
+
+def test_a_checkpoint_with_the_average_where_it_was_before_goes_on_the_same(tmp_path: Path, data: Path) -> None:
+    recipe, kept = small_recipe(tmp_path, "run.keep=9"), tmp_path / "cut" / "checkpoints" / "step-000000004.ckpt"
+    whole = run_recipe(recipe, data, tmp_path / "whole", quiet=True)
+    run_recipe(recipe, data, tmp_path / "cut", quiet=True)
+    checkpoint = torch.load(kept, weights_only=True)
+    steps = int(checkpoint.pop("averaging_state")["n_averaged"])
+    average, checkpoint["state_dict"] = checkpoint["state_dict"], checkpoint.pop("current_model_state")
+    checkpoint["callbacks"]["WeightAveraging"] = {"steps": steps, "average": average}
+    for later in kept.parent.iterdir():
+        later.unlink()
+    torch.save(checkpoint, kept)
+    resumed = run_recipe(recipe, data, tmp_path / "cut", resume=True, quiet=True)
+    expected, found = safetensors.torch.load_file(whole), safetensors.torch.load_file(resumed)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, data: Path) -> None:

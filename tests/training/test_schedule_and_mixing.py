@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from torch import nn
 
-from convit.training.averaging import WeightAveraging
+from convit.training.final_weights import MovingAverage, epoch_score
 from convit.training.mixing import mix, soft_targets
 from convit.training.recipe import MixingRecipe, OptimizerRecipe, ScheduleRecipe
 from convit.training.schedule import peak_rate, rate_at
@@ -61,21 +62,32 @@ class _Clock:
 
 
 def test_the_average_follows_with_warm_up_and_is_swapped_in_and_out() -> None:
-    module, averaging, clock = nn.Linear(1, 1, bias=False), WeightAveraging(0.5), _Clock()
-    nn.init.zeros_(module.weight)
-    averaging.on_fit_start(clock, module)  # type: ignore[arg-type]
-    nn.init.ones_(module.weight)
-    expected = 0.0
+    module, averaging, clock = LightningModule(), MovingAverage(0.5), _Clock()
+    module.model = nn.Linear(1, 1, bias=False)
+    weight = module.model.weight
+    averaging.setup(clock, module, "fit")  # type: ignore[arg-type]
+    nn.init.ones_(weight)
+    expected = 1.0
     for step in range(1, 12):
         clock.global_step = step
+        nn.init.constant_(weight, step)
         averaging.on_train_batch_end(clock, module, None, None, 0)  # type: ignore[arg-type]
         averaging.on_train_batch_end(clock, module, None, None, 0)  # type: ignore[arg-type]  # a batch without a step
         decay = min(0.5, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay)
-    averaging.swap_in(module)
-    assert module.weight.item() == pytest.approx(expected)
-    averaging.swap_out(module)
-    assert module.weight.item() == 1.0
+        expected = decay * expected + (1 - decay) * step
+    averaging.on_validation_epoch_start(clock, module)  # type: ignore[arg-type]
+    averaging.on_validation_epoch_end(clock, module)  # type: ignore[arg-type]
+    assert weight.item() == pytest.approx(expected)  # still, for `BestWeights`
+    averaging.on_validation_end(clock, module)  # type: ignore[arg-type]
+    assert weight.item() == 11.0
+    averaging.on_train_end(clock, module)  # type: ignore[arg-type]
+    assert weight.item() == pytest.approx(expected)
+
+
+def test_epochs_rank_by_top1_then_by_loss_then_the_later_first() -> None:
+    epochs = [(50.0, 1.0, 1), (50.0, 0.9, 2), (50.0, 0.9, 3), (49.0, 0.1, 4), (None, None, 5), (50.0, float("nan"), 6)]
+    lines = [{"val_top1": top1, "val_loss": loss, "epoch": epoch} for top1, loss, epoch in epochs]
+    assert [line["epoch"] for line in sorted(lines, key=epoch_score)] == [5, 4, 6, 1, 2, 3]
 
 
 def test_class_weights_have_mean_one_over_the_images() -> None:

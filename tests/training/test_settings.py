@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback
 from torch import nn
 
-from convit.training import accumulation as parts_module
 from convit.training import trainer as trainer_module
-from convit.training.accumulation import choose_parts
+from convit.training import trials
 from convit.training.models import build_model
 from convit.training.recipe import AugmentRecipe, DistillationRecipe
 from convit.training.run import run_recipe
 from convit.training.splits import open_split
 from convit.training.teachers import Teacher
+from convit.training.trials import choose_parts, choose_precision
 from convit.weights import create_model, load_model
 from tests.training.small import small_recipe, write_data
 
@@ -130,11 +130,13 @@ def test_gates_and_non_locality_are_logged(tmp_path: Path, data: Path) -> None:
     assert (len(lines[0]["gates"]), len(lines[0]["nonlocality"])) == (1, 2)
 
 
-def test_every_setting_of_the_schedule_reaches_the_csv_log(tmp_path: Path, data: Path) -> None:
-    run_recipe(small_recipe(tmp_path), data, tmp_path / "run", quiet=True)
+def test_the_table_has_a_row_per_epoch_and_keeps_them_over_a_resume(tmp_path: Path, data: Path) -> None:
+    for changes in ((), ("schedule.epochs=4",)):
+        run_recipe(small_recipe(tmp_path, *changes), data, tmp_path / "run", resume=bool(changes), quiet=True)
     with (tmp_path / "run" / "csv" / "metrics.csv").open() as file:
-        columns = next(csv.reader(file))
-    assert {"lr", "val_top1", "images_per_second", "data_wait_share"} <= set(columns)
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert all(row["lr"] and row["val_top1"] and row["images_per_second"] and row["data_wait_share"] for row in rows)
 
 
 def test_an_absent_logger_is_an_error_with_the_remedy(
@@ -170,12 +172,54 @@ def test_a_step_is_cut_into_as_few_parts_as_fit(tmp_path: Path, monkeypatch: pyt
     recipe = small_recipe(tmp_path, "run.batch_size=64", "run.accumulate=auto")
     cpu = torch.device("cpu")
     assert choose_parts(recipe, _Greedy(5), (8, 8), 1, cpu) == 1  # nothing to try on a CPU
-    monkeypatch.setattr(parts_module, "can_run_out", lambda device: True)
+    monkeypatch.setattr(trials, "can_run_out", lambda device: True)
     model = _Greedy(5)
     assert choose_parts(recipe, model, (8, 8), 2, cpu) == 8
     assert model.tried == [32, 16, 8, 4]
     with pytest.raises(ValueError, match="two images of 8 x 8 pixels do not fit"):
         choose_parts(recipe, _Greedy(1), (8, 8), 1, cpu)
+
+
+@pytest.mark.parametrize(("pays", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_computed_in_fp32_where_that_is_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pays: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("convit.optimization.precision.bfloat16_pays", lambda: pays)
+    model = _Greedy(100)
+    for changes, chosen in (
+        (("run.precision=bf16",), expected),
+        (("run.precision=auto", "run.devices=2"), expected),  # processes agree without measuring
+        (("run.precision=fp32",), "fp32"),
+    ):
+        assert choose_precision(small_recipe(tmp_path, *changes), model, (8, 8))[0] == chosen
+    assert model.tried == []
+
+
+def test_the_faster_precision_is_measured_written_down_and_kept(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    seconds = {"fp32": 2.0, "bf16": 1.0}
+    monkeypatch.setattr(trials, "time_pass", lambda model, batch, size, precision, device: seconds[precision])
+    recipe, run = small_recipe(tmp_path, "run.precision=auto", "schedule.cooldown_epochs=0"), tmp_path / "run"
+    run_recipe(recipe, data, run)
+    assert "training in bf16: measured per image of a training step: fp32 250.00 ms, bf16" in capsys.readouterr().err
+    seconds["fp32"] = 0.1
+    longer = small_recipe(tmp_path, "run.precision=auto", "schedule.cooldown_epochs=0", "schedule.epochs=3")
+    run_recipe(longer, data, run, resume=True, quiet=True)
+    assert "precision: bf16" in (run / "environment.yaml").read_text()
+    assert {line["precision"] for line in _lines(run)} == {"bf16"}
+
+
+def test_measuring_leaves_the_model_and_the_random_numbers_as_they_are(tmp_path: Path) -> None:
+    model = build_model(small_recipe(tmp_path))
+    before, state = {name: each.clone() for name, each in model.state_dict().items()}, torch.get_rng_state()
+    for train in (True, False):
+        assert trials.time_pass(model, 4, (8, 8), "bf16", torch.device("cpu"), train=train) > 0
+    assert all(torch.equal(before[name], each) for name, each in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_a_job_that_slurm_started_again_goes_on(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
         self.whole = 0
-        self.register_buffer("places", None, persistent=False)
+        self.places = None  # no buffer, so that a model has the same buffers in and out of training
 
     def forward(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
         """`x` itself outside training."""

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from convit.analysis import gates, nonlocality
 from convit.model import ConViT
@@ -28,8 +27,7 @@ class AttentionLog(Callback):
 
     The weights are those being trained, not their average, also where a `WeightAveraging` runs beside. Training is not
     touched: random numbers, modes and gradients stay as they are. The first process measures alone. Nothing is written
-    for models that are no ConViT, nor where the weights are sharded over processes (FSDP), since one process cannot
-    run such a model by itself.
+    for models other than ConViT.
 
     Stands before the callback that writes checkpoints, so that a checkpoint's epoch has its line.
 
@@ -65,7 +63,7 @@ class AttentionLog(Callback):
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         model = getattr(pl_module, "model", None)
-        if trainer.is_global_zero and isinstance(model, ConViT) and not _is_sharded(model):
+        if trainer.is_global_zero and isinstance(model, ConViT):
             add_line(self.path, {"epoch": epoch, **measure(model, self.images)})
 
 
@@ -97,7 +95,3 @@ def measure(model: ConViT, images: Tensor) -> dict[str, list[list[float]]]:
 def _rounded(rows: Tensor) -> list[list[float]]:
     values: Any = rows.double().tolist()
     return [[round(value, DIGITS) for value in row] for row in values]
-
-
-def _is_sharded(model: ConViT) -> bool:
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())

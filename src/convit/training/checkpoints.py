@@ -1,71 +1,43 @@
-"""Checkpoints that are whole or absent: written under a temporary name, then renamed."""
+"""Checkpoints that are whole or absent: written under a temporary name, then renamed; and how a run stops."""
 
 from __future__ import annotations
 
 import os
-import pickle
+import signal
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from convit.training.recipe import Recipe
-from convit.training.sharding import local
+from convit.training.run_folder import CHECKPOINTS, IDENTITY_KEY, last_checkpoint
 from convit.training.task import ClassificationTask, DivergedError
 
-PATTERN = "step-*.ckpt"
-IDENTITY_KEY = "convit_run"
 
+class RunStopped(SystemExit):
+    """A signal ended the run after it had written a checkpoint; the code is 128 and the signal's number.
 
-def last_checkpoint(folder: str | Path) -> Path | None:
-    """The checkpoint with the most steps in a run's folder, or None."""
-    found = sorted(Path(folder, "checkpoints").glob(PATTERN))
-    return found[-1] if found else None
-
-
-def identity(recipe: Recipe, files: Mapping[str, str]) -> dict[str, Any]:
-    """What must be the same where a run is taken up: another model, seed, batch or data would be another run.
-
-    Args:
-        recipe: the run.
-        files: fingerprints of its data.
+    Attributes:
+        signal: its number.
+        step: steps done.
     """
-    whole = recipe.model_dump(mode="json")
-    data = {key: value for key, value in whole["data"].items() if key not in ("workers", "corrupt_limit")}
-    kept = {"name": recipe.name, "seed": recipe.seed, "model": whole["model"], "data": data}
-    return {**kept, "augment": whole["augment"], "batch_size": recipe.run.batch_size, "files": dict(files)}
 
-
-def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> None:
-    """Refuse the checkpoint of another run.
-
-    Raises:
-        ValueError: it cannot be read, or it is of another run; the message names what differs.
-    """
-    try:
-        found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get(IDENTITY_KEY, {})
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise ValueError(
-            f"{checkpoint} cannot be read ({str(error).splitlines()[0]}); remove it, and --resume goes on from the one "
-            f"before it"
-        ) from error
-    for key, value in expected.items():
-        if found.get(key) != value:
-            raise ValueError(
-                f"{checkpoint} is of another run: its {key} is {_shorten(found.get(key))}, here it is "
-                f"{_shorten(value)}; resume with its own recipe and data, or choose another --output"
-            )
+    def __init__(self, number: int, step: int, *, is_first_process: bool = True) -> None:
+        # Lightning kills the first process, and what it still has to say, where another one fails
+        super().__init__(128 + number if is_first_process else 0)
+        self.signal, self.step = number, step
 
 
 class Checkpoints(Callback):
-    """Writes a checkpoint every some minutes or steps and after every epoch, and keeps the last few.
+    """Writes a checkpoint every some minutes or steps, after every epoch and at SIGTERM or Ctrl-C; keeps the last few.
+
+    A signal stops the run after the step (or the epoch, where it is being validated); a second Ctrl-C at once.
 
     Args:
         folder: the run's folder; checkpoints go into `checkpoints/` below it.
-        identity: what `check_identity` compares when the run is taken up.
+        identity: what `check_identity` compares when the run is resumed.
         minutes: time between two checkpoints within an epoch.
         steps: steps between them; None leaves it to the time.
         keep: number that stays.
@@ -78,6 +50,13 @@ class Checkpoints(Callback):
         self.seconds, self.steps, self.keep = 60 * minutes, steps, keep
         self.written = time.monotonic()
         self.last_step = 0
+        self.signal = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over from Lightning, which puts the earlier handlers back when training ends."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._take_note)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -90,12 +69,15 @@ class Checkpoints(Callback):
             return  # the epoch's own checkpoint follows
         due = time.monotonic() - self.written >= self.seconds
         due = due or (self.steps is not None and trainer.global_step % self.steps == 0)
-        if trainer.strategy.broadcast(due) if trainer.world_size > 1 else due:
+        due, stop = self._agree(trainer, due)
+        if due or stop:
             self.write(trainer)
+        self._stop(trainer, stop)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write."""
         self.write(trainer)
+        self._stop(trainer, self._agree(trainer, True)[1])
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Say whose checkpoint it is."""
@@ -105,7 +87,7 @@ class Checkpoints(Callback):
         """Write a checkpoint and remove those that are one too many.
 
         Raises:
-            DivergedError: the loss or a weight is no number any more; earlier checkpoints stay as they are.
+            DivergedError: the loss or a weight is no longer finite; earlier checkpoints stay as they are.
             OSError: the disk is full or not writable; earlier checkpoints stay as they are.
         """
         _check_finite(trainer)
@@ -115,7 +97,8 @@ class Checkpoints(Callback):
             self.folder.mkdir(parents=True, exist_ok=True)
             trainer.save_checkpoint(temporary)
             if trainer.is_global_zero:
-                _flush(temporary)
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())  # the bytes are on the disk before the name is
                 temporary.replace(target)
         except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into a RuntimeError
             last = last_checkpoint(self.folder.parent)
@@ -128,31 +111,31 @@ class Checkpoints(Callback):
             if trainer.is_global_zero:
                 temporary.unlink(missing_ok=True)
         if trainer.is_global_zero:
-            for old in sorted(self.folder.glob(PATTERN))[: -self.keep]:
+            for old in sorted(self.folder.glob(CHECKPOINTS))[: -self.keep]:
                 old.unlink()
         self.written = time.monotonic()
+
+    def _take_note(self, number: int, frame: Any) -> None:
+        if number == self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def _agree(self, trainer: Trainer, due: bool) -> tuple[bool, int]:
+        decision = due, self.signal
+        return trainer.strategy.broadcast(decision) if trainer.world_size > 1 else decision
+
+    def _stop(self, trainer: Trainer, number: int) -> None:
+        if number:
+            raise RunStopped(number, trainer.global_step, is_first_process=trainer.is_global_zero)
 
 
 def _check_finite(trainer: Trainer) -> None:
     task = trainer.lightning_module
     assert isinstance(task, ClassificationTask)
     task.check_losses()
-    bad = next(
-        (name for name, weight in task.model.named_parameters() if not local(weight.detach()).isfinite().all()), None
-    )
+    bad = next((name for name, weight in task.model.named_parameters() if not weight.isfinite().all()), None)
     if bad is not None:
         raise DivergedError(
-            f"the weight {bad} is no number any more at step {trainer.global_step}; the last checkpoint is from before "
+            f"the weight {bad} is not finite at step {trainer.global_step}; the last checkpoint is from before "
             f"it. Lower optimizer.lr or set optimizer.clip_norm=1, and start again"
         )
-
-
-def _flush(file: Path) -> None:
-    """See to it that the bytes are on the disk before the name is."""
-    with file.open("rb") as opened:
-        os.fsync(opened.fileno())
-
-
-def _shorten(value: Any) -> str:
-    text = str(value)
-    return text if len(text) < 80 else f"{text[:77]}…"

@@ -218,32 +218,34 @@ class RunRecipe(Section):
     Attributes:
         batch_size: images per step in all processes together.
         accumulate: parts that a step's images are computed in; "auto" takes as few as fit into the GPU's memory.
-        precision: "fp32", "bf16" (mixed; fp32 on processors that multiply bf16 numbers more slowly) or "fp16" (mixed).
+        precision: "fp32", "bf16" (mixed; fp32 on processors that multiply bf16 numbers more slowly) or "fp16" (mixed);
+            "auto" measures training steps at the start on a CPU and takes the faster of fp32 and bf16; on a GPU it is
+            bf16 or, where it has none, fp16. What was chosen stands in `environment.yaml` and is kept on a resume.
         compile: runs the model through torch.compile.
         activation_checkpointing: keeps only the tokens between blocks and computes the rest again: less memory, slower.
         devices: "auto" or a number of processes or GPUs per node.
         nodes: machines, started by torchrun or SLURM.
-        strategy: "ddp", or "fsdp2" for parameters and optimizer states shared out over the processes; "auto" is ddp
-            where there are several.
+        strategy: "ddp": each process has the whole model, 153 M parameters at most; "auto" is ddp where there are
+            several.
         checkpoint_minutes: time between checkpoints within an epoch; each epoch ends with one too.
         checkpoint_steps: steps between them, where set.
         keep: checkpoints that are kept.
         select: weights that are written at the end: the "last", or those of the epoch with the "best" top-1 on the
             validation images.
         export: precision of the weights that are written at the end.
-        loggers: where figures go besides `log.jsonl`; those that are not installed are left out, "wandb" alone is an
+        loggers: where metrics go besides `log.jsonl`; those that are not installed are left out, "wandb" alone is an
             error then.
         attention_images: images on which gates and non-locality (paper Eq. 8) are measured after each epoch; 0: none.
     """
 
     batch_size: PositiveInt = 1024
     accumulate: Literal["auto"] | PositiveInt = 1
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "bf16"
     compile: bool = False
     activation_checkpointing: bool = False
     devices: Literal["auto"] | PositiveInt = "auto"
     nodes: PositiveInt = 1
-    strategy: Literal["auto", "ddp", "fsdp2"] = "auto"
+    strategy: Literal["auto", "ddp"] = "auto"
     checkpoint_minutes: PositiveFloat = 10.0
     checkpoint_steps: PositiveInt | None = None
     keep: PositiveInt = 2

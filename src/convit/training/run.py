@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
 from convit.data.corrupt import CorruptImages
 from convit.model import ConViT
 from convit.output.json_lines import read_lines
-from convit.training.accumulation import choose_parts
 from convit.training.attention_log import AttentionLog
-from convit.training.averaging import WeightAveraging
-from convit.training.best_weights import BestWeights
-from convit.training.checkpoints import Checkpoints, check_identity, identity, last_checkpoint
-from convit.training.environment import describe_environment
+from convit.training.checkpoints import Checkpoints, RunStopped
+from convit.training.epoch_log import EpochBar, EpochLog
+from convit.training.final_weights import BestWeights, MovingAverage
 from convit.training.loaders import RecipeData
 from convit.training.models import build_model, class_count, image_size
-from convit.training.progress import RunBar
 from convit.training.recipe import Recipe
-from convit.training.record import EpochLog
-from convit.training.sharding import whole_state
+from convit.training.run_folder import (
+    check_identity,
+    choose_checkpoint,
+    identity,
+    kept_precision,
+    last_checkpoint,
+    note_changes,
+    resume_command,
+    steps_of,
+    write_description,
+)
 from convit.training.splits import Split, StreamSource, images_per_epoch, open_split, sample_images
 from convit.training.task import ClassificationTask, weigh_classes
 from convit.training.teachers import Teacher
 from convit.training.trainer import build_trainer, quiet_libraries, was_requeued
+from convit.training.trials import choose_parts, choose_precision
 from convit.training.writing import write_weights
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS, UNREADABLE = "weights.safetensors", "corrupt.jsonl"
 
 
 def run_recipe(
@@ -40,6 +48,7 @@ def run_recipe(
     data: str | Path,
     output: str | Path,
     *,
+    split: Split | None = None,
     resume: bool = False,
     quiet: bool = False,
     callbacks: tuple[Callback, ...] = (),
@@ -50,9 +59,10 @@ def run_recipe(
         recipe: the run.
         data: folder that the recipe's data paths start from.
         output: folder for checkpoints, logs and weights.
+        split: the recipe's images where they are open already, by `open_run_split`.
         resume: goes on from the last checkpoint in `output`, or from the start where the run was cut off before its
             first one.
-        quiet: shows no bar.
+        quiet: writes neither a line per epoch nor a bar to standard error.
         callbacks: more of Lightning's callbacks, called after the run's own and before checkpoints are written.
 
     Returns:
@@ -64,59 +74,92 @@ def run_recipe(
         FileExistsError: `output` holds a run already and `resume` is off.
         ImportError: a logger or a teacher needs a package that is not installed.
         ValueError: the recipe does not fit the data or the model, or the checkpoint is of another run.
-        DivergedError: the loss became infinite or no number.
-        KeyboardInterrupt: it was interrupted; the last checkpoint stays.
+        DivergedError: the loss became infinite or NaN.
+        KeyboardInterrupt: Ctrl-C stopped it, after a checkpoint was written.
+        SystemExit: SIGTERM stopped it likewise; the code is 143.
         OSError: nothing can be written.
     """
     output = Path(output)
-    checkpoint = _choose_checkpoint(output, resume=resume or was_requeued())
+    checkpoint = choose_checkpoint(output, resume=resume or was_requeued())
     model = build_model(recipe)
     size = image_size(model, recipe)
-    split = open_split(recipe, data, *size, CorruptImages(output / "corrupt.jsonl", recipe.data.corrupt_limit))
+    split = split or open_run_split(recipe, data, output, size)
     _check_fit(recipe, model, split)
     own = identity(recipe, split.files)
+    say = _speaker(quiet=quiet)
     if checkpoint is not None:
         check_identity(checkpoint, own)
-    _write_description(output, recipe, split)
-    run = _Run(recipe, output, own, quiet=quiet)
+        if is_first_process() and (changes := note_changes(output, recipe, checkpoint)):
+            say(f"resuming with a changed recipe: {'; '.join(changes)}")
+    precision = kept_precision(output) if recipe.run.precision == "auto" and checkpoint is not None else None
+    if precision is None:
+        precision, why = choose_precision(recipe, model, size)
+        if recipe.run.precision != precision:
+            say(f"training in {precision}: {why}")
+    if is_first_process():
+        write_description(output, recipe, split, precision=precision)
+    run = _Run(recipe, output, own, precision, quiet=quiet)
     if isinstance(model, ConViT) and recipe.run.attention_images:
-        run.callbacks.append(
-            AttentionLog(output / "attention.jsonl", sample_images(split, recipe.run.attention_images))
-        )
+        images = sample_images(split, recipe.run.attention_images)
+        run.callbacks.append(AttentionLog(output / "attention.jsonl", images))
+    own_recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"precision": precision})})
     with quiet_libraries():
-        trainer = build_trainer(recipe, output, [*run.callbacks, *callbacks, run.checkpoints])
+        trainer = build_trainer(own_recipe, output, [*run.callbacks, *callbacks, run.checkpoints])
         processes = trainer.num_devices * trainer.num_nodes
-        trainer.accumulate_grad_batches = choose_parts(recipe, model, size, processes, trainer.strategy.root_device)
-        task = _build_task(recipe, model, split)
-        try:
-            trainer.fit(task, datamodule=RecipeData(split, recipe), ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:
-            if (
-                trainer.interrupted and not trainer.received_sigterm
-            ):  # Lightning ends the process after Ctrl-C; its caller may want to do more
-                raise KeyboardInterrupt from None
-            raise
-    state = run.chosen_weights(task)
-    if trainer.is_global_zero:
-        finished = build_model(recipe) if recipe.run.strategy == "fsdp2" else model.cpu()
-        finished.load_state_dict(state)
-        write_weights(output / WEIGHTS, finished, recipe, split.classes, run.outcome())
+        trainer.accumulate_grad_batches = choose_parts(own_recipe, model, size, processes, trainer.strategy.root_device)
+        _fit(trainer, _build_task(own_recipe, model, split), RecipeData(split, recipe), checkpoint, output)
+    if is_first_process():
+        model.cpu().load_state_dict(run.chosen_weights(model))
+        write_weights(output / WEIGHTS, model, recipe, split.classes, run.outcome())
     return output / WEIGHTS
+
+
+def open_run_split(recipe: Recipe, data: str | Path, output: Path, size: tuple[int, int]) -> Split:
+    """A recipe's images, with a list in the run's folder of those that cannot be read; see `open_split`."""
+    return open_split(recipe, data, *size, CorruptImages(output / UNREADABLE, recipe.data.corrupt_limit))
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that speaks and writes; where the recipe asks for several, the others only train."""
+    return not getattr(rank_zero_only, "rank", 0)
+
+
+def _fit(trainer: Trainer, task: ClassificationTask, data: RecipeData, checkpoint: Path | None, output: Path) -> None:
+    """Train; where a signal ends it, say where and how to go on."""
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        return
+    except RunStopped as stopped:
+        number, code, step = stopped.signal, stopped.code, stopped.step
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        # a second Ctrl-C, at which Lightning ends the process; its caller may want to do more
+        last = last_checkpoint(output)
+        number, code, step = signal.SIGINT, 1, steps_of(last) if last else 0
+    if is_first_process():
+        where = f"its checkpoint of step {step}" if step else "no checkpoint yet"
+        print(f"convit: stopped, with {where}; go on with: {resume_command()}", file=sys.stderr, flush=True)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt from None
+    raise SystemExit(code) from None
+
+
+def _speaker(*, quiet: bool) -> Callable[[str], None]:
+    shown = is_first_process() and not quiet
+    return lambda line: print(f"convit: {line}", file=sys.stderr, flush=True) if shown else None
 
 
 class _Run:
     """The callbacks of a run, in the order in which Lightning must call them."""
 
-    def __init__(self, recipe: Recipe, output: Path, identity: dict[str, Any], *, quiet: bool) -> None:
+    def __init__(self, recipe: Recipe, output: Path, identity: dict[str, Any], precision: str, *, quiet: bool) -> None:
         settings = recipe.run
         self.best = BestWeights() if settings.select == "best" else None
-        self.averaging = WeightAveraging(recipe.ema.decay) if recipe.ema else None
-        self.log = EpochLog(output / "log.jsonl", settings.batch_size)
-        self.callbacks: list[Callback] = [
-            callback
-            for callback in (self.best, self.averaging, self.log, RunBar(settings.batch_size, quiet=quiet))
-            if callback is not None
-        ]
+        self.log = EpochLog(output, settings.batch_size, precision, table="csv" in settings.loggers, quiet=quiet)
+        average = MovingAverage(recipe.ema.decay) if recipe.ema else None
+        bar = EpochBar() if sys.stderr.isatty() and not quiet else None
+        self.callbacks: list[Callback] = [each for each in (self.best, average, self.log, bar) if each is not None]
         self.checkpoints = Checkpoints(
             output,
             identity,
@@ -125,13 +168,9 @@ class _Run:
             keep=settings.keep,
         )
 
-    def chosen_weights(self, task: ClassificationTask) -> dict[str, Tensor]:
-        """The weights that are written: the best, the averaged or the last ones."""
-        if self.best is not None and self.best.weights:
-            return self.best.weights
-        if self.averaging is not None:
-            self.averaging.swap_in(task)
-        return whole_state(task.model)
+    def chosen_weights(self, model: nn.Module) -> dict[str, Tensor]:
+        """The weights that are written: the best, or those that training ended with, which are the averaged ones."""
+        return self.best.weights if self.best is not None and self.best.weights else model.state_dict()
 
     def outcome(self) -> dict[str, Any]:
         """The line of the log that belongs to the chosen weights."""
@@ -161,13 +200,6 @@ def _build_task(recipe: Recipe, model: nn.Module, split: Split) -> Classificatio
     return task
 
 
-@rank_zero_only
-def _write_description(output: Path, recipe: Recipe, split: Split) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    for name, content in (("recipe", recipe.model_dump(mode="json")), ("environment", describe_environment(split))):
-        (output / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-
-
 def _steps_per_epoch(recipe: Recipe, split: Split) -> int:
     steps = images_per_epoch(recipe, split) // recipe.run.batch_size
     if not steps:
@@ -176,19 +208,6 @@ def _steps_per_epoch(recipe: Recipe, split: Split) -> int:
             f"training images; lower it"
         )
     return steps
-
-
-def _choose_checkpoint(output: Path, *, resume: bool) -> Path | None:
-    found = last_checkpoint(output)
-    if resume and not (output / "recipe.yaml").is_file():
-        raise FileNotFoundError(
-            f"there is no run in {output}; start without --resume, or give the run's folder with --output"
-        )
-    if not resume and found is not None:
-        raise FileExistsError(
-            f"{output} holds a run already ({found.name}); go on with --resume, or choose another --output"
-        )
-    return found
 
 
 def _check_fit(recipe: Recipe, model: nn.Module, split: Split) -> None:

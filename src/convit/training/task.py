@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from lightning.pytorch import LightningModule
-from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -22,7 +21,6 @@ from convit.training.models import class_count
 from convit.training.optimizers import build_optimizer
 from convit.training.recipe import Recipe
 from convit.training.schedule import peak_rate, rate_at, total_epochs
-from convit.training.sharding import shard
 from convit.training.teachers import Teacher
 
 Batch = tuple[Tensor, Tensor]
@@ -69,16 +67,11 @@ class ClassificationTask(LightningModule):
         self.teacher = teacher
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.step_losses: list[Tensor] = []
+        self.own_groups: list[dict[str, Any]] = []
         self.unchecked: list[tuple[int, Tensor]] = []
         self.validation_sums: Tensor | None = None
 
     class_weights: Tensor | None
-
-    def configure_model(self) -> None:
-        """Share the parameters out where the strategy is FSDP2."""
-        if isinstance(self.trainer.strategy, ModelParallelStrategy):
-            assert self.device_mesh is not None
-            shard(self.model, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer and the learning rate by step."""
@@ -89,7 +82,27 @@ class ClassificationTask(LightningModule):
         factor = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: rate_at(step, self.steps_per_epoch, self.recipe.schedule, peak) / peak
         )
+        self.own_groups = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Train by the recipe's settings, also where a checkpoint brought those of an earlier recipe."""
+        scheduler: Any = self.trainer.lr_scheduler_configs[0].scheduler
+        scheduler.base_lrs = [group["initial_lr"] for group in self.own_groups]
+        factor = scheduler.lr_lambdas[0](scheduler.last_epoch)
+        for group, own in zip(scheduler.optimizer.param_groups, self.own_groups, strict=True):
+            group.update(own, lr=own["initial_lr"] * factor)
+        self.step_losses = [loss.to(self.device) for loss in self.step_losses]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the losses of an epoch that has begun."""
+        checkpoint["step_losses"] = torch.stack(self.step_losses).tolist() if self.step_losses else []
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up what `on_save_checkpoint` kept; without an average, go on from the trained weights."""
+        self.step_losses = list(torch.tensor(checkpoint.get("step_losses", [])))
+        if self.recipe.ema is None:
+            checkpoint["state_dict"] = checkpoint.get("current_model_state", checkpoint["state_dict"])
 
     def configure_gradient_clipping(
         self,
@@ -115,7 +128,7 @@ class ClassificationTask(LightningModule):
         """The loss of a batch.
 
         Raises:
-            DivergedError: the loss is infinite or no number; the message names the step.
+            DivergedError: the loss is infinite or NaN; the message names the step.
         """
         images, labels = batch
         seed = self._draw_for_the_step(batch_idx % self.dealing.parts, images.device)
@@ -146,7 +159,7 @@ class ClassificationTask(LightningModule):
         return (1 - share) * loss + share * self.teacher.loss(logits, images)
 
     def _watch(self, loss: Tensor) -> None:
-        """Keep a loss for the log, and stop where it is no number."""
+        """Keep a loss for the log, and stop where it is not finite."""
         if self.trainer.world_size > 1:  # so that all processes stop together
             loss = self.trainer.strategy.reduce(loss, reduce_op="mean")
         self.step_losses.append(loss)
@@ -159,7 +172,7 @@ class ClassificationTask(LightningModule):
         """Look at the losses since the last look.
 
         Raises:
-            DivergedError: one of them is infinite or no number.
+            DivergedError: one of them is infinite or NaN.
         """
         unchecked, self.unchecked = self.unchecked, []
         if not unchecked or torch.stack([loss for _, loss in unchecked]).isfinite().all():

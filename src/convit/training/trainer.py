@@ -10,14 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.loggers import CSVLogger, Logger
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.loggers import Logger
 
-from convit.optimization.precision import computed_in, pick_device
-from convit.training.recipe import Recipe, RunRecipe
+from convit.training.recipe import Recipe
 from convit.training.schedule import total_epochs
 
 LIGHTNING_PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -30,7 +27,7 @@ def build_trainer(recipe: Recipe, output: Path, callbacks: Sequence[Callback]) -
     way (SIGUSR1) saves itself and queues again.
 
     Args:
-        recipe: the run.
+        recipe: the run, with a precision other than "auto".
         output: its folder.
         callbacks: in the order in which they are called.
 
@@ -43,8 +40,8 @@ def build_trainer(recipe: Recipe, output: Path, callbacks: Sequence[Callback]) -
         accelerator="auto",
         devices=run.devices,
         num_nodes=run.nodes,
-        strategy=choose_strategy(run),
-        precision=LIGHTNING_PRECISIONS[computed_in(run.precision, pick_device())],
+        strategy=run.strategy,
+        precision=LIGHTNING_PRECISIONS[run.precision],
         max_epochs=total_epochs(schedule),
         gradient_clip_val=recipe.optimizer.clip_norm,
         callbacks=[*stopping, *callbacks],
@@ -59,25 +56,13 @@ def build_trainer(recipe: Recipe, output: Path, callbacks: Sequence[Callback]) -
     )
 
 
-def choose_strategy(run: RunRecipe) -> Strategy | str:
-    """How several processes work together."""
-    if run.strategy == "fsdp2":
-        devices = run.devices if run.devices != "auto" else max(1, torch.cuda.device_count())
-        return ModelParallelStrategy(
-            data_parallel_size=devices * run.nodes, tensor_parallel_size=1, save_distributed_checkpoint=False
-        )
-    return DDPStrategy() if run.strategy == "ddp" else "auto"
-
-
 def choose_loggers(recipe: Recipe, output: Path) -> list[Logger]:
-    """The loggers of a run; TensorBoard is left out where it is not installed.
+    """The loggers of a run but the CSV, which is the log's own; TensorBoard is left out where it is not installed.
 
     Raises:
         ImportError: W&B is asked for and not installed.
     """
     loggers: list[Logger] = []
-    if "csv" in recipe.run.loggers:
-        loggers.append(CSVLogger(output, name="csv", version=""))
     if "tensorboard" in recipe.run.loggers:
         try:
             from lightning.pytorch.loggers import TensorBoardLogger

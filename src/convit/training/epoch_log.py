@@ -1,0 +1,161 @@
+"""What a run says while it trains: a line of JSON and of text per epoch, a row of CSV, and a bar on a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+
+from convit.output.files import write_text
+from convit.output.json_lines import add_line, read_lines
+from convit.training.final_weights import epoch_score
+from convit.training.task import ClassificationTask
+
+
+class EpochLog(Callback):
+    """Writes each epoch's line to `log.jsonl`, `csv/metrics.csv` and standard error.
+
+    A line holds losses, top-1, learning rate, times, images/s, the share of time spent waiting for data, and an
+    estimate of the time left. Lines of epochs that a resumed run does again are replaced, and the clock of an epoch
+    that is resumed in its middle goes on where the checkpoint stopped it.
+
+    Args:
+        folder: the run's folder.
+        batch_size: images per batch in all processes together.
+        precision: that it computes in.
+        table: whether the CSV is written.
+        quiet: writes nothing to standard error.
+    """
+
+    def __init__(
+        self, folder: Path, batch_size: int, precision: str, *, table: bool = True, quiet: bool = False
+    ) -> None:
+        self.path, self.table = folder / "log.jsonl", folder / "csv" / "metrics.csv" if table else None
+        self.batch_size, self.precision, self.quiet = batch_size, precision, quiet
+        self.trained = self.waited = 0.0  # seconds of the epoch so far
+        self.batches = 0
+        self.started = self.batch_ended = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clocks of an epoch that is resumed in its middle, and say where that is."""
+        self._start_clocks()
+        if trainer.global_step:
+            self._say(trainer, f"resuming at step {trainer.global_step} in epoch {_epoch_of(trainer)}")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clocks."""
+        self.trained, self.waited, self.batches = 0.0, 0.0, 0
+        self._start_clocks()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """What passed since the last batch was waiting."""
+        self.waited += time.monotonic() - self.batch_ended
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count."""
+        self.batches += 1
+        now = time.monotonic()
+        self.trained += now - self.started
+        self.started = self.batch_ended = now
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: ClassificationTask) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Write the epoch's line."""
+        losses, pl_module.step_losses = pl_module.step_losses, []
+        if not trainer.is_global_zero:
+            return
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        seconds = self.trained + time.monotonic() - self.started
+        line = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "train_loss": round(float(torch.stack(losses).mean()), 5) if losses else None,
+            "val_loss": round(metrics["val_loss"], 5) if "val_loss" in metrics else None,
+            "val_top1": round(metrics["val_top1"], 3) if "val_top1" in metrics else None,
+            "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
+            "precision": self.precision,
+            "step_seconds": round(self.trained * trainer.accumulate_grad_batches / max(1, self.batches), 4),
+            "images_per_second": round(self.batches * self.batch_size / self.trained, 1) if self.trained else None,
+            "data_wait_share": round(self.waited / self.trained, 4) if self.trained else None,
+            "seconds": round(seconds, 1),
+            "seconds_left": round(seconds * ((trainer.max_epochs or 0) - trainer.current_epoch - 1), 1),
+        }
+        earlier = [old for old in read_lines(self.path) if old["epoch"] < line["epoch"]]
+        add_line(self.path, line)
+        if self.table is not None:
+            _write_table(self.table, [*earlier, line])
+        values = {key: float(value) for key, value in line.items() if isinstance(value, (int, float))}
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+        is_best = all(epoch_score(line) > epoch_score(old) for old in earlier)
+        self._say(trainer, f"epoch {_epoch_of(trainer)}  {_in_words(line, is_best=is_best)}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The clocks of an epoch that has begun."""
+        return {"trained": self.trained, "waited": self.waited, "batches": self.batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self.trained, self.waited, self.batches = (state_dict[key] for key in ("trained", "waited", "batches"))
+
+    def _start_clocks(self) -> None:
+        self.started = self.batch_ended = time.monotonic()
+
+    def _say(self, trainer: Trainer, line: str) -> None:
+        if trainer.is_global_zero and not self.quiet:
+            print(f"convit: {line}", file=sys.stderr, flush=True)
+
+
+class EpochBar(RichProgressBar):
+    """Lightning's bar of the epoch, on standard error; epochs are counted from 1 there too."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=4, console_kwargs={"stderr": True})
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """None: the epoch's line has them, and reading one would wait for the GPU at every step."""
+        return {}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> duration(40), duration(1000), duration(9000)
+    ('40 seconds', '17 minutes', '2.5 hours')
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} seconds"
+    return f"{round(seconds / 60)} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"
+
+
+def _epoch_of(trainer: Trainer) -> str:
+    return f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
+
+
+def _in_words(line: dict[str, Any], *, is_best: bool) -> str:
+    parts = [f"train loss {line['train_loss']:.3f}"] if line["train_loss"] is not None else []
+    if line["val_loss"] is not None:
+        parts += [f"val loss {line['val_loss']:.3f}"]
+        parts += [f"val top-1 {line['val_top1']:.2f} %{' (best so far)' if is_best else ''}"]
+    return "  ".join([*parts, f"{duration(line['seconds_left'])} left" if line["seconds_left"] else "done"])
+
+
+def _write_table(path: Path, lines: list[dict[str, Any]]) -> None:
+    """A row per epoch with the keys of the last one, whole at any moment."""
+    text = io.StringIO()
+    rows = csv.DictWriter(text, fieldnames=list(lines[-1]), extrasaction="ignore", restval="")
+    rows.writeheader()
+    rows.writerows(lines)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text.getvalue(), overwrite=True)

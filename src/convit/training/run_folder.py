@@ -1,0 +1,186 @@
+"""A run's folder: its recipe and environment, and whether a run may go on there."""
+
+from __future__ import annotations
+
+import pickle
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pydantic import ValidationError
+
+from convit.output.files import write_text
+from convit.training.recipe import AugmentRecipe, OptimizerRecipe, Recipe
+from convit.training.splits import Split
+
+CHECKPOINTS = "step-*.ckpt"
+IDENTITY_KEY = "convit_run"
+RECIPE, ENVIRONMENT = "recipe.yaml", "environment.yaml"
+PACKAGES = ("convit", "torch", "torchvision", "lightning", "pillow", "numpy", "timm")
+
+
+def last_checkpoint(folder: str | Path) -> Path | None:
+    """The checkpoint with the most steps in a run's folder, or None."""
+    return max(Path(folder, "checkpoints").glob(CHECKPOINTS), default=None)
+
+
+def choose_checkpoint(folder: Path, *, resume: bool) -> Path | None:
+    """The checkpoint to go on from; None to begin.
+
+    Raises:
+        FileExistsError: the folder holds a run already, and `resume` is false.
+        FileNotFoundError: there is no run to resume.
+    """
+    found = last_checkpoint(folder)
+    if resume and not (folder / RECIPE).is_file():
+        raise FileNotFoundError(
+            f"there is no run in {folder}; start without --resume, or give the run's folder with --output"
+        )
+    if not resume and found is not None:
+        raise FileExistsError(
+            f"{folder} holds a run already ({found.name}); go on with --resume, or choose another --output"
+        )
+    return found
+
+
+def identity(recipe: Recipe, files: Mapping[str, str]) -> dict[str, Any]:
+    """What must be the same where a run is resumed: another model, seed, batch or data would be another run.
+
+    Args:
+        recipe: the run.
+        files: fingerprints of its data.
+    """
+    whole = recipe.model_dump(mode="json")
+    data = {key: value for key, value in whole["data"].items() if key not in ("workers", "corrupt_limit")}
+    kept = {"name": recipe.name, "seed": recipe.seed, "model": whole["model"], "data": data}
+    return {**kept, "augment": whole["augment"], "batch_size": recipe.run.batch_size, "files": dict(files)}
+
+
+def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> None:
+    """Refuse the checkpoint of another run.
+
+    Raises:
+        ValueError: it cannot be read, or it is of another run; the message names what differs.
+    """
+    try:
+        found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get(IDENTITY_KEY, {})
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise ValueError(
+            f"{checkpoint} cannot be read ({str(error).splitlines()[0]}); remove it, and --resume goes on from the one "
+            f"before it"
+        ) from error
+    # settings that came later had their defaults' effect before
+    found = {**found, "augment": AugmentRecipe().model_dump(mode="json") | found.get("augment", {})}
+    for key, value in expected.items():
+        if found.get(key) != value:
+            raise ValueError(
+                f"{checkpoint} is of another run: its {key} is {_shorten(found.get(key))}, here it is "
+                f"{_shorten(value)}; resume with its own recipe and data, or choose another --output"
+            )
+
+
+def note_changes(folder: Path, recipe: Recipe, checkpoint: Path) -> list[str]:
+    """Compare the recipe of a resumed run with the one of its folder, which is kept as recipe.before-STEP.yaml.
+
+    Args:
+        folder: the run's folder.
+        recipe: the run from now on.
+        checkpoint: where it goes on.
+
+    Returns:
+        "section.key: old → new" for each setting that differs.
+
+    Raises:
+        ValueError: the optimizer's state would not fit the changed recipe.
+    """
+    text = (folder / RECIPE).read_text(encoding="utf-8")
+    before: dict[str, Any] = yaml.safe_load(text)
+    optimizer = OptimizerRecipe.model_validate(before.get("optimizer", before.get("optimiser", {})))
+    if (was := _state_layout(optimizer)) != (now := _state_layout(recipe.optimizer)):
+        raise ValueError(
+            f"the run in {folder} was trained with {was}, here it is {now}, which its optimizer's state does not fit; "
+            f"resume with the same, or choose another --output"
+        )
+    with suppress(ValidationError):  # a section or value that is no longer there
+        before = Recipe.model_validate(before).model_dump(mode="json")
+    old, new = _flat(before), _flat(recipe.model_dump(mode="json"))
+    changes = [
+        f"{key}: {_shorten(old.get(key))} → {_shorten(new.get(key))}"
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key)
+    ]
+    if changes:
+        write_text(folder / f"recipe.before-{steps_of(checkpoint)}.yaml", text, overwrite=True)
+    return changes
+
+
+def steps_of(checkpoint: Path) -> int:
+    """Number of steps that a checkpoint of ours was written after."""
+    return int(checkpoint.stem.removeprefix("step-"))
+
+
+def kept_precision(folder: Path) -> str | None:
+    """The precision that the run in a folder began with; None where it did not say."""
+    file = folder / ENVIRONMENT
+    return yaml.safe_load(file.read_text(encoding="utf-8")).get("precision") if file.is_file() else None
+
+
+def write_description(folder: Path, recipe: Recipe, split: Split, **choices: Any) -> None:
+    """Write `recipe.yaml`, and `environment.yaml` with versions, device and fingerprints of the data.
+
+    Args:
+        folder: the run's folder.
+        recipe: the run.
+        split: its data.
+        choices: what was chosen on this machine.
+    """
+    packages: dict[str, str] = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    on_cpu = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    environment = {
+        "python": platform.python_version(),
+        "packages": packages,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else on_cpu,
+        **choices,
+        "data_sha256": dict(split.files),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in ((RECIPE, recipe.model_dump(mode="json")), (ENVIRONMENT, environment)):
+        write_text(folder / name, yaml.safe_dump(content, sort_keys=False), overwrite=True)
+
+
+def resume_command() -> str:
+    """How the user goes on with this process's run."""
+    program, *arguments = sys.argv
+    if Path(program).stem not in ("convit", "__main__"):
+        return "run_recipe(…, resume=True)"
+    return shlex.join(["convit", *arguments, *([] if "--resume" in arguments else ["--resume"])])
+
+
+def _state_layout(optimizer: OptimizerRecipe) -> str:
+    """What decides which parameters share a group of the optimizer's state."""
+    decay = "with" if optimizer.weight_decay else "without"
+    return f"optimizer.name={optimizer.name} and layer_decay={optimizer.layer_decay} {decay} weight decay"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _shorten(value: Any) -> str:
+    text = str(value)
+    return text if len(text) < 80 else f"{text[:77]}…"

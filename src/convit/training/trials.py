@@ -1,0 +1,127 @@
+"""What suits this machine and this model, found by trying: parts that fit into memory, and the faster precision."""
+
+from __future__ import annotations
+
+import time
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from convit.optimization.precision import computed_in, dtype_of, has_bf16, pick_device
+from convit.training.models import class_count
+from convit.training.recipe import Recipe
+
+TRIES, TRY_SECONDS = 3, 2.0
+TRIAL_BATCH = 16  # images at most; larger batches hardly change which precision is faster
+
+
+def choose_parts(recipe: Recipe, model: nn.Module, size: tuple[int, int], world_size: int, device: torch.device) -> int:
+    """`run.accumulate`, found by trying where it is "auto": as few parts as fit, each half of the one before.
+
+    Args:
+        recipe: the run.
+        model: tried with one forward and backward pass at its batch size; its weights stay as they are.
+        size: height and width of the images, pixels.
+        world_size: number of processes.
+        device: where it will run. A CPU has no such limit that could be tried safely: one part.
+
+    Raises:
+        ValueError: two images are too many.
+    """
+    if recipe.run.accumulate != "auto":
+        return recipe.run.accumulate
+    if not can_run_out(device):
+        return 1
+    share, parts = recipe.run.batch_size // world_size, 1
+    while share // parts >= 2:
+        if share % (2 * parts) == 0 and fits(model, share // parts, size, recipe.run.precision, device):
+            return parts
+        parts *= 2
+    raise ValueError(
+        f"two images of {size[0]} x {size[1]} pixels do not fit into the memory of {device}; set "
+        f"run.activation_checkpointing=true, or take a smaller model or image size"
+    )
+
+
+def can_run_out(device: torch.device) -> bool:
+    """Whether too large a batch ends in an error that can be caught, and not in a machine that stands still."""
+    return device.type == "cuda"
+
+
+def fits(model: nn.Module, batch: int, size: tuple[int, int], precision: str, device: torch.device) -> bool:
+    """Whether a forward and backward pass of so many images fits into the device's memory."""
+    model.to(device).train()
+    try:
+        _pass(model, torch.zeros(batch, 3, *size, device=device), precision, train=True)
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        model.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return True
+
+
+def choose_precision(recipe: Recipe, model: nn.Module, size: tuple[int, int]) -> tuple[str, str]:
+    """`run.precision`, measured where it is "auto": the faster of fp32 and bf16 in training steps on this CPU.
+
+    GPUs take bf16 from Ampere on and fp16 before. Several processes on CPUs must agree without measuring: they take
+    bf16 where the processor is known to be faster at it. So does a recipe that asks for bf16, and fp32 elsewhere.
+
+    Args:
+        recipe: the run.
+        model: a copy of it is measured.
+        size: height and width of the images, pixels.
+
+    Returns:
+        ("fp32", "bf16" or "fp16", why).
+    """
+    wanted, device, run = recipe.run.precision, pick_device(), recipe.run
+    if wanted != "auto":
+        return computed_in(wanted, device), f"run.precision is {wanted}, which this device computes so"
+    if device.type != "cpu":
+        found = "fp32" if device.type != "cuda" else "bf16" if has_bf16(device) else "fp16"
+        return found, f"for {device.type}"
+    if run.devices not in ("auto", 1) or run.nodes > 1:
+        return computed_in("bf16", device), "known of this processor; several processes do not measure"
+    batch = min(run.batch_size, TRIAL_BATCH)
+    seconds = {precision: time_pass(model, batch, size, precision, device) for precision in ("fp32", "bf16")}
+    measured = ", ".join(f"{precision} {1000 * each / batch:.2f} ms" for precision, each in seconds.items())
+    return min(seconds, key=seconds.__getitem__), f"measured per image of a training step: {measured}"
+
+
+def time_pass(
+    model: nn.Module, batch: int, size: tuple[int, int], precision: str, device: torch.device, *, train: bool = True
+) -> float:
+    """Seconds of a forward and backward pass, the fastest of a few.
+
+    Args:
+        model: a copy of it is measured; random numbers stay as they are.
+        batch: images.
+        size: height and width of the images, pixels.
+        precision: "fp32", "bf16" or "fp16".
+        device: where.
+        train: False measures the forward pass alone.
+    """
+    model = deepcopy(model).to(device).train(train)
+    times: list[float] = []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        images = torch.randn(batch, 3, *size, device=device)
+        # the first one makes ready and does not count, unless it has taken long enough to tell
+        while len(times) < TRIES and sum(times) < TRY_SECONDS:
+            before = time.perf_counter()
+            _pass(model, images, precision, train=train)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - before)
+            model.zero_grad(set_to_none=True)
+    return min(times[1:] or times)
+
+
+def _pass(model: nn.Module, images: torch.Tensor, precision: str, *, train: bool) -> None:
+    autocast = torch.autocast(images.device.type, dtype_of(precision), enabled=precision != "fp32")
+    with torch.set_grad_enabled(train), autocast:
+        logits = model(images)
+    if train:
+        logits[:, : class_count(model)].float().logsumexp(dim=1).sum().backward()
