@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -82,14 +83,45 @@ def test_the_figures_are_those_of_training_and_of_an_evaluation(tuned: tuple[Pat
     validation = report["validation"]
     log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     assert validation["top1"] == pytest.approx(max(line["val_top1"] for line in log), abs=1e-3)
-    assert validation["images"] == 5
-    assert np.sum(validation["confusion"]) == 5
+    assert validation["count"] == 5
+    assert sum(count for _, _, count in validation["confusion"]) == 5
     assert report["training_images"] == 25
     assert report["source"] == str(pictures)
     assert [each["name"] for each in report["counts"]] == ["blue", "green", "red"]
     whole = Evaluator(weights=output / "weights.safetensors").evaluate(open_labeled(pictures))
     assert whole.count == 30
     assert whole.top1 > 50  # three colors, two epochs
+
+
+METRICS = (
+    "model", "weights_sha256", "count", "top1", "top5", "loss", "intervals", "mean_class_top1", "ece", "calibration",
+    "per_class", "confusion", "class_names", "preprocessing",
+)  # fmt: skip
+
+
+def test_a_report_has_the_numbers_of_an_evaluation_of_the_same_images(convit: Command, tmp_path: Path) -> None:
+    """Also of transparent images, of 16-bit ones, and of photographs that lie on their side."""
+    noise = np.random.default_rng(1)
+    for part, count in (("train", 8), ("val", 6)):
+        for number, name in enumerate(COLORS):
+            folder = _paint(tmp_path / "images" / part, count, names=(name,)) / name
+            alpha = np.dstack([noise.integers(0, 256, (24, 30, 3)), noise.integers(0, 256, (24, 30))])
+            Image.fromarray(alpha.astype(np.uint8)).save(folder / "clear.png")
+            Image.fromarray((noise.integers(0, 65_536, (24, 30)) // (number + 1)).astype(np.uint16)).save(
+                folder / "deep.png"
+            )
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            Image.open(folder / "0.png").save(folder / "lying.png", exif=exif)
+    output, found = tmp_path / "run", tmp_path / "found.json"
+    run = convit("finetune", tmp_path / "images", "--output", output, "--epochs", 1, "--quiet", *QUICK)
+    assert run.code == 0, run.err
+    weights = output / "weights.safetensors"
+    run = convit("evaluate", tmp_path / "images" / "val", "--weights", weights, "--exif", "--output", found)
+    assert run.code == 0, run.err
+    ours, theirs = json.loads((output / "report.json").read_text())["validation"], json.loads(found.read_text())
+    assert ours["count"] == 27
+    assert {name: ours[name] for name in METRICS} == {name: theirs[name] for name in METRICS}
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_says_everything(tuned: tuple[Path, Run]) -> None:
@@ -99,8 +131,14 @@ def test_the_page_needs_nothing_from_elsewhere_and_says_everything(tuned: tuple[
     page.feed(text)
     assert page.open == []
     assert all(each.startswith(("data:", "#")) for each in page.loaded)
-    assert "<script" not in text
-    for words in ("<svg", "data.held_out", "optimizer.layer_decay", "kept to validate with", "timm.create_model("):
+    for words in (
+        "<svg",
+        "data.held_out",
+        "optimizer.layer_decay",
+        "kept to validate with",
+        "timm.create_model(",
+        "calibration error",
+    ):
         assert words in text
     assert f"convit classify new/ --weights {output / 'weights.safetensors'}" in text
 
@@ -142,22 +180,15 @@ def test_an_output_that_exists_is_kept_and_resumed_on_request(
     assert "holds 33 images, but the run in" in other.err
 
 
-def test_without_matplotlib_the_report_says_what_to_install(
-    tuned: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("package", ["matplotlib", "sklearn"])
+def test_what_the_report_needs_is_asked_for_before_the_training(
+    package: str, pictures: Path, convit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import builtins
-
-    from convit.finetune.report import draw_curves
-
-    genuine = builtins.__import__
-
-    def lacking(name: str, *arguments: object, **options: object) -> object:
-        if name.partition(".")[0] == "matplotlib":
-            raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
-        return genuine(name, *arguments, **options)  # pyright: ignore[reportArgumentType]
-
-    monkeypatch.setattr(builtins, "__import__", lacking)
-    assert "pip install 'convit[plot]'" in draw_curves(tuned[0])["missing"]
+    monkeypatch.setitem(sys.modules, package, None)
+    run = convit("finetune", pictures, "--output", tmp_path / "run", "--quiet", *QUICK)
+    assert (run.code, run.err.count("\n")) == (1, 1)
+    assert f"needs the package '{package}'; install it with: pip install" in run.err
+    assert not (tmp_path / "run" / "log.jsonl").exists()
 
 
 def test_a_dry_run_prints_a_recipe_and_leaves_nothing(pictures: Path, convit: Command, tmp_path: Path) -> None:
@@ -179,7 +210,7 @@ def test_a_trained_file_is_a_start_too(
     (tmp_path / "recipe.yaml").write_text(run.out)
     recipe = read_recipe(tmp_path / "recipe.yaml")
     assert (recipe.model.architecture, recipe.model.weights) == ("convit_nano_patch4_32", str(weights))
-    assert recipe.augment.mean == WEIGHT_SETS[NANO].mean
+    assert recipe.augment.mean == WEIGHT_SETS[NANO].preprocessing.mean
 
 
 def test_the_head_alone(pictures: Path, convit: Command, tmp_path: Path) -> None:
@@ -238,7 +269,7 @@ def test_wrong_pictures_are_one_line(convit: Command, tmp_path: Path, make: Call
 def test_a_run_inside_the_pictures_is_refused(pictures: Path, convit: Command) -> None:
     run = convit("finetune", pictures, "--output", pictures / "run", *QUICK)
     assert run.code == 2
-    assert "lies inside the pictures' folder" in run.err
+    assert "lies inside the folder of images" in run.err
 
 
 def test_a_class_with_one_picture_is_said_not_to_be_validated(convit: Command, tmp_path: Path) -> None:
@@ -282,10 +313,10 @@ def test_unreadable_pictures_are_left_out_named_and_make_the_exit_code_3(convit:
     assert load_model(tmp_path / "run" / "weights.safetensors").config.img_size == (16, 16)
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert {Path(name).name for name in report["unreadable"]} == {f"broken-{number}.png" for number in range(10)}
-    assert report["validation"]["images"] == report["validation_images"] < 7
+    assert report["validation"]["count"] == report["validation_images"] < 7
     assert report["training_images"] + report["validation_images"] == 30
-    assert "10 pictures could not be read and took no part" in (tmp_path / "run" / "report.html").read_text()
-    assert "error: 10 pictures could not be read and took no part, see the report; the first: " in run.err
+    assert "10 images could not be read and took no part" in (tmp_path / "run" / "report.html").read_text()
+    assert "error: 10 images could not be read and took no part, see the report; the first: " in run.err
 
 
 def test_more_unreadable_pictures_than_allowed_stop_the_run(convit: Command, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -11,7 +10,6 @@ import yaml
 from convit.finetune.pictures import choose_held_out, divide, find_pictures
 from convit.finetune.plan import FinetuneOptions, Plan, plan_finetune
 from convit.finetune.report import timm_line
-from convit.finetune.scores import Mistake, Scores, summary
 from convit.finetune.settings import (
     choose_augmentation,
     choose_balance,
@@ -224,7 +222,7 @@ def test_unknown_weights(model: str, words: str) -> None:
 
 def test_a_plan_takes_preprocessing_and_classes_from_weights_and_pictures(tmp_path: Path) -> None:
     plan = _plan(write_folder(tmp_path / "pets", ("cat", "dog", "fox"), per_class=10))
-    known, recipe = WEIGHT_SETS[NANO], plan.recipe
+    known, recipe = WEIGHT_SETS[NANO].preprocessing, plan.recipe
     assert recipe.model.options["num_classes"] == 3
     assert (recipe.augment.mean, recipe.augment.std, recipe.augment.crop_pct) == (known.mean, known.std, known.crop_pct)
     assert (recipe.data.name, recipe.data.train, recipe.run.select, recipe.run.precision) == (
@@ -270,24 +268,6 @@ def test_freezing_the_backbone_leaves_out_what_belongs_to_it(tmp_path: Path) -> 
 
 
 # What came of it
-
-
-@pytest.fixture
-def scores() -> Scores:
-    confusion = np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]])
-    mistakes = (Mistake(0, "a.png", 0, 1, 0.9, 0.1),)
-    return Scores(("cat", "dog", "fox"), confusion, 20, mistakes, {"b.png": "broken"})
-
-
-def test_scores_by_class_and_confusions(scores: Scores) -> None:
-    assert (scores.count, scores.correct, scores.top1, scores.mean_class) == (20, 17, 85.0, 85.0)
-    assert scores.by_class() == [80.0, 90.0, None]
-    assert scores.pairs(5) == [(0, 1, 2), (1, 0, 1)]
-    low, high = scores.interval()
-    assert low < 85 < high
-    written = summary(scores)
-    assert written["confusions"][0] == {"truth": "cat", "predicted": "dog", "images": 2}
-    assert written["unreadable"] == {"b.png": "broken"}
 
 
 def test_timm_cannot_build_oblong_models() -> None:

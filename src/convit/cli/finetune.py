@@ -13,6 +13,7 @@ from convit.cli import options
 from convit.cli.progress import bar
 
 if TYPE_CHECKING:
+    from convit.evaluation import Evaluation
     from convit.finetune.cost import Cost
     from convit.finetune.plan import FinetuneOptions, Plan
     from convit.finetune.tuning import FinetuneResult
@@ -136,7 +137,7 @@ def finetune(
     if tuned.unreadable:
         name, reason = next(iter(tuned.unreadable.items()))
         first = reason if name in reason else f"{name}: {reason}"
-        count = "1 picture" if len(tuned.unreadable) == 1 else f"{len(tuned.unreadable)} pictures"
+        count = "1 image" if len(tuned.unreadable) == 1 else f"{len(tuned.unreadable)} images"
         _say(f"error: {count} could not be read and took no part, see the report; the first: {first}")
         raise typer.Exit(SOME_UNREADABLE)
 
@@ -166,40 +167,35 @@ def _estimate(plan: Plan, *, as_comments: bool) -> Cost:
 
 
 def _sum_up(tuned: FinetuneResult, plan: Plan) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    if tuned.evaluation is not None:
+        from convit.output.console import make_table, print_parts
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(Text(plan.recipe.data.name), no_wrap=True)
-    table.add_column("", overflow="fold")
-    scores = tuned.scores
-    if scores is not None:
-        low, high = scores.interval()
-        right = f"{scores.correct:,} of {scores.count:,} validation pictures, 95 % interval {low:.0f}-{high:.0f} %"
-        table.add_row("top-1", Text(f"{scores.top1:.1f} % ({right})"))
-        table.add_row("mean over classes", Text(f"{scores.mean_class:.1f} %"))
-        counts = scores.confusion.sum(axis=1)
-        found = [(accuracy, index) for index, accuracy in enumerate(scores.by_class()) if accuracy is not None]
-        for place, (accuracy, index) in enumerate(sorted(found)[:WORST]):
-            label = "classes" if len(found) <= WORST else "worst classes"
-            # as Text, brackets in names of folders are no markup
-            row = Text(f"{scores.classes[index]}  {accuracy:.1f} % of {counts[index]:,}")
-            table.add_row(label if place == 0 else "", row)
-        for place, (truth, predicted, number) in enumerate(scores.pairs(3)):
-            row = Text(
-                f"{scores.classes[truth]} taken for {scores.classes[predicted]}  {number:,} of {counts[truth]:,}"
-            )
-            table.add_row("mistaken" if place == 0 else "", row)
-    console = Console(file=sys.stdout)
-    if not console.is_terminal:
-        console = Console(file=sys.stdout, width=Console(width=1000).measure(table).maximum, color_system=None)
-    if scores is not None:
-        console.print(table)
+        print_parts(sys.stdout, make_table((plan.recipe.data.name, ""), _rows(tuned.evaluation), unfolded={0}))
     # below the table, where nothing folds them: they are there to be copied
     typer.echo(f"report   {tuned.report}\nweights  {tuned.weights}")
     typer.echo(f"use it   convit classify new/ --weights {shlex.quote(str(tuned.weights))}")
+
+
+def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """What the summary says of the validation images."""
+    from convit.evaluation.tables import class_name, confused_pairs
+
+    low, high = evaluation.intervals["top1"]
+    count = f"{evaluation.correct_top1:,} of {evaluation.count:,} validation images"
+    counts = {row["class"]: row["count"] for row in evaluation.per_class}
+    worst = sorted(evaluation.per_class, key=lambda row: row["top1"])[:WORST]
+    classes = [f"{row['name']}  {row['top1']:.1f} % of {row['count']:,}" for row in worst]
+    mistaken = [
+        f"{class_name(evaluation, right)} taken for {class_name(evaluation, taken)}  {number:,} of {counts[right]:,}"
+        for right, taken, number in confused_pairs(evaluation, 3)
+    ]
+    label = "classes" if len(counts) <= WORST else "worst classes"
+    return [
+        ("top-1", f"{evaluation.top1:.1f} % ({count}, 95 % interval {low:.0f}-{high:.0f} %)"),
+        ("mean over classes", f"{evaluation.mean_class_top1:.1f} %"),
+        *((label if number == 0 else "", row) for number, row in enumerate(classes)),
+        *(("mistaken" if number == 0 else "", row) for number, row in enumerate(mistaken)),
+    ]
 
 
 def _say(line: str) -> None:

@@ -5,7 +5,7 @@ Needs matplotlib and jinja2, the extra `evaluate`; they are imported when a repo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,23 +79,16 @@ def write_report(evaluation: Evaluation, images: LabeledImages, folder: Path, *,
     if evaluation.scores is None:
         raise ValueError("the evaluation has no scores of its images, but a report shows them; evaluate again")
     check_report(folder, overwrite=overwrite)
-    from convit.evaluation.plots import draw_confusion, draw_per_class, draw_reliability
     from convit.output.plots import png_of
 
-    exif = bool(evaluation.preprocessing.get("apply_exif", False))
-    mistakes = worst_mistakes(evaluation.scores, images, apply_exif=exif)
-    figures = {
-        "reliability": draw_reliability(evaluation),
-        "confusion": draw_confusion(evaluation),
-        "per_class": draw_per_class(evaluation),
-    }
+    figures = draw_figures(evaluation)
     contents: dict[str, str | bytes] = {
         "evaluation.json": evaluation.to_json(with_images=True),
         "per_class.csv": per_class_csv(evaluation),
         "confusion.csv": confusion_csv(evaluation),
         "predictions.csv": predictions_csv(evaluation),
         **{f"{name}.png": png_of(figure) for name, figure in figures.items()},
-        "index.html": render_page(evaluation, mistakes, figures),
+        "index.html": render_page(evaluation, images, figures),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
@@ -107,36 +100,79 @@ def write_report(evaluation: Evaluation, images: LabeledImages, folder: Path, *,
             file.write(content)
 
 
-def render_page(evaluation: Evaluation, mistakes: Sequence[Mistake], figures: Mapping[str, Figure]) -> str:
+def draw_figures(evaluation: Evaluation) -> dict[str, Figure]:
+    """The plots of a report: "reliability", "confusion" and "per_class"."""
+    from convit.evaluation.plots import draw_confusion, draw_per_class, draw_reliability
+
+    return {
+        "reliability": draw_reliability(evaluation),
+        "confusion": draw_confusion(evaluation),
+        "per_class": draw_per_class(evaluation),
+    }
+
+
+def render_page(
+    evaluation: Evaluation | None,
+    images: LabeledImages | None,
+    figures: Mapping[str, Figure],
+    *,
+    template: Path = TEMPLATE,
+    **more: Any,
+) -> str:
     """The page's text: it loads nothing, from the network or from beside it.
 
     Args:
-        evaluation: the figures.
-        mistakes: the images to show, the worst first.
-        figures: "reliability", "confusion" and "per_class", as `convit.evaluation.plots` draws them; a confusion that
-            is no heat map is a table on the page instead.
+        evaluation: with its scores; None for a page that has sections of its own alone.
+        images: what was evaluated; the worst mistakes are read again.
+        figures: what `draw_figures` gave; a confusion that is no heat map is a table on the page instead.
+        template: the page, or one that extends it with sections of its own.
+        **more: what such a template calls for; "title" and "headlines" take the place of the page's.
     """
+    values = {} if evaluation is None or images is None else _values(evaluation, images, figures)
+    return fill_template([template, TEMPLATE], **{"evaluation": evaluation, **values, **more})
+
+
+def headlines(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """(what, metric, what stands below it)."""
+    interval = {
+        name: f"95 %: {low:{form}} to {high:{form}}"
+        for name, form in (("top1", ".2f"), ("top5", ".2f"), ("loss", ".3f"))
+        for low, high in [evaluation.intervals[name]]
+    }
+    return [
+        ("top-1", f"{evaluation.top1:.2f} %", interval["top1"]),
+        ("top-5", f"{evaluation.top5:.2f} %", interval["top5"]),
+        ("loss", f"{evaluation.loss:.3f}", interval["loss"]),
+        ("mean class top-1", f"{evaluation.mean_class_top1:.2f} %", f"{len(evaluation.per_class):,} classes"),
+        ("calibration error", f"{evaluation.ece:.2f} %", f"expected, in {len(evaluation.calibration)} bins"),
+        ("images", f"{evaluation.count:,}", f"{evaluation.images_per_second:,.0f} a second"),
+    ]
+
+
+def _values(evaluation: Evaluation, images: LabeledImages, figures: Mapping[str, Figure]) -> dict[str, Any]:
+    """What the page calls for."""
     from convit.evaluation.plots import MOST_WITH_NUMBERS, TITLES, count_classes, fits_heat_map
     from convit.output.plots import svg_of
 
-    has_map = fits_heat_map(evaluation)
-    shown = {name: svg_of(figure) if name != "confusion" or has_map else "" for name, figure in figures.items()}
-    return fill_template(
-        TEMPLATE,
-        evaluation=evaluation,
-        data=data_name(evaluation.data),
-        headlines=_headlines(evaluation),
-        facts=_facts(evaluation),
-        figures=shown,
-        beside=count_classes(evaluation) <= MOST_WITH_NUMBERS,  # a small map, with room for the table at its side
-        map_width=200 + 18 * count_classes(evaluation),  # pixels; on a phone the map is scrolled rather than shrunk
-        titles={name: title(evaluation) for name, title in TITLES.items()},
-        pairs=_pairs(evaluation, FEW_PAIRS if has_map else MOST_PAIRS),
-        classes=_classes(evaluation),
-        mistakes=[_card(evaluation, mistake) for mistake in mistakes],
-        wrong=evaluation.count - evaluation.correct_top1,
-        errors=evaluation.errors[:_MOST_ERRORS],
-    )
+    assert evaluation.scores is not None
+    has_map, data = fits_heat_map(evaluation), data_name(evaluation.data)
+    exif = bool(evaluation.preprocessing.get("apply_exif", False))
+    return {
+        "title": f"{evaluation.model} on {data}",
+        "headlines": headlines(evaluation),
+        "facts": _facts(evaluation),
+        "figures": {name: svg_of(figure) if name != "confusion" or has_map else "" for name, figure in figures.items()},
+        "beside": count_classes(evaluation) <= MOST_WITH_NUMBERS,  # a small map, with room for the table at its side
+        "map_width": 200 + 18 * count_classes(evaluation),  # pixels; on a phone the map is scrolled rather than shrunk
+        "titles": {name: title(evaluation) for name, title in TITLES.items()},
+        "pairs": _pairs(evaluation, FEW_PAIRS if has_map else MOST_PAIRS),
+        "classes": _classes(evaluation),
+        "mistakes": [
+            _card(evaluation, mistake) for mistake in worst_mistakes(evaluation.scores, images, apply_exif=exif)
+        ],
+        "wrong": evaluation.count - evaluation.correct_top1,
+        "errors": evaluation.errors[:_MOST_ERRORS],
+    }
 
 
 def _pairs(evaluation: Evaluation, most: int) -> list[dict[str, Any]]:
@@ -191,23 +227,6 @@ def percent(share: float) -> str:
     if 0.999 < share < 1:
         return "over 99.9 %"
     return f"{100 * share:.0f} %" if 0.1 <= share < 0.99 or share in (0, 1) else f"{100 * share:.1f} %"
-
-
-def _headlines(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """(what, figure, what stands below it)."""
-    interval = {
-        name: f"95 %: {low:{form}} to {high:{form}}"
-        for name, form in (("top1", ".2f"), ("top5", ".2f"), ("loss", ".3f"))
-        for low, high in [evaluation.intervals[name]]
-    }
-    return [
-        ("top-1", f"{evaluation.top1:.2f} %", interval["top1"]),
-        ("top-5", f"{evaluation.top5:.2f} %", interval["top5"]),
-        ("loss", f"{evaluation.loss:.3f}", interval["loss"]),
-        ("mean class top-1", f"{evaluation.mean_class_top1:.2f} %", f"{len(evaluation.per_class):,} classes"),
-        ("calibration error", f"{evaluation.ece:.2f} %", f"expected, in {len(evaluation.calibration)} bins"),
-        ("images", f"{evaluation.count:,}", f"{evaluation.images_per_second:,.0f} a second"),
-    ]
 
 
 def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:

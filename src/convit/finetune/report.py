@@ -1,4 +1,4 @@
-"""The report of a fine-tuning run: one HTML file that needs nothing else, and its figures as JSON."""
+"""The report of a fine-tuning run: one HTML file that needs nothing else, and what it says as JSON."""
 
 from __future__ import annotations
 
@@ -11,21 +11,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from convit.data.datasets import ImageDataset
+from convit.evaluation import Evaluation, LabeledImages
+from convit.evaluation.page import draw_figures, headlines, render_page
 from convit.finetune.cost import Cost, in_words
 from convit.finetune.plan import Plan
-from convit.finetune.scores import Scores, summary
 from convit.model import ConViTConfig
 from convit.output.files import write_text
 from convit.output.json_lines import read_lines
-from convit.output.pages import data_url, fill_template, thumbnail
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
-THUMBNAIL = 144  # longer side, pixels
-MOST_IN_MATRIX = 30  # classes
-PAIRS = 10
 LONGEST_LINE = 100
 # what timm's three registered ConViTs are made of; every other field has the same default there and here
 TIMM_BASES = {"convit_tiny": 4, "convit_small": 9, "convit_base": 16}
@@ -43,8 +37,8 @@ class Facts:
         plan: what was decided, and why.
         config: of the trained model.
         classes: class names in index order.
-        counts: (class, training pictures, validation pictures).
-        unreadable: name and problem of pictures that could not be read.
+        counts: (class, training images, validation images).
+        unreadable: name and problem of images that could not be read.
         seconds: that the training took in this process.
         cost: what was said beforehand; None where nothing was measured.
     """
@@ -58,15 +52,20 @@ class Facts:
     cost: Cost | None
 
 
-def write_report(output: Path, weights: Path, facts: Facts, scores: Scores | None, images: object) -> Path:
+def write_report(
+    output: Path, weights: Path, facts: Facts, evaluation: Evaluation | None, images: LabeledImages | None
+) -> Path:
     """Write `report.html` and `report.json` into a run's folder, each whole or not at all.
+
+    The page is that of `convit evaluate --report`, with sections of its own: what was decided and why, the training,
+    what it took, and how to use the file.
 
     Args:
         output: the run's folder, with its log.
         weights: the trained file.
         facts: what was done.
-        scores: what came of it.
-        images: the validation pictures, for thumbnails.
+        evaluation: of the trained file on the validation images; None where there are none.
+        images: these images, for thumbnails.
 
     Returns:
         The path of the HTML file.
@@ -74,19 +73,25 @@ def write_report(output: Path, weights: Path, facts: Facts, scores: Scores | Non
     Raises:
         OSError: a file cannot be written.
     """
-    figures = _figures(output, weights, facts, scores)
-    html = fill_template(
-        TEMPLATE,
-        percent=lambda value: "–" if value is None else f"{value:.1f} %",
-        figures=figures,
-        scores=scores,
-        pairs=scores.pairs(PAIRS) if scores else [],
-        matrix=_matrix(scores) if scores and len(scores.classes) <= MOST_IN_MATRIX else None,
-        mistakes=_thumbnails(scores, images, facts.plan.root) if scores and isinstance(images, ImageDataset) else [],
+    run = _about(output, weights, facts, evaluation)
+    done = f"{run['epochs']['done']} of {run['epochs']['planned']} epochs"
+    best = f"; the weights are of epoch {run['epochs']['best']}" if evaluation and run["epochs"]["best"] else ""
+    html = render_page(
+        evaluation,
+        images,
+        draw_figures(evaluation) if evaluation else {},
+        template=TEMPLATE,
+        title=f"{run['name']}: {len(facts.classes)} classes, fine-tuned",
+        headlines=[
+            *(headlines(evaluation) if evaluation else ()),
+            ("trained on", f"{run['training_images']:,} images", f"{run['validation_images']:,} kept to validate with"),
+            ("training took", run["time"], done + best),
+        ],
+        errors=(),  # they are told above, with those of the training images
+        run=run,
         curves=draw_curves(output),
-        most_in_matrix=MOST_IN_MATRIX,
     )
-    write_text(output / "report.json", json.dumps(figures, indent=2, ensure_ascii=False) + "\n", overwrite=True)
+    write_text(output / "report.json", json.dumps(run, indent=2, ensure_ascii=False) + "\n", overwrite=True)
     write_text(output / "report.html", html, overwrite=True)
     return output / "report.html"
 
@@ -115,20 +120,18 @@ def timm_line(config: ConViTConfig, weights: Path) -> str | None:
 
 def draw_curves(output: Path) -> dict[str, str]:
     """The training curves as "svg", or under "missing" what stands in their place."""
-    try:
-        from convit.output.plots import svg_of
-        from convit.training.plots import draw_runs
-    except ModuleNotFoundError as error:
-        return {"missing": f"The curves need {error.name}: pip install 'convit[plot]', then convit plot {output}"}
+    from convit.output.plots import svg_of
+    from convit.training.plots import draw_runs
+
     try:
         figure = draw_runs([output])
     except (ValueError, FileNotFoundError) as error:
-        return {"missing": f"There are no curves: {error}"}
+        return {"svg": "", "missing": f"There are no curves: {error}"}
     figure.suptitle("")
     return {"svg": svg_of(figure)}
 
 
-def _figures(output: Path, weights: Path, facts: Facts, scores: Scores | None) -> dict[str, Any]:
+def _about(output: Path, weights: Path, facts: Facts, evaluation: Evaluation | None) -> dict[str, Any]:
     plan, recipe, log = facts.plan, facts.plan.recipe, read_lines(output / "log.jsonl")
     tops = [line["val_top1"] for line in log if line.get("val_top1") is not None]
     best = max(range(len(log)), key=lambda at: log[at].get("val_top1") or 0) if tops else len(log) - 1
@@ -158,7 +161,7 @@ def _figures(output: Path, weights: Path, facts: Facts, scores: Scores | None) -
         "seconds": facts.seconds,
         "time": in_words(sum(line.get("seconds") or 0.0 for line in log) or facts.seconds),
         "estimated": str(facts.cost) if facts.cost else None,
-        "validation": summary(scores) if scores else None,
+        "validation": evaluation.to_dict() if evaluation else None,
         "unreadable": facts.unreadable,
         "weights": str(weights),
         "use": _commands(weights, facts.config),
@@ -172,7 +175,7 @@ def _commands(weights: Path, config: ConViTConfig) -> dict[str, str | None]:
     path = shlex.quote(str(weights))
     return {
         "classify": f"convit classify new/ --weights {path}",
-        "evaluate": f"convit evaluate more-pictures/ --weights {path}",
+        "evaluate": f"convit evaluate more-images/ --weights {path} --exif",
         "python": "import convit\n\n"
         f"classifier = convit.Classifier(weights={_python(str(weights))})\n"
         'best = classifier("new/photo.jpg")[0]  # Prediction(label, index, score)',
@@ -191,44 +194,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return " to ".join(map(_shown, value)) if len(value) == 2 else ", ".join(map(_shown, value))
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _matrix(scores: Scores) -> list[list[dict[str, Any]]]:
-    """Rows of the confusion matrix; each cell has its count and its share of the row, 0 to 1."""
-    totals = scores.confusion.sum(axis=1)
-    return [
-        [
-            {"count": int(count), "share": float(count / max(1, totals[truth])), "right": truth == predicted}
-            for predicted, count in enumerate(row)
-        ]
-        for truth, row in enumerate(scores.confusion)
-    ]
-
-
-def _thumbnails(scores: Scores, images: ImageDataset, root: Path) -> list[dict[str, Any]]:
-    shown: list[dict[str, Any]] = []
-    for mistake in scores.mistakes:
-        try:
-            image = images.samples.image(images.indices[mistake.index])
-        except ValueError:
-            continue  # gone since it was scored
-        shown.append(
-            {
-                "picture": _data_url(image),
-                "name": mistake.name.removeprefix(f"{root}/"),
-                "truth": scores.classes[mistake.truth],
-                "predicted": scores.classes[mistake.predicted],
-                "score": mistake.score,
-                "true_score": mistake.true_score,
-            }
-        )
-    return shown
-
-
-def _data_url(image: Image.Image) -> str:
-    """A small JPEG inside the page; tiny pictures are enlarged without smoothing, so that they can be made out."""
-    longest = max(image.size)
-    if longest < THUMBNAIL // 2:
-        factor = THUMBNAIL // longest
-        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    return data_url(thumbnail(image.convert("RGB"), THUMBNAIL))

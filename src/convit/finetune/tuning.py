@@ -1,4 +1,4 @@
-"""Fine-tuning from beginning to end: train by the plan, label the validation pictures, write the report."""
+"""Fine-tuning from beginning to end: train by the plan, evaluate on the validation images, write the report."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from PIL import Image
 
 from convit.data.corrupt import CorruptImages
 from convit.data.datasets import ImageDataset
+from convit.data.folders import FolderSamples
+from convit.evaluation import Evaluation, Evaluator, LabeledImage
+from convit.evaluation.labeled.digests import ContentDigests, sha256_of_lines
+from convit.evaluation.labeled.images import IndexedImages
+from convit.evaluation.metrics import check_packages
 from convit.finetune.cost import Cost
 from convit.finetune.plan import Plan
 from convit.finetune.report import Facts, write_report
-from convit.finetune.scores import Scores, score_pictures
 from convit.training.run import WEIGHTS, run_recipe
 from convit.training.splits import Split, open_split
 from convit.weights import load_model
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
-UNREADABLE = "corrupt.jsonl"  # the list that a run keeps of pictures that it left out
+UNREADABLE = "corrupt.jsonl"  # the list that a run keeps of images that it left out
 LEFT_BY_RUNS = ("recipe.yaml", WEIGHTS, "checkpoints", "report.html")
 
 
@@ -32,23 +38,70 @@ class FinetuneResult:
     Attributes:
         weights: the trained file.
         report: `report.html`.
-        scores: the weights on the validation pictures; None where the recipe was changed to have none.
+        evaluation: of the weights on the validation images; None where the recipe was changed to have none.
         unreadable: name and problem of every picture that could not be read.
     """
 
     weights: Path
     report: Path
-    scores: Scores | None
+    evaluation: Evaluation | None
     unreadable: dict[str, str]
 
 
+class ValidationImages(IndexedImages):
+    """The validation images of a run as `convit evaluate` takes them: encoded where they are, labeled as trained on.
+
+    Args:
+        dataset: the images.
+        root: folder that their names start from.
+        name: what the data are called.
+    """
+
+    kind = "validation"
+
+    def __init__(self, dataset: ImageDataset, root: Path, name: str) -> None:
+        self._dataset, self._name = dataset, name
+        self._names = [shorten(dataset.samples.names[place], root) for place in dataset.indices]
+        # the labels are the model's own, whatever the data call their classes
+        super().__init__([dataset.label(index) for index in range(len(dataset))], None, name)
+        self._digests = ContentDigests(self.count)
+
+    def _image(self, place: int) -> LabeledImage:
+        content = self._stored(self._dataset.indices[place])
+        encoded = content.tobytes() if isinstance(content, Image.Image) else content
+        self._digests.note(place, encoded if isinstance(encoded, bytes) else None)
+        return LabeledImage(self._names[place], content, self._dataset.label(place))
+
+    def _stored(self, index: int) -> bytes | Path | Image.Image:
+        """An image as it is stored; opened, where the data give no other."""
+        samples: Any = self._dataset.samples
+        try:
+            if isinstance(samples, FolderSamples):
+                return Path(samples.names[index]).read_bytes()
+            return samples.stored(index) if hasattr(samples, "stored") else samples.image(index)
+        except OSError:
+            return Path(samples.names[index])  # whoever opens it says why it cannot be read
+        except ValueError:
+            return b""
+
+    def identity(self) -> dict[str, Any]:
+        """Their number, and one sha256 over the lines "sha256  name" of them all."""
+        lines = self._digests.lines(self._names, lambda place: None)
+        return {"kind": self.kind, "name": self._name, "count": self.count, "sha256": sha256_of_lines(lines)}
+
+
+def shorten(name: str, root: Path) -> str:
+    """An image's name within the folder of the run's data."""
+    return name.removeprefix(f"{root}/")
+
+
 def check_free(output: Path, source: str | Path) -> None:
-    """Refuse an output folder that holds a run already, or that would become a class of the pictures.
+    """Refuse an output folder that holds a run already, or that would become a class of the images.
 
     Raises:
         FileExistsError: it holds a run.
         NotADirectoryError: it is a file.
-        ValueError: it lies inside the folder of pictures.
+        ValueError: it lies inside the folder of images.
     """
     if output.is_file():
         raise NotADirectoryError(f"{output} is a file, but a run needs a folder; choose another --output")
@@ -59,7 +112,7 @@ def check_free(output: Path, source: str | Path) -> None:
         )
     if Path(source).is_dir() and output.resolve().is_relative_to(Path(source).resolve()):
         raise ValueError(
-            f"the output {output} lies inside the pictures' folder {source}, where it would become a class; choose "
+            f"the output {output} lies inside the folder of images {source}, where it would become a class; choose "
             f"another --output"
         )
 
@@ -92,8 +145,10 @@ def finetune(
         What the run left; None in processes other than the first.
 
     Raises:
+        ImportError: a package of the extra `evaluate` is not installed, which the report needs.
         Whatever `convit.training.run.run_recipe` raises.
     """
+    check_packages("the report of a fine-tuning run", "scipy", "sklearn", "matplotlib", "jinja2")
     begun = time.monotonic()
     weights = run_recipe(plan.recipe, plan.root, output, resume=resume, quiet=quiet)
     if not is_first_process():
@@ -102,24 +157,30 @@ def finetune(
     model = load_model(weights)
     split = open_split(plan.recipe, plan.root, model.config.image_height, model.config.image_width)
     classes = split.classes or tuple(f"class {index}" for index in range(model.config.num_classes))
-    scores = None
+    images, evaluation = None, None
     if isinstance(split.validation, ImageDataset):
-        with bar("validation", len(split.validation)) as advance:
-            scores = score_pictures(weights, split.validation, classes, advance)
+        images = ValidationImages(split.validation, plan.root, plan.recipe.data.name)
+        with bar("validation", images.count) as advance:
+            # upright, as they were trained on
+            evaluation = Evaluator(weights=weights, apply_exif=True).evaluate(images, advance)
     left_out = CorruptImages(output / UNREADABLE, plan.recipe.data.corrupt_limit).reasons()
-    unreadable = {**left_out, **(scores.unreadable if scores else {})}
-    facts = Facts(plan, model.config, classes, _counts(split, classes, unreadable), unreadable, trained, cost)
-    report = write_report(output, weights, facts, scores, split.validation)
-    return FinetuneResult(weights, report, scores, unreadable)
+    unreadable = {each["name"]: each["error"] for each in (evaluation.errors if evaluation else ())}
+    unreadable |= {shorten(name, plan.root): reason for name, reason in left_out.items()}
+    counts = _counts(split, classes, unreadable, plan.root)
+    facts = Facts(plan, model.config, classes, counts, unreadable, trained, cost)
+    report = write_report(output, weights, facts, evaluation, images)
+    return FinetuneResult(weights, report, evaluation, unreadable)
 
 
-def _counts(split: Split, classes: tuple[str, ...], unreadable: dict[str, str]) -> list[tuple[str, int, int]]:
-    """(class, training pictures, validation pictures), of those that could be read."""
+def _counts(
+    split: Split, classes: tuple[str, ...], unreadable: dict[str, str], root: Path
+) -> list[tuple[str, int, int]]:
+    """(class, training images, validation images), of those that could be read."""
     numbers: list[list[int]] = []
     for part in (split.train, split.validation):
         found = [0] * len(classes)
         if isinstance(part, ImageDataset):
             for index, place in enumerate(part.indices):
-                found[part.label(index)] += part.samples.names[place] not in unreadable
+                found[part.label(index)] += shorten(part.samples.names[place], root) not in unreadable
         numbers.append(found)
     return list(zip(classes, *numbers, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from PIL import Image
 _KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg"}
 
 
-def fill_template(template: Path, **values: Any) -> str:
+def fill_template(template: Path | Sequence[Path], **values: Any) -> str:
     """A Jinja template, filled in; what is put into it is escaped.
 
     Args:
-        template: the file; it may extend `base.html.j2`, the style sheet and frame of every page.
+        template: the file, which may extend `base.html.j2`, the style sheet and frame of every page; or several: the
+            file first, then those that it extends.
         **values: what it calls for by name; a name that is missing is an error.
 
     Raises:
@@ -24,13 +26,14 @@ def fill_template(template: Path, **values: Any) -> str:
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    files = [template] if isinstance(template, Path) else template
     environment = Environment(
-        loader=FileSystemLoader([template.parent, Path(__file__).parent]),
+        loader=FileSystemLoader([*(file.parent for file in files), Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    return environment.get_template(template.name).render(**values)
+    return environment.get_template(files[0].name).render(**values)
 
 
 def data_url(picture: bytes) -> str:
