@@ -15,14 +15,14 @@ def test_log_records_and_warnings_are_one_line(capsys: pytest.CaptureFixture[str
         logging.getLogger("convit.somewhere").warning("no answer yet;\nwaiting")
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.warn("5 heads are no square number", stacklevel=1)
+            warnings.warn("5 heads are not a square number", stacklevel=1)
     logging.getLogger("convit.somewhere").info("after the command")
     written = capsys.readouterr()
     assert written.out == ""
     assert written.err.splitlines() == [
         "convit: the file's sha256 is abc",
         "convit: warning: no answer yet; waiting",
-        "convit: warning: 5 heads are no square number",
+        "convit: warning: 5 heads are not a square number",
     ]
 
 

@@ -185,7 +185,7 @@ def test_dropout_and_drop_path_act_in_training_only() -> None:
 
 
 def test_head_counts_that_are_no_square_say_so() -> None:
-    with pytest.warns(UserWarning, match=r"6 heads are no square number: 4 of them .* the other 2"):
+    with pytest.warns(UserWarning, match=r"6 heads are not a square number: 4 of them .* the other 2"):
         model = ConViT(CONFIG.replace(num_heads=6, depth=1, local_up_to_layer=1, global_pool="avg"))
     assert not model.blocks[0].attn.pos_proj.weight[4:].any()
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from convit.optimization.batches import FixedBatch
-from convit.optimization.graphs import GraphedCall
+from convit.optimization.calls import FixedBatch, GraphedCall
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 8, 11])

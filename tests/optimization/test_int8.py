@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 import convit
-from convit.optimization.products import PlainProduct
-from convit.optimization.quantized import quantize
+from convit.optimization.products import PlainProduct, quantize
 from convit.transforms import TransformSettings, normalize_batch
 
 # torch.export cannot read through functions whose shapes are checked

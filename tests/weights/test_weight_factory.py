@@ -62,7 +62,7 @@ def test_variant_without_public_weights():
             "timm/convit_tiny.fb_in1k",
             r"a hub repository is named hf-hub:timm/convit_tiny.fb_in1k, a folder local-dir:timm",
         ),
-        ("hf-hub:convit_tiny", r"'convit_tiny' is no hub repository; write hf-hub:owner/name"),
+        ("hf-hub:convit_tiny", r"'convit_tiny' is not a hub repository; write hf-hub:owner/name"),
         ("", r"there is no model ''; there are convit_tiny"),
     ],
 )
@@ -121,7 +121,7 @@ def test_file_of_another_architecture(own_file, bare_file):
         create_model("convit_tiny", checkpoint_path=own_file)
     with pytest.raises(ValueError, match=r"nano.pth does not fit the model: it lacks blocks.5.attn.\w+.*") as caught:
         create_model("convit_tiny", checkpoint_path=bare_file)
-    assert "more; it has blocks.5.attn.qkv.weight, which the model has not; " in str(caught.value)
+    assert "more; it has blocks.5.attn.qkv.weight, which the model does not have; " in str(caught.value)
     assert str(caught.value).endswith(
         "the weights look like a convit_nano_patch4_32 with its usual options: create that"
     )
@@ -129,7 +129,7 @@ def test_file_of_another_architecture(own_file, bare_file):
 
 
 def test_options_that_the_weights_do_not_have(bare_file):
-    with pytest.raises(ValueError, match=r"pos_embed is .*|it has pos_embed, which the model has not"):
+    with pytest.raises(ValueError, match=r"pos_embed is .*|it has pos_embed, which the model does not have"):
         create_model(NANO, checkpoint_path=bare_file, use_pos_embed=False)
     with pytest.raises(ValueError, match=r"it lacks blocks.0.attn.qk.bias, .* and \d+ more; "):
         create_model(NANO, checkpoint_path=bare_file, qkv_bias=True)

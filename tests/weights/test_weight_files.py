@@ -170,7 +170,7 @@ def test_wrong_files(tmp_path, nano):
         assert "\n" not in str(caught.value)
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
     with pytest.raises(
-        ValueError, match=r"photo.jpg is no weight file that can be read here; those end in .safetensors, .pth"
+        ValueError, match=r"photo.jpg is not a weight file that can be read here; those end in .safetensors, .pth"
     ):
         load_weights(tmp_path / "photo.jpg")
     with pytest.raises(FileNotFoundError, match=r"there is no weight file .*nowhere.pth; check the path"):

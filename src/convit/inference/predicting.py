@@ -142,10 +142,12 @@ class Predictor:
         """
         if isinstance(sources, str | os.PathLike | bytes | Image.Image):
             raise TypeError(f"several images are asked for, but got one {type(sources).__name__}; put it into a list")
-        alone = isinstance(sources, Sequence) and len(sources) == 1
         images, failed, waiting, start = 0, 0, 0.0, perf_counter()
         self.timings = Timings()
-        batches = read_batches(sources, self._read, batch_size=self.batch_size, workers=0 if alone else self.workers)
+        if isinstance(sources, Sequence) and len(sources) == 1:
+            batches = ([self._read(source)] for source in sources)  # without threads
+        else:
+            batches = read_batches(sources, self._read, batch_size=self.batch_size, workers=self.workers)
         with closing(batches):
             while True:
                 before = perf_counter()

@@ -62,7 +62,7 @@ class GatedPositionalSelfAttention(nn.Module):
         kernel = math.isqrt(self.num_heads)
         if kernel**2 != self.num_heads:
             warnings.warn(
-                f"{self.num_heads} heads are no square number: {kernel**2} of them start as a {kernel} x {kernel} "
+                f"{self.num_heads} heads are not a square number: {kernel**2} of them start as a {kernel} x {kernel} "
                 f"convolution, the other {self.num_heads - kernel**2} attend everywhere alike",
                 stacklevel=2,
             )

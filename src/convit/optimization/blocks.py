@@ -17,8 +17,7 @@ from convit.model.attention import GatedPositionalSelfAttention, SelfAttention, 
 from convit.model.kernels import fused_gated_attention
 from convit.model.layers import Block
 from convit.model.positional import apply_axis_attention, position_factors
-from convit.optimization.folding import Affine, affine_of, after_norm, joined, scaled
-from convit.optimization.grids import Grid, PerGrid
+from convit.optimization.folding import Affine, Grid, PerGrid, affine_of, after_norm, joined, scaled
 
 
 class MakeProduct(Protocol):
@@ -62,7 +61,7 @@ class FastGatedAttention(nn.Module):
         if not kernel:
             query = scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5)
         parts = (query, key, affine_of(attention.v))
-        self.query_key_value = _products(parts, norm, make, apart=apart)
+        self.query_key_value = _Products(parts, norm, make, apart=apart)
         gate = attention.gate.detach()
         self.gate = nn.Buffer(gate)
         self.kept = nn.Buffer((1 - gate)[:, None, None].to(dtype))
@@ -108,7 +107,7 @@ class FastSelfAttention(nn.Module):
         self.num_heads = attention.num_heads
         query, key, value = _parts(affine_of(attention.qkv), 3)
         self.query = make(after_norm(scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5), norm))
-        self.key_value = _products((key, value), norm, make, apart=apart)
+        self.key_value = _Products((key, value), norm, make, apart=apart)
 
     def forward(
         self, normed: Float[Tensor, "batch tokens dim"], grid: Grid, class_only: bool = False
@@ -155,29 +154,17 @@ class FastBlock(nn.Module):
         return self.fc2(self.fc1(F.layer_norm(x, self.dim, eps=self.eps))).add_(x)
 
 
-class _OneProduct(nn.Module):
-    """Several maps of one input to equally many outputs, computed as one product and cut apart."""
+class _Products(nn.ModuleList):
+    """Several maps of one input to equally many outputs: one product that is cut apart, or a product for each."""
 
-    def __init__(self, product: nn.Module, count: int) -> None:
-        super().__init__()
-        self.product = product
-        self.count = count
-
-    def forward(self, normed: Tensor) -> tuple[Tensor, ...]:
-        return self.product(normed).chunk(self.count, -1)
-
-
-class _ManyProducts(nn.ModuleList):
-    """The same as a product for each."""
+    def __init__(self, parts: Sequence[Affine], norm: nn.LayerNorm, make: MakeProduct, *, apart: bool) -> None:
+        super().__init__(make(after_norm(part, norm)) for part in (parts if apart else [joined(*parts)]))
+        self.count = len(parts)
 
     def forward(self, normed: Tensor) -> tuple[Tensor, ...]:
+        if len(self) == 1:
+            return self[0](normed).chunk(self.count, -1)
         return tuple(product(normed) for product in self)
-
-
-def _products(parts: Sequence[Affine], norm: nn.LayerNorm, make: MakeProduct, *, apart: bool) -> nn.Module:
-    if apart:
-        return _ManyProducts(make(after_norm(part, norm)) for part in parts)
-    return _OneProduct(make(after_norm(joined(*parts), norm)), len(parts))
 
 
 def _parts(affine: Affine, count: int) -> list[Affine]:

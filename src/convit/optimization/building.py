@@ -13,17 +13,14 @@ from torch import Tensor, nn
 
 from convit.model import ConViT
 from convit.model.layers import Block, PatchEmbedding
-from convit.optimization.batches import FixedBatch
 from convit.optimization.blocks import FastBlock, MakeProduct
+from convit.optimization.calls import FixedBatch, GraphedCall, compiled
 from convit.optimization.choosing import fastest_attention
-from convit.optimization.compiling import compiled
 from convit.optimization.embedding import FastEmbedding, embedding_of_levels
-from convit.optimization.graphs import GraphedCall
 from convit.optimization.optimized import OptimizedConViT, Runner
 from convit.optimization.plan import Plan, Step, choose_backend, choose_dtype, choose_precision
 from convit.optimization.precision import dtype_of
-from convit.optimization.products import MklProduct, PackedProduct, PlainProduct, Product, fastest_product
-from convit.optimization.quantized import quantize
+from convit.optimization.products import MklProduct, PackedProduct, PlainProduct, Product, fastest_product, quantize
 from convit.transforms import TransformSettings, normalize_batch
 
 Images = Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
@@ -91,13 +88,7 @@ def optimize(
     settings = TransformSettings.from_model(model)
     apart = backend.choice == "openvino"
     attention = _choose_attention(model, device, dtype, batch_size)
-    folded = _fold(
-        model,
-        partial(product, dtype=dtype),
-        dtype,
-        kernel=attention.choice == "triton",
-        apart=apart,
-    )
+    folded = _fold(model, partial(product, dtype=dtype), dtype, kernel=attention.choice == "triton", apart=apart)
     if chosen.choice in ("fp8", "int8") and device.type == "cuda":
         quantize(folded, chosen.choice)
     runner = _runner(backend.choice, device, batch_size, _batches(calibration, settings))
@@ -138,7 +129,7 @@ def _fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, kernel: bool,
 
 
 def _taking_levels(model: ConViT, folded: ConViT, dtype: torch.dtype, settings: TransformSettings) -> ConViT | None:
-    """The folded model for 8-bit levels, which shares all but the embedding; None where a CNN comes first."""
+    """The folded model for uint8 pixel values, which shares all but the embedding; None where a CNN comes first."""
     if not isinstance(model.patch_embed, PatchEmbedding) or len(settings.mean) != model.config.in_chans:
         return None
     patches = embedding_of_levels(model.patch_embed, settings.mean, settings.std)

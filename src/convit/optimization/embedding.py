@@ -1,4 +1,4 @@
-"""The fast patch embedding: positions added once per grid, and 8-bit pictures normalized inside the kernel."""
+"""The fast patch embedding: positions added once per grid, and 8-bit images normalized inside the kernel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from convit.model import ConViT, resample_position_embedding
 from convit.model.layers import PatchEmbedding
-from convit.optimization.grids import Grid, PerGrid
+from convit.optimization.folding import Grid, PerGrid
 
 
 class FastEmbedding(nn.Module):
@@ -45,7 +45,7 @@ class FastEmbedding(nn.Module):
 
 @torch.no_grad()
 def embedding_of_levels(patches: PatchEmbedding, mean: Sequence[float], std: Sequence[float]) -> PatchEmbedding:
-    """The patch embedding that gives on 8-bit levels what `patches` gives on normalized images.
+    """The patch embedding that gives on uint8 pixel values what `patches` gives on normalized images.
 
     Source: normalization and kernel are both linear; computed in fp64, rounded once.
 

@@ -1,15 +1,20 @@
 """Exact folds: what a norm, the attention scale and a gate multiply by goes into the weights beside it.
 
-Computed in fp32 at least, whatever the model's precision.
+Computed in fp32 at least, whatever the model's precision. What depends on the patch grid alone is computed once per
+grid, by `PerGrid`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+Grid = tuple[int, int]
+_Value = TypeVar("_Value")
 
 
 class Affine(NamedTuple):
@@ -57,3 +62,29 @@ def joined(*parts: Affine) -> Affine:
 def scaled(affine: Affine, scale: float) -> Affine:
     """The map times a number."""
     return Affine(scale * affine.weight, scale * affine.bias)
+
+
+class PerGrid(Generic[_Value]):
+    """A function of the (rows, columns) of a grid that keeps its results for the grids seen last.
+
+    Args:
+        compute: the function.
+        kept: results to keep.
+
+    >>> squares = PerGrid(lambda grid: grid[0] * grid[1])
+    >>> squares((14, 14))
+    196
+    """
+
+    def __init__(self, compute: Callable[[Grid], _Value], kept: int = 8) -> None:
+        self.compute = compute
+        self.kept = kept
+        self._results: dict[Grid, _Value] = {}
+
+    def __call__(self, grid: Grid) -> _Value:
+        """The result for `grid`."""
+        if grid not in self._results:
+            while len(self._results) >= self.kept:
+                self._results.pop(next(iter(self._results)))
+            self._results[grid] = self.compute(grid)
+        return self._results[grid]

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from convit.model import ConViT, ConViTConfig, GlobalPool
-from convit.optimization.batches import Call
+from convit.model import ConViT
+from convit.optimization.calls import Call
 from convit.optimization.plan import Plan
 from convit.transforms import TransformSettings, normalize_batch
 
@@ -26,12 +26,12 @@ class Runner(Protocol):
 class OptimizedConViT(nn.Module):
     """A ConViT for inference alone, made by `optimize`; calls and results are those of the model that it came from.
 
-    Images may be normalized ones of any float dtype, or 8-bit levels (batch, channels, height, width), which are
+    Images may be normalized ones of any float dtype, or uint8 pixel values (batch, channels, height, width), which are
     normalized inside. Results have the images' dtype, fp32 for 8-bit ones.
 
     Args:
         model: the folded model.
-        of_levels: the one that takes 8-bit levels, as floats; None where they are normalized beforehand.
+        of_levels: the one that takes uint8 pixel values, as floats; None where they are normalized beforehand.
         plan: what was chosen.
         dtype: of tokens.
         runner: what runs the calls.
@@ -39,6 +39,7 @@ class OptimizedConViT(nn.Module):
 
     Attributes:
         plan: what was chosen for the device, and why.
+        config, pretrained_cfg, num_classes, num_features, num_prefix_tokens, global_pool, feature_info: the model's.
         takes_uint8: True; for callers who would normalize otherwise.
     """
 
@@ -58,6 +59,9 @@ class OptimizedConViT(nn.Module):
         self.of_levels = of_levels
         self.plan = plan
         self.pretrained_cfg = model.pretrained_cfg
+        self.config, self.feature_info = model.config, model.feature_info
+        self.num_classes, self.num_features = model.num_classes, model.num_features
+        self.num_prefix_tokens, self.global_pool = model.num_prefix_tokens, model.global_pool
         self._dtype = dtype
         self._settings = settings
         self._runner = runner
@@ -65,39 +69,9 @@ class OptimizedConViT(nn.Module):
         self.eval()
 
     @property
-    def config(self) -> ConViTConfig:
-        """The model's configuration."""
-        return self.model.config
-
-    @property
     def blocks(self) -> nn.ModuleList:
         """The fast blocks, one for each of the model's."""
         return self.model.blocks
-
-    @property
-    def num_classes(self) -> int:
-        """Width of the head; 0 where the model returns embeddings."""
-        return self.model.num_classes
-
-    @property
-    def num_features(self) -> int:
-        """Width of a token."""
-        return self.model.num_features
-
-    @property
-    def num_prefix_tokens(self) -> int:
-        """Tokens before the patches in what `forward_features` gives."""
-        return self.model.num_prefix_tokens
-
-    @property
-    def global_pool(self) -> GlobalPool:
-        """What the head reads: "token", "avg" or "" (every token)."""
-        return self.model.global_pool
-
-    @property
-    def feature_info(self) -> list[dict[str, Any]]:
-        """Channels, stride and name of each block's feature map."""
-        return self.model.feature_info
 
     def forward(
         self,

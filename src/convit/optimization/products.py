@@ -115,3 +115,19 @@ def fastest_product(device: torch.device, dtype: torch.dtype) -> Product:
     if torch.backends.mkldnn.is_available() and hasattr(onednn, "_linear_pointwise") and knows_dtype:
         return PackedProduct
     return PlainProduct
+
+
+def quantize(model: nn.Module, precision: str) -> None:
+    """Quantize every `PlainProduct` of a model on a GPU, by torchao; patch embedding and head stay as they are.
+
+    Weights are quantized per output channel, tokens per row as they come.
+
+    Args:
+        model: on its GPU, in bf16.
+        precision: "fp8" or "int8".
+    """
+    from torchao import quantization as ao
+
+    fp8 = ao.Float8DynamicActivationFloat8WeightConfig(granularity=ao.PerRow())
+    config = fp8 if precision == "fp8" else ao.Int8DynamicActivationInt8WeightConfig()
+    ao.quantize_(model, config, filter_fn=lambda module, _: isinstance(module, PlainProduct))

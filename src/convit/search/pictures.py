@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,24 +77,21 @@ def read_collection(
     kept: list[Picture] = []
     vectors = np.empty((len(listed), *embedder.shape), np.float32)  # once, as a stack would need them twice
     unreadable: dict[str, str] = {}
-    hashes: deque[str] = deque()  # of the few pictures that are read ahead
 
-    def ahead() -> Iterator[bytes]:
+    def hashed() -> Iterator[tuple[Picture, bytes]]:
         for picture in listed:
             try:
                 content = picture.read()
             except (OSError, ValueError):  # no bytes are no picture either, and that is what is said
                 content = b""
-            hashes.append(hash_of(content))
-            yield content
+            yield replace(picture, sha256=hash_of(content)), content
 
-    for picture, result in zip(listed, embedder.iterate(ahead()), strict=True):
-        sha256 = hashes.popleft()
+    for picture, result in embedder.iterate(hashed()):
         if result.values is None:
             unreadable[picture.place] = (result.error or "").replace("<bytes>", picture.place, 1)
         else:
             vectors[len(kept)] = result.values
-            kept.append(replace(picture, sha256=sha256))
+            kept.append(picture)
         if advance is not None:
             advance()
     return Collection(kept, vectors[: len(kept)], unreadable)

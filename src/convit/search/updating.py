@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,8 @@ from convit.search.store import FileRow, Store
 
 COMMIT_SECONDS = 5.0
 _log = logging.getLogger(__name__)
-Embed = Callable[[Iterable[Path]], Iterator[Embedding]]
+About = tuple[str, FileRow, Described]
+Embed = Callable[[Iterable[tuple[About, Path]]], Iterator[tuple[About, Embedding]]]
 
 
 @dataclass
@@ -56,7 +56,7 @@ def carry_out(
         plan: what is to be done.
         root: the folder.
         store: the rows.
-        embed: gives one embedding per path, in order.
+        embed: gives one embedding per (tag, path), in order, with its tag.
         commit_every: pictures after which the rows are kept, at the latest.
         advance: called after each picture.
 
@@ -98,16 +98,9 @@ def carry_out(
 
 def _rows(files: dict[str, FileRow], root: Path, embed: Embed) -> Iterator[tuple[dict[str, Any], str | None]]:
     """Rows of new and changed files, and what is wrong with those that cannot be read."""
-    described: deque[Described] = deque()  # of the few files that are read ahead
-
-    def ahead() -> Iterator[Path]:
-        for path in files:
-            # hashed before it is embedded: a file that is written meanwhile counts as changed next time
-            described.append(describe(root / path))
-            yield root / path
-
-    for (path, file), result in zip(files.items(), embed(ahead()), strict=True):
-        about = described.popleft()
+    # hashed before it is embedded: a file that is written meanwhile counts as changed next time
+    described = (((path, file, describe(root / path)), root / path) for path, file in files.items())
+    for (path, file, about), result in embed(described):
         row = {
             "path": path,
             "sha256": about.sha256,

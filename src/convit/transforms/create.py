@@ -13,24 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # timm's keywords that concern training alone and that its evaluation transform passes over without a word
-_TRAINING_OPTIONS = frozenset(
-    {
-        "no_aug",
-        "train_crop_mode",
-        "scale",
-        "ratio",
-        "hflip",
-        "vflip",
-        "color_jitter",
-        "color_jitter_prob",
-        "grayscale_prob",
-        "gaussian_blur_prob",
-        "auto_augment",
-        "re_prob",
-        "re_mode",
-        "re_count",
-        "re_num_splits",
-    }
+_TRAINING_OPTIONS = (
+    "no_aug train_crop_mode scale ratio hflip vflip color_jitter color_jitter_prob grayscale_prob gaussian_blur_prob "
+    "auto_augment re_prob re_mode re_count re_num_splits"
 )
 
 
@@ -86,17 +71,14 @@ def create_transform(
         if not normalize:
             training_options["normalize"] = False
         return create_training_transform(**common, **training_options)
-    if unknown := training_options.keys() - _TRAINING_OPTIONS:
+    if unknown := training_options.keys() - set(_TRAINING_OPTIONS.split()):
         raise TypeError(
             f"create_transform has no option {', '.join(sorted(unknown))}; see help(create_transform) for those it has"
         )
     channels = 3 if isinstance(input_size, int) or len(input_size) == 2 else input_size[0]
-    settings = TransformSettings(
-        input_size=(channels, *as_height_width(input_size)),
-        interpolation=interpolation,
-        mean=tuple(mean),
-        std=tuple(std),
-        crop_pct=crop_pct or 0.875,
-        crop_mode=crop_mode or "center",
+    size = (channels, *as_height_width(input_size))
+    chosen = {"interpolation": interpolation, "mean": tuple(mean), "std": tuple(std)}
+    settings = TransformSettings.from_card(
+        {"crop_pct": crop_pct or None, "crop_mode": crop_mode or None}, input_size=size, **chosen
     )
     return EvaluationTransform(settings, normalize=normalize)

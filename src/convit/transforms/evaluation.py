@@ -25,7 +25,7 @@ class EvaluationTransform:
 
     Args:
         settings: sizes, interpolation, crop and scale.
-        normalize: whether a call gives normalized float32 values; otherwise it gives the cropped 8-bit levels.
+        normalize: whether a call gives normalized float32 values; otherwise it gives the cropped uint8 pixel values.
 
     >>> EvaluationTransform(TransformSettings(input_size=(3, 32, 48)))(Image.new("RGB", (640, 480))).shape
     torch.Size([3, 32, 48])
@@ -93,7 +93,7 @@ class EvaluationTransform:
     def normalize(
         self, pixels: UInt8[np.ndarray, "*batch height width channels"]
     ) -> Float32[np.ndarray, "*batch channels height width"]:
-        """Scale 8-bit levels to what the model was trained on: (level / 255 - mean) / std, channels first."""
+        """Scale uint8 pixel values to what the model was trained on: (level / 255 - mean) / std, channels first."""
         # each of the 256 levels is scaled once, with the roundings of float32 arithmetic on whole images
         shape = (*pixels.shape[:-3], pixels.shape[-1], *pixels.shape[-3:-1])
         values = np.empty(shape, dtype=np.float32)
@@ -115,7 +115,7 @@ class EvaluationTransform:
 def normalize_batch(
     pixels: UInt8[Tensor, "batch height width channels"], settings: TransformSettings
 ) -> Float32[Tensor, "batch channels height width"]:
-    """Scale a batch of 8-bit levels on its device, equal to `EvaluationTransform.normalize` to the last bit.
+    """Scale a batch of uint8 pixel values on its device, equal to `EvaluationTransform.normalize` to the last bit.
 
     Args:
         pixels: levels, channels last, as `EvaluationTransform.to_pixels` gives them.

@@ -72,11 +72,12 @@ class TransformSettings:
     @property
     def resized_size(self) -> tuple[int, int]:
         """(height, width) before the crop, pixels: the input's sides over `crop_pct`, rounded down."""
-        return int(self.height / self.crop_pct), int(self.width / self.crop_pct)
+        _, height, width = self.input_size
+        return int(height / self.crop_pct), int(width / self.crop_pct)
 
     @property
     def fill(self) -> tuple[int, ...]:
-        """The mean color as 8-bit levels: what "border" puts around an image."""
+        """The mean color as uint8 pixel values: what "border" puts around an image."""
         return tuple(round(255 * level) for level in self.mean)
 
     def to_dict(self) -> dict[str, Any]:

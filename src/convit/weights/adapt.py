@@ -144,9 +144,8 @@ def _check_names(adapted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], so
     extra = [name for name in adapted if name not in wanted]
     if not missing and not extra:
         return
-    parts = [f"it lacks {_some(missing)}"] * bool(missing) + [f"it has {_some(extra)}, which the model has not"] * bool(
-        extra
-    )
+    parts = [f"it lacks {_some(missing)}"] if missing else []
+    parts += [f"it has {_some(extra)}, which the model does not have"] if extra else []
     raise ValueError(f"{source_name} does not fit the model: {'; '.join(parts)}; {_remedy(adapted)}")
 
 

@@ -35,36 +35,12 @@ class _Plan:
 
 @overload
 def create_model(
-    model_name: str,
-    pretrained: bool = ...,
-    *,
-    checkpoint_path: str | Path | None = ...,
-    cache_dir: str | Path | None = ...,
-    features_only: Literal[False] = ...,
-    out_indices: int | Sequence[int] | None = ...,
-    device: torch.device | str | None = ...,
-    dtype: torch.dtype | None = ...,
-    hybrid_backbone: nn.Module | None = ...,
-    **config_overrides: Any,
+    model_name: str, pretrained: bool = ..., *, features_only: Literal[False] = ..., **options: Any
 ) -> ConViT: ...
-
-
 @overload
 def create_model(
-    model_name: str,
-    pretrained: bool = ...,
-    *,
-    checkpoint_path: str | Path | None = ...,
-    cache_dir: str | Path | None = ...,
-    features_only: Literal[True],
-    out_indices: int | Sequence[int] | None = ...,
-    device: torch.device | str | None = ...,
-    dtype: torch.dtype | None = ...,
-    hybrid_backbone: nn.Module | None = ...,
-    **config_overrides: Any,
+    model_name: str, pretrained: bool = ..., *, features_only: Literal[True], **options: Any
 ) -> FeatureExtractor: ...
-
-
 def create_model(
     model_name: str,
     pretrained: bool = False,
@@ -105,7 +81,7 @@ def create_model(
     Raises:
         ValueError: the name is unknown (the message names the closest), has no public weights, or the weights do not
             fit.
-        TypeError: an override is no field of `ConViTConfig`.
+        TypeError: an override is not a field of `ConViTConfig`.
         FileNotFoundError: there is no such file or folder.
         ConnectionError: the weights can be had from nowhere.
         PermissionError: the cache cannot be written.
@@ -152,7 +128,7 @@ def load_model(
         ValueError: the file does not say which model it holds and is none of the variants, it is damaged, or it does
             not fit the overrides.
         FileNotFoundError: there is no such file.
-        TypeError: an override is no field of `ConViTConfig`.
+        TypeError: an override is not a field of `ConViTConfig`.
     """
     tensors, description = load_weights(path)
     architecture = description.get("architecture") or recognize(tensors)
@@ -211,9 +187,7 @@ def _resolve_hub(text: str, *, wants_weights: bool, cache_dir: Path | None) -> _
     repo = parse_repo(text)
     description = read_hub_config(fetch_hub_file(repo, ("config.json",), cache_dir))
     if not description:
-        raise ValueError(
-            f"the config.json of the hub repository {repo.name} names no architecture; it is no timm-style repository"
-        )
+        raise ValueError(f"{repo.name} is not a timm-style hub repository: its config.json names no architecture")
     if "classes" not in description and (names := known_classes(repo.name)) is not None:
         description["classes"] = names
     path = fetch_hub_file(repo, cache_dir=cache_dir) if wants_weights else None

@@ -53,7 +53,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not file.is_file():
         raise FileNotFoundError(f"there is no weight file {file}; check the path")
     if file.suffix.lower() not in _READABLE:
-        raise ValueError(f"{file} is no weight file that can be read here; those end in {', '.join(_READABLE)}")
+        raise ValueError(f"{file} is not a weight file that can be read here; those end in {', '.join(_READABLE)}")
     if file.suffix.lower() == ".safetensors":
         tensors, metadata = _read_safetensors(file), read_metadata(file)
     else:
@@ -140,14 +140,14 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(file)
     except safetensors.SafetensorError as error:
         raise ValueError(
-            f"{file} is no safetensors file, or it was cut off ({error}); copy or fetch it again"
+            f"{file} is not a safetensors file, or it was cut off ({error}); copy or fetch it again"
         ) from error
 
 
 def _read_pickle(file: Path) -> dict[str, Tensor]:
     import torch
 
-    damaged = f"{file} is no PyTorch file, or it was cut off; copy or fetch it again"
+    damaged = f"{file} is not a PyTorch file, or it was cut off; copy or fetch it again"
     if not _begins_well(file):
         raise ValueError(damaged)
     try:

@@ -15,7 +15,7 @@ from convit.weights.disk import explained
 from convit.weights.progress import progress_shown
 from convit.weights.reach import why_unreachable
 
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # the first one is no pickle, so it comes first
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # the first one is not a pickle, so it comes first
 _CLIENT_PACKAGES = {"huggingface_hub", "httpx", "httpx2", "requests", "urllib3", "hf_xet"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -38,7 +38,7 @@ def parse_repo(text: str) -> Repo:
     """
     name, _, revision = text.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise ValueError(f"{text!r} is no hub repository; write hf-hub:owner/name or hf-hub:owner/name@revision")
+        raise ValueError(f"{text!r} is not a hub repository; write hf-hub:owner/name or hf-hub:owner/name@revision")
     return Repo(name, revision or "main")
 
 

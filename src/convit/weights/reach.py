@@ -36,7 +36,7 @@ def why_unreachable(url: str) -> str | None:
         `ANSWER_SECONDS` where the server accepts connections and then says nothing (a warning is logged meanwhile).
     """
     connected, reasons = Event(), list[str]()
-    # In a thread, since looking up a name knows no time limit.
+    # In a thread, since looking up a name has no time limit.
     probe = Thread(target=_probe, args=(url, connected, reasons), daemon=True)
     probe.start()
     probe.join(CONNECT_SECONDS)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from convit.evaluation.labeled import ClassName, LabeledImage, LabeledImages
-    from convit.images.opening import ImageSource
     from convit.inference.embedder import Embedder
 
 TAG = "CACHEDIR.TAG"
@@ -204,15 +202,7 @@ def _embed(
     images: Iterable[LabeledImage], embedder: Embedder
 ) -> Iterator[tuple[LabeledImage, Float32[np.ndarray, " dim"] | None, str]]:
     """Of each image: itself, its vector, None where it cannot be read, and what is wrong then."""
-    waiting: deque[LabeledImage] = deque()
-
-    def contents() -> Iterator[ImageSource]:
-        for image in images:
-            waiting.append(image)
-            yield image.content
-
-    for row in embedder.iterate(contents()):
-        image = waiting.popleft()
+    for image, row in embedder.iterate((image, image.content) for image in images):
         vector = None if row.values is None else row.values.reshape(-1, row.values.shape[-1]).mean(axis=0)
         # the message calls bytes "<bytes>"; a path is named in it already
         yield image, vector, "" if row.error is None else row.error.replace(row.path, image.name, 1)
