@@ -224,7 +224,7 @@ def test_a_plan_takes_preprocessing_and_classes_from_weights_and_pictures(tmp_pa
     plan = _plan(write_folder(tmp_path / "pets", ("cat", "dog", "fox"), per_class=10))
     known, recipe = WEIGHT_SETS[NANO].preprocessing, plan.recipe
     assert recipe.model.options["num_classes"] == 3
-    assert (recipe.augment.mean, recipe.augment.std, recipe.augment.crop_pct) == (known.mean, known.std, known.crop_pct)
+    assert recipe.augment.preprocessing(32, 32) == known.preprocessing
     assert (recipe.data.name, recipe.data.train, recipe.run.select, recipe.run.precision) == (
         "pets",
         ".",

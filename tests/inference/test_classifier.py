@@ -123,9 +123,9 @@ def test_bad_pictures_raise_in_a_call(make_model: MakeModel, photos: list[Path])
         classifier("missing.jpg")
     with pytest.raises(ImageError, match=r"missing\.jpg: there is no such file"):
         classifier([photos[0], "missing.jpg"])
-    with pytest.raises(TypeError, match="a picture is a path"):
+    with pytest.raises(TypeError, match="an image is a path"):
         classifier(7)
-    with pytest.raises(TypeError, match="a picture is a path"):
+    with pytest.raises(TypeError, match="an image is a path"):
         list(classifier.iterate([photos[0], None]))
     with pytest.raises(TypeError, match="several images are asked for, but got one str; put it into a list"):
         list(classifier.iterate(str(photos[0])))

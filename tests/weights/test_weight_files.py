@@ -165,7 +165,9 @@ def test_wrong_files(tmp_path, nano):
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=rf"{name} is no (safetensors|PyTorch) file, or it was cut off") as caught:
+        with pytest.raises(
+            ValueError, match=rf"{name} is not a (safetensors|PyTorch) file, or it was cut off"
+        ) as caught:
             load_weights(tmp_path / name)
         assert "\n" not in str(caught.value)
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")

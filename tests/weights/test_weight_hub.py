@@ -130,7 +130,7 @@ def test_unknown_repository_and_revision_are_the_callers_mistake(hub, tmp_path):
 
 @pytest.mark.parametrize("name", ["timm", "hf/a/b", "a/b c", ""])
 def test_repository_names_that_cannot_be(name):
-    with pytest.raises(ValueError, match="no hub repository"):
+    with pytest.raises(ValueError, match="is not a hub repository"):
         hub_module.parse_repo(name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from convit.optimization.precision import CASTS, PRECISIONS, default_precision, has_fp8
+from convit.optimization.precision import CASTS, PRECISIONS, has_fp8
 
 EIGHT_BITS = ("fp8", "int8")
 TRAINING_PRECISIONS = ("fp32", "bf16")
@@ -43,6 +43,6 @@ def peer_precision(precision: str, device: torch.device) -> str:
     """What a model that is only cast runs in, where ours is asked for `precision`.
 
     8 bits and "auto" are choices that another library does not offer by a cast: there it runs in what it has by
-    default on the device, fp32 on a CPU and bf16 on a GPU that has it.
+    default on the device, fp32 on a CPU and bf16 on a GPU.
     """
-    return precision if precision in CASTS else default_precision(device)
+    return precision if precision in CASTS else "bf16" if device.type == "cuda" else "fp32"
