@@ -109,8 +109,9 @@ def finetune(
 
     try:
         from convit.finetune.plan import FinetuneOptions
-        from convit.finetune.tuning import check_free, is_first_process
+        from convit.finetune.tuning import check_free
         from convit.finetune.tuning import finetune as tune
+        from convit.training.run import is_first_process
     except ModuleNotFoundError as error:
         raise ImportError(
             f"training needs the package '{error.name}'; install it with: pip install 'convit[train]'"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from pydantic import ValidationError
 
 from convit.finetune.pictures import Pictures, divide, find_pictures
 from convit.finetune.settings import (
@@ -26,9 +24,7 @@ from convit.finetune.settings import (
 from convit.finetune.start import Start, find_start
 from convit.optimization.precision import has_bf16, pick_device
 from convit.training.recipe import Recipe
-
-# the private two because `read_recipe` takes a file alone, and this recipe comes from none
-from convit.training.recipe_io import change_values, explain, read_recipe
+from convit.training.recipe_io import make_recipe, read_recipe
 
 PLAN_FILE = "finetune.json"
 FEW = 64  # training pictures for which starting a loading process takes longer than loading
@@ -152,7 +148,7 @@ def plan_finetune(
     values = _fixed_values(pictures, start, options)
     for choice in choices:
         _put(values, choice.key, choice.value)
-    recipe = change(values, options.changes)
+    recipe = make_recipe(values, options.changes)
     warnings = (*pictures.warnings, *division.warnings)
     return Plan(str(source), pictures.root, recipe, tuple(choices), pictures.layout, pictures.counts(), warnings)
 
@@ -186,22 +182,8 @@ def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> P
             f"{sum(counts.values())} or others; bring the pictures back, or start again with another --output"
         )
     own = read_recipe(output / "recipe.yaml")
-    recipe = change(own.model_dump(mode="json"), [*_as_changes(options, own), *options.changes])
+    recipe = make_recipe(own.model_dump(mode="json"), [*_as_changes(options, own), *options.changes])
     return Plan(str(source), pictures.root, recipe, choices, layout, counts, warnings)
-
-
-def change(values: dict[str, Any], changes: Sequence[str]) -> Recipe:
-    """A recipe from its values with some of them changed, as `convit train --set` does.
-
-    Raises:
-        ValueError: a key is unknown (the message names the closest), or a value has the wrong type or range.
-    """
-    for each in changes:
-        change_values(values, each)
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise ValueError(f"--set: {explain(error)}") from error
 
 
 def _fixed_values(pictures: Pictures, start: Start, options: FinetuneOptions) -> dict[str, Any]:

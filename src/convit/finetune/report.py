@@ -13,11 +13,12 @@ from typing import Any
 
 from convit.evaluation import Evaluation, LabeledImages
 from convit.evaluation.page import draw_figures, headlines, render_page
-from convit.finetune.cost import Cost, in_words
+from convit.finetune.cost import Cost
 from convit.finetune.plan import Plan
 from convit.model import ConViTConfig
 from convit.output.files import write_text
-from convit.output.json_lines import read_lines
+from convit.output.json_lines import epoch_score, read_lines
+from convit.training.epoch_log import duration
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 LONGEST_LINE = 100
@@ -133,8 +134,6 @@ def draw_curves(output: Path) -> dict[str, str]:
 
 def _about(output: Path, weights: Path, facts: Facts, evaluation: Evaluation | None) -> dict[str, Any]:
     plan, recipe, log = facts.plan, facts.plan.recipe, read_lines(output / "log.jsonl")
-    tops = [line["val_top1"] for line in log if line.get("val_top1") is not None]
-    best = max(range(len(log)), key=lambda at: log[at].get("val_top1") or 0) if tops else len(log) - 1
     height, width = facts.config.image_height, facts.config.image_width
     return {
         "name": recipe.data.name,
@@ -156,10 +155,10 @@ def _about(output: Path, weights: Path, facts: Facts, evaluation: Evaluation | N
         "epochs": {
             "planned": recipe.schedule.epochs + recipe.schedule.cooldown_epochs,
             "done": log[-1]["epoch"] if log else 0,
-            "best": log[best]["epoch"] if log else None,
+            "best": max(log, key=epoch_score)["epoch"] if log else None,
         },
         "seconds": facts.seconds,
-        "time": in_words(sum(line.get("seconds") or 0.0 for line in log) or facts.seconds),
+        "time": duration(sum(line.get("seconds") or 0.0 for line in log) or facts.seconds),
         "estimated": str(facts.cost) if facts.cost else None,
         "validation": evaluation.to_dict() if evaluation else None,
         "unreadable": facts.unreadable,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
 from convit.data.corrupt import CorruptImages
@@ -22,12 +21,11 @@ from convit.evaluation.metrics import check_packages
 from convit.finetune.cost import Cost
 from convit.finetune.plan import Plan
 from convit.finetune.report import Facts, write_report
-from convit.training.run import WEIGHTS, run_recipe
+from convit.training.run import UNREADABLE, WEIGHTS, is_first_process, run_recipe
 from convit.training.splits import Split, open_split
 from convit.weights import load_model
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
-UNREADABLE = "corrupt.jsonl"  # the list that a run keeps of images that it left out
 LEFT_BY_RUNS = ("recipe.yaml", WEIGHTS, "checkpoints", "report.html")
 
 
@@ -115,11 +113,6 @@ def check_free(output: Path, source: str | Path) -> None:
             f"the output {output} lies inside the folder of images {source}, where it would become a class; choose "
             f"another --output"
         )
-
-
-def is_first_process() -> bool:
-    """Whether this is the process that speaks and writes; where the recipe asks for several, the others only train."""
-    return not getattr(rank_zero_only, "rank", 0)
 
 
 def finetune(

@@ -39,12 +39,26 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         raise ValueError(f"{path} holds no recipe; it must map section names to settings, as those in recipes/ do")
     values = cast(dict[str, Any], content)
     _rename_old_keys(values, path)
+    return make_recipe(values, changes, where=str(path))
+
+
+def make_recipe(values: dict[str, Any], changes: Sequence[str] = (), *, where: str = "--set") -> Recipe:
+    """Check a recipe's content.
+
+    Args:
+        values: sections by name, as a YAML file holds them; changed in place.
+        changes: as for `read_recipe`.
+        where: what errors name as their place.
+
+    Raises:
+        ValueError: a key is unknown (the message names the closest), or a value has the wrong type or range.
+    """
     for change in changes:
         change_values(values, change)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise ValueError(f"{path}: {explain(error)}") from error
+        raise ValueError(f"{where}: {_explain(error)}") from error
 
 
 def _rename_old_keys(values: dict[str, Any], path: Path) -> None:
@@ -91,7 +105,7 @@ def _as_number(text: str) -> float | str:
         return text
 
 
-def explain(error: ValidationError) -> str:
+def _explain(error: ValidationError) -> str:
     """The first error in one line; unknown keys come with the closest known one."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])

@@ -48,7 +48,6 @@ def run_recipe(
     data: str | Path,
     output: str | Path,
     *,
-    split: Split | None = None,
     resume: bool = False,
     quiet: bool = False,
     callbacks: tuple[Callback, ...] = (),
@@ -59,7 +58,6 @@ def run_recipe(
         recipe: the run.
         data: folder that the recipe's data paths start from.
         output: folder for checkpoints, logs and weights.
-        split: the recipe's images where they are open already, by `open_run_split`.
         resume: goes on from the last checkpoint in `output`, or from the start where the run was cut off before its
             first one.
         quiet: writes neither a line per epoch nor a bar to standard error.
@@ -83,7 +81,7 @@ def run_recipe(
     checkpoint = choose_checkpoint(output, resume=resume or was_requeued())
     model = build_model(recipe)
     size = image_size(model, recipe)
-    split = split or open_run_split(recipe, data, output, size)
+    split = open_split(recipe, data, *size, CorruptImages(output / UNREADABLE, recipe.data.corrupt_limit))
     _check_fit(recipe, model, split)
     own = identity(recipe, split.files)
     say = _speaker(quiet=quiet)
@@ -112,11 +110,6 @@ def run_recipe(
         model.cpu().load_state_dict(run.chosen_weights(model))
         write_weights(output / WEIGHTS, model, recipe, split.classes, run.outcome())
     return output / WEIGHTS
-
-
-def open_run_split(recipe: Recipe, data: str | Path, output: Path, size: tuple[int, int]) -> Split:
-    """A recipe's images, with a list in the run's folder of those that cannot be read; see `open_split`."""
-    return open_split(recipe, data, *size, CorruptImages(output / UNREADABLE, recipe.data.corrupt_limit))
 
 
 def is_first_process() -> bool:

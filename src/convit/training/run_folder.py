@@ -16,6 +16,7 @@ import torch
 import yaml
 from pydantic import ValidationError
 
+from convit.optimization.precision import pick_device
 from convit.output.files import write_text
 from convit.training.recipe import AugmentRecipe, OptimizerRecipe, Recipe
 from convit.training.splits import Split
@@ -147,17 +148,25 @@ def write_description(folder: Path, recipe: Recipe, split: Split, **choices: Any
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    on_cpu = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
     environment = {
         "python": platform.python_version(),
         "packages": packages,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else on_cpu,
+        "device": device_name(pick_device()),
         **choices,
         "data_sha256": dict(split.files),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in ((RECIPE, recipe.model_dump(mode="json")), (ENVIRONMENT, environment)):
         write_text(folder / name, yaml.safe_dump(content, sort_keys=False), overwrite=True)
+
+
+def device_name(device: torch.device) -> str:
+    """What people call a device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    kind = f"this CPU ({platform.machine()}, {threads} {'thread' if threads == 1 else 'threads'})"
+    return kind if device.type == "cpu" else str(device)
 
 
 def resume_command() -> str:
