@@ -252,7 +252,7 @@ def test_a_plan_reads_back_as_the_same_recipe_with_its_reasons(tmp_path: Path) -
         ({"batch_size": 1000}, "the batch size is 1000, but must be 2 to 16"),
         ({"lr": -1.0}, "the learning rate is -1.0"),
         ({"changes": ("schedule.epoch=3",)}, "unknown key 'schedule.epoch'; the closest is 'schedule.epochs'"),
-        ({"changes": ("epochs",)}, "is no setting"),
+        ({"changes": ("epochs",)}, "is not a setting"),
     ],
 )
 def test_wishes_that_cannot_be_met(tmp_path: Path, options: dict[str, object], words: str) -> None:

@@ -25,7 +25,7 @@ def test_the_projects_recipes_are_valid_and_open_with_what_must_be_said(path: Pa
     assert recipe.name == path.stem
     VARIANTS[recipe.model.architecture].config.replace(**recipe.model.options)
     comment = path.read_text().split("\nname:")[0]
-    for fact in ("# cost: ", "# hardware: ", "# expected accuracy: ", "# command: convit ", f"recipes/{path.name} "):
+    for fact in ("# cost: ", "# hardware: ", "# expected accuracy: ", "# command: ", f"recipes/{path.name} "):
         assert fact in comment
 
 
@@ -76,8 +76,8 @@ def test_settings_on_the_command_line_replace_the_files(file: Path) -> None:
         ("run.batch_size=0", "'run.batch_size' is 0"),
         ("run.precision=fp8", "'run.precision' is 'fp8'"),
         ("schedule.epochs", "write it as section.key=value"),
-        ("name.part=1", "name, which is no section"),
-        ("seed=[", "no YAML"),
+        ("name.part=1", "name, which is not a section"),
+        ("seed=[", "not valid YAML"),
     ],
 )
 def test_wrong_settings_are_one_line_that_names_them(file: Path, change: str, problem: str) -> None:
@@ -87,7 +87,8 @@ def test_wrong_settings_are_one_line_that_names_them(file: Path, change: str, pr
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"), [("a: [", "is no YAML"), ("- a", "holds no recipe"), ("name: x", "'model' is missing")]
+    ("text", "problem"),
+    [("a: [", "is not valid YAML"), ("- a", "does not hold a recipe"), ("name: x", "'model' is missing")],
 )
 def test_files_that_are_no_recipe_are_refused(tmp_path: Path, text: str, problem: str) -> None:
     (tmp_path / "r.yaml").write_text(text)

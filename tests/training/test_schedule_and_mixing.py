@@ -6,7 +6,8 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
-from convit.training.final_weights import MovingAverage, epoch_score
+from convit.output.json_lines import epoch_score
+from convit.training.final_weights import MovingAverage
 from convit.training.mixing import mix, soft_targets
 from convit.training.recipe import MixingRecipe, OptimizerRecipe, ScheduleRecipe
 from convit.training.schedule import peak_rate, rate_at

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from convit.finetune.settings import (
 from convit.finetune.start import Start, find_start
 from convit.optimization.precision import has_bf16, pick_device
 from convit.training.recipe import Recipe
-from convit.training.recipe_io import make_recipe, read_recipe
+from convit.training.recipe_io import make_recipe, read_recipe, set_value
 
 PLAN_FILE = "finetune.json"
 FEW = 64  # training pictures for which starting a loading process takes longer than loading
@@ -79,8 +81,13 @@ class Plan:
 
     def reasons(self) -> list[Choice]:
         """The choices with the values that the recipe has in the end, where the user changed some."""
-        final = self.recipe.model_dump(mode="json")
-        return [_in_the_end(choice, _look_up(final, choice.key)) for choice in self.choices]
+        final, chosen = self.recipe.model_dump(mode="json"), list[Choice]()
+        for choice in self.choices:
+            value: Any = reduce(getitem, choice.key.split("."), final)
+            planned = json.loads(json.dumps(choice.value))
+            as_planned = planned.items() <= value.items() if isinstance(planned, dict) and value else planned == value
+            chosen.append(choice if as_planned else Choice(choice.key, value, "changed with --set"))
+        return chosen
 
     def to_yaml(self) -> str:
         """The recipe as a file that `convit train` takes, with the reasons as comments."""
@@ -147,7 +154,7 @@ def plan_finetune(
     ]
     values = _fixed_values(pictures, start, options)
     for choice in choices:
-        _put(values, choice.key, choice.value)
+        set_value(values, choice.key, choice.value)
     recipe = make_recipe(values, options.changes)
     warnings = (*pictures.warnings, *division.warnings)
     return Plan(str(source), pictures.root, recipe, tuple(choices), pictures.layout, pictures.counts(), warnings)
@@ -260,30 +267,6 @@ def _as_changes(options: FinetuneOptions, recipe: Recipe) -> list[str]:
     if options.img_size is not None:
         given["model.options.img_size"] = options.img_size if isinstance(options.img_size, int) else [*options.img_size]
     return [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-
-
-def _in_the_end(choice: Choice, value: Any) -> Choice:
-    planned = json.loads(json.dumps(choice.value))
-    if isinstance(planned, dict) and isinstance(value, dict):
-        same = all(value.get(key) == each for key, each in planned.items())
-        value = {**value} if not same else planned
-    else:
-        same = planned == value
-    return choice if same else Choice(choice.key, value, "changed with --set")
-
-
-def _look_up(values: dict[str, Any], key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
-
-
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    section, _, name = key.partition(".")
-    if not name:
-        values[section] = value
-    else:
-        values.setdefault(section, {})[name] = value
 
 
 def _as_yaml(pair: dict[str, Any], reason: str | None) -> str:

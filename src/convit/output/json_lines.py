@@ -6,6 +6,7 @@ Without Lightning, so that what only reads a run needs no trainer.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,16 @@ def add_line(path: str | Path, line: Mapping[str, Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def epoch_score(line: Mapping[str, Any]) -> tuple[float, float, int]:
+    """What epochs are ranked by: top-1, then the lower validation loss, then the later epoch.
+
+    Args:
+        line: an epoch's, with "epoch", "val_top1" and "val_loss"; of these, None and NaN rank last.
+    """
+    top1, loss = (math.nan if line.get(key) is None else line[key] for key in ("val_top1", "val_loss"))
+    return -math.inf if math.isnan(top1) else top1, -math.inf if math.isnan(loss) else -loss, line["epoch"]
 
 
 def _parse(text: str, place: str) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
 from convit.output.files import write_text
-from convit.output.json_lines import add_line, read_lines
-from convit.training.final_weights import epoch_score
+from convit.output.json_lines import add_line, epoch_score, read_lines
 from convit.training.task import ClassificationTask
 
 

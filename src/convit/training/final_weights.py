@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import inf
 from typing import Any
 
@@ -11,17 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
-Score = tuple[float, float, int]
-
-
-def epoch_score(epoch: Mapping[str, Any]) -> Score:
-    """What epochs are ranked by: top-1, then the lower validation loss, then the later epoch.
-
-    Args:
-        epoch: "epoch", "val_top1" and "val_loss", as a line of `log.jsonl` holds them; None and NaN rank last.
-    """
-    top1, loss = (epoch.get(key) for key in ("val_top1", "val_loss"))
-    return -1.0 if top1 is None else top1, -inf if loss is None or loss != loss else -loss, epoch["epoch"]
+from convit.output.json_lines import epoch_score
 
 
 class MovingAverage(WeightAveraging):
@@ -71,7 +60,7 @@ class BestWeights(Callback):
     """
 
     def __init__(self) -> None:
-        self.score: Score = (-1.0, -inf, 0)
+        self.score: tuple[float, float, int] = (-1.0, -inf, 0)
         self.weights: dict[str, Tensor] = {}
 
     @property

@@ -19,6 +19,7 @@ from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from convit.output.json_lines import epoch_score
 from convit.output.plots import INK, SERIES_COLORS, series_look
 
 Values = npt.NDArray[np.float64]
@@ -82,7 +83,11 @@ def draw_accuracy(axes: Axes, runs: Sequence[RunCurves]) -> None:
     axes.set_title("Top-1 on held-out images")
     if len(runs) == 1:
         values, epochs = runs[0].curves["val_top1"], runs[0].epochs
-        best = int(np.nanargmax(values))
+        losses = runs[0].curves["val_loss"]
+        best = max(
+            range(len(values)),
+            key=lambda at: epoch_score({"epoch": at, "val_top1": values[at], "val_loss": losses[at]}),
+        )
         axes.plot(epochs[best : best + 1], values[best : best + 1], "o", markersize=9, fillstyle="none", color=INK)
         axes.set_title(f"Held-out top-1: best {values[best]:.1f} % at epoch {epochs[best]:.0f}")
     _label(axes, "top-1 (%)")

@@ -25,7 +25,7 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no YAML mapping, a key is unknown (the message names the closest), or a value has the
+        ValueError: the file is not a YAML mapping, a key is unknown (the message names the closest), or a value has the
             wrong type or range.
     """
     path = Path(path)
@@ -34,9 +34,9 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no recipe; it must map section names to settings, as those in recipes/ do")
+        raise ValueError(f"{path} does not hold a recipe; it must map sections to settings, as those in recipes/ do")
     values = cast(dict[str, Any], content)
     _rename_old_keys(values, path)
     return make_recipe(values, changes, where=str(path))
@@ -76,26 +76,39 @@ def change_values(values: dict[str, Any], change: str) -> None:
         change: "section.key=value", the value in YAML.
 
     Raises:
-        ValueError: the change is not written so, or leads into something that is no section.
+        ValueError: the change is not written so, or leads into something that is not a section.
     """
     name, sign, text = change.partition("=")
-    keys = name.strip().split(".")
-    keys[0] = RENAMED.get(keys[0], keys[0])
-    if not sign or not all(keys):
-        raise ValueError(f"{change!r} is no setting; write it as section.key=value, such as schedule.epochs=10")
-    for key in keys[:-1]:
-        inner = values.setdefault(key, {})
-        if inner is None:
-            inner = values[key] = {}
-        if not isinstance(inner, dict):
-            raise ValueError(f"{change!r} sets a key inside {key}, which is no section")
-        values = cast(dict[str, Any], inner)
+    if not sign or not all(name.strip().split(".")):
+        raise ValueError(f"{change!r} is not a setting; write it as section.key=value, such as schedule.epochs=10")
     try:
         value = yaml.safe_load(text)
-        # YAML 1.1 takes 1e-3 for a string, for want of a dot.
-        values[keys[-1]] = _as_number(value) if isinstance(value, str) else value
     except yaml.YAMLError as error:
-        raise ValueError(f"the value of {change!r} is no YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"the value of {change!r} is not valid YAML: {' '.join(str(error).split())}") from error
+    # YAML 1.1 takes 1e-3 for a string, for want of a dot.
+    set_value(values, name.strip(), _as_number(value) if isinstance(value, str) else value)
+
+
+def set_value(values: dict[str, Any], name: str, value: Any) -> None:
+    """Set one value of a recipe's content, in place.
+
+    Raises:
+        ValueError: the name leads into something that is not a section.
+
+    >>> values: dict[str, Any] = {}
+    >>> set_value(values, "run.batch_size", 8)
+    >>> values
+    {'run': {'batch_size': 8}}
+    """
+    first, *inner = name.split(".")
+    sections = [RENAMED.get(first, first), *inner]
+    for key in sections[:-1]:
+        if values.get(key) is None:
+            values[key] = {}
+        if not isinstance(values[key], dict):
+            raise ValueError(f"{name!r} is set inside {key}, which is not a section")
+        values = values[key]
+    values[sections[-1]] = value
 
 
 def _as_number(text: str) -> float | str:
