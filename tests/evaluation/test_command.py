@@ -50,7 +50,7 @@ def test_unreadable_images_give_exit_code_3(folder: Path, weights: Path, capsys:
     result = json.loads(written.out)
     assert (result["count"], result["unreadable"], result["errors"][0]["name"]) == (18, 1, "cat/bad.jpg")
     assert written.err.count("\n") == 1
-    assert "1 of 19 images could not be read and count in no figure; the first: cat/bad.jpg" in written.err
+    assert "1 of 19 images could not be read and count in no metric; the first: cat/bad.jpg" in written.err
 
 
 def _refused(arguments: list[str], capsys: Captured, code: int = 2) -> str:

@@ -101,8 +101,8 @@ def test_what_cannot_be_compared(tmp_path: Path, folder: Path, capsys: Captured)
     (tmp_path / "figures.json").write_text(json.dumps(json.loads(Path(a).read_text()) | {"images": None}))
     for file, said in (
         ("nowhere.json", "nowhere.json"),
-        ("text.json", "text.json is no JSON"),
-        ("other.json", "other.json is no result of `convit evaluate`"),
+        ("text.json", "text.json is not valid JSON"),
+        ("other.json", "other.json is not a result of `convit evaluate`"),
         ("figures.json", "without the images behind them; write it with `convit evaluate --output FILE`"),
         (Path(_write(tmp_path / "data.json", [0, 1], data_sha256="def")).name, "are of other images (sha256 abc"),
         (Path(_write(tmp_path / "few.json", [0, 1], competing=3)).name, "(all of the model's, 3 of the model's 9)"),

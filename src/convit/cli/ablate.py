@@ -96,7 +96,7 @@ def ablate(
     if found.baseline.unreadable:
         whole = found.baseline.count + found.baseline.unreadable
         first = found.about["errors"][0]["error"]
-        message = f"{found.baseline.unreadable} of {whole} images could not be read and count in no figure; {first}"
+        message = f"{found.baseline.unreadable} of {whole} images could not be read and count in no metric; {first}"
         print(f"convit: error: {errors.one_line(message)}", file=sys.stderr)
         raise typer.Exit(errors.SOME_UNREADABLE)
 

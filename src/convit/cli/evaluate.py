@@ -243,7 +243,7 @@ def _write(write: Callable[[TextIO], None], output: Path | None, *, overwrite: b
 def _say_what_failed(evaluation: "Evaluation") -> None:
     images = evaluation.count + evaluation.unreadable
     message = (
-        f"{evaluation.unreadable} of {images} images could not be read and count in no figure; "
+        f"{evaluation.unreadable} of {images} images could not be read and count in no metric; "
         f"the first: {evaluation.errors[0]['error']}"
     )
     print(f"convit: error: {errors.one_line(message)}", file=sys.stderr)

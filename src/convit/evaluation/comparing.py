@@ -38,7 +38,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two evaluations of the same images. Differences are the second one's figure less the first one's.
+    """Two evaluations of the same images. Differences are the second one's value minus the first one's.
 
     Attributes:
         first, second: what is compared.
@@ -97,7 +97,7 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a file is no such result, holds no images, or the images are not the same.
+        ValueError: a file is not such a result, holds no images, or the images are not the same.
         ImportError: SciPy is not installed, which the extra `evaluate` brings.
     """
     check_packages("a comparison", "scipy")
@@ -124,7 +124,7 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
 
 
 def write_comparison(comparison: Comparison, stream: TextIO) -> None:
-    """Print a comparison for people: both figures, their difference, and what it means."""
+    """Print a comparison for people: both results, their difference, and what it means."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -164,13 +164,13 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         found: Any = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{file} is no JSON ({error}); {remedy}") from None
+        raise ValueError(f"{file} is not valid JSON ({error}); {remedy}") from None
     if not isinstance(found, dict) or not set(found) >= _NEEDED:
-        raise ValueError(f"{file} is no result of `convit evaluate`; {remedy}")
+        raise ValueError(f"{file} is not a result of `convit evaluate`; {remedy}")
     images = found.get("images")
     if not isinstance(images, dict) or not set(_COLUMNS) <= set(images):
         raise ValueError(
-            f"{file} holds the figures without the images behind them; write it with `convit evaluate --output FILE`, "
+            f"{file} holds the metrics without the images behind them; write it with `convit evaluate --output FILE`, "
             "not from the screen"
         )
     if len({len(images[name]) for name in _COLUMNS}) != 1 or not images["names"]:

@@ -54,7 +54,7 @@ class Evaluator(Predictor):
     For example::
 
         evaluator = Evaluator("convit_nano_patch4_32.cifar10")
-        print(evaluator.evaluate(open_labeled("pictures", split="val")))
+        print(evaluator.evaluate(open_labeled("images", split="val")))
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Evaluator(Predictor):
             places: ascending places of the images to score; None for all.
 
         Yields:
-            One outcome per image, in order; an image that cannot be read has `.error` set and no figures.
+            One outcome per image, in order; an image that cannot be read has `.error` set and no metrics.
 
         Raises:
             ValueError: the data's classes cannot be matched with the model's.
@@ -124,7 +124,7 @@ class Evaluator(Predictor):
             advance: called after each image.
 
         Returns:
-            The figures, and what they belong to.
+            The metrics, and what they belong to.
 
         Raises:
             ValueError: the data's classes cannot be matched with the model's, or no image could be read.

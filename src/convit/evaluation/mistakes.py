@@ -15,7 +15,7 @@ from convit.output.pages import thumbnail
 
 MOST_SHOWN = 24
 _SIDE = 160  # pixels of a thumbnail's longer side
-_SMALL = 64  # up to here a picture stays as it is: JPEG would spoil the few pixels that it has
+_SMALL = 64  # up to here an image stays as it is: JPEG would spoil the few pixels that it has
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Mistake:
         confidence: what it gives the predicted one.
         loss: cross entropy, natural logarithm.
         rank: how many classes it prefers to the right one.
-        thumbnail: a JPEG or PNG file; None where the picture cannot be read any more.
-        is_small: whether the picture has so few pixels that a page should show each of them.
+        thumbnail: a JPEG or PNG file; None where the image can no longer be read.
+        is_small: whether the image has so few pixels that a page should show each of them.
     """
 
     name: str
@@ -54,7 +54,7 @@ def worst_mistakes(
         scores: of the images.
         images: the same data set.
         most: how many, at most.
-        apply_exif: whether pictures are turned as their EXIF orientation asks: as the model saw them.
+        apply_exif: whether images are turned as their EXIF orientation asks: as the model saw them.
 
     Returns:
         The mistakes, the highest loss first; of equal ones the first in the data.
@@ -86,7 +86,7 @@ def _mistake(scores: Scores, row: int, thumbnail: bytes | None, is_small: bool) 
 
 
 def _thumbnail(source: ImageSource, apply_exif: bool) -> tuple[bytes | None, bool]:
-    """(file, whether the picture is small)."""
+    """(file, whether the image is small)."""
     try:
         image = open_image(source, apply_exif=apply_exif, at_least=2 * _SIDE)
     except ImageError:

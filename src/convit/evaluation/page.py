@@ -63,7 +63,7 @@ def check_report(folder: Path, *, overwrite: bool = False) -> None:
 def write_report(evaluation: Evaluation, images: LabeledImages, folder: Path, *, overwrite: bool = False) -> None:
     """Write an evaluation's report: page, figures and tables, each file whole or not at all.
 
-    `index.html` loads nothing. Beside it stand `evaluation.json` (all figures, and every image's scores),
+    `index.html` loads nothing. Beside it stand `evaluation.json` (all metrics, and every image's scores),
     `per_class.csv`, `confusion.csv`, `predictions.csv`, `reliability.png`, `confusion.png` and `per_class.png`.
 
     Args:
@@ -124,7 +124,7 @@ def render_page(
     Args:
         evaluation: with its scores; None for a page that has sections of its own alone.
         images: what was evaluated; the worst mistakes are read again.
-        figures: what `draw_figures` gave; a confusion that is no heat map is a table on the page instead.
+        figures: what `draw_figures` gave; a confusion that is not a heat map is a table on the page instead.
         template: the page, or one that extends it with sections of its own.
         **more: what such a template calls for; "title" and "headlines" take the place of the page's.
     """

@@ -1,4 +1,4 @@
-"""An evaluation as figures: how far its confidence can be trusted, what is taken for what, and how each class fares.
+"""An evaluation as plots: how far its confidence can be trusted, what is taken for what, and how each class fares.
 
 Needs matplotlib, the extra `evaluate`.
 """
@@ -181,7 +181,7 @@ def _classes_seen(confusion: Confusion) -> list[int]:
 
 
 def _name_ticks(axes: Axes, side: str, names: Sequence[str], *, shorten: bool = True) -> None:
-    """Names of classes as ticks; they are no formulas."""
+    """Names of classes as ticks; they are not formulas."""
     axis = axes.xaxis if side == "x" else axes.yaxis
     shown = [_shortened(name) for name in names] if shorten else names
     axis.set_ticks(range(len(shown)), list(shown), parse_math=False)

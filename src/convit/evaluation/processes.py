@@ -101,7 +101,7 @@ def own_device(device: str) -> str:
         device: as the caller named it; "auto" and "cuda" leave the GPU open.
 
     Raises:
-        ValueError: LOCAL_RANK is no number.
+        ValueError: LOCAL_RANK is not a number.
     """
     if "LOCAL_RANK" not in os.environ or device not in ("auto", "cuda") or not torch.cuda.is_available():
         return device

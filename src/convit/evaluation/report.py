@@ -1,4 +1,4 @@
-"""What an evaluation leaves: figures, and all that is needed to measure them again."""
+"""What an evaluation leaves: its metrics, and all that is needed to measure them again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Evaluation:
         data: the images: kind, and name and sha256 of the folder or of each shard.
         data_sha256: sha256 of the one shard, of the list of shards, or of the folder's list of images.
         count: images scored.
-        unreadable: images that could not be read or scored; in none of the figures.
+        unreadable: images that could not be read or scored; in none of the metrics.
         errors: name and problem of each of these.
         top1: share of images whose class the model puts first, percent.
         top5: share of images whose class is among the model's first five, percent.
@@ -52,7 +52,7 @@ class Evaluation:
         per_class: accuracy of each class; see `convit.evaluation.metrics.by_class`.
         confusion: (right class, predicted class, images), where there are any.
         class_names: of the model's classes, None where it brings none.
-        scores: of each image; None where only figures are known.
+        scores: of each image; None where only the metrics are known.
     """
 
     model: str
@@ -106,7 +106,7 @@ class Evaluation:
         return values
 
     def to_json(self, *, with_images: bool = False) -> str:
-        """The fields as JSON text, figures in full precision; lists of numbers stand in one line.
+        """The fields as JSON text, numbers in full precision; lists of numbers stand in one line.
 
         Args:
             with_images: as for `to_dict`.
@@ -126,7 +126,7 @@ class Evaluation:
 
 
 def write_table(evaluation: Evaluation, stream: TextIO) -> None:
-    """Print an evaluation for people: figures first, then what they belong to."""
+    """Print an evaluation for people: metrics first, then what they belong to."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -112,7 +112,7 @@ class Tally:
 
     Attributes:
         scored: (place, outcome) of the images that could be scored.
-        failed: (place, outcome) of the others, which take no part in any figure.
+        failed: (place, outcome) of the others, which take no part in any metric.
 
     >>> tally = Tally()
     >>> tally.add(0, score_image("a", 1, np.array([0.0, 1.0], dtype=np.float32)))

@@ -37,7 +37,7 @@ class FinetuneResult:
         weights: the trained file.
         report: `report.html`.
         evaluation: of the weights on the validation images; None where the recipe was changed to have none.
-        unreadable: name and problem of every picture that could not be read.
+        unreadable: name and problem of every image that could not be read.
     """
 
     weights: Path

@@ -49,7 +49,7 @@ def test_images_of_one_name_in_both_sets_are_both_named(task: Task, embedded: Ma
 
 def test_a_result_is_read_back_whole(probing: Probing) -> None:
     assert from_dict(json.loads(probing.to_json())) == probing
-    with pytest.raises(ValueError, match="no result of `convit probe`"):
+    with pytest.raises(ValueError, match="not a result of `convit probe`"):
         from_dict({"probes": []})
 
 
@@ -67,7 +67,7 @@ def test_the_table_and_the_csv_have_the_same_rows(probing: Probing) -> None:
         assert re.search(rf"{score.top1:.2f} +{score.top1_low:.2f} to {score.top1_high:.2f}", shown)
     assert f"± {probing.few_shot[0].top1_deviation:.2f}" in shown
     assert "50 per class is left out: class 'ant' has 15 training images." in shown
-    assert "1 image could not be read, and no figure counts them." in shown
+    assert "1 image could not be read and count in no metric." in shown
 
 
 def test_a_run_is_the_same_again(task: Task, embedded: MakeEmbedded) -> None:

@@ -122,7 +122,7 @@ def test_classes_too_small_to_hold_any_out(embedded: MakeEmbedded) -> None:
 def test_vectors_that_are_no_numbers_are_refused(embedded: MakeEmbedded, wrong: float) -> None:
     train, test = embedded([0, 1, 0, 1]), embedded([0, 1], data="b")
     test.vectors[1, 3] = wrong
-    with pytest.raises(ValueError, match=r"the embedding of 1\.jpg holds what is no finite number"):
+    with pytest.raises(ValueError, match=r"the embedding of 1\.jpg has values that are not finite"):
         make_task(train, test)
 
 

@@ -1,4 +1,4 @@
-"""Few-shot curves as a figure. Needs matplotlib, the extra `evaluate`."""
+"""Few-shot curves as a plot. Needs matplotlib, the extra `evaluate`."""
 
 from __future__ import annotations
 

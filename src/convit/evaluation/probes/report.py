@@ -1,4 +1,4 @@
-"""What a run of probes leaves: figures, and all that is needed to measure them again."""
+"""What a run of probes leaves: metrics, and all that is needed to measure them again."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class Probing:
         probes: the probes trained on all training images.
         few_shot: those trained on a few.
         shots_left_out: images per class → why no probe was trained on so many.
-        unreadable: name → problem of the images that could not be read; in none of the figures.
+        unreadable: name → problem of the images that could not be read; in none of the metrics.
         seed: of all draws and folds.
         seconds: of all probes, without the embedding.
         versions: convit, torch, numpy, scikit-learn and Python.
@@ -187,7 +187,7 @@ class Probing:
         return asdict(self)
 
     def to_json(self) -> str:
-        """The fields as JSON text, figures in full precision."""
+        """The fields as JSON text, numbers in full precision."""
         return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
 
     def rows(self) -> list[dict[str, Any]]:
@@ -226,7 +226,7 @@ def from_dict(values: Mapping[str, Any]) -> Probing:
     """A result again, from what `Probing.to_dict` or its JSON gave; what else stands beside is left alone.
 
     Raises:
-        ValueError: it is no result of `convit probe`.
+        ValueError: it is not a result of `convit probe`.
     """
     try:
         changed: dict[str, Any] = {
@@ -237,7 +237,9 @@ def from_dict(values: Mapping[str, Any]) -> Probing:
         }
         return Probing(**{each.name: ({**values, **changed})[each.name] for each in fields(Probing)})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"this is no result of `convit probe` ({error}); make one with --output probe.json") from error
+        raise ValueError(
+            f"this is not a result of `convit probe` ({error}); make one with --output probe.json"
+        ) from error
 
 
 def _as_made(score: dict[str, Any], listed: str) -> dict[str, Any]:
@@ -295,7 +297,7 @@ def notes(probing: Probing) -> Sequence[str]:
     if probing.unreadable:
         count = len(probing.unreadable)
         images = "1 image" if count == 1 else f"{count:,} images"
-        found.append(f"{images} could not be read, and no figure counts them.")
+        found.append(f"{images} could not be read and count in no metric.")
     return found
 
 

@@ -21,7 +21,7 @@ class ProbeSets:
 
     Attributes:
         train: to learn from.
-        test: to be tested on; None where the data have but one set, of which a fifth of each class is held out.
+        test: to be tested on; None where the data have only one set, of which a fifth of each class is held out.
     """
 
     train: LabeledImages
@@ -103,7 +103,7 @@ def _check_one_label(data: Source | None) -> None:
 
 
 def _check_whole(data: Source) -> None:
-    """Refuse splits without one to train on: the sub-folders "val" and "test" are no classes."""
+    """Refuse splits without one to train on: the sub-folders "val" and "test" are not classes."""
     if form_of(data) in ("hub", "cifar") or named_relative(data) is not None:
         return  # without a split's name these are one split
     found = [name for name in TESTS if _has(data, name)]

@@ -66,9 +66,9 @@ def make_task(train: Embedded, test: Embedded | None, seed: int = 0) -> Task:
         than 100,000 training images so many are drawn, the same share of each class.
 
     Raises:
-        ValueError: no image could be read, a vector holds what is no finite number, training and test images are the
-            same, there is but one class, a class is too small to hold some out, or the test images show classes that no
-            training image shows.
+        ValueError: no image could be read, a vector holds a value that is not finite, training and test images are the
+            same, there is only one class, a class is too small to hold some out, or the test images show classes that
+            no training image shows.
     """
     for what, images in (("training", train), ("test", test)):
         if images is not None:
@@ -101,7 +101,7 @@ def _check_vectors(what: str, images: Embedded) -> None:
         sound = np.isfinite(images.vectors[begin : begin + _ROWS]).all(1)
         if not sound.all():
             name = images.names[begin + int(sound.argmin())]
-            raise ValueError(f"the embedding of {name} holds what is no finite number; use fp32, or other weights")
+            raise ValueError(f"the embedding of {name} has values that are not finite; use fp32, or other weights")
 
 
 def _held_out(train: Embedded, labels: Int64[np.ndarray, " train"], names: tuple[str, ...], seed: int) -> Task:
@@ -157,7 +157,7 @@ def _keys(
     if ours is None or theirs is None or list(ours) == list(theirs):
         return [(kinds.tolist(), shown.tolist())]
     sides = [ours[label] for label in kinds], [theirs[label] for label in shown]
-    # names are no more than a hint where both sides have ids
+    # names are only a hint where both sides have ids
     rules = _RULES[:1] if all(each.wnid for side in sides for each in side) else _RULES
     keys = [([rule(each) for each in sides[0]], [rule(each) for each in sides[1]]) for rule in rules]
     clear = [pair for pair in keys if all(len(set(side)) == len(side) for side in pair)]
