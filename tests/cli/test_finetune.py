@@ -198,7 +198,7 @@ def test_a_dry_run_prints_a_recipe_and_leaves_nothing(pictures: Path, convit: Co
     (tmp_path / "recipe.yaml").write_text(run.out)
     recipe = read_recipe(tmp_path / "recipe.yaml")
     assert recipe.schedule.epochs == 7
-    assert "# fine-tuning convit_nano_patch4_32.cifar10, 8 pictures per step; about" in run.out
+    assert "# fine-tuning convit_nano_patch4_32.cifar10, 8 images per step; about" in run.out
     assert "epochs: 7  # as asked" in run.out
 
 

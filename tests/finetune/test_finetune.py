@@ -168,7 +168,7 @@ def test_uneven_classes_are_balanced_as_far_as_their_pictures_allow() -> None:
     assert choose_balance([30, 10]) == []
     (weights,) = choose_balance([62, 20])
     assert (weights.key, weights.value) == ("mixing.class_weights", "balanced")
-    assert "62 pictures, the smallest 20" in weights.reason
+    assert "62 images, the smallest 20" in weights.reason
     (sampling,) = choose_balance([1000, 20])
     assert (sampling.key, sampling.value) == ("data.balanced", True)
     (gentle,) = choose_balance([100, 1, 25])
@@ -222,7 +222,7 @@ def test_unknown_weights(model: str, words: str) -> None:
 
 def test_a_plan_takes_preprocessing_and_classes_from_weights_and_pictures(tmp_path: Path) -> None:
     plan = _plan(write_folder(tmp_path / "pets", ("cat", "dog", "fox"), per_class=10))
-    known, recipe = WEIGHT_SETS[NANO].preprocessing, plan.recipe
+    known, recipe = WEIGHT_SETS[NANO], plan.recipe
     assert recipe.model.options["num_classes"] == 3
     assert recipe.augment.preprocessing(32, 32) == known.preprocessing
     assert (recipe.data.name, recipe.data.train, recipe.run.select, recipe.run.precision) == (

@@ -15,7 +15,7 @@ import torch
 from tests.training.small import TEXT, write_data
 
 EPOCHS = 12  # of four steps
-DEADLINE = 120  # seconds that a run may take
+DEADLINE = 300  # seconds that a run may take
 
 pytestmark = pytest.mark.slow
 

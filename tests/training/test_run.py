@@ -266,7 +266,7 @@ class _Cut(Callback):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        (["model.architecture=convit_nani"], "is no variant; .*convit_tiny"),
+        (["model.architecture=convit_nani"], "is not a variant; .*convit_tiny"),
         (["model.options.heads=3"], "'heads' is not a ConViT option"),
         (["model.options.num_classes=3"], "the model has 3 classes, but the data have 2"),
         (["data.held_out=40"], "held_out is 40"),

@@ -44,17 +44,17 @@ RunFolder = Annotated[
         "--output",
         "-o",
         metavar="DIR",
-        help="Folder of the run.  [default: runs/ and the pictures' name]",
+        help="Folder of the run.  [default: runs/ and the folder's name]",
         show_default=False,
     ),
 ]
 Epochs = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Rounds over the pictures.  [default: from their number]", show_default=False),
+    typer.Option(metavar="N", help="Rounds over the images.  [default: from their number]", show_default=False),
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Pictures per step.  [default: from their number]", show_default=False),
+    typer.Option(metavar="N", help="Images per step.  [default: from their number]", show_default=False),
 ]
 Rate = Annotated[
     float | None,
@@ -67,7 +67,7 @@ Seed = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="Start of all randomness, and which pictures validate.  [default: 0]",
+        help="Start of all randomness, and which images validate.  [default: 0]",
         show_default=False,
     ),
 ]
@@ -99,10 +99,10 @@ def finetune(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Fine-tune on a folder of pictures; ends with weights.safetensors and report.html.
+    """Fine-tune on a folder of images; ends with weights.safetensors and report.html.
 
-    Epochs, batch size, learning rate, augmentation and the pictures that validate are chosen by looking at the folder;
-    the report says why. Pictures that cannot be read are left out and named, and make the exit code 3.
+    Epochs, batch size, learning rate, augmentation and the images that validate are chosen by looking at the folder;
+    the report says why. Images that cannot be read are left out and named, and make the exit code 3.
     """
     size = options.parse_size(img_size)
     from convit.cli.errors import SOME_UNREADABLE
@@ -157,11 +157,11 @@ def _estimate(plan: Plan, *, as_comments: bool) -> Cost:
         typer.echo(f"# {line}") if as_comments else _say(line)
 
     recipe = plan.recipe
-    show(f"found {plan.layout}: {sum(plan.counts.values()):,} pictures")
+    show(f"found {plan.layout}: {sum(plan.counts.values()):,} images")
     for warning in plan.warnings:
         show(f"warning: {warning}")
     cost = estimate_cost(plan, pick_device("auto"))
-    show(f"fine-tuning {recipe.model.weights}, {recipe.run.batch_size} pictures per step; {cost}")
+    show(f"fine-tuning {recipe.model.weights}, {recipe.run.batch_size} images per step; {cost}")
     if (cheaper := advise(plan, cost)) is not None:
         show(cheaper)
     return cost

@@ -19,8 +19,8 @@ from convit.training.schedule import total_epochs
 from convit.training.splits import Split, open_split
 from convit.training.trials import choose_precision, time_pass
 
-WORK = 5e9  # multiply-accumulates of a measured step; larger batches hardly change the time per picture
-LOADED = 8  # pictures that are loaded to see how long that takes
+WORK = 5e9  # multiply-accumulates of a measured step; larger batches hardly change the time per image
+LOADED = 8  # images that are loaded to see how long that takes
 LONG = 30 * 60  # seconds from which cheaper ways are named
 
 
@@ -30,11 +30,11 @@ class Cost:
 
     Attributes:
         seconds: of the whole run.
-        step_seconds: forward and backward pass of one picture.
-        look_seconds: forward pass of one picture.
-        load_seconds: reading and varying one picture.
-        training: pictures per epoch.
-        validation: pictures that validate after each epoch.
+        step_seconds: forward and backward pass of one image.
+        look_seconds: forward pass of one image.
+        load_seconds: reading and varying one image.
+        training: images per epoch.
+        validation: images that validate after each epoch.
         epochs: rounds.
         device: where.
     """
@@ -51,7 +51,7 @@ class Cost:
     def __str__(self) -> str:
         speed = self.training * self.epochs / max(self.seconds, 1e-9)
         return (
-            f"about {duration(self.seconds)} on {self.device}: {self.epochs} epochs of {self.training:,} pictures at "
+            f"about {duration(self.seconds)} on {self.device}: {self.epochs} epochs of {self.training:,} images at "
             f"{speed:,.0f} per second (measured on single steps; early stopping may end it sooner)"
         )
 
@@ -106,7 +106,7 @@ def advise(plan: Plan, cost: Cost) -> str | None:
 
 
 def _measure_loading(split: Split) -> float:
-    """Seconds to read and vary one picture in one process."""
+    """Seconds to read and vary one image in one process."""
     if not isinstance(split.train, ImageDataset):
         return 0.0
     training, samples = split.transforms[0], split.train.samples

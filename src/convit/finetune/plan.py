@@ -1,4 +1,4 @@
-"""From a folder of pictures to a recipe, each setting with its reason."""
+"""From a folder of images to a recipe, each setting with its reason."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from convit.training.recipe import Recipe
 from convit.training.recipe_io import make_recipe, read_recipe, set_value
 
 PLAN_FILE = "finetune.json"
-FEW = 64  # training pictures for which starting a loading process takes longer than loading
+FEW = 64  # training images for which starting a loading process takes longer than loading
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class FinetuneOptions:
     Attributes:
         model: weights to start from, a name or a file.
         img_size: side of the model's input, or (height, width), pixels.
-        epochs: rounds over the pictures.
-        batch_size: pictures per step.
+        epochs: rounds over the images.
+        batch_size: images per step.
         lr: peak learning rate of the head.
-        seed: start of all randomness, and of which pictures are held out.
+        seed: start of all randomness, and of which images are held out.
         freeze: what is not trained, as the recipe's `model.freeze`.
         changes: "section.key=value" each, applied last.
     """
@@ -62,12 +62,12 @@ class Plan:
     """A recipe, and why it is so.
 
     Attributes:
-        source: the pictures as the user named them.
+        source: the images as the user named them.
         root: folder that the recipe's paths start from.
         recipe: the whole run.
         choices: settings with reasons, in the order of reading.
         layout: what was found, in words.
-        counts: pictures per class, before any are held out.
+        counts: images per class, before any are held out.
         warnings: what the user should know before it starts.
     """
 
@@ -121,7 +121,7 @@ class Plan:
 def plan_finetune(
     source: str | Path, options: FinetuneOptions | None = None, *, device: torch.device | None = None
 ) -> Plan:
-    """Look at pictures and decide how to fine-tune on them. Fetches nothing.
+    """Look at images and decide how to fine-tune on them. Fetches nothing.
 
     Args:
         source: where the pictures are; see `convit.finetune.pictures.find_pictures`.
@@ -130,7 +130,7 @@ def plan_finetune(
 
     Raises:
         FileNotFoundError: there is nothing at `source`, or no such weight file.
-        ValueError: the pictures are not as they must be, the weights are unknown, or a wish is out of range.
+        ValueError: the images are not as they must be, the weights are unknown, or an option is out of range.
     """
     options, device = options or FinetuneOptions(), device or pick_device("auto")
     start = find_start(options.model, device)
@@ -170,7 +170,7 @@ def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> P
 
     Raises:
         FileNotFoundError: there is no such run, or nothing at `source`.
-        ValueError: the pictures have changed, a wish is out of range, or what the run left is damaged.
+        ValueError: the images have changed, an option is out of range, or what the run left is damaged.
     """
     if not (output / PLAN_FILE).is_file() or not (output / "recipe.yaml").is_file():
         raise FileNotFoundError(
@@ -186,7 +186,7 @@ def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> P
     if pictures.counts() != counts:
         raise ValueError(
             f"{source} holds {sum(pictures.counts().values())} images, but the run in {output} began with "
-            f"{sum(counts.values())} or others; bring the pictures back, or start again with another --output"
+            f"{sum(counts.values())} or others; bring the images back, or start again with another --output"
         )
     own = read_recipe(output / "recipe.yaml")
     recipe = make_recipe(own.model_dump(mode="json"), [*_as_changes(options, own), *options.changes])
@@ -221,7 +221,7 @@ def _model_choices(start: Start, height: int, width: int, options: FinetuneOptio
     else:
         shown += ", as the model was trained"
     if pictures.short_side is not None and 2 * pictures.short_side <= min(height, width):
-        shown += f" (the pictures have {pictures.short_side}: enlarging them costs time and shows nothing new)"
+        shown += f" (these images have {pictures.short_side}: enlarging them costs time and shows nothing new)"
     if "backbone" not in options.freeze:
         fields["drop_path_rate"] = 0.1
     why = f"a new head for {len(pictures.classes)} classes; images of {shown}"
@@ -239,12 +239,12 @@ def _running_choices(device: torch.device, images: int) -> list[Choice]:
     workers = min(cores, 16) if device.type == "cuda" else 1 if cores < 8 else 2
     why = f"of {cores} cores" + ("" if device.type == "cuda" else ", the others compute")
     if images < FEW:
-        workers, why = 0, "so few pictures are loaded sooner than a process is started"
+        workers, why = 0, "so few images are loaded sooner than a process is started"
     return [
         precision,
         Choice("data.workers", workers, why),
         Choice(
-            "data.corrupt_limit", max(1, min(20, images // 5), images // 100), "more unreadable pictures stop the run"
+            "data.corrupt_limit", max(1, min(20, images // 5), images // 100), "more unreadable images stop the run"
         ),
         Choice("run.accumulate", "auto", "a step is computed in parts where the GPU's memory is small"),
         Choice("run.devices", 1, "one device is enough for a run of this size"),

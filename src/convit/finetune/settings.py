@@ -16,12 +16,12 @@ STEPS_PER_EPOCH = 20
 LEAST_BATCH, MOST_BATCH, MOST_BATCH_ON_CPU = 8, 256, 32
 STEPS_IN_ALL = 1000
 LEAST_EPOCHS, MOST_EPOCHS = 10, 50
-# convit_nano_patch4_32.cifar10 on 10 classes of Tiny ImageNet (600 pictures, 12 epochs, batch 16, one seed): top-1 of
-# 400 validation pictures is 58 % at half of this rate (2.5e-4), 65 % at 1.5 times (7.5e-4), 66 % at five times (2.5e-3)
+# convit_nano_patch4_32.cifar10 on 10 classes of Tiny ImageNet (600 images, 12 epochs, batch 16, one seed): top-1 of
+# 400 validation images is 58 % at half of this rate (2.5e-4), 65 % at 1.5 times (7.5e-4), 66 % at five times (2.5e-3)
 LR_AT_64, FROZEN_LR_AT_64 = 1e-3, 2e-3
-MIXING_FROM = 2000  # training pictures
+MIXING_FROM = 2000  # training images
 UNEVEN, VERY_UNEVEN = 3.0, 10.0  # largest class over smallest
-REPEATABLE = 10  # pictures of a class that may be shown as often as a large class's many
+REPEATABLE = 10  # images of a class that may be shown as often as a large class's many
 SMALL_IMAGE = 64  # pixels
 
 
@@ -40,15 +40,15 @@ class Choice(NamedTuple):
 
 
 def choose_batch_size(images: int, *, on_cpu: bool, wanted: int | None = None) -> Choice:
-    """Pictures per step: the power of two that gives some twenty steps per epoch.
+    """Images per step: the power of two that gives some twenty steps per epoch.
 
     Args:
-        images: training pictures.
+        images: training images.
         on_cpu: keeps it small, for the memory's sake.
         wanted: the user's own.
 
     Raises:
-        ValueError: it is more than there are pictures, or less than 2.
+        ValueError: it is more than there are images, or less than 2.
 
     >>> choose_batch_size(300, on_cpu=False).value, choose_batch_size(5000, on_cpu=False).value
     (8, 128)
@@ -65,16 +65,16 @@ def choose_batch_size(images: int, *, on_cpu: bool, wanted: int | None = None) -
     fair = 2 ** int(math.log2(max(2, images / STEPS_PER_EPOCH)))
     fits = 2 ** int(math.log2(max(2, images)))
     value = min(max(fair, LEAST_BATCH), most, fits)
-    reason = f"{images:,} training pictures make {images // value:,} steps per epoch"
+    reason = f"{images:,} training images make {images // value:,} steps per epoch"
     if value == most:
         reason += ", more would need much memory" if on_cpu else ", more would not learn better"
     elif value == LEAST_BATCH:
-        reason += ", fewer pictures per step would be too noisy"
+        reason += ", fewer images per step would be too noisy"
     return Choice(key, value, reason)
 
 
 def choose_epochs(images: int, batch_size: int, wanted: int | None = None) -> Choice:
-    """Rounds over the pictures: about a thousand steps in all, 10 rounds at least and 50 at most.
+    """Rounds over the images: about a thousand steps in all, 10 rounds at least and 50 at most.
 
     Raises:
         ValueError: the user's own number is below 1.
@@ -90,17 +90,17 @@ def choose_epochs(images: int, batch_size: int, wanted: int | None = None) -> Ch
     steps = max(1, images // batch_size)
     value = min(max(math.ceil(STEPS_IN_ALL / steps), LEAST_EPOCHS), MOST_EPOCHS)
     why = {
-        LEAST_EPOCHS: f"enough for {images:,} pictures: {steps * LEAST_EPOCHS:,} steps in all",
+        LEAST_EPOCHS: f"enough for {images:,} images: {steps * LEAST_EPOCHS:,} steps in all",
         MOST_EPOCHS: f"{steps * MOST_EPOCHS:,} steps in all; more rounds would learn so few by heart",
     }
-    return Choice(key, value, why.get(value, f"{steps * value:,} steps in all; the fewer pictures, the more rounds"))
+    return Choice(key, value, why.get(value, f"{steps * value:,} steps in all; the fewer images, the more rounds"))
 
 
 def choose_rate(batch_size: int, *, frozen: bool, wanted: float | None = None) -> list[Choice]:
     """Learning rate and what belongs to it.
 
     Args:
-        batch_size: pictures per step.
+        batch_size: images per step.
         frozen: only the head is trained.
         wanted: the user's own peak rate of the head, as it is.
 
@@ -121,7 +121,7 @@ def choose_rate(batch_size: int, *, frozen: bool, wanted: float | None = None) -
         Choice("schedule.min_lr", float(f"{peak / 100:.3g}"), "ends at a hundredth of the peak"),
         Choice("schedule.warmup_lr", float(f"{peak / 100:.3g}"), "begins at a hundredth of the peak"),
         Choice("optimizer.weight_decay", 0.05, "as the model was trained"),
-        Choice("optimizer.clip_norm", 1.0, "one odd picture must not undo what was learned"),
+        Choice("optimizer.clip_norm", 1.0, "one odd image must not undo what was learned"),
     ]
     if not frozen:
         rate.append(
@@ -140,7 +140,7 @@ def choose_schedule(epochs: int, steps: int) -> list[Choice]:
     chosen = [
         Choice("schedule.warmup_epochs", round(min(5.0, 0.1 * epochs), 2), "a tenth of the run, for a new head"),
         Choice("schedule.cooldown_epochs", 0, "the best epoch is kept anyway"),
-        Choice("run.select", "best", "the epoch with the best top-1 on the validation pictures is written"),
+        Choice("run.select", "best", "the epoch with the best top-1 on the validation images is written"),
     ]
     patience = max(5, math.ceil(epochs / 3))
     if patience < epochs:
@@ -155,10 +155,10 @@ def choose_schedule(epochs: int, steps: int) -> list[Choice]:
 
 
 def choose_augmentation(images: int, side: int, epochs: int, classes: Sequence[str]) -> list[Choice]:
-    """How pictures are varied and mixed.
+    """How images are varied and mixed.
 
     Args:
-        images: training pictures.
+        images: training images.
         side: of the model's input, pixels.
         epochs: rounds in all.
         classes: class names.
@@ -166,9 +166,7 @@ def choose_augmentation(images: int, side: int, epochs: int, classes: Sequence[s
     least = 0.5 if side <= SMALL_IMAGE else 0.35
     flips = not _flipping_changes(classes)
     chosen = [
-        Choice(
-            "augment.scale", [least, 1.0], f"crops of {least:.0%} of a picture or more, so that its subject stays in"
-        ),
+        Choice("augment.scale", [least, 1.0], f"crops of {least:.0%} of a image or more, so that its subject stays in"),
         Choice(
             "augment.flip",
             0.5 if flips else 0.0,
@@ -182,21 +180,21 @@ def choose_augmentation(images: int, side: int, epochs: int, classes: Sequence[s
         Choice("mixing.label_smoothing", 0.1, "keeps the model from being surer than it may"),
     ]
     if images > MIXING_FROM:
-        why = f"two pictures mixed in half of the steps, since there are more than {MIXING_FROM:,}"
+        why = f"two images mixed in half of the steps, since there are more than {MIXING_FROM:,}"
         chosen += [
             Choice("mixing.mixup", 0.2, why),
             Choice("mixing.cutmix", 1.0, "likewise, with pieces"),
             Choice("mixing.probability", 0.5, "half of the steps"),
-            Choice("mixing.off_epochs", epochs // 10, "the last epochs see pictures as they are"),
+            Choice("mixing.off_epochs", epochs // 10, "the last epochs see images as they are"),
         ]
     return chosen
 
 
 def choose_balance(counts: Sequence[int]) -> list[Choice]:
-    """What is done where classes have very different numbers of pictures.
+    """What is done where classes have very different numbers of images.
 
     Args:
-        counts: training pictures of each class.
+        counts: training images of each class.
 
     >>> [choice.key for choice in choose_balance([100, 20])], choose_balance([100, 40])
     (['mixing.class_weights'], [])
@@ -204,18 +202,14 @@ def choose_balance(counts: Sequence[int]) -> list[Choice]:
     most, least = max(counts), max(1, min(counts))
     if most <= UNEVEN * least:
         return []
-    found = f"the largest class has {most:,} pictures, the smallest {least:,}"
+    found = f"the largest class has {most:,} images, the smallest {least:,}"
     if most <= VERY_UNEVEN * least:
-        return [
-            Choice("mixing.class_weights", "balanced", f"{found}: pictures of small classes weigh more in the loss")
-        ]
+        return [Choice("mixing.class_weights", "balanced", f"{found}: images of small classes weigh more in the loss")]
     if least >= REPEATABLE:
-        why = (
-            f"{found}: small classes are shown more often; as weights in the loss, single pictures would weigh too much"
-        )
+        why = f"{found}: small classes are shown more often; as weights in the loss, single images would weigh too much"
         return [Choice("data.balanced", True, why)]
     weights = [round(math.sqrt(most / max(1, count)), 3) for count in counts]
-    why = f"{found}: small classes weigh more, by the square root alone, for so few pictures cannot stand for a class"
+    why = f"{found}: small classes weigh more, by the square root alone, for so few images cannot stand for a class"
     return [Choice("mixing.class_weights", weights, why)]
 
 

@@ -31,24 +31,24 @@ class RecipeData(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader | StreamLoader:
         """Shuffled, augmented batches; the last incomplete one of an epoch is left out."""
         recipe, source = self.recipe, self.split.train
-        dealing, workers = self._dealing(), recipe.data.workers
+        sharding, workers = self._sharding(), recipe.data.workers
         assert self.trainer is not None
         pinned = self.trainer.strategy.root_device.type == "cuda"
         if isinstance(source, StreamSource):
             stream = ShardStream(
                 source.shards,
                 source.transform,
-                batch_size=dealing.batch_size,
+                batch_size=sharding.batch_size,
                 seed=recipe.seed,
                 buffer=recipe.data.shuffle_buffer,
-                rank=dealing.rank,
-                world_size=dealing.world_size,
+                rank=sharding.rank,
+                world_size=sharding.world_size,
                 classes=source.classes,
                 corrupt=source.corrupt,
             )
             return StreamLoader(
                 stream,
-                batches=images_per_epoch(recipe, self.split) // dealing.step_size * dealing.parts,
+                batches=images_per_epoch(recipe, self.split) // sharding.step_size * sharding.parts,
                 workers=workers,
                 pin_memory=pinned,
                 begin_epoch=self.split.begin_epoch,
@@ -56,14 +56,14 @@ class RecipeData(LightningDataModule):
         sampler = EpochSampler(
             len(source),
             seed=recipe.seed,
-            dealing=dealing,
+            dealing=sharding,
             repeats=recipe.augment.repeats,
             balance=[source.label(index) for index in range(len(source))] if recipe.data.balanced else None,
         )
         return ResumableLoader(
             source,
             begin_epoch=self.split.begin_epoch,
-            batch_size=dealing.batch_size,
+            batch_size=sharding.batch_size,
             sampler=sampler,
             num_workers=workers,
             drop_last=True,
@@ -73,24 +73,24 @@ class RecipeData(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """The validation images in order; every process takes its share. Empty where there are none."""
-        source, dealing, workers = self.split.validation, self._dealing(), self.recipe.data.workers
-        size = min(dealing.batch_size, VALIDATION_BATCH)
+        source, sharding, workers = self.split.validation, self._sharding(), self.recipe.data.workers
+        size = min(sharding.batch_size, VALIDATION_BATCH)
         if source is None:
             return []
         if isinstance(source, StreamSource):
             images = ShardSequence(
                 source.shards,
                 source.transform,
-                rank=dealing.rank,
-                world_size=dealing.world_size,
+                rank=sharding.rank,
+                world_size=sharding.world_size,
                 classes=source.classes,
                 corrupt=source.corrupt,
             )
             return [DataLoader(images, size, num_workers=min(workers, 1))]
-        mine = range(dealing.rank, len(source), dealing.world_size)
+        mine = range(sharding.rank, len(source), sharding.world_size)
         return [DataLoader(source, size, sampler=mine, num_workers=workers if len(mine) > WORTH_WORKERS else 0)]
 
-    def _dealing(self) -> StepSharding:
+    def _sharding(self) -> StepSharding:
         assert self.trainer is not None, "loaders are made when a run begins"
         return sharding_of(self.trainer, self.recipe)
 

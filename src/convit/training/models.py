@@ -92,7 +92,7 @@ def class_count(model: nn.Module) -> int:
 def _build_convit(wanted: ModelRecipe) -> ConViT:
     name = wanted.architecture
     if name not in VARIANTS:
-        raise ValueError(f"model.architecture is {name!r}, which is no variant; {closest(name, VARIANTS)}")
+        raise ValueError(f"model.architecture is {name!r}, which is not a variant; {closest(name, VARIANTS)}")
     try:
         if wanted.weights is None:
             return ConViT(VARIANTS[name].config.replace(**wanted.options))

@@ -28,7 +28,7 @@ CHECK_EVERY = 20  # steps between looks at the loss on a GPU, where each look wa
 
 
 class DivergedError(FloatingPointError):
-    """The loss is no longer a number."""
+    """The loss or a weight is no longer finite."""
 
 
 class ClassificationTask(LightningModule):
@@ -46,7 +46,7 @@ class ClassificationTask(LightningModule):
         teacher: what is learned from beside the labels.
 
     Attributes:
-        dealing: how a step's images are shared out; known when training starts.
+        sharding: how a step's images are shared out; known when training starts.
         step_losses: of the epoch's steps so far.
     """
 
@@ -63,7 +63,7 @@ class ClassificationTask(LightningModule):
         self.recipe = recipe
         self.classes = class_count(model)
         self.steps_per_epoch = steps_per_epoch
-        self.dealing = StepSharding(recipe.run.batch_size)
+        self.sharding = StepSharding(recipe.run.batch_size)
         self.teacher = teacher
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.step_losses: list[Tensor] = []
@@ -120,7 +120,7 @@ class ClassificationTask(LightningModule):
 
     def on_fit_start(self) -> None:
         """Learn how a step's images are shared out, and bring the teacher along."""
-        self.dealing = sharding_of(self.trainer, self.recipe)
+        self.sharding = sharding_of(self.trainer, self.recipe)
         if self.teacher is not None:
             self.teacher.to(self.device)
 
@@ -131,7 +131,7 @@ class ClassificationTask(LightningModule):
             DivergedError: the loss is infinite or NaN; the message names the step.
         """
         images, labels = batch
-        seed = self._draw_for_the_step(batch_idx % self.dealing.parts, images.device)
+        seed = self._draw_for_the_step(batch_idx % self.sharding.parts, images.device)
         mixing = self.recipe.mixing
         targets = soft_targets(labels, self.classes, mixing.label_smoothing)
         if self.current_epoch < total_epochs(self.recipe.schedule) - mixing.off_epochs:
@@ -144,11 +144,11 @@ class ClassificationTask(LightningModule):
         """Seed a step's random numbers and tell drop path which of the step's images these are."""
         seed = augmentation_seed(self.recipe.seed, self.global_step)
         torch.manual_seed(seed)
-        if self.dealing.parts * self.dealing.world_size > 1:
-            places = self.dealing.places(part).to(device)
+        if self.sharding.parts * self.sharding.world_size > 1:
+            positions = self.sharding.places(part).to(device)
             for module in self.model.modules():
                 if isinstance(module, DropPath):
-                    module.places, module.whole = places, self.dealing.step_size
+                    module.places, module.whole = positions, self.sharding.step_size
         return seed
 
     def _loss(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
