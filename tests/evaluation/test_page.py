@@ -164,7 +164,7 @@ def test_without_a_mistake(tmp_path: Path) -> None:
     images = MadeImages(61)
     write_report(made_evaluation(perfect, unreadable=0, errors=()), images, tmp_path / "report")
     text = _Page((tmp_path / "report" / "index.html").read_text()).text
-    assert "Every image is taken for what it is" in text
+    assert "Every image is classified correctly" in text
     assert "The worst mistakes" not in text
     assert images.read == []
 

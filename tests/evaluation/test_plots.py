@@ -39,7 +39,7 @@ def test_reliability_shows_each_bin() -> None:
     assert sum(bar.get_height() for bar in below.containers[0]) == 200
     sure = 100 * evaluation.scores.confidences.mean()
     assert above.get_title(loc="left") == (
-        f"Sure to {sure:.1f} %, right in {evaluation.top1:.1f} % (ECE {evaluation.ece:.1f} %)"
+        f"Mean confidence {sure:.1f} %, accuracy {evaluation.top1:.1f} % (ECE {evaluation.ece:.1f} %)"
     )
 
 
@@ -52,7 +52,7 @@ def test_confusion_of_few_classes_is_a_heat_map_of_shares() -> None:
     assert shares.sum(axis=1) == pytest.approx([100] * 6)
     assert np.diag(shares) == pytest.approx([row["top1"] for row in evaluation.per_class])
     assert [label.get_text() for label in axes.get_yticklabels()] == list(SIX)
-    assert axes.get_ylabel() == "right class"
+    assert axes.get_ylabel() == "true class"
 
 
 def test_confusion_of_many_classes_lists_the_pairs_confused_most_often() -> None:

@@ -1,4 +1,4 @@
-"""An evaluation as plots: how far its confidence can be trusted, what is taken for what, and how each class fares.
+"""An evaluation as plots: calibration, confusion matrix, and the accuracy of each class.
 
 Needs matplotlib, the extra `evaluate`.
 """
@@ -43,10 +43,10 @@ def draw_reliability(evaluation: Evaluation) -> Figure:
     with styled():
         figure = Figure(figsize=(4.6, 4.8), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        above.bar(left, right, width, align="edge", color=BLUE, edgecolor=PAPER, linewidth=0.6, label="right")
+        above.bar(left, right, width, align="edge", color=BLUE, edgecolor=PAPER, linewidth=0.6, label="accuracy")
         above.hlines(sure, left, left + width, color=RED, linewidth=2, label="mean confidence")
-        above.plot([0, 100], [0, 100], color=SOFT, linestyle=(0, (4, 2)), linewidth=1, label="as often right as sure")
-        above.set(xlim=(0, 100), ylim=(0, 100), ylabel="right (% of the bin's images)")
+        above.plot([0, 100], [0, 100], color=SOFT, linestyle=(0, (4, 2)), linewidth=1, label="perfect calibration")
+        above.set(xlim=(0, 100), ylim=(0, 100), ylabel="accuracy (% of the bin's images)")
         above.set_title(reliability_title(evaluation))
         above.legend(loc="upper left")
         below.bar(left, count, width, align="edge", color=SOFT, edgecolor=PAPER, linewidth=0.6)
@@ -59,7 +59,7 @@ def reliability_title(evaluation: Evaluation) -> str:
     """What a reliability diagram shows, in one line."""
     bins = evaluation.calibration
     sure = 100 * sum(each["count"] * each["confidence"] for each in bins) / sum(each["count"] for each in bins)
-    return f"Sure to {sure:.1f} %, right in {evaluation.top1:.1f} % (ECE {evaluation.ece:.1f} %)"
+    return f"Mean confidence {sure:.1f} %, accuracy {evaluation.top1:.1f} % (ECE {evaluation.ece:.1f} %)"
 
 
 def draw_confusion(evaluation: Evaluation) -> Figure:
@@ -149,10 +149,10 @@ def _draw_heat_map(evaluation: Evaluation) -> Figure:
     _name_ticks(axes, "y", names)
     axes.tick_params(axis="x", rotation=90)
     axes.tick_params(length=0)
-    axes.set(xlabel="predicted class", ylabel="right class")
+    axes.set(xlabel="predicted class", ylabel="true class")
     _entitle(figure, confusion_title(evaluation))
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, ticks=[0, 1, 5, 20, 50, 100])
-    bar.set_label("% of the right class's images")
+    bar.set_label("% of the true class's images")
     if len(seen) <= MOST_WITH_NUMBERS:
         for row, column in np.argwhere(shares >= 0.5):
             share = shares[row, column]
