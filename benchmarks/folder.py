@@ -47,7 +47,7 @@ def reading_speed(photographs: Path, name: str, workers: int, *, fast_decode: bo
     """Pictures made ready for a model per second, with nothing else to do."""
     from convit.images import find_images
     from convit.images.opening import open_image, open_reduced
-    from convit.inference.loading import read_batches
+    from convit.inference.predicting import read_batches
     from convit.model import VARIANTS
     from convit.transforms import EvaluationTransform, TransformSettings
 
@@ -69,7 +69,7 @@ def reading_speed(photographs: Path, name: str, workers: int, *, fast_decode: bo
 
 def measure(name: str, photographs: Path, workplace: Path, options: list[str]) -> dict[str, Any]:
     """Run the command once and read what it says of its time."""
-    from convit.inference.loading import default_workers
+    from convit.inference.predicting import default_workers
     from convit.weights import create_model, save_weights
 
     weights = workplace / f"{name}.safetensors"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convit.inference.loading import default_workers, read_batches
+from convit.inference.predicting import default_workers, read_batches
 
 
 def readers() -> list[threading.Thread]:

@@ -36,7 +36,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     if image.mode in _DEEP_MODES:
         image = Image.fromarray(deep_to_levels(np.asarray(image)))
-    image = _composite_on_white(image)
+    if image.has_transparency_data:
+        image = _composite_on_white(image)
     if image.mode == "1":
         image = image.convert("L")
     elif image.mode == "P":
@@ -73,8 +74,6 @@ def _scale(values: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "he
 
 
 def _composite_on_white(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
-        return image
     # gray stays gray, so that a gray profile still fits
     mode = "LA" if image.mode in ("LA", "La", "L", "1") else "RGBA"
     layered = image if image.mode == mode else image.convert(mode)

@@ -254,9 +254,9 @@ def _decode_encoded(image: Image.Image, apply_exif: bool, at_least: int | None) 
 
 def _decode(image: Image.Image, apply_exif: bool, *, is_ours: bool) -> Image.Image:
     decoded = to_rgb(image)
-    if apply_exif:
-        # read after decoding: PNG keeps EXIF behind the pixels
-        decoded = turn_upright(decoded, read_orientation(image))
+    # read after decoding: PNG keeps EXIF behind the pixels
+    if apply_exif and (orientation := read_orientation(image)) != 1:
+        decoded = turn_upright(decoded, orientation)
     if is_ours or decoded is not image:
         # what has been applied must not be applied again by the next reader
         for key in ("icc_profile", "transparency", *(("exif", "xmp") if apply_exif else ())):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -17,9 +20,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from convit.images.errors import ImageError
-from convit.images.opening import ImageSource, open_image, open_reduced, source_name
+from convit.images.opening import ImageSource, open_reduced, source_name
 from convit.inference.gpu_decoding import GpuReader, find_decoder
-from convit.inference.loading import default_workers, read_batches
 from convit.inference.options import DEFAULT_MODEL, RunKeywords, RunOptions
 from convit.model.config import ConViTConfig, check_divisible
 from convit.optimization.precision import default_precision, dtype_of, name_of, pick_device
@@ -29,6 +31,10 @@ from convit.transforms import EvaluationTransform, TransformSettings, normalize_
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
+Source = TypeVar("Source")
+Read = TypeVar("Read")
+
+MOST_WORKERS = 32
 UNTAGGED = object()
 
 
@@ -170,11 +176,8 @@ class Predictor:
             row.encoded = encoded
             return row
         try:
-            if self._at_least is None:
-                row.pixels = self.transform.to_pixels(open_image(source, apply_exif=self.apply_exif))
-            else:
-                reduced = open_reduced(source, apply_exif=self.apply_exif, at_least=self._at_least)
-                row.pixels = self.transform.to_pixels(*reduced)
+            image, full_size = open_reduced(source, apply_exif=self.apply_exif, at_least=self._at_least)
+            row.pixels = self.transform.to_pixels(image, None if self._at_least is None else full_size)
         except ImageError as error:
             row.error = error
         return row
@@ -269,3 +272,54 @@ def _name_of(model: str | nn.Module | None, weights: str | Path | None, loaded: 
     card = getattr(loaded, "pretrained_cfg", None) or {}
     known = ".".join(str(card[key]) for key in ("architecture", "tag") if card.get(key))
     return known or type(loaded).__name__
+
+
+def default_workers() -> int:
+    """Count the cores that this process may use, at most 32: one reading thread for each."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(MOST_WORKERS, cores or 1))
+
+
+def read_batches(
+    sources: Iterable[Source], read: Callable[[Source], Read], *, batch_size: int, workers: int
+) -> Generator[list[Read], None, None]:
+    """Read sources in threads while the caller works on earlier ones.
+
+    Threads suffice: Pillow decodes and resizes without holding the interpreter's lock. At most two batches and one
+    source per thread are held at any time, however many there are.
+
+    Args:
+        sources: what to read; taken from as room becomes free, so it may be longer than memory.
+        read: turns one source into what is wanted; called in several threads at once.
+        batch_size: results per batch. The last batch may be smaller, and so are the first ones: one result per thread,
+            then twice as many each time, so that the caller has work as soon as the threads have read their first.
+        workers: threads; 0 reads in the caller's thread, when a batch is asked for.
+
+    Yields:
+        Results in the order of the sources.
+
+    Raises:
+        Whatever `read` and `sources` raise, when it is that source's turn.
+    """
+    remaining = iter(sources)
+    if workers == 0:
+        while batch := [read(source) for source in islice(remaining, batch_size)]:
+            yield batch
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="convit-read")
+    ahead: deque[Future[Read]] = deque()
+
+    def read_ahead() -> None:
+        room = 2 * batch_size + workers - len(ahead)
+        ahead.extend(pool.submit(read, source) for source in islice(remaining, room))
+
+    try:
+        read_ahead()
+        size = min(workers, batch_size)
+        while ahead:
+            batch = [ahead.popleft().result() for _ in range(min(size, len(ahead)))]
+            read_ahead()
+            yield batch
+            size = min(2 * size, batch_size)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from convit.model import ConViT
 from convit.model.layers import Block, PatchEmbedding
-from convit.optimization.blocks import FastBlock, MakeProduct
+from convit.optimization.blocks import FastBlock, FastEmbedding, MakeProduct, embedding_of_levels
 from convit.optimization.calls import FixedBatch, GraphedCall, compiled
 from convit.optimization.choosing import fastest_attention
-from convit.optimization.embedding import FastEmbedding, embedding_of_levels
 from convit.optimization.optimized import OptimizedConViT, Runner
 from convit.optimization.plan import Plan, Step, choose_backend, choose_dtype, choose_precision
 from convit.optimization.precision import dtype_of

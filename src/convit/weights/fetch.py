@@ -35,8 +35,15 @@ def fetch_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path:
         OSError: the disk is full, or a file has another hash than it must have.
     """
     if weight_set.source == "bundled":
-        return _bundled(weight_set)
-    cached = _find_cached(weight_set, cache_dir)
+        if weight_set.file is None or not weight_set.file.is_file():
+            raise FileNotFoundError(
+                f"the bundled weights {weight_set.name} are missing from this installation; install convit again"
+            )
+        return weight_set.file
+    repo = None if weight_set.hub_repo is None else Repo(weight_set.hub_repo)
+    cached = None if repo is None else hub.cached_file(repo, WEIGHT_FILES, cache_dir)
+    if cached is None and weight_set.url is not None:
+        cached = cached_url(weight_set.url, cache_dir or default_folder())
     if cached is not None:
         return cached
     if hub.is_offline():
@@ -44,9 +51,9 @@ def fetch_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path:
             f"{weight_set.name} is not in the cache and HF_HUB_OFFLINE forbids fetching it; {_remedy()}"
         )
     failures: list[str] = []
-    if weight_set.hub_repo is not None:
+    if repo is not None:
         try:
-            return hub.download(Repo(weight_set.hub_repo), WEIGHT_FILES, cache_dir)
+            return hub.download(repo, WEIGHT_FILES, cache_dir)
         except (ConnectionError, LookupError) as error:
             failures.append(str(error))
     if weight_set.url is not None:
@@ -98,30 +105,10 @@ def is_cached(weight_set: WeightSet, cache_dir: Path | None = None) -> bool:
     """
     if weight_set.source == "bundled":
         return weight_set.file is not None and weight_set.file.is_file()
-    if (
-        weight_set.hub_repo is not None
-        and hub.cached_file(Repo(weight_set.hub_repo), WEIGHT_FILES, cache_dir) is not None
-    ):
+    repo = weight_set.hub_repo
+    if repo is not None and hub.cached_file(Repo(repo), WEIGHT_FILES, cache_dir) is not None:
         return True
     return weight_set.url is not None and is_kept(weight_set.url, cache_dir or default_folder())
-
-
-def _find_cached(weight_set: WeightSet, cache_dir: Path | None) -> Path | None:
-    """The file of a hub weight set in one of the caches, checked against its record where it has one; asks nobody."""
-    found = None
-    if weight_set.hub_repo is not None:
-        found = hub.cached_file(Repo(weight_set.hub_repo), WEIGHT_FILES, cache_dir)
-    if found is None and weight_set.url is not None:
-        found = cached_url(weight_set.url, cache_dir or default_folder())
-    return found
-
-
-def _bundled(weight_set: WeightSet) -> Path:
-    if weight_set.file is None or not weight_set.file.is_file():
-        raise FileNotFoundError(
-            f"the bundled weights {weight_set.name} are missing from this installation; install convit again"
-        )
-    return weight_set.file
 
 
 def _remedy() -> str:
