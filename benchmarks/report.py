@@ -278,7 +278,6 @@ def _vectors(rows: Rows) -> Table:
         "exact search, ms: median (quartiles)",
         "approximate, ms",
         "recall@10",
-        "recall at build",
         "target",
     )
     return heads, [
@@ -289,7 +288,6 @@ def _vectors(rows: Rows) -> Table:
             _time(row["exact_ms"]),
             _time(row["approximate_ms"]),
             f"**{row['recall']:.3f}**",
-            f"{row['recall_at_build']:.3f}",
             f"at least {row['target']:g}",
         )
         for row in rows

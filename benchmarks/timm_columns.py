@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
 from convit.benchmark import Row
+from convit.output.text import csv_text
 
 # as in timm's results/benchmark-infer-*.csv and benchmark-train-*.csv: times in ms, operations in 10^9, activations and
 # parameters in 10^6
@@ -33,14 +32,11 @@ TRAIN_COLUMNS = (
 
 def to_csv(rows: Sequence[Row]) -> str:
     """One line per row: timm's columns, then ours."""
-    text = io.StringIO()
     lines = [(_train_columns if row.mode == "train" else _infer_columns)(row) | _own_columns(row) for row in rows]
     first = TRAIN_COLUMNS if rows and rows[0].mode == "train" else INFER_COLUMNS
     own = [name for name in (lines[0] if lines else {}) if name not in first]
-    writer = csv.DictWriter(text, fieldnames=[*first, *own], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    columns = [*first, *own]
+    return csv_text(columns, ([line.get(name, "") for name in columns] for line in lines))
 
 
 def _infer_columns(row: Row) -> dict[str, Any]:

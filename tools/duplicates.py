@@ -30,7 +30,7 @@ def known_pairs(readme: Path) -> set[frozenset[str]]:
 
 def write_page(rows: list[dict[str, Any]], known: set[frozenset[str]], page: Path) -> None:
     """Write what was found, and how it stands to what is known."""
-    from convit.search.output import write_rows
+    from convit.output import write_rows
 
     identical = {frozenset((row["first"], row["second"])) for row in rows if row["kind"] == "identical"}
     near = [row for row in rows if row["kind"] != "identical"]

@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_table_has_every_row_of_the_paper_beside_ours(convit: Command, folder: Path) -> None:
-    done = convit("ablate", folder, "--split", "val", *MODEL)
+    done = convit("ablate", folder, "--split", "val", *MODEL, terminal={"out"})
     assert done.code == 0, done.err
     assert "convit_nano_patch4_32.cifar10, 6 images (val, sha256" in done.out
     assert "paper's, on ImageNet-1k" in done.out
@@ -112,7 +112,7 @@ def test_a_picture_that_cannot_be_read_is_named(convit: Command, folder: Path, t
     [
         (["--split", "nothing"], "has no split 'nothing'; it has test, val"),
         (["--split", "val", "--limit", "0"], "--limit"),
-        (["--split", "val", "-o", "found.txt"], "neither .json nor .md"),
+        (["--split", "val", "-o", "found.txt"], "does not stand for a format here; use one of .md, .json"),
         (["--split", "val", "--experiment", "heads"], "--experiment"),
         (["--split", "val", "--precision", "int8"], "--precision"),
     ],

@@ -21,7 +21,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_benchmark_is_shown_and_written(convit: Command, tmp_path: Path) -> None:
     output = tmp_path / "made" / "for it"
-    done = convit("benchmark", *SMALL, "--against", "plain", "--explain", "--output", output)
+    done = convit("benchmark", *SMALL, "--against", "plain", "--explain", "--output", output, terminal={"out"})
     assert done.code == 0, done.err
     assert f"{NANO}, 32 x 32, fp32, infer, batch 2 (2 rounds, weights drawn)" in done.out
     assert "How ours runs" in done.out
@@ -118,3 +118,11 @@ def test_what_was_measured_before_ctrl_c_is_kept(
     done = convit("benchmark", *SMALL, "--mode", "memory", "--size", "32,64", "--output", tmp_path)
     assert done.code == 130
     assert json.loads((tmp_path / "results.json").read_text())["rows"][0]["memory_mb"] == 98.0
+
+
+def test_a_pipe_gets_json_lines(convit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convit.benchmark.running.measure", lambda case: [made_row(), made_row(candidate="plain")])
+    done = convit("benchmark", *SMALL)
+    assert done.code == 0, done.err
+    assert [row["candidate"] for row in done.rows] == ["ours", "plain"]
+    assert done.rows[0]["step_ms"]["median"] > 0

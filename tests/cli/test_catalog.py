@@ -127,7 +127,7 @@ def test_a_terminal_gets_tables(convit: Command, rows: dict[str, dict[str, Any]]
 
 
 def test_a_variant_in_full(convit: Command) -> None:
-    run = convit("info", "convit_base")
+    run = convit("info", "convit_base", terminal={"out"})
     assert run.code == 0
     lines = {line.strip() for line in run.out.splitlines()}
     assert "parameters                 86.54 M (86,540,040)" in lines
@@ -140,7 +140,7 @@ def test_a_variant_in_full(convit: Command) -> None:
 
 
 def test_the_accuracies_of_a_weight_set_stand_under_whoever_found_them(convit: Command) -> None:
-    released = convit("info", "convit_base.fb_in1k").out
+    released = convit("info", "convit_base.fb_in1k", terminal={"out"}).out
     timm = released.partition("timm's result tables, the released file\n")[2].partition("\n\n")[0]
     assert [line.split() for line in timm.splitlines()] == [
         ["ImageNet-1k", "top-1", "82.3", "%,", "top-5", "95.94", "%"],
@@ -151,13 +151,13 @@ def test_the_accuracies_of_a_weight_set_stand_under_whoever_found_them(convit: C
         ["ImageNet-Sketch", "top-1", "35.32", "%"],
     ]
     assert "measured by this project" not in released
-    ours = convit("info", "convit_nano_patch4_32.cifar10").out
+    ours = convit("info", "convit_nano_patch4_32.cifar10", "--format", "text").out
     assert "accuracy measured by this project: `convit evaluate` on " in ours
     assert "published by others" not in ours
 
 
 def test_a_weight_set_in_full(convit: Command) -> None:
-    facts = json.loads(convit("info", "convit_small.fb_in1k", "--format", "json").out)
+    facts = json.loads(convit("info", "convit_small.fb_in1k").out)
     assert facts["name"] == "convit_small.fb_in1k"
     assert facts["cost"]["gmacs_executed"] < facts["cost"]["gmacs"]
     assert facts["accuracy"]["top5"] == 95.74

@@ -14,7 +14,7 @@ MODEL = ("--model", "convit_nano_patch4_32.cifar10", "--device", "cpu")
 def test_a_figure_of_a_cat(convit: Command, photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "cat.png"
     command = ("explain", photos / "cat.jpg", *MODEL, "-o", output)
-    done = convit(*command)
+    done = convit(*command, terminal={"out"})
     assert (done.code, done.out, done.err) == (0, f"{output}\n", "")
     with Image.open(output) as image:
         assert image.format == "PNG"
@@ -43,7 +43,7 @@ def test_layers_heads_and_query_can_be_chosen(convit: Command, photos: Path, tmp
 def test_a_page_shows_the_chosen_layer(convit: Command, photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "astronaut.html"
     done = convit("explain", photos / "space" / "astronaut.png", *MODEL, "-o", output, "--query", "2,4")
-    assert (done.code, done.out, done.err) == (0, f"{output}\n", "")
+    assert (done.code, done.rows, done.err) == (0, [{"path": str(output)}], "")
     page = output.read_text()
     assert "astronaut.png" in page
     assert page.count("<option") == 6 + 9

@@ -102,7 +102,7 @@ def test_wrong_classes_json(content: str, shards: Path, weights: Path, capsys: C
 
 def test_wrong_options(tmp_path: Path, folder: Path, weights: Path, capsys: Captured) -> None:
     options = [str(folder), "--weights", str(weights)]
-    assert "ends in neither .json nor .txt" in _refused([*options, "--output", str(tmp_path / "a.csv")], capsys)
+    assert "use one of .txt, .json" in _refused([*options, "--output", str(tmp_path / "a.csv")], capsys)
     assert "there is no folder" in _refused([*options, "--output", str(tmp_path / "no" / "a.json")], capsys)
     assert "--img-size is '2y'" in _refused([*options, "--img-size", "2y"], capsys)
     assert "not tiled by patches" in _refused([*options, "--img-size", "33"], capsys)

@@ -115,8 +115,8 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     for output, error, message in [
         (tmp_path / "no" / "out.csv", FileNotFoundError, f"there is no folder {tmp_path / 'no'}; create it first"),
         (tmp_path, IsADirectoryError, "is a folder; name a file in it"),
-        (tmp_path / "file" / "out.csv", NotADirectoryError, "is a file, not a folder; write elsewhere"),
-        (Path("/dev/null"), FileExistsError, "is a device or a pipe, no file to replace"),
+        (tmp_path / "file" / "out.csv", NotADirectoryError, "is a file, not a folder; write to another place"),
+        (Path("/dev/null"), FileExistsError, "is a device or a pipe, not a file to replace"),
     ]:
         for overwrite in (False, True):
             with pytest.raises(error) as caught:
@@ -139,9 +139,9 @@ def test_write_protected_files_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("number", "message"),
     [
-        (errno.EACCES, "there is no permission to write here; change it, or write elsewhere"),
-        (errno.EROFS, "the file system is read-only; write elsewhere"),
-        (errno.ENOSPC, "no space left on the device; free some, or write elsewhere"),
+        (errno.EACCES, "no permission; change the permissions, or write to another place"),
+        (errno.EROFS, "the file system is read-only; write to another place"),
+        (errno.ENOSPC, "no space left on the device; free some, or write to another place"),
     ],
 )
 def test_errors_when_the_file_is_opened(
@@ -182,9 +182,8 @@ def test_no_room(tmp_path: Path, kind: str, room: int) -> None:
             fill(tmp_path / "out", kind, rows=2000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert (
-        str(caught.value) == f"{tmp_path / 'out'}: the file would become larger than is allowed here; write elsewhere"
-    )
+    message = "the file would become larger than is allowed here; write to another place"
+    assert str(caught.value) == f"{tmp_path / 'out'}: {message}"
     assert caught.value.errno == errno.EFBIG
     assert list(tmp_path.iterdir()) == []
 

@@ -204,18 +204,28 @@ def test_choice_of_format() -> None:
         (Path("a.dat"), "npz", False, "npz"),
     ]:
         assert choose_format(output, kind, "embedding", to_terminal=to_terminal) == expected
-    assert set(FORMATS) == {"table", "json", "jsonl", "csv", "parquet", "npz"}
+    assert set(FORMATS) == {"table", "json", "jsonl", "csv", "parquet", "npz", "markdown"}
 
 
 @pytest.mark.parametrize(
     ("output", "kind", "rows", "message"),
     [
-        ("a.xlsx", None, "embedding", "a.xlsx: the suffix '.xlsx' stands for no format; use .txt, .json"),
-        ("a", None, "embedding", "a: a name without a suffix stands for no format"),
+        (
+            "a.xlsx",
+            None,
+            "embedding",
+            "a.xlsx: the suffix '.xlsx' does not stand for a format here; use one",
+        ),
+        ("a", None, "embedding", "a: a name without a suffix does not stand for a format"),
         ("a.json", "yaml", "embedding", "format is 'yaml', but must be one of table, json, jsonl, csv, parquet, npz"),
-        ("a.npz", None, "classification", "npz holds embeddings only"),
-        (None, "parquet", "classification", "parquet is no text and needs a file"),
-        (None, "npz", "embedding", "npz is no text and needs a file"),
+        (
+            "a.npz",
+            None,
+            "classification",
+            "'.npz' does not stand for a format here; use one of .txt, .json",
+        ),
+        (None, "parquet", "classification", "parquet is not text and needs a file"),
+        (None, "npz", "embedding", "npz is not text and needs a file"),
     ],
 )
 def test_wrong_formats(output: str | None, kind: str | None, rows: str, message: str) -> None:
@@ -227,7 +237,7 @@ def test_formats_that_need_a_shape(tmp_path: Path) -> None:
     for kind in ("csv", "parquet", "npz"):
         with pytest.raises(ValueError, match=f"{kind} needs the shape of one embedding"):
             open_writer(tmp_path / f"a.{kind}", kind, "embedding")
-    with pytest.raises(ValueError, match="csv holds one vector per picture, but these are 5 x 6"):
+    with pytest.raises(ValueError, match="csv holds one vector per image, but these are 5 x 6"):
         open_writer(tmp_path / "a.csv", "csv", "embedding", shape=(5, 6))
     with pytest.raises(ValueError, match="format is 'yaml'"):
         open_writer(tmp_path / "a.yaml", "yaml", "embedding")

@@ -16,7 +16,7 @@ from PIL import Image
 from convit import Embedder
 from convit.model import ConViT, ConViTConfig
 from convit.search import Index
-from convit.search.nearest import Approximation, Found, search_approximately
+from convit.search.nearest import Found, search_approximately
 from convit.search.store import Store
 
 MODEL = "convit_nano_patch4_32.cifar10"
@@ -263,24 +263,29 @@ def test_folders_without_pictures_change_nothing(open_index: Opener, folder: Pat
     assert len(index) == 6
 
 
-def test_only_what_was_measured_is_approximate(
+def test_only_a_large_index_is_approximate_and_only_without_a_condition(
     open_index: Opener, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = open_index(approximate_from=2)
-    assert index.update(folder).approximation is not None
+    assert index.update(folder).is_approximate
     asked: list[int] = []
 
-    def approximate(store: Store, query: np.ndarray, k: int, how: Approximation) -> Found:
+    def approximate(store: Store, query: np.ndarray, k: int) -> Found:
         asked.append(k)
-        return search_approximately(store, query, k, how)
+        return search_approximately(store, query, k)
 
     monkeypatch.setattr("convit.search.index.search_approximately", approximate)
     query = folder / "cat" / "1.png"
     assert [hit.path for hit in index.search(query, k=1)] == ["cat/1.png"]
     assert asked == [1]
     assert [hit.label for hit in index.search(query, k=3, where="label = 'clock'")] == ["clock"]
-    assert len(index.search(query, k=11)) == 6
     assert asked == [1]
+    assert len(index.search(query, k=11)) == 6
+    assert asked == [1, 11]
+    # a file of earlier versions, which measured the index, does no harm
+    (index.db / "approximate.json").write_text("{}")
+    assert open_index().search(query, k=1)[0].path == "cat/1.png"
+    assert asked == [1, 11]
 
 
 def test_searches_that_cannot_be(open_index: Opener, folder: Path) -> None:

@@ -1,19 +1,12 @@
 """Exact and approximate searches, on made-up vectors."""
 
-import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from convit.search import nearest
-from convit.search.nearest import (
-    build_approximation,
-    mapped_vectors,
-    read_approximation,
-    search_approximately,
-    search_exactly,
-)
+from convit.search.nearest import build_index, has_index, mapped_vectors, search_approximately, search_exactly
 from convit.search.store import Store
 
 DIM = 24
@@ -111,7 +104,7 @@ def test_a_store_that_cannot_be_written_is_searched_in_memory(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(name: Path, values: np.ndarray) -> None:
-        raise PermissionError(f"{name}: there is no permission to write here")
+        raise PermissionError(f"{name}: no permission")
 
     vectors = vectors_of(20)
     fill(store, vectors)
@@ -125,47 +118,26 @@ def test_an_empty_store(store: Store) -> None:
     assert search_exactly(store, vectors_of(1)[0], 10) == []
 
 
-def test_approximate_with_measured_recall(store: Store) -> None:
-    vectors = vectors_of(2000)
-    fill(store, vectors)
-    way = build_approximation(store)
-    assert way.recall >= 0.98
-    assert (way.rows, way.queries) == (2000, 100)
-    assert read_approximation(store) == way
-    queries = vectors_of(50, seed=3)
+def test_the_index_finds_nearly_all(store: Store) -> None:
+    fill(store, vectors_of(2000))
+    assert not has_index(store)
+    build_index(store)
+    build_index(store)  # there is one
+    assert has_index(store)
     shares = []
-    for query in queries:
+    for query in vectors_of(50, seed=3):
         exact = {row for row, _ in search_exactly(store, query, 10)}
-        found = search_approximately(store, query, 10, way)
+        found = search_approximately(store, query, 10)
         assert found[0][1] == pytest.approx(search_exactly(store, query, 1)[0][1], abs=1e-5)
         shares.append(len(exact & {row for row, _ in found}) / 10)
-    assert np.mean(shares) >= 0.95
+    assert np.mean(shares) >= 0.98
 
 
-def test_new_rows_are_measured_anew(store: Store) -> None:
+@pytest.mark.parametrize("is_tidy", [False, True])
+def test_new_rows_are_found_before_and_after_they_are_in_the_index(store: Store, is_tidy: bool) -> None:
     fill(store, vectors_of(500))
-    way = build_approximation(store)
+    build_index(store)
     fill(store, vectors_of(50, seed=1), "more")
-    assert read_approximation(store) is None
-    again = build_approximation(store)
-    assert again.rows == 550
-    assert again.version > way.version
-    assert read_approximation(store) == again
-    found = search_approximately(store, vectors_of(50, seed=1)[7], 1, again)
-    assert paths(store, found) == ["more7"]
-
-
-def test_too_low_a_recall_leaves_searches_exact(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    fill(store, vectors_of(500))
-    with caplog.at_level(logging.WARNING):
-        build_approximation(store, least_recall=1.1)
-    assert "less than 1.10; searches stay exact" in caplog.text
-    assert read_approximation(store, least_recall=1.1) is None
-
-
-def test_recall_counts_what_is_missed() -> None:
-    exact = [[(1, 0.9), (2, 0.8), (3, 0.7)]]
-    assert nearest._recall(exact, [[(1, 0.9), (3, 0.7), (9, 0.1)]]) == pytest.approx(2 / 3)
-    assert nearest._recall(exact, exact) == 1
-    # a row as near as the last counts like it
-    assert nearest._recall(exact, [[(1, 0.9), (2, 0.8), (8, 0.7)]]) == 1
+    if is_tidy:
+        store.tidy()
+    assert paths(store, search_approximately(store, vectors_of(50, seed=1)[7], 1)) == ["more7"]

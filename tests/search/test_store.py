@@ -82,7 +82,11 @@ def test_damage_is_called_so(store: Store, part: str, harm: Callable[[Path], Non
     [
         ("lance error: Too many concurrent writers, /src/x.rs:1:2", OSError, "x: LanceDB failed: Too many concurrent"),
         ("IO: No space left on device (os error 28)", OSError, "x: no space left on the device; free some"),
-        ("IO: Permission denied (os error 13)", PermissionError, "x: no permission; change the folder's mode"),
+        (
+            "IO: Permission denied (os error 13)",
+            PermissionError,
+            "x: no permission; change the permissions, or",
+        ),
     ],
 )
 def test_other_failures_are_no_damage(said: str, kind: type[OSError], message: str) -> None:

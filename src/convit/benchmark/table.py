@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import IO
-
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typing import TextIO
 
 from convit.benchmark.explaining import Explanation
 from convit.benchmark.rows import Row
+from convit.output.console import make_table, print_parts
 
 _ANOTHER = "* another model: its speed may be compared, its outputs may not"
 Column = tuple[str, Callable[[Row], str]]
 
 
-def print_rows(rows: Sequence[Row], out: IO[str]) -> None:
+def print_rows(rows: Sequence[Row], out: TextIO) -> None:
     """Write the rows of one case, under what they have in common.
 
     Args:
@@ -29,35 +25,26 @@ def print_rows(rows: Sequence[Row], out: IO[str]) -> None:
     if first.mode != "latency":
         title += f", batch {first.batch_asked}"
     weights = "weights drawn" if first.weights == "drawn" else f"weights {first.weights}"
-    table = _table()
     columns = _columns(rows)
-    table.add_column("candidate", overflow="fold")
-    for heading, _ in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        mark = "*" if row.relation == "another" else ""
-        table.add_row(escape(row.candidate) + mark, *(show(row) for _, show in columns))
+    cells = [(row.candidate + "*" * (row.relation == "another"), *(show(row) for _, show in columns)) for row in rows]
+    right = range(1, len(columns) + 1)
+    table = make_table(("candidate", *(heading for heading, _ in columns)), cells, right=right, unfolded=right)
     notes = [f"{row.candidate}: {note}" for row in rows if (note := _notes(row))]
     if any(row.relation == "another" for row in rows):
         notes.append(_ANOTHER)
-    _print(f"{title} ({first.rounds} rounds, {weights})", table, out, *notes)
+    print_parts(out, f"{title} ({first.rounds} rounds, {weights})", table, *notes, *[""] * bool(notes))
 
 
-def print_explanation(explanation: Explanation, out: IO[str]) -> None:
+def print_explanation(explanation: Explanation, out: TextIO) -> None:
     """Write which path was taken and why, and each kind of work's share of the time."""
-    steps = _table()
-    for heading in ("step", "choice", "reason"):
-        steps.add_column(heading, overflow="fold")
-    for step in explanation.steps:
-        steps.add_row(*map(escape, step))
-    _print(f"How ours runs: {explanation.case}", steps, out)
-    shares = _table()
-    shares.add_column("work")
-    shares.add_column("share", justify="right")
-    for kind, share in explanation.shares.items():
-        shares.add_row(kind, f"{100 * share:.1f} %")
-    title = f"Where the time goes ({explanation.milliseconds:g} ms a pass by {explanation.measured_by})"
-    _print(title, shares, out)
+    shares = [(kind, f"{100 * share:.1f} %") for kind, share in explanation.shares.items()]
+    print_parts(
+        out,
+        f"How ours runs: {explanation.case}",
+        make_table(("step", "choice", "reason"), explanation.steps),
+        f"Where the time goes ({explanation.milliseconds:g} ms a pass by {explanation.measured_by})",
+        make_table(("work", "share"), shares, right=(1,)),
+    )
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
@@ -118,21 +105,3 @@ def _percent(share: float | None) -> str:
 
 def _giga(operations: int | None) -> str:
     return "" if operations is None else f"{operations / 1e9:.3g}"
-
-
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-
-
-def _print(title: str, table: Table, out: IO[str], *notes: str) -> None:
-    console = Console(file=out)
-    if not console.is_terminal:
-        # a file or a pipe has no width of its own: nothing need be folded
-        console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
-    # a line of its own, since a table's title is folded to the width of its columns
-    console.print(title, highlight=False, markup=False, soft_wrap=True)
-    console.print(table)
-    for note in notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
-    if notes:
-        console.print()

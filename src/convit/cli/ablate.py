@@ -27,7 +27,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Write here instead of on the screen: .json or .md (Markdown, as on the screen).",
+        help="Write here: .json or .md.  [default: Markdown on a terminal, JSON in a pipe]",
         show_default=False,
     ),
 ]
@@ -57,8 +57,11 @@ def ablate(
     no content, no position (Table 6). Nothing is trained, and no file is changed.
     """
     size = options.parse_size(img_size)
+    from convit.output import check_output, choose_format
+
+    format = choose_format(output, None, ("markdown", "json"))  # noqa: A001
     if output is not None:
-        _check(output, overwrite=overwrite)
+        check_output(output, overwrite=overwrite)
     if quiet:
         from convit.cli.messages import quiet_output
 
@@ -74,6 +77,8 @@ def ablate(
     from convit.data.locate import file_sha256
     from convit.evaluation import Evaluator
     from convit.evaluation.weights_used import find_weights_used
+    from convit.output.console import text_output
+    from convit.output.text import json_text
 
     chosen = EXPERIMENTS if experiment is None else (experiment,)
     loaded = load_plain(model, weights, device=device, precision=precision)
@@ -86,33 +91,11 @@ def ablate(
         found = run_ablations(evaluator, images, chosen, advance)
     # the evaluator was handed a model, whose file it does not know
     found.about.update(weights=file.name, weights_sha256=digest)
-    if output is not None and output.suffix.lower() == ".json":
-        import json
-
-        text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False) + "\n"
-    else:
-        text = to_markdown(found)
-    _write(text, output, overwrite=overwrite)
+    with text_output(output, overwrite=overwrite) as stream:
+        stream.write(json_text(found.to_dict()) if format == "json" else to_markdown(found))
     if found.baseline.unreadable:
         whole = found.baseline.count + found.baseline.unreadable
         first = found.about["errors"][0]["error"]
         message = f"{found.baseline.unreadable} of {whole} images could not be read and count in no metric; {first}"
         print(f"convit: error: {errors.one_line(message)}", file=sys.stderr)
         raise typer.Exit(errors.SOME_UNREADABLE)
-
-
-def _check(output: Path, *, overwrite: bool) -> None:
-    if output.suffix.lower() not in (".json", ".md"):
-        raise ValueError(f"{output} ends in neither .json nor .md; choose one of these suffixes")
-    from convit.output import check_output
-
-    check_output(output, overwrite=overwrite)
-
-
-def _write(text: str, output: Path | None, *, overwrite: bool) -> None:
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    from convit.output.files import write_text
-
-    write_text(output, text, overwrite=overwrite)

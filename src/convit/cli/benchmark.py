@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from convit.cli import errors, options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from convit.benchmark import Row
+    from convit.benchmark.explaining import Explanation
 
 Models = Annotated[str, typer.Option("--model", metavar="NAME[,..]", help="Variants and weight sets.")]
 Against = Annotated[
@@ -89,7 +96,7 @@ def benchmark(
     are compared before anything is timed; the benchmark refuses where they differ. Ours is what `convit.optimize`
     gives, or in training the model itself. A variant's weights are drawn, a weight set's its own.
     """
-    from convit.benchmark import make_cases, print_explanation, print_rows, run_cases, start_report
+    from convit.benchmark import make_cases, run_cases, start_report
 
     cases = make_cases(
         _words(model, "--model"),
@@ -111,14 +118,27 @@ def benchmark(
     report = start_report(cases[0])
     try:
         for rows in run_cases(cases, report, explains=explain):
-            print_rows(rows, sys.stdout)
-            for explanation in report.explanations[-1:]:
-                print_explanation(explanation, sys.stdout)
+            _show(rows, report.explanations[-1:])
     finally:
         # also after Ctrl-C or an error: what was measured is kept
         if output is not None and report.rows:
             file = report.write(output, overwrite=overwrite)
             print(f"convit: wrote {errors.one_line(str(file))}", file=sys.stderr)
+
+
+def _show(rows: Sequence[Row], explanations: Sequence[Explanation]) -> None:
+    """A table for people, JSON lines in a pipe."""
+    from convit.benchmark import print_explanation, print_rows
+    from convit.output.text import json_line
+
+    if sys.stdout.isatty():
+        print_rows(rows, sys.stdout)
+        for explanation in explanations:
+            print_explanation(explanation, sys.stdout)
+        return
+    for each in (*rows, *explanations):
+        sys.stdout.write(json_line(asdict(each)))
+    sys.stdout.flush()
 
 
 def _check_folder(output: Path, *, overwrite: bool) -> None:

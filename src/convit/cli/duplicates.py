@@ -69,16 +69,15 @@ def duplicates(
     Identical files are found by their hash; near-copies (recompressed, resized, slightly cropped) are alike to the
     model, and pixel by pixel. The exit code is 3 where some pictures could not be read.
     """
-    from convit.output import check_output
+    from convit.output import check_output, choose_format, write_rows
     from convit.output.files import write_text
-    from convit.search.output import choose_rows_format, write_rows
 
     if (folder is None) == (db is None):
         raise ValueError("name a folder of pictures or an index with --db, one of the two")
     _refuse_with_index(db, device != "auto", precision != "auto", batch_size is not None, workers is not None)
     if quiet:
         messages.quiet_output()
-    format = choose_rows_format(output)  # noqa: A001
+    format = choose_format(output, None, "rows")  # noqa: A001
     for file in (output, html):
         if file is not None:
             check_output(file, overwrite=overwrite)

@@ -4,7 +4,6 @@ The code says whose turn it is: 1 failed while running (network, disk, permissio
 path, model name, file). 0 and 3 (finished, but some images could not be read) are no errors: the commands give them.
 """
 
-import errno
 import os
 import sys
 import traceback
@@ -18,20 +17,6 @@ SOME_UNREADABLE = 3
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 _PACKAGE = Path(__file__).parents[1]
-
-# what an operating system's error means for the person at the keyboard; the others keep the system's own words
-_REMEDIES = {
-    errno.ENOSPC: "no space left on the device; free some, or write to another place",
-    errno.EDQUOT: "the disk quota is used up; free some space, or write to another place",
-    errno.EROFS: "the file system is read-only; write to another place",
-    errno.EACCES: "no permission; change the file's permissions, or choose another place",
-    errno.EPERM: "no permission; change the file's permissions, or choose another place",
-    errno.ENOENT: "no such file or folder",
-    errno.EEXIST: "exists already",
-    errno.EISDIR: "is a folder, not a file",
-    errno.ENOTDIR: "is a file, not a folder",
-    errno.EMFILE: "too many open files; use fewer --workers, or raise the limit (ulimit -n)",
-}
 
 
 def report(error: BaseException, *, debug: bool = False) -> int:
@@ -115,7 +100,9 @@ def _usage_message(error: Any) -> str:
 def _system_message(error: OSError) -> str:
     if error.errno is None or error.strerror is None:
         return str(error) or type(error).__name__
-    reason = _REMEDIES.get(error.errno, error.strerror)
+    from convit.output.files import reason_of
+
+    reason = reason_of(error)
     return reason if error.filename is None else f"{_shown(error.filename)}: {reason}"
 
 

@@ -1,10 +1,8 @@
 """`convit evaluate`: how good a model is on labeled images; and whether one result is better than another."""
 
 import sys
-from collections.abc import Callable
-from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -108,10 +106,10 @@ def evaluate(
     torchrun --nproc-per-node 2 -m convit evaluate DATA, which leaves with 0 even where images cannot be read.
     """
     size = options.parse_size(img_size)
-    chosen = _choose_format(output, format)
-    if output is not None:
-        from convit.output import check_output
+    from convit.output import check_output, choose_format
 
+    chosen = choose_format(output, format, ("table", "json"))
+    if output is not None:
         check_output(output, overwrite=overwrite)
     if compare is not None:
         named = {"DATA": data, "--model": model, "--weights": weights, "--split": split, "--classes": classes}
@@ -175,15 +173,14 @@ def _finish(
     quiet: bool,
 ) -> None:
     from convit.evaluation import write_table
+    from convit.output.console import text_output
 
-    def write(stream: TextIO) -> None:
+    with text_output(output, overwrite=overwrite) as stream:
         if chosen == "table":
             write_table(evaluation, stream)
         else:
             # the screen gets the figures; a file can be compared with another, which needs the images
             stream.write(evaluation.to_json(with_images=output is not None))
-
-    _write(write, output, overwrite=overwrite)
     if report is not None:
         from convit.evaluation import write_report
 
@@ -203,41 +200,16 @@ def _refuse_with_compare(named: dict[str, object]) -> None:
 
 
 def _compare(files: tuple[Path, Path], output: Path | None, chosen: str, *, overwrite: bool) -> None:
-    import json
-
     from convit.evaluation import compare, write_comparison
+    from convit.output.console import text_output
+    from convit.output.text import json_text
 
     comparison = compare(*files)
-
-    def write(stream: TextIO) -> None:
+    with text_output(output, overwrite=overwrite) as stream:
         if chosen == "table":
             write_comparison(comparison, stream)
         else:
-            stream.write(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False) + "\n")
-
-    _write(write, output, overwrite=overwrite)
-
-
-def _choose_format(output: Path | None, wanted: str | None) -> str:
-    if wanted is not None:
-        return wanted
-    if output is None:
-        return "table" if sys.stdout.isatty() else "json"
-    chosen = {".json": "json", ".txt": "table"}.get(output.suffix.lower())
-    if chosen is None:
-        raise ValueError(f"{output} ends in neither .json nor .txt; rename it, or say --format json or --format table")
-    return chosen
-
-
-def _write(write: Callable[[TextIO], None], output: Path | None, *, overwrite: bool) -> None:
-    if output is None:
-        write(sys.stdout)
-        return
-    from convit.output.files import write_text
-
-    text = StringIO()
-    write(text)
-    write_text(output, text.getvalue(), overwrite=overwrite)
+            stream.write(json_text(comparison.to_dict()))
 
 
 def _say_what_failed(evaluation: "Evaluation") -> None:

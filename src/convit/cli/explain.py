@@ -1,5 +1,7 @@
 """`convit explain`: what a model's heads look at in one picture, as a figure or a page."""
 
+import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,7 +60,7 @@ def explain(
 
     The picture as the model sees it, what the class token reads in the last layers, attention rollout, the gates, each
     head's learned offset, and a query's attention by content, by position and blended, per layer and head. Prints the
-    path of what it wrote.
+    path of what it wrote, in a pipe as JSON.
     """
     size = options.parse_size(img_size)
     suffix = output.suffix.lower()
@@ -87,7 +89,7 @@ def explain(
     found = look_into(loaded, picture, query=asked, layers=wanted, heads=of_heads, img_size=size, top_k=top_k)
     _write(found, image, output, overwrite=overwrite)
     if not quiet:
-        typer.echo(str(output))
+        typer.echo(str(output) if sys.stdout.isatty() else json.dumps({"path": str(output)}))
 
 
 def parse_query(text: str) -> tuple[int, int] | str | None:

@@ -21,7 +21,7 @@ ApproximateFrom = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Number of pictures from which searches for up to 10, without --where, are approximate.",
+        help="Number of images from which searches without --where are approximate.",
     ),
 ]
 
@@ -50,7 +50,6 @@ def index(
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
     from convit.search import Index
-    from convit.search.nearest import LEAST_RECALL
 
     opened = Index.open(
         db,
@@ -81,7 +80,6 @@ def index(
             f"removed, {done.unchanged:,} as before",
             file=sys.stderr,
         )
-        # a recall that is too low was warned of: searches stay exact
-        if (way := done.approximation) is not None and way.recall >= LEAST_RECALL:
-            print(f"convit: approximate search finds {way.recall:.3f} of the 10 nearest", file=sys.stderr)
+        if done.is_approximate:
+            print("convit: searches are approximate from now on, by a vector index", file=sys.stderr)
     leave_if_unreadable(done.unreadable, quiet=quiet)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from convit.cli.catalog import Entry
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A variant or weight set; `convit models` lists them.")]
-Format = Annotated[Literal["text", "json"], typer.Option("--format", help="How to write.")]
+Format = Annotated[
+    Literal["text", "json"] | None,
+    typer.Option("--format", help="How to write.  [default: text on a terminal, json in a pipe]", show_default=False),
+]
 
 _LABELS: dict[str, str] = {
     "gmacs": "GMACs, paper's form",
@@ -27,15 +30,17 @@ _LABELS: dict[str, str] = {
 _SIZES = ("image", "input_size", "img_size")
 
 
-def info(name: Name, format: Format = "text", debug: options.Debug = False) -> None:  # noqa: A002  # the option's name
+def info(name: Name, format: Format = None, debug: options.Debug = False) -> None:  # noqa: A002  # the option's name
     """Show one variant or weight set in full.
 
     Costs are counted, twice: on the paper's equations as written, which is what others' tables count, and on what the
     fast path executes.
     """
     facts = describe(name)
-    if format == "json":
-        typer.echo(json.dumps(facts, indent=2))
+    if (format or ("text" if sys.stdout.isatty() else "json")) == "json":
+        from convit.output.text import json_text
+
+        sys.stdout.write(json_text(facts))
         return
     typer.echo(facts.pop("name"))
     for title, values in _sections(facts):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -30,27 +30,15 @@ def models(format: Format = None, debug: options.Debug = False) -> None:  # noqa
     shows what the fast path executes. Accuracies that others published stand apart from those measured by this project.
     """
     from convit.cli.catalog import entries
+    from convit.output import choose_format, write_rows
 
     rows = entries()
-    chosen = format or ("table" if sys.stdout.isatty() else "jsonl")
+    chosen = choose_format(None, format, "rows")
     if chosen == "table":
         _print_tables(rows)
-    elif chosen == "json":
-        typer.echo(json.dumps([row.to_dict() for row in rows], indent=2))
-    elif chosen == "jsonl":
-        for row in rows:
-            typer.echo(json.dumps(row.to_dict()))
-    else:
-        _print_csv(rows)
-
-
-def _print_csv(rows: list[Entry]) -> None:
-    import csv
-
-    values = [_flat(row) for row in rows]
-    writer = csv.DictWriter(sys.stdout, fieldnames=list(values[0]))
-    writer.writeheader()
-    writer.writerows(values)
+        return
+    values = [_flat(row) if chosen == "csv" else row.to_dict() for row in rows]
+    write_rows(values, list(values[0]), None, chosen)
 
 
 def _flat(row: Entry) -> dict[str, Any]:
@@ -68,46 +56,36 @@ def _flat(row: Entry) -> dict[str, Any]:
 
 def _print_tables(rows: list[Entry]) -> None:
     """Print the variants with their costs, then the weight sets with their merits: together they fit no terminal."""
-    from rich.console import Console
+    from convit.output.console import print_parts
 
     variants, sets = [row for row in rows if row.cached is None], [row for row in rows if row.cached is not None]
     released, ours = [row for row in sets if row.published], [row for row in sets if row.measured]
     tables = (_variant_table(variants), _weights_table(sets), _published_table(released), _measured_table(ours))
-    console = Console()
-    for table in filter(lambda table: table.row_count, tables):
-        if not console.is_terminal:
-            # a file or a pipe has no width of its own: nothing need be folded
-            console.width = max(console.width, console.measure(table).maximum)
-        console.print(table)
-    without = ", ".join(row.name for row in variants if not row.weights_from)
-    if without:
-        console.print(f"There are no weights for {without}.", highlight=False, markup=False)
+    lines = [f"There are no weights for {', '.join(row.name for row in variants if not row.weights_from)}."]
     for who in dict.fromkeys(row.measured_by for row in rows if row.measured_by):
         names = ", ".join(row.name for row in rows if row.measured_by == who)
-        console.print(f"Accuracy of {names}: {who}.", highlight=False, markup=False)
+        lines.append(f"Accuracy of {names}: {who}.")
+    print_parts(sys.stdout, *(table for table in tables if table.row_count), *lines)
 
 
 def _variant_table(rows: list[Entry]) -> Table:
-    table = _table(
-        "Variants", "variant", "params\n(M)", "GMACs", "activations\n(M)", "image", "paper's\ntop-1 (%)", text=[]
-    )
-    for row in rows:
-        table.add_row(
-            row.name,
-            f"{row.parameters / 1e6:.2f}",
-            f"{row.gmacs:.2f}",
-            f"{row.activations / 1e6:.2f}",
-            _size(row),
-            _percent(row.top1),
+    headings = ("variant", "params\n(M)", "GMACs", "activations\n(M)", "image", "paper's\ntop-1 (%)")
+    cells = (
+        (
+            *(row.name, f"{row.parameters / 1e6:.2f}", f"{row.gmacs:.2f}", f"{row.activations / 1e6:.2f}"),
+            *(_size(row), _percent(row.top1)),
         )
-    return table
+        for row in rows
+    )
+    return _table("Variants", headings, cells)
 
 
 def _weights_table(rows: list[Entry]) -> Table:
-    table = _table("Weights", "name", text=["license", "from", "cached"])
-    for row in rows:
-        table.add_row(row.name, row.license or "-", row.weights_from.partition(":")[0], "yes" if row.cached else "no")
-    return table
+    cells = (
+        (row.name, row.license or "-", row.weights_from.partition(":")[0], "yes" if row.cached else "no")
+        for row in rows
+    )
+    return _table("Weights", ("name", "license", "from", "cached"), cells, numbers=False)
 
 
 def _published_table(rows: list[Entry]) -> Table:
@@ -116,42 +94,31 @@ def _published_table(rows: list[Entry]) -> Table:
 
     relatives = [data for data in DATA_SETS if data != "imagenet"]
     headings = [DATA_SETS[data].removeprefix("ImageNet").lstrip(" -") for data in relatives]
-    table = _table(
-        "Published in timm's result tables (top-1, %, on ImageNet-1k and its relatives)",
-        "name",
-        "top-1",
-        "top-5",
-        *headings,
-        text=[],
+    cells = (
+        (
+            *(row.name, _percent(row.top1), _percent(row.top5)),
+            *(_percent(_published(row, data, TIMM)) for data in relatives),
+        )
+        for row in rows
     )
-    for row in rows:
-        figures = [_percent(_published(row, data, TIMM)) for data in relatives]
-        table.add_row(row.name, _percent(row.top1), _percent(row.top5), *figures)
-    return table
+    title = "Published in timm's result tables (top-1, %, on ImageNet-1k and its relatives)"
+    return _table(title, ("name", "top-1", "top-5", *headings), cells)
 
 
 def _measured_table(rows: list[Entry]) -> Table:
-    table = _table("Accuracy measured by this project (%)", "name", "top-1", "top-5", text=[])
-    for row in rows:
-        table.add_row(row.name, _percent(row.top1), _percent(row.top5))
-    return table
+    cells = ((row.name, _percent(row.top1), _percent(row.top5)) for row in rows)
+    return _table("Accuracy measured by this project (%)", ("name", "top-1", "top-5"), cells)
 
 
 def _published(row: Entry, data: str, source: str) -> float | None:
     return next((each.top1 for each in row.published if (each.data, each.source) == (data, source)), None)
 
 
-def _table(title: str, name: str, *numbers: str, text: list[str]) -> Table:
-    from rich import box
-    from rich.table import Table
+def _table(title: str, headings: Sequence[str], cells: Iterable[Sequence[str]], *, numbers: bool = True) -> Table:
+    from convit.output.console import make_table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column(name, no_wrap=True)
-    for heading in numbers:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in text:
-        table.add_column(heading, overflow="fold")
-    return table
+    right = range(1, len(headings)) if numbers else ()
+    return make_table(headings, cells, right=right, unfolded=(0, *right), title=title)
 
 
 def _size(row: Entry) -> str:

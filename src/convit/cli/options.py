@@ -97,7 +97,7 @@ RowsOutput = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Write here: .json, .csv, .parquet, .md or .txt.  [default: a table, or JSON in a pipe]",
+        help="Write here: .jsonl, .json, .csv, .parquet, .md or .txt.  [default: a table, or JSON lines in a pipe]",
         show_default=False,
     ),
 ]

@@ -1,7 +1,6 @@
 """`convit probe`: how much a model's embeddings know, by k nearest neighbors, linear probes and few-shot curves."""
 
 import sys
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from convit.inference import Embedder
 
 REPORT = ("probe.json", "probe.csv", "probe.txt", "few_shot.png")
-SUFFIXES = {".json": "json", ".csv": "csv", ".txt": "table"}
+FORMATS = ("table", "json", "csv")
 Data = Annotated[
     str,
     typer.Argument(
@@ -115,7 +114,9 @@ def probe(
     size = options.parse_size(img_size)
     names = [] if probe.strip() == "none" else [name.strip() for name in probe.split(",")]
     counts = parse_shots(shots)
-    format = _choose_format(output)  # noqa: A001
+    from convit.output import choose_format
+
+    format = choose_format(output, None, FORMATS)  # noqa: A001
     if cache is not None and no_cache:
         raise ValueError("--cache and --no-cache exclude each other; leave one of them out")
     _check_places(output, report, draws_curve=bool(counts), overwrite=overwrite)
@@ -169,14 +170,6 @@ def parse_shots(text: str) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def _choose_format(output: Path | None) -> str:
-    if output is None:
-        return "table" if sys.stdout.isatty() else "json"
-    if output.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{output} ends in none of {', '.join(SUFFIXES)}; choose one of these suffixes")
-    return SUFFIXES[output.suffix.lower()]
-
-
 def _check_places(output: Path | None, report: Path | None, *, draws_curve: bool, overwrite: bool) -> None:
     from convit.output import check_output
 
@@ -217,32 +210,21 @@ def _embed(
     return found[0], found[1]
 
 
-def _text(found: "Probing", format: str) -> str:  # noqa: A002
-    from convit.evaluation.probes.report import write_table
-
-    if format == "table":
-        text = StringIO()
-        write_table(found, text)
-        return text.getvalue()
-    return found.to_json() if format == "json" else found.to_csv()
-
-
 def _write(found: "Probing", output: Path | None, format: str, *, overwrite: bool) -> None:  # noqa: A002
     from convit.evaluation.probes.report import write_table
-    from convit.output.files import write_text
+    from convit.output.console import text_output
 
-    if output is not None:
-        write_text(output, _text(found, format), overwrite=overwrite)
-    elif format == "table":
-        write_table(found, sys.stdout)
-    else:
-        typer.echo(_text(found, format), nl=False)
+    with text_output(output, overwrite=overwrite) as stream:
+        if format == "table":
+            write_table(found, stream)
+        else:
+            stream.write(found.to_json() if format == "json" else found.to_csv())
 
 
 def _write_report(found: "Probing", report: Path, *, overwrite: bool) -> None:
     report.mkdir(exist_ok=True)
-    for suffix in ("json", "csv", "txt"):
-        _write(found, report / f"probe.{suffix}", SUFFIXES[f".{suffix}"], overwrite=overwrite)
+    for format, name in zip(("json", "csv", "table"), REPORT, strict=False):  # noqa: A001
+        _write(found, report / name, format, overwrite=overwrite)
     if not found.few_shot:
         (report / "few_shot.png").unlink(missing_ok=True)  # that of an earlier run, whose figures these are not
         return

@@ -23,9 +23,7 @@ K = Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many to find
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also a page with the pictures.", show_default=False)]
 ApproximateFrom = Annotated[
     int,
-    typer.Option(
-        min=1, metavar="N", help="Number of pictures from which a search for up to 10, without --where, is approximate."
-    ),
+    typer.Option(min=1, metavar="N", help="Number of images from which a search without --where is approximate."),
 ]
 
 
@@ -49,13 +47,12 @@ def search(
 
     The model is the one that made the index; it need not be named. Scores are cosine similarities, 1 for the same.
     """
-    from convit.output import check_output
+    from convit.output import check_output, choose_format, write_rows
     from convit.output.files import write_text
-    from convit.search.output import choose_rows_format, write_rows
 
     if quiet:
         messages.quiet_output()
-    format = choose_rows_format(output)  # noqa: A001
+    format = choose_format(output, None, "rows")  # noqa: A001
     for file in (output, html):
         if file is not None:
             check_output(file, overwrite=overwrite)

@@ -11,8 +11,8 @@ from typing import Any, TextIO
 import numpy as np
 
 from convit.evaluation.metrics import LEVEL, Interval, bootstrap, check_packages
+from convit.output.console import make_table, print_parts
 
-_WIDEST = 400  # letters of a table in a file or pipe, where nothing need be cut
 _NEEDED = {"model", "top1", "data", "data_sha256", "classes", "competing"}
 _COLUMNS = ("places", "names", "ranks", "losses")
 
@@ -125,38 +125,23 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
 
 def write_comparison(comparison: Comparison, stream: TextIO) -> None:
     """Print a comparison for people: both results, their difference, and what it means."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     first, second = comparison.first, comparison.second
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for title in ("", Path(first.file).name, Path(second.file).name, "difference", "95 %"):
-        table.add_column(Text(title), justify="left" if not title else "right")
-    table.add_row("model", Text(first.model), Text(second.model))
+    rows: list[tuple[str, ...]] = [("model", first.model, second.model, "", "")]
     for name, label, form, unit in (
         ("top1", "top-1", ".2f", " %"),
         ("top5", "top-5", ".2f", " %"),
         ("loss", "loss", ".4f", ""),
     ):
         low, high = comparison.intervals[name]
-        shown = (getattr(each, name) for each in (first, second))
-        difference = f"{comparison.differences[name]:+{form}}"
-        table.add_row(
-            label, *(f"{value:{form}}{unit}" for value in shown), difference, f"{low:+{form}} to {high:+{form}}"
-        )
-    table.add_row("right alone", f"{comparison.only_first:,}", f"{comparison.only_second:,}", f"p = {_p(comparison)}")
-    console = Console(file=stream)
-    if not console.is_terminal:
-        console = Console(
-            file=stream,
-            width=max(40, console.measure(table, options=console.options.update(width=_WIDEST)).maximum),
-            color_system=None,
-        )
-    console.print(table)
+        shown = (f"{getattr(each, name):{form}}{unit}" for each in (first, second))
+        rows.append((label, *shown, f"{comparison.differences[name]:+{form}}", f"{low:+{form}} to {high:+{form}}"))
+    rows.append(
+        ("right alone", f"{comparison.only_first:,}", f"{comparison.only_second:,}", f"p = {_p(comparison)}", "")
+    )
+    titles = ("", Path(first.file).name, Path(second.file).name, "difference", "95 %")
     left_out = f"; {comparison.left_out:,} that only one could read are left out" if comparison.left_out else ""
-    print(f"{comparison.verdict}\n{comparison.count:,} images{left_out}", file=stream)
+    table = make_table(titles, rows, right=range(1, 5))
+    print_parts(stream, table, comparison.verdict, f"{comparison.count:,} images{left_out}")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from convit.evaluation.metrics import Confusion, Interval
 from convit.evaluation.scoring import Scores
+from convit.output.console import make_table, print_parts
 
 
 @dataclass(frozen=True)
@@ -127,21 +128,8 @@ class Evaluation:
 
 def write_table(evaluation: Evaluation, stream: TextIO) -> None:
     """Print an evaluation for people: metrics first, then what they belong to."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(Text(evaluation.model), no_wrap=True)
-    table.add_column("", overflow="fold")
-    for name, value in _rows(evaluation):
-        # as Text, brackets in names of files are no markup
-        table.add_row(name, Text(value))
-    console = Console(file=stream)
-    if not console.is_terminal:
-        console = Console(file=stream, width=max(40, console.measure(table).maximum), color_system=None)
-    console.print(table)
+    table = make_table((evaluation.model, ""), _rows(evaluation), unfolded=(0,))
+    print_parts(stream, table)
 
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from convit.evaluation.report import Evaluation
+from convit.output.text import csv_text
 
 
 def class_name(evaluation: Evaluation, number: int) -> str:
@@ -28,7 +26,7 @@ def per_class_csv(evaluation: Evaluation) -> str:
         taken = row["mistaken_for"]
         mistaken = ("", "") if taken is None else (taken, class_name(evaluation, taken))
         rows.append((row["class"], row["name"], row["count"], row["top1"], row["top5"], *mistaken))
-    return _csv(("class", "name", "images", "top1", "top5", "mistaken_for", "mistaken_for_name"), rows)
+    return csv_text(("class", "name", "images", "top1", "top5", "mistaken_for", "mistaken_for_name"), rows)
 
 
 def confusion_csv(evaluation: Evaluation) -> str:
@@ -37,7 +35,7 @@ def confusion_csv(evaluation: Evaluation) -> str:
         (right, class_name(evaluation, right), taken, class_name(evaluation, taken), count)
         for right, taken, count in evaluation.confusion
     )
-    return _csv(("right", "right_name", "predicted", "predicted_name", "count"), rows)
+    return csv_text(("right", "right_name", "predicted", "predicted_name", "count"), rows)
 
 
 def predictions_csv(evaluation: Evaluation) -> str:
@@ -63,12 +61,4 @@ def predictions_csv(evaluation: Evaluation) -> str:
         )
     )
     titles = ("place", "name", "label", "label_name", "predicted", "predicted_name", "confidence", "rank", "loss")
-    return _csv(titles, rows)
-
-
-def _csv(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(titles)
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(titles, rows)

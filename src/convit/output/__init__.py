@@ -1,11 +1,9 @@
-"""Results as files: tables, JSON, CSV, Parquet and NumPy archives, written row by row.
+"""Results as files: tables, JSON, CSV, Parquet and NumPy archives, written row by row; pages, figures, atomic files.
 
-Promises: rows keep the order of the pictures and hold path, results and an error; a file appears whole under its name
+Promises: rows keep the order of the images and hold path, results and an error; a file appears whole under its name
 or not at all; an existing file is replaced only when asked to. Start reading at `convit.output.writer`.
 """
 
-from convit.output.files import check_output
-from convit.output.formats import FORMATS, choose_format
-from convit.output.writer import Writer, open_writer
+import lazy_loader
 
-__all__ = ["FORMATS", "Writer", "check_output", "choose_format", "open_writer"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Generator
@@ -9,15 +10,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+# what an operating system's error means for the person at the keyboard; the others keep the system's own words
 _REASONS = {
-    errno.ENOSPC: "no space left on the device; free some, or write elsewhere",
-    errno.EDQUOT: "the disk quota is used up; free some space, or write elsewhere",
-    errno.EFBIG: "the file would become larger than is allowed here; write elsewhere",
-    errno.EROFS: "the file system is read-only; write elsewhere",
-    errno.EACCES: "there is no permission to write here; change it, or write elsewhere",
-    errno.EPERM: "there is no permission to write here; change it, or write elsewhere",
+    errno.ENOSPC: "no space left on the device; free some, or {remedy}",
+    errno.EDQUOT: "the disk quota is used up; free some space, or {remedy}",
+    errno.EFBIG: "the file would become larger than is allowed here; {remedy}",
+    errno.EROFS: "the file system is read-only; {remedy}",
+    errno.EACCES: "no permission; change the permissions, or {remedy}",
+    errno.EPERM: "no permission; change the permissions, or {remedy}",
     errno.ENAMETOOLONG: "the name is too long; shorten it",
+    errno.ENOENT: "no such file or folder",
+    errno.EEXIST: "exists already",
+    errno.EISDIR: "is a folder, not a file",
+    errno.ENOTDIR: "is a file, not a folder",
+    errno.EMFILE: "too many open files; use fewer --workers, or raise the limit (ulimit -n)",
 }
+_OS_ERROR = re.compile(r"os error (\d+)")  # how errors of libraries written in Rust end
+ELSEWHERE = "write to another place"
 
 
 def check_output(output: Path, *, overwrite: bool = False) -> None:
@@ -116,7 +125,7 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Generator[BinaryIO]:
 def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
     r"""Write a text file in UTF-8, whole or not at all.
 
-    File names that are no UTF-8 cost nobody the result: their bytes are spelled out, such as `\udcff`.
+    File names that are not UTF-8 cost nobody the result: their bytes are spelled out, such as `\udcff`.
 
     Args:
         path: its name.
@@ -131,13 +140,57 @@ def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
-def explain(error: OSError, path: Path) -> OSError:
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, in place of one that is there; missing folders are made.
+
+    Raises:
+        OSError: it cannot be written, or the folder cannot be made; one line with path, reason and remedy.
+    """
+    with explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, overwrite=True) as file:
+        file.write(content)
+
+
+def reason_of(error: OSError, remedy: str = ELSEWHERE) -> str:
+    """What an operating system's error means and what can be done, without the place.
+
+    Args:
+        error: with its number.
+        remedy: what else the user can do.
+    """
+    return _REASONS.get(error.errno or 0, error.strerror or str(error)).format(remedy=remedy)
+
+
+def explain(error: OSError, path: Path, remedy: str = ELSEWHERE) -> OSError:
     """Make one line of an operating system's error: the path, the reason and the remedy; class and number stay."""
     if error.errno is None or error.strerror is None:
         return error
-    explained = type(error)(f"{path}: {_REASONS.get(error.errno, error.strerror)}")
-    explained.errno = error.errno
+    explained = type(error)(f"{path}: {reason_of(error, remedy)}")
+    explained.errno = error.errno  # given to the constructor, it would stand in front of the message
     return explained
+
+
+@contextmanager
+def explained(place: Path, remedy: str = ELSEWHERE) -> Generator[None]:
+    """Turn what the operating system refuses inside the block into one line that says where and what to do.
+
+    Args:
+        place: where the block writes.
+        remedy: what the user can do instead, such as "set HF_HOME to another folder".
+
+    Raises:
+        OSError: the disk is full, writing is not allowed, or the like; its class and `errno` say which. Other errors
+            pass through as they are.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        match = _OS_ERROR.search(str(error))
+        code = getattr(error, "errno", None) or (int(match[1]) if match else None)
+        if code is None or "{remedy}" not in _REASONS.get(code, ""):
+            raise
+        raise explain(OSError(code, os.strerror(code)), place, remedy) from error
 
 
 def _check_target(path: Path, target: Path, *, overwrite: bool) -> None:
@@ -145,13 +198,13 @@ def _check_target(path: Path, target: Path, *, overwrite: bool) -> None:
     if not folder.exists():
         raise FileNotFoundError(f"{path}: there is no folder {folder}; create it first")
     if not folder.is_dir():
-        raise NotADirectoryError(f"{path}: {folder} is a file, not a folder; write elsewhere")
+        raise NotADirectoryError(f"{path}: {folder} is a file, not a folder; write to another place")
     if not target.exists():
         return
     if target.is_dir():
         raise IsADirectoryError(f"{path}: is a folder; name a file in it")
     if not target.is_file():
-        raise FileExistsError(f"{path}: is a device or a pipe, no file to replace; write to standard output instead")
+        raise FileExistsError(f"{path}: is a device or a pipe, not a file to replace; write to standard output instead")
     if not overwrite:
         raise FileExistsError(f"{path}: exists already; choose another name, or overwrite it")
     if not os.access(target, os.W_OK):

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from convit.output.files import write_text
+
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a file, oldest epoch first; none where there is no such file.
 
     Raises:
-        ValueError: a line is no JSON object with an "epoch".
+        ValueError: a line is not a JSON object with an "epoch".
     """
     path = Path(path)
     if not path.exists():
@@ -38,17 +40,12 @@ def add_line(path: str | Path, line: Mapping[str, Any]) -> None:
         line: JSON-able values, with the number of the epoch under "epoch".
 
     Raises:
-        ValueError: the file holds something else than such lines.
+        ValueError: the file holds other lines.
         OSError: the file cannot be written; it stays as it was.
     """
     path = Path(path)
     kept = [old for old in read_lines(path) if old["epoch"] < line["epoch"]]
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_text("".join(json.dumps(each) + "\n" for each in [*kept, line]), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, "".join(json.dumps(each) + "\n" for each in [*kept, line]), overwrite=True)
 
 
 def epoch_score(line: Mapping[str, Any]) -> tuple[float, float, int]:
@@ -65,7 +62,7 @@ def _parse(text: str, place: str) -> dict[str, Any]:
     try:
         line = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is no JSON ({error.msg}); remove the line, or the file") from None
+        raise ValueError(f"{place} is not valid JSON ({error.msg}); remove the line, or the file") from None
     if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
-        raise ValueError(f"{place} is no JSON object with an epoch; remove the line, or the file")
+        raise ValueError(f"{place} is not a JSON object with an epoch; remove the line, or the file")
     return line

@@ -12,13 +12,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from convit.output.results import Embedding
-from convit.output.rows import Result
+from convit.output.text import Encoder
 
 
-class Npz:
+class Npz(Encoder):
     """A file for `numpy.load`: `paths` (N), `embeddings` (N, *shape) float32 and `errors` (N), in order.
 
-    A picture that failed has NaN for all its values and its message in `errors`, which is "" for the others.
+    An image that failed has NaN for all its values and its message in `errors`, which is "" for the others.
 
     Args:
         file: where to write.
@@ -37,13 +37,12 @@ class Npz:
         self._errors: list[str] = []
         self._values = TemporaryFile(dir=folder)  # noqa: SIM115  # closed by finish and abandon
 
-    def add(self, result: Result) -> None:
+    def add(self, row: Embedding) -> None:
         """Write one embedding."""
-        assert isinstance(result, Embedding)
-        values = np.full(self._shape, np.nan) if result.values is None else result.values
+        values = np.full(self._shape, np.nan) if row.values is None else row.values
         self._values.write(np.ascontiguousarray(values, dtype="<f4").tobytes())
-        self._paths.append(result.path)
-        self._errors.append(result.error or "")
+        self._paths.append(row.path)
+        self._errors.append(row.error or "")
 
     def finish(self) -> None:
         """Put everything into the archive."""

@@ -8,50 +8,54 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from convit.output.results import Classification
-from convit.output.rows import Result, as_flat_row, classification_columns
+from convit.output.rows import Embeddings, Layout
+from convit.output.text import Encoder
 
 _GROUP_VALUES = 2**22  # numbers per row group: 16 MB of float32
 _GROUP_ROWS = 1024
 
 
-class Parquet:
-    """A Parquet file: label, index and score per rank, or one list of fixed size per picture; then the error.
-
-    Embeddings are `fixed_size_list<float>[dim]`, or a list of these per token; null where a picture failed.
+class Parquet(Encoder):
+    """A Parquet file; rows without types of their own are held until the end, since an empty column has none yet.
 
     Args:
         file: where to write.
-        top_k: ranks per picture.
-        shape: shape of one embedding; `None` for classifications.
+        layout: the rows.
         about: what else is known, kept as JSON under "convit" in the file's metadata.
     """
 
-    def __init__(
-        self, file: BinaryIO, *, top_k: int, shape: tuple[int, ...] | None, about: Mapping[str, Any] | None
-    ) -> None:
+    def __init__(self, file: BinaryIO, layout: Layout, *, about: Mapping[str, Any] | None = None) -> None:
         import pyarrow.parquet as pq
 
-        self._top_k = top_k
-        self._schema = _schema(top_k, shape)
-        if about:
-            self._schema = self._schema.with_metadata({"convit": json.dumps(dict(about), sort_keys=True)})
-        self._shape = shape or ()
-        self._group = max(1, min(_GROUP_ROWS, _GROUP_VALUES // math.prod(self._shape)))
-        self._held: list[list[Any]] = []
-        self._writer = pq.ParquetWriter(file, self._schema)
+        self._file, self._layout = file, layout
+        self._held: list[Sequence[Any]] = []
+        self._schema = layout.schema()
+        self._writer: Any = None
+        self._group = math.inf
+        self._shape = (layout.shape or ()) if isinstance(layout, Embeddings) else ()
+        if self._schema is not None:
+            if about:
+                self._schema = self._schema.with_metadata({"convit": json.dumps(dict(about), sort_keys=True)})
+            self._group = max(1, min(_GROUP_ROWS, _GROUP_VALUES // math.prod(self._shape)))
+            self._writer = pq.ParquetWriter(file, self._schema)
 
-    def add(self, result: Result) -> None:
+    def add(self, row: Any) -> None:
         """Hold a row back until its group is full."""
-        if isinstance(result, Classification):
-            self._held.append(as_flat_row(result, self._top_k))
-        else:
-            self._held.append([result.path, result.values, result.error])
+        vectors = isinstance(self._layout, Embeddings)
+        self._held.append([row.path, row.values, row.error] if vectors else self._layout.as_values(row))
         if len(self._held) >= self._group:
             self._write_group()
 
     def finish(self) -> None:
         """Write the last group and the file's foot."""
+        if self._writer is None:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            columns = zip(*self._held, strict=True) if self._held else [()] * len(self._layout.columns)
+            cells = ([*map(_spelled, column)] for column in columns)
+            pq.write_table(pa.table(dict(zip(self._layout.columns, cells, strict=True))), self._file)
+            return
         self._write_group()
         self._writer.close()
 
@@ -73,6 +77,11 @@ class Parquet:
         self._held.clear()
 
 
+def _spelled(value: Any) -> Any:
+    """A file name that is not UTF-8 with its bytes spelled out; other values as they are."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
 def _as_lists(column: Sequence[np.ndarray | None], shape: tuple[int, ...]) -> Any:
     """Embeddings as (lists of) lists of fixed size, without a Python object for each number."""
     import pyarrow as pa
@@ -86,16 +95,3 @@ def _as_lists(column: Sequence[np.ndarray | None], shape: tuple[int, ...]) -> An
     for length in reversed(shape[1:]):
         lists = pa.FixedSizeListArray.from_arrays(lists, length)
     return pa.FixedSizeListArray.from_arrays(lists, shape[0], mask=pa.array(missing))
-
-
-def _schema(top_k: int, shape: tuple[int, ...] | None) -> Any:
-    import pyarrow as pa
-
-    if shape is not None:
-        kind = pa.float32()
-        for length in reversed(shape):
-            kind = pa.list_(kind, length)
-        return pa.schema([("path", pa.string()), ("embedding", kind), ("error", pa.string())])
-    kinds = {"label": pa.string(), "index": pa.int32(), "score": pa.float32()}
-    names = classification_columns(top_k)
-    return pa.schema([(name, kinds.get(name.partition("_")[0], pa.string())) for name in names])

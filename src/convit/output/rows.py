@@ -1,42 +1,146 @@
-"""Results as plain rows, the same for every format."""
+"""How results look as rows: the same values in every format.
 
+Each kind of rows names the `columns` of flat rows, the `heads` of a table for people and which of these stand at the
+right, and gives a row as an object for JSON, as values and as cells.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from convit.output.results import Classification, Embedding
 
-Result = Classification | Embedding
+_SHOWN_VALUES = 4
 
 
-def as_json(result: Result) -> dict[str, Any]:
-    """Give a result as an object for JSON: path, then `predictions` (a list) or `embedding`, then error."""
-    row: dict[str, Any] = {"path": result.path}
-    if isinstance(result, Classification):
-        row["predictions"] = [
-            {"label": found.label, "index": found.index, "score": shorten(found.score)} for found in result.predictions
-        ]
-    else:
-        row["embedding"] = None if result.values is None else _shorten_all(result.values)
-    return {**row, "error": result.error}
+class Classifications:
+    """Path, then label, index and score for each rank from 1, then error.
 
+    Args:
+        top_k: classes per image.
 
-def classification_columns(top_k: int) -> list[str]:
-    """Name the columns of flat rows: path, then label, index and score for each rank from 1, then error.
-
-    >>> classification_columns(1)
+    >>> Classifications(1).columns
     ['path', 'label_1', 'index_1', 'score_1', 'error']
     """
-    ranks = [f"{part}_{rank}" for rank in range(1, top_k + 1) for part in ("label", "index", "score")]
-    return ["path", *ranks, "error"]
+
+    heads, right = ("image", "score", "label"), (1,)
+
+    def __init__(self, top_k: int) -> None:
+        self._top_k = top_k
+        ranks = [f"{part}_{rank}" for rank in range(1, top_k + 1) for part in ("label", "index", "score")]
+        self.columns = ["path", *ranks, "error"]
+
+    def as_object(self, row: Classification) -> dict[str, Any]:
+        """With the classes as a list under "predictions"."""
+        found = [{"label": each.label, "index": each.index, "score": shorten(each.score)} for each in row.predictions]
+        return {"path": row.path, "predictions": found, "error": row.error}
+
+    def as_values(self, row: Classification) -> list[Any]:
+        """One after another; `None` for ranks that there are not."""
+        values: list[Any] = [row.path]
+        for found in row.predictions[: self._top_k]:
+            values += [found.label, found.index, shorten(found.score)]
+        return [*values, *[None] * (len(self.columns) - 1 - len(values)), row.error]
+
+    def as_cells(self, row: Classification) -> Sequence[str]:
+        """One line per class."""
+        if row.error is not None:
+            return row.path, "", _problem(row)
+        scores = "\n".join(f"{100 * found.score:.1f} %" for found in row.predictions)
+        return row.path, scores, "\n".join(found.label for found in row.predictions)
+
+    def schema(self) -> Any:
+        """Labels as text, indices as int32, scores as float32."""
+        import pyarrow as pa
+
+        kinds = {"label": pa.string(), "index": pa.int32(), "score": pa.float32()}
+        return pa.schema([(name, kinds.get(name.partition("_")[0], pa.string())) for name in self.columns])
 
 
-def as_flat_row(result: Classification, top_k: int) -> list[Any]:
-    """Give a classification as values for `classification_columns`; `None` where there is nothing."""
-    values: list[Any] = [result.path]
-    for found in result.predictions[:top_k]:
-        values += [found.label, found.index, shorten(found.score)]
-    return [*values, *[None] * (3 * top_k + 1 - len(values)), result.error]
+class Embeddings:
+    """Path, then the vector, then error.
+
+    Args:
+        shape: of one embedding; `None` where the format need not know it.
+    """
+
+    heads, right = ("image", "shape", "length", "values"), (2,)
+
+    def __init__(self, shape: tuple[int, ...] | None) -> None:
+        self.shape = shape
+
+    @property
+    def columns(self) -> list[str]:
+        """A column per dimension.
+
+        Raises:
+            ValueError: there is more than one vector per image.
+        """
+        if self.shape is None or len(self.shape) != 1:
+            shown = " x ".join(map(str, self.shape or ()))
+            raise ValueError(f"csv holds one vector per image, but these are {shown}; use parquet, npz or jsonl")
+        return ["path", *(f"value_{index}" for index in range(self.shape[0])), "error"]
+
+    def as_object(self, row: Embedding) -> dict[str, Any]:
+        """With the vector, or one per token, as a list."""
+        values = None if row.values is None else row.values.astype(np.float32).astype(str).astype(np.float64).tolist()
+        return {"path": row.path, "embedding": values, "error": row.error}
+
+    def as_values(self, row: Embedding) -> list[Any]:
+        """One value per dimension."""
+        values = [None] * (self.shape or (0,))[0] if row.values is None else map(shorten, row.values.tolist())
+        return [row.path, *values, row.error]
+
+    def as_cells(self, row: Embedding) -> Sequence[str]:
+        """Shape, length and the first values."""
+        if row.error is not None or row.values is None:
+            return row.path, "", "", _problem(row)
+        shown = ", ".join(f"{value:.4f}" for value in row.values.ravel()[:_SHOWN_VALUES])
+        length = f"{np.linalg.norm(row.values):.4g}" if row.values.ndim == 1 else ""
+        more = ", …" if row.values.size > _SHOWN_VALUES else ""
+        return row.path, " x ".join(map(str, row.values.shape)), length, shown + more
+
+    def schema(self) -> Any:
+        """The vector as a list of fixed size, or a list of these per token."""
+        import pyarrow as pa
+
+        kind = pa.float32()
+        for length in reversed(self.shape or ()):
+            kind = pa.list_(kind, length)
+        return pa.schema([("path", pa.string()), ("embedding", kind), ("error", pa.string())])
+
+
+class PlainRows:
+    """Dictionaries with the same keys.
+
+    Args:
+        columns: the keys of flat rows, in order.
+    """
+
+    right = ()
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.columns = list(columns)
+        self.heads = [name.replace("_", " ") for name in columns]
+
+    def as_object(self, row: dict[str, Any]) -> dict[str, Any]:
+        """As it is."""
+        return row
+
+    def as_values(self, row: dict[str, Any]) -> list[Any]:
+        """In the order of the columns."""
+        return [row[name] for name in self.columns]
+
+    def as_cells(self, row: dict[str, Any]) -> list[str]:
+        """Yes or no, short numbers, and nothing for `None`."""
+        return [_cell(value) for value in self.as_values(row)]
+
+    def schema(self) -> Any:
+        """As the values are."""
+
+
+Layout = Classifications | Embeddings | PlainRows
 
 
 def shorten(number: float) -> float:
@@ -48,5 +152,11 @@ def shorten(number: float) -> float:
     return float(str(np.float32(number)))
 
 
-def _shorten_all(values: np.ndarray) -> Any:
-    return values.astype(np.float32).astype(str).astype(np.float64).tolist()
+def _problem(row: Classification | Embedding) -> str:
+    return "" if row.error is None else f"error: {row.error.removeprefix(f'{row.path}: ')}"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,110 +1,127 @@
-"""Rows as JSON, JSON lines and CSV, written one by one."""
+"""Rows as JSON, JSON lines, CSV and tables, written one by one."""
 
 import csv
+import io
 import json
-from typing import Any, Protocol, TextIO, runtime_checkable
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
 
-from convit.output.results import Classification
-from convit.output.rows import Result, as_flat_row, as_json, classification_columns, shorten
+from convit.output.console import make_table, print_parts
+from convit.output.rows import Layout
 
 
-@runtime_checkable
-class Encoder(Protocol):
-    """Writes results in one format to an open file."""
+class Encoder:
+    """Writes rows in one format to an open file."""
 
-    def add(self, result: Result) -> None:
-        """Write one result, or hold it back until there are enough."""
-        ...
+    def add(self, row: Any) -> None:
+        """Write one row, or hold it back until there are enough."""
+        raise NotImplementedError
 
     def finish(self) -> None:
         """Write what is held back and whatever ends the file."""
-        ...
 
     def abandon(self) -> None:
         """Let go of everything without writing."""
-        ...
 
 
-class JsonLines:
-    """One JSON object per line and picture."""
+class JsonLines(Encoder):
+    """One JSON object per line and row."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, layout: Layout) -> None:
+        self._stream, self._layout = stream, layout
 
-    def add(self, result: Result) -> None:
+    def add(self, row: Any) -> None:
         """Write one line; a reader at the other end of a pipe gets it at once."""
-        self._stream.write(_dump(result) + "\n")
+        self._stream.write(json_line(self._layout.as_object(row)))
         self._stream.flush()
 
-    def finish(self) -> None:
-        """Hold nothing back."""
 
-    def abandon(self) -> None:
-        """Hold nothing back."""
+class Json(Encoder):
+    """One JSON array with an object per row."""
 
-
-class Json:
-    """One JSON array with an object per picture."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, layout: Layout) -> None:
+        self._stream, self._layout = stream, layout
         self._before = "[\n"
 
-    def add(self, result: Result) -> None:
+    def add(self, row: Any) -> None:
         """Write one object."""
-        self._stream.write(self._before + _dump(result))
+        self._stream.write(self._before + json_line(self._layout.as_object(row)).rstrip("\n"))
         self._before = ",\n"
 
     def finish(self) -> None:
         """Close the array."""
         self._stream.write("[]\n" if self._before == "[\n" else "\n]\n")
 
-    def abandon(self) -> None:
-        """Hold nothing back."""
 
-
-class Csv:
-    """One line per picture, with a head line: label, index and score per rank, or one column per dimension.
+class Csv(Encoder):
+    """One line per row, with a head line.
 
     Args:
         stream: where to write; opened with `newline=""`.
-        top_k: ranks per picture.
-        shape: shape of one embedding; `None` for classifications.
+        layout: the rows.
 
     Raises:
-        ValueError: embeddings with more than one vector per picture.
+        ValueError: embeddings with more than one vector per image.
     """
 
-    def __init__(self, stream: TextIO, *, top_k: int, shape: tuple[int, ...] | None) -> None:
-        if shape is not None and len(shape) != 1:
-            raise ValueError(
-                f"csv holds one vector per picture, but these are {' x '.join(map(str, shape))}; "
-                "use parquet, npz or jsonl"
-            )
+    def __init__(self, stream: TextIO, layout: Layout) -> None:
+        self._layout = layout
         self._writer = csv.writer(stream, lineterminator="\n")
-        self._top_k = top_k
-        self._dim = None if shape is None else shape[0]
-        columns = classification_columns(top_k)
-        if self._dim is not None:
-            columns = ["path", *(f"value_{index}" for index in range(self._dim)), "error"]
-        self._writer.writerow(columns)
+        self._writer.writerow(layout.columns)
 
-    def add(self, result: Result) -> None:
+    def add(self, row: Any) -> None:
         """Write one line."""
-        if isinstance(result, Classification):
-            self._writer.writerow(as_flat_row(result, self._top_k))
-            return
-        values: list[Any] = [None] * (self._dim or 0)
-        if result.values is not None:
-            values = [shorten(value) for value in result.values.tolist()]
-        self._writer.writerow([result.path, *values, result.error])
+        self._writer.writerow(self._layout.as_values(row))
+
+
+class Table(Encoder):
+    """A table of all rows for people, printed at the end."""
+
+    def __init__(self, stream: TextIO, layout: Layout) -> None:
+        self._stream, self._layout = stream, layout
+        self._lines: list[Sequence[str]] = []
+        self._failed: set[int] = set()
+
+    def add(self, row: Any) -> None:
+        """Keep what is shown of one row until the end."""
+        if getattr(row, "error", None) is not None:
+            self._failed.add(len(self._lines))
+        self._lines.append(self._layout.as_cells(row))
 
     def finish(self) -> None:
-        """Hold nothing back."""
+        """Print the table."""
+        print_parts(
+            self._stream, make_table(self._layout.heads, self._lines, right=self._layout.right, red=self._failed)
+        )
 
-    def abandon(self) -> None:
-        """Hold nothing back."""
+
+class Markdown(Encoder):
+    """A table in Markdown."""
+
+    def __init__(self, stream: TextIO, layout: Layout) -> None:
+        self._stream, self._layout = stream, layout
+        stream.write(f"| {' | '.join(layout.heads)} |\n| {' | '.join(['---'] * len(layout.heads))} |\n")
+
+    def add(self, row: Any) -> None:
+        """Write one line."""
+        cells = (cell.replace("|", "\\|") for cell in self._layout.as_cells(row))
+        self._stream.write(f"| {' | '.join(cells)} |\n")
 
 
-def _dump(result: Result) -> str:
-    return json.dumps(as_json(result), ensure_ascii=False, allow_nan=False)
+def json_line(value: Any) -> str:
+    """A value as one line of JSON."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON for files and for people: indented, with a line end."""
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Rows of values as CSV text with a head line."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,17 +1,18 @@
-"""Writing results: one writer for all formats."""
+"""Writing rows: one writer for all formats."""
 
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 from convit.output.files import WholeFile, explain
 from convit.output.formats import Rows, choose_format
-from convit.output.rows import Result
-from convit.output.table import Table
-from convit.output.text import Csv, Encoder, Json, JsonLines
+from convit.output.rows import Classifications, Embeddings, Layout, PlainRows
+from convit.output.text import Csv, Encoder, Json, JsonLines, Markdown, Table
+
+_TEXT = {"json": Json, "jsonl": JsonLines, "csv": Csv, "table": Table, "markdown": Markdown}
 
 
 def open_writer(
@@ -21,21 +22,25 @@ def open_writer(
     *,
     top_k: int = 5,
     shape: tuple[int, ...] | None = None,
+    columns: Sequence[str] = (),
     overwrite: bool = False,
     stream: TextIO | None = None,
     about: Mapping[str, Any] | None = None,
+    head: str = "",
 ) -> "Writer":
     """Open a writer for results; use it in a `with` block.
 
     Args:
         output: the file, which appears when the block ends without an error; `None` for `stream`.
         format: as `choose_format` gives it.
-        rows: what will be written, "classification" or "embedding".
-        top_k: classes per picture, `classifier.top_k`; fixes the columns of csv and parquet.
+        rows: what will be written: "classification", "embedding", or "rows" for dictionaries.
+        top_k: classes per image, `classifier.top_k`; fixes the columns of csv and parquet.
         shape: shape of one embedding, `embedder.shape`; needed by csv, parquet and npz.
+        columns: keys of the dictionaries, in the order in which flat formats have them.
         overwrite: whether an existing file may be replaced.
         stream: where text goes without `output`; `None` for standard output.
         about: what else is known of the results (model, kind …), for parquet and npz; anything that JSON takes.
+        head: what stands above a table in markdown.
 
     Returns:
         The writer.
@@ -47,12 +52,12 @@ def open_writer(
     choose_format(output, format, rows, to_terminal=False)
     if rows == "embedding" and shape is None and format in ("csv", "parquet", "npz"):
         raise ValueError(f"{format} needs the shape of one embedding before the first; pass shape=embedder.shape")
-    shape = shape if rows == "embedding" else None
+    layouts = {"classification": Classifications(top_k), "embedding": Embeddings(shape), "rows": PlainRows(columns)}
     if output is None:
-        return Writer(_text_encoder(stream or sys.stdout, format, rows, top_k, shape), None)
+        return Writer(_text_encoder(stream or sys.stdout, format, layouts[rows], head), None)
     whole = WholeFile(output, overwrite=overwrite)
     try:
-        return Writer(_file_encoder(whole, format, rows, top_k, shape, about), whole)
+        return Writer(_file_encoder(whole, format, layouts[rows], about, head), whole)
     except OSError as error:
         whole.discard()
         raise explain(error, output) from error
@@ -61,11 +66,35 @@ def open_writer(
         raise
 
 
+def write_rows(
+    rows: Iterable[Mapping[str, Any]],
+    columns: Sequence[str],
+    output: Path | None,
+    format: str,  # noqa: A002
+    **options: Any,
+) -> None:
+    """Write rows to a file, which appears whole or not at all, or to a stream.
+
+    Args:
+        rows: one dictionary each, with the same keys.
+        columns: the keys, in order; columns of empty files too.
+        output: the file; `None` for a stream.
+        format: as `choose_format` gives it for "rows".
+        **options: `head`, `overwrite` and `stream` of `open_writer`.
+
+    Raises:
+        ValueError, FileExistsError and other OSErrors: as `open_writer`.
+    """
+    with open_writer(output, format, "rows", columns=columns, **options) as writer:
+        for row in rows:
+            writer.write(row)
+
+
 class Writer:
     """Writes results in order; made by `open_writer`.
 
     Attributes:
-        written: results so far.
+        written: rows so far.
         failed: those among them with an error.
     """
 
@@ -75,18 +104,18 @@ class Writer:
         self.written = 0
         self.failed = 0
 
-    def write(self, result: Result) -> None:
-        """Write one result.
+    def write(self, row: Any) -> None:
+        """Write one row.
 
         Raises:
             OSError: the disk is full or broken; one line that says what to do.
         """
         try:
-            self._encoder.add(result)
+            self._encoder.add(row)
         except OSError as error:
             raise self._explain(error) from error
         self.written += 1
-        self.failed += result.error is not None
+        self.failed += getattr(row, "error", None) is not None
 
     def __enter__(self) -> "Writer":
         return self
@@ -118,29 +147,25 @@ class Writer:
 def _file_encoder(
     whole: WholeFile,
     format: str,  # noqa: A002
-    rows: Rows,
-    top_k: int,
-    shape: tuple[int, ...] | None,
+    layout: Layout,
     about: Mapping[str, Any] | None,
+    head: str,
 ) -> Encoder:
     if format == "parquet":
         from convit.output.parquet import Parquet
 
-        return Parquet(whole.file, top_k=top_k, shape=shape, about=about)
+        return Parquet(whole.file, layout, about=about)
     if format == "npz":
         from convit.output.npz import Npz
 
-        assert shape is not None
-        return Npz(whole.file, whole.path.resolve().parent, shape=shape, about=about)
-    stream = io.TextIOWrapper(whole.file, encoding="utf-8", newline="", write_through=True)
-    return _text_encoder(stream, format, rows, top_k, shape)
+        assert isinstance(layout, Embeddings)
+        assert layout.shape is not None
+        return Npz(whole.file, whole.path.resolve().parent, shape=layout.shape, about=about)
+    stream = io.TextIOWrapper(whole.file, encoding="utf-8", errors="backslashreplace", newline="", write_through=True)
+    return _text_encoder(stream, format, layout, head)
 
 
-def _text_encoder(stream: TextIO, format: str, rows: Rows, top_k: int, shape: tuple[int, ...] | None) -> Encoder:  # noqa: A002
-    if format == "json":
-        return Json(stream)
-    if format == "jsonl":
-        return JsonLines(stream)
-    if format == "csv":
-        return Csv(stream, top_k=top_k, shape=shape)
-    return Table(stream, rows)
+def _text_encoder(stream: TextIO, format: str, layout: Layout, head: str) -> Encoder:  # noqa: A002
+    if format == "markdown" and head:
+        stream.write(f"{head}\n\n")
+    return _TEXT[format](stream, layout)

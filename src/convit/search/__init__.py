@@ -2,8 +2,8 @@
 
 Promises: an index holds vectors of one model and one preprocessing and refuses any other; bringing it up to date costs
 only what is new or changed, and a process that is killed loses at most the pictures since its last commit; a search is
-exact until the index is large, and approximate after that only for what its recall was measured for, and where that is
-high enough. Start reading at `convit.search.index`; duplicates are found in `convit.search.duplicates`.
+exact until the index is large, and approximate after that. Start reading at `convit.search.index`; duplicates are
+found in `convit.search.duplicates`.
 
 The store is LanceDB's: pip install 'convit[search]'. Importing this package imports neither it nor torch.
 """

@@ -20,14 +20,7 @@ from convit.search.duplicates import DIFFERENCE, SIMILARITY, Duplicate, Picture,
 from convit.search.hit import Hit
 from convit.search.identity import FILE, Identity, locked, read_identity
 from convit.search.maker import check_model, identity_of, load_embedder, precision_of, unit_vector
-from convit.search.nearest import (
-    NEIGHBORS,
-    build_approximation,
-    mapped_vectors,
-    read_approximation,
-    search_approximately,
-    search_exactly,
-)
+from convit.search.nearest import build_index, has_index, mapped_vectors, search_approximately, search_exactly
 from convit.search.scanning import plan_update, reader_of, split_of
 from convit.search.store import TABLE, Store
 from convit.search.updating import Update, carry_out
@@ -45,7 +38,7 @@ class Index:
         db: the index's folder.
         model: a name or a module; None for the one that made the index, or the default.
         weights: a file or folder instead of published weights.
-        approximate_from: number of pictures from which searches for up to 10 without a condition are approximate.
+        approximate_from: number of pictures from which searches without a condition are approximate.
         **options: for `convit.Embedder`: device, precision, batch_size, workers, img_size, …
 
     Attributes:
@@ -188,7 +181,8 @@ class Index:
             if done.new or done.changed or done.removed or plan.touched:
                 self._store.tidy()
             if len(self._store) >= self.approximate_from:
-                done.approximation = read_approximation(self._store) or build_approximation(self._store)
+                build_index(self._store)
+                done.is_approximate = True
         return done
 
     def search(
@@ -216,10 +210,10 @@ class Index:
             store.check_condition(where)
         is_vector = isinstance(source, np.ndarray) and source.ndim == 1
         vector = unit_vector(np.asarray(source), self._known) if is_vector else self.embedder(source)
-        # the recall was measured for so many neighbors among all rows
-        is_measured = where is None and k <= NEIGHBORS and len(store) >= self.approximate_from
-        how = read_approximation(store) if is_measured else None
-        found = search_exactly(store, vector, k, where) if how is None else search_approximately(store, vector, k, how)
+        if where is None and len(store) >= self.approximate_from and has_index(store):
+            found = search_approximately(store, vector, k)
+        else:
+            found = search_exactly(store, vector, k, where)
         rows = store.take([row for row, _ in found], _HIT_COLUMNS)
         return [
             Hit(rank, score=min(1.0, max(-1.0, score)), **row)

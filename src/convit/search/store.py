@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from convit.output.files import explained as explained_disk
+
 TABLE = "images"
 _AT_ONCE = 500  # paths in one condition
 # what LanceDB says of files that are lost, cut off or overwritten
@@ -169,7 +171,8 @@ def explained(db: Path) -> Generator[None]:
         OSError: the disk is full, there is no permission, or LanceDB failed for a reason of its own.
     """
     try:
-        yield
+        with explained_disk(db, "choose another folder"):
+            yield
     except (RuntimeError, ValueError) as error:
         said = str(error)
         if any(sign in said for sign in _DAMAGE):
@@ -179,10 +182,6 @@ def explained(db: Path) -> Generator[None]:
             ) from error
         if isinstance(error, ValueError):
             raise
-        if "No space left" in said or "os error 28" in said:
-            raise OSError(f"{db}: no space left on the device; free some, then index again") from error
-        if "Permission denied" in said:
-            raise PermissionError(f"{db}: no permission; change the folder's mode, or choose another") from error
         raise OSError(f"{db}: LanceDB failed: {brief(error)}; try once more") from error
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from convit.output.results import Embedding
-from convit.search.nearest import Approximation
 from convit.search.scanning import Described, Plan, describe, label_of
 from convit.search.store import FileRow, Store
 
@@ -30,7 +29,7 @@ class Update:
         removed: pictures that left: deleted, or no longer readable.
         unchanged: pictures that were not read again, or only hashed.
         unreadable: path → one line that says what is wrong; such pictures are not in the index.
-        approximation: the approximate index; None below the number of pictures from which there is one.
+        is_approximate: whether there are so many images that searches are approximate from now on.
     """
 
     new: int = 0
@@ -38,7 +37,7 @@ class Update:
     removed: int = 0
     unchanged: int = 0
     unreadable: dict[str, str] = field(default_factory=dict[str, str])
-    approximation: Approximation | None = None
+    is_approximate: bool = False
 
 
 def carry_out(

@@ -74,7 +74,7 @@ def _common(recipe: Recipe, classes: Sequence[str] | None, outcome: Mapping[str,
 def _write_peer(path: Path, model: nn.Module, metadata: Mapping[str, Any], dtype: torch.dtype | None) -> None:
     import safetensors.torch
 
-    from convit.weights.disk import replace_file
+    from convit.output.files import replace_file
 
     tensors = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()

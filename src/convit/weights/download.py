@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
-from convit.weights.disk import explained, replace_file
+from convit.output.files import explained, replace_file
 from convit.weights.progress import download_bar
 from convit.weights.reach import ANSWER_SECONDS, why_unreachable
 

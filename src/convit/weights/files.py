@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from convit.output.files import replace_file
 from convit.weights.card import read_hub_config
-from convit.weights.disk import replace_file
 from convit.weights.header import METADATA_KEY, read_metadata
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from convit.weights.disk import explained
+from convit.output.files import explained
 from convit.weights.progress import progress_shown
 from convit.weights.reach import why_unreachable
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from time import perf_counter
@@ -14,6 +11,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from convit.evaluation.metrics import bootstrap, top
+from convit.output.console import make_table, print_parts
+from convit.output.text import csv_text, json_text
 
 # the values among which each probe chooses
 NEIGHBORS = (1, 5, 10, 20, 50, 100, 200)
@@ -188,7 +187,7 @@ class Probing:
 
     def to_json(self) -> str:
         """The fields as JSON text, numbers in full precision."""
-        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
+        return json_text(self.to_dict())
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per probe and number of training images, with the keys `COLUMNS`; None where there is nothing.
@@ -208,11 +207,7 @@ class Probing:
 
     def to_csv(self) -> str:
         """`rows` as CSV text with a head line."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([row[key] for key in COLUMNS] for row in self.rows())
-        return text.getvalue()
+        return csv_text(COLUMNS, ([row[key] for key in COLUMNS] for row in self.rows()))
 
     def __str__(self) -> str:
         # all of them: the best would be one that was chosen on test images
@@ -261,26 +256,14 @@ def shown_rows(probing: Probing) -> list[tuple[str, ...]]:
 
 def write_table(probing: Probing, stream: TextIO) -> None:
     """Print the result for people: what was measured, then one table, then what was left out."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     head, *lines = shown_rows(probing)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for number, title in enumerate(head):
-        table.add_column(title, justify="left" if number in (0, 5) else "right", overflow="fold")
-    for line in lines:
-        table.add_row(*line)
-    console = Console(file=stream)
-    if not console.is_terminal:
-        console = Console(file=stream, width=max(80, console.measure(table).maximum), color_system=None)
-    # as Text, brackets in names are no markup
-    console.print(Text(f"{probing.model}, {probing.kind} embeddings of {probing.dim} values, {probing.precision}"))
-    console.print(Text(f"{probing.tested_on}; {probing.classes} classes"))
-    console.print(table)
-    for note in notes(probing):
-        console.print(Text(note))
+    print_parts(
+        stream,
+        f"{probing.model}, {probing.kind} embeddings of {probing.dim} values, {probing.precision}",
+        f"{probing.tested_on}; {probing.classes} classes",
+        make_table(head, lines, right=(1, 2, 3, 4, 6)),
+        *notes(probing),
+    )
 
 
 def notes(probing: Probing) -> Sequence[str]:

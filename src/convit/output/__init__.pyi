@@ -1,0 +1,5 @@
+from .files import check_output
+from .formats import FORMATS, choose_format
+from .writer import Writer, open_writer, write_rows
+
+__all__ = ["FORMATS", "Writer", "check_output", "choose_format", "open_writer", "write_rows"]
