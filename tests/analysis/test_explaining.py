@@ -14,9 +14,8 @@ from PIL import Image
 from skimage import data
 
 from convit.analysis import attention_maps, attention_rollout, gates
-from convit.analysis.drawing import draw_explanation, few_layers, layer_title, percent, title_of
+from convit.analysis.drawing import colored, draw_explanation, few_layers, layer_title, overlay, percent, title_of
 from convit.analysis.explaining import Explanation, explain
-from convit.analysis.overlays import colored, overlay
 from convit.analysis.page import render_page
 from convit.model import ConViT, ConViTConfig
 from convit.output.plots import png_of

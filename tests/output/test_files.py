@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from convit.output import check_output, open_writer, parquet
-from convit.output.files import write_text
+from convit.output.files import write_file
 from convit.output.results import Classification, Embedding, Prediction
 
 FILES = ["json", "jsonl", "csv", "parquet", "npz", "table"]
@@ -162,11 +162,11 @@ def test_errors_when_the_file_is_opened(
 
 def test_text_with_names_that_are_no_utf8(tmp_path: Path) -> None:
     output, name = tmp_path / "out.csv", os.fsdecode(b"caf\xe9.jpg")
-    write_text(output, f"{name},Gr\u00fcn\r\n")
+    write_file(output, f"{name},Gr\u00fcn\r\n")
     assert output.read_bytes() == "caf\\udce9.jpg,Gr\u00fcn\r\n".encode()
     with pytest.raises(FileExistsError, match="exists already; choose another name, or overwrite it"):
-        write_text(output, "other")
-    write_text(output, "other", overwrite=True)
+        write_file(output, "other")
+    write_file(output, "other", overwrite=True)
     assert output.read_text() == "other"
     assert list(tmp_path.iterdir()) == [output]
 

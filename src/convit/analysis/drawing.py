@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from jaxtyping import Float32, UInt8
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -17,10 +18,12 @@ from matplotlib.patches import Rectangle
 
 from convit.analysis.centers import draw_centers, draw_gates
 from convit.analysis.explaining import Explanation, LayerView
-from convit.analysis.overlays import COLORS, OPACITY, overlay
 from convit.model import ConViT
 from convit.output.plots import styled
 
+# its lightness rises evenly from black to light yellow: the order survives gray print and every kind of color vision
+COLORS = "inferno"
+OPACITY = 0.62
 HEAD_SIZE, BIG_SIZE, PANEL_SIZE = 0.95, 2.3, 1.35  # inches: a head's map, a picture, a layer's centers
 LEAST_WIDTH, TITLE_HEIGHT, STRIP_TITLE, LABEL_HEIGHT = 9.0, 0.75, 0.62, 0.1
 MOST_CLASS_LAYERS = 2
@@ -177,3 +180,30 @@ def _peak(values: np.ndarray) -> str:
 def percent(share: float) -> str:
     """A share in percent, with a decimal where it is below 10 %."""
     return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.1f} %"
+
+
+def gray(pixels: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "height width 3"]:
+    """A picture without its colors, levels 0 to 1 (luma of ITU-R BT.601)."""
+    luma = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
+    return np.repeat(luma[..., None], 3, axis=-1)
+
+
+def colored(values: Float32[np.ndarray, "rows columns"]) -> UInt8[np.ndarray, "rows columns 3"]:
+    """A map in colors, from 0 to its own highest value; one that is 0 everywhere is black."""
+    peak = float(values.max())
+    shares = values / peak if peak > 0 else np.zeros_like(values)
+    return (matplotlib.colormaps[COLORS](shares)[..., :3] * 255).round().astype(np.uint8)
+
+
+def overlay(
+    pixels: UInt8[np.ndarray, "height width 3"], values: Float32[np.ndarray, "rows columns"]
+) -> Float32[np.ndarray, "height width 3"]:
+    """A map over the picture that its patches cover, levels 0 to 1.
+
+    Args:
+        pixels: the picture, a whole number of pixels per patch.
+        values: one number of at least 0 per patch.
+    """
+    patch = pixels.shape[0] // values.shape[0]
+    colors = colored(values).repeat(patch, axis=0).repeat(patch, axis=1).astype(np.float32) / 255
+    return (1 - OPACITY) * gray(pixels) + OPACITY * colors

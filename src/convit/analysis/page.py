@@ -15,13 +15,15 @@ from PIL import Image
 
 from convit.analysis.drawing import (
     KINDS,
+    OPACITY,
+    colored,
     draw_explanation,
+    gray,
     layer_title,
     percent,
     query_name,
 )
 from convit.analysis.explaining import Explanation
-from convit.analysis.overlays import OPACITY, colored, gray
 from convit.output.pages import data_url, fill_template
 from convit.output.plots import png_of
 

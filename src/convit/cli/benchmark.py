@@ -112,7 +112,9 @@ def benchmark(
         weights=None if weights is None else str(weights),
     )
     if output is not None:
-        _check_folder(output, overwrite=overwrite)
+        from convit.output.files import check_folder
+
+        check_folder(output, ("results.json",), overwrite=overwrite)
     if rounds is not None and rounds < 5:
         print("convit: fewer than 5 rounds: medians and quartiles say little", file=sys.stderr)
     report = start_report(cases[0])
@@ -139,14 +141,6 @@ def _show(rows: Sequence[Row], explanations: Sequence[Explanation]) -> None:
     for each in (*rows, *explanations):
         sys.stdout.write(json_line(asdict(each)))
     sys.stdout.flush()
-
-
-def _check_folder(output: Path, *, overwrite: bool) -> None:
-    """Find out whether the results can be written, before hours are spent on them."""
-    from convit.output import check_output
-
-    output.mkdir(parents=True, exist_ok=True)
-    check_output(output / "results.json", overwrite=overwrite)
 
 
 def _words(text: str, option: str) -> list[str]:

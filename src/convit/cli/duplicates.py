@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convit.cli import messages, options
+from convit.cli.errors import leave_if_unreadable
 from convit.cli.progress import bar
-from convit.cli.unreadable import leave_if_unreadable
 
 if TYPE_CHECKING:
     from convit.search import Duplicate
@@ -70,7 +70,7 @@ def duplicates(
     model, and pixel by pixel. The exit code is 3 where some pictures could not be read.
     """
     from convit.output import check_output, choose_format, write_rows
-    from convit.output.files import write_text
+    from convit.output.files import write_file
 
     if (folder is None) == (db is None):
         raise ValueError("name a folder of pictures or an index with --db, one of the two")
@@ -91,7 +91,7 @@ def duplicates(
     if html is not None:
         from convit.search import duplicates_page
 
-        write_text(html, duplicates_page(found.pairs, head.splitlines()[-1], found.root), overwrite=overwrite)
+        write_file(html, duplicates_page(found.pairs, head.splitlines()[-1], found.root), overwrite=overwrite)
     leave_if_unreadable(found.unreadable, quiet=quiet)
 
 

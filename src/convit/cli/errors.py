@@ -7,15 +7,19 @@ path, model name, file). 0 and 3 (finished, but some images could not be read) a
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import typer
 
 FAILED = 1
 WRONG_INPUT = 2
 SOME_UNREADABLE = 3
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
+_MOST_NAMED = 10  # images that could not be read
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -66,6 +70,27 @@ def describe(error: BaseException) -> tuple[int, str]:
         if isinstance(error, ImportError):
             return FAILED, _import_message(error)
     return FAILED, f"unexpected {type(error).__name__}: {str(error) or 'no message'} (--debug shows the traceback)"
+
+
+def leave_if_unreadable(unreadable: Mapping[str, str], *, quiet: bool = False) -> None:
+    """Name the images that could not be read, and end the command with code 3; do nothing where there are none.
+
+    Args:
+        unreadable: name → one line that says what is wrong.
+        quiet: whether only the first is named.
+
+    Raises:
+        typer.Exit: with code 3.
+    """
+    if not unreadable:
+        return
+    # a problem that does not name its image is told with the name in front
+    lines = [problem if name in problem else f"{name}: {problem}" for name, problem in unreadable.items()]
+    for line in lines[1 : 1 if quiet else _MOST_NAMED]:
+        print(f"convit: warning: {one_line(line)}", file=sys.stderr)
+    count = "" if len(lines) == 1 else f"{len(lines)} images could not be read; the first: "
+    print(f"convit: error: {one_line(count + lines[0])}", file=sys.stderr)
+    raise typer.Exit(SOME_UNREADABLE)
 
 
 def one_line(message: str) -> str:

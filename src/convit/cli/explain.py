@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,10 +69,10 @@ def explain(
         raise ValueError(f"{output} ends in neither .png nor .html; choose one of these suffixes")
     asked = parse_query(query)
     wanted, of_heads = parse_numbers("--layers", layers), parse_numbers("--heads", heads)
-    from convit.output import check_output
+    from convit.output.files import check_output, check_packages, write_file
 
     check_output(output, overwrite=overwrite)
-    _check_drawing(page=suffix == ".html")
+    check_packages("an explanation", "matplotlib", *["jinja2"] * (suffix == ".html"), extra="plot")
     if quiet:
         from convit.cli.messages import quiet_output
 
@@ -87,7 +88,7 @@ def explain(
     if wanted is None and suffix == ".png":
         wanted = few_layers(loaded, of_class_token=asked is None)
     found = look_into(loaded, picture, query=asked, layers=wanted, heads=of_heads, img_size=size, top_k=top_k)
-    _write(found, image, output, overwrite=overwrite)
+    write_file(output, _render(replace(found, name=image.name), as_page=suffix == ".html"), overwrite=overwrite)
     if not quiet:
         typer.echo(str(output) if sys.stdout.isatty() else json.dumps({"path": str(output)}))
 
@@ -132,37 +133,12 @@ def parse_numbers(option: str, text: str | None) -> list[int] | None:
     return numbers
 
 
-def _check_drawing(*, page: bool) -> None:
-    try:
-        import matplotlib  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"it needs the package '{error.name}'; install it with: pip install 'convit[plot]'"
-        ) from error
-    if not page:
-        return
-    try:
-        import jinja2  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"a page needs the package '{error.name}'; install it with: pip install 'convit[plot]', or write a .png"
-        ) from error
-
-
-def _write(found: "Explanation", image: Path, output: Path, *, overwrite: bool) -> None:
-    from dataclasses import replace
-
-    found = replace(found, name=image.name)
-    if output.suffix.lower() == ".html":
+def _render(found: "Explanation", *, as_page: bool) -> str | bytes:
+    if as_page:
         from convit.analysis.page import render_page
 
-        content = render_page(found).encode("utf-8", "backslashreplace")
-    else:
-        from convit.analysis.drawing import draw_explanation
-        from convit.output.plots import png_of
+        return render_page(found)
+    from convit.analysis.drawing import draw_explanation
+    from convit.output.plots import png_of
 
-        content = png_of(draw_explanation(found))
-    from convit.output.files import whole_file
-
-    with whole_file(output, overwrite=overwrite) as file:
-        file.write(content)
+    return png_of(draw_explanation(found))

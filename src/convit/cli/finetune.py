@@ -106,16 +106,14 @@ def finetune(
     """
     size = options.parse_size(img_size)
     from convit.cli.errors import SOME_UNREADABLE
+    from convit.output.files import check_packages
 
-    try:
-        from convit.finetune.plan import FinetuneOptions
-        from convit.finetune.tuning import check_free
-        from convit.finetune.tuning import finetune as tune
-        from convit.training.run import is_first_process
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"training needs the package '{error.name}'; install it with: pip install 'convit[train]'"
-        ) from error
+    check_packages("training", *options.TRAINING_PACKAGES, extra="train")
+    from convit.finetune.plan import FinetuneOptions
+    from convit.finetune.tuning import check_free
+    from convit.finetune.tuning import finetune as tune
+    from convit.training.run import is_first_process
+
     folder = output or Path("runs") / (Path(pictures).resolve().name or "pictures")
     if not (resume or dry_run) and is_first_process():
         check_free(folder, pictures)

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from convit.cli import messages, options
+from convit.cli.errors import leave_if_unreadable
 from convit.cli.progress import bar
-from convit.cli.unreadable import leave_if_unreadable
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of the pictures.")]
 Db = Annotated[Path, typer.Option("--db", metavar="DIR", help="The index's own folder; made if there is none.")]

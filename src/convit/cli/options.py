@@ -11,6 +11,8 @@ from convit.optimization.precision import Precision
 
 T = TypeVar("T")
 
+TRAINING_PACKAGES = ("lightning", "pydantic", "yaml", "fsspec")  # of the extra `train`
+
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH", help="Images, and folders of images.")]
 Model = Annotated[
     str | None,

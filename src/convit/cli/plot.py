@@ -35,18 +35,15 @@ def plot(
 
     Several runs are drawn over each other, without gates and non-locality. Prints the path of the figure.
     """
-    try:
-        from convit.output.plots import plot_format, save_figure
-        from convit.training.plots import draw_runs
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"plots need the package '{error.name}'; install it with: pip install 'convit[plot]'"
-        ) from error
+    from convit.output.files import check_output, check_packages
+
+    check_packages("a figure", "matplotlib", extra="plot")
+    from convit.output.plots import plot_format, save_figure
+    from convit.training.plots import draw_runs
+
     target = output or _default_output(runs)
     plot_format(target)
     if output is not None:
-        from convit.output import check_output
-
         check_output(output, overwrite=overwrite)
     save_figure(draw_runs(runs), target, overwrite=overwrite or output is None)
     if not quiet:

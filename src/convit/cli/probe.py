@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convit.cli import messages, options
+from convit.cli.errors import leave_if_unreadable
 from convit.cli.progress import bar
-from convit.cli.unreadable import leave_if_unreadable
 
 if TYPE_CHECKING:
     from convit.evaluation.probes import Embedded, EmbeddingCache, ProbeSets, Probing
@@ -171,7 +171,7 @@ def parse_shots(text: str) -> list[int]:
 
 
 def _check_places(output: Path | None, report: Path | None, *, draws_curve: bool, overwrite: bool) -> None:
-    from convit.output import check_output
+    from convit.output.files import check_folder, check_output, check_packages
 
     if output is not None:
         check_output(output, overwrite=overwrite)
@@ -179,19 +179,9 @@ def _check_places(output: Path | None, report: Path | None, *, draws_curve: bool
         return
     if output is not None and output.resolve() in [(report / name).resolve() for name in REPORT]:
         raise ValueError(f"{output} is a file of the report itself; leave --output out, or choose another name")
-    if report.exists():
-        for name in REPORT:
-            check_output(report / name, overwrite=overwrite)
-    else:
-        check_output(report)  # what can be made a file can be made a folder, and neither is left behind here
+    check_folder(report, REPORT, overwrite=overwrite)
     if draws_curve:
-        try:
-            import matplotlib  # noqa: F401  # pyright: ignore[reportUnusedImport]
-        except ModuleNotFoundError as error:
-            raise ImportError(
-                f"the figure of a report needs the package '{error.name}'; install it with: "
-                'pip install "convit[evaluate]", or say --shots none'
-            ) from error
+        check_packages("the figure of a report", "matplotlib", extra="evaluate")
 
 
 def _embed(
@@ -222,7 +212,7 @@ def _write(found: "Probing", output: Path | None, format: str, *, overwrite: boo
 
 
 def _write_report(found: "Probing", report: Path, *, overwrite: bool) -> None:
-    report.mkdir(exist_ok=True)
+    report.mkdir(parents=True, exist_ok=True)
     for format, name in zip(("json", "csv", "table"), REPORT, strict=False):  # noqa: A001
         _write(found, report / name, format, overwrite=overwrite)
     if not found.few_shot:

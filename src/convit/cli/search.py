@@ -48,7 +48,7 @@ def search(
     The model is the one that made the index; it need not be named. Scores are cosine similarities, 1 for the same.
     """
     from convit.output import check_output, choose_format, write_rows
-    from convit.output.files import write_text
+    from convit.output.files import write_file
 
     if quiet:
         messages.quiet_output()
@@ -68,4 +68,4 @@ def search(
     if html is not None:
         condition = f", of those where {where}" if where else ""
         about = f"The {len(hits)} most similar of {len(opened):,}{condition}, by vectors of {opened.model_name}."
-        write_text(html, search_page(hits, image, opened.root, about), overwrite=overwrite)
+        write_file(html, search_page(hits, image, opened.root, about), overwrite=overwrite)

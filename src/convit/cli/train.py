@@ -33,13 +33,12 @@ def train(
     debug: options.Debug = False,
 ) -> None:
     """Train a model from a recipe; the run's folder gets checkpoints, logs and weights.safetensors."""
-    try:
-        from convit.training.recipe_io import read_recipe
-        from convit.training.run import run_recipe
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"training needs the package '{error.name}'; install it with: pip install 'convit[train]'"
-        ) from error
+    from convit.output.files import check_packages
+
+    check_packages("training", *options.TRAINING_PACKAGES, extra="train")
+    from convit.training.recipe_io import read_recipe
+    from convit.training.run import run_recipe
+
     chosen = read_recipe(recipe, changes or [])
     weights = run_recipe(chosen, data, output or Path("runs") / chosen.name, resume=resume, quiet=quiet)
     if not quiet:

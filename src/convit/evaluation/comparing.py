@@ -10,8 +10,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from convit.evaluation.metrics import LEVEL, Interval, bootstrap, check_packages
+from convit.evaluation.metrics import LEVEL, Interval, bootstrap
 from convit.output.console import make_table, print_parts
+from convit.output.files import check_packages
 
 _NEEDED = {"model", "top1", "data", "data_sha256", "classes", "competing"}
 _COLUMNS = ("places", "names", "ranks", "losses")
@@ -100,7 +101,7 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
         ValueError: a file is not such a result, holds no images, or the images are not the same.
         ImportError: SciPy is not installed, which the extra `evaluate` brings.
     """
-    check_packages("a comparison", "scipy")
+    check_packages("a comparison", "scipy", extra="evaluate")
     from scipy.stats import binomtest
 
     one, other = _read(Path(first)), _read(Path(second))

@@ -21,7 +21,6 @@ from convit.evaluation.metrics import (
     by_class,
     calibration_bins,
     calibration_error,
-    check_packages,
     confusion,
 )
 from convit.evaluation.processes import Processes
@@ -31,6 +30,7 @@ from convit.evaluation.weights_used import find_weights_used, fingerprint_of
 from convit.images.opening import ImageSource
 from convit.inference.options import RunKeywords, RunOptions
 from convit.inference.predicting import Predictor
+from convit.output.files import check_packages
 from convit.output.results import Timings
 
 
@@ -150,7 +150,7 @@ class Evaluator(Predictor):
         Raises:
             ValueError, ImportError: as `evaluate`.
         """
-        check_packages("an evaluation", "scipy", "sklearn")
+        check_packages("an evaluation", "scipy", "sklearn", extra="evaluate")
         counts = processes.gather_everywhere(data.count)
         if len(set(counts)) > 1:
             raise ValueError(

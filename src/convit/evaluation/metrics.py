@@ -6,7 +6,6 @@ Intervals need SciPy and calibration scikit-learn, the extra `evaluate`; both ar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -21,21 +20,6 @@ _AT_ONCE = 400_000  # resampled values per column that are held in memory
 
 Interval = tuple[float, float]
 Confusion = tuple[tuple[int, int, int], ...]
-
-
-def check_packages(what: str, *packages: str) -> None:
-    """Refuse work whose packages are missing before it begins, and say which extra brings them.
-
-    Args:
-        what: what needs them, as the message calls it.
-        packages: names to import, all of the extra `evaluate`.
-
-    Raises:
-        ImportError: one of them is not installed.
-    """
-    for package in packages:
-        if find_spec(package) is None:
-            raise ImportError(f'{what} needs the package {package!r}; install it with: pip install "convit[evaluate]"')
 
 
 def top(ranks: Int64[np.ndarray[Any, Any], " images"], first: int = 1) -> float:

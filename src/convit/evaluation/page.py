@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convit.evaluation.labeled import LabeledImages
-from convit.evaluation.metrics import check_packages
 from convit.evaluation.mistakes import Mistake, worst_mistakes
 from convit.evaluation.report import Evaluation, data_name
 from convit.evaluation.tables import class_name, confused_pairs, confusion_csv, per_class_csv, predictions_csv
-from convit.output.files import check_output, whole_file, write_text
+from convit.output.files import check_folder, check_packages, write_file
 from convit.output.pages import data_url, fill_template
 
 if TYPE_CHECKING:
@@ -44,20 +43,8 @@ def check_report(folder: Path, *, overwrite: bool = False) -> None:
         PermissionError: it cannot be written.
         OSError: the disk is full, read-only or broken.
     """
-    check_packages("a report", "matplotlib", "jinja2")
-    if folder.is_dir():
-        there = [name for name in FILES if (folder / name).exists()]
-        if there and not overwrite:
-            raise FileExistsError(f"{folder}: holds {there[0]} already; choose another folder, or overwrite it")
-        for name in FILES:
-            check_output(folder / name, overwrite=True)
-        return
-    if folder.exists():
-        raise NotADirectoryError(f"{folder}: is a file, not a folder; name another place for the report")
-    missing = folder
-    while not missing.parent.exists():
-        missing = missing.parent
-    check_output(missing)
+    check_packages("a report", "matplotlib", "jinja2", extra="evaluate")
+    check_folder(folder, FILES, overwrite=overwrite)
 
 
 def write_report(evaluation: Evaluation, images: LabeledImages, folder: Path, *, overwrite: bool = False) -> None:
@@ -92,12 +79,7 @@ def write_report(evaluation: Evaluation, images: LabeledImages, folder: Path, *,
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
-        content = contents[name]
-        if isinstance(content, str):
-            write_text(folder / name, content, overwrite=overwrite)
-            continue
-        with whole_file(folder / name, overwrite=overwrite) as file:
-            file.write(content)
+        write_file(folder / name, contents[name], overwrite=overwrite)
 
 
 def draw_figures(evaluation: Evaluation) -> dict[str, Figure]:

@@ -16,7 +16,7 @@ from convit.evaluation.page import draw_figures, headlines, render_page
 from convit.finetune.cost import Cost
 from convit.finetune.plan import Plan
 from convit.model import ConViTConfig
-from convit.output.files import write_text
+from convit.output.files import write_file
 from convit.output.json_lines import epoch_score, read_lines
 from convit.training.epoch_log import duration
 
@@ -92,8 +92,8 @@ def write_report(
         run=run,
         curves=draw_curves(output),
     )
-    write_text(output / "report.json", json.dumps(run, indent=2, ensure_ascii=False) + "\n", overwrite=True)
-    write_text(output / "report.html", html, overwrite=True)
+    write_file(output / "report.json", json.dumps(run, indent=2, ensure_ascii=False) + "\n", overwrite=True)
+    write_file(output / "report.html", html, overwrite=True)
     return output / "report.html"
 
 

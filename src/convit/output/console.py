@@ -81,11 +81,11 @@ def text_output(output: Path | None, *, overwrite: bool = False) -> Generator[Te
     import io
     import sys
 
-    from convit.output.files import write_text
+    from convit.output.files import write_file
 
     if output is None:
         yield sys.stdout
         return
     text = io.StringIO()
     yield text
-    write_text(output, text.getvalue(), overwrite=overwrite)
+    write_file(output, text.getvalue(), overwrite=overwrite)

@@ -5,8 +5,9 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,6 +46,50 @@ def check_output(output: Path, *, overwrite: bool = False) -> None:
         OSError: the disk is full, read-only or broken.
     """
     WholeFile(output, overwrite=overwrite).discard()
+
+
+def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool = False) -> None:
+    """Find out whether a folder of files can be written, without leaving a trace; call it before the expensive work.
+
+    Args:
+        folder: where they shall stand; it and those above it may be missing.
+        names: the files.
+        overwrite: whether existing ones may be replaced.
+
+    Raises:
+        FileExistsError: there is one of them, and `overwrite` is false.
+        NotADirectoryError: the folder, or one above it, is a file.
+        OSError: as `check_output`.
+    """
+    if folder.is_dir():
+        there = [name for name in names if (folder / name).exists()]
+        if there and not overwrite:
+            raise FileExistsError(f"{folder}: holds {there[0]} already; choose another folder, or overwrite it")
+        for name in names:
+            check_output(folder / name, overwrite=True)
+        return
+    if folder.exists():
+        raise NotADirectoryError(f"{folder}: is a file, not a folder; name another place")
+    missing = folder
+    while not missing.parent.exists():
+        missing = missing.parent
+    check_output(missing)  # what can be made a file can be made a folder
+
+
+def check_packages(what: str, *packages: str, extra: str) -> None:
+    """Refuse work whose packages are missing before it begins, and say which extra brings them.
+
+    Args:
+        what: what needs them, as the message calls it.
+        packages: names to import.
+        extra: the extra of this package that brings them.
+
+    Raises:
+        ImportError: one of them is not installed.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise ImportError(f"{what} needs the package '{package}'; install it with: pip install 'convit[{extra}]'")
 
 
 class WholeFile:
@@ -122,14 +167,14 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Generator[BinaryIO]:
         whole.discard()
 
 
-def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
-    r"""Write a text file in UTF-8, whole or not at all.
+def write_file(path: Path, content: str | bytes, *, overwrite: bool = False) -> None:
+    r"""Write a file, whole or not at all; text in UTF-8.
 
     File names that are not UTF-8 cost nobody the result: their bytes are spelled out, such as `\udcff`.
 
     Args:
         path: its name.
-        text: its content; line ends stay as they are.
+        content: what it holds; line ends stay as they are.
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -137,7 +182,7 @@ def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
         OSError: it cannot be written; one line with path, reason and remedy.
     """
     with whole_file(path, overwrite=overwrite) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))
+        file.write(content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace"))
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -148,8 +193,7 @@ def replace_file(path: Path, content: bytes) -> None:
     """
     with explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path, overwrite=True) as file:
-        file.write(content)
+    write_file(path, content, overwrite=True)
 
 
 def reason_of(error: OSError, remedy: str = ELSEWHERE) -> str:

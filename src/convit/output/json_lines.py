@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from convit.output.files import write_text
+from convit.output.files import write_file
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def add_line(path: str | Path, line: Mapping[str, Any]) -> None:
     """
     path = Path(path)
     kept = [old for old in read_lines(path) if old["epoch"] < line["epoch"]]
-    write_text(path, "".join(json.dumps(each) + "\n" for each in [*kept, line]), overwrite=True)
+    write_file(path, "".join(json.dumps(each) + "\n" for each in [*kept, line]), overwrite=True)
 
 
 def epoch_score(line: Mapping[str, Any]) -> tuple[float, float, int]:

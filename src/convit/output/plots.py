@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from convit.output.files import whole_file
+from convit.output.files import write_file
 
 SUFFIXES = (".png", ".svg", ".pdf")
 DOTS_PER_INCH = 160
@@ -116,9 +116,7 @@ def save_figure(figure: Figure, path: Path, *, overwrite: bool = False) -> None:
         FileNotFoundError: its folder does not exist.
         OSError: it cannot be written.
     """
-    content = _saved(figure, plot_format(path))
-    with whole_file(path, overwrite=overwrite) as file:
-        file.write(content)
+    write_file(path, _saved(figure, plot_format(path)), overwrite=overwrite)
 
 
 def _saved(figure: Figure, kind: str, style: Any = None, **options: Any) -> bytes:

@@ -1,6 +1,6 @@
 from .duplicates import Duplicate, Picture, find_duplicates
-from .hit import Hit
 from .index import Index
+from .nearest import Hit
 from .pictures import Collection, read_collection
 from .sheet import duplicates_page, search_page
 from .updating import Update

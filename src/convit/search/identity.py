@@ -12,7 +12,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from convit.evaluation.weights_used import MODULE
-from convit.output.files import whole_file
+from convit.output.files import write_file
+from convit.output.text import json_text
 
 FILE = "index.json"
 
@@ -54,8 +55,7 @@ class Identity:
         Raises:
             OSError: it cannot be written.
         """
-        with whole_file(db / FILE, overwrite=True) as file:
-            file.write(f"{json.dumps(asdict(self), indent=1)}\n".encode())
+        write_file(db / FILE, json_text(asdict(self)), overwrite=True)
 
 
 def read_identity(db: Path) -> Identity | None:

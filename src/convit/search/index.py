@@ -17,10 +17,9 @@ from convit.images.listing import find_images
 from convit.images.opening import ImageSource
 from convit.inference.embedder import Embedder
 from convit.search.duplicates import DIFFERENCE, SIMILARITY, Duplicate, Picture, find_duplicates
-from convit.search.hit import Hit
 from convit.search.identity import FILE, Identity, locked, read_identity
 from convit.search.maker import check_model, identity_of, load_embedder, precision_of, unit_vector
-from convit.search.nearest import build_index, has_index, mapped_vectors, search_approximately, search_exactly
+from convit.search.nearest import Hit, build_index, has_index, mapped_vectors, search_approximately, search_exactly
 from convit.search.scanning import plan_update, reader_of, split_of
 from convit.search.store import TABLE, Store
 from convit.search.updating import Update, carry_out

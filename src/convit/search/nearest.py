@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,27 @@ _REFINED = 5
 _COPIES = ("rows", "vectors")
 _FIRST = "path"  # the column to ask for where only row numbers are wanted
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One image that a search found.
+
+    Attributes:
+        rank: from 1.
+        path: relative to the indexed folder.
+        score: cosine similarity to the query, -1 to 1.
+        label: the name of the folder that it lies in; None at the top.
+        width, height: pixels, upright.
+    """
+
+    rank: int
+    path: str
+    score: float
+    label: str | None
+    width: int
+    height: int
+
 
 Found = list[tuple[int, float]]
 """(row number, cosine similarity), nearest first."""

@@ -10,7 +10,7 @@ from convit.images.errors import ImageError
 from convit.images.opening import ImageSource, open_image, source_name
 from convit.output.pages import data_url, fill_template, thumbnail
 from convit.search.duplicates import Duplicate, Picture
-from convit.search.hit import Hit
+from convit.search.nearest import Hit
 
 TEMPLATE = Path(__file__).with_name("sheet.html.j2")
 MOST_PAIRS = 500

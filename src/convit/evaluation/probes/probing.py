@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from time import perf_counter
 
-from convit.evaluation.metrics import check_packages
 from convit.evaluation.probes.embedded import Embedded
 from convit.evaluation.probes.fitting import check_classes, probe_few_shots, probe_logistic, probe_nearest, probe_ridge
 from convit.evaluation.probes.report import TITLES, ProbeScore, Probing
 from convit.evaluation.probes.task import Task, make_task
 from convit.evaluation.report import data_name
+from convit.output.files import check_packages
 
 _PROBES: dict[str, Callable[..., ProbeScore]] = {"knn": probe_nearest, "linear": probe_logistic, "ridge": probe_ridge}
 PROBES = tuple(_PROBES)
@@ -29,7 +29,7 @@ def check_probes(probes: Sequence[str], shots: Sequence[int], draws: int) -> Non
         ValueError: an unknown probe, a number below 1, or nothing to do.
         ImportError: SciPy or scikit-learn is not installed, which the extra `evaluate` brings.
     """
-    check_packages("a probe", "scipy", "sklearn")
+    check_packages("a probe", "scipy", "sklearn", extra="evaluate")
     for name in probes:
         if name not in _PROBES:
             raise ValueError(f"there is no probe {name!r}; choose among {', '.join(PROBES)}")
