@@ -81,7 +81,7 @@ def test_the_class_token_is_asked_where_it_is() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"query": (3, 0)}, "3,0 is outside of the picture's 3 x 4 patches; rows go from 0 to 2"),
+        ({"query": (3, 0)}, "3,0 is outside of the image's 3 x 4 patches; rows go from 0 to 2"),
         ({"query": "corner"}, "'corner', but must be"),
         ({"layers": [4]}, "there is no layer 4; the model has layers 1 to 3"),
         ({"heads": [0]}, "there is no head 0; the model has heads 1 to 5"),

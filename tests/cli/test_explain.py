@@ -63,7 +63,7 @@ def test_a_page_shows_the_chosen_layer_in_a_browser(
     ("options", "words"),
     [
         (["-o", "out.txt"], "ends in neither .png nor .html"),
-        (["-o", "out.png", "--query", "8,0"], "8,0 is outside of the picture's 8 x 8 patches"),
+        (["-o", "out.png", "--query", "8,0"], "8,0 is outside of the image's 8 x 8 patches"),
         (["-o", "out.png", "--query", "middle"], "must be ROW,COL"),
         (["-o", "out.png", "--query", "1,2,3"], "must be ROW,COL"),
         (["-o", "out.png", "--layers", "7"], "there is no layer 7; the model has layers 1 to 6"),

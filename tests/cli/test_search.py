@@ -93,7 +93,7 @@ def test_an_update_follows_the_folder(convit: Runner, db: Path, pictures: Path) 
         ),
         (("index", "{pictures}/nothing", "--db", "{db}"), "there is no such folder"),
         (("index", "{pictures}", "--db", "{pictures}"), "holds other files and no index"),
-        (("duplicates",), "name a folder of pictures or an index"),
+        (("duplicates",), "name a folder of images or an index"),
         (("duplicates", "--db", "{db}", "--splits", "a,b"), "must be two or more of: none here"),
         (("duplicates", "--db", "{db}", "--threshold", "3"), "similarity is 3"),
         (

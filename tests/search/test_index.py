@@ -170,7 +170,7 @@ def test_another_precision_is_said_and_kept(
     assert open_index().identity.precisions == ("fp32",)  # type: ignore[union-attr]
     photographs["cat"].rotate(90).save(folder / "new.png")
     open_index(precision="bf16").update(folder)
-    assert "was made in fp32, but new pictures are embedded in bf16: scores move a little" in caplog.text
+    assert "was made in fp32, but new images are embedded in bf16: scores move a little" in caplog.text
     assert open_index().identity.precisions == ("fp32", "bf16")  # type: ignore[union-attr]
 
 

@@ -24,7 +24,7 @@ from convit.output.plots import styled
 # its lightness rises evenly from black to light yellow: the order survives gray print and every kind of color vision
 COLORS = "inferno"
 OPACITY = 0.62
-HEAD_SIZE, BIG_SIZE, PANEL_SIZE = 0.95, 2.3, 1.35  # inches: a head's map, a picture, a layer's centers
+HEAD_SIZE, BIG_SIZE, PANEL_SIZE = 0.95, 2.3, 1.35  # inches: a head's map, an image, a layer's centers
 LEAST_WIDTH, TITLE_HEIGHT, STRIP_TITLE, LABEL_HEIGHT = 9.0, 0.75, 0.62, 0.1
 MOST_CLASS_LAYERS = 2
 # panels of images have a frame all around
@@ -49,7 +49,7 @@ def few_layers(model: ConViT, *, of_class_token: bool) -> list[int]:
 
 
 def draw_explanation(explanation: Explanation, *, with_layers: bool = True) -> Figure:
-    """Draw one picture's explanation.
+    """Draw one image's explanation.
 
     Args:
         explanation: what `explain` gave.
@@ -84,7 +84,7 @@ def draw_explanation(explanation: Explanation, *, with_layers: bool = True) -> F
 
 
 def title_of(explanation: Explanation) -> str:
-    """The picture's name and the likeliest classes, in two lines."""
+    """The image's name and the likeliest classes, in two lines."""
     found = ", ".join(f"{each.label} {percent(each.score)}" for each in explanation.predictions)
     name = explanation.name.rsplit("/", 1)[-1]
     return f"{name} through {explanation.model}\n{found or 'the model names no classes'}"
@@ -183,7 +183,7 @@ def percent(share: float) -> str:
 
 
 def gray(pixels: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "height width 3"]:
-    """A picture without its colors, levels 0 to 1 (luma of ITU-R BT.601)."""
+    """An image without its colors, levels 0 to 1 (luma of ITU-R BT.601)."""
     luma = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
     return np.repeat(luma[..., None], 3, axis=-1)
 
@@ -198,10 +198,10 @@ def colored(values: Float32[np.ndarray, "rows columns"]) -> UInt8[np.ndarray, "r
 def overlay(
     pixels: UInt8[np.ndarray, "height width 3"], values: Float32[np.ndarray, "rows columns"]
 ) -> Float32[np.ndarray, "height width 3"]:
-    """A map over the picture that its patches cover, levels 0 to 1.
+    """A map over the image that its patches cover, levels 0 to 1.
 
     Args:
-        pixels: the picture, a whole number of pixels per patch.
+        pixels: the image, a whole number of pixels per patch.
         values: one number of at least 0 per patch.
     """
     patch = pixels.shape[0] // values.shape[0]

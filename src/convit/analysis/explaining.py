@@ -1,4 +1,4 @@
-"""What `convit explain` shows of one picture: computed here, drawn by `drawing.py` and `page.py`."""
+"""What `convit explain` shows of one image: computed here, drawn by `drawing.py` and `page.py`."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class LayerView:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One picture through one model.
+    """One image through one model.
 
     Attributes:
-        name: what to call the picture.
+        name: what to call the image.
         model: the model's name.
-        pixels: the picture as the model sees it: resized, cropped, and padded where the model pads.
+        pixels: the image as the model sees it: resized, cropped, and padded where the model pads.
         grid: (rows, columns) of patches.
         predictions: the likeliest classes, best first; empty for a model without classes.
         query: (row, column) of the patch whose attention `layers` hold, from 0; None for the class token.
@@ -76,7 +76,7 @@ class Explanation:
 
 def explain(
     model: ConViT,
-    picture: ImageSource,
+    image: ImageSource,
     *,
     query: Query | str = "center",
     layers: Sequence[int] | None = None,
@@ -85,11 +85,11 @@ def explain(
     top_k: int = 3,
     apply_exif: bool = True,
 ) -> Explanation:
-    """Run a model on one picture and keep what its heads look at.
+    """Run a model on one image and keep what its heads look at.
 
     Args:
-        model: a ConViT in its plain form (see `load_plain`), for color pictures.
-        picture: a path, bytes, a Pillow image or an array.
+        model: a ConViT in its plain form (see `load_plain`), for color images.
+        image: a path, bytes, a Pillow image or an array.
         query: the (row, column) of a patch from 0, "center" for the patch in the middle, None for the class token.
         layers: the layers to look into, from 1; None for all that the query takes part in.
         heads: the heads to look at, from 1; None for all.
@@ -98,16 +98,16 @@ def explain(
         apply_exif: whether the photograph is turned upright.
 
     Raises:
-        ImageError: the picture cannot be read.
+        ImageError: the image cannot be read.
         ValueError: the query is outside of the grid, or is the class token where a layer has none; a layer or head
-            does not exist; the model takes no color pictures or not this size.
+            does not exist; the model takes no color images or not this size.
     """
     if model.config.in_chans != 3:
-        raise ValueError(f"the model takes {model.config.in_chans} channels, but only color pictures are explained")
+        raise ValueError(f"the model takes {model.config.in_chans} channels, but only color images are explained")
     chosen_layers = _chosen("layer", layers, model.config.depth)
     chosen_heads = _chosen("head", heads, model.config.num_heads)
     predictor = Predictor(model, None, img_size=img_size)
-    pixels = predictor.transform.to_pixels(open_image(picture, apply_exif=apply_exif))
+    pixels = predictor.transform.to_pixels(open_image(image, apply_exif=apply_exif))
     weight = model.norm.weight
     batch = normalize_batch(torch.from_numpy(pixels.copy()[None]).to(weight.device), predictor.transform.settings)
     images = batch.to(weight.dtype)
@@ -118,7 +118,7 @@ def explain(
     views, class_attention = _look(model, images, place, chosen_layers, chosen_heads)
     has_gates = model.config.local_up_to_layer > 0
     return Explanation(
-        name=source_name(picture),
+        name=source_name(image),
         model=predictor.name,
         pixels=_padded(pixels, grid, model.config.patch_size),
         grid=grid,
@@ -149,7 +149,7 @@ def _place(query: Query | str, grid: tuple[int, int]) -> Query:
         return grid[0] // 2, grid[1] // 2
     if query is not None and not (0 <= query[0] < grid[0] and 0 <= query[1] < grid[1]):
         raise ValueError(
-            f"the query {query[0]},{query[1]} is outside of the picture's {grid[0]} x {grid[1]} patches; rows go from "
+            f"the query {query[0]},{query[1]} is outside of the image's {grid[0]} x {grid[1]} patches; rows go from "
             f"0 to {grid[0] - 1}, columns from 0 to {grid[1] - 1}"
         )
     return query

@@ -78,7 +78,7 @@ def _view(explanation: Explanation, place: int) -> dict[str, Any]:
 
 
 def _frame(explanation: Explanation) -> dict[str, float] | None:
-    """The query's patch in percent of the picture."""
+    """The query's patch in percent of the image."""
     if explanation.query is None:
         return None
     (row, column), (rows, columns) = explanation.query, explanation.grid

@@ -153,7 +153,7 @@ def config_of(weight_set: WeightSet) -> ConViTConfig:
 
 def limits_of(weight_set: WeightSet) -> str:
     """Say what a weight set cannot do: what holds for every classifier, and what its own file says besides."""
-    always = f"answers with one of its {weight_set.num_classes} classes whatever the picture shows"
+    always = f"answers with one of its {weight_set.num_classes} classes whatever the image shows"
     own = "" if weight_set.file is None else _metadata(weight_set).get("limits", "")
     return f"{always}; {own}" if own else always
 

@@ -1,4 +1,4 @@
-"""`convit duplicates`: pictures that are there twice, and labels that contradict each other."""
+"""`convit duplicates`: images that are there twice, and labels that contradict each other."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ Source = Annotated[
     str | None,
     typer.Argument(
         metavar="FOLDER",
-        help="A folder of pictures, or of WebDataset shards; or --db.",
+        help="A folder of images, or of WebDataset shards; or --db.",
         show_default=False,
     ),
 ]
@@ -42,7 +42,7 @@ Splits = Annotated[
     ),
 ]
 Html = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Also a page with the pictures, side by side.", show_default=False)
+    Path | None, typer.Option(metavar="FILE", help="Also a page with the images, side by side.", show_default=False)
 ]
 
 
@@ -64,16 +64,16 @@ def duplicates(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """List pictures that are there twice, and likely label errors: copies under different labels come first.
+    """List images that are there twice, and likely label errors: copies under different labels come first.
 
     Identical files are found by their hash; near-copies (recompressed, resized, slightly cropped) are alike to the
-    model, and pixel by pixel. The exit code is 3 where some pictures could not be read.
+    model, and pixel by pixel. The exit code is 3 where some images could not be read.
     """
     from convit.output import check_output, choose_format, write_rows
     from convit.output.files import write_file
 
     if (folder is None) == (db is None):
-        raise ValueError("name a folder of pictures or an index with --db, one of the two")
+        raise ValueError("name a folder of images or an index with --db, one of the two")
     _refuse_with_index(db, device != "auto", precision != "auto", batch_size is not None, workers is not None)
     if quiet:
         messages.quiet_output()
@@ -101,7 +101,7 @@ class _Found:
 
     pairs: "list[Duplicate]"
     place: str
-    root: Path | None  # where the pictures are files, for links
+    root: Path | None  # where the images are files, for links
     pictures: int
     model: str
     unreadable: dict[str, str]

@@ -1,4 +1,4 @@
-"""`convit explain`: what a model's heads look at in one picture, as a figure or a page."""
+"""`convit explain`: what a model's heads look at in one image, as a figure or a page."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from convit.cli import options
 if TYPE_CHECKING:
     from convit.analysis.explaining import Explanation
 
-Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture.", show_default=False)]
+Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The image.", show_default=False)]
 Output = Annotated[
     Path,
     typer.Option("--output", "-o", metavar="FILE", help="The figure (.png) or the page (.html).", show_default=False),
@@ -42,7 +42,7 @@ MOST_NUMBERS = 1000
 
 
 def explain(
-    image: Picture,
+    image: Image,
     output: Output,
     model: options.Model = None,
     weights: options.Weights = None,
@@ -57,9 +57,9 @@ def explain(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show what a model's heads look at in one picture.
+    """Show what a model's heads look at in one image.
 
-    The picture as the model sees it, what the class token reads in the last layers, attention rollout, the gates, each
+    The image as the model sees it, what the class token reads in the last layers, attention rollout, the gates, each
     head's learned offset, and a query's attention by content, by position and blended, per layer and head. Prints the
     path of what it wrote, in a pipe as JSON.
     """

@@ -1,4 +1,4 @@
-"""`convit finetune`: a classifier for somebody's own pictures, from one command."""
+"""`convit finetune`: a classifier for somebody's own images, from one command."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORST = 5  # classes in the summary
 Source = Annotated[
     str,
     typer.Argument(
-        metavar="PICTURES",
+        metavar="IMAGES",
         help="A folder with a sub-folder per class, or with train/ and val/ that hold these; or shards, Parquet or "
         "'hub:owner/name'.",
         show_default=False,

@@ -11,10 +11,10 @@ from convit.cli import messages, options
 from convit.cli.errors import leave_if_unreadable
 from convit.cli.progress import bar
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of the pictures.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of the images.")]
 Db = Annotated[Path, typer.Option("--db", metavar="DIR", help="The index's own folder; made if there is none.")]
 CommitEvery = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Keep what is done after so many pictures, or five seconds.")
+    int, typer.Option(min=1, metavar="N", help="Keep what is done after so many images, or five seconds.")
 ]
 ApproximateFrom = Annotated[
     int,
@@ -42,8 +42,8 @@ def index(
 ) -> None:
     """Keep a folder's vectors up to date, for search.
 
-    New and changed pictures are embedded, deleted ones leave. A run that was killed goes on where it was. The exit code
-    is 3 where some pictures could not be read.
+    New and changed images are embedded, deleted ones leave. A run that was killed goes on where it was. The exit code
+    is 3 where some images could not be read.
     """
     if quiet:
         messages.quiet_output()

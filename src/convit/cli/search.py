@@ -1,4 +1,4 @@
-"""`convit search`: the pictures of an index that are most like one."""
+"""`convit search`: the images of an index that are most like one."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from convit.cli import messages, options
 
 COLUMNS = ("rank", "path", "score", "label", "width", "height")
-Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to search for.")]
+Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The image to search for.")]
 Db = Annotated[Path, typer.Option("--db", metavar="DIR", help="The index, made by convit index.")]
 Where = Annotated[
     str | None,
@@ -20,7 +20,7 @@ Where = Annotated[
     ),
 ]
 K = Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many to find.")]
-Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also a page with the pictures.", show_default=False)]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also a page with the images.", show_default=False)]
 ApproximateFrom = Annotated[
     int,
     typer.Option(min=1, metavar="N", help="Number of images from which a search without --where is approximate."),
@@ -43,7 +43,7 @@ def search(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Find the pictures of an index that are most like one.
+    """Find the images of an index that are most like one.
 
     The model is the one that made the index; it need not be named. Scores are cosine similarities, 1 for the same.
     """
@@ -63,7 +63,7 @@ def search(
     )
     hits = opened.search(image, k, where=where)
     rows = [{**asdict(hit), "score": round(hit.score, 6)} for hit in hits]
-    head = f"# Pictures like {image.name}"
+    head = f"# Images like {image.name}"
     write_rows(rows, COLUMNS, output, format, head=head, overwrite=overwrite)
     if html is not None:
         condition = f", of those where {where}" if where else ""

@@ -1,4 +1,4 @@
-"""HTML pages that need nothing else: templates filled in, and pictures inside them."""
+"""HTML pages that need nothing else: templates filled in, and images inside them."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def data_url(picture: bytes) -> str:
 
 
 def thumbnail(image: Image.Image, side: int, *, small: int = 0) -> bytes:
-    """A picture as a small file for a page.
+    """An image as a small file for a page.
 
     Args:
-        image: the picture; it stays as it is.
+        image: the image; it stays as it is.
         side: most pixels of the longer side.
-        small: pictures whose longer side has up to so many pixels become a PNG, since JPEG would spoil the few that
+        small: images whose longer side has up to so many pixels become a PNG, since JPEG would spoil the few that
             they have; others a JPEG.
     """
     lossless = max(image.size) <= small

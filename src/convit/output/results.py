@@ -1,4 +1,4 @@
-"""What predictors give: one result per picture, and where the time went."""
+"""What predictors give: one result per image, and where the time went."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class that a picture may show.
+    """One class that an image may show.
 
     Attributes:
         label: the class's name.
@@ -23,11 +23,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Classification:
-    """What a `Classifier` says of one picture.
+    """What a `Classifier` says of one image.
 
     Attributes:
-        path: the picture's path, or what it is instead ("<bytes>", "<array>", "<image>").
-        predictions: the likeliest classes, best first; empty where the picture could not be read.
+        path: the image's path, or what it is instead ("<bytes>", "<array>", "<image>").
+        predictions: the likeliest classes, best first; empty where the image could not be read.
         error: one line that says what is wrong, `None` where all went well.
     """
 
@@ -38,11 +38,11 @@ class Classification:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """What an `Embedder` says of one picture.
+    """What an `Embedder` says of one image.
 
     Attributes:
-        path: the picture's path, or what it is instead ("<bytes>", "<array>", "<image>").
-        values: (dim,) or (tokens, dim); `None` where the picture could not be read.
+        path: the image's path, or what it is instead ("<bytes>", "<array>", "<image>").
+        values: (dim,) or (tokens, dim); `None` where the image could not be read.
         error: one line that says what is wrong, `None` where all went well.
     """
 
@@ -56,10 +56,10 @@ class Timings:
     """Where the time of a run went.
 
     Attributes:
-        images: pictures done, the unreadable ones included.
-        failed: pictures without a result.
-        seconds: from the first picture asked for to the last result taken.
-        waiting_seconds: the part of it in which the model stood still because no picture was decoded yet.
+        images: images done, the unreadable ones included.
+        failed: images without a result.
+        seconds: from the first image asked for to the last result taken.
+        waiting_seconds: the part of it in which the model stood still because no image was decoded yet.
 
     >>> print(Timings(images=24, failed=1, seconds=3.1, waiting_seconds=0.07))
     24 images (1 failed) in 3.1 s, 7.7 images/s, waited for data 2.3 % of the time
@@ -72,12 +72,12 @@ class Timings:
 
     @property
     def waiting_share(self) -> float:
-        """Part of the time spent waiting for pictures, 0 to 1."""
+        """Part of the time spent waiting for images, 0 to 1."""
         return self.waiting_seconds / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def images_per_second(self) -> float:
-        """Pictures done per second."""
+        """Images done per second."""
         return self.images / self.seconds if self.seconds > 0 else 0.0
 
     def __str__(self) -> str:

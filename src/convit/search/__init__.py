@@ -1,7 +1,7 @@
-"""Pictures found by what they show: an index of embeddings, search in it, and duplicates.
+"""Images found by what they show: an index of embeddings, search in it, and duplicates.
 
 Promises: an index holds vectors of one model and one preprocessing and refuses any other; bringing it up to date costs
-only what is new or changed, and a process that is killed loses at most the pictures since its last commit; a search is
+only what is new or changed, and a process that is killed loses at most the images since its last commit; a search is
 exact until the index is large, and approximate after that. Start reading at `convit.search.index`; duplicates are
 found in `convit.search.duplicates`.
 

@@ -1,4 +1,4 @@
-"""Pictures that are there twice: copies, and near-copies that were recompressed, resized or slightly cropped."""
+"""Images that are there twice: copies, and near-copies that were recompressed, resized or slightly cropped."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture among which duplicates are sought.
+    """One image among which duplicates are sought.
 
     Attributes:
         name: its path or key.
         label: its class; None where it has none.
         split: the part of the data set that it belongs to; None where there are no parts.
         sha256: of its file.
-        read: gives the file's bytes; called for pictures whose vectors are alike.
+        read: gives the file's bytes; called for images whose vectors are alike.
     """
 
     name: str
@@ -54,11 +54,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two pictures that are the same or nearly so.
+    """Two images that are the same or nearly so.
 
     Attributes:
         kind: "identical" - the same file byte for byte; "near" - alike to the model and pixel by pixel.
-        first, second: the pictures, in the order in which they were given.
+        first, second: the images, in the order in which they were given.
         similarity: cosine of their vectors, -1 to 1.
         difference: mean absolute difference of their 32 x 32 gray thumbnails, 0 to 255 levels.
     """
@@ -100,8 +100,8 @@ class Duplicate:
 
 
 def find_duplicates(
-    pictures: Sequence[Picture],
-    vectors: Float32[np.ndarray, "pictures dim"],
+    images: Sequence[Picture],
+    vectors: Float32[np.ndarray, "images dim"],
     *,
     similarity: float = SIMILARITY,
     difference: float = DIFFERENCE,
@@ -111,39 +111,39 @@ def find_duplicates(
     """Find pairs of copies and near-copies.
 
     Identical files are found by their hash. Of the others those pairs are kept whose vectors are alike and whose gray
-    thumbnails are too: the model alone takes pictures of one scene for the same. Of several identical files each is
-    paired with the first of them, and the first alone is compared with other pictures.
+    thumbnails are too: the model alone takes images of one scene for the same. Of several identical files each is
+    paired with the first of them, and the first alone is compared with other images.
 
     Args:
-        pictures: the pictures.
+        images: the images.
         vectors: their vectors, of length 1.
         similarity: least cosine of near-copies, -1 to 1.
         difference: most mean absolute difference of their 32 x 32 gray thumbnails, 0 to 255 levels.
-        correlation: least correlation of these thumbnails, -1 to 1: pictures of little contrast, such as two of
+        correlation: least correlation of these thumbnails, -1 to 1: images of little contrast, such as two of
             jellyfish in blue water, differ by few levels whatever they show.
         splits: only pairs across two of these splits; None for all pairs.
 
     Returns:
-        The pairs: different labels first, then across splits, then identical, then by difference. Pictures that cannot
+        The pairs: different labels first, then across splits, then identical, then by difference. Images that cannot
         be read any more are logged and take no part.
 
     Raises:
         ValueError: an option is out of range, or a split is unknown.
     """
-    check_criteria(pictures, similarity=similarity, difference=difference, correlation=correlation, splits=splits)
-    wanted = [at for at, picture in enumerate(pictures) if splits is None or picture.split in splits]
-    thumbnails = _Thumbnails(pictures)
+    check_criteria(images, similarity=similarity, difference=difference, correlation=correlation, splits=splits)
+    wanted = [at for at, picture in enumerate(images) if splits is None or picture.split in splits]
+    thumbnails = _Thumbnails(images)
     found: list[Duplicate] = []
     alone: list[int] = []
-    for same in _groups(pictures, wanted):
+    for same in _groups(images, wanted):
         # with splits, one of each takes part in the search for near-copies
-        alone += {pictures[at].split if splits else None: at for at in reversed(same)}.values()
+        alone += {images[at].split if splits else None: at for at in reversed(same)}.values()
         for at in same[1:]:
-            if not splits or pictures[at].split != pictures[same[0]].split:
+            if not splits or images[at].split != images[same[0]].split:
                 cosine = float(vectors[same[0]] @ vectors[at])
-                found.append(Duplicate("identical", pictures[same[0]], pictures[at], cosine, 0.0))
-    for first, second, cosine in _candidates(pictures, vectors, sorted(alone), similarity, splits):
-        one, other = pictures[first], pictures[second]
+                found.append(Duplicate("identical", images[same[0]], images[at], cosine, 0.0))
+    for first, second, cosine in _candidates(images, vectors, sorted(alone), similarity, splits):
+        one, other = images[first], images[second]
         if one.sha256 == other.sha256:
             continue
         apart = thumbnails.difference(first, second)
@@ -153,17 +153,17 @@ def find_duplicates(
 
 
 def check_criteria(
-    pictures: Sequence[Picture],
+    images: Sequence[Picture],
     *,
     similarity: float = SIMILARITY,
     difference: float = DIFFERENCE,
     correlation: float = CORRELATION,
     splits: tuple[str, ...] | None = None,
 ) -> None:
-    """Refuse what `find_duplicates` would refuse; call it before the pictures are embedded.
+    """Refuse what `find_duplicates` would refuse; call it before the images are embedded.
 
     Args:
-        pictures: the pictures, whose splits are looked at.
+        images: the images, whose splits are looked at.
         similarity: as for `find_duplicates`, like the others.
         difference: levels.
         correlation: of thumbnails.
@@ -180,7 +180,7 @@ def check_criteria(
         raise ValueError(f"correlation is {correlation:g}, but must be -1 to 1")
     if splits is None:
         return
-    there = sorted({picture.split for picture in pictures if picture.split})
+    there = sorted({picture.split for picture in images if picture.split})
     if len(set(splits)) < 2 or not set(splits) <= set(there):
         raise ValueError(
             f"splits is {','.join(splits)!r}, but must be two or more of: {', '.join(there) or 'none here'}"
@@ -191,33 +191,33 @@ def _known_to_differ(one: str | None, other: str | None) -> bool:
     return one is not None and other is not None and one != other
 
 
-def _groups(pictures: Sequence[Picture], wanted: Sequence[int]) -> list[list[int]]:
-    """Pictures with the same content, together; most stand alone."""
+def _groups(images: Sequence[Picture], wanted: Sequence[int]) -> list[list[int]]:
+    """Images with the same content, together; most stand alone."""
     same: dict[str, list[int]] = defaultdict(list)
     for at in wanted:
-        same[pictures[at].sha256].append(at)
+        same[images[at].sha256].append(at)
     return list(same.values())
 
 
 def _candidates(
-    pictures: Sequence[Picture],
-    vectors: Float32[np.ndarray, "pictures dim"],
+    images: Sequence[Picture],
+    vectors: Float32[np.ndarray, "images dim"],
     among: Sequence[int],
     similarity: float,
     splits: tuple[str, ...] | None,
 ) -> Iterator[tuple[int, int, float]]:
-    """Pairs of pictures whose vectors are alike: all of them, or those across two splits."""
+    """Pairs of images whose vectors are alike: all of them, or those across two splits."""
     if splits is None:
         yield from _alike(vectors, np.asarray(among, dtype=np.int64), None, similarity)
         return
-    members = [np.asarray([at for at in among if pictures[at].split == split], dtype=np.int64) for split in splits]
+    members = [np.asarray([at for at in among if images[at].split == split], dtype=np.int64) for split in splits]
     for one, other in combinations(sorted(members, key=len), 2):
         for first, second, cosine in _alike(vectors, one, other, similarity):
             yield min(first, second), max(first, second), cosine
 
 
 def _alike(
-    vectors: Float32[np.ndarray, "pictures dim"],
+    vectors: Float32[np.ndarray, "images dim"],
     some: Int64[np.ndarray, " some"],
     others: Int64[np.ndarray, " others"] | None,
     similarity: float,
@@ -243,8 +243,8 @@ def _alike(
 class _Thumbnails:
     """Gray thumbnails, made when they are asked for; the latest are kept."""
 
-    def __init__(self, pictures: Sequence[Picture]) -> None:
-        self._pictures = pictures
+    def __init__(self, images: Sequence[Picture]) -> None:
+        self._pictures = images
         self._made: dict[int, np.ndarray | None] = {}
 
     def difference(self, first: int, second: int) -> float | None:

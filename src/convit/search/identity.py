@@ -30,7 +30,7 @@ class Identity:
         fingerprint: "sha256:" and the hash of the weight file, or "module:" and that of a module's parameters.
         dim: length of a vector.
         image: (height, width) of the model's input, pixels.
-        preprocessing: how pictures are made into that input: crop, interpolation, EXIF orientation and the like.
+        preprocessing: how images are made into that input: crop, interpolation, EXIF orientation and the like.
         precisions: what its vectors were computed in, such as "fp32"; several where updates differed.
     """
 

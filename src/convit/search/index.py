@@ -1,4 +1,4 @@
-"""An index of a folder's pictures: brought up to date, searched, and looked through for duplicates."""
+"""An index of a folder's images: brought up to date, searched, and looked through for duplicates."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _log = logging.getLogger(__name__)
 
 
 class Index:
-    """Embeddings of a folder's pictures in a folder of its own; made by `Index.open`.
+    """Embeddings of a folder's images in a folder of its own; made by `Index.open`.
 
     Args:
         db: the index's folder.
         model: a name or a module; None for the one that made the index, or the default.
         weights: a file or folder instead of published weights.
-        approximate_from: number of pictures from which searches without a condition are approximate.
+        approximate_from: number of images from which searches without a condition are approximate.
         **options: for `convit.Embedder`: device, precision, batch_size, workers, img_size, …
 
     Attributes:
@@ -139,15 +139,15 @@ class Index:
     ) -> Update:
         """Bring the index up to date with its folder.
 
-        New and changed pictures are embedded, deleted ones leave. A picture counts as changed where its size or time
+        New and changed images are embedded, deleted ones leave. An image counts as changed where its size or time
         of writing is another than before and its content too. What was embedded is kept every few seconds, so that an
         update that was killed goes on from there. A precision other than before is kept and logged as a warning: an
         index made on a GPU can be brought up to date without one.
 
         Args:
             folder: the folder; after the first time the same one, or wherever it has been moved.
-            commit_every: pictures after which the rows are kept, at the latest.
-            expect: called once with the number of pictures to embed.
+            commit_every: images after which the rows are kept, at the latest.
+            expect: called once with the number of images to embed.
             advance: called after each of them.
 
         Returns:
@@ -155,17 +155,17 @@ class Index:
 
         Raises:
             FileNotFoundError, NotADirectoryError: there is no such folder.
-            ValueError: it holds no picture, the index belongs to another folder, model or preprocessing, or is damaged.
+            ValueError: it holds no image, the index belongs to another folder, model or preprocessing, or is damaged.
             BlockingIOError: another process is updating the index.
             OSError: the index cannot be written.
         """
         root = Path(folder)
         if root.exists() and not root.is_dir():
-            raise NotADirectoryError(f"{root} is a file; name the folder of the pictures")
+            raise NotADirectoryError(f"{root} is a file; name the folder of the images")
         if commit_every < 1:
             raise ValueError(f"commit_every is {commit_every}, but must be at least 1")
         if self.identity is None:
-            find_images(root)  # a folder without a picture is refused before anything is made
+            find_images(root)  # a folder without an image is refused before anything is made
         with locked(self.db):
             self._read_again()
             self._check_root(root)
@@ -187,18 +187,18 @@ class Index:
     def search(
         self, source: ImageSource | Float32[np.ndarray, " dim"], k: int = 10, *, where: str | None = None
     ) -> list[Hit]:
-        """Find the pictures most like one.
+        """Find the images most like one.
 
         Args:
-            source: a picture, as `convit.Embedder` takes it, or a vector of the model (float32, any length but 0).
+            source: an image, as `convit.Embedder` takes it, or a vector of the model (float32, any length but 0).
             k: how many to find.
             where: an SQL condition over path, sha256, size, mtime_ns, width, height and label.
 
         Returns:
-            The pictures, the most similar first; fewer than `k` where there are no more.
+            The images, the most similar first; fewer than `k` where there are no more.
 
         Raises:
-            ImageError: the picture cannot be read.
+            ImageError: the image cannot be read.
             ValueError: `k` or `where` is not as it must be, the model is another one, or the index is damaged.
             FileNotFoundError: nothing was indexed yet.
         """
@@ -222,7 +222,7 @@ class Index:
     def duplicates(
         self, *, similarity: float = SIMILARITY, difference: float = DIFFERENCE, splits: tuple[str, ...] | None = None
     ) -> list[Duplicate]:
-        """Find copies and near-copies among the indexed pictures; see `convit.search.find_duplicates`.
+        """Find copies and near-copies among the indexed images; see `convit.search.find_duplicates`.
 
         Raises:
             FileNotFoundError: nothing was indexed yet.
@@ -259,7 +259,7 @@ class Index:
             self.identity = known
 
     def _check_root(self, root: Path) -> None:
-        """Refuse another folder; one that was moved is known by its pictures, where the old one is no more."""
+        """Refuse another folder; one that was moved is known by its images, where the old one is no more."""
         known = self.identity
         if known is None or known.root == str(root.resolve()):
             return
@@ -285,7 +285,7 @@ class Index:
         if now not in known.precisions:
             before = " and ".join(known.precisions)
             _log.warning(
-                "%s was made in %s, but new pictures are embedded in %s: scores move a little; name one precision, or "
+                "%s was made in %s, but new images are embedded in %s: scores move a little; name one precision, or "
                 "make another index",
                 *(self.db, before, now),
             )

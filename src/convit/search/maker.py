@@ -103,13 +103,13 @@ def identity_of(
 
 
 def preprocessing_of(embedder: Embedder, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decides which numbers the model is given for a picture, besides its size; as JSON gives it back."""
+    """All that decides which numbers the model is given for an image, besides its size; as JSON gives it back."""
     settings = {name: value for name, value in asdict(embedder.transform.settings).items() if name != "input_size"}
     return json.loads(json.dumps(settings | {name: options.get(name, _KEPT_OPTIONS[name]) for name in _KEPT_OPTIONS}))
 
 
 def precision_of(embedder: Embedder, options: Mapping[str, Any]) -> str:
-    """What an embedder computes in, and whether a GPU decodes its pictures, which moves their pixels a little."""
+    """What an embedder computes in, and whether a GPU decodes its images, which moves their pixels a little."""
     return f"{embedder.precision}{', decoded on a GPU' * (options.get('decode') == 'gpu')}"
 
 

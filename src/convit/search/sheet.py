@@ -1,4 +1,4 @@
-"""Contact sheets: one HTML page with the pictures in it, which needs no network and no other file."""
+"""Contact sheets: one HTML page with the images in it, which needs no network and no other file."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def search_page(hits: Sequence[Hit], query: ImageSource, root: Path, about: str)
 
     Args:
         hits: what `Index.search` gave.
-        query: the picture that was searched for.
+        query: the image that was searched for.
         root: the indexed folder.
         about: one sentence under the title.
 
     Returns:
-        The page as HTML; every picture stands in it as a small JPEG and is a link to its file.
+        The page as HTML; every image stands in it as a small JPEG and is a link to its file.
 
     Raises:
         ModuleNotFoundError: jinja2 is not installed.
@@ -46,16 +46,16 @@ def search_page(hits: Sequence[Hit], query: ImageSource, root: Path, about: str)
         for hit in hits
     ]
     asked = {"name": Path(name).name, "alt": "the query", "link": link, "image": _thumbnail(query)}
-    return _render(title=f"Pictures like {Path(name).name}", about=about, query=asked, hits=shown, column=210)
+    return _render(title=f"Images like {Path(name).name}", about=about, query=asked, hits=shown, column=210)
 
 
 def duplicates_page(pairs: Sequence[Duplicate], about: str, root: Path | None = None) -> str:
-    """A page that shows pairs of pictures side by side, the first 500 of them.
+    """A page that shows pairs of images side by side, the first 500 of them.
 
     Args:
         pairs: what `find_duplicates` gave.
         about: one sentence under the title.
-        root: the folder that the pictures' names start from, for links; None where they lie in shards.
+        root: the folder that the images' names start from, for links; None where they lie in shards.
 
     Returns:
         The page as HTML.
@@ -100,7 +100,7 @@ def _shown(file: Path, name: str, alt: str) -> dict[str, Any]:
 
 
 def _thumbnail(source: ImageSource) -> str | None:
-    """A small JPEG as a data URI; None where the picture cannot be read any more."""
+    """A small JPEG as a data URI; None where the image cannot be read any more."""
     try:
         image = open_image(source, at_least=2 * _THUMBNAIL)
     except ImageError:

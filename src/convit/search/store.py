@@ -43,7 +43,7 @@ class FileRow(NamedTuple):
 
 
 class Store:
-    """One table of pictures: path, sha256, size, mtime_ns, width, height, label, vector.
+    """One table of images: path, sha256, size, mtime_ns, width, height, label, vector.
 
     Args:
         db: the store's folder.

@@ -1,4 +1,4 @@
-"""Carrying out an update: rows of new and changed pictures, kept every few seconds."""
+"""Carrying out an update: rows of new and changed images, kept every few seconds."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Update:
     """What an update did.
 
     Attributes:
-        new: pictures added.
-        changed: pictures whose content is another than before.
-        removed: pictures that left: deleted, or no longer readable.
-        unchanged: pictures that were not read again, or only hashed.
-        unreadable: path → one line that says what is wrong; such pictures are not in the index.
+        new: images added.
+        changed: images whose content is another than before.
+        removed: images that left: deleted, or no longer readable.
+        unchanged: images that were not read again, or only hashed.
+        unreadable: path → one line that says what is wrong; such images are not in the index.
         is_approximate: whether there are so many images that searches are approximate from now on.
     """
 
@@ -56,8 +56,8 @@ def carry_out(
         root: the folder.
         store: the rows.
         embed: gives one embedding per (tag, path), in order, with its tag.
-        commit_every: pictures after which the rows are kept, at the latest.
-        advance: called after each picture.
+        commit_every: images after which the rows are kept, at the latest.
+        advance: called after each image.
 
     Raises:
         OSError: the store cannot be written.
