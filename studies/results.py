@@ -16,8 +16,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from convit.output.files import whole_file
+from convit.output.files import write_file
 from convit.output.plots import save_figure, series_look, styled
+from convit.output.text import json_text
 
 if TYPE_CHECKING:
     from studies.study import Column, Study
@@ -271,7 +272,7 @@ def write_report(study: Study, scores: Scores, output: Path, command: str) -> No
     results = [result.to_dict() for result in scores.results]
     kept = {"study": study.name, "command": command, "machine": machine, "results": results}
     write_json(output / "results.json", kept)
-    _write_text(output / "table.md", as_markdown(study, scores, command, machine))
+    write_file(output / "table.md", as_markdown(study, scores, command, machine), overwrite=True)
     figure = draw(study, scores)
     for suffix in ("svg", "png"):
         save_figure(figure, output / f"plot.{suffix}", overwrite=True)
@@ -280,12 +281,7 @@ def write_report(study: Study, scores: Scores, output: Path, command: str) -> No
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file whole or not at all, in a folder that is made if it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    with whole_file(path, overwrite=True) as file:
-        file.write(text.encode())
+    write_file(path, json_text(content), overwrite=True)
 
 
 def _number(value: float | None) -> str:

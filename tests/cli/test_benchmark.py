@@ -33,7 +33,7 @@ def test_a_benchmark_is_shown_and_written(convit: Command, tmp_path: Path) -> No
     assert content["explanations"][0]["shares"]
     again = convit("benchmark", *SMALL, "--output", output)
     assert (again.code, again.err.count("\n"), again.out) == (2, 1, "")
-    assert "exists already" in again.err
+    assert "holds results.json already" in again.err
 
 
 def test_lists_make_every_combination(convit: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -16,7 +15,8 @@ from convit.benchmark.cases import Case
 from convit.benchmark.explaining import Explanation, explain
 from convit.benchmark.machine import describe_machine
 from convit.benchmark.rows import Row
-from convit.output.files import whole_file
+from convit.output.files import write_file
+from convit.output.text import json_text
 
 JSON_NAME = "results.json"
 # imported when they are asked for: training needs an extra
@@ -57,8 +57,7 @@ class Report:
             OSError: the file cannot be written.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / JSON_NAME, overwrite=overwrite) as file:
-            file.write((json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode())
+        write_file(folder / JSON_NAME, json_text(dataclasses.asdict(self)), overwrite=overwrite)
         return folder / JSON_NAME
 
 

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
-from convit.output.files import write_text
+from convit.output.files import write_file
 from convit.output.json_lines import add_line, epoch_score, read_lines
 from convit.training.task import ClassificationTask
 
@@ -157,4 +157,4 @@ def _write_table(path: Path, lines: list[dict[str, Any]]) -> None:
     rows.writeheader()
     rows.writerows(lines)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text.getvalue(), overwrite=True)
+    write_file(path, text.getvalue(), overwrite=True)

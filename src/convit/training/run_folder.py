@@ -17,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from convit.optimization.precision import pick_device
-from convit.output.files import write_text
+from convit.output.files import write_file
 from convit.training.recipe import AugmentRecipe, OptimizerRecipe, Recipe
 from convit.training.splits import Split
 
@@ -118,7 +118,7 @@ def note_changes(folder: Path, recipe: Recipe, checkpoint: Path) -> list[str]:
         if old.get(key) != new.get(key)
     ]
     if changes:
-        write_text(folder / f"recipe.before-{steps_of(checkpoint)}.yaml", text, overwrite=True)
+        write_file(folder / f"recipe.before-{steps_of(checkpoint)}.yaml", text, overwrite=True)
     return changes
 
 
@@ -157,7 +157,7 @@ def write_description(folder: Path, recipe: Recipe, split: Split, **choices: Any
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in ((RECIPE, recipe.model_dump(mode="json")), (ENVIRONMENT, environment)):
-        write_text(folder / name, yaml.safe_dump(content, sort_keys=False), overwrite=True)
+        write_file(folder / name, yaml.safe_dump(content, sort_keys=False), overwrite=True)
 
 
 def device_name(device: torch.device) -> str:
