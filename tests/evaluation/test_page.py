@@ -206,7 +206,7 @@ def test_a_report_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
 def test_a_missing_package_is_one_line(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"{package}.*pip install \"convit\[evaluate\]\"") as caught:
+    with pytest.raises(ImportError, match=rf"{package}.*pip install 'convit\[evaluate\]'") as caught:
         check_report(tmp_path / "report")
     assert "\n" not in str(caught.value)
 
