@@ -17,10 +17,10 @@ from convit.data.folders import FolderSamples
 from convit.evaluation import Evaluation, Evaluator, LabeledImage
 from convit.evaluation.labeled.digests import ContentDigests, sha256_of_lines
 from convit.evaluation.labeled.images import IndexedImages
-from convit.evaluation.metrics import check_packages
 from convit.finetune.cost import Cost
 from convit.finetune.plan import Plan
 from convit.finetune.report import Facts, write_report
+from convit.output.files import check_packages
 from convit.training.run import UNREADABLE, WEIGHTS, is_first_process, run_recipe
 from convit.training.splits import Split, open_split
 from convit.weights import load_model
@@ -141,7 +141,7 @@ def finetune(
         ImportError: a package of the extra `evaluate` is not installed, which the report needs.
         Whatever `convit.training.run.run_recipe` raises.
     """
-    check_packages("the report of a fine-tuning run", "scipy", "sklearn", "matplotlib", "jinja2")
+    check_packages("the report of a fine-tuning run", "scipy", "sklearn", "matplotlib", "jinja2", extra="evaluate")
     begun = time.monotonic()
     weights = run_recipe(plan.recipe, plan.root, output, resume=resume, quiet=quiet)
     if not is_first_process():
