@@ -6,12 +6,13 @@ BIN := .venv/bin
 # uv installs torch in half a minute where pip takes three
 INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: help demo test quick lint types check-hub measure-bundled benchmarks clean
+.PHONY: help demo test quick soak lint types check-hub measure-bundled benchmarks clean
 
 help:
 	@echo "demo             make .venv, install, label and embed a few photographs with the weights in the package"
 	@echo "test             make .venv, install with the test tools, lint, types, whole suite"
 	@echo "quick            the suite without its slow tests"
+	@echo "soak             long forms of some tests: many kills"
 	@echo "check-hub        fetch the published weights and compare with timm on photographs (needs the hub)"
 	@echo "measure-bundled  measure the bundled weights again: make measure-bundled DATA=test-000000.tar.gz"
 	@echo "benchmarks       every benchmark, and benchmarks/RESULTS.md from it"
@@ -40,12 +41,17 @@ types: .venv/installed-test
 	$(BIN)/basedpyright
 
 # The shape checks rewrite functions, which torch.compile cannot read through: its tests run by themselves, without them.
+# The others run in two processes of one thread each, a file's tests in the same one.
 test: lint types
 	CONVIT_CHECK_SHAPES=0 $(BIN)/python -m pytest -m compiled tests
-	$(BIN)/python -m pytest -m 'not compiled'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not compiled and not soak'
+
+# Long forms of what the suite promises: many kills, many sizes.
+soak: .venv/installed-test
+	$(BIN)/python -m pytest -m soak tests
 
 quick: .venv/installed-test
-	$(BIN)/python -m pytest -q -m 'not slow and not compiled'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow and not compiled and not soak'
 
 check-hub: .venv/installed-test
 	$(BIN)/python tools/check_hub.py --output tools/check_hub.json

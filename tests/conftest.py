@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,20 @@ import torch
 from PIL import Image
 from skimage import data
 
+SOURCES = Path(__file__).parents[1] / "src"
+SHAPED = [  # every module that annotates shapes; but not kernels, whose signatures PyTorch reads
+    ".".join(file.relative_to(SOURCES).with_suffix("").parts)
+    for file in sorted(SOURCES.rglob("*.py"))
+    if "from jaxtyping import" in file.read_text("utf-8") and file.parent.name != "kernels"
+]
+
 if os.environ.get("CONVIT_CHECK_SHAPES", "1") == "1":
     from jaxtyping import install_import_hook
 
-    shaped = ("attention", "convit", "features", "layers", "plain", "positional", "precision")
-    install_import_hook([f"convit.model.{name}" for name in shaped], "beartype.beartype")
+    from tests import shapes
+
+    sys.modules["convit_shapes"] = shapes  # the hook imports by name, and pytest exchanges the package `tests`
+    install_import_hook(SHAPED, "convit_shapes.check_shapes")
 
 
 @pytest.fixture(autouse=True)

@@ -108,7 +108,8 @@ def test_weights_are_drawn_unless_they_are_named() -> None:
     assert not torch.equal(first.blocks[0].attn.proj.weight, build_reference(bundled).blocks[0].attn.proj.weight)
 
 
-def test_a_peer_runs_in_what_can_be_had_by_a_cast() -> None:
+def test_a_peer_runs_in_what_can_be_had_by_a_cast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convit.optimization.precision._capability", lambda device: (9 * (device.type == "cuda"), 0))
     assert [peer_precision(asked, CPU) for asked in ("auto", "int8", "bf16")] == ["fp32", "fp32", "bf16"]
     assert [peer_precision(asked, torch.device("cuda")) for asked in ("auto", "fp8", "fp32")] == [
         "bf16",

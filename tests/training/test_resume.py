@@ -17,6 +17,9 @@ from tests.training.small import TEXT, write_data
 EPOCHS = 12  # of four steps
 DEADLINE = 300  # seconds that a run may take
 
+WORKERS = ("data.workers=2",)
+PROCESSES = ("run.devices=2", "run.accumulate=2", "data.workers=1")
+
 pytestmark = pytest.mark.slow
 
 
@@ -64,10 +67,12 @@ def _differing(folder: Path, first: str, second: str) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "kills"),
     [
-        (("data.workers=2",), (4, 11, 26)),
-        (("run.devices=2", "run.accumulate=2", "data.workers=1"), (6, 17)),
+        (WORKERS, (11,)),
+        (PROCESSES, (17,)),
+        pytest.param(WORKERS, (4, 11, 19, 26, 33), marks=pytest.mark.soak),
+        pytest.param(PROCESSES, (6, 17, 30), marks=pytest.mark.soak),
     ],
-    ids=["two workers", "two processes"],
+    ids=["two workers", "two processes", "two workers, many kills", "two processes, many kills"],
 )
 def test_a_run_that_was_killed_ends_bit_for_bit_as_if_it_was_not(
     tmp_path: Path, options: tuple[str, ...], kills: tuple[int, ...]

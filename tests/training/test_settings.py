@@ -110,8 +110,6 @@ def test_validation_images_of_their_own(tmp_path: Path, data: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        ("optimizer.name=muon", "optimizer.layer_decay=0.7"),
-        ("data.balanced=true", "mixing.class_weights=balanced", "augment.repeats=2"),
         ("run.precision=bf16", "run.activation_checkpointing=true"),
         ("run.accumulate=auto", "run.strategy=ddp"),
         ("data.reader=stream", "data.held_out=1", "data.samples=16", "run.select=best"),
@@ -121,6 +119,27 @@ def test_settings_run_to_the_end_and_stay_finite(tmp_path: Path, data: Path, cha
     weights = run_recipe(small_recipe(tmp_path, *changes), data, tmp_path / "run", quiet=True)
     assert all(parameter.isfinite().all() for parameter in load_model(weights).parameters())
     assert len(_lines(tmp_path / "run")) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "optimizer.name=muon",
+        "optimizer.layer_decay=0.7",
+        "data.balanced=true",
+        "mixing.class_weights=[1, 3]",
+        "augment.repeats=2",
+    ],
+)
+def test_settings_that_change_the_weights_are_not_ignored(tmp_path: Path, data: Path, change: str) -> None:
+    quick = ("ema=null", "schedule.epochs=1", "schedule.warmup_epochs=0", "schedule.cooldown_epochs=0")
+    plain, changed = (
+        load_model(run_recipe(small_recipe(tmp_path, *quick, *more), data, tmp_path / f"run{len(more)}", quiet=True))
+        for more in ((), (change,))
+    )
+    weights = plain.get_parameter("blocks.1.mlp.fc1.weight"), changed.get_parameter("blocks.1.mlp.fc1.weight")
+    assert weights[1].isfinite().all()
+    assert not torch.equal(*weights)
 
 
 def test_gates_and_non_locality_are_logged(tmp_path: Path, data: Path) -> None:

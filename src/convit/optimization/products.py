@@ -30,7 +30,8 @@ class PlainProduct(nn.Linear):
         self.bias = nn.Parameter(affine.bias.to(dtype, copy=True), requires_grad=False)
         self.gelu = gelu
 
-    def forward(self, input: Float[Tensor, "*rest in_features"]) -> Float[Tensor, "*rest out_features"]:  # noqa: A002, D102
+    def forward(self, input: Float[Tensor, "*rest in_features"]) -> Float[Tensor, "*rest out_features"]:  # noqa: A002
+        """The product of the input's rows (..., inputs) with the weights, plus the bias: (..., outputs)."""
         result = super().forward(input)
         return F.gelu(result) if self.gelu else result
 
@@ -52,7 +53,8 @@ class MklProduct(PlainProduct):
         self._latest = 0
         self._packed: tuple[int, Tensor] | None = None  # replaced as one, so that threads may share the model
 
-    def forward(self, input: Float[Tensor, "*rest in_features"]) -> Float[Tensor, "*rest out_features"]:  # noqa: A002, D102
+    def forward(self, input: Float[Tensor, "*rest in_features"]) -> Float[Tensor, "*rest out_features"]:  # noqa: A002
+        """The product of the input's rows (..., inputs) with the weights, plus the bias: (..., outputs)."""
         rows = input.numel() // self.in_features
         packed = self._packed
         if packed is None or packed[0] != rows:
@@ -86,7 +88,8 @@ class PackedProduct(nn.Module):
         self.bias = nn.Buffer(affine.bias.to(dtype, copy=True))
         self._activation = ("gelu", "none") if gelu else ("none", "")
 
-    def forward(self, x: Float[Tensor, "*rest in_features"]) -> Float[Tensor, "*rest out_features"]:  # noqa: D102
+    def forward(self, x: Float[Tensor, "*rest in_features"]) -> Float[Tensor, "*rest out_features"]:
+        """The product of the input's rows (..., inputs) with the weights, plus the bias: (..., outputs)."""
         name, form = self._activation
         return torch.ops.mkldnn._linear_pointwise(x, self._weight, self.bias, name, [], form)
 
