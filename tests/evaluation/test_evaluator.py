@@ -87,8 +87,8 @@ def test_unreadable_images_are_named_and_left_out(folder: Path, weights: Path) -
     (folder / "cat" / "gone.jpg").symlink_to("nowhere")
     (folder / "page" / "cut.jpg").write_bytes((folder / "page" / "0.jpg").read_bytes()[:900])
     evaluation = _evaluate(folder, weights)
-    assert (evaluation.count, evaluation.unreadable, evaluation.loss) == (18, 2, pytest.approx(whole.loss))
-    assert [error["name"] for error in evaluation.errors] == ["cat/text.jpg", "page/cut.jpg"]
+    assert (evaluation.count, evaluation.unreadable, evaluation.loss) == (18, 3, pytest.approx(whole.loss))
+    assert [error["name"] for error in evaluation.errors] == ["cat/gone.jpg", "cat/text.jpg", "page/cut.jpg"]
     assert all(error["error"].startswith(error["name"]) for error in evaluation.errors)
 
 
