@@ -59,8 +59,8 @@ check-hub: .venv/installed-test
 # make measure-bundled NAME=convit_nano_patch4_32.cifar10 DATA=test-000000.tar.gz
 NAME ?= convit_nano_patch4_32.cifar10
 measure-bundled: .venv/installed-test
-	$(BIN)/python tools/bundled.py measure $(NAME) $(DATA)
-	$(BIN)/python tools/readme.py
+	$(BIN)/python docs/make_cards.py measure $(NAME) $(DATA)
+	$(BIN)/python docs/make_readme.py
 
 benchmarks: .venv/installed-test
 	for name in parity startup folder decoding targets; do $(BIN)/python benchmarks/$$name.py || exit 1; done

@@ -19,7 +19,7 @@ DOCS = ROOT / "docs" / "analysis"
 
 
 def test_the_readme_is_up_to_date() -> None:
-    command = [sys.executable, ROOT / "tools" / "analysis_docs.py", "write", "--check"]
+    command = [sys.executable, ROOT / "docs" / "analysis" / "make.py", "write", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from tools.readme import README, filled
+from docs.make_readme import README, filled
 
 TEXT = README.read_text(encoding="utf-8")
 SPEED = (README.parent / "docs" / "speed.md").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ def _photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_table_of_models_is_up_to_date() -> None:
-    assert filled(TEXT) == TEXT, "run: python tools/readme.py"
+    assert filled(TEXT) == TEXT, "run: python docs/make_readme.py"
 
 
 @pytest.mark.usefixtures("_photo")

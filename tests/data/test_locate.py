@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from convit.data.locate import file_sha256, find_shards, form_of, is_shard, means_shards, read_class_names
+from convit.data.locate import file_sha256, find_shards, form_of, means_shards, read_class_names
 
 
 def test_shards_are_found_by_pattern_folder_and_list(tmp_path: Path) -> None:
@@ -17,8 +17,8 @@ def test_shards_are_found_by_pattern_folder_and_list(tmp_path: Path) -> None:
         path.name for path in find_shards([tmp_path / "b.tar.gz", tmp_path / "a-00.tar", tmp_path / "b.tar.gz"])
     ] == ["b.tar.gz", "a-00.tar"]
     assert means_shards(tmp_path)
-    assert is_shard("x.TAR.GZ")
-    assert not is_shard("x.zip")
+    assert means_shards("x.TAR.GZ")
+    assert not means_shards("x.zip")
 
 
 def test_an_absent_shard_is_named(tmp_path: Path) -> None:

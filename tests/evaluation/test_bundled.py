@@ -10,7 +10,7 @@ import yaml
 from convit.model import ConViT, ConViTConfig
 from convit.weights import save_weights
 from convit.weights.weight_sets import BUNDLED_FOLDER, BUNDLED_NAMES
-from tools import bundled
+from docs import make_cards as bundled
 
 CLASSES = ("cat", "clock", "coffee cup", "page", "person", "rocket")
 

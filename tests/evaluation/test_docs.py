@@ -13,7 +13,7 @@ DOCS = ROOT / "docs" / "evaluation"
 
 
 def test_the_readme_is_up_to_date() -> None:
-    command = [sys.executable, ROOT / "tools" / "evaluation_docs.py", "write", "--check"]
+    command = [sys.executable, ROOT / "docs" / "evaluation" / "make.py", "write", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -50,11 +50,6 @@ def located(name: str | Path, root: str | Path | None = None) -> Path | str:
     return Path(root) / name
 
 
-def is_shard(path: str | Path) -> bool:
-    """Whether the name ends like a WebDataset shard: .tar, .tar.gz or .tgz."""
-    return _ends(path, SHARD_SUFFIXES)
-
-
 def means_shards(source: Source, root: str | Path | None = None) -> bool:
     """Whether `source` names shards (or a folder with shards in it), here or behind a URL."""
     return form_of(source, root) == "shards"

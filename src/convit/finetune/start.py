@@ -13,7 +13,6 @@ from convit.transforms import TransformSettings
 from convit.weights import WEIGHT_SETS, find_weight_set, load_model
 
 ON_GPU, ON_CPU = "convit_small.fb_in1k", "convit_tiny.fb_in1k"
-PACKAGED = "convit_nano_patch4_32.cifar10"
 
 
 @dataclass(frozen=True)

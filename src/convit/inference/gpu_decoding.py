@@ -1,7 +1,7 @@
 """JPEG files decoded, resized and cropped on the GPU that runs the model; asked for with `decode="gpu"`.
 
 Only files that such a decoder reads as Pillow does are handed to it: whole, upright, gray or RGB JPEG files without a
-color profile to apply. All others are read on the CPU.
+color profile to apply. All others are read on the CPU. Tested with a stand-in for the decoder; never run on a GPU.
 """
 
 from __future__ import annotations

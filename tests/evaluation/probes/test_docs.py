@@ -14,7 +14,7 @@ DOCS = ROOT / "docs" / "probes"
 
 
 def test_the_readme_is_up_to_date() -> None:
-    command = [sys.executable, ROOT / "tools" / "probes.py", "--check"]
+    command = [sys.executable, ROOT / "docs" / "probes" / "make.py", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

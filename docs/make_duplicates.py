@@ -2,8 +2,8 @@
 
 The 7 validation images that are training images too are named in the README.md beside the data.
 
-    python tools/duplicates.py ../shared/data/tiny-imagenet
-    python tools/duplicates.py ../shared/data/tiny-imagenet --found pairs.json     # of an earlier run of the command
+    python docs/make_duplicates.py data/tiny-imagenet
+    python docs/make_duplicates.py data/tiny-imagenet --found pairs.json     # of an earlier run of the command
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 MODEL = "convit_nano_patch4_32.cifar10"
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "duplicates.md"
+PAGE = Path(__file__).with_name("duplicates.md")
 COMMAND = f"convit duplicates tiny-imagenet --splits train,val --model {MODEL}"
 COLUMNS = ("kind", "first", "second", "first_label", "second_label", "similarity", "difference")
 _KNOWN = re.compile(r"(val_\d+) = (n\d+_\d+)")
@@ -38,7 +38,7 @@ def write_page(rows: list[dict[str, Any]], known: set[frozenset[str]], page: Pat
     differ = sum(row["labels_differ"] for row in rows if row["kind"] == "identical")
     head = (
         "# Duplicates in Tiny ImageNet\n\n"
-        f"Written by `python tools/duplicates.py`, which runs\n\n    {COMMAND}\n\n"
+        f"Written by `python docs/make_duplicates.py`, which runs\n\n    {COMMAND}\n\n"
         f"over the training images and the published validation images that lie beside them: {len(rows)} pairs across "
         f"the two, {len(identical)} of identical files and {len(near)} near-copies. The data's own notes name "
         f"{len(known)} pairs; the command finds {len(known & identical)} of these, and {len(identical - known)} "

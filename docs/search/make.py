@@ -1,6 +1,6 @@
 """Shows the pages of `convit search` and `convit duplicates` in docs/search, made of public-domain photographs.
 
-    python tools/search_docs.py
+    python docs/search/make.py
 
 The photographs are inside scikit-image; each is cut into pieces, and the pages are kept as a browser shows them. Needs
 Debian's chromium.
@@ -8,19 +8,22 @@ Debian's chromium.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from browser import take_screenshot
 from documents import cut_photographs, run_convit
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "search"
+DOCS = Path(__file__).resolve().parent
 MODEL = "convit_nano_patch4_32.cifar10"
 PHOTOGRAPHS = {"cat": "chelsea", "rocket": "rocket", "astronaut": "astronaut", "coffee": "coffee"}
 PIECES = 3  # across and down
 README = f"""# The pages of a search
 
-Made by `tools/search_docs.py` of photographs inside scikit-image (public domain), each cut into {PIECES**2} pieces,
+Made by `docs/search/make.py` of photographs inside scikit-image (public domain), each cut into {PIECES**2} pieces,
 with `{MODEL}`.
 
     convit index pieces/ --db pieces.db --model {MODEL}

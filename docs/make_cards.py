@@ -1,8 +1,8 @@
 """Puts trained weights into the package, measures them there, and writes their model card.
 
-    python tools/bundled.py adopt RUN NAME       copy weights, log and recipe of a `convit train` run into the package
-    python tools/bundled.py measure NAME DATA    run `convit evaluate` on DATA, keep its JSON, write the card
-    python tools/bundled.py card NAME            write the card again; --check only says whether it is up to date
+    python docs/make_cards.py adopt RUN NAME       copy weights, log and recipe of a `convit train` run into the package
+    python docs/make_cards.py measure NAME DATA    run `convit evaluate` on DATA, keep its JSON, write the card
+    python docs/make_cards.py card NAME            write the card again; --check only says whether it is up to date
 
 NAME is a weight set such as convit_nano_patch4_32.cifar10; DATA is what `convit evaluate` takes. Beside
 `<name>.safetensors` stand `<name>.json` (what was measured), `<name>.md` (the card), `<name>.recipe.yaml`,
@@ -24,7 +24,7 @@ from typing import Any
 from convit.weights.header import read_header, read_metadata
 from convit.weights.weight_sets import BUNDLED_FOLDER
 
-TOOLS = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent
 TRAINING_FILES = {
     "weights.safetensors": ".safetensors",
     "recipe.yaml": ".recipe.yaml",
@@ -99,13 +99,13 @@ def render_card(name: str, folder: Path = BUNDLED_FOLDER) -> str:
 
     Raises:
         FileNotFoundError: one of the files that it is made from is missing, or the data set has no note in
-            tools/data_sets.
+            docs/data_sets.
     """
     facts = collect_facts(name, folder)
-    note = (TOOLS / "data_sets" / f"{name.partition('.')[2]}.md").read_text(encoding="utf-8")
+    note = (HERE / "data_sets" / f"{name.partition('.')[2]}.md").read_text(encoding="utf-8")
     for title, text in _sections(note).items():
         facts[title] = Template(text).substitute(facts)
-    return Template((TOOLS / "model_card.md").read_text(encoding="utf-8")).substitute(facts)
+    return Template((HERE / "model_card.md").read_text(encoding="utf-8")).substitute(facts)
 
 
 def collect_facts(name: str, folder: Path) -> dict[str, str]:
@@ -216,7 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
         measure(given.name, given.data)
         write_card(given.name)
     elif not write_card(given.name, check=given.check) and given.check:
-        print(f"the card of {given.name} is out of date; write it with: python tools/bundled.py card {given.name}")
+        print(f"the card of {given.name} is out of date; write it with: python docs/make_cards.py card {given.name}")
         return 1
     return 0
 

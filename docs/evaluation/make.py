@@ -1,8 +1,8 @@
 """Evaluates the bundled model and keeps the result in docs/evaluation.
 
-    python tools/evaluation_docs.py measure DATA [--split test]    figures, plots and a comparison, as files there
-    python tools/evaluation_docs.py draw                           the page in a browser, of public-domain photographs
-    python tools/evaluation_docs.py write                          README.md from these files; --check only compares
+    python docs/evaluation/make.py measure DATA [--split test]    figures, plots and a comparison, as files there
+    python docs/evaluation/make.py draw                           the page in a browser, of public-domain photographs
+    python docs/evaluation/make.py write                          README.md from these files; --check only compares
 
 DATA is what `convit evaluate` takes. No picture of the data set is kept: the page with the worst mistakes is shown on
 photographs inside scikit-image (public domain), cut into pieces. The screenshot needs Debian's chromium.
@@ -17,10 +17,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from browser import take_screenshot
 from documents import cut_photographs, keep_json, read_arguments, read_json, run_convit, write_or_check
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "evaluation"
+DOCS = Path(__file__).resolve().parent
 MODEL = "convit_nano_patch4_32.cifar10"
 PLOTS = ("reliability.png", "confusion.png", "per_class.png")
 PHOTOGRAPHS = {"cat": "chelsea", "airplane": "rocket"}
@@ -71,7 +73,7 @@ def render(evaluation: dict[str, Any], comparison: dict[str, Any]) -> str:
     )
     return f"""# The bundled model's evaluation
 
-Made by `tools/evaluation_docs.py` from the JSON files beside it: `{evaluation["model"]}` (weights sha256
+Made by `docs/evaluation/make.py` from the JSON files beside it: `{evaluation["model"]}` (weights sha256
 `{evaluation["weights_sha256"][:16]}…`) on {evaluation["count"]:,} images ({files},
 sha256 `{evaluation["data_sha256"][:16]}…`), {evaluation["precision"]}, {evaluation["date"][:10]}.
 
@@ -145,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
         draw()
         return 0
     text = render(**read_json(DOCS, ("evaluation", "comparison")))
-    return write_or_check(DOCS / "README.md", text, "python tools/evaluation_docs.py write", check=given.check)
+    return write_or_check(DOCS / "README.md", text, "python docs/evaluation/make.py write", check=given.check)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes the table of models into README.md from what is counted and measured: python tools/readme.py [--check]."""
+"""Writes the table of models into README.md from what is counted and measured: python docs/make_readme.py [--check]."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from convit.cli.catalog import Entry, entries
 from convit.weights.published import DATA_SETS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-START, END = "<!-- models: made by tools/readme.py -->\n", "<!-- /models -->"
+START, END = "<!-- models: made by docs/make_readme.py -->\n", "<!-- /models -->"
 
 
 def table() -> str:
@@ -71,7 +71,7 @@ def main() -> int:
     old = README.read_text(encoding="utf-8")
     new = filled(old)
     if "--check" in sys.argv[1:]:
-        print("README.md is up to date" if new == old else "README.md is out of date: run python tools/readme.py")
+        print("README.md is up to date" if new == old else "README.md is out of date: run python docs/make_readme.py")
         return int(new != old)
     README.write_text(new, encoding="utf-8")
     return 0

@@ -1,8 +1,8 @@
 """Looks inside the bundled model and keeps what it finds in docs/analysis.
 
-    python tools/analysis_docs.py measure DATA [--split test]    ablations and non-locality, into two JSON files
-    python tools/analysis_docs.py draw                           figures of the weights and of public-domain photographs
-    python tools/analysis_docs.py write                          README.md from the JSON files; --check only compares
+    python docs/analysis/make.py measure DATA [--split test]    ablations and non-locality, into two JSON files
+    python docs/analysis/make.py draw                           figures of the weights and of public-domain photographs
+    python docs/analysis/make.py write                          README.md from the JSON files; --check only compares
 
 DATA is what `convit ablate` takes. The photographs are those inside scikit-image (public domain); no picture of the
 data set is kept. The page's screenshot needs Debian's chromium.
@@ -17,10 +17,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from browser import take_screenshot
 from documents import read_arguments, read_json, write_or_check
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "analysis"
+DOCS = Path(__file__).resolve().parent
 MODEL = "convit_nano_patch4_32.cifar10"
 IMAGES = 1024  # that the paper averages non-locality over
 BATCH = 64
@@ -96,7 +98,7 @@ def render(ablation: dict[str, Any], attention: dict[str, Any]) -> str:
     )
     return f"""# What the bundled model learned
 
-Made by `tools/analysis_docs.py` from `ablation.json` and `attention.json` beside it, for `{attention["model"]}`.
+Made by `docs/analysis/make.py` from `ablation.json` and `attention.json` beside it, for `{attention["model"]}`.
 The photographs are scikit-image's (public domain). Layers and heads are counted from 1, patches from 0.
 
 ## Gates and centers
@@ -198,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
         draw()
         return 0
     text = render(**read_json(DOCS, ("ablation", "attention")))
-    return write_or_check(DOCS / "README.md", text, "python tools/analysis_docs.py write", check=given.check)
+    return write_or_check(DOCS / "README.md", text, "python docs/analysis/make.py write", check=given.check)
 
 
 if __name__ == "__main__":

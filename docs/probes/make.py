@@ -1,8 +1,8 @@
 """Probes the bundled model's embeddings and keeps what is found in docs/probes.
 
-    python tools/probes.py --data ../shared/data     CIFAR-10 and Tiny ImageNet, some ten minutes; then README.md
-    python tools/probes.py --large                   time and memory on 100,000 made-up vectors; then README.md
-    python tools/probes.py                           README.md and figures from what is kept; --check only compares
+    python docs/probes/make.py --data data     CIFAR-10 and Tiny ImageNet, some ten minutes; then README.md
+    python docs/probes/make.py --large                   time and memory on 100,000 made-up vectors; then README.md
+    python docs/probes/make.py                           README.md and figures from what is kept; --check only compares
 
 DATA holds `cifar10` and `tiny-imagenet` as shards. No picture and no embedding of them is kept.
 """
@@ -19,9 +19,11 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from documents import keep_json, read_json, write_or_check
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "probes"
+DOCS = Path(__file__).resolve().parent
 MODEL = "convit_nano_patch4_32.cifar10"
 SETS = {
     "cifar10": (
@@ -98,9 +100,9 @@ def _make_vectors(folder: Path) -> None:
 def render(found: dict[str, dict[str, Any]]) -> str:
     """The text of README.md: no figure in it is typed in."""
     about = (
-        f"Made by `tools/probes.py` from the JSON files beside it, which `convit probe` wrote. The model, `{MODEL}`, "
-        "stays as it is; probes are trained on its embeddings. Everything that is chosen is chosen on training images: "
-        "k and alpha by leaving each out in turn, C by cross-validation. Top-1 and top-5 in percent; a guess is right "
+        "Made by `docs/probes/make.py` from the JSON files beside it, which `convit probe` wrote. The model, "
+        f"`{MODEL}`, stays as it is; probes are trained on its embeddings. Everything that is chosen is chosen on "
+        "training images: k and alpha by leaving each out in turn, C by cross-validation. Top-1 and top-5 in percent; a guess is right "
         "in 100 / classes percent."
     )
     return f"""# What the bundled model's embeddings know
@@ -219,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not given.check:
         for name in SETS:
             draw(found[name], DOCS / f"{name}.png")
-    return write_or_check(DOCS / "README.md", render(found), "python tools/probes.py", check=given.check)
+    return write_or_check(DOCS / "README.md", render(found), "python docs/probes/make.py", check=given.check)
 
 
 if __name__ == "__main__":
