@@ -102,8 +102,8 @@ def render(found: dict[str, dict[str, Any]]) -> str:
     about = (
         "Made by `docs/probes/make.py` from the JSON files beside it, which `convit probe` wrote. The model, "
         f"`{MODEL}`, stays as it is; probes are trained on its embeddings. Everything that is chosen is chosen on "
-        "training images: k and alpha by leaving each out in turn, C by cross-validation. Top-1 and top-5 in percent; a guess is right "
-        "in 100 / classes percent."
+        "training images: k and alpha by leaving each out in turn, C by cross-validation. Top-1 and top-5 in percent; "
+        "a guess is right in 100 / classes percent."
     )
     return f"""# What the bundled model's embeddings know
 

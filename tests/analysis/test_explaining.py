@@ -28,7 +28,7 @@ SMALL = ConViTConfig(
 
 
 def _model(**changes: object) -> ConViT:
-    with pytest.warns(UserWarning, match="no square number"):
+    with pytest.warns(UserWarning, match="not a square number"):
         model = ConViT(SMALL.replace(**changes)).eval()
     shake(model)
     return model

@@ -193,7 +193,7 @@ def stratified_folds(labels: Rows, folds: int, seed: int | tuple[int, ...]) -> R
     return found
 
 
-def few_of_each(labels: Rows, count: int, seed: int | tuple[int, ...]) -> Rows:
+def few_of_each(labels: Rows, count: int, seed: int | tuple[int, ...]) -> Int64[np.ndarray, " taken"]:
     """`count` rows of each class, ascending; those for a smaller count are among those for a larger one.
 
     >>> few_of_each(np.array([5, 5, 7, 7, 7]), 2, 0)[:2].tolist()
@@ -205,7 +205,7 @@ def few_of_each(labels: Rows, count: int, seed: int | tuple[int, ...]) -> Rows:
     return np.sort(order[place < count])
 
 
-def share_of_each(labels: Rows, most: int, least_each: int, seed: int | tuple[int, ...]) -> Rows:
+def share_of_each(labels: Rows, most: int, least_each: int, seed: int | tuple[int, ...]) -> Int64[np.ndarray, " taken"]:
     """About `most` rows, ascending: the same share of each class, and at least `least_each` of it where it has them.
 
     >>> len(share_of_each(np.repeat([0, 1], [90, 10]), 20, 5, 0))
