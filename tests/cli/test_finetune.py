@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from convit.evaluation import Evaluator, open_labeled
-from convit.finetune import tuning
+from convit.finetune import run as finetune_run
 from convit.training.recipe_io import read_recipe
 from convit.training.task import DivergedError
 from convit.weights import WEIGHT_SETS, create_model, load_model
@@ -287,7 +287,7 @@ def test_a_diverged_run_is_one_line_and_exit_code_1(
     def diverge(*arguments: object, **options: object) -> Path:
         raise DivergedError("the loss is nan at step 7")
 
-    monkeypatch.setattr(tuning, "run_recipe", diverge)
+    monkeypatch.setattr(finetune_run, "run_recipe", diverge)
     run = convit("finetune", pictures, "--output", tmp_path / "run", "--quiet", *QUICK)
     assert (run.code, run.err) == (1, "convit: error: the loss is nan at step 7\n")
 

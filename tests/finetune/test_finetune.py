@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from convit.finetune.base_model import find_base_model
 from convit.finetune.pictures import choose_held_out, divide, find_pictures
 from convit.finetune.plan import FinetuneOptions, Plan, plan_finetune
 from convit.finetune.report import timm_line
@@ -18,7 +19,6 @@ from convit.finetune.settings import (
     choose_rate,
     choose_schedule,
 )
-from convit.finetune.start import find_start
 from convit.model import ConViTConfig
 from convit.training.recipe import OptimizerRecipe, Recipe
 from convit.training.schedule import peak_rate
@@ -200,8 +200,8 @@ def test_short_runs_have_neither_averaging_nor_early_stopping() -> None:
 
 
 def test_the_default_weights_suit_the_device() -> None:
-    assert find_start(None, CPU).weights == "convit_tiny.fb_in1k"
-    assert find_start(None, torch.device("cuda")).weights == "convit_small.fb_in1k"
+    assert find_base_model(None, CPU).weights == "convit_tiny.fb_in1k"
+    assert find_base_model(None, torch.device("cuda")).weights == "convit_small.fb_in1k"
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_the_default_weights_suit_the_device() -> None:
 )
 def test_unknown_weights(model: str, words: str) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=words):
-        find_start(model, CPU)
+        find_base_model(model, CPU)
 
 
 # The plan

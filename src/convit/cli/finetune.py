@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from convit.evaluation import Evaluation
     from convit.finetune.cost import Cost
     from convit.finetune.plan import FinetuneOptions, Plan
-    from convit.finetune.tuning import FinetuneResult
+    from convit.finetune.run import FinetuneResult
 
 WORST = 5  # classes in the summary
 
@@ -110,8 +110,8 @@ def finetune(
 
     check_packages("training", *options.TRAINING_PACKAGES, extra="train")
     from convit.finetune.plan import FinetuneOptions
-    from convit.finetune.tuning import check_free
-    from convit.finetune.tuning import finetune as tune
+    from convit.finetune.run import check_free
+    from convit.finetune.run import finetune as tune
     from convit.training.run import is_first_process
 
     folder = output or Path("runs") / (Path(pictures).resolve().name or "pictures")

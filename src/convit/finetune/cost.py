@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from convit.data.datasets import ImageDataset, apply_seeded
+from convit.finetune.base_model import find_base_model
 from convit.finetune.plan import Plan
-from convit.finetune.start import find_start
 from convit.model import ConViT
 from convit.model.counting import count_operations
 from convit.training.epoch_log import duration
@@ -67,9 +67,9 @@ def estimate_cost(plan: Plan, device: torch.device) -> Cost:
         ValueError: a setting of the plan does not fit the model.
     """
     recipe = plan.recipe
-    start = find_start(recipe.model.weights, device)
+    base = find_base_model(recipe.model.weights, device)
     try:
-        model = ConViT(start.config.replace(**recipe.model.options))
+        model = ConViT(base.config.replace(**recipe.model.options))
     except TypeError as error:
         raise ValueError(f"model.options: {error}") from error
     freeze(model, recipe.model.freeze)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import yaml
 
+from convit.finetune.base_model import BaseModel, find_base_model
 from convit.finetune.pictures import Pictures, divide, find_pictures
 from convit.finetune.settings import (
     Choice,
@@ -23,7 +24,6 @@ from convit.finetune.settings import (
     choose_rate,
     choose_schedule,
 )
-from convit.finetune.start import Start, find_start
 from convit.optimization.precision import has_bf16, pick_device
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import make_recipe, read_recipe, set_value
@@ -133,17 +133,17 @@ def plan_finetune(
         ValueError: the images are not as they must be, the weights are unknown, or an option is out of range.
     """
     options, device = options or FinetuneOptions(), device or pick_device("auto")
-    start = find_start(options.model, device)
+    base = find_base_model(options.model, device)
     pictures = find_pictures(source)
     division = divide(pictures, options.seed or 0)
     images = sum(division.training)
     batch = choose_batch_size(images, on_cpu=device.type == "cpu", wanted=options.batch_size)
     epochs = choose_epochs(images, batch.value, options.epochs)
-    size = options.img_size or start.config.img_size
-    config = start.config.replace(img_size=size, num_classes=len(pictures.classes))
+    size = options.img_size or base.config.img_size
+    config = base.config.replace(img_size=size, num_classes=len(pictures.classes))
     choices = [
         Choice("data.held_out", division.held_out, division.reason),
-        *_model_choices(start, config.image_height, config.image_width, options, pictures),
+        *_model_choices(base, config.image_height, config.image_width, options, pictures),
         batch,
         epochs,
         *choose_rate(batch.value, frozen="backbone" in options.freeze, wanted=options.lr),
@@ -152,7 +152,7 @@ def plan_finetune(
         *choose_balance(division.training),
         *_running_choices(device, images),
     ]
-    values = _fixed_values(pictures, start, options)
+    values = _fixed_values(pictures, base, options)
     for choice in choices:
         set_value(values, choice.key, choice.value)
     recipe = make_recipe(values, options.changes)
@@ -193,17 +193,17 @@ def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> P
     return Plan(str(source), pictures.root, recipe, choices, layout, counts, warnings)
 
 
-def _fixed_values(pictures: Pictures, start: Start, options: FinetuneOptions) -> dict[str, Any]:
+def _fixed_values(pictures: Pictures, base: BaseModel, options: FinetuneOptions) -> dict[str, Any]:
     """What needs no reason: names, places, and the model's own preprocessing."""
     preprocessing = {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in start.preprocessing.to_dict().items()
+        for name, value in base.preprocessing.to_dict().items()
         if name != "input_size"
     }
     values: dict[str, Any] = {
         "name": f"finetune-{pictures.name}",
         "seed": options.seed or 0,
-        "model": {"architecture": start.architecture},
+        "model": {"architecture": base.architecture},
         "data": {"name": pictures.name, "train": pictures.train},
         "augment": {**preprocessing, "crop": "resized"},
     }
@@ -212,7 +212,9 @@ def _fixed_values(pictures: Pictures, start: Start, options: FinetuneOptions) ->
     return values
 
 
-def _model_choices(start: Start, height: int, width: int, options: FinetuneOptions, pictures: Pictures) -> list[Choice]:
+def _model_choices(
+    base: BaseModel, height: int, width: int, options: FinetuneOptions, pictures: Pictures
+) -> list[Choice]:
     fields: dict[str, Any] = {"num_classes": len(pictures.classes)}
     shown = f"{height} x {width} pixels"
     if options.img_size is not None:
@@ -226,7 +228,7 @@ def _model_choices(start: Start, height: int, width: int, options: FinetuneOptio
         fields["drop_path_rate"] = 0.1
     why = f"a new head for {len(pictures.classes)} classes; images of {shown}"
     frozen = [Choice("model.freeze", list(options.freeze), "as asked")] if options.freeze else []
-    return [Choice("model.weights", start.weights, start.reason), Choice("model.options", fields, why), *frozen]
+    return [Choice("model.weights", base.weights, base.reason), Choice("model.options", fields, why), *frozen]
 
 
 def _running_choices(device: torch.device, images: int) -> list[Choice]:
@@ -263,7 +265,7 @@ def _as_changes(options: FinetuneOptions, recipe: Recipe) -> list[str]:
     if options.lr is not None:
         given["optimizer.lr"] = float(f"{options.lr * 512 / (options.batch_size or recipe.run.batch_size):.6g}")
     if options.model is not None:
-        given["model.weights"] = find_start(options.model).weights
+        given["model.weights"] = find_base_model(options.model).weights
     if options.img_size is not None:
         given["model.options.img_size"] = options.img_size if isinstance(options.img_size, int) else [*options.img_size]
     return [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]

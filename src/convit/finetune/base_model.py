@@ -16,7 +16,7 @@ ON_GPU, ON_CPU = "convit_small.fb_in1k", "convit_tiny.fb_in1k"
 
 
 @dataclass(frozen=True)
-class Start:
+class BaseModel:
     """A trained model to begin with.
 
     Attributes:
@@ -34,7 +34,7 @@ class Start:
     reason: str
 
 
-def find_start(model: str | None, device: torch.device | None = None) -> Start:
+def find_base_model(model: str | None, device: torch.device | None = None) -> BaseModel:
     """Describe the weights of a name or a file.
 
     Args:
@@ -64,7 +64,7 @@ def find_start(model: str | None, device: torch.device | None = None) -> Start:
     config = VARIANTS[found.architecture].config.replace(
         num_classes=found.num_classes, in_chans=channels, img_size=(height, width)
     )
-    return Start(found.architecture, found.name, config, found.preprocessing, reason)
+    return BaseModel(found.architecture, found.name, config, found.preprocessing, reason)
 
 
 def _is_file(model: str) -> bool:
@@ -76,7 +76,7 @@ def _is_file(model: str) -> bool:
     return path.exists()
 
 
-def _from_file(path: Path) -> Start:
+def _from_file(path: Path) -> BaseModel:
     model = load_model(path)
     architecture = str((model.pretrained_cfg or {}).get("architecture", ""))
     if architecture not in VARIANTS:
@@ -84,4 +84,4 @@ def _from_file(path: Path) -> Start:
             f"{path} does not say which variant it holds; train it with `convit train` and a recipe that names "
             f"model.architecture"
         )
-    return Start(architecture, str(path), model.config, TransformSettings.from_model(model), "as asked")
+    return BaseModel(architecture, str(path), model.config, TransformSettings.from_model(model), "as asked")
