@@ -3,6 +3,7 @@
 import argparse
 import errno
 import json
+import os
 import pickle
 import struct
 
