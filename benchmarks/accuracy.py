@@ -23,10 +23,11 @@ TARGETS = {("cpu", "int8"): 1.0, ("cpu", "bf16"): 1.0, ("cuda", "int8"): 0.3, ("
 
 def measure(model: str, data: str, device: str, precision: str) -> dict[str, Any]:
     """Evaluate one model in one precision."""
-    from convit.evaluation import Evaluator, evenly_spaced, open_labeled
+    from convit.data import evenly_spaced, open_samples
+    from convit.evaluation import Evaluator
 
-    images = open_labeled(data)
-    some = [image.content for image in images.take(evenly_spaced(CALIBRATION_IMAGES, images.count))]
+    images = open_samples(data)
+    some = [image.content for image in images.take(evenly_spaced(CALIBRATION_IMAGES, len(images)))]
     evaluator = Evaluator(model, device=device, precision=precision, calibration=some if precision == "int8" else None)
     found = evaluator.evaluate(images)
     return {

@@ -18,8 +18,8 @@ from typing import Any
 import safetensors.torch
 from safetensors import safe_open
 
-from convit.data import hold_out, open_dataset, take_share
-from convit.evaluation import Evaluator, open_labeled
+from convit.data import hold_out, open_dataset, open_samples, take_share
+from convit.evaluation import Evaluator
 from convit.output.json_lines import read_lines
 from convit.training.models import build_model, image_size
 from convit.training.peers import is_peer
@@ -217,7 +217,7 @@ def run_study(
         ValueError: `output` holds another study or runs of another recipe, or a recipe does not fit the data.
         DivergedError: a loss became infinite or NaN.
     """
-    open_labeled(_located(test, data))  # refused before anything is trained
+    open_samples(_located(test, data))  # refused before anything is trained
     others = _finished(reuse, test)
     _claim(output, study)
     done: list[Result] = []
@@ -254,14 +254,14 @@ def measure_top1(recipe: Recipe, weights: Path, test: str) -> tuple[float, int]:
             "label_names": card.get("classes"),
         }
     evaluator = Evaluator(model) if model is not None else Evaluator(weights=weights, precision="fp32")
-    found = evaluator.evaluate(open_labeled(test))
+    found = evaluator.evaluate(open_samples(test))
     if found.unreadable:
         raise ValueError(f"{found.unreadable} test images cannot be read; the first: {found.errors[0]['error']}")
     return found.top1, found.count
 
 
 def _located(test: str, data: str | Path) -> str:
-    """Test images relative to the data's folder, as `convit.evaluation.open_labeled` takes them."""
+    """Test images relative to the data's folder, as `convit.data.open_samples` takes them."""
     kind, colon, place = test.partition(":")
     if kind == "hub" or "://" in test:
         return test

@@ -45,13 +45,13 @@ def measure_attention(data: str, split: str | None) -> dict[str, Any]:
 
     from convit.analysis import gates, locality_centers, nonlocality
     from convit.analysis.loading import load_plain
-    from convit.evaluation import EvenlySpaced, open_labeled
+    from convit.data import EvenlySpaced, open_samples
     from convit.images import open_image
     from convit.transforms import create_transform, resolve_model_data_config
 
     model = load_plain(MODEL, device="cpu")
     transform = create_transform(**resolve_model_data_config(model))
-    images = EvenlySpaced(open_labeled(data, split=split), IMAGES)
+    images = EvenlySpaced(open_samples(data, split=split), IMAGES)
     tensors = torch.stack([torch.as_tensor(transform(open_image(image.content))) for image in images])
     distance = sum(nonlocality(model, batch) * len(batch) for batch in tensors.split(BATCH)) / len(tensors)
     rows, columns = model.config.grid_size

@@ -87,14 +87,14 @@ def test_one_experiment_and_a_limit_that_takes_every_class(convit: Command, fold
 
 
 def test_evenly_spaced_images_cover_both_classes(folder: Path) -> None:
-    from convit.evaluation import EvenlySpaced, open_labeled
+    from convit.data import EvenlySpaced, open_samples
 
-    chosen = EvenlySpaced(open_labeled(folder, split="val"), 2)
+    chosen = EvenlySpaced(open_samples(folder, split="val"), 2)
     assert [image.name for image in chosen] == ["airplane/0.png", "cat/0.png"]
     assert chosen.identity()["evenly_spaced"] == 2
-    assert EvenlySpaced(open_labeled(folder, split="val"), 99).count == 6
+    assert len(EvenlySpaced(open_samples(folder, split="val"), 99)) == 6
     with pytest.raises(ValueError, match="limit is 0"):
-        EvenlySpaced(open_labeled(folder, split="val"), 0)
+        EvenlySpaced(open_samples(folder, split="val"), 0)
 
 
 def test_a_picture_that_cannot_be_read_is_named(convit: Command, folder: Path, tmp_path: Path) -> None:

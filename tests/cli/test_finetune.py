@@ -13,7 +13,8 @@ import timm
 import torch
 from PIL import Image
 
-from convit.evaluation import Evaluator, open_labeled
+from convit.data import open_samples
+from convit.evaluation import Evaluator
 from convit.finetune import run as finetune_run
 from convit.training.recipe_io import read_recipe
 from convit.training.task import DivergedError
@@ -88,7 +89,7 @@ def test_the_figures_are_those_of_training_and_of_an_evaluation(tuned: tuple[Pat
     assert report["training_images"] == 25
     assert report["source"] == str(pictures)
     assert [each["name"] for each in report["counts"]] == ["blue", "green", "red"]
-    whole = Evaluator(weights=output / "weights.safetensors").evaluate(open_labeled(pictures))
+    whole = Evaluator(weights=output / "weights.safetensors").evaluate(open_samples(pictures))
     assert whole.count == 30
     assert whole.top1 > 50  # three colors, two epochs
 

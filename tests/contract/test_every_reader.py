@@ -13,8 +13,8 @@ from PIL import Image, ImageCms
 import convit
 from convit import Classifier, Embedder
 from convit.analysis.explaining import explain
-from convit.data import CorruptImages, open_dataset
-from convit.evaluation import Evaluator, open_labeled
+from convit.data import CorruptImages, open_dataset, open_samples
+from convit.evaluation import Evaluator
 from convit.evaluation.probes.embedded import embed_labeled
 from convit.finetune.pictures import find_pictures
 from convit.images import ImageError, find_images, open_image
@@ -176,7 +176,7 @@ def test_the_opener_and_the_lister(folder: tuple[Path, dict[str, Pixels]], monke
 def test_training_and_fine_tuning(folder: tuple[Path, dict[str, Pixels]], tmp_path: Path) -> None:
     root, expected = folder
     samples = open_dataset(root).samples
-    names = [Path(name).relative_to(root).as_posix() for name in samples.names]
+    names = list(samples.names)
     _assert_same(_decoded((name, lambda i=i: samples.image(i)) for i, name in enumerate(names)), expected)
     assert list(samples.labels) == [name.startswith("odd") for name in names]
 
@@ -204,7 +204,7 @@ def test_embedding_evaluating_probing_and_searching(
     files = find_images(root)
     names = [path.relative_to(root).as_posix() for path in files]
     _assert_same({n: row.values for n, row in zip(names, embedder.iterate(files), strict=True)}, wanted)
-    data = open_labeled(root)
+    data = open_samples(root)
     embedded = embed_labeled(data, embedder, {})
     probed: dict[str, Pixels] = dict(zip(embedded.names, embedded.vectors, strict=True))
     _assert_same(probed | dict.fromkeys(embedded.unreadable), wanted)
@@ -239,6 +239,6 @@ def test_only_one_place_opens_images() -> None:
         file.relative_to(package).as_posix()
         for file in package.rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text("utf-8")))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Image.open", "PIL.Image.open", "decode_image")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Image.open", "PIL.Image.open", "decodelabeled")
     ]
     assert openers == ["images/opening.py"]

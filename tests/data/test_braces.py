@@ -1,6 +1,6 @@
 import pytest
 
-from convit.data.braces import expand_braces
+from convit.data.locate import expand_braces
 
 
 @pytest.mark.parametrize(

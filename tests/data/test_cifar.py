@@ -69,7 +69,7 @@ def test_the_official_files_are_read(cifar: Path, source: str, labels: list[int]
 def test_classes_are_matched_with_those_given(cifar: Path) -> None:
     backwards = NAMES["cifar10"][::-1]
     assert open_dataset("cifar10:.:test", root=cifar, classes=backwards).label(0) == 6
-    with pytest.raises(ValueError, match="class 'c9' is none of the 9 known classes"):
+    with pytest.raises(ValueError, match=r"class 'c9' of .* is none of the 9 known classes"):
         open_dataset("cifar10:.", root=cifar, classes=NAMES["cifar10"][:9])
 
 
@@ -83,5 +83,5 @@ def test_files_that_are_absent_or_damaged_are_named(cifar: Path) -> None:
 
 def test_the_fingerprint_is_that_of_the_files(cifar: Path) -> None:
     found = fingerprint("cifar100:.", cifar)
-    assert sorted(found) == ["meta", "test", "train"]
+    assert sorted(found) == ["meta", "train"]  # those of the split
     assert found["train"] == hashlib.sha256((cifar / "cifar-100-python/train").read_bytes()).hexdigest()

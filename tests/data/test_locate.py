@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from convit.data.locate import file_sha256, find_shards, form_of, means_shards, read_class_names
+from convit.data.classes import read_classes
+from convit.data.identity import file_sha256
+from convit.data.locate import find_shards, kind_of
 
 
 def test_shards_are_found_by_pattern_folder_and_list(tmp_path: Path) -> None:
@@ -16,9 +18,7 @@ def test_shards_are_found_by_pattern_folder_and_list(tmp_path: Path) -> None:
     assert [
         path.name for path in find_shards([tmp_path / "b.tar.gz", tmp_path / "a-00.tar", tmp_path / "b.tar.gz"])
     ] == ["b.tar.gz", "a-00.tar"]
-    assert means_shards(tmp_path)
-    assert means_shards("x.TAR.GZ")
-    assert not means_shards("x.zip")
+    assert kind_of(tmp_path).name == "shards"
 
 
 def test_an_absent_shard_is_named(tmp_path: Path) -> None:
@@ -30,13 +30,13 @@ def test_an_absent_shard_is_named(tmp_path: Path) -> None:
 def test_class_names_come_from_names_or_objects(tmp_path: Path) -> None:
     file = tmp_path / "classes.json"
     file.write_text(json.dumps(["cat", "dog"]))
-    assert read_class_names(file) == ("cat", "dog")
+    assert tuple(each.name for each in read_classes(file)) == ("cat", "dog")
     file.write_text(json.dumps([{"index": 1, "name": "dog"}, {"index": 0, "name": "cat"}]))
-    assert read_class_names(file) == ("cat", "dog")
+    assert tuple(each.name for each in read_classes(file)) == ("cat", "dog")
     for broken in ("{", '[{"index": 0}]', "3"):
         file.write_text(broken)
-        with pytest.raises(ValueError, match="no list of class names"):
-            read_class_names(file)
+        with pytest.raises(ValueError, match="not a list of class names"):
+            read_classes(file)
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
@@ -61,6 +61,6 @@ def test_the_form_is_told_by_the_name_or_by_what_lies_there(tmp_path: Path) -> N
         "hub": "folder",
         "https://host/x-{0..9}.tar": "shards",
     }
-    assert {source: form_of(source, tmp_path) for source in forms} == forms
-    assert form_of(["a.tar", "https://host/b.tar"]) == "shards"
-    assert form_of(["a.parquet", tmp_path / "b.parquet"]) == "parquet"
+    assert {source: kind_of(source, tmp_path).name for source in forms} == forms
+    assert kind_of(["a.tar", "https://host/b.tar"]).name == "shards"
+    assert kind_of(["a.parquet", tmp_path / "b.parquet"]).name == "parquet"

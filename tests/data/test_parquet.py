@@ -8,7 +8,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from convit.data import ImageDataset, open_dataset
-from convit.data.locate import form_of
+from convit.data.locate import kind_of
 from convit.data.parquet import ParquetSamples
 from tests.data.making import encoded, picture, write_parquet
 
@@ -36,7 +36,7 @@ def test_the_hub_s_layout_is_read_from_files_patterns_and_folders(tmp_path: Path
     write_parquet(tmp_path / "train-0.parquet", range(5))
     write_parquet(tmp_path / "train-1.parquet", range(5, 8))
     for source in (tmp_path, "train-{0..1}.parquet", "train-*.parquet", ["train-0.parquet", "train-1.parquet"]):
-        assert form_of(source, tmp_path) == "parquet"
+        assert kind_of(source, tmp_path).name == "parquet"
         dataset = open_dataset(source, root=tmp_path)
         assert dataset.classes == ("even", "odd")
         assert _holds(dataset, range(8))
@@ -93,7 +93,9 @@ def test_numbers_without_names_count_in_the_classes_given(tmp_path: Path) -> Non
     path = write_parquet(tmp_path / "x.parquet", range(4), ["a", "b", "c"], noted=False)
     assert open_dataset(path).classes is None
     assert open_dataset(path, classes=["a", "b", "c"]).label(2) == 2
-    with pytest.raises(ValueError, match=r"label 2 of sample 'row 2' in .*x\.parquet.*but there are 2 classes"):
+    with pytest.raises(
+        ValueError, match=r"label 2 of sample 'x.parquet row 2' in .*x\.parquet.*but there are 2 classes"
+    ):
         open_dataset(path, classes=["a", "b"])
 
 
@@ -118,7 +120,7 @@ def test_of_several_columns_the_marked_or_the_likely_one_is_taken(tmp_path: Path
         ),
         ({"url": ["x"], "label": [0]}, r"no image column among url \(string\), label \(int64\); name one 'image'"),
         ({"image": [b"", b""], "label": [0, None]}, "no label in row 1"),
-        ({"image": [b"", b""], "label": [0, -1]}, "'row 1'.*has the label -1, but labels count from 0"),
+        ({"image": [b"", b""], "label": [0, -1]}, "row 1'.*has the label -1, but labels count from 0"),
         ({"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())}, "has no row"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convit.data import fingerprint, open_dataset
-from convit.data.locate import find_local_shards, find_shards, form_of, means_shards
+from convit.data.locate import find_local_shards, find_shards, kind_of
 from convit.data.parquet import ParquetSamples
 from convit.data.remote import shown
 from convit.data.shards import read_shard
@@ -129,9 +129,9 @@ def test_remote_files_are_told_apart_without_fetching_them(server: Served, tmp_p
 
 
 def test_addresses_are_known_by_their_protocol(tmp_path: Path) -> None:
-    assert means_shards("s3://bucket/train-{000..146}.tar")
-    assert form_of("https://host/train.parquet?download=true") == "parquet"
-    assert form_of("x.tar", "https://host/data") == "shards"
+    assert kind_of("s3://bucket/train-{000..146}.tar").name == "shards"
+    assert kind_of("https://host/train.parquet?download=true").name == "parquet"
+    assert kind_of("x.tar", "https://host/data").name == "shards"
     assert shown("https://me:secret@host/x.tar?key=1") == "https://host/x.tar"
     assert shown(tmp_path / "a?b#c.tar") == str(tmp_path / "a?b#c.tar")
     with pytest.raises(ValueError, match=r"nosuch://x\.tar cannot be opened .*use https://"):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from convit.evaluation.labeled import LabeledImage
+from convit.data import LabeledImage
 from convit.evaluation.metrics import bootstrap, by_class, calibration_bins, calibration_error, confusion
 from convit.evaluation.report import Evaluation
 from convit.evaluation.scoring import Scores
@@ -87,7 +87,10 @@ class MadeImages:
 
     def __init__(self, count: int, size: tuple[int, int] = (200, 120), broken: Sequence[int] = ()) -> None:
         self.count, self.size, self.broken = count, size, broken
-        self.labels, self.read = range(6), list[int]()
+        self.distinct_labels, self.read = range(6), list[int]()
+
+    def __len__(self) -> int:
+        return self.count
 
     def __iter__(self) -> Iterator[LabeledImage]:
         return self.take(range(self.count))

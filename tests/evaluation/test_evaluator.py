@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from convit import Classifier
+from convit.data import open_samples
 from convit.data.shards import read_shard
-from convit.evaluation import Evaluation, Evaluator, open_labeled
+from convit.evaluation import Evaluation, Evaluator
 from convit.model import ConViT, ConViTConfig
 
 
 def _evaluate(data: Path | str, weights: Path, **options: object) -> Evaluation:
-    return Evaluator(weights=weights, device="cpu", **options).evaluate(open_labeled(data))  # pyright: ignore
+    return Evaluator(weights=weights, device="cpu", **options).evaluate(open_samples(data))  # pyright: ignore
 
 
 def test_folder_against_the_classifier(folder: Path, weights: Path) -> None:
@@ -94,7 +95,7 @@ def test_unreadable_images_are_named_and_left_out(folder: Path, weights: Path) -
 
 def test_a_module_can_be_handed_over(folder: Path) -> None:
     model = ConViT(ConViTConfig(img_size=32, patch_size=8, depth=2, local_up_to_layer=1, num_classes=6))
-    evaluation = Evaluator(model).evaluate(open_labeled(folder))
+    evaluation = Evaluator(model).evaluate(open_samples(folder))
     assert (evaluation.model, evaluation.weights, evaluation.count) == ("ConViT", "", 18)
 
 
@@ -102,16 +103,16 @@ def test_a_module_can_be_handed_over(folder: Path) -> None:
 def test_models_that_classify_nothing_are_refused(choice: dict[str, object], folder: Path) -> None:
     config = ConViTConfig(img_size=32, patch_size=8, depth=2, local_up_to_layer=1, num_classes=6)
     with pytest.raises(ValueError, match=r"num_classes=0|global_pool"):
-        Evaluator(ConViT(config.replace(**choice))).evaluate(open_labeled(folder))
+        Evaluator(ConViT(config.replace(**choice))).evaluate(open_samples(folder))
 
 
 def test_the_images_are_streamed(shards: Path, weights: Path) -> None:
     """No more than a few batches are read ahead of the results."""
-    images = open_labeled(shards)
+    images = open_samples(shards)
     taken = 0
 
     class Counting:
-        kind, count, labels, classes, source, restricted = "shards", images.count, images.labels, None, "", False
+        kind, count, labels, classes, source, restricted = "shards", len(images), images.labels, None, "", False
 
         def take(self, places: Sequence[int]):
             nonlocal taken
@@ -135,9 +136,9 @@ def test_flip_averages_an_image_and_its_mirror_image(folder: Path, weights: Path
     (straight,), (mirrored,) = plain._forward(images), plain._forward(images.flip(-1))
     assert torch.allclose(both, (straight + mirrored) / 2, atol=1e-5)
     assert not torch.allclose(both, straight, atol=1e-2)
-    evaluation = flipped.evaluate(open_labeled(folder))
+    evaluation = flipped.evaluate(open_samples(folder))
     assert evaluation.tta == "flip"
-    assert evaluation.loss != plain.evaluate(open_labeled(folder)).loss
+    assert evaluation.loss != plain.evaluate(open_samples(folder)).loss
     with pytest.raises(ValueError, match="tta is 'rotate', but must be 'flip' or None"):
         Evaluator(weights=weights, device="cpu", tta="rotate")
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from convit.data.locate import file_sha256
-from convit.evaluation import Evaluator, LabeledImages, competing_classes, match_classes, open_labeled
-from convit.evaluation.labeled.imagenet import RELATIVES, named_relative
+from convit.data import Samples, open_samples
+from convit.data.identity import file_sha256
+from convit.data.imagenet import RELATIVES, named_relative
+from convit.evaluation import Evaluator, competing_classes, match_classes
 from convit.model import ConViT, ConViTConfig
 from convit.transforms import create_transform, resolve_model_data_config
 from convit.weights.labels import class_names, class_wnids
@@ -20,9 +21,7 @@ from tests.evaluation.storing import encoded, picture, write_file, write_folders
 
 WNIDS = class_wnids("imagenet1k")
 NAMES = class_names("imagenet1k")
-SUBSETS = json.loads(
-    (Path(__file__).parents[2] / "src/convit/evaluation/labeled/imagenet_subsets.json").read_text(encoding="utf-8")
-)
+SUBSETS = json.loads((Path(__file__).parents[2] / "src/convit/data/imagenet_subsets.json").read_text(encoding="utf-8"))
 IN_A = [6, 11, 13, 15, 988]  # the first four and the last class of ImageNet-A, and ...
 IN_R = [1, 2, 4, 6, 988]  # ... of ImageNet-R, by ImageNet-1k's numbers
 VALIDATION = (65, 970, 230, 809, 516, 57)  # labels of the first six validation images, as published
@@ -62,11 +61,11 @@ def _write_by_wnid(folder: Path, labels: Sequence[int]) -> Path:
     return folder
 
 
-def _pairs(images: LabeledImages) -> dict[bytes, int]:
+def _pairs(images: Samples) -> dict[bytes, int]:
     return {bytes(image.content): image.label for image in images}  # pyright: ignore
 
 
-def _check_labels(images: LabeledImages, labels: Sequence[int]) -> None:
+def _check_labels(images: Samples, labels: Sequence[int]) -> None:
     """Picture n has label n of these, in whatever order the images come."""
     assert _pairs(images) == {encoded(number): label for number, label in enumerate(labels)}
     assert match_classes(images, NAMES, 1000)[labels[0]] == labels[0]
@@ -76,8 +75,8 @@ def _check_labels(images: LabeledImages, labels: Sequence[int]) -> None:
 def test_sub_folders_by_wordnet_id(tmp_path: Path, model: ConViT) -> None:
     _write_validation(tmp_path / "val")
     for data in (f"imagenet:{tmp_path}", f"imagenet:{tmp_path / 'val'}"):
-        _check_labels(open_labeled(data), VALIDATION)
-    images = open_labeled(f"imagenet:{tmp_path}", split="validation")
+        _check_labels(open_samples(data), VALIDATION)
+    images = open_samples(f"imagenet:{tmp_path}", split="validation")
     _check_labels(images, VALIDATION)
     logits = _logits(model, range(6))
     order = np.argsort(-logits, axis=1)
@@ -93,7 +92,7 @@ def test_sub_folders_by_wordnet_id(tmp_path: Path, model: ConViT) -> None:
 def test_the_right_classes_score_fully(tmp_path: Path, model: ConViT) -> None:
     """What the model says is made the label: then every image is right."""
     said = [int(label) for label in _logits(model, range(6)).argmax(axis=1)]
-    found = Evaluator(model).evaluate(open_labeled(f"imagenet:{_write_validation(tmp_path, said)}"))
+    found = Evaluator(model).evaluate(open_samples(f"imagenet:{_write_validation(tmp_path, said)}"))
     assert (found.top1, found.top5, found.count) == (100, 100, 6)
 
 
@@ -111,7 +110,7 @@ def test_images_side_by_side_as_from_kaggle(tmp_path: Path) -> None:
     _write_validation(place, flat=True)
     _write_solution(tmp_path / "LOC_val_solution.csv", VALIDATION)
     for folder in (tmp_path, place):
-        images = open_labeled(f"imagenet:{folder}")
+        images = open_samples(f"imagenet:{folder}")
         _check_labels(images, VALIDATION)
         kept = images.identity()
         assert kept["labels"] == {
@@ -120,7 +119,7 @@ def test_images_side_by_side_as_from_kaggle(tmp_path: Path) -> None:
         }
     before = images.identity()["sha256"]
     _write_solution(tmp_path / "LOC_val_solution.csv", VALIDATION[::-1])
-    assert open_labeled(f"imagenet:{tmp_path}").identity()["sha256"] != before
+    assert open_samples(f"imagenet:{tmp_path}").identity()["sha256"] != before
 
 
 def _write_devkit(folder: Path, labels: Sequence[int]) -> None:
@@ -140,7 +139,7 @@ def _write_devkit(folder: Path, labels: Sequence[int]) -> None:
 def test_images_side_by_side_with_the_devkit(tmp_path: Path, place: str) -> None:
     _write_validation(tmp_path / "val", flat=True)
     _write_devkit(tmp_path / place, VALIDATION)
-    images = open_labeled(f"imagenet:{tmp_path}")
+    images = open_samples(f"imagenet:{tmp_path}")
     _check_labels(images, VALIDATION)
     assert images.identity()["labels"]["name"] == "ILSVRC2012_validation_ground_truth.txt"
 
@@ -148,7 +147,7 @@ def test_images_side_by_side_with_the_devkit(tmp_path: Path, place: str) -> None
 def test_images_side_by_side_with_ids_in_their_names(tmp_path: Path) -> None:
     for number, label in enumerate(VALIDATION):
         write_file(tmp_path / f"ILSVRC2012_val_{number + 1:08d}_{WNIDS[label]}.JPEG", number)
-    images = open_labeled(f"imagenet:{tmp_path}")
+    images = open_samples(f"imagenet:{tmp_path}")
     _check_labels(images, VALIDATION)
     assert "labels" not in images.identity()
 
@@ -217,7 +216,7 @@ def _foreign_sub_folder(folder: Path) -> None:
         (_devkit_without_meta, r"the devkit's own class numbers, and there is no meta\.mat beside it"),
         (_devkit_damaged, r"meta\.mat cannot be read as the devkit's meta\.mat"),
         (_devkit_short, r"ground_truth\.txt has no label for ILSVRC2012_val_00000005\.JPEG"),
-        (_devkit_no_numbers, r"ground_truth\.txt is no list of class numbers"),
+        (_devkit_no_numbers, r"ground_truth\.txt is not a list of class numbers"),
         (_solution_short, r"LOC_val_solution\.csv has no label for ILSVRC2012_val_00000006\.JPEG"),
         (_solution_other, r"LOC_val_solution\.csv has not the columns ImageId and PredictionString"),
         (_solution_foreign, r"has the label 'n00001740', none of ImageNet-1k's, for ILSVRC2012_val_00000001\.JPEG"),
@@ -229,7 +228,7 @@ def _foreign_sub_folder(folder: Path) -> None:
 def test_what_is_laid_out_otherwise_says_what_was_expected(tmp_path: Path, make: Any, words: str) -> None:
     make(tmp_path)
     with pytest.raises(ValueError, match=words) as caught:
-        open_labeled(f"imagenet:{tmp_path}")
+        open_samples(f"imagenet:{tmp_path}")
     assert "\n" not in str(caught.value)
 
 
@@ -238,7 +237,7 @@ def test_the_devkit_needs_scipy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     _write_devkit(tmp_path, VALIDATION)
     monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
     with pytest.raises(ImportError, match=r"meta\.mat is read with the package .*pip install 'convit\[evaluate\]'"):
-        open_labeled(f"imagenet:{tmp_path}")
+        open_samples(f"imagenet:{tmp_path}")
 
 
 @pytest.mark.parametrize("flat", [False, True])
@@ -251,10 +250,10 @@ def test_real_labels(tmp_path: Path, model: ConViT, flat: bool) -> None:
     sets.append([second[5], (second[5] + 7) % 1000])
     _write_validation(tmp_path / "val", flat=flat)
     (tmp_path / "real.json").write_text(json.dumps(sets))
-    images = open_labeled(f"imagenet-real:{tmp_path}")
-    assert images.count == 5
+    images = open_samples(f"imagenet-real:{tmp_path}")
+    assert len(images) == 5
     assert {image.accepted for image in images} == {tuple(each) for each in sets if each}
-    assert list(images.labels) == sorted({label for each in sets for label in each})
+    assert images.distinct_labels == sorted({label for each in sets for label in each})
     kept = images.identity()
     assert (kept["dataset"], kept["without_label"], kept["complete"]) == ("imagenet-real", 1, False)
     assert kept["labels"] == {"name": "real.json", "sha256": file_sha256(tmp_path / "real.json")}
@@ -274,10 +273,10 @@ def test_real_labels(tmp_path: Path, model: ConViT, flat: bool) -> None:
     ("content", "words"),
     [
         (None, r"there is no real\.json in .*reassessed-imagenet"),
-        ("[[1", r"real\.json is no JSON"),
-        ("[[1], 2]", r"real\.json is no list of lists of class numbers from 0 to 999"),
-        ("[[1000]]", r"real\.json is no list of lists of class numbers from 0 to 999"),
-        ("[]", r"real\.json is no list of lists"),
+        ("[[1", r"real\.json is not valid JSON"),
+        ("[[1], 2]", r"real\.json is not a list of lists of class numbers up to 999"),
+        ("[[1000]]", r"real\.json is not a list of lists of class numbers up to 999"),
+        ("[]", r"real\.json is not a list of lists"),
         ("[[1], [2]]", r"ILSVRC2012_val_00000003\.JPEG is not among the 2 images of .*real\.json"),
         ("[[], [], [], [], [], []]", r"real\.json has no label for any of the 6 images"),
     ],
@@ -287,35 +286,35 @@ def test_wrong_real_labels(tmp_path: Path, content: str | None, words: str) -> N
     if content is not None:
         (tmp_path / "real.json").write_text(content)
     with pytest.raises(ValueError, match=words):
-        open_labeled(f"imagenet-real:{tmp_path}")
+        open_samples(f"imagenet-real:{tmp_path}")
 
 
 def test_real_labels_go_by_the_names_of_the_images(tmp_path: Path) -> None:
     _write_by_wnid(tmp_path, [1, 2])
     (tmp_path / "real.json").write_text("[[1], [2]]")
     with pytest.raises(ValueError, match=r"000\.jpg is not among the 2 images .* goes by their names"):
-        open_labeled(f"imagenet-real:{tmp_path}")
+        open_samples(f"imagenet-real:{tmp_path}")
 
 
 def test_v2_counts_its_folders_as_numbers(tmp_path: Path, model: ConViT) -> None:
     labels = (0, 2, 10, 100, 999)
     for number, label in enumerate(labels):
         write_file(tmp_path / str(label) / f"{number}f.jpeg", number)
-    images = open_labeled(f"imagenet-v2:{tmp_path}")
+    images = open_samples(f"imagenet-v2:{tmp_path}")
     _check_labels(images, labels)
     found = Evaluator(model).evaluate(images)
     assert found.correct_top1 == sum(_logits(model, range(5)).argmax(axis=1) == np.array(labels))
     said = [int(label) for label in _logits(model, range(5)).argmax(axis=1)]
     for number, label in enumerate(said):
         write_file(tmp_path / "said" / str(label) / f"{number}f.jpeg", number)
-    assert Evaluator(model).evaluate(open_labeled(f"imagenet-v2:{tmp_path / 'said'}")).top1 == 100
+    assert Evaluator(model).evaluate(open_samples(f"imagenet-v2:{tmp_path / 'said'}")).top1 == 100
 
 
 @pytest.mark.parametrize("name", ["1000", "007", "cats"])
 def test_v2_refuses_what_is_no_class_number(tmp_path: Path, name: str) -> None:
     write_folders(tmp_path, {"0": [0], name: [1]})
     with pytest.raises(ValueError, match=f"has {name}, not among the 1000 classes of ImageNet-V2"):
-        open_labeled(f"imagenet-v2:{tmp_path}")
+        open_samples(f"imagenet-v2:{tmp_path}")
 
 
 @pytest.mark.parametrize(("name", "labels"), [("imagenet-a", IN_A), ("imagenet-r", IN_R)])
@@ -329,7 +328,7 @@ def test_only_the_classes_of_a_and_r_compete(tmp_path: Path, model: ConViT, name
         _write_by_wnid(folder, labels)
         (folder / "README.txt").write_text("as in the archive")
     for folder in (tmp_path / "x", tmp_path / "y"):
-        images = open_labeled(f"{name}:{folder}")
+        images = open_samples(f"{name}:{folder}")
         _check_labels(images, labels)
         assert images.restricted
         assert list(images.competing) == numbers
@@ -345,11 +344,11 @@ def test_only_the_classes_of_a_and_r_compete(tmp_path: Path, model: ConViT, name
 def test_a_class_outside_of_a_is_refused(tmp_path: Path) -> None:
     _write_by_wnid(tmp_path, [6, 0])
     with pytest.raises(ValueError, match="has n01440764, not among the 200 classes of ImageNet-A"):
-        open_labeled(f"imagenet-a:{tmp_path}")
+        open_samples(f"imagenet-a:{tmp_path}")
 
 
 def test_a_model_without_some_of_the_competing_classes_is_refused(tmp_path: Path) -> None:
-    images = open_labeled(f"imagenet-a:{_write_by_wnid(tmp_path, [6])}")
+    images = open_samples(f"imagenet-a:{_write_by_wnid(tmp_path, [6])}")
     with pytest.raises(
         ValueError, match=r"in ImageNet-A in .* are none of the model's 2 classes .*; give a label map, or"
     ):
@@ -373,7 +372,7 @@ def test_sketch(tmp_path: Path, model: ConViT) -> None:
     said = [int(label) for label in _logits(model, range(4)).argmax(axis=1)]
     _write_by_wnid(tmp_path / "sketch", said)
     for folder in (tmp_path, tmp_path / "sketch"):
-        images = open_labeled(f"imagenet-sketch:{folder}")
+        images = open_samples(f"imagenet-sketch:{folder}")
         _check_labels(images, said)
         assert not images.restricted
     found = Evaluator(model).evaluate(images)
@@ -384,21 +383,21 @@ def test_sketch(tmp_path: Path, model: ConViT) -> None:
 @pytest.mark.parametrize("name", RELATIVES)
 def test_a_folder_that_is_not_there_or_empty(tmp_path: Path, name: str) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere; name the one that ImageNet"):
-        open_labeled(f"{name}:{tmp_path / 'nowhere'}")
+        open_samples(f"{name}:{tmp_path / 'nowhere'}")
     with pytest.raises(ValueError, match=r"is not laid out as ImageNet.*; expected are sub-folders"):
-        open_labeled(f"{name}:{tmp_path}")
+        open_samples(f"{name}:{tmp_path}")
     with pytest.raises(ValueError, match="has no split 'val'; it has no folder"):
-        open_labeled(f"{name}:{tmp_path}", split="val")
+        open_samples(f"{name}:{tmp_path}", split="val")
 
 
 def test_whether_a_release_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
     _write_by_wnid(tmp_path, [6, 11])
-    assert open_labeled(f"imagenet-a:{tmp_path}").identity()["complete"] is False
+    assert open_samples(f"imagenet-a:{tmp_path}").identity()["complete"] is False
     smaller = {**RELATIVES, "imagenet-a": replace(RELATIVES["imagenet-a"], images=2)}
-    monkeypatch.setattr("convit.evaluation.labeled.imagenet.RELATIVES", smaller)
-    kept = open_labeled(f"imagenet-a:{tmp_path}").identity()
+    monkeypatch.setattr("convit.data.imagenet.RELATIVES", smaller)
+    kept = open_samples(f"imagenet-a:{tmp_path}").identity()
     assert (kept["complete"], kept["images_of_release"], kept["dataset"]) == (True, 2, "imagenet-a")
 
 
@@ -409,19 +408,19 @@ def test_names_are_told_from_folders(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(
         ValueError, match=r"'imagenet-c' is none of ImageNet's relatives .*: imagenet, imagenet-real, imagenet-v2"
     ):
-        open_labeled(f"imagenet-c:{tmp_path}")
+        open_samples(f"imagenet-c:{tmp_path}")
     assert named_relative("imagenet-v2:a:b") == ("imagenet-v2", Path("a:b"))
     write_folders(tmp_path / "imagenet", {"a": [0]})
-    assert open_labeled(tmp_path / "imagenet").kind == "folder"
+    assert open_samples(tmp_path / "imagenet").kind == "folder"
     monkeypatch.setenv("HOME", str(tmp_path))
     _write_by_wnid(tmp_path / "home", [6])
-    assert open_labeled("imagenet-a:~/home").count == 1
+    assert len(open_samples("imagenet-a:~/home")) == 1
 
 
 def test_an_image_that_cannot_be_read_is_named_as_ever(tmp_path: Path, model: ConViT) -> None:
     _write_by_wnid(tmp_path, [6, 11])
     (tmp_path / str(WNIDS[6]) / "000.jpg").write_text("no picture")
-    found = Evaluator(model).evaluate(open_labeled(f"imagenet-a:{tmp_path}"))
+    found = Evaluator(model).evaluate(open_samples(f"imagenet-a:{tmp_path}"))
     assert (found.count, found.unreadable) == (1, 1)
     assert found.errors[0]["name"] == f"{WNIDS[6]}/000.jpg"
 

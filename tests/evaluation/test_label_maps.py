@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from convit.cli import main
-from convit.evaluation import Evaluator, match_classes, open_labeled
-from convit.evaluation.labeled.label_maps import read_label_map
+from convit.data import open_samples
+from convit.data.label_maps import read_label_map
+from convit.evaluation import Evaluator, match_classes
 from convit.weights.labels import class_names, class_wnids
 from tests.evaluation.storing import write_file, write_folders, write_parquet, write_shard
 
@@ -40,7 +41,7 @@ def _write(folder: Path, name: str, content: str) -> Path:
 
 def _meant(data: Any, path: Path, names: tuple[str, ...] | None = MODEL, count: int = 3) -> dict[str, int]:
     """The model's class of each image."""
-    images = open_labeled(data, classes=path)
+    images = open_samples(data, label_map=path)
     matched = match_classes(images, names, count)
     return {image.name: matched[image.label] for image in images}
 
@@ -87,17 +88,17 @@ def test_classes_that_come_with_wordnet_ids_are_meant_by_either(tmp_path: Path) 
 
 
 def test_what_stays_of_the_data(folder: Path, tmp_path: Path) -> None:
-    plain = open_labeled(folder)
+    plain = open_samples(folder)
     path = _write(tmp_path, "x.json", FORMS["x.json"])
-    images = open_labeled(folder, classes=path)
-    assert (images.kind, images.count, images.restricted) == (plain.kind, 5, False)
+    images = open_samples(folder, label_map=path)
+    assert (images.kind, len(images), images.restricted) == (plain.kind, 5, False)
     assert [image.content for image in images] == [image.content for image in plain]
     assert [image.name for image in images.take([0, 4])] == ["canis/02.png", "mau/03.png"]
-    assert len(images.labels) == 3  # two classes of the data became one
+    assert len(images.distinct_labels) == 3  # two classes of the data became one
     before, after = plain.identity(), images.identity()
     assert after["label_map"] == {"name": "x.json", "sha256": read_label_map(path).sha256}
     assert after["sha256"] != before["sha256"] == after.pop("images_sha256")
-    other = open_labeled(folder, classes=_write(tmp_path, "y.json", FORMS["list.json"]))
+    other = open_samples(folder, label_map=_write(tmp_path, "y.json", FORMS["list.json"]))
     assert other.identity()["sha256"] != after["sha256"]
     assert {**after, "sha256": 0, "label_map": 0} == {**before, "sha256": 0, "label_map": 0}
 
@@ -106,12 +107,12 @@ def test_a_map_of_several_right_labels_and_of_competing_classes(tmp_path: Path) 
     write_file(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG", 0)
     (tmp_path / "real.json").write_text("[[281, 282, 151]]")
     targets = {IMAGENET[281]: "cat", IMAGENET[282]: "cat", IMAGENET[151]: "dog"}
-    images = open_labeled(f"imagenet-real:{tmp_path}", classes=_write(tmp_path, "x.json", json.dumps(targets)))
+    images = open_samples(f"imagenet-real:{tmp_path}", label_map=_write(tmp_path, "x.json", json.dumps(targets)))
     (image,) = images
     assert [match_classes(images, MODEL, 3)[label] for label in image.accepted] == [0, 1]
     write_folders(tmp_path / "a", {"n01498041": [0]})
     with pytest.raises(ValueError, match=r"x\.json does not say what .* and 196 more of the data mean"):
-        open_labeled(f"imagenet-a:{tmp_path / 'a'}", classes=tmp_path / "x.json")
+        open_samples(f"imagenet-a:{tmp_path / 'a'}", label_map=tmp_path / "x.json")
 
 
 @pytest.mark.parametrize(
@@ -119,16 +120,16 @@ def test_a_map_of_several_right_labels_and_of_competing_classes(tmp_path: Path) 
     [
         ("x.json", '{"felis": "cat", "canis": "dog"}', "does not say what 'canis_lupus', 'mau' of the data mean"),
         ("x.json", '["cat", "dog"]', r"lists 2 classes, but the data have 4"),
-        ("x.json", '["cat"', r"x\.json is no label map \(Expecting"),
-        ("x.json", "7", r"is no label map \(it is neither an object nor a list\)"),
-        ("x.json", "{}", r"is no label map \(it is empty\)"),
-        ("x.json", '{"a": null}', r"is no label map \(it holds None where a name or a whole number must stand\)"),
+        ("x.json", '["cat"', r"x\.json is not a label map \(Expecting"),
+        ("x.json", "7", r"is not a label map \(it is neither an object nor a list\)"),
+        ("x.json", "{}", r"is not a label map \(it is empty\)"),
+        ("x.json", '{"a": null}', r"is not a label map \(it holds None where a name or a whole number must stand\)"),
         ("x.json", '{"a": true}', r"it holds True"),
         ("x.json", '[{"a": "b"}]', r"it holds a list or an object where a name"),
         ("x.json", '{"Felis": "cat", "felis": "dog"}', "says both 'cat' and 'dog' of 'felis'"),
-        ("x.csv", "felis,cat,3\n", r"is no label map \(line 1 has not two columns\)"),
+        ("x.csv", "felis,cat,3\n", r"is not a label map \(line 1 has not two columns\)"),
         ("x.csv", "felis\n", r"line 1 has not two columns"),
-        ("x.csv", 'felis,"cat', r"is no label map \(unexpected end of data\)"),
+        ("x.csv", 'felis,"cat', r"is not a label map \(unexpected end of data\)"),
         ("x.csv", "", r"it is empty"),
         ("x.tsv", "felis\tcat\n\tdog\n", r"line 2 has not two columns"),
         ("x.yaml", "felis: cat", r"its name ends in '\.yaml'"),
@@ -137,16 +138,16 @@ def test_a_map_of_several_right_labels_and_of_competing_classes(tmp_path: Path) 
 )
 def test_maps_that_are_written_otherwise(folder: Path, tmp_path: Path, name: str, content: str, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
-        open_labeled(folder, classes=_write(tmp_path, name, content))
+        open_samples(folder, label_map=_write(tmp_path, name, content))
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_or_no_text(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no label map .*nowhere\.json"):
-        open_labeled(folder, classes=tmp_path / "nowhere.json")
+        open_samples(folder, label_map=tmp_path / "nowhere.json")
     (tmp_path / "x.csv").write_bytes(b"felis,\xff\n")
-    with pytest.raises(ValueError, match="is no label map"):
-        open_labeled(folder, classes=tmp_path / "x.csv")
+    with pytest.raises(ValueError, match="is not a label map"):
+        open_samples(folder, label_map=tmp_path / "x.csv")
 
 
 def test_targets_that_the_model_does_not_have(folder: Path, tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_the_figures_follow_the_map(
     targets = {f"klass {name}": "rocket" if name == "page" else name for name, _, _ in pictures}
     path = _write(tmp_path, "x.json", json.dumps(targets))
     evaluator = Evaluator(weights=weights, device="cpu")
-    mapped, plain = evaluator.evaluate(open_labeled(other, classes=path)), evaluator.evaluate(open_labeled(merged))
+    mapped, plain = evaluator.evaluate(open_samples(other, label_map=path)), evaluator.evaluate(open_samples(merged))
     assert (mapped.correct_top1, mapped.correct_top5, mapped.count) == (plain.correct_top1, plain.correct_top5, 18)
     assert mapped.loss == pytest.approx(plain.loss)
     assert mapped.classes_in_data == plain.classes_in_data == 5

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from convit.cli import main
-from convit.evaluation import Evaluator, Processes, join_processes, open_labeled, own_device
+from convit.data import open_samples
+from convit.evaluation import Evaluator, Processes, join_processes, own_device
 
 RUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
@@ -47,7 +48,7 @@ def test_processes_that_see_other_data_are_refused(weights: Path, folder: Path) 
             return [own, 17]
 
     with pytest.raises(ValueError, match="the processes see 17 and 18 images"):
-        Evaluator(weights=weights, device="cpu").evaluate_together(open_labeled(folder), Apart())
+        Evaluator(weights=weights, device="cpu").evaluate_together(open_samples(folder), Apart())
 
 
 @pytest.mark.parametrize("count", [2, 3])

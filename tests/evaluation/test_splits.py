@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from convit.evaluation import open_labeled
+from convit.data import open_samples
 from tests.data.serving import served
 from tests.evaluation.storing import take_for_hub, write_cifar10, write_folders, write_parquet, write_shard
 
 
 def _count(data: Any, split: str) -> int:
-    return open_labeled(data, split=split).count
+    return len(open_samples(data, split=split))
 
 
 @pytest.mark.parametrize("split", ["val", "validation"])
@@ -32,8 +32,8 @@ def test_the_exact_name_goes_first(tmp_path: Path) -> None:
 def test_a_sub_folder_may_hold_shards_or_tables(tmp_path: Path) -> None:
     write_shard(tmp_path / "val" / "x.tar", [(0, 0)])
     write_parquet(tmp_path / "test" / "x.parquet", [(0, 0), (1, 1)])
-    assert open_labeled(tmp_path, split="val").kind == "shards"
-    assert open_labeled(tmp_path, split="test").kind == "parquet"
+    assert open_samples(tmp_path, split="val").kind == "shards"
+    assert open_samples(tmp_path, split="test").kind == "parquet"
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def test_files_of_a_list_or_behind_a_url(tmp_path: Path) -> None:
 
 def test_splits_of_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_cifar10(tmp_path, [3, 1, 2], monkeypatch)
-    assert [image.label for image in open_labeled(f"cifar10:{folder}", split="test")] == [3, 1, 2]
-    assert [image.label for image in open_labeled(f"cifar10:{folder}")] == [2, 1, 3]
-    assert open_labeled(f"cifar10:{folder}", split="test").identity()["name"] == "cifar10:test"
+    assert [image.label for image in open_samples(f"cifar10:{folder}", split="test")] == [3, 1, 2]
+    assert [image.label for image in open_samples(f"cifar10:{folder}")] == [2, 1, 3]
+    assert open_samples(f"cifar10:{folder}", split="test").identity()["name"] == "cifar10:test"
     assert _count(f"cifar10:{folder}:test", "test") == 3
     monkeypatch.setenv("HOME", str(folder.parent))
     assert _count(f"cifar10:~/{folder.name}", "test") == 3
@@ -80,8 +80,8 @@ def test_splits_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     data = take_for_hub(tmp_path, monkeypatch)
     write_parquet(data / "train-00000-of-00001.parquet", [(0, 0), (1, 1)], ["a", "b"])
     write_parquet(data / "validation-00000-of-00001.parquet", [(2, 1)], ["a", "b"])
-    assert open_labeled("hub:owner/name").identity()["name"] == "hub:owner/name:train"
-    assert open_labeled("hub:owner/name", split="val").identity()["name"] == "hub:owner/name:validation"
+    assert open_samples("hub:owner/name").identity()["name"] == "hub:owner/name:train"
+    assert open_samples("hub:owner/name", split="val").identity()["name"] == "hub:owner/name:validation"
     assert _count("hub:owner/name/default", "validation") == 1
     assert _count("hub:owner/name:validation", "val") == 1
     with pytest.raises(ValueError, match=r"Unknown split .?dev.*train.*validation"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from convit.data import open_samples
 from convit.finetune.base_model import find_base_model
 from convit.finetune.pictures import choose_held_out, divide, find_pictures
 from convit.finetune.plan import FinetuneOptions, Plan, plan_finetune
@@ -55,7 +56,7 @@ def test_a_folder_per_class_is_found_and_a_part_of_each_held_out(tmp_path: Path)
     assert division.training == (41, 25)
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation", "test"])
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "Validation", "val_set"])
 def test_train_and_validation_folders_are_used_as_they_are(tmp_path: Path, name: str) -> None:
     _fill(tmp_path / "train", cat=6, dog=6)
     _fill(tmp_path / name, cat=2, dog=1)
@@ -71,6 +72,41 @@ def test_a_test_folder_beside_validation_is_left_alone_and_said_so(tmp_path: Pat
     found = find_pictures(tmp_path)
     assert found.validation == "val"
     assert "test/ is left alone" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train", "test"),
+        ("Training", "Testing"),
+        ("images/TRAIN", "images/TEST"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+    ],
+)
+def test_a_test_folder_is_neither_trained_nor_selected_on(tmp_path: Path, train: str, test: str) -> None:
+    for part in (train, test):
+        _fill(tmp_path / part, cat=6, dog=6)
+    found = find_pictures(tmp_path)
+    assert (found.train, found.validation, found.counts()) == (train, None, {"cat": 6, "dog": 6})
+    assert f"{test}/ is left alone, for the end" in found.warnings[0]
+    assert divide(found, seed=0).held_out > 0
+    if not train.startswith("images"):
+        assert len(open_samples(tmp_path / test.partition("/")[0])) == len(open_samples(tmp_path, split="test")) == 12
+
+
+def test_parts_that_are_tables_are_told_apart(tmp_path: Path) -> None:
+    for part, count in (("train", 12), ("validation", 4), ("test", 2)):
+        write_parquet(tmp_path / f"{part}-0.parquet", range(count))
+    found = find_pictures(tmp_path)
+    assert (len(found.samples), len(found.validation_samples or ())) == (12, 4)
+    assert "test-0.parquet is left alone" in found.warnings[0]
+
+
+def test_folds_are_not_classes(tmp_path: Path) -> None:
+    for fold in ("one", "two"):
+        _fill(tmp_path / fold, cat=6, dog=6)
+    with pytest.raises(ValueError, match=r"sub-folders one, two of .* are not classes: each holds cat, dog; call the"):
+        find_pictures(tmp_path)
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -129,7 +165,7 @@ def test_a_file_and_an_absent_folder(tmp_path: Path) -> None:
 def test_a_validation_class_that_is_not_trained_on(tmp_path: Path) -> None:
     _fill(tmp_path / "train", cat=6, dog=6)
     _fill(tmp_path / "val", cat=2, bird=2)
-    with pytest.raises(ValueError, match=r"bird is none of the 2 known classes"):
+    with pytest.raises(ValueError, match=r"'bird' of the sub-folders of .*val is none of the 2 known classes"):
         find_pictures(tmp_path)
 
 
@@ -280,4 +316,4 @@ def test_timm_cannot_build_oblong_models() -> None:
 
 def test_labels_are_counted_in_index_order(tmp_path: Path) -> None:
     found = find_pictures(_fill(tmp_path, b=4, a=9))
-    assert Counter(found.labels) == {0: 9, 1: 4}
+    assert Counter(found.samples.labels) == {0: 9, 1: 4}

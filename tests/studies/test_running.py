@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from convit.evaluation import Evaluator, open_labeled
+from convit.data import open_samples
+from convit.evaluation import Evaluator
 from convit.training.run import run_recipe
 from studies import study as running
 from studies.sample_efficiency import default_models, plan_sample_efficiency, read_models
@@ -110,7 +111,7 @@ def test_more_shares_only_add_runs_and_other_studies_runs_can_be_reused(
 def test_the_top1_is_that_of_convit_evaluate(tmp_path: Path, data: Path) -> None:
     recipe = small_recipe(tmp_path, *QUICK)
     weights = run_recipe(recipe, data, tmp_path / "run", quiet=True)
-    found = Evaluator(weights=weights).evaluate(open_labeled(str(data / TEST)))
+    found = Evaluator(weights=weights).evaluate(open_samples(str(data / TEST)))
     assert measure_top1(recipe, weights, str(data / TEST)) == (pytest.approx(found.top1), 20)
 
 

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from convit.analysis.interventions import forced_gates, masked_position_embedding
-from convit.evaluation import Evaluation, Evaluator, LabeledImages
+from convit.data import Samples
+from convit.evaluation import Evaluation, Evaluator
 from convit.evaluation.report import data_name
 from convit.model import ConViT
 
@@ -194,7 +195,7 @@ def gated_layers_of(model: object) -> int:
 
 def run_ablations(
     evaluator: Evaluator,
-    images: LabeledImages,
+    images: Samples,
     experiments: Sequence[str] = EXPERIMENTS,
     advance: Callable[[], None] = lambda: None,
 ) -> Ablations:

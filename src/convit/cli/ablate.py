@@ -66,15 +66,15 @@ def ablate(
         from convit.cli.messages import quiet_output
 
         quiet_output()
-    from convit.evaluation import EvenlySpaced, open_labeled
+    from convit.data import EvenlySpaced, open_samples
 
-    images = open_labeled(data, split=split)
+    images = open_samples(data, split=split)
     if limit is not None:
         images = EvenlySpaced(images, limit)
 
     from convit.analysis.ablations import EXPERIMENTS, gated_layers_of, measurements, run_ablations, to_markdown
     from convit.analysis.loading import load_plain
-    from convit.data.locate import file_sha256
+    from convit.data.identity import file_sha256
     from convit.evaluation import Evaluator
     from convit.evaluation.weights_used import find_weights_used
     from convit.output.console import text_output
@@ -86,7 +86,7 @@ def ablate(
     file = find_weights_used(model, weights)
     digest = file_sha256(file)
     evaluator = Evaluator(loaded, batch_size=batch_size, workers=workers, apply_exif=exif, img_size=size)
-    total = images.count * measurements(gated, chosen)
+    total = len(images) * measurements(gated, chosen)
     with bar("images", total, shown=not quiet) as advance:
         found = run_ablations(evaluator, images, chosen, advance)
     # the evaluator was handed a model, whose file it does not know

@@ -121,7 +121,7 @@ def _in_index(db: Path, how: dict[str, Any], run: dict[str, Any]) -> _Found:
 
 
 def _in_folder(folder: str, how: dict[str, Any], run: dict[str, Any], quiet: bool) -> _Found:
-    from convit.data.locate import means_shards
+    from convit.data.locate import kind_of
     from convit.search.duplicates import check_criteria
     from convit.search.pictures import list_pictures
 
@@ -134,7 +134,7 @@ def _in_folder(folder: str, how: dict[str, Any], run: dict[str, Any], quiet: boo
     with bar("images", len(pictures), shown=not quiet) as advance:
         collection = read_collection(folder, embedder, advance, pictures)
     pairs = find_duplicates(collection.pictures, collection.vectors, **how)
-    place, root = Path(folder).resolve().name, None if means_shards(folder) else Path(folder)
+    place, root = Path(folder).resolve().name, Path(folder) if kind_of(folder).name == "folder" else None
     return _Found(pairs, place, root, len(collection.pictures), embedder.name, collection.unreadable)
 
 

@@ -10,7 +10,8 @@ from convit.cli import errors, options
 from convit.cli.progress import bar
 
 if TYPE_CHECKING:
-    from convit.evaluation import Evaluation, LabeledImages
+    from convit.data import Samples
+    from convit.evaluation import Evaluation
 
 Data = Annotated[
     str | None,
@@ -124,14 +125,15 @@ def evaluate(
         if output is not None and output.resolve().parent == report.resolve():
             raise ValueError(f"{output} lies in the report's folder, which has its own files; choose another place")
         check_report(report, overwrite=overwrite)
-    from convit.evaluation import Evaluator, join_processes, open_labeled, own_device
+    from convit.data import open_samples
+    from convit.evaluation import Evaluator, join_processes, own_device
 
     with join_processes() as processes:
         if quiet or not processes.writes:
             from convit.cli.messages import quiet_output
 
             quiet_output()
-        images = open_labeled(data, split=split, classes=classes)
+        images = open_samples(data, split=split, label_map=classes)
         evaluator = Evaluator(
             model,
             weights=weights,
@@ -145,7 +147,7 @@ def evaluate(
             calibration=_calibration(images) if precision == "int8" else None,
             tta=tta,
         )
-        share = len(processes.share(images.count))
+        share = len(processes.share(len(images)))
         with bar("images", share, shown=not quiet and processes.writes) as advance:
             evaluation = evaluator.evaluate_together(images, processes, advance)
     if evaluation is not None:
@@ -155,16 +157,16 @@ def evaluate(
             raise typer.Exit(errors.SOME_UNREADABLE)
 
 
-def _calibration(images: "LabeledImages") -> list[Any]:
+def _calibration(images: "Samples") -> list[Any]:
     """The contents of some images from all over the data, without their labels."""
-    from convit.evaluation import evenly_spaced
+    from convit.data import evenly_spaced
 
-    return [image.content for image in images.take(evenly_spaced(options.CALIBRATION_IMAGES, images.count))]
+    return [image.content for image in images.take(evenly_spaced(options.CALIBRATION_IMAGES, len(images)))]
 
 
 def _finish(
     evaluation: "Evaluation",
-    images: "LabeledImages",
+    images: "Samples",
     output: Path | None,
     chosen: str,
     report: Path | None,

@@ -127,7 +127,7 @@ def spread(items: Sequence[T], count: int = CALIBRATION_IMAGES) -> list[T]:
     >>> spread(range(10), 4)
     [0, 2, 5, 7]
     """
-    from convit.evaluation import evenly_spaced
+    from convit.data import evenly_spaced
 
     return [items[place] for place in evenly_spaced(count, len(items))]
 

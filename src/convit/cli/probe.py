@@ -194,7 +194,7 @@ def _embed(
         if images is None:
             found.append(None)
             continue
-        with bar(what, images.count, shown=not quiet) as advance:
+        with bar(what, len(images), shown=not quiet) as advance:
             found.append(embed_labeled(images, embedder, made_by, cache=cache, advance=advance))
     assert found[0] is not None
     return found[0], found[1]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from convit.data.classes import named
+from convit.data.identity import file_sha256, identity_of_files
+from convit.data.locate import Source
+from convit.data.samples import Samples
+from convit.data.splits import SplitError, spellings, with_split
 
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 PLACES = {"cifar10": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"}
@@ -15,7 +20,7 @@ PLACES["cifar100"] = PLACES["cifar10"].replace("10", "100")
 SPLITS = ("train", "test")
 
 
-class CifarSamples:
+class CifarSamples(Samples):
     """One split of CIFAR-10 or CIFAR-100, decoded in memory.
 
     Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
@@ -24,14 +29,15 @@ class CifarSamples:
         source: "cifar10:FOLDER" or "cifar100:FOLDER", with ":test" behind it for the test images; FOLDER holds the
             unpacked `cifar-10-batches-py` or `cifar-100-python`.
         root: folder that a relative FOLDER starts from.
-        classes: class names in the model's order, to which CIFAR's are matched.
 
     Raises:
         FileNotFoundError: the files are not there.
-        ValueError: the files are damaged, or a class is none of `classes`.
+        ValueError: the files are damaged.
     """
 
-    def __init__(self, source: str, *, root: str | Path | None = None, classes: Sequence[str] | None = None) -> None:
+    kind = "cifar"
+
+    def __init__(self, source: str, *, root: str | Path | None = None) -> None:
         from torchvision.datasets import CIFAR10, CIFAR100
 
         kind, folder, split = parse_cifar(source, root)
@@ -48,25 +54,29 @@ class CifarSamples:
         self._pixels: np.ndarray = known.data
         listed = [name for name, _ in (known.train_list if split == "train" else known.test_list)]
         self.files = [folder / name for name in (*listed, known.meta["filename"])]  # that were read, and checked
-        self.split = split
-        names = tuple(known.classes)
-        self.classes = names if classes is None else tuple(classes)
-        unknown = sorted(set(names) - set(self.classes))
-        if unknown:
-            raise ValueError(
-                f"{kind}'s class {unknown[0]!r} is none of the {len(self.classes)} known classes; leave the list of "
-                f"classes away, or name them as CIFAR does"
-            )
-        order = [self.classes.index(name) for name in names]
-        self.labels = [order[number] for number in known.targets]
-        self.names = [f"{kind} {split} {index}" for index in range(len(self.labels))]
+        self.name = f"{kind}:{split}"
+        names = [f"{kind} {split} {index}" for index in range(len(known.targets))]
+        super().__init__(list(known.targets), names, named(known.classes), f"the files of {self.name}")
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def image(self, index: int) -> Image.Image:
+    def stored(self, index: int) -> Image.Image:
         """The RGB image."""
         return Image.fromarray(self._pixels[index])
+
+    def identity(self) -> dict[str, Any]:
+        """The set's name with its split; name and sha256 of each file of it, and one sha256 over their list."""
+        files = [(file.name, file_sha256(file)) for file in self.files]
+        return {**identity_of_files(self.kind, files), "name": self.name}
+
+
+def open_source(source: Source, *, root: str | Path | None, split: str | None, in_memory: bool) -> Samples:
+    """Open CIFAR's files; it is split as its authors split it."""
+    name, last = str(source), str(source).rpartition(":")[2]
+    if split is not None:
+        asked = next((each for each in spellings(split) if each in SPLITS), None)
+        if asked is None:
+            raise SplitError(f"{source} has no split {split!r}; it has {', '.join(SPLITS)}")
+        name = with_split(name, asked, last if last in SPLITS and name.count(":") > 1 else "")
+    return CifarSamples(name, root=root)
 
 
 def parse_cifar(source: str, root: str | Path | None = None) -> tuple[str, Path, str]:

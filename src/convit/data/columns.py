@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from convit.data.samples import check_label
-
 # what such columns are called, the likeliest first
 IMAGE_NAMES = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "picture", "pixel_values")
 LABEL_NAMES = ("label", "labels", "fine_label", "cls", "class", "target", "category", "class_label")
@@ -43,18 +41,17 @@ def choose_columns(schema: pa.Schema, features: Mapping[str, Any], source: objec
 
 
 def read_labels(
-    column: pa.ChunkedArray | pa.Array, feature: Any, classes: Sequence[str] | None, source: object
+    column: pa.ChunkedArray | pa.Array, feature: Any, source: object
 ) -> tuple[list[int], tuple[str, ...] | None]:
     """Class indices of a label column, and the class names where they are known.
 
     Args:
         column: whole numbers, or names, whose sorted distinct values are then the classes.
         feature: what the `datasets` library notes of the column; a ClassLabel holds "names".
-        classes: the class names in the model's order, to which names are matched; numbers without names count in it.
         source: file or set, for messages.
 
     Raises:
-        ValueError: a label is missing, negative or too large, or its name is none of `classes`.
+        ValueError: a label is missing.
     """
     if column.null_count:
         row = int(np.flatnonzero(np.asarray(column.is_null()))[0])
@@ -65,23 +62,8 @@ def read_labels(
         values: list[str] = column.to_pylist()
         names = tuple(sorted(set(values)))
         place = {name: index for index, name in enumerate(names)}
-        numbers = [place[value] for value in values]
-    else:
-        numbers = [int(value) for value in column.to_pylist()]
-        names = tuple(str(name) for name in (feature or {}).get("names") or ()) or None
-        known = names or classes
-        for row, number in enumerate(numbers):
-            check_label(number, f"row {row}", source, None if known is None else len(known))
-    if names is None or classes is None:
-        return numbers, names or (None if classes is None else tuple(classes))
-    order = {name: index for index, name in enumerate(classes)}
-    for index in sorted(set(numbers)):
-        if names[index] not in order:
-            raise ValueError(
-                f"the class {names[index]!r} of {source} is none of the {len(classes)} known classes; rename it, or "
-                f"leave the list of classes away"
-            )
-    return [order[names[number]] for number in numbers], tuple(classes)
+        return [place[value] for value in values], names
+    return column.to_pylist(), tuple(str(name) for name in (feature or {}).get("names") or ()) or None
 
 
 def _choose(fitting: Sequence[str], likely: Sequence[str], marked: Sequence[str]) -> str | None:

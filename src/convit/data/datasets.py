@@ -9,14 +9,10 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from convit.data.cifar import CifarSamples
 from convit.data.corrupt import CorruptImages
-from convit.data.folders import FolderSamples
-from convit.data.hub import HubSamples
-from convit.data.locate import Source, class_names_beside, find_parquet, find_shards, form_of, located
-from convit.data.parquet import ParquetSamples
+from convit.data.locate import Source
+from convit.data.opening import open_samples
 from convit.data.samples import Samples
-from convit.data.shards import ShardSamples
 
 Transform = Callable[[Any], Any]
 
@@ -76,7 +72,7 @@ class ImageDataset(Dataset[tuple[Any, int]]):
         except ValueError as error:
             if self.corrupt is None:
                 raise
-            self.corrupt.report(self.samples.names[self.indices[index]], error)
+            self.corrupt.report(self.samples.where(self.indices[index]), error)
         if self._same_class is None:
             self._same_class = {}
             for number in range(len(self)):
@@ -87,7 +83,7 @@ class ImageDataset(Dataset[tuple[Any, int]]):
             try:
                 return self.samples.image(self.indices[other])
             except ValueError as error:
-                self.corrupt.report(self.samples.names[self.indices[other]], error)
+                self.corrupt.report(self.samples.where(self.indices[other]), error)
         raise ValueError(
             f"{self.class_title(self.label(index))} has no readable image (all {len(fellows)} are named in "
             f"{self.corrupt.path}); add images to it or remove it"
@@ -117,19 +113,8 @@ def open_dataset(
 ) -> ImageDataset:
     """Open images with labels, whatever they are stored in, as a data set of (image, class index).
 
-    | form | `path` | classes |
-    | --- | --- | --- |
-    | image folder | a folder with one sub-folder per class | the sub-folders, sorted |
-    | WebDataset shards | "train-{000..004}.tar", "train-*.tar.gz", a folder of .tar files | a `classes.json` there |
-    | remote shards | "https://host/train-{000..146}.tar", "s3://bucket/train-*.tar", any URL of fsspec | as above |
-    | Parquet | "train.parquet", "train-*.parquet", a folder of .parquet files, a URL | the hub's notes in the file |
-    | hub data set | "hub:owner/name", "hub:owner/name:split", "hub:owner/name/config:split" | its own |
-    | CIFAR | "cifar10:FOLDER", "cifar100:FOLDER", with ":test" behind it for the test images | its own |
-
-    Shards and Parquet may also be given as a list of paths, patterns and URLs. Encoded images of shards are held in
-    memory, as those of Parquet up to 4 GB; `convit.data.streams` reads shards that do not fit. Parquet's labels may be
-    names: the sorted distinct ones are then the classes. Hub data sets need the package `datasets`, s3:// and other
-    stores the package that fsspec names.
+    `convit.data.open_samples` lists the forms. Encoded images are held in memory (those of Parquet up to 4 GB);
+    `convit.data.streams` reads shards that do not fit.
 
     Args:
         path: where the images are, in one of these forms.
@@ -148,22 +133,8 @@ def open_dataset(
         PermissionError: a file may not be read.
         ValueError: a file or a class folder is not as it must be, or a label is no class.
     """
-    match form_of(path, root):
-        case "shards":
-            shards = find_shards(path, root)
-            names = classes if classes is not None else class_names_beside(shards[0])
-            samples = ShardSamples(shards, None if names is None else len(names))
-            return ImageDataset(samples, transform, classes=names)
-        case "parquet":
-            samples = ParquetSamples(find_parquet(path, root), classes)
-        case "hub":
-            samples = HubSamples(str(path), classes)
-        case "cifar":
-            samples = CifarSamples(str(path), root=root, classes=classes)
-        case "folder":
-            assert isinstance(path, (str, Path))
-            samples = FolderSamples(located(path, root), classes)
-    return ImageDataset(samples, transform, classes=samples.classes)
+    samples = open_samples(path, classes=classes, root=root, in_memory=True)
+    return ImageDataset(samples, transform, classes=samples.class_names)
 
 
 def check_trainable(dataset: ImageDataset) -> None:

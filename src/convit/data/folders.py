@@ -1,73 +1,136 @@
-"""Image folders: one sub-folder per class."""
+"""Images in files of their own: a folder with one sub-folder per class."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
-
-from convit.images import find_images, open_image
+from convit.data.classes import ClassName
+from convit.data.identity import ContentDigests, file_line, file_sha256, sha256_of_lines
+from convit.data.locate import Source, kind_named, located
+from convit.data.samples import LabeledImage, Samples, read_stored
+from convit.images import find_images
 from convit.images.listing import is_folder, list_folder
 
 
-class FolderSamples:
-    """An image folder: one sub-folder per class, classes numbered in sorted order, images at any depth.
+class LabeledFiles(Samples):
+    """Images in files, with labels that come from elsewhere.
 
     Args:
-        folder: the folder with the class sub-folders.
-        classes: the class names in the model's order; the sub-folders' names must be among them. Without it they are
-            the sub-folders, sorted.
+        folder: what the names start from.
+        names: path of each image within the folder, with forward slashes.
+        labels: its label.
+        classes: what each label means, by number.
+        source: what names the classes, for messages.
+        accepted: all labels that count as right for each image, where there are several.
+        label_file: the file that the labels were read from, where it is not the paths that say them.
+        about: what `identity` tells besides.
+    """
+
+    kind = "folder"
+
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        labels: Sequence[int],
+        *,
+        classes: Sequence[ClassName],
+        source: str,
+        accepted: Sequence[tuple[int, ...]] = (),
+        label_file: Path | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(labels, names, classes, source)
+        self.folder, self.accepted = folder, accepted
+        self._label_file, self._about = label_file, dict(about or {})
+        self._digests = ContentDigests(len(labels))
+
+    def stored(self, index: int) -> Path:
+        """The path of an image."""
+        return self.folder / self.names[index]
+
+    def where(self, index: int) -> str:
+        """The path of an image."""
+        return str(self.stored(index))
+
+    def labeled(self, index: int) -> LabeledImage:
+        """One image with its label; a file that cannot be read comes as its path: whoever opens it says why."""
+        image = super().labeled(index)
+        self._digests.note(index, image.content)
+        return image
+
+    def identity(self) -> dict[str, Any]:
+        """The folder's name, and one sha256 over the lines "sha256  path" of all its images in reading order.
+
+        Where a file says the labels, its line stands behind these.
+        """
+        found: dict[str, Any] = {"kind": self.kind, "name": self.folder.resolve().name, **self._about}
+        lines = self._digests.lines(self.names, lambda place: read_stored(self.stored(place)))
+        if self._label_file is not None:
+            found["labels"] = {"name": self._label_file.name, "sha256": file_sha256(self._label_file)}
+            lines = chain(lines, [file_line(self._label_file)])
+        return {**found, "sha256": sha256_of_lines(lines)}
+
+
+class FolderSamples(LabeledFiles):
+    """A folder with one sub-folder per class, numbered in sorted order; images may lie deeper inside these.
+
+    Args:
+        folder: the folder.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it has no class sub-folder, an image lies in no class, a class has no image, or a
-            sub-folder is no known class.
+        ValueError: it has no class sub-folder, one of them holds no image, or an image lies in none of them.
     """
 
-    def __init__(self, folder: str | Path, classes: Sequence[str] | None = None) -> None:
-        self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise FileNotFoundError(
-                f"there is no folder {self.folder}; give the folder whose sub-folders are the classes"
-            )
-        found = [child.name for child in list_folder(self.folder) if is_folder(child)]
-        if not found:
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}; give the folder whose sub-folders are the classes")
+        classes = [child.name for child in list_folder(folder) if is_folder(child)]
+        if not classes:
             raise ValueError(
-                f"{self.folder} has no class sub-folders; put the images of each class into a folder of its own"
+                f"{folder} has no class sub-folders; put the images of each class into a folder of its own"
             )
-        self.classes = tuple(classes) if classes is not None else tuple(found)
-        unknown = next((name for name in found if name not in self.classes), None)
-        if unknown is not None:
-            raise ValueError(
-                f"the folder {self.folder / unknown} is none of the {len(self.classes)} known classes; rename or "
-                "remove it"
-            )
-        images = {name: [] for name in found}
-        loose: list[str] = []
-        for path in find_images(self.folder, or_none=True):
-            inside = path.relative_to(self.folder).parts
-            (images[inside[0]] if len(inside) > 1 else loose).append(str(path))
+        names = relative_names(folder)
+        loose = [name for name in names if "/" not in name]
         if loose:
             raise ValueError(
-                f"images in {self.folder} are in no class ({Path(loose[0]).name}, {len(loose)} in all); put each into "
-                "the sub-folder of its class, or move it out"
+                f"images in {folder} are in no class ({loose[0]}, {len(loose)} in all); put each into the sub-folder "
+                "of its class, or move it out"
             )
-        self.labels: list[int] = []
-        self.names: list[str] = []
-        for name, paths in images.items():
-            if not paths:
-                raise ValueError(f"the class folder {self.folder / name} holds no image; fill it or remove it")
-            self.labels.extend([self.classes.index(name)] * len(paths))
-            self.names.extend(paths)
+        numbers = {name: number for number, name in enumerate(classes)}
+        labels = [numbers[name.partition("/")[0]] for name in names]
+        empty = sorted(set(range(len(classes))) - set(labels))
+        if empty:
+            raise ValueError(f"the class folder {folder / classes[empty[0]]} holds no image; fill it or remove it")
+        source = f"the sub-folders of {folder}"
+        super().__init__(folder, names, labels, classes=list(map(ClassName, classes)), source=source)
 
-    def __len__(self) -> int:
-        return len(self.labels)
 
-    def image(self, index: int) -> Image.Image:
-        """The decoded RGB image.
+def open_source(source: Source, *, root: str | Path | None, split: str | None, in_memory: bool) -> Samples:
+    """Open a folder of class folders; what is no folder is named for what it is.
 
-        Raises:
-            ValueError: the image cannot be read.
-        """
-        return open_image(self.names[index])
+    Raises:
+        FileNotFoundError: there is nothing there.
+        ValueError: it is a file, or as `FolderSamples`.
+    """
+    assert isinstance(source, str | Path)
+    folder = Path(located(source, root))
+    name, colon, _ = str(source).partition(":")
+    relatives = kind_named("imagenet").prefixes
+    if colon and name.startswith("imagenet-") and not folder.exists():
+        raise ValueError(f"{name!r} is none of ImageNet's relatives that are known by name: {', '.join(relatives)}")
+    if folder.is_file():
+        raise ValueError(
+            f"{folder} is neither a folder with a sub-folder per class nor a shard (.tar, .tar.gz) nor a Parquet file; "
+            "name one of these"
+        )
+    return FolderSamples(folder)
+
+
+def relative_names(folder: Path) -> list[str]:
+    """The images in a folder, as paths within it with forward slashes."""
+    return [path.relative_to(folder).as_posix() for path in find_images(folder, or_none=True)]

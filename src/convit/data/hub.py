@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from convit.data.classes import named
 from convit.data.columns import choose_columns, read_labels
-from convit.images import open_image
+from convit.data.identity import ContentDigests, sha256_of_lines
+from convit.data.locate import Source
+from convit.data.samples import LabeledImage, Rows, Samples, read_stored
+from convit.data.splits import SplitError, spellings, with_split
 
 PREFIX = "hub:"
+_SPLITS = ("train", "val", "validation", "test")  # what the hub calls parts
 
 
-class HubSamples:
+class HubSamples(Samples):
     """Images and labels of one split of a hub data set; the library fetches it once and maps it from its cache.
 
     Args:
         source: "hub:owner/name", "hub:owner/name:split" or "hub:owner/name/config:split"; the split is "train" where
             none is said.
-        classes: class names in the model's order, to which the set's are matched.
 
     Raises:
         ConnectionError: the hub cannot be reached.
@@ -31,10 +33,10 @@ class HubSamples:
             labels, or a label is no class.
     """
 
-    def __init__(self, source: str, classes: Sequence[str] | None = None) -> None:
-        self._name = source
+    kind = "hub"
+
+    def __init__(self, source: str) -> None:
         name, config, split = parse_hub(source)
-        self.split = split
         datasets = _library()
         table = _load(datasets, source, name, config, split)
         self.fingerprint: str = table._fingerprint  # of the set's files, before anything is done to it
@@ -42,25 +44,17 @@ class HubSamples:
         self._image, label = choose_columns(table.features.arrow_schema, features, source)
         notes = {"names": getattr(table.features[label], "names", None)}
         column = table.select_columns([label]).with_format("arrow")[:].column(label)
-        self.labels, self.classes = read_labels(column, notes, classes, source)
-        if not self.labels:
+        labels, classes = read_labels(column, notes, source)
+        if not labels:
             raise ValueError(f"{source} has no row; choose another split")
         if features[self._image]["_type"] == "Image":
             # decoded here like every other image, with the same errors
             table = table.cast_column(self._image, datasets.Image(decode=False))
         self._table = table.select_columns([self._image])
-        self.names = _RowNames(source, len(self.labels))
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def image(self, index: int) -> Image.Image:
-        """The decoded RGB image.
-
-        Raises:
-            ValueError: the image cannot be read.
-        """
-        return open_image(self.stored(index), name=self.names[index])
+        names = Rows(len(labels), partial("{} row {}".format, source))
+        super().__init__(labels, names, named(classes), f"the label column of {source}")
+        self.name = source if source.endswith(f":{split}") else f"{source}:{split}"  # whether it was said or not
+        self._digests = ContentDigests(len(labels))
 
     def stored(self, index: int) -> bytes | Path:
         """The encoded image, or the file that holds it; no bytes where there is neither."""
@@ -69,16 +63,39 @@ class HubSamples:
         path = value.get("path") if isinstance(value, dict) else None
         return data or (Path(path) if path else b"")
 
+    def labeled(self, index: int) -> LabeledImage:
+        """One image with its label."""
+        image = super().labeled(index)
+        self._digests.note(index, image.content)
+        return image
 
-class _RowNames(Sequence[str]):
-    def __init__(self, source: str, length: int) -> None:
-        self._source, self._length = source, length
+    def identity(self) -> dict[str, Any]:
+        """The set's name with its split, the library's fingerprint, and one sha256 over "sha256  label" of all rows."""
+        lines = self._digests.lines(self.labels, lambda place: read_stored(self.stored(place)))
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "sha256": sha256_of_lines(lines),
+        }
 
-    def __len__(self) -> int:
-        return self._length
 
-    def __getitem__(self, index: Any) -> Any:
-        return f"{self._source} row {index}"
+def open_source(source: Source, *, root: str | Path | None, split: str | None, in_memory: bool) -> Samples:
+    """Open a hub data set; only its own library knows what splits there are."""
+    name = str(source)
+    said = name.removeprefix(PREFIX).partition(":")[2]
+    if split is None or said:
+        return HubSamples(name if split is None else with_split(name, split, said))
+    first: SplitError | None = None
+    for spelling in [name for name in spellings(split) if name == split or name in _SPLITS]:
+        try:
+            return HubSamples(f"{name}:{spelling}")
+        except ValueError as error:
+            if "Unknown split" not in str(error):  # the library's words, which name the splits that there are
+                raise
+            first = first or SplitError(str(error))
+    assert first is not None
+    raise first
 
 
 def parse_hub(source: str) -> tuple[str, str | None, str]:

@@ -1,44 +1,78 @@
-"""Where a data set lies and what form it has: a folder, files by brace pattern, list or folder, or a name."""
+"""Where a data set lies and of what kind it is: a folder, files by brace pattern, list or folder, or a name."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal
 
-from convit.data.braces import expand_braces
-from convit.data.remote import is_remote, list_remote, read_remote, shown, url_path
+from convit.data.remote import is_remote, list_remote, shown, url_path
 
 Source = str | Path | Sequence[str | Path]
-Form = Literal["folder", "shards", "parquet", "hub", "cifar"]
 
-SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-PARQUET_SUFFIXES = (".parquet",)
-CLASSES_FILE = "classes.json"
-
-_PREFIXES: dict[str, Form] = {"hub": "hub", "cifar10": "cifar", "cifar100": "cifar"}
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_MOST_NAMES = 1_000_000  # that one pattern may mean
 
 
-def form_of(source: Source, root: str | Path | None = None) -> Form:
-    """Which form of data `source` means; `convit.data.open_dataset` lists them. What is nowhere counts as a folder."""
+@dataclass(frozen=True)
+class Kind:
+    """One kind of source.
+
+    Attributes:
+        name: what it is called.
+        module: the module of `convit.data` whose `open_source` opens it.
+        prefixes: what stands before the colon in the name of such a source.
+        suffixes: of its files, where it is files.
+    """
+
+    name: str
+    module: str
+    prefixes: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
+
+
+_IMAGENETS = ("imagenet", "imagenet-real", "imagenet-v2", "imagenet-a", "imagenet-r", "imagenet-sketch")
+KINDS = (
+    Kind("imagenet", "imagenet", prefixes=_IMAGENETS),
+    Kind("hub", "hub", prefixes=("hub",)),
+    Kind("cifar", "cifar", prefixes=("cifar10", "cifar100")),
+    Kind("shards", "shards", suffixes=(".tar", ".tar.gz", ".tgz")),
+    Kind("parquet", "parquet", suffixes=(".parquet",)),
+    Kind("folder", "folders"),
+)
+"""All kinds of sources; a new one is a module with `open_source`, and a row here."""
+
+
+def kind_named(name: str) -> Kind:
+    """The kind of this name."""
+    return next(kind for kind in KINDS if kind.name == name)
+
+
+def kind_of(source: Source, root: str | Path | None = None) -> Kind:
+    """Which kind of data `source` means; what is nowhere counts as a folder.
+
+    Args:
+        source: as for `convit.data.open_samples`.
+        root: folder or URL that a relative source starts from.
+    """
+    of_files = [kind for kind in KINDS if kind.suffixes]
+    shards, folder = kind_named("shards"), kind_named("folder")
     if not isinstance(source, (str, Path)):
-        return "parquet" if source and all(_ends(name, PARQUET_SUFFIXES) for name in source) else "shards"
-    prefix = str(source).partition(":")[0]
-    if not is_remote(source) and prefix in _PREFIXES and prefix != str(source):
-        return _PREFIXES[prefix]
-    if _ends(source, PARQUET_SUFFIXES):
-        return "parquet"
+        found = (kind for kind in of_files if source and all(_ends(name, kind.suffixes) for name in source))
+        return next(found, shards)
+    prefix, colon, _ = str(source).partition(":")
+    if colon and not is_remote(source):
+        named = next((kind for kind in KINDS if prefix in kind.prefixes), None)
+        if named is not None:
+            return named
+    by_suffix = next((kind for kind in of_files if _ends(source, kind.suffixes)), None)
     place = located(source, root)
-    if is_remote(place) or _ends(source, SHARD_SUFFIXES):
-        return "shards"
-    children = list(Path(place).iterdir()) if Path(place).is_dir() else []
-    if any(_ends(child, SHARD_SUFFIXES) and child.is_file() for child in children):
-        return "shards"
-    if any(_ends(child, PARQUET_SUFFIXES) and child.is_file() for child in children):
-        return "parquet"
-    return "folder"
+    if by_suffix is not None or is_remote(place) or any(sign in str(source) for sign in "*{"):
+        return by_suffix or shards  # a pattern without a suffix means shards
+    files = [child for child in Path(place).iterdir() if child.is_file()] if Path(place).is_dir() else []
+    return next((kind for kind in of_files if any(_ends(file, kind.suffixes) for file in files)), folder)
 
 
 def located(name: str | Path, root: str | Path | None = None) -> Path | str:
@@ -48,11 +82,6 @@ def located(name: str | Path, root: str | Path | None = None) -> Path | str:
     if is_remote(root):
         return f"{str(root).rstrip('/')}/{Path(name).as_posix()}"
     return Path(root) / name
-
-
-def means_shards(source: Source, root: str | Path | None = None) -> bool:
-    """Whether `source` names shards (or a folder with shards in it), here or behind a URL."""
-    return form_of(source, root) == "shards"
 
 
 def find_shards(source: Source, root: str | Path | None = None) -> list[Path | str]:
@@ -71,7 +100,7 @@ def find_shards(source: Source, root: str | Path | None = None) -> list[Path | s
         ConnectionError: the server of a remote pattern with * cannot be reached.
         FileNotFoundError: a pattern means no file, or one of the files that a brace pattern lists is absent.
     """
-    return _find(source, root, SHARD_SUFFIXES, "shard")
+    return _find(source, root, kind_named("shards"))
 
 
 def find_local_shards(source: Source, root: str | Path | None = None) -> list[Path]:
@@ -91,19 +120,19 @@ def find_local_shards(source: Source, root: str | Path | None = None) -> list[Pa
 
 def find_parquet(source: Source, root: str | Path | None = None) -> list[Path | str]:
     """The Parquet files that a pattern, a list of patterns or a folder means; as `find_shards` finds shards."""
-    return _find(source, root, PARQUET_SUFFIXES, "Parquet file")
+    return _find(source, root, kind_named("parquet"))
 
 
-def _find(source: Source, root: str | Path | None, suffixes: tuple[str, ...], what: str) -> list[Path | str]:
-    patterns = [source] if isinstance(source, (str, Path)) else list(source)
+def _find(source: Source, root: str | Path | None, kind: Kind) -> list[Path | str]:
     found: dict[Path | str, None] = {}
-    for pattern in patterns:
+    for pattern in [source] if isinstance(source, (str, Path)) else source:
         for name in expand_braces(str(pattern)):
             place = located(name, root)
-            matches = _local(place, suffixes) if isinstance(place, Path) else _remote(place, suffixes)
+            matches = _local(place, kind.suffixes) if isinstance(place, Path) else _remote(place, kind.suffixes)
             if not matches:
+                what = "Parquet file" if kind.name == "parquet" else "shard"
                 raise FileNotFoundError(
-                    f"no {what} at {shown(place)}; name {', '.join(suffixes)} files, or the folder that holds them"
+                    f"no {what} at {shown(place)}; name {', '.join(kind.suffixes)} files, or the folder that holds them"
                 )
             found.update(dict.fromkeys(matches))
     return list(found)
@@ -128,56 +157,33 @@ def _ends(name: str | Path, suffixes: tuple[str, ...]) -> bool:
     return (url_path(str(name)) if is_remote(name) else str(name)).lower().endswith(suffixes)
 
 
-def class_names_beside(file: Path | str) -> tuple[str, ...] | None:
-    """The class names of the `classes.json` beside a file or a URL; None where there is none.
+def expand_braces(pattern: str) -> list[str]:
+    """Every name that a pattern with braces means, in order; a name without braces is itself.
+
+    Numbers keep the width of the first bound, as in a shell.
 
     Raises:
-        ConnectionError: the server of a URL cannot be reached.
-        ValueError: it is no JSON list of names.
+        ValueError: a brace is not closed, a range runs downwards, or more than a million names are meant.
+
+    >>> expand_braces("x-{08..10}.tar")
+    ['x-08.tar', 'x-09.tar', 'x-10.tar']
     """
-    found = classes_file_beside(file)
-    return None if found is None else _parse_class_names(found[1], found[0])
-
-
-def classes_file_beside(file: Path | str) -> tuple[str, bytes] | None:
-    """Where the `classes.json` beside a file or a URL lies, as messages show it, and its content; None without one.
-
-    Raises:
-        ConnectionError: the server of a URL cannot be reached.
-    """
-    if isinstance(file, str):
-        beside = f"{file.partition('?')[0].rpartition('/')[0]}/{CLASSES_FILE}"
-        try:
-            return shown(beside), read_remote(beside)
-        except (FileNotFoundError, PermissionError):  # some stores refuse what they do not have
-            return None
-    path = file.parent / CLASSES_FILE
-    return (str(path), path.read_bytes()) if path.is_file() else None
-
-
-def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """The class names of a `classes.json`: a list of names, or of objects with `index` and `name`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no JSON list of names.
-    """
-    return _parse_class_names(Path(path).read_bytes(), path)
-
-
-def _parse_class_names(content: bytes, path: str | Path) -> tuple[str, ...]:
-    try:
-        rows: Any = json.loads(content)
-        if all(isinstance(row, str) for row in rows):
-            return tuple(rows)
-        return tuple(str(row["name"]) for row in sorted(rows, key=lambda row: int(row["index"])))
-    except (KeyError, TypeError, ValueError) as error:  # broken JSON and broken UTF-8 are ValueErrors
+    parts = re.split(r"\{([^{}]*)\}", pattern)
+    if any(brace in part for part in parts for brace in "{}"):
         raise ValueError(
-            f'{path} is no list of class names; write ["cat", "dog"] or [{{"index": 0, "name": "cat"}}]'
-        ) from error
+            f"{pattern!r} has an unpaired or nested brace; write ranges as {{000..004}} and choices as {{a,b}}"
+        )
+    choices = [[part] if index % 2 == 0 else _alternatives(part, pattern) for index, part in enumerate(parts)]
+    return ["".join(combination) for combination in product(*choices)]
 
 
-def file_sha256(path: str | Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _alternatives(inside: str, pattern: str) -> list[str]:
+    bounds = _RANGE.fullmatch(inside)
+    if bounds is None:
+        return inside.split(",")
+    first, last = bounds.groups()
+    if int(last) < int(first):
+        raise ValueError(f"the range {{{inside}}} in {pattern!r} runs downwards; put the smaller number first")
+    if int(last) - int(first) >= _MOST_NAMES:
+        raise ValueError(f"the range {{{inside}}} in {pattern!r} means more than {_MOST_NAMES:,} files; correct it")
+    return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]

@@ -14,29 +14,31 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
+from convit.data.classes import named
 from convit.data.columns import choose_columns, read_labels
-from convit.data.locate import file_sha256
+from convit.data.identity import file_sha256, identity_of_files
+from convit.data.locate import Source, find_parquet
 from convit.data.remote import read_remote, shown
-from convit.images import open_image
+from convit.data.samples import Rows, Samples
 
 IN_MEMORY = 4 << 30  # bytes of encoded images up to which all of them are held
 KEPT_GROUPS = 8  # row groups that each process keeps of larger sets
 
 
-class ParquetSamples:
+class ParquetSamples(Samples):
     """Images and labels of some Parquet files, in the order of the files.
 
     Labels are held in memory. So are encoded images up to `in_memory`; of larger sets the files' row groups are read
     when one of their images is asked for, which is quick with the hub's row groups of some hundred images and slow
     with larger.
 
+    Labels that are names are numbered in sorted order; the hub's notes in a file name labels that are numbers.
+
     Args:
         files: Parquet files with a column of images (bytes, or the hub's {bytes, path}) and one of labels (whole
             numbers, or names, whose sorted distinct values are then the classes). Columns are found by the hub's notes
             in the file or by name.
-        classes: class names in the model's order, to which the files' class names are matched.
         in_memory: bytes of encoded images up to which all of them are held; None for 4 GB.
 
     Raises:
@@ -45,10 +47,13 @@ class ParquetSamples:
             no class.
     """
 
-    def __init__(
-        self, files: Sequence[Path | str], classes: Sequence[str] | None = None, *, in_memory: int | None = None
-    ) -> None:
+    kind = "parquet"
+
+    def __init__(self, files: Sequence[Path | str], *, in_memory: int | None = None) -> None:
         self.files = list(files)
+        short = [file.name if isinstance(file, Path) else shown(file) for file in files]
+        # files of one name, from several folders, keep their paths
+        self._file_names = short if len(set(short)) == len(short) else [shown(file) for file in files]
         # a remote file is fetched whole; one here is mapped
         self._contents = [file if isinstance(file, Path) else pa.py_buffer(read_remote(file)) for file in self.files]
         self._metadata = [self._read_metadata(number) for number in range(len(self.files))]
@@ -73,8 +78,8 @@ class ParquetSamples:
         source = shown(self.files[0]) if len(self.files) == 1 else f"{shown(self.files[0])} …"
         if not self._ends or not self._ends[-1]:
             raise ValueError(f"{source} has no row; give files with images")
-        self.labels, self.classes = read_labels(_joined(columns), features.get(label), classes, source)
-        self.names = _RowNames(self)
+        labels, classes = read_labels(_joined(columns), features.get(label), source)
+        super().__init__(labels, Rows(len(labels), self.name), named(classes), f"the label column of {source}")
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._keep_all = sum(map(self._image_bytes, self._metadata)) <= (IN_MEMORY if in_memory is None else in_memory)
         if self._keep_all:
@@ -82,17 +87,6 @@ class ParquetSamples:
             for index in range(len(self._groups)):
                 self._row_group(index)
             self._contents.clear()
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def image(self, index: int) -> Image.Image:
-        """The decoded RGB image.
-
-        Raises:
-            ValueError: the image cannot be read.
-        """
-        return open_image(self.stored(index), name=self.names[index])
 
     def stored(self, index: int) -> bytes:
         """The encoded image; no bytes where the row has none."""
@@ -107,24 +101,17 @@ class ParquetSamples:
 
     def name(self, index: int) -> str:
         """File and row of a sample."""
-        file, row = self.file_and_row(index)
-        return f"{shown(self.files[file])} row {row}"
-
-    def file_and_row(self, index: int) -> tuple[int, int]:
-        """(number of the file, row within it) of a sample."""
         file = bisect.bisect_right(self._file_ends, index)
-        return file, index - (self._file_ends[file - 1] if file else 0)
+        return f"{self._file_names[file]} row {index - (self._file_ends[file - 1] if file else 0)}"
 
-    def sha256(self, number: int) -> str:
-        """The sha256 of a file, in hexadecimal.
+    def identity(self) -> dict[str, Any]:
+        """Name and sha256 of each file, and of them all: the file's own where there is one, else over their list."""
+        return identity_of_files(self.kind, list(zip(self._file_names, map(self._sha256, self.files), strict=True)))
 
-        Args:
-            number: which file.
-        """
-        file = self.files[number]
+    def _sha256(self, file: Path | str) -> str:
         if isinstance(file, Path):
             return file_sha256(file)
-        content: Any = self._contents[number] if self._contents else read_remote(file)
+        content: Any = self._contents[self.files.index(file)] if self._contents else read_remote(file)
         return hashlib.sha256(content).hexdigest()
 
     def _row_group(self, index: int) -> Any:
@@ -169,17 +156,9 @@ class ParquetSamples:
             ) from error
 
 
-class _RowNames(Sequence[str]):
-    """Names made when asked for: a million of them would take more memory than the labels."""
-
-    def __init__(self, samples: ParquetSamples) -> None:
-        self._samples = samples
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._samples.name(index)
+def open_source(source: Source, *, root: str | Path | None, split: str | None, in_memory: bool) -> Samples:
+    """Open Parquet files; see `ParquetSamples`."""
+    return ParquetSamples(find_parquet(source, root), in_memory=None if in_memory else 0)
 
 
 def hub_features(schema: pa.Schema) -> dict[str, Any]:

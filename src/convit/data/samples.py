@@ -1,42 +1,270 @@
-"""What a data set consists of: encoded images with labels, reached by index."""
+"""What every labeled data set gives: images, their labels and classes, by place or in order, and what it is."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from convit.data.classes import ClassName
+from convit.data.identity import sha256_of_lines
+from convit.images import open_image
+
 if TYPE_CHECKING:
     from convit.data.corrupt import CorruptImages
 
+Stored = bytes | Path | Image.Image
 
-class Samples(Protocol):
-    """Images with labels, by index."""
+
+@dataclass(frozen=True)
+class LabeledImage:
+    """One image as it is stored.
+
+    Attributes:
+        name: path within the folder, key within the shard, or file and row.
+        content: the encoded file; the path of one that could not be read; or an image, where the data keep pixels.
+        label: number of its class in the data's own counting.
+        accepted: all labels that count as right where there are several (ImageNet's ReaL labels); empty where `label`
+            alone does.
+    """
+
+    name: str
+    content: Stored
+    label: int
+    accepted: tuple[int, ...] = ()
+
+
+class Samples:
+    """A labeled data set, in an order that stays the same; subclasses say where an image is stored, and what they are.
+
+    Args:
+        labels: the label of each image.
+        names: what each image is called.
+        classes: what each label means, by number; None where the data do not say, and labels are the model's own.
+        source: what names the classes, for messages.
+
+    Attributes:
+        kind: how it is stored: "folder", "shards", "parquet", "hub" or "cifar".
+        accepted: all labels that count as right for each image, where there are several; else empty.
+        restricted: whether only the classes in `competing` may be predicted (ImageNet-A and -R: 200 of 1,000).
+        competing: the labels of these classes, ascending, whether they occur or not.
+    """
+
+    kind: str = ""
+
+    def __init__(
+        self, labels: Sequence[int], names: Sequence[str], classes: Sequence[ClassName] | None, source: str
+    ) -> None:
+        self.labels, self.names, self.source = labels, names, source
+        self.classes = None if classes is None else tuple(classes)
+        self.accepted: Sequence[tuple[int, ...]] = ()
+        self.restricted = False
+        self.competing: Sequence[int] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def distinct_labels(self) -> list[int]:
+        """The labels that occur, ascending."""
+        return sorted(set(chain.from_iterable(self.accepted) if self.accepted else self.labels))
 
     @property
-    def labels(self) -> Sequence[int]:
-        """Class index of every sample."""
-        ...
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes in index order, where the data say them."""
+        return None if self.classes is None else tuple(each.name for each in self.classes)
 
-    @property
-    def names(self) -> Sequence[str]:
-        """Key or path of every sample, for messages."""
-        ...
+    def stored(self, index: int) -> Stored:
+        """One image as it is stored, or the path of its file."""
+        raise NotImplementedError
 
-    def __len__(self) -> int: ...
+    def where(self, index: int) -> str:
+        """What an image is called among all data: its path, or its name where there is none."""
+        return self.names[index]
 
     def image(self, index: int) -> Image.Image:
-        """The decoded RGB image.
+        """One image, opened by `convit.images.open_image`.
 
         Raises:
-            ValueError: the image cannot be read.
+            ImageError: it cannot be read.
         """
-        ...
+        stored = self.stored(index)
+        return open_image(stored, name=None if isinstance(stored, Path) else self.names[index])
+
+    def labeled(self, index: int) -> LabeledImage:
+        """One image with its label; a file that cannot be read comes as its path: whoever opens it says why."""
+        accepted = self.accepted[index] if self.accepted else ()
+        return LabeledImage(self.names[index], read_stored(self.stored(index)), self.labels[index], accepted)
+
+    def __iter__(self) -> Iterator[LabeledImage]:
+        """Read all images, in order; they are not held in memory together."""
+        return self.take(range(len(self)))
+
+    def take(self, places: Sequence[int]) -> Iterator[LabeledImage]:
+        """Read the images at some places, and no others where the storage allows it (shards are read from their start).
+
+        Args:
+            places: numbers of images, ascending.
+
+        Raises:
+            ValueError: a place is out of range, or not above the one before it.
+        """
+        return map(self.labeled, checked_places(places, len(self)))
+
+    def identity(self) -> dict[str, Any]:
+        """What the data are.
+
+        Returns:
+            `kind`; `name`, or `files` with name and sha256 of each; `sha256`, which another image, order or label
+            changes; and what else tells such data apart. What was not read before is read for it.
+        """
+        raise NotImplementedError
+
+    def count_in(self, names: Sequence[str]) -> None:
+        """Let labels count in a model's list of class names, to which the data's own names are matched.
+
+        Raises:
+            ValueError: a class that occurs is not in that list, or a label without a name is too large for it.
+        """
+        if self.classes is not None:
+            places = {name: index for index, name in enumerate(names)}
+            unknown = [
+                name for name in (self.classes[label].name for label in self.distinct_labels) if name not in places
+            ]
+            if unknown:
+                raise ValueError(
+                    f"the class {unknown[0]!r} of {self.source} is none of the {len(names)} known classes; rename it, "
+                    "remove it, or leave the list of classes away"
+                )
+            order = [places.get(each.name, -1) for each in self.classes]
+            self.labels = [order[label] for label in self.labels]
+            self.accepted = [tuple(order[label] for label in each) for each in self.accepted]
+            self.competing = sorted(order[label] for label in self.competing)
+            self.__dict__.pop("distinct_labels", None)
+        self.classes = tuple(map(ClassName, names))
+        self.check_labels()
+
+    def check_labels(self) -> None:
+        """Refuse labels that are not class numbers.
+
+        Raises:
+            ValueError: a label is negative, or is not below the number of classes, where they are known.
+        """
+        count = None if self.classes is None else len(self.classes)
+        if not len(self) or (min(self.labels) >= 0 and (count is None or max(self.labels) < count)):
+            return
+        place = next(place for place, label in enumerate(self.labels) if not 0 <= label < (count or label + 1))
+        check_label(self.labels[place], self.names[place], self.source, count)
 
 
-class DecodedSamples:
+def check_label(label: int, name: str, source: str, classes: int | None) -> None:
+    """Refuse a label that is not a class number.
+
+    Args:
+        label: what the data say.
+        name: of the sample, for the message.
+        source: where it stands, for the message.
+        classes: number of classes, where known.
+
+    Raises:
+        ValueError: the label is negative, or not below `classes`.
+    """
+    if label < 0:
+        raise ValueError(
+            f"sample {name!r} of {source} has the label {label}, but labels count from 0; it is how test sets without "
+            "labels are marked, so take another split"
+        )
+    if classes is not None and label >= classes:
+        raise ValueError(
+            f"label {label} of sample {name!r} in {source} is too large: labels count from 0, but there are {classes} "
+            "classes; correct the label or the list of classes"
+        )
+
+
+class Rows(Sequence[str]):
+    """Names that are made when they are asked for: a million of them would take more memory than the labels.
+
+    Args:
+        count: how many.
+        name: gives one.
+    """
+
+    def __init__(self, count: int, name: Callable[[int], str]) -> None:
+        self._count, self._name = count, name
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._name(index)
+
+
+class Part(Samples):
+    """Some images of a data set.
+
+    Args:
+        whole: the data set.
+        places: their places in it, ascending.
+    """
+
+    def __init__(self, whole: Samples, places: Sequence[int]) -> None:
+        labels, names = [whole.labels[place] for place in places], [whole.names[place] for place in places]
+        super().__init__(labels, names, whole.classes, whole.source)
+        self.whole, self.places = whole, places
+        self.kind, self.restricted, self.competing = whole.kind, whole.restricted, whole.competing
+        self.accepted = [whole.accepted[place] for place in places] if whole.accepted else ()
+
+    def stored(self, index: int) -> Stored:
+        """One of these images as it is stored."""
+        return self.whole.stored(self.places[index])
+
+    def where(self, index: int) -> str:
+        """As the data set says."""
+        return self.whole.where(self.places[index])
+
+    def take(self, places: Sequence[int]) -> Iterator[LabeledImage]:
+        """Read some of these images; places count among them.
+
+        Raises:
+            ValueError: a place is out of range, or not above the one before it.
+        """
+        found = self.whole.take([self.places[place] for place in checked_places(places, len(self))])
+        return (replace(image, name=self.names[place]) for place, image in zip(places, found, strict=True))
+
+    def identity(self) -> dict[str, Any]:
+        """What the whole data set is, the number of these images, and one sha256 over that of the whole and places."""
+        found = self.whole.identity()
+        lines = [found["sha256"].encode(), *(f"\n{place}".encode() for place in self.places)]
+        return {**found, "part": len(self), "sha256": sha256_of_lines(lines)}
+
+
+class EvenlySpaced(Part):
+    """`count` images of a data set at even distances.
+
+    Args:
+        whole: the data set.
+        count: how many; all of them where it has fewer.
+
+    Raises:
+        ValueError: `count` is below 1.
+    """
+
+    def __init__(self, whole: Samples, count: int) -> None:
+        super().__init__(whole, evenly_spaced(count, len(whole)))
+        self.distinct_labels = whole.distinct_labels
+
+    def identity(self) -> dict[str, Any]:
+        """What the whole data set is, and how many of its images were taken."""
+        return self.whole.identity() | {"evenly_spaced": len(self)}
+
+
+class DecodedSamples(Samples):
     """Samples decoded once and kept as pixels: for small images, whose decoding costs as much as their augmentation.
 
     Args:
@@ -52,8 +280,9 @@ class DecodedSamples:
     def __init__(
         self, samples: Samples, *, corrupt: CorruptImages | None = None, only: Collection[int] | None = None
     ) -> None:
-        self.labels, self.names = samples.labels, samples.names
-        self._unreadable: dict[int, str] = {}
+        super().__init__(samples.labels, samples.names, samples.classes, samples.source)
+        self.kind, self.where, self.identity = samples.kind, samples.where, samples.identity
+        self._unreadable: dict[int, ValueError] = {}
         pixels: np.ndarray | None = None
         for index in range(len(samples)) if only is None else sorted(only):
             try:
@@ -61,8 +290,8 @@ class DecodedSamples:
             except ValueError as error:
                 if corrupt is None:
                     raise
-                corrupt.report(self.names[index], error)
-                self._unreadable[index] = str(error)
+                corrupt.report(samples.where(index), error)
+                self._unreadable[index] = error
                 continue
             if pixels is None:
                 # One block, so that worker processes share it instead of copying it piece by piece.
@@ -77,39 +306,62 @@ class DecodedSamples:
             raise ValueError(f"none of the {len(samples)} images can be read; give data with images")
         self._pixels = pixels
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def image(self, index: int) -> Image.Image:
-        """The RGB image.
+    def stored(self, index: int) -> Stored:
+        """The decoded image.
 
         Raises:
-            ValueError: it could not be read.
+            ImageError: it could not be read.
         """
         if index in self._unreadable:
-            raise ValueError(self._unreadable[index])
+            raise self._unreadable[index]
         return Image.fromarray(self._pixels[index])
 
 
-def check_label(label: int, name: str, source: object, classes: int | None = None) -> None:
-    """Refuse a label that is no class index.
+def read_stored(stored: Stored) -> Stored:
+    """The content of a file, or its path where it cannot be read; anything else as it is."""
+    try:
+        return stored.read_bytes() if isinstance(stored, Path) else stored
+    except OSError:
+        return stored
+
+
+def evenly_spaced(count: int, of: int) -> list[int]:
+    """Choose places at even distances: in data that are sorted by class every class has its share.
 
     Args:
-        label: what the data say.
-        name: of the sample, for the message.
-        source: the file that it stands in, for the message.
-        classes: number of classes, where known.
+        count: how many to choose; all where there are fewer.
+        of: how many there are.
+
+    Returns:
+        Ascending places, from 0.
 
     Raises:
-        ValueError: the label is negative, or not below `classes`.
+        ValueError: `count` is below 1.
+
+    >>> evenly_spaced(3, 9)
+    [0, 3, 6]
     """
-    if label < 0:
-        raise ValueError(
-            f"sample {name!r} of {source} has the label {label}, but labels count from 0; it is how test sets without "
-            f"labels are marked, so take another split"
-        )
-    if classes is not None and label >= classes:
-        raise ValueError(
-            f"label {label} of sample {name!r} in {source} is too large: labels count from 0, but there are {classes} "
-            f"classes; correct the label or the list of classes"
-        )
+    if count < 1:
+        raise ValueError(f"the limit is {count}, but must be at least 1 image")
+    chosen = min(count, of)
+    return [number * of // chosen for number in range(chosen)]
+
+
+def checked_places(places: Sequence[int], count: int) -> Sequence[int]:
+    """Give places back that are ascending numbers of images.
+
+    Args:
+        places: numbers of images, from 0.
+        count: number of images that there are.
+
+    Raises:
+        ValueError: a place is out of range, or not above the one before it.
+    """
+    before = -1
+    for place in places:
+        if not before < place < count:
+            raise ValueError(
+                f"the place {place} follows {before}, but places must ascend and lie between 0 and {count - 1}"
+            )
+        before = place
+    return places

@@ -6,16 +6,19 @@ import hashlib
 import lzma
 import tarfile
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image
-
+from convit.data.classes import CLASSES_FILE, classes_beside
+from convit.data.identity import file_sha256, identity_of_files
+from convit.data.locate import Source, find_shards
 from convit.data.remote import is_remote, read_on, shown
-from convit.data.samples import check_label
-from convit.images import IMAGE_SUFFIXES, open_image
+from convit.data.samples import LabeledImage, Samples, check_label, checked_places
+from convit.images import IMAGE_SUFFIXES
 from convit.images.listing import is_hidden
 
 Shard = Path | str  # a Path lies here, a str is a URL
@@ -24,43 +27,97 @@ Sample = tuple[str, bytes, int]
 LABEL_SUFFIX = "cls"
 
 
-class ShardSamples:
-    """All samples of some shards, encoded, in memory, in the order of the files.
+class ShardSamples(Samples):
+    """All samples of some shards, in the order of the files.
 
-    Meant for sets that fit: CIFAR-10 takes 60 MB. Larger ones are streamed, see `convit.data.streams`.
+    They are read through once here, so that a damaged shard or a wrong label is found at once; remote ones are streamed
+    for it. A `classes.json` beside the first shard says what the labels mean.
 
     Args:
         shards: .tar or compressed tar files, or their URLs, whose samples are neighboring members
             `<key>.<image suffix>` and `<key>.cls`.
-        classes: number of classes, where known; labels must lie below it.
+        in_memory: whether encoded images are kept, so that each can be reached by its place: for sets that fit
+            (CIFAR-10 takes 60 MB). Otherwise they are read again, in order.
 
     Raises:
         ConnectionError: a remote shard cannot be read.
         FileNotFoundError: a shard is absent.
         PermissionError: a shard may not be read.
-        ValueError: a file is no tar archive, a sample lacks its image or its label, or a label is no class.
+        ValueError: a file is not a tar archive or is cut off, a sample lacks its image or its label, there is none, a
+            label is negative, or `classes.json` is not a list of classes.
     """
 
-    def __init__(self, shards: Sequence[Shard], classes: int | None = None) -> None:
-        self.labels: list[int] = []
-        self.names: list[str] = []
-        self._images: list[bytes] = []
-        for shard in shards:
-            for name, image, label in read_shard(shard, classes):
-                self.names.append(name)
-                self.labels.append(label)
-                self._images.append(image)
+    kind = "shards"
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    def __init__(self, shards: Sequence[Shard], *, in_memory: bool = False) -> None:
+        self.shards = tuple(shards)
+        self._sha256: dict[Shard, str] = {}  # of remote shards: what was read; files here are read when asked
+        self._ends: list[int] = []
+        self._images: list[bytes] | None = [] if in_memory else None
+        names: list[str] = []
+        labels: list[int] = []
+        for shard in self.shards:
+            for key, content, label in read_shard(shard, note_sha256=partial(self._sha256.__setitem__, shard)):
+                names.append(key)
+                labels.append(label)
+                if self._images is not None:
+                    self._images.append(content)
+            self._ends.append(len(labels))
+        if not labels:
+            raise ValueError(
+                f"{', '.join(map(shown, shards))} hold no sample; name shards with <key>.jpg and <key>.cls"
+            )
+        beside = classes_beside(self.shards[0])
+        source, classes = beside or (f"{shown(self.shards[0])} without a {CLASSES_FILE}", None)
+        super().__init__(labels, names, classes, source)
 
-    def image(self, index: int) -> Image.Image:
-        """The decoded RGB image.
+    def stored(self, index: int) -> bytes:
+        """One encoded image; without `in_memory` its shard is read up to it."""
+        if self._images is not None:
+            return self._images[index]
+        (image,) = self._stream([index])
+        return image[1]
+
+    def take(self, places: Sequence[int]) -> Iterator[LabeledImage]:
+        """Read the samples at some ascending places; shards without one of them are left out, others read up to it.
 
         Raises:
-            ValueError: the image cannot be read.
+            ValueError: a place is out of range or not above the one before it, or a shard has lost samples meanwhile.
         """
-        return open_image(self._images[index], name=self.names[index])
+        if self._images is not None:
+            return super().take(places)
+        wanted = self._stream(checked_places(places, len(self)))
+        return (LabeledImage(key, image, self.labels[place]) for place, image, key in wanted)
+
+    def _stream(self, places: Sequence[int]) -> Iterator[tuple[int, bytes, str]]:
+        for shard, start, end in zip(self.shards, [0, *self._ends], self._ends, strict=False):
+            following = iter(places[bisect_left(places, start) : bisect_left(places, end)])
+            place = next(following, None)
+            if place is None:
+                continue
+            for number, (key, content, _) in enumerate(read_shard(shard), start=start):
+                if number == place:
+                    yield number, content, key
+                    place = next(following, None)
+                    if place is None:
+                        break
+            else:
+                raise ValueError(
+                    f"{shown(shard)} holds fewer samples than when it was opened; leave it alone meanwhile"
+                )
+
+    def identity(self) -> dict[str, Any]:
+        """Name and sha256 of each shard, and of them all: the shard's own where there is one, else over their list."""
+        files = [
+            (shard.name, file_sha256(shard)) if isinstance(shard, Path) else (shown(shard), self._sha256[shard])
+            for shard in self.shards
+        ]
+        return identity_of_files(self.kind, files)
+
+
+def open_source(source: Source, *, root: str | Path | None, split: str | None, in_memory: bool) -> Samples:
+    """Open shards; see `ShardSamples`."""
+    return ShardSamples(find_shards(source, root), in_memory=in_memory)
 
 
 def read_shard(

@@ -13,8 +13,8 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from convit.data.locate import file_sha256
-from convit.evaluation.labeled import LabeledImages
+from convit.data import Samples
+from convit.data.identity import file_sha256
 from convit.evaluation.matching import competing_classes, match_classes
 from convit.evaluation.metrics import (
     accuracies,
@@ -54,7 +54,7 @@ class Evaluator(Predictor):
     For example::
 
         evaluator = Evaluator("convit_nano_patch4_32.cifar10")
-        print(evaluator.evaluate(open_labeled("images", split="val")))
+        print(evaluator.evaluate(open_samples("images", split="val")))
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Evaluator(Predictor):
             file = find_weights_used(model, weights)
             self._weights = (file.name, file_sha256(file))
 
-    def iterate(self, data: LabeledImages, places: Sequence[int] | None = None) -> Iterator[Outcome]:
+    def iterate(self, data: Samples, places: Sequence[int] | None = None) -> Iterator[Outcome]:
         """Score images one after the other; memory does not grow with their number.
 
         Args:
@@ -116,7 +116,7 @@ class Evaluator(Predictor):
                 outcome = score_image(name, labels, logits if competing is None else logits[competing])
             yield outcome if competing is None else _in_models_numbers(outcome, competing)
 
-    def evaluate(self, data: LabeledImages, advance: Callable[[], None] = lambda: None) -> Evaluation:
+    def evaluate(self, data: Samples, advance: Callable[[], None] = lambda: None) -> Evaluation:
         """Score all images and sum up.
 
         Args:
@@ -135,7 +135,7 @@ class Evaluator(Predictor):
         return found
 
     def evaluate_together(
-        self, data: LabeledImages, processes: Processes, advance: Callable[[], None] = lambda: None
+        self, data: Samples, processes: Processes, advance: Callable[[], None] = lambda: None
     ) -> Evaluation | None:
         """Score this process's share of the images; the first process sums up what all have found.
 
@@ -151,13 +151,13 @@ class Evaluator(Predictor):
             ValueError, ImportError: as `evaluate`.
         """
         check_packages("an evaluation", "scipy", "sklearn", extra="evaluate")
-        counts = processes.gather_everywhere(data.count)
+        counts = processes.gather_everywhere(len(data))
         if len(set(counts)) > 1:
             raise ValueError(
                 f"the processes see {' and '.join(map(str, sorted(set(counts))))} images, but must see the same data"
             )
         own = Tally()
-        places = processes.share(data.count)
+        places = processes.share(len(data))
         for place, outcome in zip(places, self.iterate(data, places), strict=True):
             own.add(place, outcome)
             advance()
@@ -168,9 +168,9 @@ class Evaluator(Predictor):
         for part, _ in found:
             tally.scored += part.scored
             tally.failed += part.failed
-        assert tally.places() == list(range(data.count)), "an image was counted twice or not at all"
+        assert tally.places() == list(range(len(data))), "an image was counted twice or not at all"
         if not tally.scored:
-            raise ValueError(f"none of the {data.count} images could be read; the first: {tally.failed[0][1].error}")
+            raise ValueError(f"none of the {len(data)} images could be read; the first: {tally.failed[0][1].error}")
         return self._sum_up(data, tally, [timings for _, timings in found])
 
     def _forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -185,7 +185,7 @@ class Evaluator(Predictor):
             logits = (logits + self.model(images.flip(-1)).float()) / 2
         return (logits,)
 
-    def _sum_up(self, data: LabeledImages, tally: Tally, timings: Sequence[Timings]) -> Evaluation:
+    def _sum_up(self, data: Samples, tally: Tally, timings: Sequence[Timings]) -> Evaluation:
         settings, identity, scores = self.transform.settings, data.identity(), tally.scores()
         competing = competing_classes(data, self.class_names, self.num_classes)
         failed = [outcome for _, outcome in sorted(tally.failed, key=lambda pair: pair[0])]
@@ -207,7 +207,7 @@ class Evaluator(Predictor):
             mean_class_top1=sum(row["top1"] for row in per_class) / len(per_class),
             ece=calibration_error(bins),
             classes=self.num_classes,
-            classes_in_data=len(data.labels),
+            classes_in_data=len(data.distinct_labels),
             competing=self.num_classes if competing is None else len(competing),
             tta=self.tta,
             precision=self.precision,

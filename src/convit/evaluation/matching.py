@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from convit.evaluation.labeled.images import ClassName, LabeledImages, check_labels, plain_name, wnid_or_name
+from convit.data import ClassName, Samples
+from convit.data.classes import plain_name, wnid_or_name
 from convit.weights.labels import LABEL_SETS, class_names, class_wnids
 
 _SHOWN = 3
@@ -14,7 +15,7 @@ _REMEDIES = {
 }
 
 
-def match_classes(data: LabeledImages, names: Sequence[str] | None, num_classes: int) -> list[int]:
+def match_classes(data: Samples, names: Sequence[str] | None, num_classes: int) -> list[int]:
     """Find the model's class for each label of the data.
 
     The data's classes are the sub-folders of a folder, what a `classes.json` beside shards lists, what a table holds
@@ -44,8 +45,7 @@ def match_classes(data: LabeledImages, names: Sequence[str] | None, num_classes:
     if data.classes is None:
         _check_numbers(data, num_classes)
         return list(range(num_classes))
-    labels = sorted({*data.labels, *data.competing}) if data.restricted else data.labels
-    check_labels(data)
+    labels = sorted({*data.distinct_labels, *data.competing}) if data.restricted else data.distinct_labels
     finders = _finders(names, num_classes)
     wanted = [data.classes[label] for label in labels]
     for find in finders:
@@ -57,7 +57,7 @@ def match_classes(data: LabeledImages, names: Sequence[str] | None, num_classes:
     raise ValueError(_explain(data, wanted, names, num_classes, finders))
 
 
-def competing_classes(data: LabeledImages, names: Sequence[str] | None, num_classes: int) -> list[int] | None:
+def competing_classes(data: Samples, names: Sequence[str] | None, num_classes: int) -> list[int] | None:
     """Find the classes of the model that may be predicted on some data.
 
     ImageNet-A and ImageNet-R hold 200 of ImageNet-1k's classes, and are scored among these alone.
@@ -79,8 +79,8 @@ def competing_classes(data: LabeledImages, names: Sequence[str] | None, num_clas
     return sorted({matched[label] for label in data.competing})
 
 
-def _check_numbers(data: LabeledImages, num_classes: int) -> None:
-    highest = max(data.labels)
+def _check_numbers(data: Samples, num_classes: int) -> None:
+    highest = max(data.distinct_labels)
     if highest >= num_classes:
         what = "shards" if data.kind == "shards" else "data"
         named = "name them in a classes.json beside the shards, or " if data.kind == "shards" else ""
@@ -111,7 +111,7 @@ def _by_label(labels: Sequence[int], found: Sequence[int]) -> list[int]:
 
 
 def _explain(
-    data: LabeledImages,
+    data: Samples,
     wanted: Sequence[ClassName],
     names: Sequence[str] | None,
     num_classes: int,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convit.evaluation.labeled import LabeledImages
+from convit.data import Samples
 from convit.evaluation.scoring import Scores
 from convit.images.errors import ImageError
 from convit.images.opening import ImageSource, open_image
@@ -46,7 +46,7 @@ class Mistake:
 
 
 def worst_mistakes(
-    scores: Scores, images: LabeledImages, *, most: int = MOST_SHOWN, apply_exif: bool = False
+    scores: Scores, images: Samples, *, most: int = MOST_SHOWN, apply_exif: bool = False
 ) -> list[Mistake]:
     """Find the wrong images of highest loss, and make thumbnails of them; no other image is read if that can be.
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convit.evaluation.labeled import LabeledImages
+from convit.data import Samples
 from convit.evaluation.mistakes import Mistake, worst_mistakes
 from convit.evaluation.report import Evaluation, data_name
 from convit.evaluation.tables import class_name, confused_pairs, confusion_csv, per_class_csv, predictions_csv
@@ -47,7 +47,7 @@ def check_report(folder: Path, *, overwrite: bool = False) -> None:
     check_folder(folder, FILES, overwrite=overwrite)
 
 
-def write_report(evaluation: Evaluation, images: LabeledImages, folder: Path, *, overwrite: bool = False) -> None:
+def write_report(evaluation: Evaluation, images: Samples, folder: Path, *, overwrite: bool = False) -> None:
     """Write an evaluation's report: page, figures and tables, each file whole or not at all.
 
     `index.html` loads nothing. Beside it stand `evaluation.json` (all metrics, and every image's scores),
@@ -95,7 +95,7 @@ def draw_figures(evaluation: Evaluation) -> dict[str, Figure]:
 
 def render_page(
     evaluation: Evaluation | None,
-    images: LabeledImages | None,
+    images: Samples | None,
     figures: Mapping[str, Figure],
     *,
     template: Path = TEMPLATE,
@@ -131,7 +131,7 @@ def headlines(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     ]
 
 
-def _values(evaluation: Evaluation, images: LabeledImages, figures: Mapping[str, Figure]) -> dict[str, Any]:
+def _values(evaluation: Evaluation, images: Samples, figures: Mapping[str, Figure]) -> dict[str, Any]:
     """What the page calls for."""
     from convit.evaluation.plots import MOST_WITH_NUMBERS, TITLES, count_classes, fits_heat_map
     from convit.output.plots import svg_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from convit.data.locate import file_sha256
+from convit.data.identity import file_sha256
 from convit.inference.options import DEFAULT_MODEL
 from convit.weights.fetch import fetch_hub_file, fetch_weights
 from convit.weights.files import weights_file

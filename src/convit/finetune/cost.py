@@ -74,7 +74,7 @@ def estimate_cost(plan: Plan, device: torch.device) -> Cost:
         raise ValueError(f"model.options: {error}") from error
     freeze(model, recipe.model.freeze)
     config = model.config
-    split = open_split(recipe, plan.root, config.image_height, config.image_width)
+    split = open_split(recipe, plan.root, config.image_height, config.image_width, opened=plan.opened)
     training, validation = (
         len(part) if isinstance(part, ImageDataset) else 0 for part in (split.train, split.validation)
     )

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convit.data.datasets import ImageDataset, check_trainable, hold_out, open_dataset
-from convit.data.locate import form_of
-from convit.images import ImageError, find_images
-from convit.images.listing import is_folder, list_folder
+from PIL.Image import Image
+
+from convit.data.datasets import ImageDataset, check_trainable, hold_out
+from convit.data.locate import Source, kind_of
+from convit.data.opening import open_samples
+from convit.data.samples import Samples, read_stored
+from convit.data.splits import Layout, find_layout
+from convit.images import ImageError
 from convit.images.opening import image_size, read_bytes
 
-TRAINING = ("train", "training")
-VALIDATION = ("val", "valid", "validation", "test")
 LEAST_IMAGES = 10
 HELD_OUT_SHARE, MOST_HELD_OUT_SHARE, MOST_HELD_OUT = 0.18, 0.25, 5000
 LOOKED_AT = 200  # pictures whose headers are read
@@ -30,27 +32,32 @@ class Pictures:
         train: the recipe's `data.train`.
         validation: its `data.validation`; None where pictures have to be held out.
         classes: class names in index order.
-        labels: class index of every picture of `train`.
-        validation_labels: likewise of `validation`; empty without it.
-        short_side: median of the shorter sides of some of the pictures, pixels; None where they are in no folder.
+        samples: the opened images of `train`.
+        validation_samples: those of `validation`; None without it.
+        short_side: median of the shorter sides of some of the pictures, pixels; None where none of them can be read.
         layout: what was found, in words.
         warnings: what the user should know before training, in words.
     """
 
     name: str
     root: Path
-    train: str
-    validation: str | None
+    train: str | list[str]
+    validation: str | list[str] | None
     classes: tuple[str, ...]
-    labels: tuple[int, ...]
-    validation_labels: tuple[int, ...]
+    samples: Samples
+    validation_samples: Samples | None
     short_side: int | None
     layout: str
     warnings: tuple[str, ...]
 
     def counts(self) -> dict[str, int]:
         """Number of pictures of each class, before any are held out."""
-        return count_classes(self.labels, self.classes)
+        return count_classes(self.samples.labels, self.classes)
+
+    def opened(self) -> dict[str, Samples]:
+        """The opened images, by what the recipe calls them."""
+        found = {str(self.train): self.samples}
+        return found if self.validation_samples is None else {**found, str(self.validation): self.validation_samples}
 
 
 @dataclass(frozen=True)
@@ -73,43 +80,46 @@ class Division:
 
 
 def find_pictures(source: str | Path) -> Pictures:
-    """Look at what a user named.
+    """Look at what a user named, and open it.
 
     Args:
-        source: a folder with a sub-folder per class; a folder with `train/` and perhaps `val/` (or valid, validation,
-            test) that hold these; or any other form that `convit.data.open_dataset` takes.
+        source: a folder with a sub-folder per class; a folder with training images and perhaps validation images by
+            the names of `convit.data.splits.PARTS`, which hold these; or any other form that `convit.data.open_samples`
+            takes. A test part is left alone.
 
     Raises:
         FileNotFoundError: there is nothing at `source`.
         ValueError: it is no such folder, a class is empty, or there are too few classes or images.
-        Whatever `convit.data.open_dataset` raises.
+        Whatever `convit.data.open_samples` raises.
     """
-    if form_of(source) != "folder":
-        return _other_form(str(source))
-    folder = Path(source)
-    if folder.is_file():
+    kind, folder = kind_of(source), Path(source)
+    if kind.name == "folder" and folder.is_file():
         raise ValueError(f"{folder} is a file; give a folder with a sub-folder per class (unpack an archive first)")
-    train, validation, others = _find_parts(folder)
-    training = open_dataset(folder / train)
-    assert training.classes is not None
-    _check_number(training, folder / train)
-    validating = open_dataset(folder / validation, classes=training.classes) if validation else None
-    where = f"{folder}/" if train == "." else f"{folder}/{train}/"
-    layout = f"{len(training.classes)} class folders in {where}"
-    if validation:
-        layout += f", validation pictures in {folder}/{validation}/"
-    ignored = ", ".join(f"{folder}/{name}/" for name in others)
+    in_folder = kind.name == "folder"
+    layout = Layout(source) if kind.prefixes else find_layout(source)
+    training = open_samples(layout.train, in_memory=True)
+    _check_number(training, source if layout.train == source else layout.train)
+    classes = training.class_names or tuple(f"class {index}" for index in range(max(training.labels) + 1))
+    validating = None
+    if layout.validation is not None:
+        validating = open_samples(layout.validation, classes=training.class_names, in_memory=True)
+
+    def named(part: Source) -> str | list[str]:
+        if not isinstance(part, str | Path):
+            return list(map(str, part))
+        return Path(part).relative_to(folder).as_posix() if in_folder else str(part)
+
     return Pictures(
-        name=folder.resolve().name,
-        root=folder,
-        train=train,
-        validation=validation,
-        classes=training.classes,
-        labels=tuple(training.samples.labels),
-        validation_labels=tuple(validating.samples.labels) if validating else (),
-        short_side=_median_side(training.samples.names),
-        layout=layout,
-        warnings=(f"{ignored} is left alone: neither trained on nor read",) if others else (),
+        name=folder.resolve().name if folder.is_dir() else folder.stem.partition(".")[0] or str(source),
+        root=folder if in_folder else Path(),
+        train=named(layout.train),
+        validation=None if layout.validation is None else named(layout.validation),
+        classes=classes,
+        samples=training,
+        validation_samples=validating,
+        short_side=_median_side(training),
+        layout=_describe(layout, len(classes), kind.name),
+        warnings=_warn(layout),
     )
 
 
@@ -123,9 +133,12 @@ def divide(pictures: Pictures, seed: int) -> Division:
     Raises:
         ValueError: each class has a single picture.
     """
-    names, labels = pictures.classes, pictures.labels
-    if pictures.validation is not None:
-        training, validation = _per_class(labels, len(names)), _per_class(pictures.validation_labels, len(names))
+    names, labels = pictures.classes, pictures.samples.labels
+    if pictures.validation_samples is not None:
+        training, validation = (
+            _per_class(labels, len(names)),
+            _per_class(pictures.validation_samples.labels, len(names)),
+        )
         reason = f"{sum(validation):,} pictures in their own folder"
         return Division(0, training, validation, reason, _unvalidated(names, training, validation))
     count = choose_held_out(labels)
@@ -179,57 +192,47 @@ def _unvalidated(names: Sequence[str], training: Sequence[int], validation: Sequ
     )
 
 
-def _find_parts(folder: Path) -> tuple[str, str | None, list[str]]:
-    """(`train` folder, validation folder, sub-folders that are neither); "." where the folder itself holds classes."""
-    train = next((name for name in TRAINING if _holds_classes(folder / name)), None)
-    if train is None:
-        return ".", None, []
-    validation = next((name for name in VALIDATION if _holds_classes(folder / name)), None)
-    children = [child.name for child in list_folder(folder) if is_folder(child)]
-    return train, validation, [name for name in children if name not in (train, validation)]
+def _describe(layout: Layout, classes: int, kind: str) -> str:
+    if kind != "folder":
+        return f"{kind} data {_shown(layout.train)}" + (
+            f", validation images in {_shown(layout.validation)}" if layout.validation is not None else ""
+        )
+    found = f"{classes} class folders in {layout.train}/"
+    return found if layout.validation is None else f"{found}, validation images in {layout.validation}/"
 
 
-def _holds_classes(folder: Path) -> bool:
-    """Whether it is a folder of folders; a class that is called "train" has its pictures directly inside."""
-    if not folder.is_dir():
-        return False
-    return any(map(is_folder, list_folder(folder))) and not find_images(folder, recursive=False, or_none=True)
+def _warn(layout: Layout) -> tuple[str, ...]:
+    warnings: list[str] = []
+    if layout.test is not None:
+        warnings.append(f"{_shown(layout.test)} is left alone, for the end: neither trained nor selected on")
+    if layout.others:
+        ignored = ", ".join(f"{folder}/" for folder in layout.others)
+        warnings.append(f"{ignored} is left alone: neither trained on nor read")
+    return tuple(warnings)
 
 
-def _other_form(source: str) -> Pictures:
-    dataset = open_dataset(source)
-    _check_number(dataset, source)
-    labels = tuple(int(label) for label in dataset.samples.labels)
-    classes = dataset.classes or tuple(f"class {index}" for index in range(max(labels) + 1))
-    return Pictures(
-        name=Path(source).stem.partition(".")[0] or source,
-        root=Path(),
-        train=source,
-        validation=None,
-        classes=tuple(classes),
-        labels=labels,
-        validation_labels=(),
-        short_side=None,
-        layout=f"{form_of(source)} data {source}",
-        warnings=(),
-    )
+def _shown(source: Source) -> str:
+    if isinstance(source, str | Path):
+        return f"{source}/" if Path(source).is_dir() else str(source)
+    return f"{source[0]} …" if len(source) > 1 else str(source[0])
 
 
-def _check_number(dataset: ImageDataset, source: object) -> None:
-    check_trainable(dataset)
-    if len(dataset) < LEAST_IMAGES:
+def _check_number(samples: Samples, source: object) -> None:
+    check_trainable(ImageDataset(samples, classes=samples.class_names))
+    if len(samples) < LEAST_IMAGES:
         raise ValueError(
-            f"{source} holds {len(dataset)} images, but fine-tuning needs at least {LEAST_IMAGES} to begin with, and "
+            f"{source} holds {len(samples)} images, but fine-tuning needs at least {LEAST_IMAGES} to begin with, and "
             f"some dozens of each class to be any good; add images"
         )
 
 
-def _median_side(names: Sequence[str]) -> int | None:
-    """The median short side of some pictures, pixels; None where none of them can be read."""
+def _median_side(samples: Samples) -> int | None:
+    """The median short side of some images, pixels; None where none of them can be read."""
     sides: list[int] = []
-    for name in names[:: -(-len(names) // LOOKED_AT)]:
+    for index in range(0, len(samples), -(-len(samples) // LOOKED_AT)):
+        content = read_stored(samples.stored(index))
         try:
-            sides.append(min(image_size(read_bytes(name), name)))
+            sides.append(min(content.size if isinstance(content, Image) else image_size(read_bytes(content), "")))
         except ImageError:
             continue  # unreadable ones are counted in training
     return sorted(sides)[len(sides) // 2] if sides else None

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import yaml
 
+from convit.data.samples import Samples
 from convit.finetune.base_model import BaseModel, find_base_model
 from convit.finetune.pictures import Pictures, divide, find_pictures
 from convit.finetune.settings import (
@@ -69,6 +70,7 @@ class Plan:
         layout: what was found, in words.
         counts: images per class, before any are held out.
         warnings: what the user should know before it starts.
+        opened: the images, opened once, by what the recipe calls them.
     """
 
     source: str
@@ -78,6 +80,7 @@ class Plan:
     layout: str
     counts: dict[str, int]
     warnings: tuple[str, ...] = field(default=())
+    opened: dict[str, Samples] = field(default_factory=dict[str, Samples], repr=False, compare=False)
 
     def reasons(self) -> list[Choice]:
         """The choices with the values that the recipe has in the end, where the user changed some."""
@@ -157,7 +160,16 @@ def plan_finetune(
         set_value(values, choice.key, choice.value)
     recipe = make_recipe(values, options.changes)
     warnings = (*pictures.warnings, *division.warnings)
-    return Plan(str(source), pictures.root, recipe, tuple(choices), pictures.layout, pictures.counts(), warnings)
+    return Plan(
+        str(source),
+        pictures.root,
+        recipe,
+        tuple(choices),
+        pictures.layout,
+        pictures.counts(),
+        warnings,
+        pictures.opened(),
+    )
 
 
 def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> Plan:
@@ -190,7 +202,7 @@ def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> P
         )
     own = read_recipe(output / "recipe.yaml")
     recipe = make_recipe(own.model_dump(mode="json"), [*_as_changes(options, own), *options.changes])
-    return Plan(str(source), pictures.root, recipe, choices, layout, counts, warnings)
+    return Plan(str(source), pictures.root, recipe, choices, layout, counts, warnings, pictures.opened())
 
 
 def _fixed_values(pictures: Pictures, base: BaseModel, options: FinetuneOptions) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from convit.evaluation import Evaluation, LabeledImages
+from convit.data import Samples
+from convit.evaluation import Evaluation
 from convit.evaluation.page import draw_figures, headlines, render_page
 from convit.finetune.cost import Cost
 from convit.finetune.plan import Plan
@@ -54,7 +55,7 @@ class Facts:
 
 
 def write_report(
-    output: Path, weights: Path, facts: Facts, evaluation: Evaluation | None, images: LabeledImages | None
+    output: Path, weights: Path, facts: Facts, evaluation: Evaluation | None, images: Samples | None
 ) -> Path:
     """Write `report.html` and `report.json` into a run's folder, each whole or not at all.
 

@@ -7,16 +7,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from PIL import Image
 
 from convit.data.corrupt import CorruptImages
 from convit.data.datasets import ImageDataset
-from convit.data.folders import FolderSamples
-from convit.evaluation import Evaluation, Evaluator, LabeledImage
-from convit.evaluation.labeled.digests import ContentDigests, sha256_of_lines
-from convit.evaluation.labeled.images import IndexedImages
+from convit.data.samples import Part, Samples
+from convit.evaluation import Evaluation, Evaluator
 from convit.finetune.cost import Cost
 from convit.finetune.plan import Plan
 from convit.finetune.report import Facts, write_report
@@ -46,46 +41,17 @@ class FinetuneResult:
     unreadable: dict[str, str]
 
 
-class ValidationImages(IndexedImages):
+def validation_images(dataset: ImageDataset, root: Path) -> Samples:
     """The validation images of a run as `convit evaluate` takes them: encoded where they are, labeled as trained on.
 
     Args:
         dataset: the images.
         root: folder that their names start from.
-        name: what the data are called.
     """
-
-    kind = "validation"
-
-    def __init__(self, dataset: ImageDataset, root: Path, name: str) -> None:
-        self._dataset, self._name = dataset, name
-        self._names = [shorten(dataset.samples.names[place], root) for place in dataset.indices]
-        # the labels are the model's own, whatever the data call their classes
-        super().__init__([dataset.label(index) for index in range(len(dataset))], None, name)
-        self._digests = ContentDigests(self.count)
-
-    def _image(self, place: int) -> LabeledImage:
-        content = self._stored(self._dataset.indices[place])
-        encoded = content.tobytes() if isinstance(content, Image.Image) else content
-        self._digests.note(place, encoded if isinstance(encoded, bytes) else None)
-        return LabeledImage(self._names[place], content, self._dataset.label(place))
-
-    def _stored(self, index: int) -> bytes | Path | Image.Image:
-        """An image as it is stored; opened, where the data give no other."""
-        samples: Any = self._dataset.samples
-        try:
-            if isinstance(samples, FolderSamples):
-                return Path(samples.names[index]).read_bytes()
-            return samples.stored(index) if hasattr(samples, "stored") else samples.image(index)
-        except OSError:
-            return Path(samples.names[index])  # whoever opens it says why it cannot be read
-        except ValueError:
-            return b""
-
-    def identity(self) -> dict[str, Any]:
-        """Their number, and one sha256 over the lines "sha256  name" of them all."""
-        lines = self._digests.lines(self._names, lambda place: None)
-        return {"kind": self.kind, "name": self._name, "count": self.count, "sha256": sha256_of_lines(lines)}
+    images = Part(dataset.samples, dataset.indices)
+    images.names = [shorten(images.where(place), root) for place in range(len(images))]
+    images.classes = None  # the labels are the model's own, whatever the data call their classes
+    return images
 
 
 def shorten(name: str, root: Path) -> str:
@@ -143,17 +109,17 @@ def finetune(
     """
     check_packages("the report of a fine-tuning run", "scipy", "sklearn", "matplotlib", "jinja2", extra="evaluate")
     begun = time.monotonic()
-    weights = run_recipe(plan.recipe, plan.root, output, resume=resume, quiet=quiet)
+    weights = run_recipe(plan.recipe, plan.root, output, resume=resume, quiet=quiet, opened=plan.opened)
     if not is_first_process():
         return None
     trained = time.monotonic() - begun
     model = load_model(weights)
-    split = open_split(plan.recipe, plan.root, model.config.image_height, model.config.image_width)
+    split = open_split(plan.recipe, plan.root, model.config.image_height, model.config.image_width, opened=plan.opened)
     classes = split.classes or tuple(f"class {index}" for index in range(model.config.num_classes))
     images, evaluation = None, None
     if isinstance(split.validation, ImageDataset):
-        images = ValidationImages(split.validation, plan.root, plan.recipe.data.name)
-        with bar("validation", images.count) as advance:
+        images = validation_images(split.validation, plan.root)
+        with bar("validation", len(images)) as advance:
             # upright, as they were trained on
             evaluation = Evaluator(weights=weights, apply_exif=True).evaluate(images, advance)
     left_out = CorruptImages(output / UNREADABLE, plan.recipe.data.corrupt_limit).reasons()
@@ -174,6 +140,6 @@ def _counts(
         found = [0] * len(classes)
         if isinstance(part, ImageDataset):
             for index, place in enumerate(part.indices):
-                found[part.label(index)] += shorten(part.samples.names[place], root) not in unreadable
+                found[part.label(index)] += shorten(part.samples.where(place), root) not in unreadable
         numbers.append(found)
     return list(zip(classes, *numbers, strict=True))

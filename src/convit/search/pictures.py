@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from convit.data.locate import class_names_beside, find_local_shards, means_shards
+from convit.data.classes import classes_beside
+from convit.data.locate import find_local_shards, kind_of
 from convit.data.shards import read_shard
 from convit.images.listing import find_images
 from convit.inference.embedder import Embedder
@@ -46,7 +47,7 @@ def list_pictures(path: str | Path) -> list[Picture]:
         FileNotFoundError: there is nothing at `path`.
         ValueError: there is no picture, or a shard is damaged.
     """
-    if means_shards(path):
+    if kind_of(path).name == "shards":
         return list(_in_shards(path))
     root = Path(path)
     found: list[Picture] = []
@@ -99,7 +100,8 @@ def read_collection(
 
 def _in_shards(path: str | Path) -> Iterator[Picture]:
     shards = find_local_shards(path)
-    names = class_names_beside(shards[0])
+    beside = classes_beside(shards[0])
+    names = None if beside is None else [each.name for each in beside[1]]
     for shard in shards:
         split = _NUMBER.sub("", shard.name.split(".")[0]) or None
         for key, content, label in read_shard(shard, None if names is None else len(names)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
 from convit.data.corrupt import CorruptImages
+from convit.data.samples import Samples
 from convit.model import ConViT
 from convit.output.json_lines import read_lines
 from convit.training.attention_log import AttentionLog
@@ -48,6 +49,7 @@ def run_recipe(
     data: str | Path,
     output: str | Path,
     *,
+    opened: Mapping[str, Samples] | None = None,
     resume: bool = False,
     quiet: bool = False,
     callbacks: tuple[Callback, ...] = (),
@@ -58,6 +60,7 @@ def run_recipe(
         recipe: the run.
         data: folder that the recipe's data paths start from.
         output: folder for checkpoints, logs and weights.
+        opened: data that are open already, by what the recipe calls them; see `open_split`.
         resume: goes on from the last checkpoint in `output`, or from the start where the run was cut off before its
             first one.
         quiet: writes neither a line per epoch nor a bar to standard error.
@@ -81,7 +84,8 @@ def run_recipe(
     checkpoint = choose_checkpoint(output, resume=resume or was_requeued())
     model = build_model(recipe)
     size = image_size(model, recipe)
-    split = open_split(recipe, data, *size, CorruptImages(output / UNREADABLE, recipe.data.corrupt_limit))
+    corrupt = CorruptImages(output / UNREADABLE, recipe.data.corrupt_limit)
+    split = open_split(recipe, data, *size, corrupt, opened)
     _check_fit(recipe, model, split)
     own = identity(recipe, split.files)
     say = _speaker(quiet=quiet)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convit.data.classes import read_classes
 from convit.data.corrupt import CorruptImages
-from convit.data.datasets import ImageDataset, check_trainable, hold_out, open_dataset, take_share
-from convit.data.fingerprints import fingerprint
-from convit.data.locate import find_shards, read_class_names
-from convit.data.samples import DecodedSamples
+from convit.data.datasets import ImageDataset, check_trainable, hold_out, take_share
+from convit.data.locate import Source, find_shards
+from convit.data.opening import fingerprint, open_samples
+from convit.data.samples import DecodedSamples, Samples
 from convit.data.streams import ShardSequence
 from convit.training.image_transforms import SizedTransform, transforms_for
 from convit.training.recipe import Recipe
@@ -47,14 +49,23 @@ class Split:
         validation: with the evaluation transform; None where there are none.
         transforms: of both; they are told when an epoch begins.
         classes: class names in index order, where known.
-        files: what the data are, by name; see `convit.data.fingerprints`.
+        source: the recipe's `data.train`.
+        root: folder or URL that it starts from.
+        whole: all of its images; None where they are streamed.
     """
 
     train: ImageDataset | StreamSource
     validation: ImageDataset | StreamSource | None
     transforms: tuple[SizedTransform, SizedTransform]
     classes: tuple[str, ...] | None
-    files: dict[str, str]
+    source: Source
+    root: str | Path
+    whole: Samples | None = None
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """What the data are, by name; see `convit.data.fingerprint`. Read when it is first asked for."""
+        return fingerprint(self.source, self.root, self.whole)
 
     def begin_epoch(self, epoch: int) -> None:
         """Prepare images as this epoch, numbered from 0, wants them."""
@@ -63,7 +74,12 @@ class Split:
 
 
 def open_split(
-    recipe: Recipe, root: str | Path, height: int, width: int, corrupt: CorruptImages | None = None
+    recipe: Recipe,
+    root: str | Path,
+    height: int,
+    width: int,
+    corrupt: CorruptImages | None = None,
+    opened: Mapping[str, Samples] | None = None,
 ) -> Split:
     """Open a recipe's training data and its validation data, or hold some of the former out.
 
@@ -73,6 +89,7 @@ def open_split(
         height: of the model's images, pixels.
         width: of the model's images, pixels.
         corrupt: takes note of images that cannot be read; without it they are errors.
+        opened: data that are open already, by what the recipe calls them; their labels count in the model's order.
 
     Raises:
         ConnectionError: a server cannot be reached.
@@ -94,8 +111,9 @@ def open_split(
         recipe,
         root,
         transforms_for(recipe, height, width),
-        read_class_names(Path(root, data.classes)) if data.classes else None,
+        tuple(each.name for each in read_classes(Path(root, data.classes))) if data.classes else None,
         corrupt,
+        opened or {},
     )
     return opening.stream() if data.reader == "stream" else opening.in_memory()
 
@@ -109,6 +127,7 @@ class _Opening:
     transforms: tuple[SizedTransform, SizedTransform]
     classes: tuple[str, ...] | None
     corrupt: CorruptImages | None
+    opened: Mapping[str, Samples]
 
     def stream(self) -> Split:
         data = self.recipe.data
@@ -137,33 +156,38 @@ class _Opening:
 
     def in_memory(self) -> Split:
         data, (training, evaluation) = self.recipe.data, self.transforms
-        whole = open_dataset(data.train, classes=self.classes, root=self.root)
-        names = whole.classes
-        kept, held = hold_out(whole.samples.labels, data.held_out, self.recipe.seed)
-        share = take_share([whole.samples.labels[position] for position in kept], data.share, self.recipe.seed)
+        samples = whole = self._open(data.train, self.classes)
+        names = whole.class_names
+        kept, held = hold_out(whole.labels, data.held_out, self.recipe.seed)
+        share = take_share([whole.labels[position] for position in kept], data.share, self.recipe.seed)
         chosen = [kept[position] for position in share]
-        samples = whole.samples
         if data.decode == "once":
             samples = DecodedSamples(samples, corrupt=self.corrupt, only={*chosen, *held})
         train = ImageDataset(samples, training, indices=chosen, classes=names, corrupt=self.corrupt)
         check_trainable(train)
         if data.validation is not None:
-            other = open_dataset(data.validation, classes=names, root=self.root)
-            validation = ImageDataset(other.samples, evaluation, classes=names, corrupt=self.corrupt)
+            other = self._open(data.validation, names)
+            validation = ImageDataset(other, evaluation, classes=names, corrupt=self.corrupt)
         elif held:
             validation = ImageDataset(samples, evaluation, indices=held, classes=names, corrupt=self.corrupt)
         else:
             validation = None
-        return self._split(train, validation, names)
+        return self._split(train, validation, names, whole)
 
     def _split(
         self,
         train: ImageDataset | StreamSource,
         validation: ImageDataset | StreamSource | None,
         classes: tuple[str, ...] | None,
+        whole: Samples | None = None,
     ) -> Split:
-        files = fingerprint(self.recipe.data.train, self.root)
-        return Split(train, validation, self.transforms, classes, files)
+        return Split(train, validation, self.transforms, classes, self.recipe.data.train, self.root, whole)
+
+    def _open(self, source: Source, classes: tuple[str, ...] | None) -> Samples:
+        found = self.opened.get(str(source))
+        if found is not None and classes in (None, found.class_names):
+            return found
+        return open_samples(source, classes=classes, root=self.root, in_memory=True)
 
 
 def images_per_epoch(recipe: Recipe, split: Split) -> int:

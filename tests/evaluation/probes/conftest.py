@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convit.evaluation.labeled import ClassName
+from convit.data import ClassName
 from convit.evaluation.probes import Embedded, Task
 
 MakeEmbedded = Callable[..., Embedded]

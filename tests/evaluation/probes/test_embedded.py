@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from convit import Embedder
-from convit.evaluation import open_labeled
-from convit.evaluation.labeled.folders import LabeledFolder
+from convit.data import open_samples
+from convit.data.folders import FolderSamples
 from convit.evaluation.probes import EmbeddingCache, embed_labeled, identify
 from convit.evaluation.probes.embedded import TAG
 
@@ -41,7 +41,7 @@ def made_by(embedder: Counting, weights: Path) -> dict:
 
 
 def test_vectors_are_the_embedders(splits: Path, embedder: Counting, made_by: dict) -> None:
-    images = open_labeled(splits / "train")
+    images = open_samples(splits / "train")
     found = embed_labeled(images, embedder, made_by)
     expected = embedder([image.content for image in images])
     np.testing.assert_allclose(found.vectors, expected, atol=1e-5)
@@ -54,13 +54,13 @@ def test_vectors_are_the_embedders(splits: Path, embedder: Counting, made_by: di
 def test_what_is_kept_is_not_embedded_again(
     splits: Path, embedder: Counting, made_by: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    images = open_labeled(splits / "train")
+    images = open_samples(splits / "train")
     cache = EmbeddingCache(tmp_path / "kept")
     first = embed_labeled(images, embedder, made_by, cache=cache)
-    assert Counting.seen == images.count == 12
+    assert Counting.seen == len(images) == 12
     with caplog.at_level(logging.INFO):
         second = embed_labeled(
-            open_labeled(splits / "train"), embedder, made_by, cache=EmbeddingCache(tmp_path / "kept")
+            open_samples(splits / "train"), embedder, made_by, cache=EmbeddingCache(tmp_path / "kept")
         )
     assert Counting.seen == 12
     assert "12 embeddings of an earlier run are taken from" in caplog.text
@@ -76,11 +76,11 @@ def test_other_images_or_models_are_not_mixed_up(
     splits: Path, embedder: Counting, made_by: dict, tmp_path: Path
 ) -> None:
     cache = EmbeddingCache(tmp_path / "kept")
-    embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache)
-    embed_labeled(open_labeled(splits / "train"), embedder, {**made_by, "fingerprint": "sha256:1"}, cache=cache)
+    embed_labeled(open_samples(splits / "train"), embedder, made_by, cache=cache)
+    embed_labeled(open_samples(splits / "train"), embedder, {**made_by, "fingerprint": "sha256:1"}, cache=cache)
     assert Counting.seen == 24
     (splits / "train" / "cat" / "0.jpg").write_bytes((splits / "train" / "cat" / "1.jpg").read_bytes())
-    changed = embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache)
+    changed = embed_labeled(open_samples(splits / "train"), embedder, made_by, cache=cache)
     assert Counting.seen == 36
     np.testing.assert_array_equal(
         changed.vectors[changed.names.index("cat/0.jpg")], changed.vectors[changed.names.index("cat/1.jpg")]
@@ -91,7 +91,7 @@ def test_other_images_or_models_are_not_mixed_up(
 def test_damage_is_noticed_and_mended(
     damage: str, splits: Path, embedder: Counting, made_by: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    images = open_labeled(splits / "train")
+    images = open_samples(splits / "train")
     cache = EmbeddingCache(tmp_path / "kept")
     first = embed_labeled(images, embedder, made_by, cache=cache)
     expected = np.array(first.vectors)
@@ -112,7 +112,7 @@ def test_what_lies_under_a_wrong_name_is_not_believed(
     splits: Path, embedder: Counting, made_by: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = EmbeddingCache(tmp_path / "kept")
-    first = embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache)
+    first = embed_labeled(open_samples(splits / "train"), embedder, made_by, cache=cache)
     other = {**first.identity, "fingerprint": "sha256:1"}
     cache.place(first.identity).rename(cache.place(other))
     assert cache.find(other) is None
@@ -128,10 +128,10 @@ def test_a_run_that_breaks_off_leaves_nothing_to_be_believed(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache, advance=break_off)
+        embed_labeled(open_samples(splits / "train"), embedder, made_by, cache=cache, advance=break_off)
     assert not list((tmp_path / "kept").rglob("*.npz"))
     assert not list((tmp_path / "kept").rglob("*.tmp"))
-    assert len(embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache).names) == 12
+    assert len(embed_labeled(open_samples(splits / "train"), embedder, made_by, cache=cache).names) == 12
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -140,7 +140,7 @@ def test_unreadable_images_are_named(
 ) -> None:
     (splits / "train" / "cat" / "0.jpg").write_bytes(b"no picture")
     cache = EmbeddingCache(tmp_path / "kept") if kept else None
-    found = embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache)
+    found = embed_labeled(open_samples(splits / "train"), embedder, made_by, cache=cache)
     assert list(found.unreadable) == ["cat/0.jpg"]
     assert found.unreadable["cat/0.jpg"].startswith("cat/0.jpg: ")
     assert len(found.vectors) == len(found.names) == len(found.labels) == 11
@@ -149,8 +149,8 @@ def test_unreadable_images_are_named(
 
 def test_many_vectors_become_their_mean(splits: Path, weights: Path) -> None:
     embedder = Embedder(weights=weights, kind="patches", workers=0)
-    found = embed_labeled(open_labeled(splits / "val"), embedder, identify(embedder, None, weights))
-    contents = [image.content for image in open_labeled(splits / "val")]
+    found = embed_labeled(open_samples(splits / "val"), embedder, identify(embedder, None, weights))
+    contents = [image.content for image in open_samples(splits / "val")]
     np.testing.assert_allclose(found.vectors, embedder(contents).mean(1), atol=1e-5)
 
 
@@ -173,27 +173,27 @@ def test_what_could_not_be_read_is_tried_again(
     broken = splits / "train" / "cat" / "0.jpg"
     broken.write_bytes(b"no picture")
     cache = EmbeddingCache(tmp_path / "kept")
-    first = embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache)
+    first = embed_labeled(open_samples(splits / "train"), embedder, made_by, cache=cache)
     place = first.broken[0]
-    assert [image.name for image in open_labeled(splits / "train").take([place])] == ["cat/0.jpg"]
-    second = embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache)
+    assert [image.name for image in open_samples(splits / "train").take([place])] == ["cat/0.jpg"]
+    second = embed_labeled(open_samples(splits / "train"), embedder, made_by, cache=cache)
     assert (Counting.seen, second.broken) == (13, (place,))
     # as if a decoder had been missing: the file is what it was
-    read = type(open_labeled(splits / "train"))._image
+    read = type(open_samples(splits / "train")).labeled
 
     def repaired(self, number):
         image = read(self, number)
         return replace(image, content=(splits / "train" / "cat" / "1.jpg").read_bytes()) if number == place else image
 
-    monkeypatch.setattr(type(open_labeled(splits / "train")), "_image", repaired)
-    third = embed_labeled(open_labeled(splits / "train"), embedder, made_by, cache=cache)
+    monkeypatch.setattr(type(open_samples(splits / "train")), "labeled", repaired)
+    third = embed_labeled(open_samples(splits / "train"), embedder, made_by, cache=cache)
     assert (third.unreadable, len(third.vectors), Counting.seen) == ({}, 12, 13 + 1 + 12)
 
 
 def test_images_that_change_meanwhile_are_not_kept(
     splits: Path, embedder: Counting, made_by: dict, tmp_path: Path
 ) -> None:
-    class Changing(LabeledFolder):
+    class Changing(FolderSamples):
         def __iter__(self):
             for image in super().__iter__():
                 if image.name.startswith("cat"):
@@ -214,14 +214,6 @@ def test_the_folder_is_marked_before_it_holds_anything(
 
     monkeypatch.setattr("convit.evaluation.probes.embedded.whole_file", break_off)
     with pytest.raises(KeyboardInterrupt):
-        embed_labeled(open_labeled(splits / "val"), embedder, made_by, cache=EmbeddingCache(tmp_path / "kept"))
+        embed_labeled(open_samples(splits / "val"), embedder, made_by, cache=EmbeddingCache(tmp_path / "kept"))
     assert (tmp_path / "kept" / TAG).is_file()
     assert EmbeddingCache(tmp_path / "kept").find({}) is None
-
-
-def test_labels_beyond_the_classes_are_refused(splits: Path, embedder: Counting, made_by: dict) -> None:
-    images = open_labeled(splits / "train")
-    images.classes = (images.classes or ())[:2]
-    with pytest.raises(ValueError, match=r"a sample has the label 5, but .* names only 2 classes"):
-        embed_labeled(images, embedder, made_by)
-    assert Counting.seen == 0

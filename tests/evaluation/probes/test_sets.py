@@ -13,7 +13,7 @@ WriteShard = Callable[[Path, list[tuple[str, int, bytes]]], None]
 def test_a_folder_with_train_and_val_needs_no_option(splits: Path) -> None:
     sets = open_sets(splits)
     assert sets.test is not None
-    assert (sets.train.count, sets.test.count) == (12, 6)
+    assert (len(sets.train), len(sets.test)) == (12, 6)
     assert sets.test.identity()["name"] == "val"
 
 
@@ -33,7 +33,7 @@ def test_shards_are_split_by_their_names(
     write_shard(tmp_path / "test-000000.tar", samples[15:])
     sets = open_sets(tmp_path)
     assert sets.test is not None
-    assert (sets.train.count, sets.test.count) == (15, 3)
+    assert (len(sets.train), len(sets.test)) == (15, 3)
 
 
 def test_one_set_is_one_set(splits: Path) -> None:
@@ -42,29 +42,29 @@ def test_one_set_is_one_set(splits: Path) -> None:
     (splits / "train" / "cat").rename(splits / "train" / "train")
     (splits / "train" / "page").rename(splits / "train" / "test")
     sets = open_sets(splits / "train")
-    assert (sets.train.count, sets.test) == (12, None)
+    assert (len(sets.train), sets.test) == (12, None)
 
 
 def test_splits_and_other_data_by_name(splits: Path) -> None:
     sets = open_sets(splits, split="val", test_split="train")
     assert sets.test is not None
-    assert (sets.train.count, sets.test.count) == (6, 12)
+    assert (len(sets.train), len(sets.test)) == (6, 12)
     sets = open_sets(splits, test_split="val")
     assert sets.test is not None
-    assert (sets.train.count, sets.test.count) == (12, 6)
+    assert (len(sets.train), len(sets.test)) == (12, 6)
     sets = open_sets(splits / "train", test=splits)
     assert sets.test is not None
-    assert (sets.train.count, sets.test.count) == (12, 6)
+    assert (len(sets.train), len(sets.test)) == (12, 6)
     sets = open_sets(splits, test=splits / "val")
     assert sets.test is not None
-    assert (sets.train.count, sets.test.count) == (12, 6)
+    assert (len(sets.train), len(sets.test)) == (12, 6)
     assert open_sets(splits, split="val").test is None
 
 
 def test_a_limit_takes_evenly_spaced_images(splits: Path) -> None:
     sets = open_sets(splits, limit=6)
     assert sets.test is not None
-    assert (sets.train.count, sets.test.count) == (6, 6)
+    assert (len(sets.train), len(sets.test)) == (6, 6)
     assert sets.train.identity()["evenly_spaced"] == 6
     assert len({image.label for image in sets.train}) == 6
 
@@ -99,7 +99,7 @@ def test_imagenets_relatives_have_splits_below_their_folder(
                 (tmp_path / split / wnid / f"{number}.JPEG").write_bytes(pictures[number][2])
     sets = open_sets(f"imagenet:{tmp_path}")
     assert sets.test is not None
-    assert (sets.train.count, sets.test.count) == (4, 2)
+    assert (len(sets.train), len(sets.test)) == (4, 2)
 
 
 def test_splits_without_one_to_train_on_are_no_classes(
@@ -110,7 +110,7 @@ def test_splits_without_one_to_train_on_are_no_classes(
         open_sets(splits)
     sets = open_sets(splits, split="test")
     assert sets.test is not None
-    assert (sets.train.count, sets.test.count) == (12, 6)
+    assert (len(sets.train), len(sets.test)) == (12, 6)
     samples = [(f"{name}{number}", number, content) for name, number, content in pictures]
     (tmp_path / "shards").mkdir()
     write_shard(tmp_path / "shards" / "val-000000.tar", samples[:9])
@@ -126,7 +126,7 @@ def test_labels_beyond_the_list_of_classes(
     samples = [(f"{name}{number}", number, content) for name, number, content in pictures]
     write_shard(tmp_path / "train-000000.tar", samples)
     (tmp_path / "classes.json").write_text('["ant", "bee"]')
-    with pytest.raises(ValueError, match=r"a sample has the label 2, but .*classes.json names only 2 classes"):
+    with pytest.raises(ValueError, match=r"label 2 of sample 'cat2' in .*classes\.json is .*there are 2 classes"):
         open_sets(tmp_path)
 
 
@@ -156,7 +156,7 @@ def test_a_hubs_other_errors_are_not_taken_for_a_missing_split(monkeypatch: pyte
         asked.append(source)
         raise ValueError(answers[min(len(asked), len(answers)) - 1])
 
-    monkeypatch.setattr("convit.evaluation.labeled.tables.LabeledHub", refuse)
+    monkeypatch.setattr("convit.data.hub.HubSamples", refuse)
     answers = ["the split of rows into files is broken"]
     with pytest.raises(ValueError, match="rows into files is broken"):
         open_sets("hub:owner/name")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convit.evaluation.labeled import ClassName
+from convit.data import ClassName
 from convit.evaluation.probes import Embedded, make_task, probe
 
 MakeEmbedded = Callable[..., Embedded]

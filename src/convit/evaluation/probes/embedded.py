@@ -21,7 +21,7 @@ from convit.weights.download import default_folder
 if TYPE_CHECKING:
     from torch import nn
 
-    from convit.evaluation.labeled import ClassName, LabeledImage, LabeledImages
+    from convit.data import ClassName, LabeledImage, Samples
     from convit.inference.embedder import Embedder
 
 TAG = "CACHEDIR.TAG"
@@ -151,7 +151,7 @@ def identify(embedder: Embedder, model: str | nn.Module | None, weights: str | P
 
 
 def embed_labeled(
-    images: LabeledImages,
+    images: Samples,
     embedder: Embedder,
     made_by: dict[str, Any],
     *,
@@ -177,9 +177,6 @@ def embed_labeled(
         OSError: the cache cannot be written; or the images changed while they were embedded, and nothing is kept.
         ValueError: a label is none of the data's classes.
     """
-    from convit.evaluation.labeled.images import check_labels
-
-    check_labels(images)
     if cache is None:
         return _embed_all(images, embedder, made_by, advance)
     identity = _identity(images, made_by)
@@ -194,7 +191,7 @@ def embed_labeled(
     return found
 
 
-def _still_broken(images: LabeledImages, places: Sequence[int], embedder: Embedder) -> bool:
+def _still_broken(images: Samples, places: Sequence[int], embedder: Embedder) -> bool:
     return all(vector is None for _, vector, _ in _embed(images.take(places), embedder))
 
 
@@ -208,10 +205,8 @@ def _embed(
         yield image, vector, "" if row.error is None else row.error.replace(row.path, image.name, 1)
 
 
-def _embed_all(
-    images: LabeledImages, embedder: Embedder, made_by: dict[str, Any], advance: Callable[[], None]
-) -> Embedded:
-    vectors = np.empty((images.count, embedder.shape[-1]), dtype=np.float32)
+def _embed_all(images: Samples, embedder: Embedder, made_by: dict[str, Any], advance: Callable[[], None]) -> Embedded:
+    vectors = np.empty((len(images), embedder.shape[-1]), dtype=np.float32)
     labels: list[int] = []
     names: list[str] = []
     unreadable: dict[str, str] = {}
@@ -230,6 +225,6 @@ def _embed_all(
     return Embedded(vectors[: len(names)], counted, names, unreadable, identity, images.classes, tuple(broken))
 
 
-def _identity(images: LabeledImages, made_by: dict[str, Any]) -> dict[str, Any]:
+def _identity(images: Samples, made_by: dict[str, Any]) -> dict[str, Any]:
     # as JSON gives it back, so that what was kept compares equal
     return json.loads(json.dumps({"data": images.identity(), **made_by}))

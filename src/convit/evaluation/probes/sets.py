@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from convit.data.locate import Source, form_of
-from convit.evaluation.labeled import EvenlySpaced, LabeledImages, open_labeled
-from convit.evaluation.labeled.imagenet import named_relative
-from convit.evaluation.labeled.images import check_labels, plain_name, wnid_or_name
-from convit.evaluation.labeled.splits import SplitError, choose_split, choose_sub_folder, spellings
+from convit.data import EvenlySpaced, Samples, open_samples
+from convit.data.classes import plain_name, wnid_or_name
+from convit.data.imagenet import named_relative
+from convit.data.locate import Source, kind_of
+from convit.data.splits import SplitError, choose_split, choose_sub_folder, spellings
 
 TRAIN = "train"
 TESTS = ("val", "test")
@@ -24,8 +24,8 @@ class ProbeSets:
         test: to be tested on; None where the data have only one set, of which a fifth of each class is held out.
     """
 
-    train: LabeledImages
-    test: LabeledImages | None
+    train: Samples
+    test: Samples | None
 
 
 def open_sets(
@@ -42,7 +42,7 @@ def open_sets(
     second tested on. Data without splits are one set.
 
     Args:
-        data: what `open_labeled` takes.
+        data: what `open_samples` takes.
         split: of the training images.
         test: other data that hold the test images.
         test_split: of the test images, in `test` where that is given, else in `data`.
@@ -55,41 +55,41 @@ def open_sets(
         ValueError: both sets are the same split, there is a split to test on and none to train on, a label is none of
             the data's classes, images have several right classes (ImageNet ReaL), the test images are scored among
             some classes only (ImageNet-A and -R) and the training images are not, `limit` is below 1, or as
-            `open_labeled`.
-        FileNotFoundError, ConnectionError, ImportError, PermissionError: as `open_labeled`.
+            `open_samples`.
+        FileNotFoundError, ConnectionError, ImportError, PermissionError: as `open_samples`.
     """
     for source in (data, test):
         _check_one_label(source)
     asked = split or (TRAIN if test_split is not None and test is None else None)
     if test is None and asked is not None and test_split is not None and asked in spellings(test_split):
         raise ValueError(f"training and test images are both the split {test_split!r}; name two splits")
-    train = open_labeled(data, split=asked) if asked else _find(data, (TRAIN,))
+    train = open_samples(data, split=asked) if asked else _find(data, (TRAIN,))
     if test is not None:
-        tested = open_labeled(test, split=test_split) if test_split else _find(test, TESTS) or open_labeled(test)
+        tested = open_samples(test, split=test_split) if test_split else _find(test, TESTS) or open_samples(test)
     elif test_split is not None:
-        tested = open_labeled(data, split=test_split)
+        tested = open_samples(data, split=test_split)
     else:
         others = tuple(name for name in TESTS if asked is None or name not in spellings(asked))
         tested = _find(data, others) if train is not None else None
     if train is None:
         _check_whole(data)
-        train = open_labeled(data)
+        train = open_samples(data)
     _check_classes(train, tested)
     if limit is not None:
         train, tested = EvenlySpaced(train, limit), None if tested is None else EvenlySpaced(tested, limit)
     return ProbeSets(train, tested)
 
 
-def _find(data: Source, names: tuple[str, ...]) -> LabeledImages | None:
+def _find(data: Source, names: tuple[str, ...]) -> Samples | None:
     """Open the first of these splits that the data have."""
     for name in names:
-        if form_of(data) == "hub":  # only its library knows what splits there are
+        if kind_of(data).name == "hub":  # only its library knows what splits there are
             try:
-                return open_labeled(data, split=name)
+                return open_samples(data, split=name)
             except SplitError:
                 continue
         elif _has(data, name):
-            return open_labeled(data, split=name)
+            return open_samples(data, split=name)
     return None
 
 
@@ -104,7 +104,7 @@ def _check_one_label(data: Source | None) -> None:
 
 def _check_whole(data: Source) -> None:
     """Refuse splits without one to train on: the sub-folders "val" and "test" are not classes."""
-    if form_of(data) in ("hub", "cifar") or named_relative(data) is not None:
+    if kind_of(data).prefixes:
         return  # without a split's name these are one split
     found = [name for name in TESTS if _has(data, name)]
     # shards of a single split are one set
@@ -112,15 +112,12 @@ def _check_whole(data: Source) -> None:
         raise ValueError(f"{data} has no split {TRAIN}, but {' and '.join(found)}; name one to train on with --split")
 
 
-def _check_classes(train: LabeledImages, test: LabeledImages | None) -> None:
-    for images in (train, test):
-        if images is not None:
-            check_labels(images)
+def _check_classes(train: Samples, test: Samples | None) -> None:
     if test is None or not test.restricted or train.classes is None or test.classes is None:
         return
     competing = [test.classes[label] for label in test.competing]
     known = {wnid_or_name(each) for each in competing} | {plain_name(each.name) for each in competing}
-    shown = [train.classes[label] for label in train.labels]
+    shown = [train.classes[label] for label in train.distinct_labels]
     if not all(wnid_or_name(each) in known or plain_name(each.name) in known for each in shown):
         raise ValueError(
             f"{test.source} is scored among {len(competing)} classes, but the {len(shown)} of the training images are "
@@ -137,4 +134,4 @@ def _has(data: Source, name: str) -> bool:
     if not isinstance(found, Path):
         return True
     # a class may be called "train": a split holds classes or shards, and not images
-    return form_of(found) != "folder" or any(child.is_dir() for child in found.iterdir())
+    return bool(kind_of(found).suffixes) or any(child.is_dir() for child in found.iterdir())

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from convit.evaluation.labeled.images import plain_name, wnid_or_name
+from convit.data.classes import plain_name, wnid_or_name
 from convit.evaluation.probes.embedded import Embedded
 
 if TYPE_CHECKING:
-    from convit.evaluation.labeled import ClassName
+    from convit.data import ClassName
 
 HELD_OUT = 5  # one part of so many
 MOST_TRAINED = 100_000  # training images; of more a seeded sample is taken, so that every probe fits in memory

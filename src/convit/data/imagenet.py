@@ -10,10 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from convit.data.folders import FolderSamples
-from convit.evaluation.labeled.folders import LabeledFiles, relative_names
-from convit.evaluation.labeled.images import ClassName
-from convit.evaluation.labeled.validation_labels import (
+from convit.data.classes import ClassName
+from convit.data.folders import FolderSamples, LabeledFiles
+from convit.data.locate import Source, located
+from convit.data.samples import Samples
+from convit.data.splits import choose_sub_folder
+from convit.data.validation_labels import (
     VALIDATION_NAME,
     find_beside,
     read_flat_labels,
@@ -72,6 +74,14 @@ def named_relative(data: object) -> tuple[str, Path] | None:
     """
     name, colon, folder = str(data).partition(":")
     return (name, Path(folder)) if colon and name in RELATIVES and isinstance(data, str | Path) else None
+
+
+def open_source(source: Source, *, root: str | Path | None, split: str | None, in_memory: bool) -> Samples:
+    """Open "imagenet-v2:FOLDER" and its like; see `open_relative`."""
+    relative = named_relative(source)
+    assert relative is not None
+    folder = Path(located(relative[1].expanduser(), root))  # no shell does that behind a colon
+    return open_relative(relative[0], folder if split is None else choose_sub_folder(folder, split))
 
 
 def open_relative(name: str, folder: Path) -> LabeledFiles:
@@ -133,7 +143,7 @@ def _open_real(place: Path, relative: Relative) -> LabeledFiles:
         )
     sets = read_real_labels(real)
     by_wnid = _has_sub_folders(place, _WNID)
-    names = relative_names(place, FolderSamples(place).names) if by_wnid else _list_flat(place)
+    names = FolderSamples(place).names if by_wnid else _list_flat(place)
     accepted: list[tuple[int, ...]] = []
     counted: list[str] = []
     for name in names:
@@ -181,14 +191,15 @@ def _read_sub_folders(
 ) -> tuple[Sequence[str], Sequence[int]]:
     """(paths of the images, their labels); `numbers` are the labels by name of the sub-folder."""
     samples = FolderSamples(place)
-    unknown = [name for name in samples.classes if name not in numbers]
+    folders = samples.class_names or ()
+    unknown = [name for name in folders if name not in numbers]
     if unknown:
         more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
         raise ValueError(
             f"{place} has {', '.join(unknown[:_SHOWN])}{more}, not among the {len(numbers)} classes of "
             f"{relative.title}; expected are {relative.layout}, and no other sub-folders"
         )
-    return relative_names(place, samples.names), [numbers[samples.classes[label]] for label in samples.labels]
+    return samples.names, [numbers[folders[label]] for label in samples.labels]
 
 
 def _list_flat(place: Path) -> list[str]:

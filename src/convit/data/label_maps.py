@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from convit.evaluation.labeled.images import ClassName, LabeledImage, LabeledImages, plain_name
+from convit.data.classes import ClassName, plain_name
+from convit.data.samples import LabeledImage, Samples, Stored
 
 _SHOWN = 3
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -45,39 +46,34 @@ class LabelMap:
         return next((self.by_name[plain_name(key)] for key in keys if plain_name(key) in self.by_name), None)
 
 
-class Relabeled:
+class Relabeled(Samples):
     """Labeled images whose classes are named by a label map; classes with one target become one class.
 
     Args:
-        images: the images.
+        whole: the images.
         label_map: says the target of each class that occurs, and of each that competes where only some do.
 
     Raises:
         ValueError: a class has no target, or a list is not as long as the data's list of classes.
     """
 
-    def __init__(self, images: LabeledImages, label_map: LabelMap) -> None:
-        self._images, self._map = images, label_map
-        self.kind: str = images.kind
-        self.count = images.count
-        self.source = f"the label map {label_map.name}"
-        self.restricted = images.restricted
-        targets = _targets(images, label_map)
+    def __init__(self, whole: Samples, label_map: LabelMap) -> None:
+        self._whole, self._map = whole, label_map
+        targets = _targets(whole, label_map)
         # spelled alike is one class, whatever the case; what else means the same is found when the model is known
         numbers: dict[str, int] = {}
         self._new = {label: numbers.setdefault(plain_name(target), len(numbers)) for label, target in targets.items()}
         first = {self._new[label]: target for label, target in reversed(targets.items())}
-        self.classes: Sequence[ClassName] | None = [
-            ClassName(first[number], mapped=True) for number in range(len(numbers))
-        ]
-        self.labels: Sequence[int] = sorted({self._new[label] for label in images.labels})
-        self.competing: Sequence[int] = (
-            sorted({self._new[label] for label in images.competing}) if self.restricted else self.labels
-        )
+        classes = [ClassName(first[number], mapped=True) for number in range(len(numbers))]
+        labels = [self._new[label] for label in whole.labels]
+        super().__init__(labels, whole.names, classes, f"the label map {label_map.name}")
+        self.kind, self.restricted = whole.kind, whole.restricted
+        self.competing = sorted({self._new[label] for label in whole.competing})
+        self.accepted = [self._accept(each) for each in whole.accepted]
 
-    def __iter__(self) -> Iterator[LabeledImage]:
-        """Read all images, in order."""
-        return map(self._relabel, self._images)
+    def stored(self, index: int) -> Stored:
+        """One image as it is stored."""
+        return self._whole.stored(index)
 
     def take(self, places: Sequence[int]) -> Iterator[LabeledImage]:
         """Read the images at some ascending places, as the data behind the map do.
@@ -85,15 +81,17 @@ class Relabeled:
         Raises:
             ValueError: a place is out of range, or not above the one before it.
         """
-        return map(self._relabel, self._images.take(places))
+        return (
+            replace(image, label=self._new[image.label], accepted=self._accept(image.accepted))
+            for image in self._whole.take(places)
+        )
 
-    def _relabel(self, image: LabeledImage) -> LabeledImage:
-        accepted = tuple(dict.fromkeys(self._new[label] for label in image.accepted))
-        return replace(image, label=self._new[image.label], accepted=accepted)
+    def _accept(self, labels: Sequence[int]) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(self._new[label] for label in labels))
 
     def identity(self) -> dict[str, Any]:
         """What the data are, and name and sha256 of the map; their sha256 is over that of both."""
-        found = self._images.identity()
+        found = self._whole.identity()
         both = hashlib.sha256(f"{found['sha256']}\n{self._map.sha256}\n".encode()).hexdigest()
         label_map = {"name": self._map.name, "sha256": self._map.sha256}
         return {**found, "label_map": label_map, "images_sha256": found["sha256"], "sha256": both}
@@ -129,8 +127,8 @@ def read_label_map(path: str | Path) -> LabelMap:
         rows = _parse(text, path.suffix.lower())
     except ValueError as error:  # broken UTF-8 and broken JSON are ValueErrors too
         raise ValueError(
-            f'{path} is no label map ({error}); write {{"data\'s class": "model\'s class"}} as .json, or two columns '
-            "as .csv, .tsv or .txt"
+            f'{path} is not a label map ({error}); write {{"data\'s class": "model\'s class"}} as .json, or two '
+            "columns as .csv, .tsv or .txt"
         ) from error
     sha256 = hashlib.sha256(content).hexdigest()
     if rows and rows[0][0] is None:
@@ -188,16 +186,11 @@ def _columns(lines: Any) -> list[tuple[str | None, str]]:
     return rows
 
 
-def _targets(images: LabeledImages, label_map: LabelMap) -> dict[int, str]:
+def _targets(images: Samples, label_map: LabelMap) -> dict[int, str]:
     """The target of each label that occurs or competes."""
-    classes, labels = images.classes, images.labels
+    classes, labels = images.classes, images.distinct_labels
     if images.restricted:
         labels = sorted({*labels, *images.competing})
-    if classes is not None and max(labels) >= len(classes):
-        raise ValueError(
-            f"a sample has the label {max(labels)}, but {images.source} names only {len(classes)} classes; "
-            "correct one of them"
-        )
     if classes is not None and label_map.in_order is not None and len(label_map.in_order) != len(classes):
         raise ValueError(
             f"{label_map.name} lists {len(label_map.in_order)} classes, but the data have {len(classes)}; list the "

@@ -86,13 +86,13 @@ def read_real_labels(path: Path) -> list[tuple[int, ...]]:
     try:
         rows: Any = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); fetch real.json again") from error
+        raise ValueError(f"{path} is not valid JSON ({error}); fetch real.json again") from error
     classes = range(len(class_wnids("imagenet1k")))
     fits = isinstance(rows, list) and all(
         isinstance(row, list) and all(type(label) is int and label in classes for label in row) for row in rows
     )
     if not fits or not rows:
-        raise ValueError(f"{path} is no list of lists of class numbers from 0 to {classes[-1]}; fetch real.json again")
+        raise ValueError(f"{path} is not a list of lists of class numbers up to {classes[-1]}; fetch real.json again")
     return [tuple(row) for row in rows]
 
 
@@ -130,7 +130,7 @@ def _read_ground_truth(path: Path) -> list[str | None]:
     try:
         return [by_id.get(int(line)) for line in path.read_text(encoding="ascii").split()]
     except ValueError as error:
-        raise ValueError(f"{path} is no list of class numbers ({error}); fetch the devkit again") from error
+        raise ValueError(f"{path} is not a list of class numbers ({error}); fetch the devkit again") from error
 
 
 def _read_meta(path: Path) -> dict[int, str]:

@@ -1,0 +1,97 @@
+"""What the data call their classes: names, WordNet ids, and the `classes.json` that says them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convit.data.remote import read_remote, shown
+
+CLASSES_FILE = "classes.json"
+
+
+@dataclass(frozen=True)
+class ClassName:
+    """What the data call a class.
+
+    Attributes:
+        name: its name.
+        wnid: its WordNet id, where the data give one.
+        mapped: whether a label map says it: then it is a class of the model, by its name, WordNet id or number.
+    """
+
+    name: str
+    wnid: str | None = None
+    mapped: bool = False
+
+
+def named(names: Sequence[str] | None) -> tuple[ClassName, ...] | None:
+    """Class names without more; None where there are none."""
+    return None if names is None else tuple(map(ClassName, names))
+
+
+def wnid_or_name(each: ClassName) -> str:
+    """A class's WordNet id, which may stand in place of its name: of sub-folders, say.
+
+    >>> wnid_or_name(ClassName("n02124075")), wnid_or_name(ClassName("Egyptian cat", "n02124075"))
+    ('n02124075', 'n02124075')
+    """
+    return each.wnid or each.name
+
+
+def plain_name(name: str) -> str:
+    """A class's name as names are compared: case, and underscores for spaces, make no difference.
+
+    >>> plain_name("Egyptian_cat")
+    'egyptian cat'
+    """
+    return " ".join(name.replace("_", " ").split()).casefold()
+
+
+def read_classes(path: str | Path, content: bytes | None = None) -> tuple[ClassName, ...]:
+    """What a `classes.json` says of each label, in label order: a list of names, or of objects.
+
+    Args:
+        path: the file; objects hold `index`, `name` and perhaps `wnid`.
+        content: what it holds, where it was read already.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such list, or the indices do not count from 0 without gaps.
+    """
+    try:
+        rows: Any = json.loads(Path(path).read_bytes() if content is None else content)
+        if not isinstance(rows, list) or not rows:
+            raise ValueError("it does not hold a list")
+        if all(isinstance(row, str) for row in rows):
+            return tuple(map(ClassName, rows))
+        rows.sort(key=lambda row: int(row["index"]))
+        if [int(row["index"]) for row in rows] != list(range(len(rows))):
+            raise ValueError("its indices do not count from 0 without gaps")
+        return tuple(ClassName(str(row["name"]), row.get("wnid")) for row in rows)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # broken JSON and UTF-8 are ValueErrors
+        raise ValueError(
+            f'{path} is not a list of class names ({error}); write ["cat", "dog"] or [{{"index": 0, "name": "cat"}}], '
+            "or remove it where the labels are the model's own"
+        ) from error
+
+
+def classes_beside(file: Path | str) -> tuple[str, tuple[ClassName, ...]] | None:
+    """Where the `classes.json` beside a file or a URL lies, as messages show it, and its classes; None without one.
+
+    Raises:
+        ConnectionError: the server of a URL cannot be reached.
+        ValueError: as `read_classes`.
+    """
+    if isinstance(file, Path):
+        path = file.parent / CLASSES_FILE
+        return (str(path), read_classes(path)) if path.is_file() else None
+    beside = f"{file.partition('?')[0].rpartition('/')[0]}/{CLASSES_FILE}"
+    try:
+        content = read_remote(beside)
+    except (FileNotFoundError, PermissionError):  # some stores refuse what they do not have
+        return None
+    return shown(beside), read_classes(shown(beside), content)

@@ -1,0 +1,75 @@
+"""What data are, by sha256: of single images while these are read, and of whole files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+class ContentDigests:
+    """The sha256 of each image, noted while images are read, so that they need not be read again for it.
+
+    Args:
+        count: number of images.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._found: list[bytes | None] = [None] * count  # b"" for one that cannot be read
+
+    def note(self, place: int, content: object) -> None:
+        """Take in what was read at a place: bytes, or anything else for what could not be read."""
+        self._found[place] = hashlib.sha256(content).digest() if isinstance(content, bytes) else b""
+
+    def lines(self, behind: Sequence[object], read: Callable[[int], object]) -> Iterable[bytes]:
+        """The lines "sha256  name" of all images, in order.
+
+        Args:
+            behind: what stands behind the sha256 of each image.
+            read: gives the content of an image that was not read yet.
+        """
+        for place, name in enumerate(behind):
+            if self._found[place] is None:
+                self.note(place, read(place))
+            found = self._found[place]
+            yield _line(found.hex() if found else "unreadable", name)
+
+
+def identity_of_files(kind: str, files: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """What data in files are.
+
+    Args:
+        kind: how they are stored.
+        files: (name, sha256) of each.
+
+    Returns:
+        `kind`; `files`, name and sha256 of each; and `sha256`: of one file its own, else over the lines
+        "sha256  name".
+    """
+    listed = [{"name": name, "sha256": sha256} for name, sha256 in files]
+    over_all = sha256_of_lines(_line(sha256, name) for name, sha256 in files)
+    return {"kind": kind, "files": listed, "sha256": files[0][1] if len(files) == 1 else over_all}
+
+
+def sha256_of_lines(lines: Iterable[bytes]) -> str:
+    """One sha256 over lines, in hexadecimal."""
+    listing = hashlib.sha256()
+    for line in lines:
+        listing.update(line)
+    return listing.hexdigest()
+
+
+def file_line(path: Path) -> bytes:
+    """The line "sha256  name" of a file."""
+    return _line(file_sha256(path), path.name)
+
+
+def file_sha256(path: str | Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _line(sha256: str, name: object) -> bytes:
+    return f"{sha256}  {name}\n".encode("utf-8", "surrogateescape")

@@ -1,0 +1,241 @@
+"""Which part of the data a name means: one rule for evaluation, probes, fine-tuning and training."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from convit.data.locate import Source, find_parquet, find_shards, kind_named, kind_of
+from convit.data.remote import is_remote, shown, url_path
+from convit.images import find_images
+from convit.images.listing import is_folder, list_folder
+
+PARTS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
+"""The parts of a data set, and the names that each goes by, in any case: also as `seg_train`, `test_set`, `valData`."""
+
+_PART = re.compile(
+    rf"(?:(?:seg|imgs?|images?|data)[-_ ]?)?({'|'.join(sum(PARTS.values(), ()))})"
+    r"(?:[-_ ]?(?:set|data|imgs?|images?|split|seg))?",
+    re.IGNORECASE,
+)
+_SHOWN = 8
+
+
+class SplitError(ValueError):
+    """The data have no such split, or name another one already."""
+
+
+def part_of(name: str) -> str | None:
+    """The part that a folder's or file's name means: "train", "val" or "test"; None for another name.
+
+    >>> part_of("Training"), part_of("seg_test"), part_of("valid"), part_of("testudo")
+    ('train', 'test', 'val', None)
+    """
+    found = _PART.fullmatch(name)
+    return next((part for part, names in PARTS.items() if found and found[1].lower() in names), None)
+
+
+def spellings(split: str) -> tuple[str, ...]:
+    """The plain names that a split goes by, the one that was asked for first.
+
+    >>> spellings("validation"), spellings("extra")
+    (('validation', 'val', 'valid'), ('extra',))
+    """
+    return tuple(dict.fromkeys((split, *PARTS.get(part_of(split) or "", ()))))
+
+
+def choose_split(data: Source, split: str) -> Source:
+    """Find a part of the data by name.
+
+    | data | the split "val" is |
+    | --- | --- |
+    | a folder with sub-folders | the sub-folder `val` |
+    | shards, Parquet files: a folder, a pattern, a list, a URL | those whose names begin with `val-` or are `val.` … |
+
+    The exact name goes first, then the others that mean the same part (`PARTS`).
+
+    Args:
+        data: a folder, shards or Parquet files, as for `convit.data.open_samples`.
+        split: the name.
+
+    Returns:
+        That part, in the same form.
+
+    Raises:
+        FileNotFoundError: there is nothing at `data`.
+        SplitError: there is no such split; the message names those that there are.
+    """
+    folder = None if not isinstance(data, str | Path) or is_remote(data) else Path(data)
+    files = _files(data, folder)
+    if folder is not None and folder.is_dir():
+        inside = _sub_folder(folder, split)
+        if inside is not None:
+            return inside
+    exact = [file for file in files if _base(file).startswith((f"{split}-", f"{split}."))]
+    found = exact or [file for file in files if part_of(split) is not None and part_of(_stem(file)) == part_of(split)]
+    if found:
+        return cast("Source", found)
+    raise SplitError(f"{_told(data)} has no split {split!r}; {_what_there_is(files, folder)}")
+
+
+def choose_sub_folder(folder: Path, split: str) -> Path:
+    """The sub-folder that a split's name means.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        SplitError: it has no such sub-folder; the message names those that there are.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}; check the path")
+    found = _sub_folder(folder, split)
+    if found is None:
+        raise SplitError(f"{folder} has no split {split!r}; {_what_there_is([], folder)}")
+    return found
+
+
+def with_split(source: str, split: str, said: str) -> str:
+    """A source with its split behind a colon, where it does not name one already.
+
+    Args:
+        source: such as "hub:owner/name".
+        split: what is asked for.
+        said: the split that `source` names itself, "" for none.
+
+    Raises:
+        SplitError: `source` names another one.
+    """
+    if said and said not in spellings(split):
+        raise SplitError(f"{source} names the split {said!r} already, not {split!r}; leave one of the two out")
+    return source if said else f"{source}:{split}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The parts of some data that a model is to be trained on.
+
+    Attributes:
+        train: what is trained on.
+        validation: what it is watched by; None where images have to be held out.
+        test: what is left for the end; neither trained nor selected on.
+        others: sub-folders that are none of these, which are left alone.
+    """
+
+    train: Source
+    validation: Source | None = None
+    test: Source | None = None
+    others: tuple[Path, ...] = ()
+
+
+def find_layout(source: Source) -> Layout:
+    """Find the parts of a folder, or of the shards or Parquet files in it, by their names.
+
+    A folder of parts may lie in a folder of its own, and the classes of a part too (`images/train`,
+    `seg_train/seg_train`). Without a training part the data are one set.
+
+    Raises:
+        FileNotFoundError: there is nothing at `source`.
+        ValueError: the sub-folders are no classes, but hold the same sub-folders each.
+    """
+    if kind_of(source).suffixes:
+        folder = Path(source) if isinstance(source, str | Path) and not is_remote(source) else None
+        files = _files(source, folder)
+        by_part = {part: [file for file in files if part_of(_stem(file)) == part] for part in PARTS}
+        if not by_part["train"] or len(by_part["train"]) == len(files):
+            return Layout(source)
+        train, validation, test = (cast("Source", by_part[part]) or None for part in PARTS)
+        return Layout(train or source, validation, test)
+    folder = Path(cast("str | Path", source))
+    if not folder.is_dir():
+        return Layout(folder)
+    while not _part_folders(folder) and (inside := _only_folder(folder)) is not None and _part_folders(inside):
+        folder = inside
+    parts = _part_folders(folder)
+    if "train" not in parts:
+        _check_classes(folder)
+        return Layout(folder)
+    named = set(parts.values())
+    others = tuple(child for child in list_folder(folder) if is_folder(child) and child not in named)
+    unwrapped = {part: _unwrap(place) for part, place in parts.items()}
+    return Layout(unwrapped["train"], unwrapped.get("val"), unwrapped.get("test"), others)
+
+
+def holds_folders(folder: Path) -> bool:
+    """Whether it is a folder of folders; a class that is called "train" has its images directly inside."""
+    return any(map(is_folder, list_folder(folder))) and not find_images(folder, recursive=False, or_none=True)
+
+
+def _part_folders(folder: Path) -> dict[str, Path]:
+    """The sub-folders that are parts, by part; of two names for one part the likelier."""
+    found: dict[str, Path] = {}
+    for part, names in PARTS.items():
+        children = [child for child in list_folder(folder) if is_folder(child) and part_of(child.name) == part]
+        likely = [folder / name for name in names if folder / name in children]
+        chosen = next(filter(holds_folders, [*likely, *children]), None)
+        if chosen is not None:
+            found[part] = chosen
+    return found
+
+
+def _only_folder(folder: Path) -> Path | None:
+    inside = [child for child in list_folder(folder) if is_folder(child)]
+    return inside[0] if len(inside) == 1 and holds_folders(folder) else None
+
+
+def _unwrap(folder: Path) -> Path:
+    inside = _only_folder(folder)
+    return inside if inside is not None and part_of(inside.name) == part_of(folder.name) else folder
+
+
+def _check_classes(folder: Path) -> None:
+    """Refuse sub-folders that are parts or repetitions of one set, not classes."""
+    inside = {
+        child.name: {each.name for each in list_folder(child) if is_folder(each)}
+        for child in list_folder(folder)
+        if is_folder(child)
+    }
+    shared = set.intersection(*inside.values()) if len(inside) > 1 else set[str]()
+    if len(shared) > 1 and all(holds_folders(folder / name) for name in inside):
+        raise ValueError(
+            f"the sub-folders {', '.join(list(inside)[:_SHOWN])} of {folder} are not classes: each holds "
+            f"{', '.join(sorted(shared)[:_SHOWN])}; call the parts train, val and test, or name one of them"
+        )
+
+
+def _sub_folder(folder: Path, split: str) -> Path | None:
+    if (folder / split).is_dir():
+        return folder / split
+    likely = [folder / name for name in spellings(split)]
+    others = [child for child in list_folder(folder) if part_of(split) and part_of(child.name) == part_of(split)]
+    return next((place for place in [*likely, *others] if place.is_dir()), None)
+
+
+def _files(data: Source, folder: Path | None) -> list[Path | str]:
+    """The shards of the data, or else their Parquet files, whatever split they are of."""
+    kind = kind_of(data)
+    if folder is not None and not folder.exists() and not kind.suffixes:
+        raise FileNotFoundError(f"there is no folder {folder}; check the path")
+    if not kind.suffixes:
+        return []
+    return find_shards(data) if kind is kind_named("shards") else find_parquet(data)
+
+
+def _what_there_is(files: list[Path | str], folder: Path | None) -> str:
+    known = set(map(_stem, files))
+    if folder is not None and folder.is_dir():
+        known |= {child.name for child in list_folder(folder) if is_folder(child)}
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return f"it has {', '.join(sorted(known)[:_SHOWN])}{more}" if known else "it has no folder and no shard"
+
+
+def _base(file: Path | str) -> str:
+    return file.name if isinstance(file, Path) else url_path(file).rpartition("/")[2]
+
+
+def _stem(file: Path | str) -> str:
+    return re.split(r"[-.]", _base(file))[0]
+
+
+def _told(data: Source) -> str:
+    return shown(data) if isinstance(data, str | Path) else f"the list of {len(data)} files"
