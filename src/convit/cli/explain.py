@@ -72,7 +72,9 @@ def explain(
     from convit.output.files import check_output, check_packages, write_file
 
     check_output(output, overwrite=overwrite)
-    check_packages("an explanation", "matplotlib", *["jinja2"] * (suffix == ".html"), extra="plot")
+    check_packages("an explanation", "matplotlib", extra="plot")
+    if suffix == ".html":
+        check_packages("a page, other than a .png,", "jinja2", extra="plot")
     if quiet:
         from convit.cli.messages import quiet_output
 

@@ -181,7 +181,7 @@ def _check_places(output: Path | None, report: Path | None, *, draws_curve: bool
         raise ValueError(f"{output} is a file of the report itself; leave --output out, or choose another name")
     check_folder(report, REPORT, overwrite=overwrite)
     if draws_curve:
-        check_packages("the figure of a report", "matplotlib", extra="evaluate")
+        check_packages("the figure of a report, which --shots none leaves out,", "matplotlib", extra="evaluate")
 
 
 def _embed(
