@@ -10,17 +10,12 @@ from convit.cli import errors, options
 from convit.cli.evaluate import Exif, Split
 from convit.cli.progress import bar
 
-Data = Annotated[
-    str, typer.Argument(metavar="DATA", help="Labeled images, as for 'convit evaluate'.", show_default=False)
-]
+Data = Annotated[str, typer.Argument(metavar="DATA", help="Labeled images, as for 'convit evaluate'.")]
 Experiment = Annotated[
     Literal["position-embedding", "gates"] | None,
-    typer.Option("--experiment", help="Only this experiment.  [default: both]", show_default=False),
+    typer.Option("--experiment", help="Only this experiment.  [default: both]"),
 ]
-Limit = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Only N images, evenly spaced.  [default: all]", show_default=False),
-]
+Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N images, evenly spaced.  [default: all]")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -28,7 +23,6 @@ Output = Annotated[
         "-o",
         metavar="FILE",
         help="Write here: .json or .md.  [default: Markdown on a terminal, JSON in a pipe]",
-        show_default=False,
     ),
 ]
 

@@ -25,7 +25,6 @@ Against = Annotated[
         help="Others: timm:NAME, torchvision:NAME, eager (our model as create_model gives it), triton (with our "
         "kernel, on GPUs), plain (its plain twin); each with @PRECISION, +amp or +compile behind it.  "
         "[default: what suits the model]",
-        show_default=False,
     ),
 ]
 Precisions = Annotated[
@@ -37,16 +36,12 @@ Batches = Annotated[
         "--batch",
         metavar="N[,..]",
         help="Images at a time.  [default: 8 on CPU, 64 on a GPU; 1 for latency and memory]",
-        show_default=False,
     ),
 ]
 Sizes = Annotated[
     str | None,
     typer.Option(
-        "--size",
-        metavar="N|HxW[,..]",
-        help="Image sizes in pixels, height before width.  [default: the model's]",
-        show_default=False,
+        "--size", metavar="N|HxW[,..]", help="Image sizes in pixels, height before width.  [default: the model's]"
     ),
 ]
 Mode = Annotated[
@@ -56,20 +51,16 @@ Mode = Annotated[
     ),
 ]
 Compile = Annotated[bool, typer.Option("--compile", help="Ours through torch.compile too.")]
-Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads of the CPU.", show_default=False)]
+Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads of the CPU.")]
 Rounds = Annotated[
     int | None,
     typer.Option(
         min=1,
         metavar="N",
         help="Timed calls of each, at least 5 for quartiles that mean something.  [default: the mode's]",
-        show_default=False,
     ),
 ]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FOLDER", help="Also write results.json there.", show_default=False),
-]
+Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Also write results.json there.")]
 Explain = Annotated[bool, typer.Option("--explain", help="Show which path was taken and why, and where the time goes.")]
 
 

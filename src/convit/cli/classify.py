@@ -12,9 +12,7 @@ from convit.inference.options import RunOptions
 Format = Annotated[
     Literal["table", "json", "jsonl", "csv", "parquet"] | None,
     typer.Option(
-        "--format",
-        help="How to write.  [default: the output's suffix; else a table on a terminal, jsonl in a pipe]",
-        show_default=False,
+        "--format", help="How to write.  [default: the output's suffix; else a table on a terminal, jsonl in a pipe]"
     ),
 ]
 TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, metavar="K", help="How many classes per image.")]

@@ -18,17 +18,9 @@ COLUMNS = (
     *("first_split", "second_split", "across_splits", "similarity", "difference"),
 )
 Source = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="FOLDER",
-        help="A folder of images, or of WebDataset shards; or --db.",
-        show_default=False,
-    ),
+    str | None, typer.Argument(metavar="FOLDER", help="A folder of images, or of WebDataset shards; or --db.")
 ]
-Db = Annotated[
-    Path | None,
-    typer.Option("--db", metavar="DIR", help="An index, whose vectors spare the embedding.", show_default=False),
-]
+Db = Annotated[Path | None, typer.Option("--db", metavar="DIR", help="An index, whose vectors spare the embedding.")]
 Threshold = Annotated[float, typer.Option(metavar="COSINE", help="Least similarity of near-copies, -1 to 1.")]
 Difference = Annotated[
     float, typer.Option(metavar="LEVELS", help="Most mean difference of their gray thumbnails, 0 to 255.")
@@ -38,12 +30,9 @@ Splits = Annotated[
     typer.Option(
         metavar="A,B",
         help="Only pairs across these: topmost folders (train/cat/1.jpg), or names of shards (train-000.tar).",
-        show_default=False,
     ),
 ]
-Html = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Also a page with the images, side by side.", show_default=False)
-]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also a page with the images, side by side.")]
 
 
 def duplicates(

@@ -12,9 +12,7 @@ from convit.inference.options import RunOptions, check_kind
 Format = Annotated[
     Literal["table", "json", "jsonl", "csv", "parquet", "npz"] | None,
     typer.Option(
-        "--format",
-        help="How to write.  [default: the output's suffix; else a table on a terminal, jsonl in a pipe]",
-        show_default=False,
+        "--format", help="How to write.  [default: the output's suffix; else a table on a terminal, jsonl in a pipe]"
     ),
 ]
 Kind = Annotated[

@@ -21,35 +21,27 @@ Data = Annotated[
         "'val-{000..004}.tar.gz', or a folder of them; hub:OWNER/NAME; cifar10:FOLDER; or ImageNet and its relatives "
         "as they are distributed: imagenet:FOLDER, imagenet-real:, imagenet-v2:, imagenet-a:, imagenet-r:, "
         "imagenet-sketch:.",
-        show_default=False,
     ),
 ]
 Split = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME",
-        help="The part of the data: a sub-folder, or what names of shards begin with.",
-        show_default=False,
-    ),
+    typer.Option(metavar="NAME", help="The part of the data: a sub-folder, or what names of shards begin with."),
 ]
 Classes = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
         help="Which class of the model each class of the data means, as JSON or CSV, where names differ.",
-        show_default=False,
     ),
 ]
 Tta = Annotated[
-    Literal["flip"] | None,
-    typer.Option(help="Test-time augmentation: average an image and its mirror image.", show_default=False),
+    Literal["flip"] | None, typer.Option(help="Test-time augmentation: average an image and its mirror image.")
 ]
 Report = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
         help="Also write a page with plots and the worst mistakes, and tables per class and image, into this folder.",
-        show_default=False,
     ),
 ]
 Compare = Annotated[
@@ -57,15 +49,12 @@ Compare = Annotated[
     typer.Option(
         metavar="A.json B.json",
         help="Instead of evaluating, say whether two results on the same images differ by more than chance.",
-        show_default=False,
     ),
 ]
 Format = Annotated[
     Literal["table", "json"] | None,
     typer.Option(
-        "--format",
-        help="How to write.  [default: the output's suffix; else a table on a terminal, json in a pipe]",
-        show_default=False,
+        "--format", help="How to write.  [default: the output's suffix; else a table on a terminal, json in a pipe]"
     ),
 ]
 Exif = Annotated[

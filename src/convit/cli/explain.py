@@ -13,11 +13,8 @@ from convit.cli import options
 if TYPE_CHECKING:
     from convit.analysis.explaining import Explanation
 
-Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The image.", show_default=False)]
-Output = Annotated[
-    Path,
-    typer.Option("--output", "-o", metavar="FILE", help="The figure (.png) or the page (.html).", show_default=False),
-]
+Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The image.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The figure (.png) or the page (.html).")]
 Query = Annotated[
     str,
     typer.Option(
@@ -30,13 +27,9 @@ Layers = Annotated[
     typer.Option(
         metavar="N,N-N",
         help="Layers, counted from 1.  [default: the first, the last gated and the last in a figure, all in a page]",
-        show_default=False,
     ),
 ]
-Heads = Annotated[
-    str | None,
-    typer.Option(metavar="N,N-N", help="Heads, counted from 1.  [default: all]", show_default=False),
-]
+Heads = Annotated[str | None, typer.Option(metavar="N,N-N", help="Heads, counted from 1.  [default: all]")]
 TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, metavar="K", help="How many classes to name.")]
 MOST_NUMBERS = 1000
 

@@ -26,7 +26,6 @@ Source = Annotated[
         metavar="IMAGES",
         help="A folder with a sub-folder per class, or with train/ and val/ that hold these; or shards, Parquet or "
         "'hub:owner/name'.",
-        show_default=False,
     ),
 ]
 Model = Annotated[
@@ -35,41 +34,20 @@ Model = Annotated[
         metavar="NAME|FILE",
         help="Weights to start from: a name of `convit models`, or a trained file.  [default: convit_small.fb_in1k on "
         "a GPU, convit_tiny.fb_in1k on a CPU; without a network: convit_nano_patch4_32.cifar10]",
-        show_default=False,
     ),
 ]
 RunFolder = Annotated[
     Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="DIR",
-        help="Folder of the run.  [default: runs/ and the folder's name]",
-        show_default=False,
-    ),
+    typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.  [default: runs/ and the folder's name]"),
 ]
-Epochs = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Rounds over the images.  [default: from their number]", show_default=False),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Images per step.  [default: from their number]", show_default=False),
-]
+Epochs = Annotated[int | None, typer.Option(metavar="N", help="Rounds over the images.  [default: from their number]")]
+BatchSize = Annotated[int | None, typer.Option(metavar="N", help="Images per step.  [default: from their number]")]
 Rate = Annotated[
-    float | None,
-    typer.Option(
-        "--lr", metavar="X", help="Peak learning rate of the head.  [default: from the batch]", show_default=False
-    ),
+    float | None, typer.Option("--lr", metavar="X", help="Peak learning rate of the head.  [default: from the batch]")
 ]
 Seed = Annotated[
     int | None,
-    typer.Option(
-        min=0,
-        metavar="N",
-        help="Start of all randomness, and which images validate.  [default: 0]",
-        show_default=False,
-    ),
+    typer.Option(min=0, metavar="N", help="Start of all randomness, and which images validate.  [default: 0]"),
 ]
 Freeze = Annotated[
     list[str] | None,
@@ -77,7 +55,6 @@ Freeze = Annotated[
         metavar="PART",
         help="What is not trained: 'backbone' for all but the head (much cheaper), or the beginning of parameters' "
         "names, such as blocks.0.; may be repeated.",
-        show_default=False,
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the recipe with its reasons and cost, and stop.")]

@@ -17,12 +17,7 @@ CommitEvery = Annotated[
     int, typer.Option(min=1, metavar="N", help="Keep what is done after so many images, or five seconds.")
 ]
 ApproximateFrom = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Number of images from which searches without --where are approximate.",
-    ),
+    int, typer.Option(min=1, metavar="N", help="Number of images from which searches without --where are approximate.")
 ]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A variant or weight set; `convit models` lists them.")]
 Format = Annotated[
     Literal["text", "json"] | None,
-    typer.Option("--format", help="How to write.  [default: text on a terminal, json in a pipe]", show_default=False),
+    typer.Option("--format", help="How to write.  [default: text on a terminal, json in a pipe]"),
 ]
 
 _LABELS: dict[str, str] = {

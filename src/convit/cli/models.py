@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 Format = Annotated[
     Literal["table", "json", "jsonl", "csv"] | None,
-    typer.Option(
-        "--format", help="How to write.  [default: a table on a terminal, jsonl in a pipe]", show_default=False
-    ),
+    typer.Option("--format", help="How to write.  [default: a table on a terminal, jsonl in a pipe]"),
 ]
 
 

@@ -17,16 +17,11 @@ Paths = Annotated[list[Path], typer.Argument(metavar="PATH", help="Images, and f
 Model = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME",
-        help=f"A variant or weight set; `convit models` lists them.  [default: {DEFAULT_MODEL}]",
-        show_default=False,
+        metavar="NAME", help=f"A variant or weight set; `convit models` lists them.  [default: {DEFAULT_MODEL}]"
     ),
 ]
 Weights = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE", help="Weights from a local file or folder instead of the model's own.", show_default=False
-    ),
+    Path | None, typer.Option(metavar="FILE", help="Weights from a local file or folder instead of the model's own.")
 ]
 Device = Annotated[
     str,
@@ -50,21 +45,15 @@ Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the model: half a minute at the start, faster afterward.")
 ]
 BatchSize = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Images per batch.  [default: 8 on CPU, 64 on a GPU]", show_default=False),
+    int | None, typer.Option(min=1, metavar="N", help="Images per batch.  [default: 8 on CPU, 64 on a GPU]")
 ]
 Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=0, metavar="N", help="Threads that read images; 0: none.  [default: from the cores]", show_default=False
-    ),
+    int | None, typer.Option(min=0, metavar="N", help="Threads that read images; 0: none.  [default: from the cores]")
 ]
 ImgSize = Annotated[
     str | None,
     typer.Option(
-        metavar="N|HxW",
-        help="Image size for the model, in pixels, height before width.  [default: the model's]",
-        show_default=False,
+        metavar="N|HxW", help="Image size for the model, in pixels, height before width.  [default: the model's]"
     ),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive/--no-recursive", help="Look into sub-folders.")]
@@ -86,11 +75,7 @@ Decode = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Write here instead of on the screen; the suffix chooses the format.",
-        show_default=False,
+        "--output", "-o", metavar="FILE", help="Write here instead of on the screen; the suffix chooses the format."
     ),
 ]
 RowsOutput = Annotated[
@@ -100,7 +85,6 @@ RowsOutput = Annotated[
         "-o",
         metavar="FILE",
         help="Write here: .jsonl, .json, .csv, .parquet, .md or .txt.  [default: a table, or JSON lines in a pipe]",
-        show_default=False,
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
@@ -108,10 +92,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's las
 Changes = Annotated[
     list[str] | None,
     typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change a setting of the recipe, such as data.workers=4; may be repeated.",
-        show_default=False,
+        "--set", metavar="KEY=VALUE", help="Change a setting of the recipe, such as data.workers=4; may be repeated."
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no summary; errors still show.")]

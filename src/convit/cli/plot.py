@@ -9,9 +9,7 @@ import typer
 
 from convit.cli import options
 
-Runs = Annotated[
-    list[Path], typer.Argument(metavar="RUN", help="Folders of runs, as `convit train` wrote them.", show_default=False)
-]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs, as `convit train` wrote them.")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -19,7 +17,6 @@ Output = Annotated[
         "-o",
         metavar="FILE",
         help="The figure: .png, .svg or .pdf.  [default: plot.png in the folder of a single run, made anew]",
-        show_default=False,
     ),
 ]
 

@@ -22,16 +22,11 @@ Data = Annotated[
         metavar="DATA",
         help="Labeled images, as convit evaluate takes them. With splits train and val (or test) these are trained "
         "and tested on; of data without splits a fifth of each class is held out to test on.",
-        show_default=False,
     ),
 ]
-Split = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The split to train on.  [default: train]", show_default=False)
-]
-Test = Annotated[str | None, typer.Option(metavar="DATA", help="Other data, to test on.", show_default=False)]
-TestSplit = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The split to test on.  [default: val, or test]", show_default=False)
-]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="The split to train on.  [default: train]")]
+Test = Annotated[str | None, typer.Option(metavar="DATA", help="Other data, to test on.")]
+TestSplit = Annotated[str | None, typer.Option(metavar="NAME", help="The split to test on.  [default: val, or test]")]
 Probes = Annotated[
     str,
     typer.Option("--probe", metavar="NAME,...", help="Of knn, linear and ridge; or none, for few-shot curves alone."),
@@ -47,35 +42,20 @@ Kind = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Only N training and N test images, evenly spaced.  [default: all]",
-        show_default=False,
-    ),
+    typer.Option(min=1, metavar="N", help="Only N training and N test images, evenly spaced.  [default: all]"),
 ]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of what is drawn and held out.")]
 Cache = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Where embeddings are kept.  [default: convit's folder in the cache]", show_default=False
-    ),
+    Path | None, typer.Option(metavar="DIR", help="Where embeddings are kept.  [default: convit's folder in the cache]")
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings, and use none.")]
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Write here: .json, .csv or .txt.  [default: a table, or JSON in a pipe]",
-        show_default=False,
+        "--output", "-o", metavar="FILE", help="Write here: .json, .csv or .txt.  [default: a table, or JSON in a pipe]"
     ),
 ]
-Report = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help=f"Also write {', '.join(REPORT)} into this folder.", show_default=False),
-]
+Report = Annotated[Path | None, typer.Option(metavar="DIR", help=f"Also write {', '.join(REPORT)} into this folder.")]
 
 
 def probe(

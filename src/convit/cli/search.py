@@ -16,14 +16,12 @@ Where = Annotated[
     typer.Option(
         metavar="SQL",
         help="Only rows for which this holds, of path, label, width, height, size: \"label = 'cat' AND width > 640\"",
-        show_default=False,
     ),
 ]
 K = Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many to find.")]
-Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also a page with the images.", show_default=False)]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also a page with the images.")]
 ApproximateFrom = Annotated[
-    int,
-    typer.Option(min=1, metavar="N", help="Number of images from which a search without --where is approximate."),
+    int, typer.Option(min=1, metavar="N", help="Number of images from which a search without --where is approximate.")
 ]
 
 

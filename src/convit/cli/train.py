@@ -13,13 +13,7 @@ RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; t
 Data = Annotated[str, typer.Option(metavar="DIR|URL", help="Where the recipe's data paths start from.")]
 RunFolder = Annotated[
     Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="DIR",
-        help="Folder of the run.  [default: runs/ and the recipe's name]",
-        show_default=False,
-    ),
+    typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.  [default: runs/ and the recipe's name]"),
 ]
 
 
