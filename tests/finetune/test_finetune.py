@@ -1,17 +1,24 @@
 """What fine-tuning decides by looking at pictures, and what it makes of a model's answers."""
 
+import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
-from convit.data import open_samples
+from convit.data import folders, open_samples
+from convit.data.locate import Source
+from convit.data.samples import Samples
 from convit.finetune.base_model import find_base_model
+from convit.finetune.cost import estimate_cost
 from convit.finetune.pictures import choose_held_out, divide, find_pictures
 from convit.finetune.plan import FinetuneOptions, Plan, plan_finetune
 from convit.finetune.report import timm_line
+from convit.finetune.run import finetune
 from convit.finetune.settings import (
     choose_augmentation,
     choose_balance,
@@ -301,6 +308,44 @@ def test_freezing_the_backbone_leaves_out_what_belongs_to_it(tmp_path: Path) -> 
     assert recipe.model.freeze == ["backbone"]
     assert "drop_path_rate" not in recipe.model.options
     assert recipe.optimizer.layer_decay == 1.0
+
+
+# The whole run
+
+
+def test_a_folder_is_opened_and_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the plan by way of its cost, its split and the training to the scores of the report."""
+    source = _fill(tmp_path / "pets", cat=8, dog=8)
+    opened: list[object] = []
+    listed: list[str] = []
+    open_source = folders.open_source
+
+    def count(place: Source, **options: Any) -> Samples:
+        opened.append(place)
+        return open_source(place, **options)
+
+    monkeypatch.setattr(folders, "open_source", count)
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, _noting(getattr(os, name), source, listed))
+    plan = _plan(source, epochs=1, changes=("run.loggers=[]",))
+    assert opened == [source]
+    assert listed
+    listed.clear()
+    cost = estimate_cost(plan, CPU)
+    result = finetune(plan, tmp_path / "run", cost=cost, quiet=True)
+    assert result is not None
+    assert result.evaluation is not None
+    assert result.evaluation.count == plan.recipe.data.held_out
+    assert (opened, listed) == ([source], [])
+
+
+def _noting(function: Callable[..., Any], root: Path, listed: list[str]) -> Callable[..., Any]:
+    def note(place: Any = ".", *rest: Any) -> Any:
+        if str(place).startswith(str(root)):
+            listed.append(str(place))
+        return function(place, *rest)
+
+    return note
 
 
 # What came of it

@@ -240,7 +240,7 @@ def test_wrong_runs_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no loss, no top-1 and no learning rate"):
         draw_runs([tmp_path / "bare"])
     (tmp_path / "bare" / "log.jsonl").write_text('{"epoch": 1, "val_')
-    with pytest.raises(ValueError, match=r"log\.jsonl, line 1 is no JSON"):
+    with pytest.raises(ValueError, match=r"log\.jsonl, line 1 is not valid JSON"):
         draw_runs([tmp_path / "bare"])
     for damaged in ('{"epoch": 6}', '{"epoch": 6, "nonlocality": [[1], [1, 2]], "gates": [[1]]}'):
         text = (run / "attention.jsonl").read_text()

@@ -93,7 +93,8 @@ def fingerprint(source: Source, root: str | Path | None = None, samples: Samples
     Raises:
         As `open_samples`.
     """
-    kind = kind_of(source, root)
+    # opened samples say what they are, so that their folder is not listed again
+    kind = kind_named(samples.kind) if samples is not None and samples.kind else kind_of(source, root)
     if kind.suffixes:
         return _files(find_shards(source, root) if kind is kind_named("shards") else find_parquet(source, root))
     if samples is None:

@@ -129,7 +129,8 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key {where!r}; the closest is {name!r} (there are: {', '.join(known)})"
     if first["type"] == "missing":
         return f"the key {where!r} is missing"
-    return f"{where!r} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    problem = first["msg"].removeprefix("Value error, ")
+    return f"{where!r} is {first['input']!r}: {problem[0].lower()}{problem[1:]}"
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
