@@ -96,7 +96,7 @@ def test_wrong_shards(tmp_path: Path, shards: Path, weights: Path, write_shard: 
 def test_wrong_classes_json(content: str, shards: Path, weights: Path, capsys: Captured) -> None:
     (shards / "classes.json").write_text(content)
     said = _refused([str(shards), "--weights", str(weights)], capsys)
-    assert "classes.json is no list of classes" in said
+    assert "classes.json is not a list of class names" in said
     assert "remove it where the labels are the model's own" in said
 
 

@@ -112,7 +112,7 @@ def test_the_images_are_streamed(shards: Path, weights: Path) -> None:
     taken = 0
 
     class Counting:
-        kind, count, labels, classes, source, restricted = "shards", len(images), images.labels, None, "", False
+        kind, distinct_labels, classes, source, restricted = "shards", images.distinct_labels, None, "", False
 
         def take(self, places: Sequence[int]):
             nonlocal taken
