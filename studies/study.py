@@ -22,11 +22,11 @@ from convit.data import hold_out, open_dataset, open_samples, take_share
 from convit.evaluation import Evaluator
 from convit.output.json_lines import read_lines
 from convit.training.models import build_model, image_size
+from convit.training.optimizers import total_epochs
 from convit.training.peers import is_peer
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import read_recipe
 from convit.training.run import WEIGHTS, run_recipe
-from convit.training.schedule import total_epochs
 from studies.results import Result, Scores, read_result, write_json, write_report
 
 MARK, RESULT = "study.json", "result.json"

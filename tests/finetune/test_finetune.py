@@ -13,7 +13,6 @@ import yaml
 from convit.data import folders, open_samples
 from convit.data.locate import Source
 from convit.data.samples import Samples
-from convit.finetune.base_model import find_base_model
 from convit.finetune.cost import estimate_cost
 from convit.finetune.pictures import choose_held_out, divide, find_pictures
 from convit.finetune.plan import FinetuneOptions, Plan, plan_finetune
@@ -26,10 +25,11 @@ from convit.finetune.settings import (
     choose_epochs,
     choose_rate,
     choose_schedule,
+    find_base_model,
 )
 from convit.model import ConViTConfig
+from convit.training.optimizers import peak_rate
 from convit.training.recipe import OptimizerRecipe, Recipe
-from convit.training.schedule import peak_rate
 from convit.weights import WEIGHT_SETS
 from tests.data.making import picture, write_folder, write_parquet, write_shard
 

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from convit.analysis import gates, nonlocality
 from convit.model import ConViT, ConViTConfig
-from convit.training import attention_log
-from convit.training.attention_log import AttentionLog, measure
+from convit.training import epoch_log
+from convit.training.epoch_log import AttentionLog, measure
 from convit.training.final_weights import MovingAverage
 
 CONFIG = ConViTConfig(
@@ -147,7 +147,7 @@ def test_at_most_128_images_in_batches_of_32(monkeypatch: pytest.MonkeyPatch, tm
         sizes.append(len(images))
         return nonlocality(model, images)
 
-    monkeypatch.setattr(attention_log, "nonlocality", count)
+    monkeypatch.setattr(epoch_log, "nonlocality", count)
     log = AttentionLog(tmp_path / "attention.jsonl", _images(140))
     measure(_model(), log.images)
     assert sizes == [32, 32, 32, 32]

@@ -10,8 +10,8 @@ from PIL import Image
 from convit import Classifier, Embedder, load_model
 from convit.evaluation import Evaluator
 from convit.finetune.plan import FinetuneOptions, plan_finetune
-from convit.training.image_transforms import transforms_for
 from convit.training.run import run_recipe
+from convit.training.splits import transforms_for
 from convit.transforms import TransformSettings
 from tests.training.small import small_recipe, write_data
 

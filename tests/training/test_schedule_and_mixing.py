@@ -9,8 +9,8 @@ from torch import nn
 from convit.output.json_lines import epoch_score
 from convit.training.final_weights import MovingAverage
 from convit.training.mixing import mix, soft_targets
+from convit.training.optimizers import peak_rate, rate_at
 from convit.training.recipe import MixingRecipe, OptimizerRecipe, ScheduleRecipe
-from convit.training.schedule import peak_rate, rate_at
 from convit.training.task import weigh_classes
 
 

@@ -13,11 +13,10 @@ from torch import nn
 
 from convit.training import trainer as trainer_module
 from convit.training import trials
-from convit.training.models import build_model
+from convit.training.models import Teacher, build_model
 from convit.training.recipe import AugmentRecipe, DistillationRecipe
 from convit.training.run import run_recipe
 from convit.training.splits import open_split
-from convit.training.teachers import Teacher
 from convit.training.trials import choose_parts, choose_precision
 from convit.weights import create_model, load_model
 from tests.training.small import small_recipe, write_data

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 
 from convit.data.datasets import ImageDataset, apply_seeded
-from convit.finetune.base_model import find_base_model
 from convit.finetune.plan import Plan
+from convit.finetune.settings import find_base_model
 from convit.model import ConViT
 from convit.model.counting import count_operations
 from convit.training.epoch_log import duration
 from convit.training.models import freeze
+from convit.training.optimizers import total_epochs
 from convit.training.run_folder import device_name
-from convit.training.schedule import total_epochs
 from convit.training.splits import Split, open_split
 from convit.training.trials import choose_precision, time_pass
 

@@ -14,9 +14,9 @@ import torch
 import yaml
 
 from convit.data.samples import Samples
-from convit.finetune.base_model import BaseModel, find_base_model
 from convit.finetune.pictures import Pictures, divide, find_pictures
 from convit.finetune.settings import (
+    BaseModel,
     Choice,
     choose_augmentation,
     choose_balance,
@@ -24,6 +24,7 @@ from convit.finetune.settings import (
     choose_epochs,
     choose_rate,
     choose_schedule,
+    find_base_model,
 )
 from convit.optimization.precision import has_bf16, pick_device
 from convit.training.recipe import Recipe

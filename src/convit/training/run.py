@@ -16,12 +16,10 @@ from convit.data.corrupt import CorruptImages
 from convit.data.samples import Samples
 from convit.model import ConViT
 from convit.output.json_lines import read_lines
-from convit.training.attention_log import AttentionLog
 from convit.training.checkpoints import Checkpoints, RunStopped
-from convit.training.epoch_log import EpochBar, EpochLog
-from convit.training.final_weights import BestWeights, MovingAverage
-from convit.training.loaders import RecipeData
-from convit.training.models import build_model, class_count, image_size
+from convit.training.epoch_log import AttentionLog, EpochBar, EpochLog
+from convit.training.final_weights import BestWeights, MovingAverage, write_weights
+from convit.training.models import Teacher, build_model, class_count, image_size
 from convit.training.recipe import Recipe
 from convit.training.run_folder import (
     check_identity,
@@ -36,10 +34,8 @@ from convit.training.run_folder import (
 )
 from convit.training.splits import Split, StreamSource, images_per_epoch, open_split, sample_images
 from convit.training.task import ClassificationTask, weigh_classes
-from convit.training.teachers import Teacher
-from convit.training.trainer import build_trainer, quiet_libraries, was_requeued
+from convit.training.trainer import RecipeData, build_trainer, quiet_libraries, was_requeued
 from convit.training.trials import choose_parts, choose_precision
-from convit.training.writing import write_weights
 
 WEIGHTS, UNREADABLE = "weights.safetensors", "corrupt.jsonl"
 

@@ -15,13 +15,11 @@ from torch.optim import Optimizer
 
 from convit.data.sampling import StepSharding, augmentation_seed
 from convit.model.layers import DropPath
-from convit.training.loaders import sharding_of
 from convit.training.mixing import mix, soft_targets
-from convit.training.models import class_count
-from convit.training.optimizers import build_optimizer
+from convit.training.models import Teacher, class_count
+from convit.training.optimizers import build_optimizer, peak_rate, rate_at, total_epochs
 from convit.training.recipe import Recipe
-from convit.training.schedule import peak_rate, rate_at, total_epochs
-from convit.training.teachers import Teacher
+from convit.training.trainer import sharding_of
 
 Batch = tuple[Tensor, Tensor]
 CHECK_EVERY = 20  # steps between looks at the loss on a GPU, where each look waits for all that was queued
