@@ -78,7 +78,7 @@ def compare(name: str, files: dict[str, bytes], model: str, rounds: int) -> dict
     weight_set = find_weight_set(model)
     keys = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
     transform = EvaluationTransform(TransformSettings(**{key: getattr(weight_set, key) for key in keys}))
-    at_least = 2 * max(transform.settings.resized_size)
+    at_least = transform.least_side
 
     def full(content: bytes) -> Pixels:
         return transform.to_pixels(open_image(content))

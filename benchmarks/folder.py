@@ -54,7 +54,7 @@ def reading_speed(photographs: Path, name: str, workers: int, *, fast_decode: bo
     config = VARIANTS[name].config
     size = (config.in_chans, config.image_height, config.image_width)
     transform = EvaluationTransform(TransformSettings(input_size=size, interpolation="bicubic"))
-    at_least = 2 * max(transform.settings.resized_size)
+    at_least = transform.least_side
 
     def read(path: Path) -> object:
         if fast_decode:

@@ -40,7 +40,7 @@ def test_the_stated_bound_holds(
     side: int, crop_pct: float, collages: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     transform = create_transform(side, interpolation="bicubic", crop_pct=crop_pct)
-    at_least = 2 * transform.settings.resized_size[0]
+    at_least = transform.least_side
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for content in collages.values():
         reduced, full_size = open_reduced(content, at_least=at_least)

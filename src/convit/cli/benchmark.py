@@ -122,7 +122,7 @@ def benchmark(
 def _show(rows: Sequence[Row], explanations: Sequence[Explanation]) -> None:
     """A table for people, JSON lines in a pipe."""
     from convit.benchmark import print_explanation, print_rows
-    from convit.output.text import json_line
+    from convit.output.text import as_json
 
     if sys.stdout.isatty():
         print_rows(rows, sys.stdout)
@@ -130,7 +130,7 @@ def _show(rows: Sequence[Row], explanations: Sequence[Explanation]) -> None:
             print_explanation(explanation, sys.stdout)
         return
     for each in (*rows, *explanations):
-        sys.stdout.write(json_line(asdict(each)))
+        sys.stdout.write(as_json(asdict(each)) + "\n")
     sys.stdout.flush()
 
 

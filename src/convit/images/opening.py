@@ -106,10 +106,12 @@ def open_reduced(
         if isinstance(source, Image.Image):
             with _loading_given_images:
                 source.load()
-            image = _decode(source, apply_exif, is_ours=False)
-            return image, image.size
+            return _decode(source, apply_exif)
         with open_header(content, name, pixel_limit) as image:
-            return _decode_encoded(image, apply_exif, at_least)
+            full_size = image.size
+            if at_least is not None:
+                image.draft(None, (at_least, at_least))
+            return _decode(image, apply_exif, full_size)
     except ImageError:
         raise
     except Image.DecompressionBombError:
@@ -147,20 +149,18 @@ def read_bytes(source: ImageSource) -> bytes:
     if isinstance(source, str | os.PathLike):
         if not os.fspath(source):
             raise ImageError("''", "is an empty path; name a file")
-        return _read_file(Path(source), source_name(source))
-    read = getattr(source, "read", None)
-    if read is None:
-        raise TypeError(
-            f"an image is a path, bytes, a Pillow image, a numpy array or a file open for reading bytes, but got "
-            f"{type(source).__name__}"
-        )
-    content = read()
-    if not isinstance(content, bytes):
-        raise TypeError(f"{source_name(source)} gives {type(content).__name__}, not bytes; open it with mode 'rb'")
-    return content
-
-
-def _read_file(path: Path, name: str) -> bytes:
+    else:
+        read = getattr(source, "read", None)
+        if read is None:
+            raise TypeError(
+                f"an image is a path, bytes, a Pillow image, a numpy array or a file open for reading bytes, but got "
+                f"{type(source).__name__}"
+            )
+        content = read()
+        if not isinstance(content, bytes):
+            raise TypeError(f"{source_name(source)} gives {type(content).__name__}, not bytes; open it with mode 'rb'")
+        return content
+    path, name = Path(source), source_name(source)
     try:
         status = path.stat()
         if status.st_size > LARGEST_FILE:
@@ -239,29 +239,24 @@ def _damaged(name: str, error: Exception) -> ImageError:
     return ImageError(name, f"is cut off or damaged ({str(error) or type(error).__name__}); fetch or export it again")
 
 
-def _decode_encoded(image: Image.Image, apply_exif: bool, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
-    full_size = image.size
-    if at_least is not None:
-        image.draft(None, (at_least, at_least))
-    is_reduced = image.size != full_size
-    decoded = _decode(image, apply_exif, is_ours=True)
-    if not is_reduced:
-        return decoded, decoded.size
-    turned = apply_exif and lies_on_its_side(read_orientation(image))
-    width, height = full_size
-    return decoded, (height, width) if turned else (width, height)
-
-
-def _decode(image: Image.Image, apply_exif: bool, *, is_ours: bool) -> Image.Image:
+def _decode(
+    image: Image.Image, apply_exif: bool, full_size: tuple[int, int] | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
+    """The image and its size at full size; `full_size`: of one opened here, before it is turned, as its header says."""
+    opened_size = image.size
     decoded = to_rgb(image)
     # read after decoding: PNG keeps EXIF behind the pixels
-    if apply_exif and (orientation := read_orientation(image)) != 1:
+    orientation = read_orientation(image) if apply_exif else 1
+    if orientation != 1:
         decoded = turn_upright(decoded, orientation)
-    if is_ours or decoded is not image:
+    if full_size is not None or decoded is not image:
         # what has been applied must not be applied again by the next reader
         for key in ("icc_profile", "transparency", *(("exif", "xmp") if apply_exif else ())):
             decoded.info.pop(key, None)
-    return decoded
+    if full_size is None or full_size == opened_size:
+        return decoded, decoded.size
+    width, height = full_size
+    return decoded, (height, width) if lies_on_its_side(orientation) else (width, height)
 
 
 def _too_large(name: str, pixel_limit: int | None) -> ImageError:

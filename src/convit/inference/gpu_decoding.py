@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from convit.images.opening import DEFAULT_PIXEL_LIMIT, ImageSource, open_header, read_bytes, source_name
 from convit.images.orientation import read_orientation
 from convit.images.profiles import changes_colors
-from convit.transforms.cropping import LARGEST_RESIZED, resized_size
+from convit.transforms.evaluation import LARGEST_RESIZED, resized_size
 from convit.transforms.settings import TransformSettings
 
 if TYPE_CHECKING:

@@ -121,8 +121,7 @@ class Predictor:
         self.workers = default_workers() if options.workers is None else options.workers
         self.apply_exif = options.apply_exif
         self.timings = Timings()
-        # twice the size before the crop leaves the resizing enough to average over
-        self._at_least = 2 * max(settings.resized_size) if options.fast_decode else None
+        self._at_least = self.transform.least_side if options.fast_decode else None
         self._gpu_reader = None if decode is None else GpuReader(decode, settings, apply_exif=self.apply_exif)
         is_folded = not is_module or options.precision in ("fp8", "int8") or options.compile
         self.model = (self._fold(loaded, options) if is_folded else self._placed(loaded, options)).eval()

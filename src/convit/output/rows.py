@@ -5,6 +5,7 @@ right, and gives a row as an object for JSON, as values and as cells.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from convit.output.results import Classification, Embedding
 _SHOWN_VALUES = 4
 
 
+@dataclass(frozen=True)
 class Classifications:
     """Path, then label, index and score for each rank from 1, then error.
 
@@ -24,12 +26,14 @@ class Classifications:
     ['path', 'label_1', 'index_1', 'score_1', 'error']
     """
 
+    top_k: int
     heads, right = ("image", "score", "label"), (1,)
 
-    def __init__(self, top_k: int) -> None:
-        self._top_k = top_k
-        ranks = [f"{part}_{rank}" for rank in range(1, top_k + 1) for part in ("label", "index", "score")]
-        self.columns = ["path", *ranks, "error"]
+    @property
+    def columns(self) -> list[str]:
+        """Three per rank, between path and error."""
+        ranks = [f"{part}_{rank}" for rank in range(1, self.top_k + 1) for part in ("label", "index", "score")]
+        return ["path", *ranks, "error"]
 
     def as_object(self, row: Classification) -> dict[str, Any]:
         """With the classes as a list under "predictions"."""
@@ -39,9 +43,9 @@ class Classifications:
     def as_values(self, row: Classification) -> list[Any]:
         """One after another; `None` for ranks that there are not."""
         values: list[Any] = [row.path]
-        for found in row.predictions[: self._top_k]:
+        for found in row.predictions[: self.top_k]:
             values += [found.label, found.index, shorten(found.score)]
-        return [*values, *[None] * (len(self.columns) - 1 - len(values)), row.error]
+        return [*values, *[None] * (1 + 3 * self.top_k - len(values)), row.error]
 
     def as_cells(self, row: Classification) -> Sequence[str]:
         """One line per class."""
@@ -58,6 +62,7 @@ class Classifications:
         return pa.schema([(name, kinds.get(name.partition("_")[0], pa.string())) for name in self.columns])
 
 
+@dataclass(frozen=True)
 class Embeddings:
     """Path, then the vector, then error.
 
@@ -65,10 +70,8 @@ class Embeddings:
         shape: of one embedding; `None` where the format need not know it.
     """
 
+    shape: tuple[int, ...] | None
     heads, right = ("image", "shape", "length", "values"), (2,)
-
-    def __init__(self, shape: tuple[int, ...] | None) -> None:
-        self.shape = shape
 
     @property
     def columns(self) -> list[str]:

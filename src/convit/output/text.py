@@ -4,10 +4,14 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from convit.output.console import make_table, print_parts
 from convit.output.rows import Layout
+
+as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+"""A value as JSON on one line, without its end."""
 
 
 class Encoder:
@@ -24,28 +28,30 @@ class Encoder:
         """Let go of everything without writing."""
 
 
+@dataclass(eq=False)
 class JsonLines(Encoder):
     """One JSON object per line and row."""
 
-    def __init__(self, stream: TextIO, layout: Layout) -> None:
-        self._stream, self._layout = stream, layout
+    _stream: TextIO
+    _layout: Layout
 
     def add(self, row: Any) -> None:
         """Write one line; a reader at the other end of a pipe gets it at once."""
-        self._stream.write(json_line(self._layout.as_object(row)))
+        self._stream.write(as_json(self._layout.as_object(row)) + "\n")
         self._stream.flush()
 
 
+@dataclass(eq=False)
 class Json(Encoder):
     """One JSON array with an object per row."""
 
-    def __init__(self, stream: TextIO, layout: Layout) -> None:
-        self._stream, self._layout = stream, layout
-        self._before = "[\n"
+    _stream: TextIO
+    _layout: Layout
+    _before: str = "[\n"
 
     def add(self, row: Any) -> None:
         """Write one object."""
-        self._stream.write(self._before + json_line(self._layout.as_object(row)).rstrip("\n"))
+        self._stream.write(self._before + as_json(self._layout.as_object(row)))
         self._before = ",\n"
 
     def finish(self) -> None:
@@ -74,13 +80,14 @@ class Csv(Encoder):
         self._writer.writerow(self._layout.as_values(row))
 
 
+@dataclass(eq=False)
 class Table(Encoder):
     """A table of all rows for people, printed at the end."""
 
-    def __init__(self, stream: TextIO, layout: Layout) -> None:
-        self._stream, self._layout = stream, layout
-        self._lines: list[Sequence[str]] = []
-        self._failed: set[int] = set()
+    _stream: TextIO
+    _layout: Layout
+    _lines: list[Sequence[str]] = field(default_factory=list[Sequence[str]])
+    _failed: set[int] = field(default_factory=set[int])
 
     def add(self, row: Any) -> None:
         """Keep what is shown of one row until the end."""
@@ -106,11 +113,6 @@ class Markdown(Encoder):
         """Write one line."""
         cells = (cell.replace("|", "\\|") for cell in self._layout.as_cells(row))
         self._stream.write(f"| {' | '.join(cells)} |\n")
-
-
-def json_line(value: Any) -> str:
-    """A value as one line of JSON."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def json_text(value: Any) -> str:

@@ -3,6 +3,8 @@
 import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -52,17 +54,24 @@ def open_writer(
     choose_format(output, format, rows, to_terminal=False)
     if rows == "embedding" and shape is None and format in ("csv", "parquet", "npz"):
         raise ValueError(f"{format} needs the shape of one embedding before the first; pass shape=embedder.shape")
-    layouts = {"classification": Classifications(top_k), "embedding": Embeddings(shape), "rows": PlainRows(columns)}
-    if output is None:
-        return Writer(_text_encoder(stream or sys.stdout, format, layouts[rows], head), None)
-    whole = WholeFile(output, overwrite=overwrite)
+    if rows == "classification":
+        layout = Classifications(top_k)
+    else:
+        layout = Embeddings(shape) if rows == "embedding" else PlainRows(columns)
+    whole = None if output is None else WholeFile(output, overwrite=overwrite)
     try:
-        return Writer(_file_encoder(whole, format, layouts[rows], about, head), whole)
-    except OSError as error:
+        if whole is not None and format not in _TEXT:
+            return Writer(_binary_encoder(whole, format, layout, about), whole)
+        text = (stream or sys.stdout) if whole is None else _text_stream(whole)
+        if format == "markdown" and head:
+            text.write(f"{head}\n\n")
+        return Writer(_TEXT[format](text, layout), whole)
+    except BaseException as error:
+        if whole is None:
+            raise
         whole.discard()
-        raise explain(error, output) from error
-    except BaseException:
-        whole.discard()
+        if isinstance(error, OSError):
+            raise explain(error, whole.path) from error
         raise
 
 
@@ -90,7 +99,8 @@ def write_rows(
             writer.write(row)
 
 
-class Writer:
+@dataclass(eq=False)
+class Writer(AbstractContextManager["Writer", None]):
     """Writes results in order; made by `open_writer`.
 
     Attributes:
@@ -98,11 +108,10 @@ class Writer:
         failed: those among them with an error.
     """
 
-    def __init__(self, encoder: Encoder, whole: WholeFile | None) -> None:
-        self._encoder = encoder
-        self._whole = whole
-        self.written = 0
-        self.failed = 0
+    _encoder: Encoder
+    _whole: WholeFile | None
+    written: int = 0
+    failed: int = 0
 
     def write(self, row: Any) -> None:
         """Write one row.
@@ -116,9 +125,6 @@ class Writer:
             raise self._explain(error) from error
         self.written += 1
         self.failed += getattr(row, "error", None) is not None
-
-    def __enter__(self) -> "Writer":
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -144,28 +150,17 @@ class Writer:
         return error if self._whole is None else explain(error, self._whole.path)
 
 
-def _file_encoder(
-    whole: WholeFile,
-    format: str,  # noqa: A002
-    layout: Layout,
-    about: Mapping[str, Any] | None,
-    head: str,
-) -> Encoder:
+def _text_stream(whole: WholeFile) -> TextIO:
+    return io.TextIOWrapper(whole.file, encoding="utf-8", errors="backslashreplace", newline="", write_through=True)
+
+
+def _binary_encoder(whole: WholeFile, format: str, layout: Layout, about: Mapping[str, Any] | None) -> Encoder:  # noqa: A002
     if format == "parquet":
         from convit.output.parquet import Parquet
 
         return Parquet(whole.file, layout, about=about)
-    if format == "npz":
-        from convit.output.npz import Npz
+    from convit.output.npz import Npz
 
-        assert isinstance(layout, Embeddings)
-        assert layout.shape is not None
-        return Npz(whole.file, whole.path.resolve().parent, shape=layout.shape, about=about)
-    stream = io.TextIOWrapper(whole.file, encoding="utf-8", errors="backslashreplace", newline="", write_through=True)
-    return _text_encoder(stream, format, layout, head)
-
-
-def _text_encoder(stream: TextIO, format: str, layout: Layout, head: str) -> Encoder:  # noqa: A002
-    if format == "markdown" and head:
-        stream.write(f"{head}\n\n")
-    return _TEXT[format](stream, layout)
+    assert isinstance(layout, Embeddings)
+    assert layout.shape is not None
+    return Npz(whole.file, whole.path.resolve().parent, shape=layout.shape, about=about)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -69,7 +70,7 @@ class TransformSettings:
         """Width of the model's input, pixels."""
         return self.input_size[2]
 
-    @property
+    @cached_property
     def resized_size(self) -> tuple[int, int]:
         """(height, width) before the crop, pixels: the input's sides over `crop_pct`, rounded down."""
         _, height, width = self.input_size
