@@ -72,12 +72,11 @@ def compare(name: str, files: dict[str, bytes], model: str, rounds: int) -> dict
     """Time both ways of reading a set, and say by how much they differ."""
     from convit.benchmark.timing import alternate, summarize
     from convit.images.opening import open_image, open_reduced
-    from convit.transforms import EvaluationTransform, TransformSettings
+    from convit.transforms import EvaluationTransform
     from convit.weights import find_weight_set, is_cached
 
     weight_set = find_weight_set(model)
-    keys = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
-    transform = EvaluationTransform(TransformSettings(**{key: getattr(weight_set, key) for key in keys}))
+    transform = EvaluationTransform(weight_set.preprocessing)
     at_least = transform.least_side
 
     def full(content: bytes) -> Pixels:

@@ -1,4 +1,4 @@
-"""The benchmark of fast decoding, and the bound on its error that the option's help and the docstrings state."""
+"""The benchmark of fast decoding, and the bound on its error that the option's help and docstring state."""
 
 import re
 from io import BytesIO
@@ -10,9 +10,9 @@ from PIL import Image
 from skimage import data
 
 from benchmarks import decoding
-from convit import Classifier, Embedder
 from convit.cli import main
 from convit.images.opening import open_image, open_reduced
+from convit.inference.options import RunOptions
 from convit.transforms import create_transform
 
 NANO = "convit_nano_patch4_32.cifar10"
@@ -25,8 +25,8 @@ def collages() -> dict[str, bytes]:
 
 
 def stated_bounds(capsys: pytest.CaptureFixture[str]) -> set[int]:
-    """What the help of both commands and both docstrings say."""
-    texts = [str(Classifier.__doc__), str(Embedder.__doc__)]
+    """What the help of both commands and the options of a run say."""
+    texts = [str(RunOptions.__doc__)]
     for command in ("classify", "embed"):
         assert main([command, "--help"]) == 0
         texts.append(capsys.readouterr().out)
