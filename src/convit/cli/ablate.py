@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from convit.cli import errors, options
-from convit.cli.evaluate import Exif, Split
+from convit.cli.evaluate import Split
 from convit.cli.progress import bar
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="Labeled images, as for 'convit evaluate'.")]
@@ -35,31 +35,20 @@ def ablate(
     split: Split = None,
     limit: Limit = None,
     output: Output = None,
-    device: options.Device = "auto",
-    precision: options.PlainPrecision = "auto",
-    batch_size: options.BatchSize = None,
-    workers: options.Workers = None,
-    img_size: options.ImgSize = None,
-    exif: Exif = False,
+    run: options.PlainRun = options.UNTURNED,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Measure what a trained model loses without parts of it, beside the paper's figures.
 
     Masks the position embedding (the paper's Table 5), and forces the gates of the first 3, 5, 10 and all GPSA layers:
     no content, no position (Table 6). Nothing is trained, and no file is changed.
     """
-    size = options.parse_size(img_size)
     from convit.output import check_output, choose_format
 
     format = choose_format(output, None, ("markdown", "json"))  # noqa: A001
     if output is not None:
         check_output(output, overwrite=overwrite)
-    if quiet:
-        from convit.cli.messages import quiet_output
-
-        quiet_output()
     from convit.data import EvenlySpaced, open_samples
 
     images = open_samples(data, split=split)
@@ -75,11 +64,11 @@ def ablate(
     from convit.output.text import json_text
 
     chosen = EXPERIMENTS if experiment is None else (experiment,)
-    loaded = load_plain(model, weights, device=device, precision=precision)
+    loaded = load_plain(model, weights, device=str(run.device), precision=run.precision)
     gated = gated_layers_of(loaded)
     file = find_weights_used(model, weights)
     digest = file_sha256(file)
-    evaluator = Evaluator(loaded, batch_size=batch_size, workers=workers, apply_exif=exif, img_size=size)
+    evaluator = Evaluator(loaded, options=run, device="auto", precision="auto")  # as it was loaded
     total = len(images) * measurements(gated, chosen)
     with bar("images", total, shown=not quiet) as advance:
         found = run_ablations(evaluator, images, chosen, advance)

@@ -65,10 +65,12 @@ class LazyCommands(TyperGroup):
             close = difflib.get_close_matches(cmd_name, COMMANDS, n=2)
             remedy = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(COMMANDS)}"
             ctx.fail(f"no such command: {cmd_name}; {remedy}")
+        from convit.cli.options import spell_out
+
         entry = COMMANDS[cmd_name]
         function: Callable[..., None] = getattr(import_module(entry.module), entry.function)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(cmd_name)(function)
+        single.command(cmd_name)(spell_out(function))
         return typer.main.get_command(single)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

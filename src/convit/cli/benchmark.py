@@ -79,7 +79,6 @@ def benchmark(
     output: Output = None,
     explain: Explain = False,
     overwrite: options.Overwrite = False,
-    debug: options.Debug = False,
 ) -> None:
     """Measure how fast a model is, against others, side by side in one process.
 

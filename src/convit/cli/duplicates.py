@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convit.cli import messages, options
+from convit.cli import options
 from convit.cli.errors import leave_if_unreadable
 from convit.cli.progress import bar
 
@@ -45,13 +45,9 @@ def duplicates(
     html: Html = None,
     model: options.Model = None,
     weights: options.Weights = None,
-    device: options.Device = "auto",
-    precision: options.PlainPrecision = "auto",
-    batch_size: options.BatchSize = None,
-    workers: options.Workers = None,
+    run: options.EmbeddingRun = options.DEFAULTS,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """List images that are there twice, and likely label errors: copies under different labels come first.
 
@@ -63,17 +59,19 @@ def duplicates(
 
     if (folder is None) == (db is None):
         raise ValueError("name a folder of images or an index with --db, one of the two")
-    _refuse_with_index(db, device != "auto", precision != "auto", batch_size is not None, workers is not None)
-    if quiet:
-        messages.quiet_output()
+    given = [name for name in options.EMBEDDING if getattr(run, name) != getattr(options.DEFAULTS, name)]
+    if db is not None and given:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{named} with --db has no effect, as nothing is embedded; leave it out")
     format = choose_format(output, None, "rows")  # noqa: A001
     for file in (output, html):
         if file is not None:
             check_output(file, overwrite=overwrite)
     how = {"similarity": threshold, "difference": difference, "splits": _split_names(splits)}
-    run = {"model": model, "weights": weights, "device": device, "precision": precision}
-    run |= {"batch_size": batch_size, "workers": workers}
-    found = _in_index(db, how, run) if db else _in_folder(str(folder), how, run, quiet)
+    if db is not None:
+        found = _in_index(db, how, model=model, weights=weights)
+    else:
+        found = _in_folder(str(folder), how, quiet=quiet, model=model, weights=weights, options=run)
     head = _summary(found, how)
     rows = [pair.as_row() for pair in found.pairs]
     write_rows(rows, COLUMNS, output, format, head=head, overwrite=overwrite)
@@ -96,20 +94,14 @@ class _Found:
     unreadable: dict[str, str]
 
 
-def _refuse_with_index(db: Path | None, *given: bool) -> None:
-    options = ("--device", "--precision", "--batch-size", "--workers")
-    if db is not None and (named := [name for name, is_given in zip(options, given, strict=True) if is_given]):
-        raise ValueError(f"{', '.join(named)} with --db has no effect, as nothing is embedded; leave it out")
-
-
-def _in_index(db: Path, how: dict[str, Any], run: dict[str, Any]) -> _Found:
+def _in_index(db: Path, how: dict[str, Any], **made_by: Any) -> _Found:
     from convit.search import Index
 
-    index = Index.open(db, model=run["model"], weights=run["weights"])
+    index = Index.open(db, **made_by)
     return _Found(index.duplicates(**how), index.root.name, index.root, len(index), index.model_name, {})
 
 
-def _in_folder(folder: str, how: dict[str, Any], run: dict[str, Any], quiet: bool) -> _Found:
+def _in_folder(folder: str, how: dict[str, Any], *, quiet: bool, **made_by: Any) -> _Found:
     from convit.data.locate import kind_of
     from convit.search.duplicates import check_criteria
     from convit.search.pictures import list_pictures
@@ -119,7 +111,7 @@ def _in_folder(folder: str, how: dict[str, Any], run: dict[str, Any], quiet: boo
     from convit.inference import Embedder
     from convit.search import find_duplicates, read_collection
 
-    embedder = Embedder(**run, normalize=True)
+    embedder = Embedder(**made_by, normalize=True)
     with bar("images", len(pictures), shown=not quiet) as advance:
         collection = read_collection(folder, embedder, advance, pictures)
     pairs = find_duplicates(collection.pictures, collection.vectors, **how)

@@ -57,13 +57,6 @@ Format = Annotated[
         "--format", help="How to write.  [default: the output's suffix; else a table on a terminal, json in a pipe]"
     ),
 ]
-Exif = Annotated[
-    bool,
-    typer.Option(
-        "--exif/--no-exif",
-        help="Turn photographs the way their EXIF orientation says; published accuracies are without.",
-    ),
-]
 
 
 def evaluate(
@@ -77,16 +70,9 @@ def evaluate(
     format: Format = None,  # noqa: A002  # the option's name
     report: Report = None,
     compare: Compare = None,
-    device: options.Device = "auto",
-    precision: options.PrecisionOption = "auto",
-    batch_size: options.BatchSize = None,
-    workers: options.Workers = None,
-    img_size: options.ImgSize = None,
-    exif: Exif = False,
-    compile: options.Compile = False,  # noqa: A002
+    run: options.EvaluationRun = options.UNTURNED,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Measure top-1, top-5, loss and calibration on a labeled data set, or compare two results.
 
@@ -95,7 +81,6 @@ def evaluate(
     the figures, and make the exit code 3. Intervals are 95 %, by bootstrap. Several processes, each image once:
     torchrun --nproc-per-node 2 -m convit evaluate DATA, which leaves with 0 even where images cannot be read.
     """
-    size = options.parse_size(img_size)
     from convit.output import check_output, choose_format
 
     chosen = choose_format(output, format, ("table", "json"))
@@ -118,7 +103,7 @@ def evaluate(
     from convit.evaluation import Evaluator, join_processes, own_device
 
     with join_processes() as processes:
-        if quiet or not processes.writes:
+        if not processes.writes:
             from convit.cli.messages import quiet_output
 
             quiet_output()
@@ -126,15 +111,10 @@ def evaluate(
         evaluator = Evaluator(
             model,
             weights=weights,
-            device=own_device(device),
-            precision=precision,
-            batch_size=batch_size,
-            workers=workers,
-            apply_exif=exif,
-            img_size=size,
-            compile=compile,
-            calibration=_calibration(images) if precision == "int8" else None,
             tta=tta,
+            options=run,
+            device=own_device(str(run.device)),
+            calibration=_calibration(images) if run.precision == "int8" else None,
         )
         share = len(processes.share(len(images)))
         with bar("images", share, shown=not quiet and processes.writes) as advance:

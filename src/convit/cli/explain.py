@@ -48,7 +48,6 @@ def explain(
     exif: options.Exif = True,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Show what a model's heads look at in one image.
 
@@ -68,10 +67,6 @@ def explain(
     check_packages("an explanation", "matplotlib", extra="plot")
     if suffix == ".html":
         check_packages("a page, other than a .png,", "jinja2", extra="plot")
-    if quiet:
-        from convit.cli.messages import quiet_output
-
-        quiet_output()
     from convit.analysis.drawing import few_layers
     from convit.analysis.explaining import explain as look_into
     from convit.analysis.loading import load_plain

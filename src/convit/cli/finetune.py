@@ -74,7 +74,6 @@ def finetune(
     dry_run: DryRun = False,
     resume: options.Resume = False,
     quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Fine-tune on a folder of images; ends with weights.safetensors and report.html.
 

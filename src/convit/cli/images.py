@@ -5,14 +5,15 @@ fetched or loaded.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from convit.cli import errors, messages
+from convit.cli import errors, options
 from convit.cli.progress import bar
+from convit.inference.options import RunOptions
 
 if TYPE_CHECKING:
     from convit.inference import Classifier, Embedder
@@ -29,6 +30,7 @@ class Job:
         output: The file to write, or None for standard output.
         format: How to write: table, json, jsonl, csv, parquet or npz.
         rows: Which kind of result is written.
+        run: How the model is run; for int8, some of the images are what its ranges are chosen on.
         overwrite: Whether an existing output is replaced.
         quiet: Whether bar and summary are left out.
     """
@@ -37,6 +39,7 @@ class Job:
     output: Path | None
     format: str
     rows: Rows
+    run: RunOptions
     overwrite: bool
     quiet: bool
 
@@ -44,6 +47,7 @@ class Job:
 def prepare(
     paths: list[Path],
     rows: Rows,
+    run: RunOptions,
     *,
     output: Path | None,
     format: str | None,  # noqa: A002  # the option's name
@@ -63,12 +67,13 @@ def prepare(
     from convit.images import find_images
     from convit.output import check_output, choose_format
 
-    if quiet:
-        messages.quiet_output()
     chosen = choose_format(output, format, rows, to_terminal=sys.stdout.isatty())
     if output is not None:
         check_output(output, overwrite=overwrite)
-    return Job(find_images(paths, recursive), output, chosen, rows, overwrite, quiet)
+    files = find_images(paths, recursive)
+    if run.precision == "int8":
+        run = replace(run, calibration=options.spread(files))
+    return Job(files, output, chosen, rows, run, overwrite, quiet)
 
 
 def carry_out(job: Job, predictor: "Classifier | Embedder", **layout: Any) -> None:

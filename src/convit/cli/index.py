@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convit.cli import messages, options
+from convit.cli import options
 from convit.cli.errors import leave_if_unreadable
 from convit.cli.progress import bar
 
@@ -26,22 +26,16 @@ def index(
     db: Db,
     model: options.Model = None,
     weights: options.Weights = None,
-    device: options.Device = "auto",
-    precision: options.PlainPrecision = "auto",
-    batch_size: options.BatchSize = None,
-    workers: options.Workers = None,
+    run: options.EmbeddingRun = options.DEFAULTS,
     commit_every: CommitEvery = 256,
     approximate_from: ApproximateFrom = 200_000,
     quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Keep a folder's vectors up to date, for search.
 
     New and changed images are embedded, deleted ones leave. A run that was killed goes on where it was. The exit code
     is 3 where some images could not be read.
     """
-    if quiet:
-        messages.quiet_output()
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
     from convit.search import Index
@@ -52,10 +46,10 @@ def index(
         model=model,
         weights=weights,
         approximate_from=approximate_from,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
+        device=run.device,
+        precision=run.precision,
+        batch_size=run.batch_size,
+        workers=run.workers,
     )
     with ExitStack() as shown:
         advance = None

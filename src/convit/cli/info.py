@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from convit.cli import options
-
 if TYPE_CHECKING:
     from convit.cli.catalog import Entry
 
@@ -30,7 +28,7 @@ _LABELS: dict[str, str] = {
 _SIZES = ("image", "input_size", "img_size")
 
 
-def info(name: Name, format: Format = None, debug: options.Debug = False) -> None:  # noqa: A002  # the option's name
+def info(name: Name, format: Format = None) -> None:  # noqa: A002  # the option's name
     """Show one variant or weight set in full.
 
     Costs are counted, twice: on the paper's equations as written, which is what others' tables count, and on what the

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from convit.cli import options
-
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -21,7 +19,7 @@ Format = Annotated[
 ]
 
 
-def models(format: Format = None, debug: options.Debug = False) -> None:  # noqa: A002  # the option's name
+def models(format: Format = None) -> None:  # noqa: A002  # the option's name
     """List every variant and weight set: what it costs, how good it is and who says so, its terms, and where it is.
 
     Parameters, multiply-accumulates and activations are counted on the paper's equations as written; `convit info NAME`

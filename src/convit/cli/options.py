@@ -1,12 +1,14 @@
 """The options that several commands share, each said once: its name, its meaning and what `--help` shows of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
-from convit.inference.options import DEFAULT_MODEL
+from convit.cli import messages
+from convit.inference.options import DEFAULT_MODEL, RunOptions
 from convit.optimization.precision import Precision
 
 T = TypeVar("T")
@@ -58,6 +60,13 @@ ImgSize = Annotated[
 ]
 Recursive = Annotated[bool, typer.Option("--recursive/--no-recursive", help="Look into sub-folders.")]
 Exif = Annotated[bool, typer.Option("--exif/--no-exif", help="Turn photographs the way their EXIF orientation says.")]
+ExifOfMeasured = Annotated[
+    bool,
+    typer.Option(
+        "--exif/--no-exif",
+        help="Turn photographs the way their EXIF orientation says; published accuracies are without.",
+    ),
+]
 FastDecode = Annotated[
     bool,
     typer.Option(
@@ -98,8 +107,57 @@ Changes = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no summary; errors still show.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
+# what `RunOptions` is made of at the command line, by field: the commands take `run` and not these one by one
+EMBEDDING: dict[str, Any] = {"device": Device, "precision": PlainPrecision, "batch_size": BatchSize, "workers": Workers}
+_PLAIN = {**EMBEDDING, "img_size": ImgSize, "apply_exif": ExifOfMeasured}
+_EVALUATION = {**_PLAIN, "precision": PrecisionOption, "compile": Compile}
+_ALL = {**_EVALUATION, "apply_exif": Exif, "fast_decode": FastDecode, "decode": Decode}
+EmbeddingRun = Annotated[RunOptions, EMBEDDING]
+PlainRun = Annotated[RunOptions, _PLAIN]
+EvaluationRun = Annotated[RunOptions, _EVALUATION]
+Run = Annotated[RunOptions, _ALL]
+DEFAULTS = RunOptions()
+UNTURNED = RunOptions(apply_exif=False)  # as published accuracies were measured
 
 CALIBRATION_IMAGES = 64
+
+
+def spell_out(command: Callable[..., None]) -> Callable[..., None]:
+    """A command in the form that typer takes: with the options that its `run` is made of, and with `--debug`.
+
+    Args:
+        command: Its parameter `run`, if there is one, is annotated with one of `Run`, `EvaluationRun`, `PlainRun` and
+            `EmbeddingRun`; the options' defaults are those of its own default. `--quiet` takes effect before it runs.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[Parameter] = []
+    of_run: dict[str, Any] = {}
+    for each in signature(command).parameters.values():
+        if each.name == "run":
+            of_run = hints["run"].__metadata__[0]
+            parameters += [_parameter(name, option, getattr(each.default, name)) for name, option in of_run.items()]
+        else:
+            parameters.append(_parameter(each.name, hints[each.name], each.default))
+    parameters.append(_parameter("debug", Debug, False))
+
+    def spelled_out(debug: bool, **given: Any) -> None:  # `debug` is read before options are parsed, see `main`
+        if of_run:
+            run = {name: given.pop(name) for name in of_run}
+            if "img_size" in run:
+                run["img_size"] = parse_size(run["img_size"])
+            given["run"] = RunOptions(**run)
+        if given.get("quiet"):
+            messages.quiet_output()
+        command(**given)
+
+    spelled_out.__doc__ = command.__doc__
+    spelled_out.__signature__ = Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    spelled_out.__annotations__ = {each.name: each.annotation for each in parameters}
+    return spelled_out
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
 def spread(items: Sequence[T], count: int = CALIBRATION_IMAGES) -> list[T]:

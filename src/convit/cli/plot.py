@@ -26,7 +26,6 @@ def plot(
     output: Output = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Draw loss, top-1, learning rate, gates and non-locality of a training run over its epochs.
 

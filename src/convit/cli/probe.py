@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convit.cli import messages, options
+from convit.cli import options
 from convit.cli.errors import leave_if_unreadable
 from convit.cli.progress import bar
 
@@ -75,15 +75,9 @@ def probe(
     no_cache: NoCache = False,
     output: Output = None,
     report: Report = None,
-    device: options.Device = "auto",
-    precision: options.PlainPrecision = "auto",
-    batch_size: options.BatchSize = None,
-    workers: options.Workers = None,
-    img_size: options.ImgSize = None,
-    exif: options.Exif = False,
+    run: options.PlainRun = options.UNTURNED,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Measure how much a model's embeddings know of classes that it may never have seen.
 
@@ -91,7 +85,6 @@ def probe(
     regression on a few images per class; prints one table. All settings are chosen on training images. Images that
     cannot be read are named, left out, and make the exit code 3.
     """
-    size = options.parse_size(img_size)
     names = [] if probe.strip() == "none" else [name.strip() for name in probe.split(",")]
     counts = parse_shots(shots)
     from convit.output import choose_format
@@ -100,8 +93,6 @@ def probe(
     if cache is not None and no_cache:
         raise ValueError("--cache and --no-cache exclude each other; leave one of them out")
     _check_places(output, report, draws_curve=bool(counts), overwrite=overwrite)
-    if quiet:
-        messages.quiet_output()
     from convit.evaluation.probes import EmbeddingCache, check_probes, open_sets
 
     check_probes(names, counts, draws)
@@ -109,22 +100,12 @@ def probe(
     sets = open_sets(data, split=split, test=test, test_split=test_split, limit=limit)
 
     from convit.evaluation.probes import identify
-    from convit.evaluation.probes import probe as run
+    from convit.evaluation.probes import probe as run_probes
     from convit.inference import Embedder
 
-    embedder = Embedder(
-        model,
-        weights=weights,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
-        kind=kind,
-        apply_exif=exif,
-        img_size=size,
-    )
+    embedder = Embedder(model, weights=weights, kind=kind, options=run)
     train, tested = _embed(sets, embedder, identify(embedder, model, weights), kept, quiet=quiet)
-    found = run(train, tested, probes=names, shots=counts, draws=draws, seed=seed)
+    found = run_probes(train, tested, probes=names, shots=counts, draws=draws, seed=seed)
     _write(found, output, format, overwrite=overwrite)
     if report is not None:
         _write_report(found, report, overwrite=overwrite)

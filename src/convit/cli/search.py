@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from convit.cli import messages, options
+from convit.cli import options
 
 COLUMNS = ("rank", "path", "score", "label", "width", "height")
 Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The image to search for.")]
@@ -39,7 +39,6 @@ def search(
     approximate_from: ApproximateFrom = 200_000,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Find the images of an index that are most like one.
 
@@ -48,8 +47,6 @@ def search(
     from convit.output import check_output, choose_format, write_rows
     from convit.output.files import write_file
 
-    if quiet:
-        messages.quiet_output()
     format = choose_format(output, None, "rows")  # noqa: A001
     for file in (output, html):
         if file is not None:

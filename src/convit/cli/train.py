@@ -24,7 +24,6 @@ def train(
     resume: options.Resume = False,
     changes: options.Changes = None,
     quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Train a model from a recipe; the run's folder gets checkpoints, logs and weights.safetensors."""
     from convit.output.files import check_packages
