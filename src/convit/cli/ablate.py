@@ -13,7 +13,7 @@ from convit.cli.progress import bar
 Data = Annotated[str, typer.Argument(metavar="DATA", help="Labeled images, as for 'convit evaluate'.")]
 Experiment = Annotated[
     Literal["position-embedding", "gates"] | None,
-    typer.Option("--experiment", help="Only this experiment.  [default: both]"),
+    typer.Option("--experiment", help="Run only this experiment.  [default: both]"),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N images, evenly spaced.  [default: all]")]
 Output = Annotated[
@@ -22,7 +22,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Write here: .json or .md.  [default: Markdown on a terminal, JSON in a pipe]",
+        help="Output file: .json or .md.  [default: Markdown on a terminal, JSON in a pipe]",
     ),
 ]
 

@@ -28,21 +28,23 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "classify": Command("convit.cli.classify", "classify", "Label images: the most likely classes of each."),
-    "embed": Command("convit.cli.embed", "embed", "Turn images into vectors, for search and clustering."),
-    "index": Command("convit.cli.index", "index", "Keep a folder's vectors up to date, for search."),
-    "search": Command("convit.cli.search", "search", "Find the images of an index that are most like one."),
-    "duplicates": Command("convit.cli.duplicates", "duplicates", "List copies of images, and labels at odds."),
-    "models": Command("convit.cli.models", "models", "List every variant and weight set."),
-    "info": Command("convit.cli.info", "info", "Show one variant or weight set in full."),
-    "finetune": Command("convit.cli.finetune", "finetune", "Fine-tune on a folder of your own images."),
+    "classify": Command("convit.cli.classify", "classify", "Classify images and folders of images."),
+    "embed": Command("convit.cli.embed", "embed", "Compute embedding vectors of images."),
+    "index": Command("convit.cli.index", "index", "Build or update a search index of a folder."),
+    "search": Command("convit.cli.search", "search", "Find the images in an index most similar to a given one."),
+    "duplicates": Command("convit.cli.duplicates", "duplicates", "Find duplicate images and contradictory labels."),
+    "models": Command("convit.cli.models", "models", "List all models and weights."),
+    "info": Command("convit.cli.info", "info", "Show one model or weight set in detail."),
+    "finetune": Command("convit.cli.finetune", "finetune", "Fine-tune a classifier on your own images."),
     "train": Command("convit.cli.train", "train", "Train a model from a recipe."),
-    "evaluate": Command("convit.cli.evaluate", "evaluate", "Measure top-1, top-5 and loss on a labeled data set."),
-    "probe": Command("convit.cli.probe", "probe", "Measure what embeddings know: neighbors, linear, few-shot."),
-    "explain": Command("convit.cli.explain", "explain", "Show what a model's heads look at in an image."),
-    "ablate": Command("convit.cli.ablate", "ablate", "Mask positions or force gates, and measure what is lost."),
-    "plot": Command("convit.cli.plot", "plot", "Draw what training runs left: loss, top-1, rate, gates."),
-    "benchmark": Command("convit.cli.benchmark", "benchmark", "Measure speed and memory, side by side with others."),
+    "evaluate": Command(
+        "convit.cli.evaluate", "evaluate", "Measure accuracy on labeled images, or compare two results."
+    ),
+    "probe": Command("convit.cli.probe", "probe", "Evaluate embeddings with k-NN, linear and few-shot probes."),
+    "explain": Command("convit.cli.explain", "explain", "Visualize what a model's attention heads look at."),
+    "ablate": Command("convit.cli.ablate", "ablate", "Measure accuracy without position embeddings or gates."),
+    "plot": Command("convit.cli.plot", "plot", "Plot the curves of training runs."),
+    "benchmark": Command("convit.cli.benchmark", "benchmark", "Compare speed and memory with other implementations."),
 }
 
 
@@ -102,12 +104,14 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _convit(  # pyright: ignore[reportUnusedFunction]  # typer calls it
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the versions and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show version numbers and exit.")
     ] = False,
 ) -> None:
-    """ConViT: label and embed photographs, at any image size, with weights that are found, fetched and checked for you.
+    """ConViT image models: classify, embed and search images; fine-tune, train, evaluate and inspect models.
 
-    Exit codes: 0 done; 1 failed while running (network, disk, permission); 2 wrong input (option, path, model name,
+    Pretrained weights are downloaded and verified when they are first used. Images can be of any size.
+
+    Exit codes: 0 success; 1 failure while running (network, disk, permissions); 2 invalid input (option, path, model,
     file); 3 finished, but some images could not be read.
     """
 
@@ -126,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in takewhile(lambda argument: argument != "--", given)
     command = typer.main.get_command(app)
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file name that is no UTF-8 must not cost the result
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8 must not cost the result
     try:
         with messages.on_stderr(), command.make_context("convit", given) as context:
             command.invoke(context)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from convit.benchmark import Row
     from convit.benchmark.explaining import Explanation
 
-Models = Annotated[str, typer.Option("--model", metavar="NAME[,..]", help="Variants and weight sets.")]
+Models = Annotated[str, typer.Option("--model", metavar="NAME[,..]", help="Models or weight sets.")]
 Against = Annotated[
     str | None,
     typer.Option(
@@ -35,7 +35,7 @@ Batches = Annotated[
     typer.Option(
         "--batch",
         metavar="N[,..]",
-        help="Images at a time.  [default: 8 on CPU, 64 on a GPU; 1 for latency and memory]",
+        help="Batch sizes.  [default: 8 on CPU, 64 on a GPU; 1 for latency and memory]",
     ),
 ]
 Sizes = Annotated[
@@ -50,18 +50,22 @@ Mode = Annotated[
         help="Images per second; training steps; percentiles of single calls; memory and time per image size."
     ),
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Ours through torch.compile too.")]
-Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads of the CPU.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Run our model through torch.compile too.")]
+Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of CPU threads.")]
 Rounds = Annotated[
     int | None,
     typer.Option(
         min=1,
         metavar="N",
-        help="Timed calls of each, at least 5 for quartiles that mean something.  [default: the mode's]",
+        help="Timed calls of each; at least 5 for meaningful quartiles.  [default: the mode's]",
     ),
 ]
-Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Also write results.json there.")]
-Explain = Annotated[bool, typer.Option("--explain", help="Show which path was taken and why, and where the time goes.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Also write results.json to this folder.")
+]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Show which code path was taken and why, and where the time goes.")
+]
 
 
 def benchmark(

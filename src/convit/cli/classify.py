@@ -10,10 +10,11 @@ from convit.cli.images import carry_out, prepare
 Format = Annotated[
     Literal["table", "json", "jsonl", "csv", "parquet"] | None,
     typer.Option(
-        "--format", help="How to write.  [default: the output's suffix; else a table on a terminal, jsonl in a pipe]"
+        "--format",
+        help="Output format.  [default: from the output's suffix; else a table on a terminal, jsonl in a pipe]",
     ),
 ]
-TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, metavar="K", help="How many classes per image.")]
+TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, metavar="K", help="Number of classes per image.")]
 
 
 def classify(
@@ -28,9 +29,9 @@ def classify(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Label images: the most likely classes of each, with their probabilities.
+    """Classify images: the most likely classes of each, with their probabilities.
 
-    One row per image: its path, the classes, and an error where it could not be read. The exit code is 3 then.
+    Writes one row per image: its path, its classes and, if it could not be read, the error; the exit code is then 3.
     """
     job = prepare(
         paths,

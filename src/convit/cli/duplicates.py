@@ -18,21 +18,24 @@ COLUMNS = (
     *("first_split", "second_split", "across_splits", "similarity", "difference"),
 )
 Source = Annotated[
-    str | None, typer.Argument(metavar="FOLDER", help="A folder of images, or of WebDataset shards; or --db.")
+    str | None, typer.Argument(metavar="FOLDER", help="Folder of images or WebDataset shards; or use --db.")
 ]
-Db = Annotated[Path | None, typer.Option("--db", metavar="DIR", help="An index, whose vectors spare the embedding.")]
-Threshold = Annotated[float, typer.Option(metavar="COSINE", help="Least similarity of near-copies, -1 to 1.")]
+Db = Annotated[
+    Path | None,
+    typer.Option("--db", metavar="DIR", help="Use the vectors of this index instead of embedding the images."),
+]
+Threshold = Annotated[float, typer.Option(metavar="COSINE", help="Minimum similarity of near-copies, -1 to 1.")]
 Difference = Annotated[
-    float, typer.Option(metavar="LEVELS", help="Most mean difference of their gray thumbnails, 0 to 255.")
+    float, typer.Option(metavar="LEVELS", help="Maximum mean difference of their gray thumbnails, 0 to 255.")
 ]
 Splits = Annotated[
     str | None,
     typer.Option(
         metavar="A,B",
-        help="Only pairs across these: topmost folders (train/cat/1.jpg), or names of shards (train-000.tar).",
+        help="Only pairs across these splits: top-level folders (train/cat/1.jpg) or shard prefixes (train-000.tar).",
     ),
 ]
-Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also a page with the images, side by side.")]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page with the images side by side.")]
 
 
 def duplicates(
@@ -49,10 +52,10 @@ def duplicates(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """List images that are there twice, and likely label errors: copies under different labels come first.
+    """Find duplicate images and likely label errors; copies with different labels come first.
 
-    Identical files are found by their hash; near-copies (recompressed, resized, slightly cropped) are alike to the
-    model, and pixel by pixel. The exit code is 3 where some images could not be read.
+    Identical files are found by their hash; near-copies (recompressed, resized, slightly cropped) by the model's
+    embeddings and a pixel comparison. The exit code is 3 if some images could not be read.
     """
     from convit.output import check_output, choose_format, write_rows
     from convit.output.files import write_file

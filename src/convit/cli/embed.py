@@ -11,15 +11,16 @@ from convit.inference.options import check_kind
 Format = Annotated[
     Literal["table", "json", "jsonl", "csv", "parquet", "npz"] | None,
     typer.Option(
-        "--format", help="How to write.  [default: the output's suffix; else a table on a terminal, jsonl in a pipe]"
+        "--format",
+        help="Output format.  [default: from the output's suffix; else a table on a terminal, jsonl in a pipe]",
     ),
 ]
 Kind = Annotated[
     str,
     typer.Option(
         metavar="KIND",
-        help="pooled: one vector per image; pre_logits: the same as the head sees it; tokens: class token and patches; "
-        "patches: patches alone; layer:7: the tokens after block 7.",
+        help="pooled: one vector per image; pre_logits: that vector as the head gets it; tokens: class token and "
+        "patches; patches: patch tokens only; layer:7: the patch tokens after block 7.",
     ),
 ]
 Normalize = Annotated[bool, typer.Option("--normalize", help="Scale every vector to length 1.")]
@@ -38,9 +39,9 @@ def embed(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Turn images into vectors, for search and clustering.
+    """Compute embedding vectors of images, for search and clustering.
 
-    One row per image: its path, the vector, and an error where it could not be read. The exit code is 3 then.
+    Writes one row per image: its path, its vector and, if it could not be read, the error; the exit code is then 3.
     """
     check_kind(kind)
     job = prepare(

@@ -17,7 +17,7 @@ Data = Annotated[
     str | None,
     typer.Argument(
         metavar="DATA",
-        help="A folder with a sub-folder per class; WebDataset shards or Parquet files: a file, a pattern such as "
+        help="A folder with one subfolder per class; WebDataset shards or Parquet files: a file, a pattern such as "
         "'val-{000..004}.tar.gz', or a folder of them; hub:OWNER/NAME; cifar10:FOLDER; or ImageNet and its relatives "
         "as they are distributed: imagenet:FOLDER, imagenet-real:, imagenet-v2:, imagenet-a:, imagenet-r:, "
         "imagenet-sketch:.",
@@ -25,36 +25,37 @@ Data = Annotated[
 ]
 Split = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="The part of the data: a sub-folder, or what names of shards begin with."),
+    typer.Option(metavar="NAME", help="Split of the data: a subfolder, or a prefix of the shards' names."),
 ]
 Classes = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Which class of the model each class of the data means, as JSON or CSV, where names differ.",
+        help="JSON or CSV file that maps classes of the data to classes of the model, where names differ.",
     ),
 ]
 Tta = Annotated[
-    Literal["flip"] | None, typer.Option(help="Test-time augmentation: average an image and its mirror image.")
+    Literal["flip"] | None, typer.Option(help="Test-time augmentation: average each image with its mirror image.")
 ]
 Report = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Also write a page with plots and the worst mistakes, and tables per class and image, into this folder.",
+        help="Also write a page with plots and the worst mistakes, and tables per class and per image, to this folder.",
     ),
 ]
 Compare = Annotated[
     tuple[Path, Path] | None,
     typer.Option(
         metavar="A.json B.json",
-        help="Instead of evaluating, say whether two results on the same images differ by more than chance.",
+        help="Instead of evaluating, test whether two results on the same images differ significantly.",
     ),
 ]
 Format = Annotated[
     Literal["table", "json"] | None,
     typer.Option(
-        "--format", help="How to write.  [default: the output's suffix; else a table on a terminal, json in a pipe]"
+        "--format",
+        help="Output format.  [default: from the output's suffix; else a table on a terminal, json in a pipe]",
     ),
 ]
 

@@ -13,13 +13,15 @@ from convit.cli import options
 if TYPE_CHECKING:
     from convit.analysis.explaining import Explanation
 
-Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The image.")]
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The figure (.png) or the page (.html).")]
+Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="Image to explain.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="Output file: a figure (.png) or a page (.html).")
+]
 Query = Annotated[
     str,
     typer.Option(
         metavar="ROW,COL|class|center",
-        help="Whose attention: a patch, rows and columns counted from 0; the class token; or the patch in the middle.",
+        help="Query of the attention maps: a patch (row and column from 0), the class token, or the center patch.",
     ),
 ]
 Layers = Annotated[
@@ -30,7 +32,7 @@ Layers = Annotated[
     ),
 ]
 Heads = Annotated[str | None, typer.Option(metavar="N,N-N", help="Heads, counted from 1.  [default: all]")]
-TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, metavar="K", help="How many classes to name.")]
+TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, metavar="K", help="Number of classes to show.")]
 MOST_NUMBERS = 1000
 
 

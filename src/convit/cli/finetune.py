@@ -24,40 +24,47 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="IMAGES",
-        help="A folder with a sub-folder per class, or with train/ and val/ that hold these; or shards, Parquet or "
-        "'hub:owner/name'.",
+        help="Folder with one subfolder per class, or with train/ and val/ of that form; or shards, Parquet files or "
+        "hub:OWNER/NAME.",
     ),
 ]
 Model = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
-        help="Weights to start from: a name of `convit models`, or a trained file.  [default: convit_small.fb_in1k on "
+        help="Weights to start from: a name from `convit models` or a weight file.  [default: convit_small.fb_in1k on "
         "a GPU, convit_tiny.fb_in1k on a CPU; without a network: convit_nano_patch4_32.cifar10]",
     ),
 ]
 RunFolder = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.  [default: runs/ and the folder's name]"),
+    typer.Option(
+        "--output", "-o", metavar="DIR", help="Folder of the run.  [default: runs/NAME, after the images' folder]"
+    ),
 ]
-Epochs = Annotated[int | None, typer.Option(metavar="N", help="Rounds over the images.  [default: from their number]")]
-BatchSize = Annotated[int | None, typer.Option(metavar="N", help="Images per step.  [default: from their number]")]
+Epochs = Annotated[
+    int | None, typer.Option(metavar="N", help="Number of epochs.  [default: from the number of images]")
+]
+BatchSize = Annotated[
+    int | None, typer.Option(metavar="N", help="Images per step.  [default: from the number of images]")
+]
 Rate = Annotated[
-    float | None, typer.Option("--lr", metavar="X", help="Peak learning rate of the head.  [default: from the batch]")
+    float | None,
+    typer.Option("--lr", metavar="X", help="Peak learning rate of the head.  [default: from the batch size]"),
 ]
 Seed = Annotated[
     int | None,
-    typer.Option(min=0, metavar="N", help="Start of all randomness, and which images validate.  [default: 0]"),
+    typer.Option(min=0, metavar="N", help="Random seed; also selects the validation images.  [default: 0]"),
 ]
 Freeze = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PART",
-        help="What is not trained: 'backbone' for all but the head (much cheaper), or the beginning of parameters' "
-        "names, such as blocks.0.; may be repeated.",
+        help="What to freeze: 'backbone' for all but the head (much cheaper), or a prefix of parameter names, "
+        "such as blocks.0.; can be repeated.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the recipe with its reasons and cost, and stop.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the recipe, its reasons and its cost, and exit.")]
 
 
 def finetune(
@@ -75,10 +82,10 @@ def finetune(
     resume: options.Resume = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Fine-tune on a folder of images; ends with weights.safetensors and report.html.
+    """Fine-tune a classifier on a folder of images; writes weights.safetensors and report.html.
 
-    Epochs, batch size, learning rate, augmentation and the images that validate are chosen by looking at the folder;
-    the report says why. Images that cannot be read are left out and named, and make the exit code 3.
+    Epochs, batch size, learning rate, augmentation and validation images are chosen from the data; the report explains
+    how. Images that cannot be read are listed and skipped; the exit code is then 3.
     """
     size = options.parse_size(img_size)
     from convit.cli.errors import SOME_UNREADABLE

@@ -11,13 +11,13 @@ from convit.cli import options
 from convit.cli.errors import leave_if_unreadable
 from convit.cli.progress import bar
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of the images.")]
-Db = Annotated[Path, typer.Option("--db", metavar="DIR", help="The index's own folder; made if there is none.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images.")]
+Db = Annotated[Path, typer.Option("--db", metavar="DIR", help="Folder of the index; created if needed.")]
 CommitEvery = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Keep what is done after so many images, or five seconds.")
+    int, typer.Option(min=1, metavar="N", help="Save progress every N images, or every five seconds.")
 ]
 ApproximateFrom = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Number of images from which searches without --where are approximate.")
+    int, typer.Option(min=1, metavar="N", help="Index size from which searches without --where are approximate.")
 ]
 
 
@@ -31,10 +31,10 @@ def index(
     approximate_from: ApproximateFrom = 200_000,
     quiet: options.Quiet = False,
 ) -> None:
-    """Keep a folder's vectors up to date, for search.
+    """Build or update a search index of a folder.
 
-    New and changed images are embedded, deleted ones leave. A run that was killed goes on where it was. The exit code
-    is 3 where some images could not be read.
+    Embeds new and changed images and removes deleted ones. An interrupted run continues where it stopped. The exit code
+    is 3 if some images could not be read.
     """
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: there is no such folder; check the path")

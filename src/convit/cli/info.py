@@ -11,10 +11,10 @@ import typer
 if TYPE_CHECKING:
     from convit.cli.catalog import Entry
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A variant or weight set; `convit models` lists them.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Model or weight set; see `convit models`.")]
 Format = Annotated[
     Literal["text", "json"] | None,
-    typer.Option("--format", help="How to write.  [default: text on a terminal, json in a pipe]"),
+    typer.Option("--format", help="Output format.  [default: text on a terminal, json in a pipe]"),
 ]
 
 _LABELS: dict[str, str] = {

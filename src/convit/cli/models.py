@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Format = Annotated[
     Literal["table", "json", "jsonl", "csv"] | None,
-    typer.Option("--format", help="How to write.  [default: a table on a terminal, jsonl in a pipe]"),
+    typer.Option("--format", help="Output format.  [default: a table on a terminal, jsonl in a pipe]"),
 ]
 
 

@@ -15,56 +15,52 @@ T = TypeVar("T")
 
 TRAINING_PACKAGES = ("lightning", "pydantic", "yaml", "fsspec")  # of the extra `train`
 
-Paths = Annotated[list[Path], typer.Argument(metavar="PATH", help="Images, and folders of images.")]
+Paths = Annotated[list[Path], typer.Argument(metavar="PATH", help="Images or folders of images.")]
 Model = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME", help=f"A variant or weight set; `convit models` lists them.  [default: {DEFAULT_MODEL}]"
-    ),
+    typer.Option(metavar="NAME", help=f"Model or weight set; see `convit models`.  [default: {DEFAULT_MODEL}]"),
 ]
 Weights = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Weights from a local file or folder instead of the model's own.")
+    Path | None, typer.Option(metavar="FILE", help="Local weights (file or folder) instead of the published ones.")
 ]
 Device = Annotated[
     str,
     typer.Option(
-        metavar="auto|cpu|cuda|mps", help="Where to run; 'cuda:1' for the second GPU; auto: a GPU if there is one."
+        metavar="auto|cpu|cuda|mps", help="Device to run on; auto: a GPU if available; 'cuda:1': the second GPU."
     ),
 ]
 PrecisionOption = Annotated[
     Precision,
     typer.Option(
         "--precision",
-        help="Arithmetic of the model; auto: fp32 on CPU, bf16 on a GPU that has it. int8 on a "
-        "CPU needs the extra 'quantize' and chooses its ranges on some of the images themselves.",
+        help="Numeric precision; auto: fp32 on a CPU, bf16 on a GPU that supports it. int8 on a CPU needs the extra "
+        "'quantize' and is calibrated on some of the images themselves.",
     ),
 ]
 PlainPrecision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option("--precision", help="Arithmetic of the model; auto: fp32 on CPU, bf16 on a GPU that has it."),
+    typer.Option("--precision", help="Numeric precision; auto: fp32 on a CPU, bf16 on a GPU that supports it."),
 ]
 Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile the model: half a minute at the start, faster afterward.")
+    bool, typer.Option("--compile", help="Compile the model first: takes half a minute, then runs faster.")
 ]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Images per batch.  [default: 8 on CPU, 64 on a GPU]")
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="Threads that read images; 0: none.  [default: from the cores]")
+    int | None, typer.Option(min=0, metavar="N", help="Threads that read images; 0 for none.  [default: one per core]")
 ]
 ImgSize = Annotated[
     str | None,
-    typer.Option(
-        metavar="N|HxW", help="Image size for the model, in pixels, height before width.  [default: the model's]"
-    ),
+    typer.Option(metavar="N|HxW", help="Input size in pixels, height before width.  [default: the model's]"),
 ]
-Recursive = Annotated[bool, typer.Option("--recursive/--no-recursive", help="Look into sub-folders.")]
-Exif = Annotated[bool, typer.Option("--exif/--no-exif", help="Turn photographs the way their EXIF orientation says.")]
+Recursive = Annotated[bool, typer.Option("--recursive/--no-recursive", help="Search subfolders too.")]
+Exif = Annotated[bool, typer.Option("--exif/--no-exif", help="Apply the EXIF orientation of photographs.")]
 ExifOfMeasured = Annotated[
     bool,
     typer.Option(
         "--exif/--no-exif",
-        help="Turn photographs the way their EXIF orientation says; published accuracies are without.",
+        help="Apply the EXIF orientation of photographs; published accuracies were measured without it.",
     ),
 ]
 FastDecode = Annotated[
@@ -77,15 +73,11 @@ FastDecode = Annotated[
 ]
 Decode = Annotated[
     Literal["cpu", "gpu"],
-    typer.Option(
-        "--decode", help="Where JPEG files are decoded; gpu needs --device cuda, and changes pixels a little."
-    ),
+    typer.Option("--decode", help="Where to decode JPEG files; gpu needs --device cuda and changes pixels slightly."),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option(
-        "--output", "-o", metavar="FILE", help="Write here instead of on the screen; the suffix chooses the format."
-    ),
+    typer.Option("--output", "-o", metavar="FILE", help="Write to this file; its suffix selects the format."),
 ]
 RowsOutput = Annotated[
     Path | None,
@@ -93,19 +85,19 @@ RowsOutput = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Write here: .jsonl, .json, .csv, .parquet, .md or .txt.  [default: a table, or JSON lines in a pipe]",
+        help="Output file: .jsonl, .json, .csv, .parquet, .md or .txt.  [default: a table, or JSON lines in a pipe]",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")]
 Changes = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change a setting of the recipe, such as data.workers=4; may be repeated."
+        "--set", metavar="KEY=VALUE", help="Override a recipe setting, such as data.workers=4; can be repeated."
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no summary; errors still show.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress bars and summaries; errors still show.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
 
 # what `RunOptions` is made of at the command line, by field: the commands take `run` and not these one by one
 EMBEDDING: dict[str, Any] = {"device": Device, "precision": PlainPrecision, "batch_size": BatchSize, "workers": Workers}

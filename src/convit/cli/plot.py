@@ -9,14 +9,14 @@ import typer
 
 from convit.cli import options
 
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs, as `convit train` wrote them.")]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders from `convit train`.")]
 Output = Annotated[
     Path | None,
     typer.Option(
         "--output",
         "-o",
         metavar="FILE",
-        help="The figure: .png, .svg or .pdf.  [default: plot.png in the folder of a single run, made anew]",
+        help="Output file: .png, .svg or .pdf.  [default: plot.png in the folder of a single run, replaced]",
     ),
 ]
 
@@ -29,7 +29,7 @@ def plot(
 ) -> None:
     """Draw loss, top-1, learning rate, gates and non-locality of a training run over its epochs.
 
-    Several runs are drawn over each other, without gates and non-locality. Prints the path of the figure.
+    Several runs are overlaid, without gates and non-locality. Prints the path of the figure.
     """
     from convit.output.files import check_output, check_packages
 

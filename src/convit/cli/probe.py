@@ -24,15 +24,17 @@ Data = Annotated[
         "and tested on; of data without splits a fifth of each class is held out to test on.",
     ),
 ]
-Split = Annotated[str | None, typer.Option(metavar="NAME", help="The split to train on.  [default: train]")]
-Test = Annotated[str | None, typer.Option(metavar="DATA", help="Other data, to test on.")]
-TestSplit = Annotated[str | None, typer.Option(metavar="NAME", help="The split to test on.  [default: val, or test]")]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="Split to train on.  [default: train]")]
+Test = Annotated[str | None, typer.Option(metavar="DATA", help="Test on other data.")]
+TestSplit = Annotated[str | None, typer.Option(metavar="NAME", help="Split to test on.  [default: val, or test]")]
 Probes = Annotated[
     str,
-    typer.Option("--probe", metavar="NAME,...", help="Of knn, linear and ridge; or none, for few-shot curves alone."),
+    typer.Option(
+        "--probe", metavar="NAME,...", help="Any of knn, linear and ridge; or none, for few-shot curves only."
+    ),
 ]
 Shots = Annotated[str, typer.Option(metavar="N,...", help="Training images per class for few-shot curves; or none.")]
-Draws = Annotated[int, typer.Option(min=1, metavar="N", help="How often so many images are drawn.")]
+Draws = Annotated[int, typer.Option(min=1, metavar="N", help="Number of random draws per point of a few-shot curve.")]
 Kind = Annotated[
     str,
     typer.Option(
@@ -44,18 +46,21 @@ Limit = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Only N training and N test images, evenly spaced.  [default: all]"),
 ]
-Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of what is drawn and held out.")]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Random seed of draws and held-out images.")]
 Cache = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Where embeddings are kept.  [default: convit's folder in the cache]")
+    Path | None, typer.Option(metavar="DIR", help="Folder where embeddings are cached.  [default: in convit's cache]")
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings, and use none.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Do not read or write cached embeddings.")]
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", metavar="FILE", help="Write here: .json, .csv or .txt.  [default: a table, or JSON in a pipe]"
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Output file: .json, .csv or .txt.  [default: a table, or JSON in a pipe]",
     ),
 ]
-Report = Annotated[Path | None, typer.Option(metavar="DIR", help=f"Also write {', '.join(REPORT)} into this folder.")]
+Report = Annotated[Path | None, typer.Option(metavar="DIR", help=f"Also write {', '.join(REPORT)} to this folder.")]
 
 
 def probe(

@@ -9,19 +9,20 @@ import typer
 from convit.cli import options
 
 COLUMNS = ("rank", "path", "score", "label", "width", "height")
-Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The image to search for.")]
-Db = Annotated[Path, typer.Option("--db", metavar="DIR", help="The index, made by convit index.")]
+Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="Image to search for.")]
+Db = Annotated[Path, typer.Option("--db", metavar="DIR", help="Folder of the index, from convit index.")]
 Where = Annotated[
     str | None,
     typer.Option(
         metavar="SQL",
-        help="Only rows for which this holds, of path, label, width, height, size: \"label = 'cat' AND width > 640\"",
+        help="Only images that match this condition on path, label, width, height, size: "
+        "\"label = 'cat' AND width > 640\"",
     ),
 ]
-K = Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many to find.")]
-Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also a page with the images.")]
+K = Annotated[int, typer.Option("-k", min=1, metavar="N", help="Number of images to find.")]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page with the images.")]
 ApproximateFrom = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Number of images from which a search without --where is approximate.")
+    int, typer.Option(min=1, metavar="N", help="Index size from which searches without --where are approximate.")
 ]
 
 
@@ -40,9 +41,9 @@ def search(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Find the images of an index that are most like one.
+    """Find the images in an index that are most similar to a given one.
 
-    The model is the one that made the index; it need not be named. Scores are cosine similarities, 1 for the same.
+    The model that built the index is used; it need not be named. Scores are cosine similarities, 1 for identical.
     """
     from convit.output import check_output, choose_format, write_rows
     from convit.output.files import write_file

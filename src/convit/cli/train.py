@@ -9,11 +9,11 @@ import typer
 
 from convit.cli import options
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; the project's own are in recipes/.")]
-Data = Annotated[str, typer.Option(metavar="DIR|URL", help="Where the recipe's data paths start from.")]
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see recipes/ for examples.")]
+Data = Annotated[str, typer.Option(metavar="DIR|URL", help="Base folder or URL of the recipe's data paths.")]
 RunFolder = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.  [default: runs/ and the recipe's name]"),
+    typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.  [default: runs/NAME, after the recipe]"),
 ]
 
 
@@ -25,7 +25,7 @@ def train(
     changes: options.Changes = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a model from a recipe; the run's folder gets checkpoints, logs and weights.safetensors."""
+    """Train a model from a recipe; writes checkpoints, logs and weights.safetensors to the run's folder."""
     from convit.output.files import check_packages
 
     check_packages("training", *options.TRAINING_PACKAGES, extra="train")
