@@ -5,12 +5,12 @@ import warnings
 
 import pytest
 
-from convit.cli import messages, progress
-from convit.weights import progress as weight_progress
+from convit.cli import errors
+from convit.weights import progress
 
 
 def test_log_records_and_warnings_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with messages.on_stderr():
+    with errors.on_stderr():
         logging.getLogger("convit.somewhere").info("the file's sha256 is %s", "abc")
         logging.getLogger("convit.somewhere").warning("no answer yet;\nwaiting")
         with warnings.catch_warnings():
@@ -27,13 +27,13 @@ def test_log_records_and_warnings_are_one_line(capsys: pytest.CaptureFixture[str
 
 
 def test_quiet_output_keeps_warnings(capsys: pytest.CaptureFixture[str]) -> None:
-    with messages.on_stderr():
-        messages.quiet_output()
+    with errors.on_stderr():
+        errors.quiet_output()
         logging.getLogger("convit").info("fetching")
         logging.getLogger("convit").warning("slow")
-        assert not weight_progress._wanted
+        assert not progress._wanted
     assert capsys.readouterr().err == "convit: warning: slow\n"
-    assert weight_progress._wanted  # as before the command
+    assert progress._wanted  # as before the command
 
 
 def test_a_bar_leaves_standard_output_alone(

@@ -75,7 +75,7 @@ def test_public_names_without_a_docstring_are_named() -> None:
 def test_a_photographs_way_is_counted(tmp_path: Path) -> None:
     Image.fromarray(data.chelsea()).save(tmp_path / "cat.jpg")
     found = trace_classify(tmp_path / "cat.jpg")
-    assert ("cli/classify.py", "classify") in found.preparation
+    assert ("cli/predict.py", "classify") in found.preparation
     assert ("images/opening.py", "open_reduced") in found.way
     assert any(file.startswith("output/") for file, _ in found.way)
     assert ("model/convit.py", "ConViT.forward") in found.layers

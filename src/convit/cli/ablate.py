@@ -8,7 +8,7 @@ import typer
 
 from convit.cli import errors, options
 from convit.cli.evaluate import Split
-from convit.cli.progress import bar
+from convit.weights.progress import bar
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="Labeled images, as for 'convit evaluate'.")]
 Experiment = Annotated[

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from convit.cli import errors, messages
+from convit.cli import errors
 
 
 class Command(NamedTuple):
@@ -28,9 +28,9 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "classify": Command("convit.cli.classify", "classify", "Classify images and folders of images."),
-    "embed": Command("convit.cli.embed", "embed", "Compute embedding vectors of images."),
-    "index": Command("convit.cli.index", "index", "Build or update a search index of a folder."),
+    "classify": Command("convit.cli.predict", "classify", "Classify images and folders of images."),
+    "embed": Command("convit.cli.predict", "embed", "Compute embedding vectors of images."),
+    "index": Command("convit.cli.search", "index", "Build or update a search index of a folder."),
     "search": Command("convit.cli.search", "search", "Find the images in an index most similar to a given one."),
     "duplicates": Command("convit.cli.duplicates", "duplicates", "Find duplicate images and contradictory labels."),
     "models": Command("convit.cli.models", "models", "List all models and weights."),
@@ -43,7 +43,7 @@ COMMANDS = {
     "probe": Command("convit.cli.probe", "probe", "Evaluate embeddings with k-NN, linear and few-shot probes."),
     "explain": Command("convit.cli.explain", "explain", "Visualize what a model's attention heads look at."),
     "ablate": Command("convit.cli.ablate", "ablate", "Measure accuracy without position embeddings or gates."),
-    "plot": Command("convit.cli.plot", "plot", "Plot the curves of training runs."),
+    "plot": Command("convit.cli.train", "plot", "Plot the curves of training runs."),
     "benchmark": Command("convit.cli.benchmark", "benchmark", "Compare speed and memory with other implementations."),
 }
 
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8 must not cost the result
     try:
-        with messages.on_stderr(), command.make_context("convit", given) as context:
+        with errors.on_stderr(), command.make_context("convit", given) as context:
             command.invoke(context)
         sys.stdout.flush()  # a full disk or a closed pipe may show only here
     except typer.Exit as leave:

@@ -8,7 +8,7 @@ import typer
 
 from convit.cli import options
 from convit.cli.errors import leave_if_unreadable
-from convit.cli.progress import bar
+from convit.weights.progress import bar
 
 if TYPE_CHECKING:
     from convit.search import Duplicate

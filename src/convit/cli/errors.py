@@ -1,13 +1,17 @@
-"""Where errors end: every exception becomes one line on standard error and an exit code.
+"""Where errors and messages end: each becomes one line on standard error, and an error an exit code too.
 
 The code says whose turn it is: 1 failed while running (network, disk, permission, unexpected), 2 wrong input (option,
-path, model name, file). 0 and 3 (finished, but some images could not be read) are no errors: the commands give them.
+path, model name, file). 0 and 3 (finished, but some images could not be read) are not errors: the commands give them.
+Log records and warnings of the rooms below are one line each too.
 """
 
+import logging
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+import warnings
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -157,3 +161,43 @@ def _raised_here(trace: TracebackType | None) -> bool:
 def _abandon_output() -> None:
     # the reader has gone (`| head`): what is still buffered must not raise once more when Python flushes at exit
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # stays open until the process ends
+
+
+_log = logging.getLogger("convit")
+
+
+@contextmanager
+def on_stderr() -> Generator[None]:
+    """Show what is logged or warned of inside the block as `convit: …`; the process's own settings return after it."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine())
+    level = _log.level
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
+    finally:
+        _log.setLevel(level)
+        _log.removeHandler(handler)
+        if (downloads := sys.modules.get("convit.weights.progress")) is not None:
+            downloads.show_progress(True)
+
+
+def quiet_output() -> None:
+    """Keep everything back but warnings and errors, for `--quiet`: what is going on, and bars of downloads."""
+    from convit.weights import show_progress
+
+    _log.setLevel(logging.WARNING)
+    show_progress(False)
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        kind = "warning: " if record.levelno >= logging.WARNING else ""
+        return f"convit: {kind}{one_line(record.getMessage())}"
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    print(f"convit: warning: {one_line(str(message))}", file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from convit.cli import errors, options
-from convit.cli.progress import bar
+from convit.weights.progress import bar
 
 if TYPE_CHECKING:
     from convit.data import Samples
@@ -105,7 +105,7 @@ def evaluate(
 
     with join_processes() as processes:
         if not processes.writes:
-            from convit.cli.messages import quiet_output
+            from convit.cli.errors import quiet_output
 
             quiet_output()
         images = open_samples(data, split=split, label_map=classes)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convit.cli import options
-from convit.cli.progress import bar
+from convit.weights.progress import bar
 
 if TYPE_CHECKING:
     from convit.evaluation import Evaluation

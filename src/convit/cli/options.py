@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
-from convit.cli import messages
+from convit.cli import errors
 from convit.inference.options import DEFAULT_MODEL, RunOptions
 from convit.optimization.precision import Precision
 
@@ -139,7 +139,7 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
                 run["img_size"] = parse_size(run["img_size"])
             given["run"] = RunOptions(**run)
         if given.get("quiet"):
-            messages.quiet_output()
+            errors.quiet_output()
         command(**given)
 
     spelled_out.__doc__ = command.__doc__

@@ -1,4 +1,4 @@
-"""`convit train`: train a model from a recipe."""
+"""`convit train` trains a model from a recipe; `convit plot` draws what training runs left."""
 
 from __future__ import annotations
 
@@ -36,3 +36,46 @@ def train(
     weights = run_recipe(chosen, data, output or Path("runs") / chosen.name, resume=resume, quiet=quiet)
     if not quiet:
         typer.echo(str(weights))
+
+
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders from `convit train`.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Output file: .png, .svg or .pdf.  [default: plot.png in the folder of a single run, replaced]",
+    ),
+]
+
+
+def plot(
+    runs: Runs,
+    output: Output = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw loss, top-1, learning rate, gates and non-locality of a training run over its epochs.
+
+    Several runs are overlaid, without gates and non-locality. Prints the path of the figure.
+    """
+    from convit.output.files import check_output, check_packages
+
+    check_packages("a figure", "matplotlib", extra="plot")
+    from convit.output.plots import plot_format, save_figure
+    from convit.training.plots import draw_runs
+
+    target = output or _default_output(runs)
+    plot_format(target)
+    if output is not None:
+        check_output(output, overwrite=overwrite)
+    save_figure(draw_runs(runs), target, overwrite=overwrite or output is None)
+    if not quiet:
+        typer.echo(str(target))
+
+
+def _default_output(runs: list[Path]) -> Path:
+    if len({run.resolve() for run in runs}) > 1:
+        raise ValueError("several runs need a place for their figure; name it, such as --output runs.png")
+    return runs[0] / "plot.png"

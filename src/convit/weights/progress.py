@@ -1,11 +1,17 @@
-"""Whether downloads show a bar."""
+"""Bars on standard error: of runs and of downloads, and whether downloads show one."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
+FEW = 5  # items that need no bar
 
 _wanted = True
 
@@ -26,6 +32,27 @@ def progress_shown() -> bool:
 
 
 @contextmanager
+def bar(what: str, total: int, *, shown: bool = True) -> Generator[Callable[[], None]]:
+    """Give a function to call after each item; it moves a bar where there is one.
+
+    There is one where `shown` is true, more than a few items are to be done and standard error is a terminal.
+
+    Args:
+        what: the word in front of the bar.
+        total: how many items there are to do.
+        shown: False leaves the bar out, whatever the terminal.
+    """
+    if not shown or total <= FEW or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.progress import MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with _shown(columns, what, 0, total, transient=True) as advance:
+        yield lambda: advance(1)
+
+
+@contextmanager
 def download_bar(what: str, done: int, total: int | None) -> Generator[Callable[[int], None]]:
     """Give a function that moves the bar on by a number of bytes.
 
@@ -37,16 +64,24 @@ def download_bar(what: str, done: int, total: int | None) -> Generator[Callable[
     if not progress_shown():
         yield lambda _: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False) as bar:
-        task = bar.add_task(what, total=total, completed=done)
-        yield lambda count: bar.advance(task, count)
+    columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with _shown(columns, what, done, total, transient=False) as advance:
+        yield advance
+
+
+@contextmanager
+def _shown(
+    columns: Sequence[ProgressColumn], what: str, done: int, total: int | None, *, transient: bool
+) -> Generator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    parts = (TextColumn("{task.description}"), BarColumn(), *columns)
+    # rich would otherwise lead everything written to standard output to the bar's own stream, results included
+    with Progress(
+        *parts, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False, transient=transient
+    ) as progress:
+        task = progress.add_task(what, total=total, completed=done)
+        yield lambda count: progress.advance(task, count)

@@ -1,22 +1,110 @@
-"""What `classify` and `embed` share: find the images, check the output, run, write, count.
+"""`convit classify` and `convit embed`: one row for every image.
 
-The order matters to the user: whatever can be wrong with paths, format or output is found before a model is imported,
-fetched or loaded.
+For both: find the images, check the output, run, write, count. The order matters to the user: whatever can be wrong
+with paths, format or output is found before a model is imported, fetched or loaded.
 """
 
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from convit.cli import errors, options
-from convit.cli.progress import bar
-from convit.inference.options import RunOptions
+from convit.inference.options import RunOptions, check_kind
+from convit.weights.progress import bar
 
 if TYPE_CHECKING:
     from convit.inference import Classifier, Embedder
+
+Format = Annotated[
+    Literal["table", "json", "jsonl", "csv", "parquet"] | None,
+    typer.Option(
+        "--format",
+        help="Output format.  [default: from the output's suffix; else a table on a terminal, jsonl in a pipe]",
+    ),
+]
+TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, metavar="K", help="Number of classes per image.")]
+
+
+def classify(
+    paths: options.Paths,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    top_k: TopK = 5,
+    output: options.Output = None,
+    format: Format = None,  # noqa: A002  # the option's name
+    recursive: options.Recursive = True,
+    run: options.Run = options.DEFAULTS,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Classify images: the most likely classes of each, with their probabilities.
+
+    Writes one row per image: its path, its classes and, if it could not be read, the error; the exit code is then 3.
+    """
+    job = prepare(
+        paths,
+        "classification",
+        run,
+        output=output,
+        format=format,
+        recursive=recursive,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    from convit.inference import Classifier
+
+    classifier = Classifier(model, weights=weights, top_k=top_k, options=job.run)
+    carry_out(job, classifier, top_k=classifier.top_k, about={"model": classifier.name})
+
+
+EmbeddingFormat = Annotated[
+    Literal["table", "json", "jsonl", "csv", "parquet", "npz"] | None,
+    typer.Option(
+        "--format",
+        help="Output format.  [default: from the output's suffix; else a table on a terminal, jsonl in a pipe]",
+    ),
+]
+Kind = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND",
+        help="pooled: one vector per image; pre_logits: that vector as the head gets it; tokens: class token and "
+        "patches; patches: patch tokens only; layer:7: the patch tokens after block 7.",
+    ),
+]
+Normalize = Annotated[bool, typer.Option("--normalize", help="Scale every vector to length 1.")]
+
+
+def embed(
+    paths: options.Paths,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    kind: Kind = "pooled",
+    normalize: Normalize = False,
+    output: options.Output = None,
+    format: EmbeddingFormat = None,  # noqa: A002  # the option's name
+    recursive: options.Recursive = True,
+    run: options.Run = options.DEFAULTS,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compute embedding vectors of images, for search and clustering.
+
+    Writes one row per image: its path, its vector and, if it could not be read, the error; the exit code is then 3.
+    """
+    check_kind(kind)
+    job = prepare(
+        paths, "embedding", run, output=output, format=format, recursive=recursive, overwrite=overwrite, quiet=quiet
+    )
+    from convit.inference import Embedder
+
+    embedder = Embedder(model, weights=weights, kind=kind, normalize=normalize, options=job.run)
+    about = {"model": embedder.name, "kind": kind, "normalize": normalize}
+    carry_out(job, embedder, shape=embedder.shape, about=about)
+
 
 Rows = Literal["classification", "embedding"]
 
