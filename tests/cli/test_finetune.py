@@ -118,7 +118,7 @@ def test_a_report_has_the_numbers_of_an_evaluation_of_the_same_images(convit: Co
     run = convit("finetune", tmp_path / "images", "--output", output, "--epochs", 1, "--quiet", *QUICK)
     assert run.code == 0, run.err
     weights = output / "weights.safetensors"
-    run = convit("evaluate", tmp_path / "images" / "val", "--weights", weights, "--exif", "--output", found)
+    run = convit("evaluate", tmp_path / "images" / "val", "--weights", weights, "--output", found)
     assert run.code == 0, run.err
     ours, theirs = json.loads((output / "report.json").read_text())["validation"], json.loads(found.read_text())
     assert ours["count"] == 27

@@ -219,7 +219,7 @@ def test_embedding_evaluating_probing_and_searching(
     classified = dict(zip(names, classifier.iterate(files), strict=True))
     assert [[each.score for each in classified[name].predictions] for name in readable] == scores
     assert all(classified[name].error for name in set(expected) - set(readable))
-    evaluator = Evaluator(model, batch_size=1, workers=0, apply_exif=True)
+    evaluator = Evaluator(model, batch_size=1, workers=0)
     outcomes = {outcome.name: outcome for outcome in evaluator.iterate(data)}
     assert {name for name, outcome in outcomes.items() if outcome.error} == set(expected) - set(readable)
 

@@ -77,7 +77,7 @@ def test_what_stands_in_the_json(folder: Path, weights: Path) -> None:
     kept = json.loads(_evaluate(folder, weights, precision="bf16", img_size=(24, 40)).to_json())
     assert (kept["precision"], kept["img_size"], kept["architecture"]) == ("bf16", [24, 40], "convit_tiny")
     assert kept["preprocessing"]["crop_pct"] == 1.0
-    assert kept["preprocessing"]["apply_exif"] is False
+    assert kept["preprocessing"]["apply_exif"] is True
     assert set(kept["versions"]) == {"convit", "torch", "python"}
     assert (kept["unreadable"], kept["errors"], kept["classes"], kept["classes_in_data"]) == (0, [], 6, 6)
 

@@ -35,7 +35,7 @@ def ablate(
     split: Split = None,
     limit: Limit = None,
     output: Output = None,
-    run: options.PlainRun = options.UNTURNED,
+    run: options.PlainRun = options.DEFAULTS,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -71,7 +71,7 @@ def evaluate(
     format: Format = None,  # noqa: A002  # the option's name
     report: Report = None,
     compare: Compare = None,
-    run: options.EvaluationRun = options.UNTURNED,
+    run: options.EvaluationRun = options.DEFAULTS,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -55,12 +55,11 @@ ImgSize = Annotated[
     typer.Option(metavar="N|HxW", help="Input size in pixels, height before width.  [default: the model's]"),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive/--no-recursive", help="Search subfolders too.")]
-Exif = Annotated[bool, typer.Option("--exif/--no-exif", help="Apply the EXIF orientation of photographs.")]
-ExifOfMeasured = Annotated[
+Exif = Annotated[
     bool,
     typer.Option(
         "--exif/--no-exif",
-        help="Apply the EXIF orientation of photographs; published accuracies were measured without it.",
+        help="Turn photographs upright as their EXIF orientation says; published accuracies are without.",
     ),
 ]
 FastDecode = Annotated[
@@ -101,15 +100,14 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of erro
 
 # what `RunOptions` is made of at the command line, by field: the commands take `run` and not these one by one
 EMBEDDING: dict[str, Any] = {"device": Device, "precision": PlainPrecision, "batch_size": BatchSize, "workers": Workers}
-_PLAIN = {**EMBEDDING, "img_size": ImgSize, "apply_exif": ExifOfMeasured}
+_PLAIN = {**EMBEDDING, "img_size": ImgSize, "apply_exif": Exif}
 _EVALUATION = {**_PLAIN, "precision": PrecisionOption, "compile": Compile}
-_ALL = {**_EVALUATION, "apply_exif": Exif, "fast_decode": FastDecode, "decode": Decode}
+_ALL = {**_EVALUATION, "fast_decode": FastDecode, "decode": Decode}
 EmbeddingRun = Annotated[RunOptions, EMBEDDING]
 PlainRun = Annotated[RunOptions, _PLAIN]
 EvaluationRun = Annotated[RunOptions, _EVALUATION]
 Run = Annotated[RunOptions, _ALL]
 DEFAULTS = RunOptions()
-UNTURNED = RunOptions(apply_exif=False)  # as published accuracies were measured
 
 CALIBRATION_IMAGES = 64
 

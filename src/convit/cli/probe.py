@@ -80,7 +80,7 @@ def probe(
     no_cache: NoCache = False,
     output: Output = None,
     report: Report = None,
-    run: options.PlainRun = options.UNTURNED,
+    run: options.PlainRun = options.DEFAULTS,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:

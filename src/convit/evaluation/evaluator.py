@@ -38,9 +38,8 @@ class Evaluator(Predictor):
     """Measures a model on labeled images: top-1, top-5 and loss.
 
     Args:
-        model, weights, options, changes: as for `convit.Classifier`, but that photographs are not turned upright as
-            their EXIF orientation asks unless `options` or `apply_exif` says so: published accuracies were measured
-            without it.
+        model, weights, options, changes: as for `convit.Classifier`: photographs are turned upright as their EXIF
+            orientation asks. Published accuracies were measured without that; `apply_exif=False` compares with them.
         tta: "flip" averages the logits of each image and its mirror image, at twice the cost.
 
     Attributes:
@@ -68,7 +67,7 @@ class Evaluator(Predictor):
     ) -> None:
         if tta not in (None, "flip"):
             raise ValueError(f"tta is {tta!r}, but must be 'flip' or None")
-        super().__init__(model, weights, options or RunOptions(apply_exif=False), **changes)
+        super().__init__(model, weights, options, **changes)
         card: dict[str, Any] = getattr(self.model, "pretrained_cfg", None) or {}
         self.num_classes = int(getattr(self.model, "num_classes", 0) or 0)
         if not self.num_classes:

@@ -175,7 +175,7 @@ def _commands(weights: Path, config: ConViTConfig) -> dict[str, str | None]:
     path = shlex.quote(str(weights))
     return {
         "classify": f"convit classify new/ --weights {path}",
-        "evaluate": f"convit evaluate more-images/ --weights {path} --exif",
+        "evaluate": f"convit evaluate more-images/ --weights {path}",
         "python": "import convit\n\n"
         f"classifier = convit.Classifier(weights={_python(str(weights))})\n"
         'best = classifier("new/photo.jpg")[0]  # Prediction(label, index, score)',

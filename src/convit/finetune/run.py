@@ -121,7 +121,7 @@ def finetune(
         images = validation_images(split.validation, plan.root)
         with bar("validation", len(images)) as advance:
             # upright, as they were trained on
-            evaluation = Evaluator(weights=weights, apply_exif=True).evaluate(images, advance)
+            evaluation = Evaluator(weights=weights).evaluate(images, advance)
     left_out = CorruptImages(output / UNREADABLE, plan.recipe.data.corrupt_limit).reasons()
     unreadable = {each["name"]: each["error"] for each in (evaluation.errors if evaluation else ())}
     unreadable |= {shorten(name, plan.root): reason for name, reason in left_out.items()}

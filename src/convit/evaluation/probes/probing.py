@@ -70,7 +70,7 @@ def probe(
     For example::
 
         name = "convit_nano_patch4_32.cifar10"
-        embedder = convit.Embedder(name, apply_exif=False)
+        embedder = convit.Embedder(name)
         sets = open_sets("flowers")
         train = embed_labeled(sets.train, embedder, identify(embedder, name))
         print(probe(train, shots=(1, 5)).to_csv())
