@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from convit.benchmark.machine import describe_machine, machine_lines
+from convit.benchmark.running import describe_machine, machine_lines
 
 __all__ = ["RESULTS", "describe_machine", "print_machine", "save_result", "saved_rows"]
 

@@ -40,7 +40,7 @@ SEPARATION = 0.15  # of the made-up classes' centers, in deviations within a cla
 
 def measure(data: Path, cache: Path | None) -> None:
     """Run `convit probe` on both sets, and keep its JSON."""
-    from convit.benchmark.machine import describe_machine
+    from convit.benchmark.running import describe_machine
 
     for name in SETS:
         with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +54,7 @@ def measure(data: Path, cache: Path | None) -> None:
 
 def measure_large() -> None:
     """Time the probes on made-up vectors, each in a process of its own, so that peaks of memory do not mix."""
-    from convit.benchmark.machine import describe_machine
+    from convit.benchmark.running import describe_machine
 
     with tempfile.TemporaryDirectory() as folder:
         _make_vectors(Path(folder))

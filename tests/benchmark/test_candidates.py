@@ -10,9 +10,8 @@ import torch
 from convit.benchmark import measure
 from convit.benchmark.building import build_entry, build_reference, make_images, weights_of
 from convit.benchmark.candidates import default_candidates, our_candidate, parse_candidate
-from convit.benchmark.cases import Case, make_cases
+from convit.benchmark.cases import Case, make_cases, peer_precision
 from convit.benchmark.cost import count_cost, count_peer_cost
-from convit.benchmark.precisions import peer_precision
 from convit.model.layers import Block
 from tests.benchmark.small import NANO, small_case
 from tests.shaken import relative_error

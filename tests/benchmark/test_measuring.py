@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from convit.benchmark import measure, memory, peak, throughput, timing, training
+from convit.benchmark import measure, memory, throughput, timing, training
 from convit.benchmark.building import Entry, build_entry
 from convit.benchmark.cases import Case
 from convit.benchmark.comparing import compare_outputs, is_out_of_memory, largest_fitting
@@ -21,7 +21,7 @@ from tests.benchmark.small import COST, made_row, small_case
 @pytest.fixture(autouse=True)
 def _small_products(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peak, "_SHAPES", {"cpu": ((64, 64, 64), (32, 64, 128))})
-    peak.measure_peak.cache_clear()
+    timing.measure_peak.cache_clear()
 
 
 def test_images_per_second() -> None:
@@ -237,10 +237,10 @@ def test_the_share_counts_executed_operations() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16", "int8"])
 def test_the_peak_is_the_best_of_the_shapes(precision: str) -> None:
-    found = peak.measure_peak(torch.device("cpu"), precision, torch.get_num_threads())
+    found = timing.measure_peak(torch.device("cpu"), precision, torch.get_num_threads())
     assert found.operations > 1e6
-    assert found.shape in peak._SHAPES["cpu"]
-    product = peak.make_product(torch.device("cpu"), precision, (17, 32, 8))()
+    assert found.shape in timing._SHAPES["cpu"]
+    product = timing.make_product(torch.device("cpu"), precision, (17, 32, 8))()
     assert product.shape == (17, 8)
     assert product.float().abs().sum() > 0
 

@@ -8,8 +8,7 @@ import pytest
 
 from convit.benchmark import explain, measure, print_explanation, print_rows, run_cases, start_report
 from convit.benchmark.explaining import Explanation, kind_of
-from convit.benchmark.machine import machine_lines
-from convit.benchmark.running import Report
+from convit.benchmark.running import Report, machine_lines
 from tests.benchmark.small import NANO, ROWS, made_row, small_case
 
 

@@ -237,7 +237,7 @@ def test_a_part_end_to_end_on_one_core(monkeypatch: pytest.MonkeyPatch, capsys: 
     small = Case("convit_nano_patch4_32", ("eager",), device="cpu", batch=1, rounds=1, threads=1)
     measurement = plan.Measurement("infer", "nano", (small,), (plan.faster("eager", 0.0),))
     monkeypatch.setattr(targets, "plan", lambda *_: [measurement])
-    monkeypatch.setattr("convit.benchmark.peak._SHAPES", {"cpu": ((64, 64, 64),)})
+    monkeypatch.setattr("convit.benchmark.timing._SHAPES", {"cpu": ((64, 64, 64),)})
     monkeypatch.setattr(sys, "argv", ["targets.py", "--only", "infer", "memory", "--dry"])
     targets.main()
     printed = capsys.readouterr().out

@@ -16,7 +16,7 @@ SMALL = ("--model", NANO, "--device", "cpu", "--batch", "2", "--rounds", "2", "-
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convit.benchmark.peak._SHAPES", {"cpu": ((64, 64, 64),)})
+    monkeypatch.setattr("convit.benchmark.timing._SHAPES", {"cpu": ((64, 64, 64),)})
 
 
 def test_a_benchmark_is_shown_and_written(convit: Command, tmp_path: Path) -> None:

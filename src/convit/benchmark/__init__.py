@@ -4,7 +4,7 @@ The room promises that whoever is compared takes turns in one process (or, for m
 that the same models have the same weights and their outputs are compared before they are timed, and that nothing is
 shown that was not measured in the run. Start at `running.py`, one case after the other, and `cases.py`, what a case is;
 each mode has a module: `throughput.py` (also latency), `training.py`, `memory.py`. Who takes part: `candidates.py`,
-`building.py`. What is told: `rows.py`, `cost.py`, `peak.py`, `explaining.py`; on the screen by `table.py`.
+`building.py`. What is reported: `rows.py`, `cost.py`, `explaining.py`; the device's peak is measured by `timing.py`.
 
     from convit.benchmark import Case, measure
 
@@ -15,11 +15,9 @@ each mode has a module: `throughput.py` (also latency), `training.py`, `memory.p
 from convit.benchmark.candidates import Candidate, parse_candidate
 from convit.benchmark.cases import MODES, Case, make_cases
 from convit.benchmark.explaining import Explanation, explain
-from convit.benchmark.machine import describe_machine, machine_lines
-from convit.benchmark.peak import Peak, measure_peak
-from convit.benchmark.rows import Row
-from convit.benchmark.running import Report, measure, run_cases, start_report
-from convit.benchmark.table import print_explanation, print_rows
+from convit.benchmark.rows import Row, print_explanation, print_rows
+from convit.benchmark.running import Report, describe_machine, machine_lines, measure, run_cases, start_report
+from convit.benchmark.timing import Peak, measure_peak
 
 __all__ = [
     "MODES",

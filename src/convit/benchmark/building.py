@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from convit.benchmark.candidates import Candidate
-from convit.benchmark.cases import Case
+from convit.benchmark.cases import EIGHT_BITS, Case, peer_precision
 from convit.benchmark.cost import Cost, count_cost, count_peer_cost
-from convit.benchmark.precisions import EIGHT_BITS, peer_precision
 from convit.model import ConViT
 from convit.optimization.precision import dtype_of
 from convit.training.peers import create_peer
@@ -129,14 +128,8 @@ def build_entry(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
     if candidate.source == "ours":
         return _build_ours(case, candidate, reference)
     precision = peer_precision(candidate.precision or case.precision, device)
-    if candidate.is_peer:
-        module = build_peer(candidate, reference).eval().to(device)
-        cost = count_peer_cost(module, torch.empty(1, reference.config.in_chans, *image_size(reference)))
-    else:
-        module = copy.deepcopy(reference).to(device)
-        module.set_attention(candidate.attention)
-        cost = count_cost(reference, image_size(reference), plain=candidate.source == "plain")
-    dtype = dtype_of(precision)
+    module, cost = build_module(candidate, reference, device)
+    module, dtype = module.eval(), dtype_of(precision)
     module = _Autocast(module, device, dtype) if candidate.amp else module.to(dtype)
     return Entry(
         candidate,
@@ -146,6 +139,20 @@ def build_entry(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
         "compiled" if candidate.compiled else "torch",
         cost,
     )
+
+
+def build_module(candidate: Candidate, reference: ConViT, device: torch.device) -> tuple[nn.Module, Cost]:
+    """A candidate in fp32 on a device, not optimized, and what an image costs it.
+
+    Raises:
+        As `build_peer`.
+    """
+    if candidate.is_peer:
+        module = build_peer(candidate, reference).to(device)
+        return module, count_peer_cost(module, torch.empty(1, reference.config.in_chans, *image_size(reference)))
+    module = copy.deepcopy(reference).to(device)
+    module.set_attention(candidate.attention)
+    return module, count_cost(reference, image_size(reference), plain=candidate.source == "plain")
 
 
 def build_peer(candidate: Candidate, reference: ConViT) -> nn.Module:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from convit.benchmark.building import Entry
-from convit.benchmark.precisions import ALLOWED
+from convit.benchmark.cases import ALLOWED
 from convit.model import ConViT
 from convit.optimization.precision import name_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,9 +13,8 @@ from convit.benchmark.building import Entry, build_entry, build_reference, image
 from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import Case
 from convit.benchmark.comparing import compare_outputs, largest_fitting
-from convit.benchmark.peak import measure_peak
 from convit.benchmark.rows import Row, make_row, share_of_peak, with_ratios
-from convit.benchmark.timing import alternate, settling
+from convit.benchmark.timing import alternate, measure_peak, settling
 from convit.model import ConViT
 
 _log = logging.getLogger(__name__)
@@ -45,20 +44,48 @@ def measure_throughput(case: Case) -> list[Row]:
         for entry, _ in taking_part
     }
     device = case.torch_device
-    rows: list[Row] = []
+
+    def memory_of(entry: Entry) -> float | None:
+        # a recorded graph's memory is set aside when it is recorded, and no call allocates any
+        return None if entry.backend == "cuda graph" else peak_memory(calls[entry.candidate.name], device)
+
     with torch.inference_mode():
-        seconds = alternate(calls, case.round_count, settling(device), warm_ups=3 if device.type == "cuda" else 1)
-        for entry, batch in taking_part:
-            name = entry.candidate.name
-            row = make_row(case, entry, image_size(reference), len(batch), seconds[name])
-            peak = measure_peak(device, entry.computed_in, torch.get_num_threads())
-            measured = {
-                "difference": differences.get(name),
-                "peak_share": share_of_peak(entry, row.images_per_second, peak.operations),
-                # a recorded graph's memory is set aside when it is recorded, and no call allocates any
-                "memory_mb": None if entry.backend == "cuda graph" else peak_memory(calls[name], device),
-            }
-            rows.append(dataclasses.replace(row, **measured))
+        return time_all(case, reference, taking_part, calls, differences, memory_of)
+
+
+def time_all(
+    case: Case,
+    reference: ConViT,
+    taking_part: Sequence[tuple[Entry, Tensor]],
+    calls: Mapping[str, Callable[[], object]],
+    differences: Mapping[str, float],
+    memory_of: Callable[[Entry], float | None],
+    passes: int = 1,
+) -> list[Row]:
+    """Time everybody's calls in turn, and make a row of each.
+
+    Args:
+        case: what is measured.
+        reference: our model with its weights.
+        taking_part: who, each with its images.
+        calls: what is timed, by name.
+        differences: of outputs, by name.
+        memory_of: what a candidate needs, 10^6 bytes.
+        passes: as for `share_of_peak`.
+    """
+    device = case.torch_device
+    seconds = alternate(calls, case.round_count, settling(device), warm_ups=3 if device.type == "cuda" else 1)
+    rows: list[Row] = []
+    for entry, batch in taking_part:
+        name = entry.candidate.name
+        row = make_row(case, entry, image_size(reference), len(batch), seconds[name])
+        peak = measure_peak(device, entry.computed_in, torch.get_num_threads())
+        measured = {
+            "difference": differences.get(name),
+            "peak_share": share_of_peak(entry, row.images_per_second, peak.operations, passes),
+            "memory_mb": memory_of(entry),
+        }
+        rows.append(dataclasses.replace(row, **measured))
     return with_ratios(rows)
 
 

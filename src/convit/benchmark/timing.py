@@ -1,12 +1,17 @@
-"""Timing things against each other on a machine that others use too."""
+"""Timing things against each other on a machine that others use too, and the most that its matrix products reach."""
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
+from convit.optimization.precision import dtype_of
 
 
 def alternate(
@@ -68,3 +73,76 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
     """
     cuts = statistics.quantiles(seconds, n=100, method="inclusive") if len(seconds) > 1 else seconds * 99
     return {f"p{share}": round(1000 * cuts[share - 1], 3) for share in (50, 90, 99)}
+
+
+# (rows, inner, columns). Square ones reach the most on most devices; the long ones are a ViT's own.
+_SHAPES = {
+    "cpu": ((1024, 1024, 1024), (2048, 2048, 2048), (1568, 768, 3072), (1568, 3072, 768)),
+    "cuda": ((4096, 4096, 4096), (8192, 8192, 8192), (50176, 768, 3072), (50176, 3072, 768)),
+}
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A device's matrix-product peak.
+
+    Attributes:
+        precision: of the factors.
+        operations: per second, a multiply-accumulate counted as two.
+        shape: (rows, inner, columns) of the product that reached it.
+    """
+
+    precision: str
+    operations: float
+    shape: tuple[int, int, int]
+
+
+@functools.cache
+def measure_peak(device: torch.device, precision: str, threads: int, rounds: int = 5) -> Peak:
+    """Time products of a few shapes and keep the best.
+
+    int8 is `torch._int_mm`, fp8 is `torch._scaled_mm`; another library's products may be faster than these, so that a
+    share above 1 can occur in these two.
+
+    Args:
+        device: where.
+        precision: "fp32", "bf16", "fp16", "int8" or "fp8".
+        threads: of the CPU, which are in use already; a peak is kept for each number.
+        rounds: timed calls per shape; the fastest counts.
+    """
+    del threads  # a part of the cache's key
+    shapes = _SHAPES.get(device.type, _SHAPES["cpu"])
+    best = Peak(precision, 0.0, shapes[0])
+    for shape in shapes:
+        product = make_product(device, precision, shape)
+        seconds = min(alternate({"product": product}, rounds, settling(device), warm_ups=2)["product"])
+        operations = 2 * shape[0] * shape[1] * shape[2] / seconds
+        if operations > best.operations:
+            best = Peak(precision, operations, shape)
+    return best
+
+
+def make_product(device: torch.device, precision: str, shape: tuple[int, int, int]) -> Callable[[], Tensor]:
+    """A matrix product to call.
+
+    Args:
+        device: where.
+        precision: as in `measure_peak`.
+        shape: (rows, inner, columns).
+    """
+    rows, inner, columns = shape
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randn(rows, inner, generator=generator)
+    # the second factor lies as a linear layer's weight does: (columns, inner), which 8-bit products need
+    right = torch.randn(columns, inner, generator=generator)
+    if precision == "int8":
+        first, second = ((20 * values).clamp(-127, 127).to(torch.int8).to(device) for values in (left, right))
+        return lambda: torch.ops.aten._int_mm(first, second.t())
+    if precision == "fp8":
+        first, second = (values.to(device).to(torch.float8_e4m3fn) for values in (left, right))
+        one = torch.ones((), device=device)
+        return lambda: torch.ops.aten._scaled_mm(
+            first, second.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16, use_fast_accum=True
+        )
+    first, second = (values.to(device, dtype_of(precision)) for values in (left, right))
+    return lambda: torch.mm(first, second.t())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,21 +12,16 @@ from torch import Tensor, nn
 
 from convit.benchmark.building import (
     Entry,
-    build_peer,
+    build_module,
     build_reference,
     compiled,
-    image_size,
     make_images,
 )
 from convit.benchmark.candidates import Candidate
-from convit.benchmark.cases import Case
+from convit.benchmark.cases import ALLOWED_LOSS, Case, peer_precision
 from convit.benchmark.comparing import largest_fitting
-from convit.benchmark.cost import count_cost, count_peer_cost
-from convit.benchmark.peak import measure_peak
-from convit.benchmark.precisions import ALLOWED_LOSS, peer_precision
-from convit.benchmark.rows import Row, make_row, share_of_peak, with_ratios
-from convit.benchmark.throughput import peak_memory
-from convit.benchmark.timing import alternate, settling
+from convit.benchmark.rows import Row
+from convit.benchmark.throughput import peak_memory, time_all
 from convit.model import ConViT
 from convit.optimization.precision import computed_in, dtype_of
 from convit.training.optimizers import build_optimizer
@@ -70,20 +64,12 @@ def measure_training(case: Case) -> list[Row]:
         batches[name] = fitting
     differences = compare_losses(entries, first, _expected_losses(reference, batches))
     calls = {name: lambda step=step, batch=batches[name]: step(batch) for name, step in steps.items()}
-    device = case.torch_device
-    seconds = alternate(calls, case.round_count, settling(device), warm_ups=3 if device.type == "cuda" else 1)
-    rows: list[Row] = []
-    for entry in entries:
-        name = entry.candidate.name
-        peak = measure_peak(device, entry.computed_in, torch.get_num_threads())
-        row = make_row(case, entry, image_size(reference), len(batches[name]), seconds[name])
-        measured = {
-            "difference": differences.get(name),
-            "peak_share": share_of_peak(entry, row.images_per_second, peak.operations, _PASSES),
-            "memory_mb": _whole_memory(entry.module, calls[name], device),
-        }
-        rows.append(dataclasses.replace(row, **measured))
-    return with_ratios(rows)
+    taking_part = [(entry, batches[entry.candidate.name]) for entry in entries]
+
+    def memory_of(entry: Entry) -> float | None:
+        return _whole_memory(entry.module, calls[entry.candidate.name], case.torch_device)
+
+    return time_all(case, reference, taking_part, calls, differences, memory_of, _PASSES)
 
 
 def make_step(entry: Entry, case: Case) -> Step:
@@ -154,14 +140,7 @@ def _soft_cross_entropy(logits: Tensor) -> Tensor:
 def _build(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
     device = case.torch_device
     precision = peer_precision(candidate.precision or case.precision, device)
-    size = image_size(reference)
-    if candidate.is_peer:
-        module = build_peer(candidate, reference).to(device)
-        cost = count_peer_cost(module, torch.empty(1, reference.config.in_chans, *size))
-    else:
-        module = copy.deepcopy(reference).to(device)
-        module.set_attention(candidate.attention)
-        cost = count_cost(reference, size, plain=candidate.source == "plain")
+    module, cost = build_module(candidate, reference, device)
     module = module.train()
     # as our own trainer chooses
     dtype = computed_in(precision, device) if candidate.source in ("ours", "eager") else precision

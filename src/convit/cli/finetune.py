@@ -160,7 +160,7 @@ def _sum_up(tuned: FinetuneResult, plan: Plan) -> None:
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:
     """What the summary says of the validation images."""
-    from convit.evaluation.tables import class_name, confused_pairs
+    from convit.evaluation.report import class_name, confused_pairs
 
     low, high = evaluation.intervals["top1"]
     count = f"{evaluation.correct_top1:,} of {evaluation.count:,} validation images"

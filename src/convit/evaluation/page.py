@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from convit.data import Samples
 from convit.evaluation.mistakes import Mistake, worst_mistakes
-from convit.evaluation.report import Evaluation, data_name
-from convit.evaluation.tables import class_name, confused_pairs, confusion_csv, per_class_csv, predictions_csv
+from convit.evaluation.report import (
+    Evaluation,
+    class_name,
+    confused_pairs,
+    confusion_csv,
+    data_name,
+    per_class_csv,
+    predictions_csv,
+)
 from convit.output.files import check_folder, check_packages, write_file
 from convit.output.pages import data_url, fill_template
 

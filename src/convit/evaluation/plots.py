@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from convit.evaluation.metrics import Confusion
-from convit.evaluation.report import Evaluation
-from convit.evaluation.tables import class_name, confused_pairs
+from convit.evaluation.report import Evaluation, class_name, confused_pairs
 from convit.output.plots import BLUE, PAPER, RED, SOFT, styled
 
 MOST_IN_HEAT_MAP = 40  # classes; beyond, names and cells are too small to read
