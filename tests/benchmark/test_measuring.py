@@ -20,7 +20,7 @@ from tests.benchmark.small import COST, made_row, small_case
 
 @pytest.fixture(autouse=True)
 def _small_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peak, "_SHAPES", {"cpu": ((64, 64, 64), (32, 64, 128))})
+    monkeypatch.setattr(timing, "_SHAPES", {"cpu": ((64, 64, 64), (32, 64, 128))})
     timing.measure_peak.cache_clear()
 
 
