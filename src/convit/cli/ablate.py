@@ -1,6 +1,5 @@
 """`convit ablate`: what a model loses without its position embedding, or with its gates forced."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -77,8 +76,5 @@ def ablate(
     with text_output(output, overwrite=overwrite) as stream:
         stream.write(json_text(found.to_dict()) if format == "json" else to_markdown(found))
     if found.baseline.unreadable:
-        whole = found.baseline.count + found.baseline.unreadable
-        first = found.about["errors"][0]["error"]
-        message = f"{found.baseline.unreadable} of {whole} images could not be read and count in no metric; {first}"
-        print(f"convit: error: {errors.one_line(message)}", file=sys.stderr)
+        errors.say_left_out(found.baseline.count, found.baseline.unreadable, found.about["errors"][0]["error"])
         raise typer.Exit(errors.SOME_UNREADABLE)

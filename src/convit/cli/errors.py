@@ -97,6 +97,18 @@ def leave_if_unreadable(unreadable: Mapping[str, str], *, quiet: bool = False) -
     raise typer.Exit(SOME_UNREADABLE)
 
 
+def say_left_out(scored: int, unreadable: int, first: str) -> None:
+    """Say that images take no part in the metrics because they could not be read.
+
+    Args:
+        scored: Number of images that the metrics count.
+        unreadable: Number of the others.
+        first: What is wrong with the first of them.
+    """
+    images = f"{unreadable} of {scored + unreadable} images could not be read and count in no metric"
+    print(f"convit: error: {one_line(f'{images}; the first: {first}')}", file=sys.stderr)
+
+
 def one_line(message: str) -> str:
     r"""Fold whitespace and spell out control characters: no file name can break the line or drive the terminal.
 

@@ -162,7 +162,7 @@ def _finish(
         if report is not None:
             print(f"convit: the report is {report / 'index.html'}", file=sys.stderr)
     if evaluation.errors:
-        _say_what_failed(evaluation)
+        errors.say_left_out(evaluation.count, evaluation.unreadable, evaluation.errors[0]["error"])
 
 
 def _refuse_with_compare(named: dict[str, object]) -> None:
@@ -182,12 +182,3 @@ def _compare(files: tuple[Path, Path], output: Path | None, chosen: str, *, over
             write_comparison(comparison, stream)
         else:
             stream.write(json_text(comparison.to_dict()))
-
-
-def _say_what_failed(evaluation: "Evaluation") -> None:
-    images = evaluation.count + evaluation.unreadable
-    message = (
-        f"{evaluation.unreadable} of {images} images could not be read and count in no metric; "
-        f"the first: {evaluation.errors[0]['error']}"
-    )
-    print(f"convit: error: {errors.one_line(message)}", file=sys.stderr)

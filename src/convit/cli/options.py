@@ -59,7 +59,7 @@ Exif = Annotated[
     bool,
     typer.Option(
         "--exif/--no-exif",
-        help="Turn photographs upright as their EXIF orientation says; published accuracies are without.",
+        help="Apply the EXIF orientation of photographs; published accuracies were measured without it.",
     ),
 ]
 FastDecode = Annotated[
@@ -78,6 +78,9 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="Write to this file; its suffix selects the format."),
 ]
+FORMAT = typer.Option(
+    "--format", help="Output format.  [default: from the output's suffix; else a table on a terminal, jsonl in a pipe]"
+)
 RowsOutput = Annotated[
     Path | None,
     typer.Option(

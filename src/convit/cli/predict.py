@@ -18,13 +18,7 @@ from convit.weights.progress import bar
 if TYPE_CHECKING:
     from convit.inference import Classifier, Embedder
 
-Format = Annotated[
-    Literal["table", "json", "jsonl", "csv", "parquet"] | None,
-    typer.Option(
-        "--format",
-        help="Output format.  [default: from the output's suffix; else a table on a terminal, jsonl in a pipe]",
-    ),
-]
+Format = Annotated[Literal["table", "json", "jsonl", "csv", "parquet"] | None, options.FORMAT]
 TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, metavar="K", help="Number of classes per image.")]
 
 
@@ -60,13 +54,7 @@ def classify(
     carry_out(job, classifier, top_k=classifier.top_k, about={"model": classifier.name})
 
 
-EmbeddingFormat = Annotated[
-    Literal["table", "json", "jsonl", "csv", "parquet", "npz"] | None,
-    typer.Option(
-        "--format",
-        help="Output format.  [default: from the output's suffix; else a table on a terminal, jsonl in a pipe]",
-    ),
-]
+EmbeddingFormat = Annotated[Literal["table", "json", "jsonl", "csv", "parquet", "npz"] | None, options.FORMAT]
 Kind = Annotated[
     str,
     typer.Option(
