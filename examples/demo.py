@@ -6,6 +6,7 @@ at work: what is printed after each `$` can be typed as it stands.
     python examples/demo.py [FOLDER]        # FOLDER is ./demo-photos unless named
 """
 
+import argparse
 import shlex
 import subprocess
 import sys
@@ -52,7 +53,9 @@ def show_similarities(vectors: Path) -> None:
 
 def main() -> None:
     """Write the photographs, label them, embed them."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-photos")
+    parser = argparse.ArgumentParser(description="Label and embed a few photographs with the weights in the package.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("demo-photos"), help="where to write them")
+    folder = parser.parse_args().folder
     write_photographs(folder)
     vectors = folder / "vectors.npz"
     run("classify", str(folder), "--model", MODEL, "--top-k", "3", "--format", "table")

@@ -30,6 +30,15 @@ if os.environ.get("CONVIT_CHECK_SHAPES", "1") == "1":
 
 
 @pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """Lightning leaves the port of its processes behind, on which those of another test would wait for each other."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
 

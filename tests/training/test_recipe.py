@@ -103,3 +103,13 @@ def test_files_that_are_no_recipe_are_refused(tmp_path: Path, text: str, problem
 def test_an_absent_recipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no recipe .*none\.yaml"):
         read_recipe(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("value", ["2020-99-99", "9" * 5000, "[" * 5000])
+def test_values_that_yaml_itself_trips_over_are_said_in_one_line(file: Path, value: str) -> None:
+    with pytest.raises(ValueError, match="is not valid YAML") as caught:
+        read_recipe(file, [f"name={value}"])
+    assert "\n" not in str(caught.value)
+    file.write_text(SMALL + f"seed: {value}\n")
+    with pytest.raises(ValueError, match=re.escape(f"{file} is not valid YAML")):
+        read_recipe(file)

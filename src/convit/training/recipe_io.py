@@ -13,6 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from convit.training.recipe import Recipe
 
+# what a date in the 13th month, a number of 5,000 digits and 1,000 brackets raise is not a YAMLError
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 RENAMED = {"optimiser": "optimizer"}
 
 
@@ -33,7 +35,7 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         raise FileNotFoundError(f"there is no recipe {path}; the project's own are in recipes/")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except NOT_YAML as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} does not hold a recipe; it must map sections to settings, as those in recipes/ do")
@@ -83,8 +85,8 @@ def change_values(values: dict[str, Any], change: str) -> None:
         raise ValueError(f"{change!r} is not a setting; write it as section.key=value, such as schedule.epochs=10")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"the value of {change!r} is not valid YAML: {' '.join(str(error).split())}") from error
+    except NOT_YAML as error:
+        raise ValueError(f"the value of {change[:60]!r} is not valid YAML: {' '.join(str(error).split())}") from error
     # YAML 1.1 takes 1e-3 for a string, for want of a dot.
     set_value(values, name.strip(), _as_number(value) if isinstance(value, str) else value)
 
