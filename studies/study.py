@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 from convit.data import hold_out, open_dataset, open_samples, take_share
 from convit.evaluation import Evaluator
-from convit.output.json_lines import read_lines
+from convit.output.text import read_lines
 from convit.training.models import build_model, image_size
 from convit.training.optimizers import total_epochs
 from convit.training.peers import is_peer

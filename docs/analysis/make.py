@@ -44,7 +44,7 @@ def measure_attention(data: str, split: str | None) -> dict[str, Any]:
     import torch
 
     from convit.analysis import gates, locality_centers, nonlocality
-    from convit.analysis.loading import load_plain
+    from convit.analysis.explaining import load_plain
     from convit.data import EvenlySpaced, open_samples
     from convit.images import open_image
     from convit.transforms import create_transform, resolve_model_data_config

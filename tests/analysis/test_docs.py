@@ -11,7 +11,7 @@ import pytest
 
 from convit.analysis import gates
 from convit.analysis.ablations import from_dict, to_markdown
-from convit.analysis.loading import load_plain
+from convit.analysis.explaining import load_plain
 from convit.weights.weight_sets import BUNDLED_FOLDER
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import folder, machine, plan, report, targets
 from convit.benchmark import Case, Row
-from convit.output.results import Timings
+from convit.output.rows import Timings
 from tests.benchmark.small import COST, made_row
 
 BENCHMARKS = Path(report.__file__).parent

@@ -10,9 +10,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from convit.data import CorruptImages, ImageDataset, TooManyCorruptError, open_dataset
-from convit.data.samples import DecodedSamples
+from convit.data.datasets import DecodedSamples
+from convit.data.sampling import plain_worker_errors
 from convit.data.streams import ShardSequence, ShardStream, StreamLoader
-from convit.data.workers import plain_worker_errors
 from tests.data.making import encoded, picture, write_members
 
 

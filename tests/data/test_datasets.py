@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from convit.data import check_trainable, hold_out, open_dataset, take_share
-from convit.data.samples import DecodedSamples
+from convit.data.datasets import DecodedSamples
 from tests.data.making import encoded, picture, write_folder, write_members, write_shard
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from convit.data.corrupt import TooManyCorruptError
-from convit.data.workers import plain_worker_errors
+from convit.data.sampling import plain_worker_errors
 
 _WRAPPED = (
     "Caught {kind} in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"

@@ -15,7 +15,7 @@ from torch import nn
 from convit.images import ImageError, open_image
 from convit.inference import Classifier
 from convit.model import ConViT
-from convit.output.results import Classification, Prediction
+from convit.output.rows import Classification, Prediction
 from convit.transforms import create_transform, resolve_model_data_config
 from convit.weights import save_weights
 

@@ -14,7 +14,7 @@ from skimage import data
 from torch import Tensor
 
 from convit import Classifier, ConViT, Embedder
-from convit.images.errors import ImageError
+from convit.images.formats import ImageError
 from convit.images.opening import open_image
 from convit.inference.gpu_decoding import GpuReader, find_decoder
 from convit.transforms import EvaluationTransform, TransformSettings

@@ -12,7 +12,7 @@ import torch
 from convit.model import ConViT, ConViTConfig, plain
 from convit.model.kernels import check_runs, fused_gated_attention, gated_attention
 from convit.model.positional import axis_attention
-from convit.optimization import choosing, fastest_attention
+from convit.optimization import building, fastest_attention
 from tests.shaken import relative_error, shake
 
 triton = pytest.importorskip("triton")
@@ -280,7 +280,7 @@ def test_the_form_is_chosen_by_what_was_timed(monkeypatch: pytest.MonkeyPatch) -
     on_gpu = images.as_subclass(_OnGpu)
     asked, seconds = [], {"fused": 2.0, "triton": 1.0}
     monkeypatch.setattr(torch.cuda, "device", nullcontext)
-    monkeypatch.setattr(choosing, "_time_form", lambda _layer, form, *shape: asked.append(shape) or seconds[form])
+    monkeypatch.setattr(building, "_time_form", lambda _layer, form, *shape: asked.append(shape) or seconds[form])
     assert fastest_attention(model, on_gpu) == "triton"
     assert asked == [(4, (4, 7))] * 2
     seconds["fused"] = 1.0
@@ -303,7 +303,7 @@ def test_timing_leaves_the_layer_as_it_was(training: bool, monkeypatch: pytest.M
         run()
         return 3.0
 
-    monkeypatch.setattr(choosing, "median_seconds", once)
+    monkeypatch.setattr(building, "median_seconds", once)
     assert [choosing._time_form(layer, form, 2, (3, 4)) for form in ("fused", "triton")] == [3.0, 3.0]
     assert taken == [(False, False), (False, True)]
     assert (layer.plain, layer.kernel) == (True, False)

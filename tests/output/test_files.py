@@ -13,7 +13,7 @@ import pytest
 
 from convit.output import check_output, open_writer, parquet
 from convit.output.files import write_file
-from convit.output.results import Classification, Embedding, Prediction
+from convit.output.rows import Classification, Embedding, Prediction
 
 FILES = ["json", "jsonl", "csv", "parquet", "npz", "table"]
 LABEL = Classification("a.jpg", (Prediction("cat", 3, 0.5),))

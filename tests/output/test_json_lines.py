@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from convit.output.json_lines import add_line, read_lines
+from convit.output.text import add_line, read_lines
 
 
 def test_later_epochs_make_room(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from convit.output import FORMATS, choose_format, open_writer, parquet
-from convit.output.results import Classification, Embedding, Prediction
+from convit.output.rows import Classification, Embedding, Prediction
 
 LABELS = [
     Classification("a [red].jpg", (Prediction("tabby, tabby cat", 281, 0.75), Prediction('say "cheese"', 2, 0.125))),

@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
-from convit.output.json_lines import epoch_score
+from convit.output.text import epoch_score
 from convit.training.final_weights import MovingAverage
 from convit.training.mixing import mix, soft_targets
 from convit.training.optimizers import peak_rate, rate_at

@@ -2,13 +2,12 @@
 
 The room promises that everything is measured on propagated activations, on any patch grid, in every layer, and that
 the model is left as it was: its mode, hooks, gradients and weights. Start reading at `attention.py` and `maps.py`;
-`interventions.py` and `ablations.py` hold the paper's inference-only experiments, `explaining.py` what `convit explain`
+`gating.py` and `ablations.py` hold the paper's inference-only experiments, `explaining.py` what `convit explain`
 shows of one picture, drawn by `drawing.py` and `page.py`, which need matplotlib and are imported by name.
 """
 
 from convit.analysis.attention import attention_matrices, nonlocality
-from convit.analysis.gating import gates, locality_centers
-from convit.analysis.interventions import forced_gates, masked_position_embedding
+from convit.analysis.gating import forced_gates, gates, locality_centers, masked_position_embedding
 from convit.analysis.maps import LayerMaps, attention_maps, attention_rollout
 
 __all__ = [

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from convit.analysis.interventions import forced_gates, masked_position_embedding
+from convit.analysis.gating import forced_gates, masked_position_embedding
 from convit.data import Samples
 from convit.evaluation import Evaluation, Evaluator
 from convit.evaluation.report import data_name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from convit.analysis.gating import gates, locality_centers
 from convit.analysis.maps import LayerMaps, attention_maps, attention_rollout
 from convit.images.opening import ImageSource, open_image, source_name
 from convit.inference.classifier import read_labels
-from convit.inference.predicting import Predictor
+from convit.inference.predicting import Predictor, load_by_name
 from convit.model import ConViT
-from convit.output.results import Prediction
+from convit.optimization.precision import default_precision, dtype_of, pick_device
+from convit.output.rows import Prediction
 from convit.transforms import normalize_batch
 
 Heads = Float32[np.ndarray, "heads rows columns"]
@@ -219,3 +221,26 @@ def _padded(pixels: np.ndarray, grid: tuple[int, int], patch: int) -> np.ndarray
 
 def _array(values: torch.Tensor) -> np.ndarray:
     return values.float().cpu().numpy()
+
+
+def load_plain(
+    model: str | None = None, weights: str | Path | None = None, *, device: str = "auto", precision: str = "auto"
+) -> ConViT:
+    """Load a model as the paper writes it, in evaluation mode, on its device.
+
+    Args:
+        model: a variant or weight set; None for the model that `weights` describes, else the default.
+        weights: a local file or folder instead of published weights.
+        device: "auto", "cpu", "cuda", "mps" ...
+        precision: "auto", "fp32", "bf16" or "fp16".
+
+    Raises:
+        ValueError: the name, the device or the precision is unknown, or the model is no ConViT.
+        FileNotFoundError, OSError: the weights cannot be found or fetched.
+    """
+    place = pick_device(device)
+    dtype = dtype_of(default_precision(place) if precision == "auto" else precision)
+    loaded = load_by_name(model, weights)
+    if not isinstance(loaded, ConViT):
+        raise ValueError(f"the {type(loaded).__name__} is no ConViT, so it cannot be looked into; take a ConViT")
+    return loaded.to(device=place, dtype=dtype).eval()

@@ -55,7 +55,7 @@ def ablate(
         images = EvenlySpaced(images, limit)
 
     from convit.analysis.ablations import EXPERIMENTS, gated_layers_of, measurements, run_ablations, to_markdown
-    from convit.analysis.loading import load_plain
+    from convit.analysis.explaining import load_plain
     from convit.data.identity import file_sha256
     from convit.evaluation import Evaluator
     from convit.evaluation.weights_used import find_weights_used

@@ -71,7 +71,7 @@ def explain(
         check_packages("a page, other than a .png,", "jinja2", extra="plot")
     from convit.analysis.drawing import few_layers
     from convit.analysis.explaining import explain as look_into
-    from convit.analysis.loading import load_plain
+    from convit.analysis.explaining import load_plain
     from convit.images import open_image
 
     # opened before the model is loaded, which may take its time

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
-
-from PIL import Image
-
-from convit.data.shards import Sample
-from convit.images import open_image
 
 
 class TooManyCorruptError(ValueError):
@@ -89,70 +82,3 @@ class CorruptImages:
     def _ends_a_line(self) -> bool:
         # a process that was killed while it wrote leaves half a line
         return not self.path.exists() or self.path.read_bytes()[-1:] in (b"", b"\n")
-
-
-def decode_stream(samples: Iterator[Sample], corrupt: CorruptImages | None) -> Iterator[tuple[str, Image.Image, int]]:
-    """Decode an endless stream; where an image cannot be read, the next readable one is given in its place.
-
-    That one is given again in its own place: what comes at a place depends on what follows alone, so that a stream
-    that is taken up in its middle goes on exactly as it would have.
-
-    Args:
-        samples: (key, encoded image, class index).
-        corrupt: takes note of what cannot be read.
-
-    Yields:
-        (key of the place, decoded image, class index of that image).
-
-    Raises:
-        TooManyCorruptError: there are more unreadable images than `corrupt` allows.
-        ValueError: an image cannot be read and there is no `corrupt`, or the stream has none but unreadable images.
-    """
-    ahead: deque[Sample] = deque()
-    while True:
-        offset = 0
-        image = None
-        while image is None:
-            if offset == len(ahead):
-                ahead.append(next(samples))
-            image = _try(ahead[offset], corrupt)
-            offset += 1
-            # at most `limit` in a pass are unreadable, so where two passes meet at most twice as many follow each other
-            if image is None and corrupt is not None and offset > 2 * corrupt.limit:
-                raise ValueError(
-                    f"a worker's share of the stream has no readable image (such as {ahead[0][0]!r}); lower "
-                    f"data.workers or remove what {corrupt.path} names"
-                )
-        yield ahead[0][0], image, ahead[offset - 1][2]
-        ahead.popleft()
-
-
-def decode_readable(samples: Iterator[Sample], corrupt: CorruptImages | None) -> Iterator[tuple[str, Image.Image, int]]:
-    """Decode samples and leave out those that cannot be read.
-
-    Args:
-        samples: (key, encoded image, class index).
-        corrupt: takes note of what cannot be read.
-
-    Yields:
-        (key, decoded image, class index).
-
-    Raises:
-        TooManyCorruptError: there are more unreadable images than `corrupt` allows.
-        ValueError: an image cannot be read and there is no `corrupt`.
-    """
-    for sample in samples:
-        image = _try(sample, corrupt)
-        if image is not None:
-            yield sample[0], image, sample[2]
-
-
-def _try(sample: Sample, corrupt: CorruptImages | None) -> Image.Image | None:
-    name, data, _ = sample
-    try:
-        return open_image(data, name=name)
-    except ValueError as error:
-        if corrupt is None:
-            raise
-        corrupt.report(name, error)
-        return None

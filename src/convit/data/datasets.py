@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
 
 from convit.data.corrupt import CorruptImages
 from convit.data.locate import Source
 from convit.data.opening import open_samples
-from convit.data.samples import Samples
+from convit.data.samples import Samples, Stored
+from convit.transforms import create_transform as create_transform  # where timm's users look for them
+from convit.transforms import resolve_model_data_config as resolve_model_data_config
 
 Transform = Callable[[Any], Any]
 
@@ -92,6 +96,59 @@ class ImageDataset(Dataset[tuple[Any, int]]):
     def class_title(self, label: int) -> str:
         """What messages call a class."""
         return f"class {label}" if self.classes is None else f"the class {self.classes[label]!r}"
+
+
+class DecodedSamples(Samples):
+    """Samples decoded once and kept as pixels: for small images, whose decoding costs as much as their augmentation.
+
+    Args:
+        samples: where the images come from; all must have the same size.
+        corrupt: counts the images that cannot be read; `image` then refuses them, as an undecoded set would.
+        only: the samples that will be asked for; the others stay black.
+
+    Raises:
+        ValueError: the sizes differ, no image can be read, or one cannot and there is no `corrupt`.
+        TooManyCorruptError: more images cannot be read than `corrupt` allows.
+    """
+
+    def __init__(
+        self, samples: Samples, *, corrupt: CorruptImages | None = None, only: Collection[int] | None = None
+    ) -> None:
+        super().__init__(samples.labels, samples.names, samples.classes, samples.source)
+        self.kind, self.where, self.identity = samples.kind, samples.where, samples.identity
+        self._unreadable: dict[int, ValueError] = {}
+        pixels: np.ndarray | None = None
+        for index in range(len(samples)) if only is None else sorted(only):
+            try:
+                image = np.asarray(samples.image(index))
+            except ValueError as error:
+                if corrupt is None:
+                    raise
+                corrupt.report(samples.where(index), error)
+                self._unreadable[index] = error
+                continue
+            if pixels is None:
+                # One block, so that worker processes share it instead of copying it piece by piece.
+                pixels = np.zeros((len(samples), *image.shape), dtype=np.uint8)
+            if image.shape != pixels.shape[1:]:
+                raise ValueError(
+                    f"{samples.names[index]} is {image.shape[1]} x {image.shape[0]} pixels, others "
+                    f"{pixels.shape[2]} x {pixels.shape[1]}; decode: once needs one size"
+                )
+            pixels[index] = image
+        if pixels is None:
+            raise ValueError(f"none of the {len(samples)} images can be read; give data with images")
+        self._pixels = pixels
+
+    def stored(self, index: int) -> Stored:
+        """The decoded image.
+
+        Raises:
+            ImageError: it could not be read.
+        """
+        if index in self._unreadable:
+            raise self._unreadable[index]
+        return Image.fromarray(self._pixels[index])
 
 
 def apply_seeded(transform: Transform, image: Any, seed: int) -> Any:

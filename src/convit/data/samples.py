@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from convit.data.classes import ClassName
 from convit.data.identity import sha256_of_lines
 from convit.images import open_image
-
-if TYPE_CHECKING:
-    from convit.data.corrupt import CorruptImages
 
 Stored = bytes | Path | Image.Image
 
@@ -262,59 +258,6 @@ class EvenlySpaced(Part):
     def identity(self) -> dict[str, Any]:
         """What the whole data set is, and how many of its images were taken."""
         return self.whole.identity() | {"evenly_spaced": len(self)}
-
-
-class DecodedSamples(Samples):
-    """Samples decoded once and kept as pixels: for small images, whose decoding costs as much as their augmentation.
-
-    Args:
-        samples: where the images come from; all must have the same size.
-        corrupt: counts the images that cannot be read; `image` then refuses them, as an undecoded set would.
-        only: the samples that will be asked for; the others stay black.
-
-    Raises:
-        ValueError: the sizes differ, no image can be read, or one cannot and there is no `corrupt`.
-        TooManyCorruptError: more images cannot be read than `corrupt` allows.
-    """
-
-    def __init__(
-        self, samples: Samples, *, corrupt: CorruptImages | None = None, only: Collection[int] | None = None
-    ) -> None:
-        super().__init__(samples.labels, samples.names, samples.classes, samples.source)
-        self.kind, self.where, self.identity = samples.kind, samples.where, samples.identity
-        self._unreadable: dict[int, ValueError] = {}
-        pixels: np.ndarray | None = None
-        for index in range(len(samples)) if only is None else sorted(only):
-            try:
-                image = np.asarray(samples.image(index))
-            except ValueError as error:
-                if corrupt is None:
-                    raise
-                corrupt.report(samples.where(index), error)
-                self._unreadable[index] = error
-                continue
-            if pixels is None:
-                # One block, so that worker processes share it instead of copying it piece by piece.
-                pixels = np.zeros((len(samples), *image.shape), dtype=np.uint8)
-            if image.shape != pixels.shape[1:]:
-                raise ValueError(
-                    f"{samples.names[index]} is {image.shape[1]} x {image.shape[0]} pixels, others "
-                    f"{pixels.shape[2]} x {pixels.shape[1]}; decode: once needs one size"
-                )
-            pixels[index] = image
-        if pixels is None:
-            raise ValueError(f"none of the {len(samples)} images can be read; give data with images")
-        self._pixels = pixels
-
-    def stored(self, index: int) -> Stored:
-        """The decoded image.
-
-        Raises:
-            ImageError: it could not be read.
-        """
-        if index in self._unreadable:
-            raise self._unreadable[index]
-        return Image.fromarray(self._pixels[index])
 
 
 def read_stored(stored: Stored) -> Stored:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
-
-from convit.data.workers import plain_worker_errors
 
 Key = tuple[int, int]
 
@@ -204,3 +203,24 @@ class ResumableLoader(DataLoader[Any]):
     def _epoch_sampler(self) -> EpochSampler:
         assert isinstance(self.sampler, EpochSampler)
         return self.sampler
+
+
+_MARK = "DataLoader worker process"
+
+
+@contextmanager
+def plain_worker_errors() -> Generator[None]:
+    """Give an error of a loader's worker its own one-line message back; PyTorch puts the worker's traceback into it.
+
+    Raises:
+        Exception: what the worker raised, of the same type; its traceback is in the exception's cause.
+    """
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        text = str(error).rstrip()
+        if not text.startswith("Caught ") or _MARK not in text:
+            raise
+        # the last line is "package.ErrorType: message"
+        message = text.rpartition("\n")[2].partition(": ")[2]
+        raise type(error)(message) from error

@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import random
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from convit.data.corrupt import CorruptImages, decode_readable, decode_stream
+from convit.data.corrupt import CorruptImages
 from convit.data.datasets import Transform, apply_seeded
 from convit.data.remote import shown
-from convit.data.sampling import augmentation_seed
+from convit.data.sampling import augmentation_seed, plain_worker_errors
 from convit.data.shards import Sample, Shard, read_shard
-from convit.data.workers import plain_worker_errors
+from convit.images import open_image
 
 
 class ShardStream(IterableDataset[tuple[Any, int]]):
@@ -207,3 +209,70 @@ def _shuffled(samples: Iterator[Sample], size: int, generator: random.Random) ->
         yield sample
     generator.shuffle(buffer)
     yield from buffer
+
+
+def decode_stream(samples: Iterator[Sample], corrupt: CorruptImages | None) -> Iterator[tuple[str, Image.Image, int]]:
+    """Decode an endless stream; where an image cannot be read, the next readable one is given in its place.
+
+    That one is given again in its own place: what comes at a place depends on what follows alone, so that a stream
+    that is taken up in its middle goes on exactly as it would have.
+
+    Args:
+        samples: (key, encoded image, class index).
+        corrupt: takes note of what cannot be read.
+
+    Yields:
+        (key of the place, decoded image, class index of that image).
+
+    Raises:
+        TooManyCorruptError: there are more unreadable images than `corrupt` allows.
+        ValueError: an image cannot be read and there is no `corrupt`, or the stream has none but unreadable images.
+    """
+    ahead: deque[Sample] = deque()
+    while True:
+        offset = 0
+        image = None
+        while image is None:
+            if offset == len(ahead):
+                ahead.append(next(samples))
+            image = _decoded(ahead[offset], corrupt)
+            offset += 1
+            # at most `limit` in a pass are unreadable, so where two passes meet at most twice as many follow each other
+            if image is None and corrupt is not None and offset > 2 * corrupt.limit:
+                raise ValueError(
+                    f"a worker's share of the stream has no readable image (such as {ahead[0][0]!r}); lower "
+                    f"data.workers or remove what {corrupt.path} names"
+                )
+        yield ahead[0][0], image, ahead[offset - 1][2]
+        ahead.popleft()
+
+
+def decode_readable(samples: Iterator[Sample], corrupt: CorruptImages | None) -> Iterator[tuple[str, Image.Image, int]]:
+    """Decode samples and leave out those that cannot be read.
+
+    Args:
+        samples: (key, encoded image, class index).
+        corrupt: takes note of what cannot be read.
+
+    Yields:
+        (key, decoded image, class index).
+
+    Raises:
+        TooManyCorruptError: there are more unreadable images than `corrupt` allows.
+        ValueError: an image cannot be read and there is no `corrupt`.
+    """
+    for sample in samples:
+        image = _decoded(sample, corrupt)
+        if image is not None:
+            yield sample[0], image, sample[2]
+
+
+def _decoded(sample: Sample, corrupt: CorruptImages | None) -> Image.Image | None:
+    name, data, _ = sample
+    try:
+        return open_image(data, name=name)
+    except ValueError as error:
+        if corrupt is None:
+            raise
+        corrupt.report(name, error)
+        return None

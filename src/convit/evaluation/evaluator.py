@@ -31,7 +31,7 @@ from convit.images.opening import ImageSource
 from convit.inference.options import RunKeywords, RunOptions
 from convit.inference.predicting import Predictor
 from convit.output.files import check_packages
-from convit.output.results import Timings
+from convit.output.rows import Timings
 
 
 class Evaluator(Predictor):

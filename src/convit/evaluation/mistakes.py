@@ -9,7 +9,7 @@ import numpy as np
 
 from convit.data import Samples
 from convit.evaluation.scoring import Scores
-from convit.images.errors import ImageError
+from convit.images.formats import ImageError
 from convit.images.opening import ImageSource, open_image
 from convit.output.pages import thumbnail
 

@@ -18,7 +18,7 @@ from convit.finetune.cost import Cost
 from convit.finetune.plan import Plan
 from convit.model import ConViTConfig
 from convit.output.files import write_file
-from convit.output.json_lines import epoch_score, read_lines
+from convit.output.text import epoch_score, read_lines
 from convit.training.epoch_log import duration
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")

@@ -4,8 +4,7 @@ Every command and every data set lists and opens through this package, so that a
 reading at `opening.py`. Nothing here imports torch.
 """
 
-from convit.images.errors import ImageError
-from convit.images.formats import IMAGE_SUFFIXES
+from convit.images.formats import IMAGE_SUFFIXES, ImageError
 from convit.images.listing import find_images
 from convit.images.opening import DEFAULT_PIXEL_LIMIT, ImageSource, open_image, source_name
 

@@ -1,10 +1,58 @@
-"""From any Pillow mode to RGB, in one documented way."""
+"""From arrays and any Pillow mode to RGB, in one documented way; an image with a color profile becomes sRGB."""
+
+from functools import lru_cache
+from io import BytesIO
 
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
-from PIL import Image
+from PIL import Image, ImageCms
 
-from convit.images.profiles import to_srgb
+from convit.images.formats import ImageError
+
+# The largest difference, in 8-bit levels, at which a profile counts as sRGB itself: sRGB profiles differ by as much.
+_SAME_AS_SRGB = 2
+
+
+def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert an image from its ICC profile's colors to sRGB.
+
+    Args:
+        image: mode L, RGB, CMYK or LAB.
+        profile: the ICC profile that the file carries.
+
+    Returns:
+        An RGB image; or `image` itself where there is nothing to convert: no profile, one that is sRGB to within two
+        levels, or one that is broken or belongs to another mode.
+    """
+    transform = _transform_to_srgb(profile, image.mode) if profile else None
+    return image if transform is None else transform.apply(image)
+
+
+def changes_colors(profile: bytes, mode: str) -> bool:
+    """Whether `to_srgb` would convert an image of this mode with this profile."""
+    return _transform_to_srgb(profile, mode) is not None
+
+
+# Images of one folder mostly come from one camera, and building a transform costs more than a small image takes.
+@lru_cache(maxsize=32)
+def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        probe = _probe(mode)
+        difference = np.abs(np.asarray(transform.apply(probe), np.int16) - np.asarray(probe.convert("RGB"), np.int16))
+    except Exception:  # a broken profile: littlecms, its binding and Pillow each have their own errors
+        return None
+    return None if difference.max() <= _SAME_AS_SRGB else transform
+
+
+def _probe(mode: str) -> Image.Image:
+    """A few colors from all over the cube, as an image of the given mode."""
+    bands = Image.getmodebands(mode)
+    levels = np.linspace(0, 255, 6).astype(np.uint8)
+    colors = np.stack(np.meshgrid(*[levels] * bands), axis=-1).reshape(1, -1, bands)
+    return Image.frombytes(mode, (colors.shape[1], 1), colors.tobytes())
+
 
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -84,3 +132,49 @@ def _composite_on_white(image: Image.Image) -> Image.Image:
     white = Image.new(opaque, image.size, "white")
     white.paste(layered.convert(opaque), mask=alpha)
     return white
+
+
+def array_to_image(array: np.ndarray, name: str = "<array>") -> Image.Image:
+    """Read an array as one image.
+
+    Args:
+        array: (height, width) gray, or (height, width, channels) with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA)
+            channels, last. uint8 holds levels 0..255, uint16 levels 0..65535, bool black and white, other integers
+            levels 0..255, float values 0..1.
+        name: what messages call it.
+
+    Returns:
+        An RGB image; transparency is composited on white.
+
+    Raises:
+        ImageError: another shape, a type that is not a number, or values out of the type's range.
+    """
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)) or 0 in array.shape:
+        hint = "hand over list(batch)" if array.ndim == 4 else "move the channels last"
+        raise ImageError(
+            name,
+            f"shape {array.shape} is not (height, width) or (height, width, channels) with 1 to 4 channels; {hint}",
+        )
+    levels = _to_levels(array, name)
+    if levels.ndim == 3 and levels.shape[2] == 1:
+        levels = levels[:, :, 0]
+    return to_rgb(Image.fromarray(np.ascontiguousarray(levels)))
+
+
+def _to_levels(array: np.ndarray, name: str) -> UInt8[np.ndarray, "height width *channels"]:
+    kind = array.dtype.kind
+    if array.dtype == np.uint8:
+        return array
+    if kind == "b":
+        return array.astype(np.uint8) * np.uint8(255)
+    if kind not in "iuf":
+        raise ImageError(name, f"type {array.dtype} holds no levels; use uint8, uint16 or float")
+    limit = 1.0 if kind == "f" else 65535.0 if array.dtype == np.uint16 else 255.0
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0.0 and high <= limit):  # also where a value is not a number
+        raise ImageError(
+            name,
+            f"{array.dtype} values lie in {low:g}..{high:g}, but must lie in 0..{limit:g}; scale them"
+            + (" or hand over uint8" if limit == 1.0 else ""),
+        )
+    return np.rint(array.astype(np.float64) * (255.0 / limit)).astype(np.uint8)

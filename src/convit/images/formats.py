@@ -1,4 +1,4 @@
-"""Which image formats are read: those that are handed to Pillow, their suffixes, and those that are refused."""
+"""Which image formats are read: those that are handed to Pillow, their suffixes, and what is said of the others."""
 
 from __future__ import annotations
 
@@ -94,3 +94,20 @@ def _plugin_format(start: bytes) -> str | None:
     if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
         return "HEIF"
     return "JXL" if start.startswith((b"\xff\x0a", b"\x00\x00\x00\x0cJXL ")) else None
+
+
+class ImageError(ValueError):
+    """An image cannot be read; the message is one line: which image, what is wrong with it, and what to do."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name}: {' '.join(problem.split())}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # the two arguments are not kept apart, and the default would call __init__ with one
+        return _restore, (str(self),)
+
+
+def _restore(message: str) -> ImageError:
+    error = ImageError.__new__(ImageError)
+    error.args = (message,)
+    return error

@@ -12,10 +12,8 @@ from typing import IO, TypeAlias
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from convit.images.arrays import array_to_image
-from convit.images.colors import to_rgb
-from convit.images.errors import ImageError
-from convit.images.formats import describe_unread, formats_for
+from convit.images.colors import array_to_image, to_rgb
+from convit.images.formats import ImageError, describe_unread, formats_for
 from convit.images.orientation import lies_on_its_side, read_orientation, turn_upright
 
 ImageSource: TypeAlias = (
@@ -51,7 +49,7 @@ def open_image(
 
     Args:
         source: a path; the bytes of an image file; a file open for reading bytes; a Pillow image; or a numpy array
-            (see `convit.images.arrays.array_to_image` for layouts and ranges).
+            (see `convit.images.colors.array_to_image` for layouts and ranges).
         apply_exif: whether the image is turned as its EXIF orientation asks; broken EXIF counts as none. Off, it is
             read as timm's transform would get it. (TIFF files are always turned: Pillow does it while decoding.)
         pixel_limit: files and bytes with more pixels (width times height) are refused before they are decoded;

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from convit.images.opening import ImageSource
 from convit.inference.options import RunKeywords, RunOptions
 from convit.inference.predicting import UNTAGGED, Predictor, Row
-from convit.output.results import Classification, Prediction
+from convit.output.rows import Classification, Prediction
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from convit.images.opening import ImageSource
 from convit.inference.options import RunKeywords, RunOptions, check_kind, layer_of
 from convit.inference.predicting import UNTAGGED, Predictor
-from convit.output.results import Embedding
+from convit.output.rows import Embedding
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

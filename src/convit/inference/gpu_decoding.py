@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from convit.images.colors import changes_colors
 from convit.images.opening import DEFAULT_PIXEL_LIMIT, ImageSource, open_header, read_bytes, source_name
 from convit.images.orientation import read_orientation
-from convit.images.profiles import changes_colors
 from convit.transforms.evaluation import LARGEST_RESIZED, resized_size
 from convit.transforms.settings import TransformSettings
 

@@ -19,13 +19,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from convit.images.errors import ImageError
+from convit.images.formats import ImageError
 from convit.images.opening import ImageSource, open_reduced, source_name
 from convit.inference.gpu_decoding import GpuReader, find_decoder
 from convit.inference.options import DEFAULT_MODEL, RunKeywords, RunOptions
 from convit.model.config import ConViTConfig, check_divisible
 from convit.optimization.precision import default_precision, dtype_of, name_of, pick_device
-from convit.output.results import Timings
+from convit.output.rows import Timings
 from convit.transforms import EvaluationTransform, TransformSettings, normalize_batch
 
 if TYPE_CHECKING:

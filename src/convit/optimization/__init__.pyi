@@ -1,5 +1,4 @@
-from .building import optimize
-from .choosing import fastest_attention
+from .building import fastest_attention, optimize
 from .optimized import OptimizedConViT
 from .plan import Plan, Step
 from .precision import PRECISIONS, Precision

@@ -1,5 +1,4 @@
-from .files import check_output
-from .formats import FORMATS, choose_format
+from .files import FORMATS, check_output, choose_format
 from .writer import Writer, open_writer, write_rows
 
 __all__ = ["FORMATS", "Writer", "check_output", "choose_format", "open_writer", "write_rows"]

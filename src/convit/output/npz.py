@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from convit.output.results import Embedding
+from convit.output.rows import Embedding
 from convit.output.text import Encoder
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from convit.output.files import WholeFile, explain
-from convit.output.formats import Rows, choose_format
+from convit.output.files import Rows, WholeFile, choose_format, explain
 from convit.output.rows import Classifications, Embeddings, Layout, PlainRows
 from convit.output.text import Csv, Encoder, Json, JsonLines, Markdown, Table
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from PIL import Image
 
-from convit.images.errors import ImageError
+from convit.images.formats import ImageError
 from convit.images.opening import open_image
 
 SIMILARITY = 0.95

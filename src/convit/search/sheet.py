@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convit.images.errors import ImageError
+from convit.images.formats import ImageError
 from convit.images.opening import ImageSource, open_image, source_name
 from convit.output.pages import data_url, fill_template, thumbnail
 from convit.search.duplicates import Duplicate, Picture

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convit.output.results import Embedding
+from convit.output.rows import Embedding
 from convit.search.scanning import Described, Plan, describe, label_of
 from convit.search.store import FileRow, Store
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from convit.analysis import gates, nonlocality
 from convit.model import ConViT
 from convit.output.files import write_file
-from convit.output.json_lines import add_line, epoch_score, read_lines
+from convit.output.text import add_line, epoch_score, read_lines
 from convit.training.task import ClassificationTask
 
 MOST_IMAGES = 128

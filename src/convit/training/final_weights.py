@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from convit.model import ConViT
 from convit.optimization.precision import dtype_of
-from convit.output.json_lines import epoch_score
+from convit.output.text import epoch_score
 from convit.training.recipe import Recipe
 
 

@@ -19,8 +19,8 @@ from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from convit.output.json_lines import epoch_score
 from convit.output.plots import INK, SERIES_COLORS, series_look
+from convit.output.text import epoch_score
 
 Values = npt.NDArray[np.float64]
 

@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from convit.output.json_lines import read_lines
 from convit.output.plots import series_look, styled
+from convit.output.text import read_lines
 from convit.training import panels
 from convit.training.panels import RunCurves, Values
 

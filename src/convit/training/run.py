@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from convit.data.corrupt import CorruptImages
 from convit.data.samples import Samples
 from convit.model import ConViT
-from convit.output.json_lines import read_lines
+from convit.output.text import read_lines
 from convit.training.checkpoints import Checkpoints, RunStopped
 from convit.training.epoch_log import AttentionLog, EpochBar, EpochLog
 from convit.training.final_weights import BestWeights, MovingAverage, write_weights

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from convit.data.classes import read_classes
 from convit.data.corrupt import CorruptImages
-from convit.data.datasets import ImageDataset, Transform, check_trainable, hold_out, take_share
+from convit.data.datasets import DecodedSamples, ImageDataset, Transform, check_trainable, hold_out, take_share
 from convit.data.locate import Source, find_shards
 from convit.data.opening import fingerprint, open_samples
-from convit.data.samples import DecodedSamples, Samples
+from convit.data.samples import Samples
 from convit.data.streams import ShardSequence
 from convit.training.optimizers import total_epochs
 from convit.training.recipe import AugmentRecipe, Recipe

@@ -4,8 +4,15 @@ from .fetch import fetch_weights, is_cached
 from .files import load_weights, save_weights
 from .labels import class_names, class_wnids
 from .progress import show_progress
-from .registry import is_model, list_models, list_pretrained
-from .weight_sets import WEIGHT_SETS, WeightSet, default_weight_set, find_weight_set
+from .weight_sets import (
+    WEIGHT_SETS,
+    WeightSet,
+    default_weight_set,
+    find_weight_set,
+    is_model,
+    list_models,
+    list_pretrained,
+)
 
 __all__ = [
     "WEIGHT_SETS",

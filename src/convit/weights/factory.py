@@ -16,8 +16,7 @@ from convit.weights.card import PROVENANCE, describe_weight_set, known_classes, 
 from convit.weights.fetch import fetch_hub_file, fetch_weights
 from convit.weights.files import load_weights
 from convit.weights.hub import parse_repo
-from convit.weights.registry import list_pretrained
-from convit.weights.weight_sets import WEIGHT_SETS, closest, default_weight_set, find_weight_set
+from convit.weights.weight_sets import WEIGHT_SETS, closest, default_weight_set, find_weight_set, list_pretrained
 
 _TRAINING_ONLY = ("drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate")
 

@@ -22,8 +22,7 @@ import triton
 import triton.language as tl
 from triton import knobs
 
-# Triton's interpreter multiplies bf16 numbers as the integers that hold their bits, so there they are widened first,
-# which changes no product.
+# Triton's interpreter multiplies bf16 numbers as the integers that hold their bits; widening changes no product.
 WIDEN = tl.constexpr(knobs.runtime.interpret)
 FOR_FP32 = triton.Config({"BLOCK_QUERIES": 32, "BLOCK_KEYS": 32}, num_warps=8, num_stages=2)
 
