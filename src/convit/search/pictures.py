@@ -39,8 +39,8 @@ class Collection:
 def list_pictures(path: str | Path) -> list[Picture]:
     """List the pictures of a folder, or of the WebDataset shards in it, with labels and splits.
 
-    In folders the label is the name of the folder that a picture lies in, and the split that of the topmost folder
-    above a class folder (`val/cat/1.jpg`). In shards the label is the class's name in `classes.json`, or its number,
+    In folders the label is the name of the class folder, and the split that of a part above it (`val/cat/1.jpg`), as
+    `convit.data.splits` knows them. In shards the label is the class's name in `classes.json`, or its number,
     and the split the shard's name without its number (`val-000000.tar`).
 
     Raises:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from convit.data.splits import part_of
 from convit.images import ImageError, find_images, source_name
 from convit.images.opening import image_size, read_bytes
 from convit.search.store import FileRow
@@ -92,23 +93,22 @@ def describe(file: Path) -> Described:
 
 
 def label_of(path: str) -> str | None:
-    """The name of the folder that a picture lies in, None at the top.
+    """The class folder that an image lies in, as evaluation and training see it: the topmost one below a part.
 
-    >>> label_of("train/cat/1.jpg"), label_of("1.jpg")
-    ('cat', None)
+    >>> label_of("train/cat/1.jpg"), label_of("cat/close/1.jpg"), label_of("1.jpg")
+    ('cat', 'cat', None)
     """
-    parts = path.split("/")
-    return parts[-2] if len(parts) > 1 else None
+    return next((folder for folder in path.split("/")[:-1] if part_of(folder) is None), None)
 
 
 def split_of(path: str) -> str | None:
-    """The topmost folder of a path with a class folder below it, None for others.
+    """The part of a data set that a path begins with, None for others.
 
-    >>> split_of("train/cat/1.jpg"), split_of("cat/1.jpg")
-    ('train', None)
+    >>> split_of("Training/cat/1.jpg"), split_of("cat/close/1.jpg")
+    ('Training', None)
     """
-    parts = path.split("/")
-    return parts[0] if len(parts) > 2 else None
+    first, *below = path.split("/")
+    return first if below and part_of(first) else None
 
 
 def reader_of(file: Path) -> Callable[[], bytes]:
