@@ -1,41 +1,87 @@
-"""`convit plot`: what runs left, as one figure.
+"""`convit plot`: what runs left, as one figure of curves over epochs; needs the extra `plot`, no trainer and no torch.
 
-Needs matplotlib, the extra `plot`; no trainer and no torch.
+Layers go from dark to light with depth (viridis), so that their order shows in gray print too.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from convit.output.plots import series_look, styled
-from convit.output.text import read_lines
-from convit.training import panels
-from convit.training.panels import RunCurves, Values
+from convit.output.plots import INK, SERIES_COLORS, series_look, styled
+from convit.output.text import epoch_score, read_lines
 
-KEYS = ("train_loss", "val_loss", "val_top1", "lr")
+Values = npt.NDArray[np.float64]
+
 PANEL_WIDTH, PANEL_HEIGHT, TITLE_HEIGHT, LINE_HEIGHT, PADDING = 3.8, 3.0, 0.3, 0.2, 0.09  # inches
 # inches: a panel of the heads of one layer, and what stands beside and above these panels
 HEADS_WIDTH, HEADS_HEIGHT, HEADS_LEGEND, HEADS_TITLE = 1.9, 1.7, 1.2, 0.6
-LEGEND_LETTERS = 45  # that fit beside each other per panel
-LONGEST_NAME = 60
-Panel = Callable[[Axes], None]
+LEGEND_LETTERS, LONGEST_NAME = 45, 60  # letters that fit beside each other per panel, and of a name
+LAYER_STYLES = ("solid", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.2, 1.2)))
+LIGHTEST = 0.9  # of viridis; beyond, it is too light on white
+LEAST_GATE_SPAN = 0.2
+LAYERS_PER_COLUMN, HEADS_PER_COLUMN = 14, 10  # names in a legend as tall as a panel
+CURVES: dict[str, dict[str, Any]] = {
+    "train_loss": {"color": SERIES_COLORS[0], "linestyle": (0, (4, 1.5))},
+    "val_loss": {"color": SERIES_COLORS[1]},
+    "val_top1": {"color": SERIES_COLORS[1]},
+    "lr": {"color": SERIES_COLORS[0]},
+}
+LOSSES = {"train_loss": "training", "val_loss": "held-out"}
+
+
+class Panel(NamedTuple):
+    """A panel of the log: its curves, title and quantity, and what is added to it."""
+
+    keys: tuple[str, ...]
+    title: str
+    quantity: str
+    finish: Callable[[Axes, Sequence[RunCurves]], None]
+
+    def shown(self, runs: Sequence[RunCurves]) -> list[str]:
+        """The curves that at least one run has values for."""
+        return [key for key in self.keys if any(np.isfinite(run.curves[key]).any() for run in runs)]
+
+
+@dataclass(frozen=True)
+class RunCurves:
+    """What a run's files hold.
+
+    Attributes:
+        name: what the run is called in the figure.
+        epochs: number of each line of the log.
+        curves: value per line by key of the log ("train_loss", "val_loss", "val_top1", "lr"); NaN where there is none.
+        attention_epochs: number of each line of the attention log; empty without one.
+        attention: (lines, layers, heads) by key of that log: "nonlocality" in patches, and "gates" where there are any.
+    """
+
+    name: str
+    epochs: Values
+    curves: dict[str, Values]
+    attention_epochs: Values
+    attention: dict[str, Values]
 
 
 def draw_runs(folders: Sequence[str | Path]) -> Figure:
     """Draw losses, top-1 and learning rate of runs over their epochs; of a single run also gates and non-locality.
 
     The gates are drawn twice: mean and range of each layer in one panel, and below a panel per layer with a line per
-    head. Panels for which no run has values are left out. Several runs lie over each other, told apart by the names of
-    their folders.
+    head (paper Fig. 5 and 6). Panels for which no run has values are left out. Several runs lie over each other, told
+    apart by the names of their folders.
 
     Args:
         folders: the runs' folders, each with the `log.jsonl` and perhaps the `attention.jsonl` that training wrote.
@@ -50,14 +96,19 @@ def draw_runs(folders: Sequence[str | Path]) -> Figure:
     paths = list({Path(folder).resolve(): Path(folder) for folder in folders}.values())
     if not paths:
         raise ValueError("there is no run to draw; give the folder of at least one")
-    runs = [read_run(path, name) for path, name in zip(paths, _names(paths), strict=True)]
-    rows = [row for row in (_log_panels(runs), _attention_panels(runs)) if row]
+    runs = [_read_run(path, name) for path, name in zip(paths, _names(paths), strict=True)]
+    attention = runs[0].attention if len(runs) == 1 else {}
+    wanted = (
+        [partial(_draw_log, panel, runs) for panel in LOG_PANELS if panel.shown(runs)],
+        [partial(_draw_layers, key, runs[0]) for key in ("gates", "nonlocality") if key in attention],
+    )
+    rows = [row for row in wanted if row]
     if not rows:
         raise ValueError(f"the log of {paths[0]} has no loss, no top-1 and no learning rate to draw; give another run")
     with styled(axes_grid=True):
         across = max(map(len, rows))
         columns, lines = _legend_shape(runs, across)
-        heads_across, heads_height = _heads_shape(runs, PANEL_WIDTH * across)
+        heads_across, heads_height = _heads_shape(attention.get("gates"), PANEL_WIDTH * across)
         heights = [PANEL_HEIGHT] * len(rows) + ([heads_height] if heads_across else [])
         size = PANEL_WIDTH * across, sum(heights) + TITLE_HEIGHT + LINE_HEIGHT * lines
         figure = Figure(figsize=size, layout="constrained")
@@ -69,23 +120,12 @@ def draw_runs(folders: Sequence[str | Path]) -> Figure:
             for axes, draw in zip(strip.subplots(1, len(row), squeeze=False)[0], row, strict=True):
                 draw(axes)
         if heads_across:
-            panels.draw_head_gates(strips[-1], runs[0], heads_across)
+            _draw_heads(strips[-1], runs[0], heads_across)
         _name_runs(figure, runs, columns)
     return figure
 
 
-def read_run(folder: str | Path, name: str | None = None) -> RunCurves:
-    """What a run's folder holds to draw.
-
-    Args:
-        folder: the run's folder.
-        name: what to call it; None for the folder's own name.
-
-    Raises:
-        FileNotFoundError: the folder does not exist, or has no log.
-        ValueError: a log is empty or damaged.
-    """
-    folder = Path(folder)
+def _read_run(folder: Path, name: str) -> RunCurves:
     log, attention = folder / "log.jsonl", folder / "attention.jsonl"
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no run {folder}; give the folder that `convit train` wrote (its --output)")
@@ -95,88 +135,164 @@ def read_run(folder: str | Path, name: str | None = None) -> RunCurves:
     if not lines:
         raise ValueError(f"{log} is empty; train at least one epoch first")
     seen = read_lines(attention)
+    keys = [key for key in ("gates", "nonlocality") if seen and (key != "gates" or any(key in line for line in seen))]
     return RunCurves(
-        name=name or folder.resolve().name,
-        epochs=np.array([line["epoch"] for line in lines], dtype=np.float64),
-        curves={key: np.array([_number(line.get(key)) for line in lines]) for key in KEYS},
-        attention_epochs=np.array([line["epoch"] for line in seen], dtype=np.float64),
-        gates=_stack(seen, "gates", attention) if any("gates" in line for line in seen) else None,
-        nonlocality=_stack(seen, "nonlocality", attention) if seen else None,
+        name=name,
+        epochs=_column(lines, "epoch"),
+        curves={key: _column(lines, key) for key in CURVES},
+        attention_epochs=_column(seen, "epoch"),
+        attention={key: _stack(seen, key, attention) for key in keys},
     )
 
 
-def _log_panels(runs: Sequence[RunCurves]) -> list[Panel]:
-    wanted: list[tuple[Panel, tuple[str, ...]]] = [
-        (lambda axes: panels.draw_loss(axes, runs), ("train_loss", "val_loss")),
-        (lambda axes: panels.draw_accuracy(axes, runs), ("val_top1",)),
-        (lambda axes: panels.draw_rate(axes, runs), ("lr",)),
-    ]
-    return [draw for draw, keys in wanted if any(run.has(key) for run in runs for key in keys)]
+def _draw_log(panel: Panel, runs: Sequence[RunCurves], axes: Axes) -> None:
+    """Curves of the log; those of a single run differ by what they show, those of several by run."""
+    for index, run in enumerate(runs):
+        for key in panel.shown(runs):
+            known = np.isfinite(run.curves[key])
+            look = CURVES[key] | _marker(int(known.sum()))
+            if len(runs) > 1:
+                look |= series_look(index) | {"markersize": 3.5, "markevery": max(1, math.ceil(known.sum() / 12))}
+            axes.plot(run.epochs[known], run.curves[key][known], **look)
+    axes.set_title(panel.title)
+    _label(axes, panel.quantity)
+    panel.finish(axes, runs)
 
 
-def _attention_panels(runs: Sequence[RunCurves]) -> list[Panel]:
-    run = runs[0]
-    if len(runs) > 1 or run.nonlocality is None:
-        return []
-    drawn: list[Panel] = [] if run.gates is None else [lambda axes: panels.draw_gates(axes, run)]
-    return [*drawn, lambda axes: panels.draw_nonlocality(axes, run)]
+def _finish_loss(axes: Axes, runs: Sequence[RunCurves]) -> None:
+    """Name the kinds of loss, of a single run with the last values."""
+    shown = LOG_PANELS[0].shown(runs)
+    axes.set_title("Loss on " + " and ".join(LOSSES[key] for key in shown) + " images")
+    if len(runs) == 1:
+        last = {key: runs[0].curves[key][np.isfinite(runs[0].curves[key])][-1] for key in shown}
+        axes.set_title("Loss at the end: " + ", ".join(f"{LOSSES[key]} {value:.2f}" for key, value in last.items()))
+    gray: dict[str, Any] = {"color": "0.3"} if len(runs) > 1 else {}
+    axes.legend(handles=[Line2D([], [], label=LOSSES[key], **(CURVES[key] | gray)) for key in shown], loc="best")
 
 
-def _heads_shape(runs: Sequence[RunCurves], width: float) -> tuple[int, float]:
+def _finish_accuracy(axes: Axes, runs: Sequence[RunCurves]) -> None:
+    """Ring and name the best epoch of a single run."""
+    if len(runs) > 1:
+        return
+    epochs, values, losses = runs[0].epochs, runs[0].curves["val_top1"], runs[0].curves["val_loss"]
+    pairs = enumerate(zip(values, losses, strict=True))
+    best = max(epoch_score({"epoch": at, "val_top1": top1, "val_loss": loss}) for at, (top1, loss) in pairs)[2]
+    axes.plot(epochs[best], values[best], "o", markersize=9, fillstyle="none", color=INK)
+    axes.set_title(f"Held-out top-1: best {values[best]:.1f} % at epoch {epochs[best]:.0f}")
+
+
+def _finish_rate(axes: Axes, runs: Sequence[RunCurves]) -> None:
+    """Put the power of ten with the label, where it cannot run into the title."""
+    highest = float(np.nanmax(np.concatenate([run.curves["lr"] for run in runs])))
+    power = math.floor(math.log10(highest)) if highest > 0 else 0
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**power:g}"))
+    axes.set_ylim(bottom=0)
+    if power:
+        axes.set_ylabel(f"learning rate ($10^{{{power}}}$)")
+
+
+LOG_PANELS = (
+    Panel(("train_loss", "val_loss"), "", "cross-entropy (nats)", _finish_loss),
+    Panel(("val_top1",), "Top-1 on held-out images", "top-1 (%)", _finish_accuracy),
+    Panel(("lr",), "Learning rate at the end of each epoch", "learning rate", _finish_rate),
+)
+
+
+def _draw_layers(key: str, run: RunCurves, axes: Axes) -> None:
+    """A line per layer, the mean of its heads: of gates with their range as a band, of non-locality with a legend."""
+    values, depth = run.attention[key], run.attention["nonlocality"].shape[1]
+    gated = run.attention["gates"].shape[1] if "gates" in run.attention else 0
+    for layer in range(values.shape[1]):
+        heads = values[:, layer]
+        color = matplotlib.colormaps["viridis"](LIGHTEST * layer / max(depth - 1, 1))
+        look: dict[str, Any] = {"color": color, "linestyle": LAYER_STYLES[layer % len(LAYER_STYLES)]}
+        look |= _marker(len(heads))
+        if key == "gates":
+            low, high = heads.min(axis=1), heads.max(axis=1)
+            axes.fill_between(run.attention_epochs, low, high, color=color, alpha=min(0.2, 1.2 / gated), linewidth=0)
+        name = f"{layer + 1}{'' if layer < gated else ' (no gate)'}"
+        axes.plot(run.attention_epochs, heads.mean(axis=1), label=name, **look)
+    if key == "gates":
+        _limit_gates(axes)
+        axes.set_title("Gates: 1 reads by place, 0 by content")
+    else:
+        axes.set_ylim(bottom=0)
+        axes.set_title("Non-locality: how far each layer reads on average")
+        columns = math.ceil(depth / LAYERS_PER_COLUMN)
+        axes.legend(title="layer", loc="center left", bbox_to_anchor=(1.01, 0.5), ncols=columns, handlelength=3)
+    _label(axes, "gate (mean and range of heads)" if key == "gates" else "mean distance (patches)")
+
+
+def _draw_heads(part: SubFigure, run: RunCurves, columns: int) -> None:
+    """Gate of every head, a panel per GPSA layer, and their mean in the color of the text."""
+    gates, colors = run.attention["gates"], SERIES_COLORS[:-1]  # the last one, that of ink, is the mean
+    _, layers, heads = gates.shape
+    lines = -(-layers // columns)
+    grid = part.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    marker = _marker(len(gates))
+    for index, axes in enumerate(grid.flat):
+        if index >= layers:
+            axes.set_axis_off()
+            continue
+        for head in range(heads):
+            style = LAYER_STYLES[head // len(colors) % len(LAYER_STYLES)]
+            look = {"color": colors[head % len(colors)], "linestyle": style, "linewidth": 1} | marker
+            axes.plot(run.attention_epochs, gates[:, index, head], **look)
+        axes.plot(run.attention_epochs, gates[:, index].mean(axis=1), color=INK, **marker)
+        axes.set_title(f"layer {index + 1}")
+        is_last_below = index + columns >= layers
+        _label(axes, "gate" if index % columns == 0 else "", "epoch" if is_last_below else "", ticks=4)
+        axes.tick_params(labelbottom=is_last_below)
+    _limit_gates(grid[0, 0])
+    part.suptitle("Gates of the single heads: 1 reads by place, 0 by content", x=0.01, ha="left", fontsize=9.5)
+    names = [f"head {head + 1}" for head in range(heads)] + ["mean"]
+    legend_columns = math.ceil(len(names) / (HEADS_PER_COLUMN * lines))
+    part.legend(grid[0, 0].lines, names, loc="outside right upper", ncols=legend_columns, handlelength=2.6)
+
+
+def _heads_shape(gates: Values | None, width: float) -> tuple[int, float]:
     """(panels beside each other, height in inches) of the single heads' gates; (0, 0) where there are none to part."""
-    gates = runs[0].gates
-    if len(runs) > 1 or gates is None or gates.shape[2] == 1:
+    if gates is None or gates.shape[2] == 1:
         return 0, 0.0
-    layers = gates.shape[1]
-    across = max(1, min(layers, int((width - HEADS_LEGEND) // HEADS_WIDTH)))
-    return across, HEADS_HEIGHT * -(-layers // across) + HEADS_TITLE
+    across = max(1, min(gates.shape[1], int((width - HEADS_LEGEND) // HEADS_WIDTH)))
+    return across, HEADS_HEIGHT * -(-gates.shape[1] // across) + HEADS_TITLE
 
 
 def _legend_shape(runs: Sequence[RunCurves], across: int) -> tuple[int, int]:
     """(columns, lines) of the legend that names several runs below `across` panels."""
     if len(runs) == 1:
         return 1, 0
-    longest = max(len(_shortened(run.name)) for run in runs)
+    longest = max(len(run.name) for run in runs)
     columns = min(len(runs), max(1, LEGEND_LETTERS * across // (longest + 8)))
     return columns, -(-len(runs) // columns)
 
 
 def _name_runs(figure: Figure, runs: Sequence[RunCurves], columns: int) -> None:
     """A title for one run, a legend below the panels for several; names are no formulas."""
-    names = [_shortened(run.name) for run in runs]
     if len(runs) == 1:
-        figure.suptitle(names[0], parse_math=False, fontweight="bold", x=0.01, horizontalalignment="left")
+        figure.suptitle(runs[0].name, parse_math=False, fontweight="bold", x=0.01, horizontalalignment="left")
         return
-    legend = figure.legend(
-        [Line2D([], [], markersize=5, **series_look(index)) for index in range(len(runs))],
-        [str(index) for index in range(len(runs))],
-        loc="outside lower center",
-        ncols=columns,
-    )
-    for text, name in zip(legend.get_texts(), names, strict=True):
+    handles = [Line2D([], [], markersize=5, **series_look(index)) for index in range(len(runs))]
+    legend = figure.legend(handles, ["run"] * len(runs), loc="outside lower center", ncols=columns)
+    for text, run in zip(legend.get_texts(), runs, strict=True):
         # not given as labels: those that begin with an underscore would be left out
         text.set_parse_math(False)
-        text.set_text(name)
+        text.set_text(run.name)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Each folder's name, with as much of its path as tells it from the others."""
-    whole = [path.resolve() for path in paths]
-    names = [path.name for path in whole]
-    shared = {name for name, count in Counter(names).items() if count > 1}
-    if not shared:
-        return names
-    above = os.path.commonpath([path.parent for path, name in zip(whole, names, strict=True) if name in shared])
-    return [str(path.relative_to(above)) if name in shared else name for path, name in zip(whole, names, strict=True)]
+    """Each folder's name, with as much of its path as tells it from the others, shortened in the middle."""
+    whole, half = [path.resolve() for path in paths], LONGEST_NAME // 2
+    counts = Counter(path.name for path in whole)
+    shared = [path.parent for path in whole if counts[path.name] > 1]
+    above = os.path.commonpath(shared) if shared else ""
+    names = [path.name if counts[path.name] == 1 else str(path.relative_to(above)) for path in whole]
+    return [name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}" for name in names]
 
 
-def _shortened(name: str) -> str:
-    half = LONGEST_NAME // 2
-    return name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+def _column(lines: Sequence[dict[str, Any]], key: str) -> Values:
+    values = (line.get(key) for line in lines)
+    return np.array([value if isinstance(value, int | float) else np.nan for value in values], dtype=np.float64)
 
 
 def _stack(lines: Sequence[dict[str, Any]], key: str, file: Path) -> Values:
@@ -190,3 +306,25 @@ def _stack(lines: Sequence[dict[str, Any]], key: str, file: Path) -> Values:
             "to draw the run without it"
         )
     return values
+
+
+def _marker(points: int) -> dict[str, Any]:
+    """A dot for a curve that is a single point and would not show."""
+    return {"marker": "o", "markersize": 4} if points == 1 else {}
+
+
+def _limit_gates(axes: Axes) -> None:
+    """Within 0 and 1, and never so near that a small change looks large."""
+    low, high = axes.get_ylim()
+    span = min(1.0, max(LEAST_GATE_SPAN, high - low))
+    low = min(max(0.0, (low + high - span) / 2), 1 - span)
+    axes.set_ylim(low, low + span)
+
+
+def _label(axes: Axes, quantity: str, below: str = "epoch", ticks: int = 7) -> None:
+    low, high = axes.get_xlim()
+    if high - low < 1:  # a single epoch: whole numbers only
+        axes.set_xlim(math.floor(low) - 0.2, math.ceil(high) + 0.2)
+    axes.set_xlabel(below)
+    axes.set_ylabel(quantity)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=ticks, integer=True))
