@@ -16,7 +16,7 @@ from convit.analysis.explaining import explain
 from convit.data import CorruptImages, open_dataset, open_samples
 from convit.evaluation import Evaluator
 from convit.evaluation.probes.embedded import embed_labeled
-from convit.finetune.pictures import find_pictures
+from convit.finetune.images import find_labeled_images
 from convit.images import ImageError, find_images, open_image
 from convit.model import ConViT, ConViTConfig
 from convit.search.pictures import list_pictures, read_collection
@@ -180,7 +180,7 @@ def test_training_and_fine_tuning(folder: tuple[Path, dict[str, Pixels]], tmp_pa
     _assert_same(_decoded((name, lambda i=i: samples.image(i)) for i, name in enumerate(names)), expected)
     assert list(samples.labels) == [name.startswith("odd") for name in names]
 
-    found = find_pictures(root)
+    found = find_labeled_images(root)
     assert sum(found.counts().values()) == len(expected)
     values = {"name": "x", "model": {"architecture": "convit_tiny"}, "data": {"name": "x", "train": "."}}
     corrupt = CorruptImages(tmp_path / "corrupt.jsonl", limit=len(expected))

@@ -14,7 +14,7 @@ from convit.data import folders, open_samples
 from convit.data.locate import Source
 from convit.data.samples import Samples
 from convit.finetune.cost import estimate_cost
-from convit.finetune.pictures import choose_held_out, divide, find_pictures
+from convit.finetune.images import choose_held_out, divide, find_labeled_images
 from convit.finetune.plan import FinetuneOptions, Plan, plan_finetune
 from convit.finetune.report import timm_line
 from convit.finetune.run import finetune
@@ -53,7 +53,7 @@ def _plan(source: Path, **options: object) -> Plan:
 
 
 def test_a_folder_per_class_is_found_and_a_part_of_each_held_out(tmp_path: Path) -> None:
-    found = find_pictures(_fill(tmp_path / "pets", cat=50, dog=30))
+    found = find_labeled_images(_fill(tmp_path / "pets", cat=50, dog=30))
     assert (found.name, found.train, found.validation, found.classes) == ("pets", ".", None, ("cat", "dog"))
     assert found.counts() == {"cat": 50, "dog": 30}
     assert found.short_side == 8
@@ -67,7 +67,7 @@ def test_a_folder_per_class_is_found_and_a_part_of_each_held_out(tmp_path: Path)
 def test_train_and_validation_folders_are_used_as_they_are(tmp_path: Path, name: str) -> None:
     _fill(tmp_path / "train", cat=6, dog=6)
     _fill(tmp_path / name, cat=2, dog=1)
-    found = find_pictures(tmp_path)
+    found = find_labeled_images(tmp_path)
     assert (found.train, found.validation) == ("train", name)
     division = divide(found, seed=0)
     assert (division.held_out, division.training, division.validation) == (0, (6, 6), (2, 1))
@@ -76,7 +76,7 @@ def test_train_and_validation_folders_are_used_as_they_are(tmp_path: Path, name:
 def test_a_test_folder_beside_validation_is_left_alone_and_said_so(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         _fill(tmp_path / part, cat=6, dog=6)
-    found = find_pictures(tmp_path)
+    found = find_labeled_images(tmp_path)
     assert found.validation == "val"
     assert "test/ is left alone" in found.warnings[0]
 
@@ -93,7 +93,7 @@ def test_a_test_folder_beside_validation_is_left_alone_and_said_so(tmp_path: Pat
 def test_a_test_folder_is_neither_trained_nor_selected_on(tmp_path: Path, train: str, test: str) -> None:
     for part in (train, test):
         _fill(tmp_path / part, cat=6, dog=6)
-    found = find_pictures(tmp_path)
+    found = find_labeled_images(tmp_path)
     assert (found.train, found.validation, found.counts()) == (train, None, {"cat": 6, "dog": 6})
     assert f"{test}/ is left alone, for the end" in found.warnings[0]
     assert divide(found, seed=0).held_out > 0
@@ -104,7 +104,7 @@ def test_a_test_folder_is_neither_trained_nor_selected_on(tmp_path: Path, train:
 def test_parts_that_are_tables_are_told_apart(tmp_path: Path) -> None:
     for part, count in (("train", 12), ("validation", 4), ("test", 2)):
         write_parquet(tmp_path / f"{part}-0.parquet", range(count))
-    found = find_pictures(tmp_path)
+    found = find_labeled_images(tmp_path)
     assert (len(found.samples), len(found.validation_samples or ())) == (12, 4)
     assert "test-0.parquet is left alone" in found.warnings[0]
 
@@ -113,18 +113,18 @@ def test_folds_are_not_classes(tmp_path: Path) -> None:
     for fold in ("one", "two"):
         _fill(tmp_path / fold, cat=6, dog=6)
     with pytest.raises(ValueError, match=r"sub-folders one, two of .* are not classes: each holds cat, dog; call the"):
-        find_pictures(tmp_path)
+        find_labeled_images(tmp_path)
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
-    assert find_pictures(_fill(tmp_path, bus=6, train=6)).classes == ("bus", "train")
+    assert find_labeled_images(_fill(tmp_path, bus=6, train=6)).classes == ("bus", "train")
 
 
 def test_shards_and_parquet_are_taken_as_they_are(tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "dots.tar", range(12))
-    found = find_pictures(shard)
+    found = find_labeled_images(shard)
     assert (found.name, found.train, found.counts()) == ("dots", str(shard), {"class 0": 6, "class 1": 6})
-    assert find_pictures(write_parquet(tmp_path / "t.parquet", range(12))).classes == ("even", "odd")
+    assert find_labeled_images(write_parquet(tmp_path / "t.parquet", range(12))).classes == ("even", "odd")
 
 
 @pytest.mark.parametrize("sizes", [(400, 400), (100, 30), (1000, 9), (60, 40, 12, 5), (200, 6, 6, 6)])
@@ -135,7 +135,7 @@ def test_about_a_sixth_is_held_out_and_one_of_each_class_that_allows_it(sizes: t
 
 
 def test_every_class_keeps_a_picture_to_train_on(tmp_path: Path) -> None:
-    found = find_pictures(_fill(tmp_path, a=1, b=1, c=1, d=2, e=5))
+    found = find_labeled_images(_fill(tmp_path, a=1, b=1, c=1, d=2, e=5))
     division = divide(found, seed=0)
     assert min(division.training) == 1
     assert "'a' (1)" in division.warnings[0]
@@ -164,16 +164,16 @@ def test_pictures_that_nothing_can_be_learned_from(tmp_path: Path, sizes: dict[s
 def test_a_file_and_an_absent_folder(tmp_path: Path) -> None:
     (tmp_path / "pictures.zip").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"pictures\.zip is a file; .*unpack"):
-        find_pictures(tmp_path / "pictures.zip")
+        find_labeled_images(tmp_path / "pictures.zip")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
-        find_pictures(tmp_path / "none")
+        find_labeled_images(tmp_path / "none")
 
 
 def test_a_validation_class_that_is_not_trained_on(tmp_path: Path) -> None:
     _fill(tmp_path / "train", cat=6, dog=6)
     _fill(tmp_path / "val", cat=2, bird=2)
     with pytest.raises(ValueError, match=r"'bird' of the sub-folders of .*val is none of the 2 known classes"):
-        find_pictures(tmp_path)
+        find_labeled_images(tmp_path)
 
 
 # Settings
@@ -284,7 +284,7 @@ def test_a_plan_reads_back_as_the_same_recipe_with_its_reasons(tmp_path: Path) -
     lines = {line.strip().partition(":")[0]: line for line in text.splitlines()}
     assert lines["epochs"] == "  epochs: 3  # changed with --set"
     assert "small classes" in lines["class_weights"]
-    assert "of the pictures, of each class in proportion" in lines["held_out"]
+    assert "of the images, of each class in proportion" in lines["held_out"]
 
 
 @pytest.mark.parametrize(
@@ -360,5 +360,5 @@ def test_timm_cannot_build_oblong_models() -> None:
 
 
 def test_labels_are_counted_in_index_order(tmp_path: Path) -> None:
-    found = find_pictures(_fill(tmp_path, b=4, a=9))
+    found = find_labeled_images(_fill(tmp_path, b=4, a=9))
     assert Counter(found.samples.labels) == {0: 9, 1: 4}

@@ -1,6 +1,6 @@
 """Fine-tuning on your own images: what is found in a folder decides the recipe, and a report says how it went.
 
-Start reading at `run.py` (the whole of it). `pictures.py` looks at the folder, `settings.py` at the weights to begin
+Start reading at `run.py` (the whole of it). `images.py` looks at the folder, `settings.py` at the weights to begin
 with, and turns their numbers into settings with reasons, `plan.py` puts these into a recipe, `cost.py` says beforehand
 how long it will take, and `report.py` says what came of it.
 """

@@ -30,7 +30,6 @@ class Cost:
 
     Attributes:
         seconds: of the whole run.
-        step_seconds: forward and backward pass of one image.
         look_seconds: forward pass of one image.
         load_seconds: reading and varying one image.
         training: images per epoch.
@@ -40,7 +39,6 @@ class Cost:
     """
 
     seconds: float
-    step_seconds: float
     look_seconds: float
     load_seconds: float
     training: int
@@ -88,7 +86,7 @@ def estimate_cost(plan: Plan, device: torch.device) -> Cost:
     # on the CPU loading takes its share of the cores that compute; beside a GPU it goes on at the same time
     per_image = step + load / workers if device.type == "cpu" else max(step, load / workers)
     seconds = epochs * (training * per_image + validation * (look + load))
-    return Cost(seconds, step, look, load, training, validation, epochs, device_name(device))
+    return Cost(seconds, look, load, training, validation, epochs, device_name(device))
 
 
 def advise(plan: Plan, cost: Cost) -> str | None:

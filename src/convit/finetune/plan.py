@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from convit.data.samples import Samples
-from convit.finetune.pictures import Pictures, divide, find_pictures
+from convit.finetune.images import LabeledImages, divide, find_labeled_images
 from convit.finetune.settings import (
     BaseModel,
     Choice,
@@ -128,7 +128,7 @@ def plan_finetune(
     """Look at images and decide how to fine-tune on them. Fetches nothing.
 
     Args:
-        source: where the pictures are; see `convit.finetune.pictures.find_pictures`.
+        source: where the images are; see `convit.finetune.images.find_labeled_images`.
         options: what the user asked for.
         device: where it will be trained; None for the best there is.
 
@@ -138,46 +138,37 @@ def plan_finetune(
     """
     options, device = options or FinetuneOptions(), device or pick_device("auto")
     base = find_base_model(options.model, device)
-    pictures = find_pictures(source)
-    division = divide(pictures, options.seed or 0)
+    found = find_labeled_images(source)
+    division = divide(found, options.seed or 0)
     images = sum(division.training)
     batch = choose_batch_size(images, on_cpu=device.type == "cpu", wanted=options.batch_size)
     epochs = choose_epochs(images, batch.value, options.epochs)
     size = options.img_size or base.config.img_size
-    config = base.config.replace(img_size=size, num_classes=len(pictures.classes))
+    config = base.config.replace(img_size=size, num_classes=len(found.classes))
     choices = [
         Choice("data.held_out", division.held_out, division.reason),
-        *_model_choices(base, config.image_height, config.image_width, options, pictures),
+        *_model_choices(base, config.image_height, config.image_width, options, found),
         batch,
         epochs,
         *choose_rate(batch.value, frozen="backbone" in options.freeze, wanted=options.lr),
         *choose_schedule(epochs.value, epochs.value * (images // batch.value)),
-        *choose_augmentation(images, min(config.image_height, config.image_width), epochs.value, pictures.classes),
+        *choose_augmentation(images, min(config.image_height, config.image_width), epochs.value, found.classes),
         *choose_balance(division.training),
         *_running_choices(device, images),
     ]
-    values = _fixed_values(pictures, base, options)
+    values = _fixed_values(found, base, options)
     for choice in choices:
         set_value(values, choice.key, choice.value)
     recipe = make_recipe(values, options.changes)
-    warnings = (*pictures.warnings, *division.warnings)
-    return Plan(
-        str(source),
-        pictures.root,
-        recipe,
-        tuple(choices),
-        pictures.layout,
-        pictures.counts(),
-        warnings,
-        pictures.opened(),
-    )
+    warnings = (*found.warnings, *division.warnings)
+    return Plan(str(source), found.root, recipe, tuple(choices), found.layout, found.counts(), warnings, found.opened())
 
 
 def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> Plan:
     """The plan of a run that was cut off, from what it left, with what the user now asks for.
 
     Args:
-        source: the same pictures.
+        source: the same images.
         output: the run's folder.
         options: as for `plan_finetune`; those that are given replace the run's own.
 
@@ -195,51 +186,48 @@ def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> P
         layout, counts, warnings = kept["layout"], dict(kept["counts"]), tuple(kept["warnings"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{output / PLAN_FILE} is damaged ({error}); start again with another --output") from error
-    pictures = find_pictures(source)
-    if pictures.counts() != counts:
+    found = find_labeled_images(source)
+    if found.counts() != counts:
         raise ValueError(
-            f"{source} holds {sum(pictures.counts().values())} images, but the run in {output} began with "
+            f"{source} holds {sum(found.counts().values())} images, but the run in {output} began with "
             f"{sum(counts.values())} or others; bring the images back, or start again with another --output"
         )
     own = read_recipe(output / "recipe.yaml")
     recipe = make_recipe(own.model_dump(mode="json"), [*_as_changes(options, own), *options.changes])
-    return Plan(str(source), pictures.root, recipe, choices, layout, counts, warnings, pictures.opened())
+    return Plan(str(source), found.root, recipe, choices, layout, counts, warnings, found.opened())
 
 
-def _fixed_values(pictures: Pictures, base: BaseModel, options: FinetuneOptions) -> dict[str, Any]:
-    """What needs no reason: names, places, and the model's own preprocessing."""
-    preprocessing = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in base.preprocessing.to_dict().items()
-        if name != "input_size"
-    }
+def _fixed_values(found: LabeledImages, base: BaseModel, options: FinetuneOptions) -> dict[str, Any]:
+    """What needs no reason: names, paths, and the model's own preprocessing."""
+    preprocessing = base.preprocessing.to_dict()
+    del preprocessing["input_size"]  # which is the model's
     values: dict[str, Any] = {
-        "name": f"finetune-{pictures.name}",
+        "name": f"finetune-{found.name}",
         "seed": options.seed or 0,
         "model": {"architecture": base.architecture},
-        "data": {"name": pictures.name, "train": pictures.train},
+        "data": {"name": found.name, "train": found.train},
         "augment": {**preprocessing, "crop": "resized"},
     }
-    if pictures.validation is not None:
-        values["data"]["validation"] = pictures.validation
+    if found.validation is not None:
+        values["data"]["validation"] = found.validation
     return values
 
 
 def _model_choices(
-    base: BaseModel, height: int, width: int, options: FinetuneOptions, pictures: Pictures
+    base: BaseModel, height: int, width: int, options: FinetuneOptions, found: LabeledImages
 ) -> list[Choice]:
-    fields: dict[str, Any] = {"num_classes": len(pictures.classes)}
+    fields: dict[str, Any] = {"num_classes": len(found.classes)}
     shown = f"{height} x {width} pixels"
     if options.img_size is not None:
         fields["img_size"] = height if height == width else [height, width]
         shown += " as asked"
     else:
         shown += ", as the model was trained"
-    if pictures.short_side is not None and 2 * pictures.short_side <= min(height, width):
-        shown += f" (these images have {pictures.short_side}: enlarging them costs time and shows nothing new)"
+    if found.short_side is not None and 2 * found.short_side <= min(height, width):
+        shown += f" (these images have {found.short_side}: enlarging them costs time and shows nothing new)"
     if "backbone" not in options.freeze:
         fields["drop_path_rate"] = 0.1
-    why = f"a new head for {len(pictures.classes)} classes; images of {shown}"
+    why = f"a new head for {len(found.classes)} classes; images of {shown}"
     frozen = [Choice("model.freeze", list(options.freeze), "as asked")] if options.freeze else []
     return [Choice("model.weights", base.weights, base.reason), Choice("model.options", fields, why), *frozen]
 

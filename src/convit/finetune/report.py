@@ -32,7 +32,7 @@ TIMM_FIELDS = (
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunSummary:
     """What the report says of a run besides its accuracy.
 
     Attributes:
@@ -55,7 +55,7 @@ class Facts:
 
 
 def write_report(
-    output: Path, weights: Path, facts: Facts, evaluation: Evaluation | None, images: Samples | None
+    output: Path, weights: Path, summary: RunSummary, evaluation: Evaluation | None, images: Samples | None
 ) -> Path:
     """Write `report.html` and `report.json` into a run's folder, each whole or not at all.
 
@@ -65,7 +65,7 @@ def write_report(
     Args:
         output: the run's folder, with its log.
         weights: the trained file.
-        facts: what was done.
+        summary: what was done.
         evaluation: of the trained file on the validation images; None where there are none.
         images: these images, for thumbnails.
 
@@ -75,7 +75,7 @@ def write_report(
     Raises:
         OSError: a file cannot be written.
     """
-    run = _about(output, weights, facts, evaluation)
+    run = _about(output, weights, summary, evaluation)
     done = f"{run['epochs']['done']} of {run['epochs']['planned']} epochs"
     best = f"; the weights are of epoch {run['epochs']['best']}" if evaluation and run["epochs"]["best"] else ""
     html = render_page(
@@ -83,7 +83,7 @@ def write_report(
         images,
         draw_figures(evaluation) if evaluation else {},
         template=TEMPLATE,
-        title=f"{run['name']}: {len(facts.classes)} classes, fine-tuned",
+        title=f"{run['name']}: {len(summary.classes)} classes, fine-tuned",
         headlines=[
             *(headlines(evaluation) if evaluation else ()),
             ("trained on", f"{run['training_images']:,} images", f"{run['validation_images']:,} kept to validate with"),
@@ -133,9 +133,9 @@ def draw_curves(output: Path) -> dict[str, str]:
     return {"svg": svg_of(figure)}
 
 
-def _about(output: Path, weights: Path, facts: Facts, evaluation: Evaluation | None) -> dict[str, Any]:
-    plan, recipe, log = facts.plan, facts.plan.recipe, read_lines(output / "log.jsonl")
-    height, width = facts.config.image_height, facts.config.image_width
+def _about(output: Path, weights: Path, summary: RunSummary, evaluation: Evaluation | None) -> dict[str, Any]:
+    plan, recipe, log = summary.plan, summary.plan.recipe, read_lines(output / "log.jsonl")
+    height, width = summary.config.image_height, summary.config.image_width
     return {
         "name": recipe.data.name,
         "source": plan.source,
@@ -145,10 +145,10 @@ def _about(output: Path, weights: Path, facts: Facts, evaluation: Evaluation | N
         "image": [height, width],
         "counts": [
             {"name": name, "training": training, "validation": validation}
-            for name, training, validation in facts.counts
+            for name, training, validation in summary.counts
         ],
-        "training_images": sum(training for _, training, _ in facts.counts),
-        "validation_images": sum(validation for _, _, validation in facts.counts),
+        "training_images": sum(training for _, training, _ in summary.counts),
+        "validation_images": sum(validation for _, _, validation in summary.counts),
         "warnings": list(plan.warnings),
         "decisions": [
             {"setting": choice.key, "value": _shown(choice.value), "reason": choice.reason} for choice in plan.reasons()
@@ -158,13 +158,13 @@ def _about(output: Path, weights: Path, facts: Facts, evaluation: Evaluation | N
             "done": log[-1]["epoch"] if log else 0,
             "best": max(log, key=epoch_score)["epoch"] if log else None,
         },
-        "seconds": facts.seconds,
-        "time": duration(sum(line.get("seconds") or 0.0 for line in log) or facts.seconds),
-        "estimated": str(facts.cost) if facts.cost else None,
+        "seconds": summary.seconds,
+        "time": duration(sum(line.get("seconds") or 0.0 for line in log) or summary.seconds),
+        "estimated": str(summary.cost) if summary.cost else None,
         "validation": evaluation.to_dict() if evaluation else None,
-        "unreadable": facts.unreadable,
+        "unreadable": summary.unreadable,
         "weights": str(weights),
-        "use": _commands(weights, facts.config),
+        "use": _commands(weights, summary.config),
         "versions": {name: version(name) for name in ("convit", "torch", "lightning")}
         | {"python": platform.python_version()},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

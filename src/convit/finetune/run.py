@@ -14,7 +14,7 @@ from convit.data.samples import Part, Samples
 from convit.evaluation import Evaluation, Evaluator
 from convit.finetune.cost import Cost
 from convit.finetune.plan import Plan
-from convit.finetune.report import Facts, write_report
+from convit.finetune.report import RunSummary, write_report
 from convit.output.files import check_packages
 from convit.training.run import UNREADABLE, WEIGHTS, is_first_process, run_recipe
 from convit.training.splits import Split, open_split
@@ -126,8 +126,8 @@ def finetune(
     unreadable = {each["name"]: each["error"] for each in (evaluation.errors if evaluation else ())}
     unreadable |= {shorten(name, plan.root): reason for name, reason in left_out.items()}
     counts = _counts(split, classes, unreadable, plan.root)
-    facts = Facts(plan, model.config, classes, counts, unreadable, trained, cost)
-    report = write_report(output, weights, facts, evaluation, images)
+    summary = RunSummary(plan, model.config, classes, counts, unreadable, trained, cost)
+    report = write_report(output, weights, summary, evaluation, images)
     return FinetuneResult(weights, report, evaluation, unreadable)
 
 

@@ -1,9 +1,9 @@
-"""Finding the pictures: which folder form they have, what their classes are, and which of them validate."""
+"""Finding the images: which folder form they have, what their classes are, and which of them validate."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,22 +19,22 @@ from convit.images.opening import image_size, read_bytes
 
 LEAST_IMAGES = 10
 HELD_OUT_SHARE, MOST_HELD_OUT_SHARE, MOST_HELD_OUT = 0.18, 0.25, 5000
-LOOKED_AT = 200  # pictures whose headers are read
+LOOKED_AT = 200  # images whose headers are read
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Pictures with labels, as they lie.
+class LabeledImages:
+    """Images with labels, as they lie.
 
     Attributes:
         name: what the data is called.
         root: folder that the recipe's paths start from.
         train: the recipe's `data.train`.
-        validation: its `data.validation`; None where pictures have to be held out.
+        validation: its `data.validation`; None where images have to be held out.
         classes: class names in index order.
         samples: the opened images of `train`.
         validation_samples: those of `validation`; None without it.
-        short_side: median of the shorter sides of some of the pictures, pixels; None where none of them can be read.
+        short_side: median of the shorter sides of some of the images, pixels; None where none of them can be read.
         layout: what was found, in words.
         warnings: what the user should know before training, in words.
     """
@@ -51,8 +51,8 @@ class Pictures:
     warnings: tuple[str, ...]
 
     def counts(self) -> dict[str, int]:
-        """Number of pictures of each class, before any are held out."""
-        return count_classes(self.samples.labels, self.classes)
+        """Number of images of each class, before any are held out."""
+        return dict(zip(self.classes, _per_class(self.samples.labels, len(self.classes)), strict=True))
 
     def opened(self) -> dict[str, Samples]:
         """The opened images, by what the recipe calls them."""
@@ -62,11 +62,11 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Division:
-    """Which pictures are kept from training, to validate with.
+    """Which images are kept from training, to validate with.
 
     Attributes:
         held_out: number of them; 0 where the data bring their own.
-        training: number of pictures of each class that are trained on, in index order.
+        training: number of images of each class that are trained on, in index order.
         validation: number of those that validate.
         reason: why so.
         warnings: classes that cannot be validated, in words.
@@ -79,7 +79,7 @@ class Division:
     warnings: tuple[str, ...]
 
 
-def find_pictures(source: str | Path) -> Pictures:
+def find_labeled_images(source: str | Path) -> LabeledImages:
     """Look at what a user named, and open it.
 
     Args:
@@ -109,7 +109,7 @@ def find_pictures(source: str | Path) -> Pictures:
             return list(map(str, part))
         return Path(part).relative_to(folder).as_posix() if in_folder else str(part)
 
-    return Pictures(
+    return LabeledImages(
         name=folder.resolve().name if folder.is_dir() else folder.stem.partition(".")[0] or str(source),
         root=folder if in_folder else Path(),
         train=named(layout.train),
@@ -119,40 +119,49 @@ def find_pictures(source: str | Path) -> Pictures:
         validation_samples=validating,
         short_side=_median_side(training),
         layout=_describe(layout, len(classes), kind.name),
-        warnings=_warn(layout),
+        warnings=tuple(_warn(layout)),
     )
 
 
-def divide(pictures: Pictures, seed: int) -> Division:
-    """Choose how many pictures validate: about a sixth of each class, and one of each class where that can be had.
+def divide(images: LabeledImages, seed: int) -> Division:
+    """Choose how many images validate: about a sixth of each class, and one of each class where that can be had.
 
     Args:
-        pictures: what was found.
-        seed: which pictures.
+        images: what was found.
+        seed: which of them.
 
     Raises:
-        ValueError: each class has a single picture.
+        ValueError: each class has a single image.
     """
-    names, labels = pictures.classes, pictures.samples.labels
-    if pictures.validation_samples is not None:
-        training, validation = (
-            _per_class(labels, len(names)),
-            _per_class(pictures.validation_samples.labels, len(names)),
-        )
-        reason = f"{sum(validation):,} pictures in their own folder"
-        return Division(0, training, validation, reason, _unvalidated(names, training, validation))
-    count = choose_held_out(labels)
-    kept, held = hold_out(labels, count, seed)
-    training, validation = (_per_class([labels[position] for position in part], len(names)) for part in (kept, held))
-    reason = f"{count / len(labels):.0%} of the pictures, of each class in proportion, are kept to validate with"
-    return Division(count, training, validation, reason, _unvalidated(names, training, validation))
+    labels, brought = images.samples.labels, images.validation_samples
+    if brought is not None:
+        count, parts = 0, (labels, brought.labels)
+        reason = f"{len(brought):,} images in their own folder"
+    else:
+        count = choose_held_out(labels)
+        parts = tuple([labels[position] for position in part] for part in hold_out(labels, count, seed))
+        reason = f"{count / len(labels):.0%} of the images, of each class in proportion, are kept to validate with"
+    training, validation = (_per_class(part, len(images.classes)) for part in parts)
+    missing = [
+        f"{name!r} ({trained})"
+        for name, trained, validating in zip(images.classes, training, validation, strict=True)
+        if not validating
+    ]
+    if not missing:
+        return Division(count, training, validation, reason, ())
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    warning = (
+        f"too few images to validate with: {', '.join(missing[:5])}{more}; the classes are trained on, but how well "
+        f"they are told apart cannot be said, so add images"
+    )
+    return Division(count, training, validation, reason, (warning,))
 
 
 def choose_held_out(labels: Sequence[int]) -> int:
-    """How many of so many labeled pictures are held out.
+    """How many of so many labeled images are held out.
 
     Raises:
-        ValueError: each class has a single picture, so that none can be spared.
+        ValueError: each class has a single image, so that none can be spared.
 
     >>> choose_held_out([0] * 100 + [1] * 100), choose_held_out([0] * 20 + [1] * 4)
     (36, 6)
@@ -165,14 +174,9 @@ def choose_held_out(labels: Sequence[int]) -> int:
         )
     count = min(max(1, round(HELD_OUT_SHARE * len(labels))), spare, MOST_HELD_OUT)
     smallest = min(size for size in sizes if size > 1)
-    # `hold_out` takes the k-th picture of a class of n when k/n of all are held out, so this many reach every class
+    # `hold_out` takes the k-th image of a class of n when k/n of all are held out, so this many reach every class
     reaching_all = sum(size // smallest for size in sizes if size > 1)
     return max(count, reaching_all) if reaching_all <= min(MOST_HELD_OUT_SHARE * len(labels), spare) else count
-
-
-def count_classes(labels: Sequence[int], classes: Sequence[str]) -> dict[str, int]:
-    """Number of pictures by class name, in the classes' order."""
-    return dict(zip(classes, _per_class(labels, len(classes)), strict=True))
 
 
 def _per_class(labels: Sequence[int], classes: int) -> tuple[int, ...]:
@@ -180,35 +184,17 @@ def _per_class(labels: Sequence[int], classes: int) -> tuple[int, ...]:
     return tuple(found[label] for label in range(classes))
 
 
-def _unvalidated(names: Sequence[str], training: Sequence[int], validation: Sequence[int]) -> tuple[str, ...]:
-    missing = [index for index in range(len(names)) if not validation[index]]
-    if not missing:
-        return ()
-    shown = ", ".join(f"{names[index]!r} ({training[index]})" for index in missing[:5])
-    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-    return (
-        f"too few images to validate with: {shown}{more}; the classes are trained on, but how well they are told apart "
-        f"cannot be said, so add images",
-    )
-
-
 def _describe(layout: Layout, classes: int, kind: str) -> str:
-    if kind != "folder":
-        return f"{kind} data {_shown(layout.train)}" + (
-            f", validation images in {_shown(layout.validation)}" if layout.validation is not None else ""
-        )
-    found = f"{classes} class folders in {layout.train}/"
-    return found if layout.validation is None else f"{found}, validation images in {layout.validation}/"
+    found = f"{classes} class folders in {layout.train}/" if kind == "folder" else f"{kind} data {_shown(layout.train)}"
+    return found if layout.validation is None else f"{found}, validation images in {_shown(layout.validation)}"
 
 
-def _warn(layout: Layout) -> tuple[str, ...]:
-    warnings: list[str] = []
+def _warn(layout: Layout) -> Iterator[str]:
     if layout.test is not None:
-        warnings.append(f"{_shown(layout.test)} is left alone, for the end: neither trained nor selected on")
+        yield f"{_shown(layout.test)} is left alone, for the end: neither trained nor selected on"
     if layout.others:
         ignored = ", ".join(f"{folder}/" for folder in layout.others)
-        warnings.append(f"{ignored} is left alone: neither trained on nor read")
-    return tuple(warnings)
+        yield f"{ignored} is left alone: neither trained on nor read"
 
 
 def _shown(source: Source) -> str:
