@@ -8,7 +8,7 @@ from convit.data.sampling import EpochSampler, ResumableLoader, StepSharding, au
 
 
 def test_an_epoch_is_a_permutation_that_seed_and_epoch_fix() -> None:
-    sampler = EpochSampler(20, seed=3, dealing=StepSharding(4))
+    sampler = EpochSampler(20, seed=3, sharding=StepSharding(4))
     first = list(sampler)
     assert sorted(index for index, _ in first) == list(range(20))
     assert list(sampler) == first
@@ -18,9 +18,9 @@ def test_an_epoch_is_a_permutation_that_seed_and_epoch_fix() -> None:
 
 @pytest.mark.parametrize(("parts", "world_size"), [(1, 2), (2, 1), (2, 3)])
 def test_processes_and_parts_share_the_steps_of_one_process_in_whole_pairs(parts: int, world_size: int) -> None:
-    alone = list(EpochSampler(62, seed=0, dealing=StepSharding(24)))
+    alone = list(EpochSampler(62, seed=0, sharding=StepSharding(24)))
     shares = [
-        list(EpochSampler(62, seed=0, dealing=StepSharding(24, parts, rank, world_size))) for rank in range(world_size)
+        list(EpochSampler(62, seed=0, sharding=StepSharding(24, parts, rank, world_size))) for rank in range(world_size)
     ]
     assert len(alone) == 48
     own = 24 // world_size
@@ -32,13 +32,13 @@ def test_processes_and_parts_share_the_steps_of_one_process_in_whole_pairs(parts
         assert sorted(together) == sorted(alone[24 * step : 24 * step + 24])
 
 
-def test_places_say_where_dealt_images_stand_in_the_step() -> None:
+def test_positions_say_where_dealt_images_stand_in_the_step() -> None:
     step = torch.arange(100, 124)
     for rank in range(2):
-        dealing = StepSharding(24, parts=3, rank=rank, world_size=2)
-        dealt = dealing.deal(step[None]).view(3, -1)
+        sharding = StepSharding(24, parts=3, rank=rank, world_size=2)
+        dealt = sharding.deal(step[None]).view(3, -1)
         for part in range(3):
-            assert torch.equal(dealt[part], step[dealing.places(part)])
+            assert torch.equal(dealt[part], step[sharding.positions(part)])
 
 
 def test_a_step_that_cannot_be_shared_in_pairs_is_refused() -> None:
@@ -47,7 +47,7 @@ def test_a_step_that_cannot_be_shared_in_pairs_is_refused() -> None:
 
 
 def test_repeated_augmentation_repeats_images_under_other_seeds() -> None:
-    keys = list(EpochSampler(30, seed=0, dealing=StepSharding(15), repeats=3))
+    keys = list(EpochSampler(30, seed=0, sharding=StepSharding(15), repeats=3))
     assert Counter(Counter(index for index, _ in keys).values()) == {3: 10}
     assert len({seed for _, seed in keys}) == 30
     neighbors = sum(first[0] == second[0] for first, second in zip(keys[::2], keys[1::2], strict=True))
@@ -56,7 +56,7 @@ def test_repeated_augmentation_repeats_images_under_other_seeds() -> None:
 
 def test_balanced_sampling_draws_every_class_equally_often() -> None:
     labels = [0] * 40 + [1] * 15 + [2] * 5
-    keys = list(EpochSampler(60, seed=0, dealing=StepSharding(60), balance=labels))
+    keys = list(EpochSampler(60, seed=0, sharding=StepSharding(60), balance=labels))
     assert Counter(labels[index] for index, _ in keys) == {0: 20, 1: 20, 2: 20}
     assert len(set(keys)) == 60  # an image that comes again comes under another seed
     assert Counter(index for index, _ in keys if labels[index] == 2) == dict.fromkeys(range(55, 60), 4)
@@ -64,7 +64,7 @@ def test_balanced_sampling_draws_every_class_equally_often() -> None:
 
 def test_too_few_images_for_a_step_are_refused() -> None:
     with pytest.raises(ValueError, match="3 training images do not fill one step of 4"):
-        EpochSampler(3, seed=0, dealing=StepSharding(4))
+        EpochSampler(3, seed=0, sharding=StepSharding(4))
 
 
 def test_seeds_differ_wherever_their_parts_differ() -> None:
@@ -84,7 +84,7 @@ def test_a_loader_goes_on_where_its_state_was_taken(workers: int) -> None:
         return ResumableLoader(
             _Keys(torch.zeros(24)),
             batch_size=4,
-            sampler=EpochSampler(24, seed=0, dealing=StepSharding(4)),
+            sampler=EpochSampler(24, seed=0, sharding=StepSharding(4)),
             num_workers=workers,
         )
 

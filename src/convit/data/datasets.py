@@ -81,15 +81,15 @@ class ImageDataset(Dataset[tuple[Any, int]]):
             self._same_class = {}
             for number in range(len(self)):
                 self._same_class.setdefault(self.label(number), []).append(number)
-        fellows = self._same_class[self.label(index)]
-        here = fellows.index(index % len(self))
-        for other in fellows[here + 1 :] + fellows[:here]:
+        same_class = self._same_class[self.label(index)]
+        here = same_class.index(index % len(self))
+        for other in same_class[here + 1 :] + same_class[:here]:
             try:
                 return self.samples.image(self.indices[other])
             except ValueError as error:
                 self.corrupt.report(self.samples.where(self.indices[other]), error)
         raise ValueError(
-            f"{self.class_title(self.label(index))} has no readable image (all {len(fellows)} are named in "
+            f"{self.class_title(self.label(index))} has no readable image (all {len(same_class)} are named in "
             f"{self.corrupt.path}); add images to it or remove it"
         )
 

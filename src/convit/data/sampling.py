@@ -31,7 +31,7 @@ class StepSharding:
     Raises:
         ValueError: the step's images cannot be dealt in equal shares of whole pairs.
 
-    >>> StepSharding(8, rank=1, world_size=2).places(0).tolist()
+    >>> StepSharding(8, rank=1, world_size=2).positions(0).tolist()
     [2, 3, 6, 7]
     """
 
@@ -53,8 +53,8 @@ class StepSharding:
         """Images of one part in one process."""
         return self.step_size // (self.parts * self.world_size)
 
-    def places(self, part: int) -> Int[Tensor, " batch"]:
-        """Places in the step's order of the images that this process computes in a part."""
+    def positions(self, part: int) -> Int[Tensor, " batch"]:
+        """Positions in the step's order of the images that this process computes in a part."""
         return self._table()[part]
 
     def deal(self, step: Int[Tensor, "steps step_size"]) -> Int[Tensor, " images"]:
@@ -74,7 +74,7 @@ class EpochSampler(Sampler[Key]):
     Args:
         length: number of samples in the set.
         seed: start of all randomness.
-        dealing: how a step's images are shared out; the remainder of an epoch that fills no step is left out.
+        sharding: how a step's images are shared out; the remainder of an epoch that fills no step is left out.
         repeats: repeated augmentation (Hoffer et al. 2020): each chosen sample comes this often within a step, under
             different augmentations, and an epoch keeps its length.
         balance: class index of every sample; then every class is drawn equally often, small ones repeatedly.
@@ -88,18 +88,18 @@ class EpochSampler(Sampler[Key]):
     """
 
     def __init__(
-        self, length: int, *, seed: int, dealing: StepSharding, repeats: int = 1, balance: Sequence[int] | None = None
+        self, length: int, *, seed: int, sharding: StepSharding, repeats: int = 1, balance: Sequence[int] | None = None
     ) -> None:
-        self.length, self.seed, self.dealing, self.repeats = length, seed, dealing, repeats
+        self.length, self.seed, self.sharding, self.repeats = length, seed, sharding, repeats
         self.balance = balance
-        self.batch_size = dealing.batch_size
+        self.batch_size = sharding.batch_size
         self.epoch = 0
         self.batches_done = 0
-        self.steps = length // dealing.step_size
-        self.batches = self.steps * dealing.parts
+        self.steps = length // sharding.step_size
+        self.batches = self.steps * sharding.parts
         if self.batches == 0:
             raise ValueError(
-                f"{length} training images do not fill one step of {dealing.step_size}; lower run.batch_size or add "
+                f"{length} training images do not fill one step of {sharding.step_size}; lower run.batch_size or add "
                 f"images"
             )
 
@@ -114,12 +114,12 @@ class EpochSampler(Sampler[Key]):
     def __iter__(self) -> Iterator[Key]:
         generator = torch.Generator().manual_seed(augmentation_seed(self.seed, self.epoch))
         order = self._order(generator).repeat_interleave(self.repeats)
-        steps = order[: self.steps * self.dealing.step_size].view(self.steps, -1)
+        steps = order[: self.steps * self.sharding.step_size].view(self.steps, -1)
         if self.repeats > 1:  # repeats of an image should not be each other's partner in mixing
             steps = steps.gather(1, torch.rand(steps.shape, generator=generator).argsort(dim=1))
         turns = _occurrences(steps.flatten()).view_as(steps)
         start = self.batches_done * self.batch_size
-        dealt = (self.dealing.deal(each)[start:].tolist() for each in (steps, turns))
+        dealt = (self.sharding.deal(each)[start:].tolist() for each in (steps, turns))
         for index, turn in zip(*dealt, strict=True):
             yield index, augmentation_seed(self.seed, self.epoch, index, turn)
 

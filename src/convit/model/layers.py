@@ -102,26 +102,26 @@ class DropPath(nn.Module):
         rate: share of images left out, in [0, 1).
 
     Attributes:
-        places: where the images of this batch stand in a larger one that is computed in parts, or None. Then numbers
+        positions: where the images of this batch stand in a larger one that is computed in parts, or None. Then numbers
             are drawn for the larger batch, so that it does not matter how it was cut.
         whole: images in the larger batch.
     """
 
-    places: Tensor | None
+    positions: Tensor | None
 
     def __init__(self, rate: float = 0.0) -> None:
         super().__init__()
         self.rate = rate
         self.whole = 0
-        self.places = None  # no buffer, so that a model has the same buffers in and out of training
+        self.positions = None  # no buffer, so that a model has the same buffers in and out of training
 
     def forward(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
         """`x` itself outside training."""
         if not self.training or self.rate == 0.0:
             return x
         keep = x.new_empty(self.whole or x.shape[0], 1, 1).bernoulli_(1.0 - self.rate)
-        if self.places is not None:
-            keep = keep[self.places]
+        if self.positions is not None:
+            keep = keep[self.positions]
         return x * keep / (1.0 - self.rate)
 
     def extra_repr(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from convit.training.recipe import RunRecipe
 from convit.training.run_folder import CHECKPOINTS, IDENTITY_KEY, last_checkpoint
 from convit.training.task import ClassificationTask, DivergedError
 
@@ -38,16 +39,12 @@ class Checkpoints(Callback):
     Args:
         folder: the run's folder; checkpoints go into `checkpoints/` below it.
         identity: what `check_identity` compares when the run is resumed.
-        minutes: time between two checkpoints within an epoch.
-        steps: steps between them; None leaves it to the time.
-        keep: number that stays.
+        settings: how often, and how many stay.
     """
 
-    def __init__(
-        self, folder: str | Path, identity: Mapping[str, Any], *, minutes: float, steps: int | None, keep: int
-    ) -> None:
+    def __init__(self, folder: str | Path, identity: Mapping[str, Any], settings: RunRecipe) -> None:
         self.folder, self.identity = Path(folder, "checkpoints"), dict(identity)
-        self.seconds, self.steps, self.keep = 60 * minutes, steps, keep
+        self.seconds, self.steps, self.keep = 60 * settings.checkpoint_minutes, settings.checkpoint_steps, settings.keep
         self.written = time.monotonic()
         self.last_step = 0
         self.signal = 0

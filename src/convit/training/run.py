@@ -32,7 +32,7 @@ from convit.training.run_folder import (
     steps_of,
     write_description,
 )
-from convit.training.splits import Split, StreamSource, images_per_epoch, open_split, sample_images
+from convit.training.splits import Split, StreamSource, open_split, sample_images, steps_per_epoch
 from convit.training.task import ClassificationTask, weigh_classes
 from convit.training.trainer import RecipeData, build_trainer, quiet_libraries, was_requeued
 from convit.training.trials import choose_parts, choose_precision
@@ -153,13 +153,7 @@ class _Run:
         average = MovingAverage(recipe.ema.decay) if recipe.ema else None
         bar = EpochBar() if sys.stderr.isatty() and not quiet else None
         self.callbacks: list[Callback] = [each for each in (self.best, average, self.log, bar) if each is not None]
-        self.checkpoints = Checkpoints(
-            output,
-            identity,
-            minutes=settings.checkpoint_minutes,
-            steps=settings.checkpoint_steps,
-            keep=settings.keep,
-        )
+        self.checkpoints = Checkpoints(output, identity, settings)
 
     def chosen_weights(self, model: nn.Module) -> dict[str, Tensor]:
         """The weights that are written: the best, or those that training ended with, which are the averaged ones."""
@@ -181,7 +175,7 @@ def _build_task(recipe: Recipe, model: nn.Module, split: Split) -> Classificatio
     task = ClassificationTask(
         model,
         recipe,
-        _steps_per_epoch(recipe, split),
+        steps_per_epoch(recipe, split),
         weigh_classes(wanted, labels, class_count(model)),
         Teacher(distillation, recipe.augment, class_count(model)) if distillation else None,
     )
@@ -191,16 +185,6 @@ def _build_task(recipe: Recipe, model: nn.Module, split: Split) -> Classificatio
     if recipe.run.compile:
         model.compile()
     return task
-
-
-def _steps_per_epoch(recipe: Recipe, split: Split) -> int:
-    steps = images_per_epoch(recipe, split) // recipe.run.batch_size
-    if not steps:
-        raise ValueError(
-            f"run.batch_size is {recipe.run.batch_size}, more than the {images_per_epoch(recipe, split)} "
-            f"training images; lower it"
-        )
-    return steps
 
 
 def _check_fit(recipe: Recipe, model: nn.Module, split: Split) -> None:

@@ -20,7 +20,7 @@ from convit.data.opening import fingerprint, open_samples
 from convit.data.samples import Samples
 from convit.data.streams import ShardSequence
 from convit.training.optimizers import total_epochs
-from convit.training.recipe import AugmentRecipe, Recipe
+from convit.training.recipe import AugmentRecipe, DataRecipe, Recipe
 from convit.transforms.augmentation import RandAugment
 from convit.transforms.evaluation import EvaluationTransform
 from convit.transforms.training import training_transform
@@ -162,100 +162,70 @@ def open_split(
         raise ValueError(
             f"data.validation is {data.validation!r} and data.held_out is {data.held_out}; choose one of them"
         )
-    opening = _Opening(
-        recipe,
-        root,
-        transforms_for(recipe, height, width),
-        tuple(each.name for each in read_classes(Path(root, data.classes))) if data.classes else None,
-        corrupt,
-        opened or {},
-    )
-    return opening.stream() if data.reader == "stream" else opening.in_memory()
+    classes = tuple(each.name for each in read_classes(Path(root, data.classes))) if data.classes else None
+    transforms = transforms_for(recipe, height, width)
+    if data.reader == "stream":
+        streams = (
+            StreamSource(shards, transform, len(classes) if classes else None, corrupt) if shards else None
+            for shards, transform in zip(_split_shards(data, root), transforms, strict=True)
+        )
+        train, validation = streams
+        assert train is not None
+        return Split(train, validation, transforms, classes, data.train, root)
+    opened = opened or {}
+    whole = _open(data.train, root, classes, opened)
+    names = whole.class_names
+    kept, held = hold_out(whole.labels, data.held_out, recipe.seed)
+    share = take_share([whole.labels[position] for position in kept], data.share, recipe.seed)
+    chosen = [kept[position] for position in share]
+    samples = DecodedSamples(whole, corrupt=corrupt, only={*chosen, *held}) if data.decode == "once" else whole
+    train = ImageDataset(samples, transforms[0], indices=chosen, classes=names, corrupt=corrupt)
+    check_trainable(train)
+    if data.validation is not None:
+        samples, held = _open(data.validation, root, names, opened), None
+    validation = None
+    if held is None or held:
+        validation = ImageDataset(samples, transforms[1], indices=held, classes=names, corrupt=corrupt)
+    return Split(train, validation, transforms, names, data.train, root, whole)
 
 
-@dataclass(frozen=True)
-class _Opening:
-    """What both readers need to open a recipe's data."""
-
-    recipe: Recipe
-    root: str | Path
-    transforms: tuple[SizedTransform, SizedTransform]
-    classes: tuple[str, ...] | None
-    corrupt: CorruptImages | None
-    opened: Mapping[str, Samples]
-
-    def stream(self) -> Split:
-        data = self.recipe.data
-        if data.share < 1 or data.balanced:
-            raise ValueError(
-                "data.share and data.balanced need images that can be reached one by one; use data.reader=memory"
-            )
-        shards = find_shards(data.train, self.root)
-        if data.validation is not None:
-            train, validation = shards, find_shards(data.validation, self.root)
-        elif data.held_out < len(shards):
-            cut = len(shards) - data.held_out
-            train, validation = shards[:cut], shards[cut:]
-        else:
-            raise ValueError(
-                f"data.held_out is {data.held_out} of {len(shards)} shards; with data.reader=stream it counts "
-                f"shards and must leave some to train on"
-            )
-        count = len(self.classes) if self.classes else None
-        sources = [
-            StreamSource(files, transform, count, self.corrupt) if files else None
-            for files, transform in zip((train, validation), self.transforms, strict=True)
-        ]
-        assert sources[0] is not None
-        return self._split(sources[0], sources[1], self.classes)
-
-    def in_memory(self) -> Split:
-        data, (training, evaluation) = self.recipe.data, self.transforms
-        samples = whole = self._open(data.train, self.classes)
-        names = whole.class_names
-        kept, held = hold_out(whole.labels, data.held_out, self.recipe.seed)
-        share = take_share([whole.labels[position] for position in kept], data.share, self.recipe.seed)
-        chosen = [kept[position] for position in share]
-        if data.decode == "once":
-            samples = DecodedSamples(samples, corrupt=self.corrupt, only={*chosen, *held})
-        train = ImageDataset(samples, training, indices=chosen, classes=names, corrupt=self.corrupt)
-        check_trainable(train)
-        if data.validation is not None:
-            other = self._open(data.validation, names)
-            validation = ImageDataset(other, evaluation, classes=names, corrupt=self.corrupt)
-        elif held:
-            validation = ImageDataset(samples, evaluation, indices=held, classes=names, corrupt=self.corrupt)
-        else:
-            validation = None
-        return self._split(train, validation, names, whole)
-
-    def _split(
-        self,
-        train: ImageDataset | StreamSource,
-        validation: ImageDataset | StreamSource | None,
-        classes: tuple[str, ...] | None,
-        whole: Samples | None = None,
-    ) -> Split:
-        return Split(train, validation, self.transforms, classes, self.recipe.data.train, self.root, whole)
-
-    def _open(self, source: Source, classes: tuple[str, ...] | None) -> Samples:
-        found = self.opened.get(str(source))
-        if found is not None and classes in (None, found.class_names):
-            return found
-        return open_samples(source, classes=classes, root=self.root, in_memory=True)
+def _split_shards(data: DataRecipe, root: str | Path) -> tuple[list[Path | str], list[Path | str]]:
+    """Shards to train on and to validate with."""
+    if data.share < 1 or data.balanced:
+        raise ValueError(
+            "data.share and data.balanced need images that can be reached one by one; use data.reader=memory"
+        )
+    shards = find_shards(data.train, root)
+    if data.validation is not None:
+        return shards, find_shards(data.validation, root)
+    if data.held_out >= len(shards):
+        raise ValueError(
+            f"data.held_out is {data.held_out} of {len(shards)} shards; with data.reader=stream it counts shards and "
+            f"must leave some to train on"
+        )
+    cut = len(shards) - data.held_out
+    return shards[:cut], shards[cut:]
 
 
-def images_per_epoch(recipe: Recipe, split: Split) -> int:
-    """Training images, counted or as the recipe says.
+def _open(source: Source, root: str | Path, classes: tuple[str, ...] | None, opened: Mapping[str, Samples]) -> Samples:
+    found = opened.get(str(source))
+    if found is not None and classes in (None, found.class_names):
+        return found
+    return open_samples(source, classes=classes, root=root, in_memory=True)
+
+
+def steps_per_epoch(recipe: Recipe, split: Split) -> int:
+    """Whole steps that the training images, counted or as the recipe says, make.
 
     Raises:
-        ValueError: a stream's recipe does not say.
+        ValueError: a stream's recipe does not say, or the images do not make a step.
     """
-    if not isinstance(split.train, StreamSource):
-        return len(split.train)
-    if recipe.data.samples is None:
+    images = recipe.data.samples if isinstance(split.train, StreamSource) else len(split.train)
+    if images is None:
         raise ValueError("data.reader is 'stream', so data.samples must say how many training images there are")
-    return recipe.data.samples
+    if images < recipe.run.batch_size:
+        raise ValueError(f"run.batch_size is {recipe.run.batch_size}, more than the {images} training images; lower it")
+    return images // recipe.run.batch_size
 
 
 def sample_images(split: Split, count: int) -> Tensor:

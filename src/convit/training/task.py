@@ -143,10 +143,10 @@ class ClassificationTask(LightningModule):
         seed = augmentation_seed(self.recipe.seed, self.global_step)
         torch.manual_seed(seed)
         if self.sharding.parts * self.sharding.world_size > 1:
-            positions = self.sharding.places(part).to(device)
+            positions = self.sharding.positions(part).to(device)
             for module in self.model.modules():
                 if isinstance(module, DropPath):
-                    module.places, module.whole = positions, self.sharding.step_size
+                    module.positions, module.whole = positions, self.sharding.step_size
         return seed
 
     def _loss(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:

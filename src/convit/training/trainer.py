@@ -19,7 +19,7 @@ from convit.data.sampling import EpochSampler, ResumableLoader, StepSharding
 from convit.data.streams import ShardSequence, ShardStream, StreamLoader
 from convit.training.optimizers import total_epochs
 from convit.training.recipe import Recipe
-from convit.training.splits import Split, StreamSource, images_per_epoch
+from convit.training.splits import Split, StreamSource, steps_per_epoch
 
 VALIDATION_BATCH = 256
 WORTH_WORKERS = 2000  # validation images from which starting workers pays
@@ -40,8 +40,8 @@ class RecipeData(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader | StreamLoader:
         """Shuffled, augmented batches; the last incomplete one of an epoch is left out."""
         recipe, source = self.recipe, self.split.train
-        sharding, workers = self._sharding(), recipe.data.workers
         assert self.trainer is not None
+        sharding, workers = sharding_of(self.trainer, recipe), recipe.data.workers
         pinned = self.trainer.strategy.root_device.type == "cuda"
         if isinstance(source, StreamSource):
             stream = ShardStream(
@@ -57,7 +57,7 @@ class RecipeData(LightningDataModule):
             )
             return StreamLoader(
                 stream,
-                batches=images_per_epoch(recipe, self.split) // sharding.step_size * sharding.parts,
+                batches=steps_per_epoch(recipe, self.split) * sharding.parts,
                 workers=workers,
                 pin_memory=pinned,
                 begin_epoch=self.split.begin_epoch,
@@ -65,7 +65,7 @@ class RecipeData(LightningDataModule):
         sampler = EpochSampler(
             len(source),
             seed=recipe.seed,
-            dealing=sharding,
+            sharding=sharding,
             repeats=recipe.augment.repeats,
             balance=[source.label(index) for index in range(len(source))] if recipe.data.balanced else None,
         )
@@ -82,7 +82,9 @@ class RecipeData(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """The validation images in order; every process takes its share. Empty where there are none."""
-        source, sharding, workers = self.split.validation, self._sharding(), self.recipe.data.workers
+        assert self.trainer is not None
+        source, workers = self.split.validation, self.recipe.data.workers
+        sharding = sharding_of(self.trainer, self.recipe)
         size = min(sharding.batch_size, VALIDATION_BATCH)
         if source is None:
             return []
@@ -99,10 +101,6 @@ class RecipeData(LightningDataModule):
         mine = range(sharding.rank, len(source), sharding.world_size)
         return [DataLoader(source, size, sampler=mine, num_workers=workers if len(mine) > WORTH_WORKERS else 0)]
 
-    def _sharding(self) -> StepSharding:
-        assert self.trainer is not None, "loaders are made when a run begins"
-        return sharding_of(self.trainer, self.recipe)
-
 
 def sharding_of(trainer: Trainer, recipe: Recipe) -> StepSharding:
     """How a step's images are shared out among the processes of a run that has begun.
@@ -110,8 +108,8 @@ def sharding_of(trainer: Trainer, recipe: Recipe) -> StepSharding:
     Raises:
         ValueError: they cannot be.
     """
-    parts = trainer.accumulate_grad_batches
-    return StepSharding(recipe.run.batch_size, parts, trainer.global_rank, trainer.world_size)
+    batch_size, parts = recipe.run.batch_size, trainer.accumulate_grad_batches
+    return StepSharding(batch_size, parts, trainer.global_rank, trainer.world_size)
 
 
 LIGHTNING_PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
