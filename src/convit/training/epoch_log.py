@@ -229,18 +229,13 @@ def measure(model: ConViT, images: Tensor) -> dict[str, list[list[float]]]:
         ValueError: the patch size does not divide the images' height or width.
     """
     weight = model.norm.weight
-    measured: dict[str, list[list[float]]] = {}
+    measured: dict[str, Any] = {}
     with torch.random.fork_rng(devices=[weight.device] if weight.device.type == "cuda" else []):
         if model.config.local_up_to_layer:
-            measured["gates"] = _rounded(gates(model))
+            measured["gates"] = gates(model).double().round(decimals=DIGITS).tolist()
         distance = torch.zeros(())
         for batch in images.split(BATCH_SIZE):
             measured_here = nonlocality(model, batch.to(weight)).double().cpu()
             distance = distance + measured_here * (len(batch) / len(images))
-        measured["nonlocality"] = _rounded(distance)
+        measured["nonlocality"] = distance.double().round(decimals=DIGITS).tolist()
     return measured
-
-
-def _rounded(rows: Tensor) -> list[list[float]]:
-    values: Any = rows.double().tolist()
-    return [[round(value, DIGITS) for value in row] for row in values]

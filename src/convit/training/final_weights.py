@@ -80,7 +80,8 @@ class BestWeights(Callback):
         score = epoch_score({**metrics, "epoch": trainer.current_epoch + 1})
         if score > self.score:
             model: Any = pl_module.model
-            self.score, self.weights = score, state_copy(model)
+            self.score = score
+            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """The best weights so far, their top-1 in percent, their validation loss and their epoch."""
@@ -90,11 +91,6 @@ class BestWeights(Callback):
         """Take up what `state_dict` gave."""
         self.score = state_dict["top1"], -state_dict.get("loss", inf), state_dict["epoch"]
         self.weights = dict(state_dict["weights"])
-
-
-def state_copy(model: torch.nn.Module) -> dict[str, Tensor]:
-    """A copy of a model's state on the CPU."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 
 def write_weights(
@@ -113,35 +109,16 @@ def write_weights(
     Raises:
         OSError: the file cannot be written.
     """
+    import safetensors.torch
+
+    from convit.output.files import replace_file
     from convit.weights import save_weights
 
-    dtype = dtype_of(recipe.run.export)
-    if isinstance(model, ConViT):
-        if recipe.schedule.final_img_size is not None:
-            model.set_input_size(recipe.schedule.final_img_size)
-        save_weights(path, model, describe(model, recipe, classes, outcome), dtype=dtype)
-    else:
-        _write_peer(Path(path), model, _common(recipe, classes, outcome), dtype)
-
-
-def describe(
-    model: ConViT, recipe: Recipe, classes: Sequence[str] | None, outcome: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The metadata of a trained file, as JSON-able values."""
-    config = model.config
-    plain = config.replace(drop_rate=0.0, pos_drop_rate=0.0, proj_drop_rate=0.0, attn_drop_rate=0.0, drop_path_rate=0.0)
-    return {
-        "config": plain.to_dict(),
-        "input_size": [config.in_chans, config.image_height, config.image_width],
-        **_common(recipe, classes, outcome),
-    }
-
-
-def _common(recipe: Recipe, classes: Sequence[str] | None, outcome: Mapping[str, Any]) -> dict[str, Any]:
-    start, preprocessing = recipe.model.weights, recipe.augment.preprocessing().to_dict()
+    dtype, start = dtype_of(recipe.run.export), recipe.model.weights
+    preprocessing = recipe.augment.preprocessing().to_dict()
     del preprocessing["input_size"]  # which is the model's
     how = "trained from scratch" if start is None else f"fine-tuned from {Path(start).name}"
-    return {
+    metadata = {
         "architecture": recipe.model.architecture,
         **({"classes": list(classes)} if classes else {}),
         **preprocessing,
@@ -151,15 +128,19 @@ def _common(recipe: Recipe, classes: Sequence[str] | None, outcome: Mapping[str,
         "recipe": recipe.model_dump(mode="json"),
         "outcome": dict(outcome),
     }
-
-
-def _write_peer(path: Path, model: nn.Module, metadata: Mapping[str, Any], dtype: torch.dtype | None) -> None:
-    import safetensors.torch
-
-    from convit.output.files import replace_file
-
+    if isinstance(model, ConViT):
+        if recipe.schedule.final_img_size is not None:
+            model.set_input_size(recipe.schedule.final_img_size)
+        config = model.config
+        plain = config.replace(
+            drop_rate=0.0, pos_drop_rate=0.0, proj_drop_rate=0.0, attn_drop_rate=0.0, drop_path_rate=0.0
+        )
+        size = [config.in_chans, config.image_height, config.image_width]
+        save_weights(path, model, {"config": plain.to_dict(), "input_size": size, **metadata}, dtype=dtype)
+        return
     tensors = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    replace_file(path, safetensors.torch.save(tensors, metadata={"format": "pt", "recipe": json.dumps(metadata)}))
+    content = safetensors.torch.save(tensors, metadata={"format": "pt", "recipe": json.dumps(metadata)})
+    replace_file(Path(path), content)

@@ -58,9 +58,10 @@ def freeze(model: nn.Module, patterns: list[str]) -> None:
     named = dict(model.named_parameters())
     for pattern in patterns:
         chosen = [parameter for name, parameter in named.items() if _matches(name, pattern)]
+        roots = dict.fromkeys(name.split(".")[0] for name in named)
         if not chosen:
             raise ValueError(
-                f"model.freeze names {pattern!r}, but no parameter begins so; there are {', '.join(_roots(named))}"
+                f"model.freeze names {pattern!r}, but no parameter begins so; there are {', '.join(roots)}"
             )
         for parameter in chosen:
             parameter.requires_grad_(False)
@@ -123,10 +124,6 @@ def _matches(name: str, pattern: str) -> bool:
     if pattern == "backbone":
         return not name.startswith(HEADS)
     return name.endswith(pattern[1:]) if pattern.startswith("*") else name.startswith(pattern)
-
-
-def _roots(names: dict[str, nn.Parameter]) -> list[str]:
-    return list(dict.fromkeys(name.split(".")[0] for name in names))
 
 
 class Teacher:
