@@ -46,7 +46,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tuned(pictures: Path, convit: Command) -> tuple[Path, Run]:
     """A whole run of two epochs."""
     output = pictures.parent / "runs" / "mine"
-    return output, convit("finetune", pictures, "--output", output, "--epochs", 2, "--lr", 2e-3, *QUICK)
+    return output, convit(
+        "finetune", pictures, "--output", output, "--epochs", 2, "--lr", 2e-3, *QUICK, terminal={"out"}
+    )
 
 
 class _Page(HTMLParser):
@@ -173,6 +175,9 @@ def test_an_output_that_exists_is_kept_and_resumed_on_request(
     # the same line with --resume behind it, and a round more
     run = convit("finetune", pictures, "--output", output, "--epochs", 3, "--lr", 2e-3, *QUICK, "--resume")
     assert run.code == 0, run.err
+    found = json.loads(run.out)  # in a pipe
+    assert (Path(found["report"]), Path(found["weights"])) == (output / "report.html", output / "weights.safetensors")
+    assert found["interval"][0] <= found["top1"] <= found["interval"][1]
     assert (output / "report.html").is_file()
     assert [json.loads(line)["epoch"] for line in (output / "log.jsonl").read_text().splitlines()] == [1, 2, 3]
     more = _paint(tmp_path / "pictures", 11)

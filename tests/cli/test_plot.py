@@ -24,7 +24,7 @@ def run(tmp_path: Path) -> Path:
 
 def test_the_figure_of_a_run_lies_in_its_folder_and_is_made_anew(convit: Command, run: Path) -> None:
     for _ in range(2):
-        done = convit("plot", run)
+        done = convit("plot", run, terminal={"out"})
         assert (done.code, done.out, done.err) == (0, f"{run / 'plot.png'}\n", "")
     with Image.open(run / "plot.png") as image:
         assert image.format == "PNG"
@@ -34,7 +34,7 @@ def test_the_figure_of_a_run_lies_in_its_folder_and_is_made_anew(convit: Command
 
 def test_a_named_output_is_kept_unless_told(convit: Command, run: Path, tmp_path: Path) -> None:
     output = tmp_path / "figure.svg"
-    assert convit("plot", run, run, "-o", output).out == f"{output}\n"
+    assert convit("plot", run, run, "-o", output).out == f'{{"path": "{output}"}}\n'
     before = output.read_bytes()
     again = convit("plot", run, "-o", output)
     assert (again.code, output.read_bytes()) == (2, before)
@@ -94,4 +94,4 @@ def test_neither_torch_nor_a_trainer_is_needed(run: Path) -> None:
         f"sys.exit(main(['plot', {str(run)!r}, '--debug']))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, f"{run / 'plot.png'}\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, json.dumps({"path": str(run / "plot.png")}) + "\n"), done.stderr

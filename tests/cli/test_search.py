@@ -28,7 +28,9 @@ def pictures(photos: Path, tmp_path: Path) -> Path:
 def db(convit: Runner, pictures: Path, tmp_path: Path) -> Path:
     """An index of the photographs."""
     run = convit("index", pictures, "--db", tmp_path / "db", "--model", MODEL)
-    assert (run.code, run.out) == (0, "")
+    assert run.code == 0
+    counts = {"new": 4, "changed": 0, "removed": 0, "unchanged": 0}
+    assert json.loads(run.out) == {"db": str(tmp_path / "db"), "images": 4, **counts}
     assert f"4 images in {tmp_path / 'db'}: 4 new, 0 changed, 0 removed, 0 as before" in run.err
     return tmp_path / "db"
 

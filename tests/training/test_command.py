@@ -57,6 +57,6 @@ def test_the_weights_file_is_the_output(
 ) -> None:
     monkeypatch.setattr(run_module, "run_recipe", lambda *arguments, **options: Path("run/weights.safetensors"))
     assert main(["train", str(recipe)]) == 0
-    assert capsys.readouterr().out == "run/weights.safetensors\n"
+    assert capsys.readouterr().out == '{"weights": "run/weights.safetensors"}\n'
     assert main(["train", str(recipe), "--quiet"]) == 0
     assert capsys.readouterr().out == ""

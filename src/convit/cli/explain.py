@@ -1,7 +1,5 @@
 """`convit explain`: what a model's heads look at in one image, as a figure or a page."""
 
-import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convit.cli import options
+from convit.output.console import print_result
 
 if TYPE_CHECKING:
     from convit.analysis.explaining import Explanation
@@ -82,7 +81,7 @@ def explain(
     found = look_into(loaded, picture, query=asked, layers=wanted, heads=of_heads, img_size=size, top_k=top_k)
     write_file(output, _render(replace(found, name=image.name), as_page=suffix == ".html"), overwrite=overwrite)
     if not quiet:
-        typer.echo(str(output) if sys.stdout.isatty() else json.dumps({"path": str(output)}))
+        print_result(str(output), {"path": output})
 
 
 def parse_query(text: str) -> tuple[int, int] | str | None:

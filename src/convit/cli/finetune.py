@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convit.cli import options
+from convit.output.console import print_result
 from convit.weights.progress import bar
 
 if TYPE_CHECKING:
@@ -149,10 +150,17 @@ def _estimate(plan: Plan, *, as_comments: bool) -> Cost:
 
 
 def _sum_up(tuned: FinetuneResult, plan: Plan) -> None:
-    if tuned.evaluation is not None:
+    found = tuned.evaluation
+    if not sys.stdout.isatty():
+        metrics = (
+            {} if found is None else {"top1": found.top1, "interval": found.intervals["top1"], "count": found.count}
+        )
+        print_result("", {"report": tuned.report, "weights": tuned.weights, **(metrics or {})})
+        return
+    if found is not None:
         from convit.output.console import make_table, print_parts
 
-        print_parts(sys.stdout, make_table((plan.recipe.data.name, ""), _rows(tuned.evaluation), unfolded={0}))
+        print_parts(sys.stdout, make_table((plan.recipe.data.name, ""), _rows(found), unfolded={0}))
     # below the table, where nothing folds them: they are there to be copied
     typer.echo(f"report   {tuned.report}\nweights  {tuned.weights}")
     typer.echo(f"use it   convit classify new/ --weights {shlex.quote(str(tuned.weights))}")

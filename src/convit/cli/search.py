@@ -10,6 +10,7 @@ import typer
 
 from convit.cli import options
 from convit.cli.errors import leave_if_unreadable
+from convit.output.console import print_result
 from convit.weights.progress import bar
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images.")]
@@ -72,6 +73,9 @@ def index(
         )
         if done.is_approximate:
             print("convit: searches are approximate from now on, by a vector index", file=sys.stderr)
+        if not sys.stdout.isatty():
+            counts = {name: getattr(done, name) for name in ("new", "changed", "removed", "unchanged")}
+            print_result("", {"db": db, "images": len(opened), **counts})
     leave_if_unreadable(done.unreadable, quiet=quiet)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from convit.cli import options
+from convit.output.console import print_result
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see recipes/ for examples.")]
 Data = Annotated[str, typer.Option(metavar="DIR|URL", help="Base folder or URL of the recipe's data paths.")]
@@ -35,7 +36,7 @@ def train(
     chosen = read_recipe(recipe, changes or [])
     weights = run_recipe(chosen, data, output or Path("runs") / chosen.name, resume=resume, quiet=quiet)
     if not quiet:
-        typer.echo(str(weights))
+        print_result(str(weights), {"weights": weights})
 
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders from `convit train`.")]
@@ -72,7 +73,7 @@ def plot(
         check_output(output, overwrite=overwrite)
     save_figure(draw_runs(runs), target, overwrite=overwrite or output is None)
     if not quiet:
-        typer.echo(str(target))
+        print_result(str(target), {"path": target})
 
 
 def _default_output(runs: list[Path]) -> Path:

@@ -1,9 +1,12 @@
 """What people read on a screen: tables of one look, as wide as the terminal, or as wide as they need elsewhere."""
 
-from collections.abc import Container, Generator, Iterable, Sequence
+import io
+import json
+import sys
+from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -64,6 +67,11 @@ def print_parts(stream: TextIO, *parts: "Table | str") -> None:
             console.print(part)
 
 
+def print_result(text: str, result: Mapping[str, Any]) -> None:
+    """Print a single result on standard output: as text on a terminal, as one JSON object in a pipe."""
+    print(text if sys.stdout.isatty() else json.dumps(dict(result), default=str))
+
+
 @contextmanager
 def text_output(output: Path | None, *, overwrite: bool = False) -> Generator[TextIO]:
     r"""Where a result is written as text: a file, which appears whole or not at all, or standard output.
@@ -78,9 +86,6 @@ def text_output(output: Path | None, *, overwrite: bool = False) -> Generator[Te
         FileExistsError: the file exists and `overwrite` is false.
         OSError: it cannot be written.
     """
-    import io
-    import sys
-
     from convit.output.files import write_file
 
     if output is None:
