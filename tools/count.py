@@ -1,6 +1,6 @@
 """Counts the package: lines, code, long files and functions, import circles, documentation.
 
-    python tools/count.py            one line per room, then the figures that tests/contract/test_size.py limits
+    python tools/count.py            one line per room, then the figures that tests/tools/test_count.py limits
     python tools/count.py --where    also every long function, circle and undocumented name
 
 Code lines are those with a token that is not a comment; docstrings and blank lines are left out. A function's code

@@ -72,6 +72,15 @@ def test_public_names_without_a_docstring_are_named() -> None:
     assert undocumented(read_sources()) == (7, ["p.two", "p.two.take"])
 
 
+def test_the_package_keeps_its_limits() -> None:
+    sources = read_sources()
+    assert len(sources) <= 200
+    assert max(source.lines for source in sources) <= 330
+    assert len(long_functions(sources)) <= 5
+    assert import_circles(sources) == []
+    assert undocumented(sources)[1] == []
+
+
 def test_a_photographs_way_is_counted(tmp_path: Path) -> None:
     Image.fromarray(data.chelsea()).save(tmp_path / "cat.jpg")
     found = trace_classify(tmp_path / "cat.jpg")
