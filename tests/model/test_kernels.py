@@ -304,7 +304,7 @@ def test_timing_leaves_the_layer_as_it_was(training: bool, monkeypatch: pytest.M
         return 3.0
 
     monkeypatch.setattr(building, "median_seconds", once)
-    assert [choosing._time_form(layer, form, 2, (3, 4)) for form in ("fused", "triton")] == [3.0, 3.0]
+    assert [building._time_form(layer, form, 2, (3, 4)) for form in ("fused", "triton")] == [3.0, 3.0]
     assert taken == [(False, False), (False, True)]
     assert (layer.plain, layer.kernel) == (True, False)
     assert all(parameter.grad is None for parameter in layer.parameters())
@@ -327,8 +327,8 @@ def test_the_median_is_of_runs_after_warming_up(monkeypatch: pytest.MonkeyPatch)
             return end.at - self.at
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    assert choosing.median_seconds(lambda: runs.append(len(runs))) == sum(range(3, 13)) / 10
-    assert len(runs) == choosing.WARM_UP + choosing.ROUNDS
+    assert building.median_seconds(lambda: runs.append(len(runs))) == sum(range(3, 13)) / 10
+    assert len(runs) == building.WARM_UP + building.ROUNDS
 
 
 @pytest.mark.gpu
