@@ -41,5 +41,5 @@ def test_kept_results_are_read_back_whole() -> None:
     ablation = json.loads((DOCS / "ablation.json").read_text())
     assert json.loads(json.dumps(from_dict(ablation).to_dict())) == ablation
     assert "| no content | first 5 (all) |" in to_markdown(from_dict(ablation))
-    with pytest.raises(ValueError, match="no result of `convit ablate`"):
+    with pytest.raises(ValueError, match="not a result of `convit ablate`"):
         from_dict({"rows": []})

@@ -84,5 +84,5 @@ def test_names_are_taken_apart() -> None:
     assert parse_hub("hub:owner/name/config:validation") == ("owner/name", "config", "validation")
     assert parse_hub("hub:owner/name") == ("owner/name", None, "train")
     for wrong in ("hub:name", "hub:a/b/c/d", "hub:a//b", "hub:a/b:c:d"):
-        with pytest.raises(ValueError, match="is no hub data set; write hub:owner/name"):
+        with pytest.raises(ValueError, match="is not a hub data set; write hub:owner/name"):
             parse_hub(wrong)

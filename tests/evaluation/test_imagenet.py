@@ -220,7 +220,7 @@ def _foreign_sub_folder(folder: Path) -> None:
         (_solution_short, r"LOC_val_solution\.csv has no label for ILSVRC2012_val_00000006\.JPEG"),
         (_solution_other, r"LOC_val_solution\.csv has not the columns ImageId and PredictionString"),
         (_solution_foreign, r"has the label 'n00001740', none of ImageNet-1k's, for ILSVRC2012_val_00000001\.JPEG"),
-        (_foreign_picture, r"holiday\.jpg is no validation image of ImageNet-1k"),
+        (_foreign_picture, r"holiday\.jpg is not a validation image of ImageNet-1k"),
         (_class_names, r"is not laid out as ImageNet-1k; expected are sub-folders of images named by WordNet ids"),
         (_foreign_sub_folder, r"has cats, n00001740, not among the 1000 classes of ImageNet-1k"),
     ],

@@ -295,7 +295,7 @@ def test_searches_that_cannot_be(open_index: Opener, folder: Path) -> None:
     index.update(folder)
     with pytest.raises(ValueError, match="k is 0"):
         index.search(folder / "cat" / "1.png", k=0)
-    with pytest.raises(ValueError, match=r"labl = 1.*is no condition over path, sha256"):
+    with pytest.raises(ValueError, match=r"labl = 1.*is not a condition over path, sha256"):
         index.search(folder / "cat" / "1.png", where="labl = 1")
     with pytest.raises(ValueError, match="has 3 values, but"):
         index.search(np.ones(3, np.float32))

@@ -43,7 +43,7 @@ def store(tmp_path: Path) -> Store:
 )
 def test_a_condition_is_to_blame_for_itself(store: Store, where: str, reason: str) -> None:
     with pytest.raises(
-        ValueError, match="is no condition over path, sha256, size, mtime_ns, width, height, label"
+        ValueError, match="is not a condition over path, sha256, size, mtime_ns, width, height, label"
     ) as error:
         store.check_condition(where)
     assert reason in str(error.value)

@@ -155,7 +155,7 @@ def from_dict(found: dict[str, Any]) -> Ablations:
             rows.append(Measured(Change(row["experiment"], row["what"], row["layers"]), figures))
         return Ablations(found["gated_layers"], tuple(rows), found["baseline"])
     except (KeyError, TypeError) as error:
-        raise ValueError(f"this is no result of `convit ablate` ({error}); give the JSON that it wrote") from error
+        raise ValueError(f"this is not a result of `convit ablate` ({error}); give the JSON that it wrote") from error
 
 
 def plan_changes(gated_layers: int, experiments: Sequence[str] = EXPERIMENTS) -> list[Change]:

@@ -1,4 +1,4 @@
-"""Outputs are compared before times are: a fast model that computes something else is no faster model."""
+"""Outputs are compared before times are: a fast model that computes something else is not a faster model."""
 
 from __future__ import annotations
 

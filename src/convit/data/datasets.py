@@ -188,7 +188,7 @@ def open_dataset(
         FileNotFoundError: there is nothing at `path`.
         ImportError: a package that this form needs is not installed.
         PermissionError: a file may not be read.
-        ValueError: a file or a class folder is not as it must be, or a label is no class.
+        ValueError: a file or a class folder is not as it must be, or a label is not a class.
     """
     samples = open_samples(path, classes=classes, root=root, in_memory=True)
     return ImageDataset(samples, transform, classes=samples.class_names)

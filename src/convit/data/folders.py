@@ -111,7 +111,7 @@ class FolderSamples(LabeledFiles):
 
 
 def open_source(source: Source, *, root: str | Path | None, split: str | None, in_memory: bool) -> Samples:
-    """Open a folder of class folders; what is no folder is named for what it is.
+    """Open a folder of class folders; what is not a folder is named for what it is.
 
     Raises:
         FileNotFoundError: there is nothing there.

@@ -30,7 +30,7 @@ class HubSamples(Samples):
         FileNotFoundError: there is no such data set.
         ImportError: the library is not installed.
         ValueError: `source` is written otherwise, there is no such split or configuration, the set lacks images or
-            labels, or a label is no class.
+            labels, or a label is not a class.
     """
 
     kind = "hub"
@@ -111,7 +111,8 @@ def parse_hub(source: str) -> tuple[str, str | None, str]:
     parts = name.split("/")
     if len(parts) not in (2, 3) or not all(parts) or ":" in split:
         raise ValueError(
-            f"{source!r} is no hub data set; write hub:owner/name, hub:owner/name:split or hub:owner/name/config:split"
+            f"{source!r} is not a hub data set; write hub:owner/name, hub:owner/name:split or "
+            "hub:owner/name/config:split"
         )
     return "/".join(parts[:2]), parts[2] if len(parts) == 3 else None, split or "train"
 

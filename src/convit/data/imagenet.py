@@ -207,8 +207,8 @@ def _list_flat(place: Path) -> list[str]:
     foreign = next((name for name in names if validation_number(name) is None), None)
     if foreign is not None:
         raise ValueError(
-            f"{place / foreign} is no validation image of ImageNet-1k, which are called {VALIDATION_NAME} and so on; "
-            "move it elsewhere"
+            f"{place / foreign} is not a validation image of ImageNet-1k, which are called {VALIDATION_NAME} and so "
+            "on; move it elsewhere"
         )
     return names
 

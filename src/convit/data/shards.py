@@ -136,7 +136,8 @@ def read_shard(
         ConnectionError: a remote shard cannot be read.
         FileNotFoundError: there is no such file.
         PermissionError: it may not be read.
-        ValueError: it is no tar archive, is truncated, a sample lacks its image or its label, or a label is no class.
+        ValueError: it is not a tar archive, is truncated, a sample lacks its image or its label, or a label is not a
+            class.
     """
     source = shown(shard)
     if is_remote(shard):

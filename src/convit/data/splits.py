@@ -136,7 +136,7 @@ def find_layout(source: Source) -> Layout:
 
     Raises:
         FileNotFoundError: there is nothing at `source`.
-        ValueError: the sub-folders are no classes, but hold the same sub-folders each.
+        ValueError: the sub-folders are not classes, but hold the same sub-folders each.
     """
     if kind_of(source).suffixes:
         folder = Path(source) if isinstance(source, str | Path) and not is_remote(source) else None

@@ -81,7 +81,7 @@ def read_real_labels(path: Path) -> list[tuple[int, ...]]:
     Source: Beyer et al., Are we done with ImageNet?, arXiv 2006.07159; `real.json` of its repository.
 
     Raises:
-        ValueError: the file is no list of lists of ImageNet-1k's class numbers.
+        ValueError: the file is not a list of lists of ImageNet-1k's class numbers.
     """
     try:
         rows: Any = json.loads(path.read_bytes())

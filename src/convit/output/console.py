@@ -23,7 +23,7 @@ def make_table(
     red: Container[int] = (),
     title: str | None = None,
 ) -> "Table":
-    """Rows of cells as a table; brackets in them are no markup.
+    """Rows of cells as a table; brackets in them are not markup.
 
     Args:
         columns: the headings.

@@ -79,7 +79,7 @@ def search_exactly(store: Store, query: Float32[np.ndarray, " dim"], k: int, whe
     """The k rows most like a vector of length 1, by comparing it with all of them.
 
     Raises:
-        ValueError: `where` is no condition over the columns, or the store is damaged.
+        ValueError: `where` is not a condition over the columns, or the store is damaged.
     """
     rows, vectors = mapped_vectors(store)
     scores = vectors @ query

@@ -112,7 +112,7 @@ class Store:
         except (RuntimeError, ValueError) as error:
             self.read(self._plain)  # where the store itself is at fault, that is said
             raise ValueError(
-                f"where is {where!r}, which is no condition over {', '.join(self._plain)} ({brief(error)}); "
+                f"where is {where!r}, which is not a condition over {', '.join(self._plain)} ({brief(error)}); "
                 "write SQL, such as \"label = 'cat' AND width >= 640\""
             ) from error
 

@@ -268,7 +268,7 @@ def _legend_shape(runs: Sequence[RunCurves], across: int) -> tuple[int, int]:
 
 
 def _name_runs(figure: Figure, runs: Sequence[RunCurves], columns: int) -> None:
-    """A title for one run, a legend below the panels for several; names are no formulas."""
+    """A title for one run, a legend below the panels for several; names are not formulas."""
     if len(runs) == 1:
         figure.suptitle(runs[0].name, parse_math=False, fontweight="bold", x=0.01, horizontalalignment="left")
         return
