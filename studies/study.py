@@ -312,7 +312,7 @@ def _result(run: Run, folder: Path, test: str, top1: float, test_images: int) ->
         top1=round(top1, 3),
         test_images=test_images,
         train_images=run.images,
-        seconds=round(sum(line["seconds"] for line in read_lines(folder / "log.jsonl")), 1),
+        seconds=round(sum(line["seconds"] for line in read_lines(folder / "log.jsonl")), 3),
         params=run.params,
         test=test,
         recipe=fingerprint(run.recipe),

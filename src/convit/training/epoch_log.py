@@ -91,8 +91,8 @@ class EpochLog(Callback):
             "step_seconds": round(self.trained * trainer.accumulate_grad_batches / max(1, self.batches), 4),
             "images_per_second": round(self.batches * self.batch_size / self.trained, 1) if self.trained else None,
             "data_wait_share": round(self.waited / self.trained, 4) if self.trained else None,
-            "seconds": round(seconds, 1),
-            "seconds_left": round(seconds * ((trainer.max_epochs or 0) - trainer.current_epoch - 1), 1),
+            "seconds": round(seconds, 3),
+            "seconds_left": round(seconds * ((trainer.max_epochs or 0) - trainer.current_epoch - 1), 3),
         }
         earlier = [old for old in read_lines(self.path) if old["epoch"] < line["epoch"]]
         add_line(self.path, line)
