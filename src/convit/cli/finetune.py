@@ -151,19 +151,15 @@ def _estimate(plan: Plan, *, as_comments: bool) -> Cost:
 
 def _sum_up(tuned: FinetuneResult, plan: Plan) -> None:
     found = tuned.evaluation
-    if not sys.stdout.isatty():
-        metrics = (
-            {} if found is None else {"top1": found.top1, "interval": found.intervals["top1"], "count": found.count}
-        )
-        print_result("", {"report": tuned.report, "weights": tuned.weights, **(metrics or {})})
-        return
-    if found is not None:
+    if found is not None and sys.stdout.isatty():
         from convit.output.console import make_table, print_parts
 
         print_parts(sys.stdout, make_table((plan.recipe.data.name, ""), _rows(found), unfolded={0}))
+    metrics = found and {"top1": found.top1, "interval": found.intervals["top1"], "count": found.count}
     # below the table, where nothing folds them: they are there to be copied
-    typer.echo(f"report   {tuned.report}\nweights  {tuned.weights}")
-    typer.echo(f"use it   convit classify new/ --weights {shlex.quote(str(tuned.weights))}")
+    lines = f"report   {tuned.report}\nweights  {tuned.weights}\n"
+    lines += f"use it   convit classify new/ --weights {shlex.quote(str(tuned.weights))}"
+    print_result(lines, {"report": tuned.report, "weights": tuned.weights, **(metrics or {})})
 
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:

@@ -73,9 +73,8 @@ def index(
         )
         if done.is_approximate:
             print("convit: searches are approximate from now on, by a vector index", file=sys.stderr)
-        if not sys.stdout.isatty():
-            counts = {name: getattr(done, name) for name in ("new", "changed", "removed", "unchanged")}
-            print_result("", {"db": db, "images": len(opened), **counts})
+        counts = {name: getattr(done, name) for name in ("new", "changed", "removed", "unchanged")}
+        print_result(None, {"db": db, "images": len(opened), **counts})
     leave_if_unreadable(done.unreadable, quiet=quiet)
 
 

@@ -67,9 +67,12 @@ def print_parts(stream: TextIO, *parts: "Table | str") -> None:
             console.print(part)
 
 
-def print_result(text: str, result: Mapping[str, Any]) -> None:
-    """Print a single result on standard output: as text on a terminal, as one JSON object in a pipe."""
-    print(text if sys.stdout.isatty() else json.dumps(dict(result), default=str))
+def print_result(text: str | None, result: Mapping[str, Any]) -> None:
+    """Print a single result on standard output: as text, if any, on a terminal, as one JSON object in a pipe."""
+    if not sys.stdout.isatty():
+        print(json.dumps(dict(result), default=str))
+    elif text is not None:
+        print(text)
 
 
 @contextmanager
