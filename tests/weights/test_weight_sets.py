@@ -172,7 +172,7 @@ def test_lists():
     assert list_models(["*base", "*small"]) == ["convit_base", "convit_small"]
     assert list_models("convit_base", pretrained=True) == ["convit_base.fb_in1k"]
     assert list_models("resnet*") == []
-    assert list_models("*patch*") == ["convit_nano_patch4_32", "convit_tiny_patch8_64"]
+    assert list_models("*patch*") == ["convit_mini_patch8_64", "convit_nano_patch4_32", "convit_tiny_patch8_64"]
     assert is_model("convit_small_plus")
     assert is_model("convit_small.whatever")
     assert not is_model("vit_base_patch16_224")

@@ -56,6 +56,7 @@ _ROWS = (
     _paper("convit_base_plus", 16, 64, 82.5),
     #     name                       image patch classes heads width depth local
     _ours("convit_nano_patch4_32", 32, 4, 10, 9, 12, 6, 5),
+    _ours("convit_mini_patch8_64", 64, 8, 200, 4, 64, 6, 5),
     _ours("convit_tiny_patch8_64", 64, 8, 200, 4, 48, 12, 10),
 )
 
