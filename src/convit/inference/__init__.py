@@ -3,8 +3,7 @@
 Promises: whatever an image is (a path, bytes, an array; gray, 16-bit, CMYK, turned, cut off), it becomes upright RGB
 or one line that says what is wrong; results keep the images' order, and one bad image does not stop a run; whatever is
 sent along with an image comes back with its result. Start reading at `convit.inference.classifier`; the options of a
-run stand in `convit.inference.options`. Images are opened in `convit.images.opening`,
-results written in `convit.output`.
+run stand in `convit.inference.options`.
 
 Importing this package imports neither torch nor pyarrow.
 """

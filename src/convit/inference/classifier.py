@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from torch import Tensor, nn
 
 from convit.images.opening import ImageSource
 from convit.inference.options import RunKeywords, RunOptions
-from convit.inference.predicting import UNTAGGED, Predictor, Row
+from convit.inference.predicting import ImagePredictor, Row
 from convit.output.rows import Classification, Prediction
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
-Tag = TypeVar("Tag")
 
-
-class Classifier(Predictor):
+class Classifier(ImagePredictor[Classification]):
     """Labels images: opens them safely, runs the model in batches, names the likeliest classes.
 
     Args:
@@ -83,36 +80,8 @@ class Classifier(Predictor):
             ImageError: an image cannot be read; the first of them if there are several.
             TypeError: something is not an image.
         """
-        many = isinstance(source, list | tuple)
-        found: list[list[Prediction]] = []
-        for row in self._run([(None, each) for each in (source if many else [source])]):
-            if row.error is not None:
-                raise row.error
-            found.append(list(self._predictions(row)))
-        return found if many else found[0]
-
-    @overload
-    def iterate(self, sources: Iterable[tuple[Tag, ImageSource]]) -> Iterator[tuple[Tag, Classification]]: ...
-    @overload
-    def iterate(self, sources: Iterable[ImageSource]) -> Iterator[Classification]: ...
-    def iterate(self, sources: Iterable[Any]) -> Iterator[Any]:
-        """Label many images, one after the other; memory does not grow with their number.
-
-        Args:
-            sources: images, as in a call; also a generator, which is read a few batches ahead. Or (tag, image) pairs:
-                whatever belongs to an image travels with it.
-
-        Yields:
-            One result per image, in order; one that cannot be read has `.error` set and no predictions. For pairs,
-            (tag, result).
-
-        Raises:
-            TypeError: something is not an image.
-        """
-        for row in self._run(sources):
-            error = None if row.error is None else str(row.error)
-            result = Classification(row.name, self._predictions(row), error)
-            yield result if row.tag is UNTAGGED else (row.tag, result)
+        found = [self._predictions(row) for row in self._read_all(source)]
+        return found if isinstance(source, list | tuple) else found[0]
 
     def _forward(
         self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
@@ -126,11 +95,12 @@ class Classifier(Predictor):
         scores, indices = logits.float().softmax(dim=-1).topk(self.top_k, dim=-1)
         return scores, indices
 
-    def _predictions(self, row: Row) -> tuple[Prediction, ...]:
-        if row.outputs is None:
-            return ()
-        scores, indices = (values.tolist() for values in row.outputs)
-        return tuple(Prediction(self.labels[index], index, score) for score, index in zip(scores, indices, strict=True))
+    def _predictions(self, row: Row) -> list[Prediction]:
+        scores, indices = ([], []) if row.outputs is None else (values.tolist() for values in row.outputs)
+        return [Prediction(self.labels[index], index, score) for score, index in zip(scores, indices, strict=True)]
+
+    def _result(self, row: Row) -> Classification:
+        return Classification(row.name, tuple(self._predictions(row)), None if row.error is None else str(row.error))
 
 
 def read_labels(model: nn.Module) -> tuple[str, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
@@ -14,16 +14,14 @@ from torch import Tensor, nn
 
 from convit.images.opening import ImageSource
 from convit.inference.options import RunKeywords, RunOptions, check_kind, layer_of
-from convit.inference.predicting import UNTAGGED, Predictor
+from convit.inference.predicting import ImagePredictor, Row
 from convit.output.rows import Embedding
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
-Tag = TypeVar("Tag")
 
-
-class Embedder(Predictor):
+class Embedder(ImagePredictor[Embedding]):
     """Turns images into vectors: opens them safely and runs the model in batches.
 
     Args:
@@ -98,40 +96,14 @@ class Embedder(Predictor):
             ImageError: an image cannot be read; the first of them if there are several.
             TypeError: something is not an image.
         """
-        many = isinstance(source, list | tuple)
-        sources: Any = source if many else [source]
-        found: list[np.ndarray] = []
-        for row in self._run([(None, each) for each in sources]):
-            if row.outputs is None:
-                assert row.error is not None
-                raise row.error
-            found.append(row.outputs[0])
-        if not found:
-            return np.empty((0, *self.shape), dtype=np.float32)
-        return np.stack(found) if many else found[0]
+        found = [row.outputs[0] for row in self._read_all(source) if row.outputs is not None]
+        if not isinstance(source, list | tuple):
+            return found[0]
+        return np.stack(found) if found else np.empty((0, *self.shape), dtype=np.float32)
 
-    @overload
-    def iterate(self, sources: Iterable[tuple[Tag, ImageSource]]) -> Iterator[tuple[Tag, Embedding]]: ...
-    @overload
-    def iterate(self, sources: Iterable[ImageSource]) -> Iterator[Embedding]: ...
-    def iterate(self, sources: Iterable[Any]) -> Iterator[Any]:
-        """Embed many images, one after the other; memory does not grow with their number.
-
-        Args:
-            sources: images, as in a call; also a generator, which is read a few batches ahead. Or (tag, image) pairs:
-                whatever belongs to an image travels with it.
-
-        Yields:
-            One result per image, in order; one that cannot be read has `.error` set and no values. For pairs,
-            (tag, result).
-
-        Raises:
-            TypeError: something is not an image.
-        """
-        for row in self._run(sources):
-            values = None if row.outputs is None else row.outputs[0]
-            result = Embedding(row.name, values, None if row.error is None else str(row.error))
-            yield result if row.tag is UNTAGGED else (row.tag, result)
+    def _result(self, row: Row) -> Embedding:
+        values = None if row.outputs is None else row.outputs[0]
+        return Embedding(row.name, values, None if row.error is None else str(row.error))
 
     def _forward(
         self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]

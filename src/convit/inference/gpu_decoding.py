@@ -74,11 +74,7 @@ class GpuReader:
         self._apply_exif = apply_exif
 
     def take(self, source: ImageSource) -> bytes | None:
-        """Give the bytes of an image that `read` can read; `None` where it is to be read on the CPU, errors included.
-
-        Args:
-            source: as in `open_image`; only paths and bytes are taken.
-        """
+        """Give the bytes of an image that `read` can read; `None` leaves it to the CPU, errors included."""
         settings = self._settings
         if settings.crop_mode == "border" or settings.interpolation not in _SMOOTH or settings.input_size[0] != 3:
             return None
@@ -95,12 +91,7 @@ class GpuReader:
             return None
 
     def read(self, files: list[bytes]) -> list[UInt8[Tensor, "height width 3"]] | None:
-        """Decode, resize and crop files that `take` gave.
-
-        Returns:
-            Levels on the device, one tensor per file; `None` where the decoder refuses one of them, since it does not
-            say which.
-        """
+        """Decode, resize and crop files that `take` gave; `None` where the decoder refuses one, unnamed, of them."""
         encoded = [torch.frombuffer(bytearray(content), dtype=torch.uint8) for content in files]
         try:
             images = self._decode(encoded)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from convit.transforms import EvaluationTransform, TransformSettings, normalize_
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
+Tag = TypeVar("Tag")
+Result = TypeVar("Result")
 Source = TypeVar("Source")
 Read = TypeVar("Read")
 
@@ -71,25 +73,15 @@ class Predictor:
     Args:
         model: a name, whose weights are loaded and folded into their fast form (`convit.optimize`); or a module, which
             stays as it is except that it is put into evaluation mode.
-        weights: a local file or folder.
-        options: how to run.
+        weights, options, changes: as in `Classifier`, with the errors named there.
         num_classes: of a model that is loaded here; `None` keeps its own.
-        changes: fields of `options` to replace.
-
-    Raises:
-        ValueError: an option is out of range, or both a module and weights are given.
-        TypeError: there is no such option.
-        Whatever `create_model` and `load_model` raise.
 
     Attributes:
         name: the model's name, as it can be shown.
         model: the model, in evaluation mode.
-        device: where it runs.
         dtype: the type of what it carries between its layers.
         transform: how images are resized, cropped and scaled.
-        batch_size: images per forward pass.
-        workers: threads that open images.
-        apply_exif: whether images are turned upright.
+        device, batch_size, workers, apply_exif: as chosen.
         timings: where the time of the last run went, or of the one under way.
     """
 
@@ -140,11 +132,7 @@ class Predictor:
         raise NotImplementedError
 
     def _run(self, sources: Iterable[ImageSource] | Iterable[tuple[Any, ImageSource]]) -> Iterator[Row]:
-        """Give one row per image, in order; without outputs where it cannot be read or they are not finite.
-
-        Args:
-            sources: images, or (tag, image) pairs, whose tags stand in the rows.
-        """
+        """Give one row per image or (tag, image) pair, in order; without outputs where unreadable or not finite."""
         if isinstance(sources, str | os.PathLike | bytes | Image.Image):
             raise TypeError(f"several images are asked for, but got one {type(sources).__name__}; put it into a list")
         images, failed, waiting, start = 0, 0, 0.0, perf_counter()
@@ -167,15 +155,16 @@ class Predictor:
                     yield row
         self.timings = Timings(images, failed, perf_counter() - start, waiting)
 
-    def _read(self, item: ImageSource | tuple[Any, ImageSource], *, on_gpu: bool = True) -> Row:
+    def _read(self, item: ImageSource | tuple[Any, ImageSource]) -> Row:
         """Open, crop and scale an image, unless the GPU can: then its file is kept for that."""
         tag, source = item if isinstance(item, tuple) else (UNTAGGED, item)
         row = Row(tag, source, source_name(source))
-        if on_gpu and self._gpu_reader is not None and (encoded := self._gpu_reader.take(source)) is not None:
-            row.encoded = encoded
-            return row
+        row.encoded = None if self._gpu_reader is None else self._gpu_reader.take(source)
+        return row if row.encoded is not None else self._open(row)
+
+    def _open(self, row: Row) -> Row:
         try:
-            image, full_size = open_reduced(source, apply_exif=self.apply_exif, at_least=self._at_least)
+            image, full_size = open_reduced(row.source, apply_exif=self.apply_exif, at_least=self._at_least)
             row.pixels = self.transform.to_pixels(image, None if self._at_least is None else full_size)
         except ImageError as error:
             row.error = error
@@ -214,11 +203,10 @@ class Predictor:
         found = reader.read([row.encoded for row in waiting if row.encoded is not None]) if waiting else []
         for place, row in enumerate(waiting):
             row.encoded = None
-            if found is not None:
-                row.pixels = found[place]
+            if found is None:
+                self._open(row)
             else:
-                read = self._read(row.source, on_gpu=False)
-                row.pixels, row.error = read.pixels, read.error
+                row.pixels = found[place]
 
     def _fold(self, model: nn.Module, options: RunOptions) -> nn.Module:
         """The model's fast form."""
@@ -228,7 +216,7 @@ class Predictor:
         if precision == "auto":
             precision = default_precision(self.device)
         elif precision == "int8" and self.device.type == "cpu":
-            read = (self._read((None, source), on_gpu=False).pixels for source in options.calibration or ())
+            read = (self._open(Row(None, each, source_name(each))).pixels for each in options.calibration or ())
             pixels: list[Any] = [each for each in read if each is not None]
             calibration = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) if pixels else None
         return optimize(model, precision, compile=options.compile, batch_size=self.batch_size, calibration=calibration)
@@ -246,21 +234,49 @@ class Predictor:
 def load_by_name(name: str | None, weights: str | Path | None, *, num_classes: int | None = None) -> nn.Module:
     """Load a weight set, a local file that says which model it is for, or a local file into a named model.
 
-    Args:
-        name: a variant or weight set; None for the model that `weights` describes, else the default.
-        weights: a local file or folder instead of published weights.
-        num_classes: width of the head, 0 for none; None for that of the weights.
-
-    Raises:
-        Whatever `create_model` and `load_model` raise.
+    Without a name it is the model that `weights` describes, else the default; raises as `create_model` does.
     """
     from convit.weights import create_model, load_model
 
-    if weights is None:
-        return create_model(name or DEFAULT_MODEL, pretrained=True, num_classes=num_classes)
-    if name is None:
+    if weights is not None and name is None:
         return load_model(weights, num_classes=num_classes)
-    return create_model(name, checkpoint_path=weights, num_classes=num_classes)
+    return create_model(name or DEFAULT_MODEL, weights is None, checkpoint_path=weights, num_classes=num_classes)
+
+
+class ImagePredictor(Predictor, Generic[Result]):
+    """A predictor that gives one result per image."""
+
+    def _result(self, row: Row) -> Result:
+        """Say what the model found in an image, or why it could not be read."""
+        raise NotImplementedError
+
+    def _read_all(self, source: Any) -> Iterator[Row]:
+        """Run over one image, or a list or tuple of them; the first that cannot be read is raised."""
+        for row in self._run([(None, each) for each in (source if isinstance(source, list | tuple) else [source])]):
+            if row.error is not None:
+                raise row.error
+            yield row
+
+    @overload
+    def iterate(self, sources: Iterable[tuple[Tag, ImageSource]]) -> Iterator[tuple[Tag, Result]]: ...
+    @overload
+    def iterate(self, sources: Iterable[ImageSource]) -> Iterator[Result]: ...
+    def iterate(self, sources: Iterable[Any]) -> Iterator[Any]:
+        """Run over many images, one after the other; memory does not grow with their number.
+
+        Args:
+            sources: images, as in a call; also a generator, which is read a few batches ahead. Or (tag, image) pairs:
+                whatever belongs to an image travels with it.
+
+        Yields:
+            One result per image, in order; one that cannot be read has `.error` set and nothing else. For pairs,
+            (tag, result).
+
+        Raises:
+            TypeError: something is not an image.
+        """
+        for row in self._run(sources):
+            yield self._result(row) if row.tag is UNTAGGED else (row.tag, self._result(row))
 
 
 def _name_of(model: str | nn.Module | None, weights: str | Path | None, loaded: nn.Module) -> str:
@@ -282,23 +298,12 @@ def default_workers() -> int:
 def read_batches(
     sources: Iterable[Source], read: Callable[[Source], Read], *, batch_size: int, workers: int
 ) -> Generator[list[Read], None, None]:
-    """Read sources in threads while the caller works on earlier ones.
+    """Read sources in threads while the caller works on earlier ones, and give them in order.
 
     Threads suffice: Pillow decodes and resizes without holding the interpreter's lock. At most two batches and one
-    source per thread are held at any time, however many there are.
-
-    Args:
-        sources: what to read; taken from as room becomes free, so it may be longer than memory.
-        read: turns one source into what is wanted; called in several threads at once.
-        batch_size: results per batch. The last batch may be smaller, and so are the first ones: one result per thread,
-            then twice as many each time, so that the caller has work as soon as the threads have read their first.
-        workers: threads; 0 reads in the caller's thread, when a batch is asked for.
-
-    Yields:
-        Results in the order of the sources.
-
-    Raises:
-        Whatever `read` and `sources` raise, when it is that source's turn.
+    source per thread are held at any time, however many there are. The first batches are smaller: one result per
+    thread, then twice as many each time, so that the caller has work as soon as the threads have read their first.
+    What `read` and `sources` raise is raised when it is that source's turn. With 0 workers the caller's thread reads.
     """
     remaining = iter(sources)
     if workers == 0:

@@ -33,12 +33,8 @@ class RandAugment:
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        if (
-            self.operations < 1
-            or not 0 <= self.magnitude <= _LEVELS
-            or self.noise < 0
-            or not 0 <= self.probability <= 1
-        ):
+        in_range = 0 <= self.magnitude <= _LEVELS and 0 <= self.probability <= 1
+        if not in_range or self.operations < 1 or self.noise < 0:
             raise ValueError(
                 f"{self} is out of range: operations at least 1, magnitude 0 to 10, noise at least 0, "
                 f"probability 0 to 1"

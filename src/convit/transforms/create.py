@@ -64,7 +64,12 @@ def create_transform(
         ValueError: a value is out of range.
         TypeError: a keyword is unknown.
     """
-    common: dict[str, Any] = {"input_size": input_size, "interpolation": interpolation, "mean": mean, "std": std}
+    common: dict[str, Any] = {
+        "input_size": input_size,
+        "interpolation": interpolation,
+        "mean": tuple(mean),
+        "std": tuple(std),
+    }
     if is_training:
         from convit.transforms.training import create_training_transform
 
@@ -76,9 +81,5 @@ def create_transform(
             f"create_transform has no option {', '.join(sorted(unknown))}; see help(create_transform) for those it has"
         )
     channels = 3 if isinstance(input_size, int) or len(input_size) == 2 else input_size[0]
-    size = (channels, *as_height_width(input_size))
-    chosen = {"interpolation": interpolation, "mean": tuple(mean), "std": tuple(std)}
-    settings = TransformSettings.from_card(
-        {"crop_pct": crop_pct or None, "crop_mode": crop_mode or None}, input_size=size, **chosen
-    )
-    return EvaluationTransform(settings, normalize=normalize)
+    card = {**common, "input_size": (channels, *as_height_width(input_size)), "crop_pct": crop_pct or None}
+    return EvaluationTransform(TransformSettings.from_card(card, crop_mode=crop_mode or None), normalize=normalize)

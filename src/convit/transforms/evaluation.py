@@ -147,12 +147,12 @@ def resize_and_crop(image: Image.Image, settings: TransformSettings) -> Image.Im
 
     Returns:
         The crop, of the settings' size. Above 2^26 scaled pixels (thin strips, a thousand times longer than wide) only
-        the part around the center is scaled, which may move levels by one.
+        what the crop reads is scaled, see `crop_while_resizing`.
     """
     channels, height, width = settings.input_size
     scaled_width, scaled_height = resized_size(image.width, image.height, settings)
     if scaled_width * scaled_height > LARGEST_RESIZED:
-        image, scaled_width, scaled_height = _keep_center(image, scaled_width, scaled_height, settings)
+        return crop_while_resizing(image, image.size, settings)
     image = image.resize((scaled_width, scaled_height), Image.Resampling[settings.interpolation.upper()])
     missing_width, missing_height = max(0, width - scaled_width), max(0, height - scaled_height)
     if missing_width or missing_height:
@@ -202,24 +202,3 @@ def crop_while_resizing(image: Image.Image, full_size: tuple[int, int], settings
     box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
     resampling = Image.Resampling[settings.interpolation.upper()]
     return image.resize((settings.width, settings.height), resampling, box)
-
-
-def _keep_center(
-    image: Image.Image, width: int, height: int, settings: TransformSettings
-) -> tuple[Image.Image, int, int]:
-    """Cut the long side of a strip to about twice what the crop reads, and scale the wanted size with it."""
-    if width >= height:
-        kept = min(image.width, max(1, round(image.width * 2 * settings.width / width)))
-        left = (image.width - kept) // 2
-        return (
-            image.crop((left, 0, left + kept, image.height)),
-            max(settings.width, round(width * kept / image.width)),
-            height,
-        )
-    kept = min(image.height, max(1, round(image.height * 2 * settings.height / height)))
-    top = (image.height - kept) // 2
-    return (
-        image.crop((0, top, image.width, top + kept)),
-        width,
-        max(settings.height, round(height * kept / image.height)),
-    )

@@ -14,7 +14,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from convit.transforms.augmentation import RandAugment
-from convit.transforms.settings import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, as_height_width
+from convit.transforms.evaluation import EvaluationTransform
+from convit.transforms.settings import IMAGENET_MEAN, IMAGENET_STD, TransformSettings, as_height_width
 
 Crop = Literal["resized", "padded", "none"]
 
@@ -61,27 +62,25 @@ def training_transform(
     Raises:
         ValueError: `interpolation` or `crop` is unknown.
     """
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"interpolation is {interpolation!r}, but must be one of {', '.join(INTERPOLATIONS)}")
     size = as_height_width(input_size)
+    settings = TransformSettings((3, *size), interpolation, tuple(mean), tuple(std))
     mode, resampling = v2.InterpolationMode(interpolation), Image.Resampling[interpolation.upper()]
-    fill = tuple(round(255 * value) for value in mean)
     steps: list[Any] = []
     if crop == "resized":
         steps.append(v2.RandomResizedCrop(size, scale=scale, ratio=ratio, interpolation=mode))
     elif crop == "padded":
-        steps.append(PaddedCrop(size, padding, resampling, fill))
+        steps.append(PaddedCrop(size, padding, resampling, settings.fill))
     elif crop == "none":
-        steps.append(PaddedCrop(size, 0, resampling, fill))
+        steps.append(PaddedCrop(size, 0, resampling, settings.fill))
     else:
         raise ValueError(f"crop is {crop!r}, but must be 'resized', 'padded' or 'none'")
     if flip > 0:
         steps.append(Flip(flip))
     if rand_augment is not None:
-        steps.append(rand_augment.bind(resampling, fill))
+        steps.append(rand_augment.bind(resampling, settings.fill))
     elif color_jitter > 0:
         steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
-    steps.append(NormalizedTensor(mean, std))
+    steps += [np.asarray, EvaluationTransform(settings).normalize, torch.from_numpy]
     if erasing > 0:
         steps.append(v2.RandomErasing(erasing, scale=(0.02, 1 / 3), ratio=(0.3, 3.3), value="random"))  # pyright: ignore[reportArgumentType]
     return Pipeline(steps)
@@ -105,21 +104,9 @@ def create_training_transform(
 ) -> Callable[[Image.Image], Float[Tensor, "3 height width"]]:
     """`training_transform` under timm's names, for `create_transform(is_training=True)`.
 
-    Args:
-        input_size: side, (height, width) or (channels, height, width), pixels.
-        interpolation: as in `training_transform`; "random" means bicubic here.
-        mean: subtracted per channel.
-        std: divided by per channel.
-        scale: share of the area that is cut out; None for (0.08, 1).
-        ratio: width over height that is cut out; None for (3/4, 4/3).
-        hflip: probability of a left-right flip.
-        color_jitter: strength; left out where `auto_augment` is given, None for none.
-        auto_augment: "rand-m9-mstd0.5-inc1" and the like: m magnitude, mstd its noise, n operations, p probability;
-            operations always grow with the magnitude (inc1).
-        re_prob: probability of random erasing.
-        re_mode: "pixel", noise for each pixel, the only one there is.
-        crop_pct: accepted and ignored, as in timm.
-        crop_mode: accepted and ignored, as in timm.
+    `interpolation` "random" means bicubic here; `hflip` is the probability of a left-right flip, `re_prob` that of
+    erasing, whose only `re_mode` is "pixel" (noise for each pixel); `auto_augment` is "rand-m9-mstd0.5-inc1" and the
+    like (see `parse_rand_augment`), in place of `color_jitter`; `crop_pct` and `crop_mode` are ignored, as in timm.
 
     Raises:
         ValueError: a value is unknown or out of range.
@@ -142,7 +129,9 @@ def create_training_transform(
 
 
 def parse_rand_augment(text: str) -> RandAugment:
-    """The RandAugment that timm's short form means.
+    """The RandAugment that timm's short form means: m magnitude, mstd its noise, n operations, p probability.
+
+    Operations always grow with the magnitude (inc1).
 
     Raises:
         ValueError: the text has another form.
@@ -189,25 +178,6 @@ class Flip:
     def __call__(self, image: Image.Image) -> Image.Image:
         """The image, or its mirror image."""
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if torch.rand(()).item() < self.probability else image
-
-
-class NormalizedTensor:
-    """PIL image to float32 tensor, (value / 255 - mean) / std.
-
-    v2's three steps for this cost more than decoding an image of 32 x 32 pixels; this one costs a tenth of them.
-    """
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.scale = np.array([1 / (255 * deviation) for deviation in std], dtype=np.float32)
-        self.shift = np.array(
-            [-value / deviation for value, deviation in zip(mean, std, strict=True)], dtype=np.float32
-        )
-
-    def __call__(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
-        """The normalized tensor, channels first and contiguous."""
-        pixels = np.asarray(image) * self.scale
-        pixels += self.shift
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 class PaddedCrop:
