@@ -166,7 +166,7 @@ def test_names_that_are_no_utf8_cost_no_result(convit_process: Runner, pictures:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (("--threshold", "3"), "similarity is 3, but is a cosine"),
+        (("--threshold", "3"), "similarity is 3, but must be -1 to 1 as it is a cosine"),
         (("--difference", "300"), "difference is 300, but must be 0 to 255"),
         (("--splits", "train,val"), "splits is 'train,val', but must be two or more of: none here"),
     ],

@@ -19,8 +19,8 @@ from convit.evaluation.probes.embedded import embed_labeled
 from convit.finetune.images import find_labeled_images
 from convit.images import ImageError, find_images, open_image
 from convit.model import ConViT, ConViTConfig
-from convit.search.pictures import list_pictures, read_collection
-from convit.search.scanning import plan_update
+from convit.search import embed_images, list_images
+from convit.search.updating import plan_update
 from convit.training.recipe import Recipe
 from convit.training.splits import open_split
 
@@ -208,8 +208,8 @@ def test_embedding_evaluating_probing_and_searching(
     embedded = embed_labeled(data, embedder, {})
     probed: dict[str, Pixels] = dict(zip(embedded.names, embedded.vectors, strict=True))
     _assert_same(probed | dict.fromkeys(embedded.unreadable), wanted)
-    collection = read_collection(root, embedder)
-    places = [picture.place for picture in collection.pictures]
+    collection = embed_images(list_images(root), embedder)
+    places = [image.place for image in collection.images]
     searched: dict[str, Pixels] = dict(zip(places, collection.vectors, strict=True))
     _assert_same(searched | dict.fromkeys(collection.unreadable), wanted)
     assert sorted(plan_update(root, {}).embed) == sorted(set(expected) - {"odd/gone.jpg"})
@@ -226,7 +226,7 @@ def test_embedding_evaluating_probing_and_searching(
 
 def test_finding_duplicates_and_explaining(folder: tuple[Path, dict[str, Pixels]], model: ConViT) -> None:
     root, expected = folder
-    listed = list_pictures(root)
+    listed = list_images(root)
     _assert_same(_decoded((p.place, lambda p=p: open_image(p.read())) for p in listed), expected)
     for name in ("odd/link/linked.png", *(name for name in expected if "clear" in name or "deep.png" in name)):
         file = next(path for path in find_images(root) if path.relative_to(root).as_posix() == name)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convit.data import fingerprint, open_dataset
-from convit.data.locate import find_local_shards, find_shards, kind_of
+from convit.data.locate import find_shards, kind_of
 from convit.data.parquet import ParquetSamples
 from convit.data.remote import shown
 from convit.data.shards import read_shard
@@ -136,5 +136,3 @@ def test_addresses_are_known_by_their_protocol(tmp_path: Path) -> None:
     assert shown(tmp_path / "a?b#c.tar") == str(tmp_path / "a?b#c.tar")
     with pytest.raises(ValueError, match=r"nosuch://x\.tar cannot be opened .*use https://"):
         list(read_shard("nosuch://x.tar"))
-    with pytest.raises(ValueError, match="is not on this machine; fetch the shards"):
-        find_local_shards("https://host/x.tar")

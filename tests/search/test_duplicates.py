@@ -10,8 +10,16 @@ import pytest
 from PIL import Image
 
 from convit import Embedder
-from convit.search import Duplicate, Index, Picture, duplicates, duplicates_page, find_duplicates, read_collection
-from convit.search.pictures import list_pictures
+from convit.search import (
+    Duplicate,
+    Index,
+    ListedImage,
+    duplicates,
+    duplicates_page,
+    embed_images,
+    find_duplicates,
+    list_images,
+)
 
 MODEL = "convit_nano_patch4_32.cifar10"
 
@@ -23,7 +31,7 @@ def embedder() -> Embedder:
 
 @pytest.fixture
 def made_up(tmp_path: Path, photographs: dict[str, Image.Image]) -> Path:
-    """Six pictures in train; of three of them a copy, under another label, recompressed in val, and cropped."""
+    """Six images in train; of three of them a copy, under another label, recompressed in val, and cropped."""
     root = tmp_path / "set"
     for name, image in photographs.items():
         (root / "train" / name).mkdir(parents=True)
@@ -48,8 +56,8 @@ RECOMPRESSED = ("near", "train/rocket/1.png", "val/rocket/recompressed.jpg")
 
 
 def test_all_kinds_and_nothing_else(made_up: Path, embedder: Embedder) -> None:
-    found = read_collection(made_up, embedder)
-    pairs = find_duplicates(found.pictures, found.vectors)
+    found = embed_images(list_images(made_up), embedder)
+    pairs = find_duplicates(found.images, found.vectors)
     assert names(pairs) == [CROPPED, IDENTICAL, RECOMPRESSED]
     assert [pair.labels_differ for pair in pairs] == [True, True, False]
     assert [pair.across_splits for pair in pairs] == [True, False, True]
@@ -58,54 +66,69 @@ def test_all_kinds_and_nothing_else(made_up: Path, embedder: Embedder) -> None:
 
 
 def test_across_splits_only(made_up: Path, embedder: Embedder) -> None:
-    found = read_collection(made_up, embedder)
-    pairs = find_duplicates(found.pictures, found.vectors, splits=("train", "val"))
+    found = embed_images(list_images(made_up), embedder)
+    pairs = find_duplicates(found.images, found.vectors, splits=("train", "val"))
     assert names(pairs) == [CROPPED, RECOMPRESSED]
     with pytest.raises(ValueError, match="splits is 'train,test', but must be two or more of: train, val"):
-        find_duplicates(found.pictures, found.vectors, splits=("train", "test"))
+        find_duplicates(found.images, found.vectors, splits=("train", "test"))
 
 
 def test_an_index_gives_the_same(made_up: Path, embedder: Embedder, tmp_path: Path) -> None:
     index = Index.open(tmp_path / "db", create=True, model=MODEL, workers=0)
     index.update(made_up)
-    found = read_collection(made_up, embedder)
-    assert sorted(names(index.duplicates())) == sorted(names(find_duplicates(found.pictures, found.vectors)))
+    found = embed_images(list_images(made_up), embedder)
+    assert sorted(names(index.duplicates())) == sorted(names(find_duplicates(found.images, found.vectors)))
     assert len(index.duplicates(splits=("val", "train"))) == 2
 
 
 def test_thresholds(made_up: Path, embedder: Embedder) -> None:
-    found = read_collection(made_up, embedder)
-    assert names(find_duplicates(found.pictures, found.vectors, difference=0)) == [IDENTICAL]
+    found = embed_images(list_images(made_up), embedder)
+    assert names(find_duplicates(found.images, found.vectors, difference=0)) == [IDENTICAL]
     everything = {"similarity": -1.0, "difference": 255.0, "correlation": -1.0}
-    assert len(find_duplicates(found.pictures, found.vectors, **everything)) == 9 * 8 / 2 - 8 + 1
-    with pytest.raises(ValueError, match="similarity is 2, but is a cosine"):
-        find_duplicates(found.pictures, found.vectors, similarity=2)
+    assert len(find_duplicates(found.images, found.vectors, **everything)) == 9 - 1, "one group"
+    with pytest.raises(ValueError, match="similarity is 2, but must be -1 to 1 as it is a cosine"):
+        find_duplicates(found.images, found.vectors, similarity=2)
     with pytest.raises(ValueError, match="difference is -1, but must be 0 to 255"):
-        find_duplicates(found.pictures, found.vectors, difference=-1)
+        find_duplicates(found.images, found.vectors, difference=-1)
 
 
-def _picture(name: str, levels: np.ndarray) -> Picture:
+def _made(name: str, levels: np.ndarray) -> ListedImage:
     stream = io.BytesIO()
     Image.fromarray(levels.astype(np.uint8)).save(stream, "PNG")
-    return Picture(name, None, None, name, stream.getvalue)
+    return ListedImage(name, None, None, name, stream.getvalue)
 
 
-def test_pictures_of_little_contrast_are_no_copies_by_that_alone() -> None:
+def test_images_of_little_contrast_are_no_copies_by_that_alone() -> None:
     rows, columns = np.mgrid[:64, :64] / 8
     level = 30 + 6 * np.sin(rows)
-    pictures = [
-        _picture("waves", level),
-        _picture("brighter", 1.1 * level),
-        _picture("other waves", 30 + 6 * np.sin(columns)),
-        *(_picture(name, np.full((64, 64), 30.0 + number)) for number, name in enumerate(("gray", "a little lighter"))),
+    images = [
+        _made("waves", level),
+        _made("brighter", 1.1 * level),
+        _made("other waves", 30 + 6 * np.sin(columns)),
+        *(_made(name, np.full((64, 64), 30.0 + number)) for number, name in enumerate(("gray", "a little lighter"))),
     ]
     alike = np.ones((5, 1), dtype=np.float32)
-    pairs = find_duplicates(pictures[:3], alike[:3])
+    pairs = find_duplicates(images[:3], alike[:3])
     assert [(pair.first.name, pair.second.name) for pair in pairs] == [("waves", "brighter")]
-    assert len(find_duplicates(pictures[:3], alike[:3], correlation=-1)) == 3
-    assert len(find_duplicates(pictures[3:], alike[3:])) == 1, "flat areas have no structure to tell them apart"
+    assert len(find_duplicates(images[:3], alike[:3], correlation=-1)) == 2
+    assert len(find_duplicates(images[3:], alike[3:])) == 1, "flat areas have no structure to tell them apart"
     with pytest.raises(ValueError, match="correlation is 2, but must be -1 to 1"):
-        find_duplicates(pictures, alike, correlation=2)
+        find_duplicates(images, alike, correlation=2)
+
+
+def test_many_copies_are_one_group_not_all_pairs() -> None:
+    shades = [_made(f"{number:04d}", np.full((8, 8), 100 + number % 9)) for number in range(900)]
+    pairs = find_duplicates(shades, np.ones((900, 1), np.float32))
+    assert [(pair.first.name, pair.second.name) for pair in pairs[:2]] == [("0000", "0009"), ("0000", "0018")]
+    assert {pair.second.name for pair in pairs} == {image.name for image in shades[1:]}
+    assert len(pairs) == 899
+
+
+def test_a_copy_of_a_copy_joins_its_group() -> None:
+    images = [_made(str(level), np.full((8, 8), level)) for level in (10, 30, 20, 99)]
+    alike = np.ones((4, 1), np.float32)
+    pairs = find_duplicates(images, alike)
+    assert sorted((pair.first.name, pair.second.name) for pair in pairs) == [("10", "20"), ("30", "20")]
 
 
 def test_shards_are_read_too(made_up: Path, embedder: Embedder, tmp_path: Path) -> None:
@@ -119,10 +142,10 @@ def test_shards_are_read_too(made_up: Path, embedder: Embedder, tmp_path: Path) 
                     member = tarfile.TarInfo(key + suffix)
                     member.size = len(content)
                     archive.addfile(member, io.BytesIO(content))
-    pictures = list_pictures(shards)
-    assert {picture.split for picture in pictures} == {"train", "val"}
-    found = read_collection(shards, embedder, pictures=pictures)
-    pairs = find_duplicates(found.pictures, found.vectors)
+    images = list_images(shards)
+    assert {image.split for image in images} == {"train", "val"}
+    found = embed_images(images, embedder)
+    pairs = find_duplicates(found.images, found.vectors)
     assert sorted((pair.kind, pair.first.place, pair.second.place) for pair in pairs) == [
         ("identical", "train/cat_1", "train/rocket_copy"),
         ("near", "train/coffee_1", "val/cat_cropped"),
@@ -130,21 +153,21 @@ def test_shards_are_read_too(made_up: Path, embedder: Embedder, tmp_path: Path) 
     ]
 
 
-def test_unreadable_pictures_take_no_part(made_up: Path, embedder: Embedder) -> None:
+def test_unreadable_images_take_no_part(made_up: Path, embedder: Embedder) -> None:
     (made_up / "train" / "cat" / "broken.jpg").write_bytes(b"")
-    found = read_collection(made_up, embedder)
-    assert len(found.pictures) == len(found.vectors) == 9
+    found = embed_images(list_images(made_up), embedder)
+    assert len(found.images) == len(found.vectors) == 9
     assert list(found.unreadable) == ["train/cat/broken.jpg"]
     assert found.unreadable["train/cat/broken.jpg"].startswith("train/cat/broken.jpg: is empty")
 
 
-def test_a_picture_that_goes_meanwhile_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_image_that_goes_meanwhile_is_said(caplog: pytest.LogCaptureFixture) -> None:
     def gone() -> bytes:
         raise FileNotFoundError("it went")
 
-    pictures = [Picture(name, None, None, name, gone) for name in ("a", "b")]
+    images = [ListedImage(name, None, None, name, gone) for name in ("a", "b")]
     with caplog.at_level(logging.WARNING):
-        assert find_duplicates(pictures, np.ones((2, 1), np.float32)) == []
+        assert find_duplicates(images, np.ones((2, 1), np.float32)) == []
     assert "a cannot be compared any more: it went" in caplog.text
 
 
@@ -153,20 +176,20 @@ def test_blocks_miss_no_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "_COLUMNS", 7)
     vectors = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    everyone = np.arange(20)
+    everyone, alone = np.arange(20), duplicates._Groups(20)
     expected = {
         (one, other) for one in range(20) for other in range(one + 1, 20) if vectors[one] @ vectors[other] >= 0.5
     }
-    found = [pair[:2] for pair in duplicates._alike(vectors, everyone, None, 0.5)]
+    found = [pair[:2] for pair in duplicates._alike(vectors, everyone, None, 0.5, alone)]
     assert len(found) == len(set(found))
     assert set(found) == expected
-    across = {pair[:2] for pair in duplicates._alike(vectors, everyone[:8], everyone[8:], 0.5)}
+    across = {pair[:2] for pair in duplicates._alike(vectors, everyone[:8], everyone[8:], 0.5, alone)}
     assert across == {(one, other) for one, other in expected if one < 8 <= other}
 
 
 def test_what_is_unknown_does_not_differ() -> None:
     def pair(first: str | None, second: str | None) -> Duplicate:
-        one, other = (Picture("a", known, known, "", bytes) for known in (first, second))
+        one, other = (ListedImage("a", known, known, "", bytes) for known in (first, second))
         return Duplicate("near", one, other, 1.0, 0.0)
 
     for first, second, differ in [("a", "b", True), ("a", "a", False), (None, "a", False), (None, None, False)]:
@@ -176,7 +199,7 @@ def test_what_is_unknown_does_not_differ() -> None:
 
 def test_thumbnails_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "_KEPT", 2)
-    thumbnails = duplicates._Thumbnails([_picture(str(level), np.full((8, 8), level)) for level in (10, 20, 40)])
+    thumbnails = duplicates._Thumbnails([_made(str(level), np.full((8, 8), level)) for level in (10, 20, 40)])
     assert [thumbnails.difference(0, at) for at in (1, 2, 1)] == [10, 30, 10]
     assert len(thumbnails._made) == 2
 
@@ -185,8 +208,8 @@ def test_the_page_stands_alone_and_escapes(made_up: Path, embedder: Embedder) ->
     strange = made_up / "train" / "<b>&"
     strange.mkdir()
     (strange / "1.png").write_bytes((made_up / "train" / "cat" / "1.png").read_bytes())
-    found = read_collection(made_up, embedder)
-    page = duplicates_page(find_duplicates(found.pictures, found.vectors), "what was done", made_up)
+    found = embed_images(list_images(made_up), embedder)
+    page = duplicates_page(find_duplicates(found.images, found.vectors), "what was done", made_up)
     assert page.count("data:image/jpeg;base64,") == 2 * 4
     assert "<b>&/" not in page
     assert "&lt;b&gt;&amp;" in page

@@ -92,7 +92,7 @@ class _Found:
     pairs: "list[Duplicate]"
     place: str
     root: Path | None  # where the images are files, for links
-    pictures: int
+    images: int
     model: str
     unreadable: dict[str, str]
 
@@ -106,20 +106,18 @@ def _in_index(db: Path, how: dict[str, Any], **made_by: Any) -> _Found:
 
 def _in_folder(folder: str, how: dict[str, Any], *, quiet: bool, **made_by: Any) -> _Found:
     from convit.data.locate import kind_of
-    from convit.search.duplicates import check_criteria
-    from convit.search.pictures import list_pictures
+    from convit.search import Criteria, embed_images, find_duplicates, list_images
 
-    pictures = list_pictures(folder)
-    check_criteria(pictures, **how)
+    images = list_images(folder)
+    Criteria(**how).check_splits(images)
     from convit.inference import Embedder
-    from convit.search import find_duplicates, read_collection
 
     embedder = Embedder(**made_by, normalize=True)
-    with bar("images", len(pictures), shown=not quiet) as advance:
-        collection = read_collection(folder, embedder, advance, pictures)
-    pairs = find_duplicates(collection.pictures, collection.vectors, **how)
+    with bar("images", len(images), shown=not quiet) as advance:
+        embedded = embed_images(images, embedder, advance)
+    pairs = find_duplicates(embedded.images, embedded.vectors, **how)
     place, root = Path(folder).resolve().name, Path(folder) if kind_of(folder).name == "folder" else None
-    return _Found(pairs, place, root, len(collection.pictures), embedder.name, collection.unreadable)
+    return _Found(pairs, place, root, len(embedded.images), embedder.name, embedded.unreadable)
 
 
 def _split_names(splits: str | None) -> tuple[str, ...] | None:
@@ -127,7 +125,7 @@ def _split_names(splits: str | None) -> tuple[str, ...] | None:
 
 
 def _summary(found: _Found, how: dict[str, Any]) -> str:
-    from convit.search.duplicates import CORRELATION
+    from convit.search import Criteria
 
     copies = sum(pair.kind == "identical" for pair in found.pairs)
     differ = sum(pair.labels_differ for pair in found.pairs)
@@ -135,9 +133,9 @@ def _summary(found: _Found, how: dict[str, Any]) -> str:
     pairs = "pair" if len(found.pairs) == 1 else "pairs"
     splits = f" across {' and '.join(how['splits'])}" if how["splits"] else ""
     return (
-        f"# Duplicates in {found.place}\n\n{len(found.pairs)} {pairs} among {found.pictures:,} images{splits}: "
+        f"# Duplicates in {found.place}\n\n{len(found.pairs)} {pairs} among {found.images:,} images{splits}: "
         f"{copies} of identical files, {len(found.pairs) - copies} of near-copies; {differ} under different labels, "
         f"{across} across splits. Near-copies: vectors of {found.model} with a cosine of at least "
         f"{how['similarity']:g}, and gray thumbnails (32 x 32) that differ by at most {how['difference']:g} of 255 "
-        f"levels on average and whose correlation is at least {CORRELATION:g}."
+        f"levels on average and whose correlation is at least {Criteria.correlation:g}."
     )

@@ -103,21 +103,6 @@ def find_shards(source: Source, root: str | Path | None = None) -> list[Path | s
     return _find(source, root, kind_named("shards"))
 
 
-def find_local_shards(source: Source, root: str | Path | None = None) -> list[Path]:
-    """As `find_shards`, for readers that need the files here.
-
-    Raises:
-        FileNotFoundError: as `find_shards`.
-        ValueError: a shard is behind a URL.
-    """
-    found: list[Path] = []
-    for shard in find_shards(source, root):
-        if isinstance(shard, str):
-            raise ValueError(f"{shown(shard)} is not on this machine; fetch the shards and name the files")
-        found.append(shard)
-    return found
-
-
 def find_parquet(source: Source, root: str | Path | None = None) -> list[Path | str]:
     """The Parquet files that a pattern, a list of patterns or a folder means; as `find_shards` finds shards."""
     return _find(source, root, kind_named("parquet"))

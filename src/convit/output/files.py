@@ -264,15 +264,7 @@ FORMATS_OF: dict[str, tuple[str, ...]] = {
     "embedding": ("table", "json", "jsonl", "csv", "parquet", "npz"),
     "rows": ("table", "json", "jsonl", "csv", "parquet", "markdown"),
 }
-SUFFIXES = {
-    "table": ".txt",
-    "json": ".json",
-    "jsonl": ".jsonl",
-    "csv": ".csv",
-    "parquet": ".parquet",
-    "npz": ".npz",
-    "markdown": ".md",
-}
+SUFFIXES = {name: {"table": ".txt", "markdown": ".md"}.get(name, f".{name}") for name in FORMATS}
 _FILES_ONLY = ("parquet", "npz")
 
 

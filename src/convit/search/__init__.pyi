@@ -1,19 +1,21 @@
-from .duplicates import Duplicate, Picture, find_duplicates
+from .duplicates import Criteria, Duplicate, find_duplicates
 from .index import Index
+from .listing import EmbeddedImages, ListedImage, embed_images, list_images
 from .nearest import Hit
-from .pictures import Collection, read_collection
 from .sheet import duplicates_page, search_page
 from .updating import Update
 
 __all__ = [
-    "Collection",
+    "Criteria",
     "Duplicate",
+    "EmbeddedImages",
     "Hit",
     "Index",
-    "Picture",
+    "ListedImage",
     "Update",
     "duplicates_page",
+    "embed_images",
     "find_duplicates",
-    "read_collection",
+    "list_images",
     "search_page",
 ]

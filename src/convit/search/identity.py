@@ -1,25 +1,30 @@
-"""Which model made an index: kept beside its vectors, so that no other model's are mixed in or compared with them."""
+"""Which model made an index: kept beside its vectors, loaded as it was the first time, refused where it is another."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
+from jaxtyping import Float32
+from pydantic import BaseModel, PositiveInt, ValidationError
+from torch import nn
 
-from convit.evaluation.weights_used import MODULE
+from convit.evaluation.weights_used import MODULE, fingerprint_of, name_of
+from convit.inference.embedder import Embedder
 from convit.output.files import write_file
-from convit.output.text import json_text
 
 FILE = "index.json"
+# what an index's first embedder is told and the later ones are told again
+_KEPT_OPTIONS: dict[str, Any] = {"apply_exif": True, "fast_decode": False, "kind": "pooled"}
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(BaseModel, frozen=True, strict=True, extra="forbid"):
     """What is known of an index besides its rows.
 
     Attributes:
@@ -39,15 +44,10 @@ class Identity:
     model: str | None
     weights: str | None
     fingerprint: str
-    dim: int
-    image: tuple[int, int]
+    dim: PositiveInt
+    image: tuple[PositiveInt, PositiveInt]
     preprocessing: dict[str, Any]
     precisions: tuple[str, ...]
-
-    @property
-    def is_of_module(self) -> bool:
-        """Whether the model was handed over as a module, so that nobody else can load it."""
-        return self.fingerprint.startswith(MODULE)
 
     def write(self, db: Path) -> None:
         """Keep it in the store's folder; the file appears whole or not at all.
@@ -55,7 +55,7 @@ class Identity:
         Raises:
             OSError: it cannot be written.
         """
-        write_file(db / FILE, json_text(asdict(self)), overwrite=True)
+        write_file(db / FILE, self.model_dump_json(indent=1) + "\n", overwrite=True)
 
 
 def read_identity(db: Path) -> Identity | None:
@@ -64,18 +64,14 @@ def read_identity(db: Path) -> Identity | None:
     Raises:
         ValueError: the file is damaged.
     """
-    file = db / FILE
     try:
-        values: Any = json.loads(file.read_bytes())
-        values["image"], values["precisions"] = tuple(values["image"]), tuple(values["precisions"])
-        right = isinstance(values["dim"], int) and isinstance(values["preprocessing"], dict)
-        if not right or sorted(values) != sorted(field.name for field in fields(Identity)):
-            raise ValueError("its fields are not those of an index")
-        return Identity(**values)
+        return Identity.model_validate_json((db / FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} is damaged ({error}); delete the folder {db} and index again") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        problem = ": ".join([*map(str, first["loc"]), first["msg"]])
+        raise ValueError(f"{db / FILE} is damaged ({problem}); delete the folder {db} and index again") from error
 
 
 @contextmanager
@@ -92,3 +88,110 @@ def locked(db: Path) -> Generator[None]:
             yield
     except Timeout:
         raise BlockingIOError(f"{db}: another process is indexing; wait for it, or end it") from None
+
+
+def check_model(db: Path, known: Identity, model: str | nn.Module | None, weights: str | Path | None) -> None:
+    """Refuse any model but the one that made an index.
+
+    Raises:
+        ValueError: it is another.
+        FileNotFoundError, OSError: the weights cannot be found or fetched.
+    """
+    if fingerprint_of(model, weights) != known.fingerprint:
+        raise ValueError(
+            f"{db} was made by {known.name}, but the model is {name_of(model, weights)}, whose weights are "
+            "others; name the model that made it, or make another index"
+        )
+
+
+def load_embedder(
+    db: Path,
+    known: Identity | None,
+    model: str | nn.Module | None,
+    weights: str | Path | None,
+    options: Mapping[str, Any],
+) -> Embedder:
+    """Load the model of an index; what is not given is as it was when the index was made.
+
+    Args:
+        db: the index's folder, for messages.
+        known: which model made it; None before its first update.
+        model: a name or a module; None for the one that made the index, or the default.
+        weights: a file or folder instead of published weights.
+        options: for `convit.Embedder`.
+
+    Raises:
+        ValueError: the model, the size of its input or its preprocessing is not what the index was made with.
+        FileNotFoundError, OSError: the weights cannot be found or fetched.
+    """
+    given: dict[str, Any] = {**options, "normalize": True}
+    if known is None:
+        return Embedder(model, weights=weights, **given)
+    if model is None and weights is None:
+        if known.fingerprint.startswith(MODULE):
+            raise ValueError(f"{db} was made by a module ({known.name}); hand the same over as model=…")
+        model, weights = known.model, known.weights
+        check_model(db, known, model, weights)
+    kept = {name: known.preprocessing.get(name, default) for name, default in _KEPT_OPTIONS.items()}
+    given = {"img_size": known.image, **kept, **given}
+    embedder = Embedder(model, weights=weights, **given)
+    settings = embedder.transform.settings
+    if (settings.height, settings.width) != known.image:
+        raise ValueError(
+            f"{db} was made with images of {known.image[0]} x {known.image[1]} pixels, but img_size is "
+            f"{settings.height} x {settings.width}; leave img_size out, or make another index"
+        )
+    for name, value in preprocessing_of(embedder, given).items():
+        if known.preprocessing.get(name) != value:
+            raise ValueError(
+                f"{db} was made with {name} {known.preprocessing.get(name)}, but it is {value} now; leave the option "
+                "out, or make another index"
+            )
+    return embedder
+
+
+def identity_of(
+    embedder: Embedder,
+    root: Path,
+    model: str | nn.Module | None,
+    weights: str | Path | None,
+    options: Mapping[str, Any],
+) -> Identity:
+    """What a new index keeps of the model that makes it, by what was handed to `load_embedder`."""
+    settings = embedder.transform.settings
+    return Identity(
+        root=str(root.resolve()),
+        name=embedder.name,
+        model=model if isinstance(model, str) else None,
+        weights=None if weights is None else str(Path(weights).expanduser().resolve()),
+        fingerprint=fingerprint_of(model, weights),
+        dim=embedder.shape[0],
+        image=(settings.height, settings.width),
+        preprocessing=preprocessing_of(embedder, options),
+        precisions=(precision_of(embedder, options),),
+    )
+
+
+def preprocessing_of(embedder: Embedder, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All that decides which numbers the model is given for an image, besides its size; as JSON gives it back."""
+    settings = {name: value for name, value in asdict(embedder.transform.settings).items() if name != "input_size"}
+    return json.loads(json.dumps(settings | {name: options.get(name, _KEPT_OPTIONS[name]) for name in _KEPT_OPTIONS}))
+
+
+def precision_of(embedder: Embedder, options: Mapping[str, Any]) -> str:
+    """What an embedder computes in, and whether a GPU decodes its images, which moves their pixels a little."""
+    return f"{embedder.precision}{', decoded on a GPU' * (options.get('decode') == 'gpu')}"
+
+
+def unit_vector(vector: np.ndarray, known: Identity) -> Float32[np.ndarray, " dim"]:
+    """A vector that somebody hands over, scaled to length 1.
+
+    Raises:
+        ValueError: it has not the length of the model's, or is zero or not finite.
+    """
+    if len(vector) != known.dim:
+        raise ValueError(f"the vector has {len(vector)} values, but {known.name} gives {known.dim}")
+    length = float(np.linalg.norm(vector))
+    if not np.isfinite(length) or length == 0:
+        raise ValueError("the vector is zero or not finite; give one that the model made")
+    return (vector / length).astype(np.float32)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,28 @@ import numpy as np
 from jaxtyping import Float32
 from torch import nn
 
-from convit.images.listing import find_images
-from convit.images.opening import ImageSource
+from convit.images import ImageSource, find_images
+from convit.images.opening import read_bytes
 from convit.inference.embedder import Embedder
-from convit.search.duplicates import DIFFERENCE, SIMILARITY, Duplicate, Picture, find_duplicates
-from convit.search.identity import FILE, Identity, locked, read_identity
-from convit.search.maker import check_model, identity_of, load_embedder, precision_of, unit_vector
+from convit.search.duplicates import Duplicate, find_duplicates
+from convit.search.identity import (
+    FILE,
+    Identity,
+    check_model,
+    identity_of,
+    load_embedder,
+    locked,
+    precision_of,
+    read_identity,
+    unit_vector,
+)
+from convit.search.listing import ListedImage, split_of
 from convit.search.nearest import Hit, build_index, has_index, mapped_vectors, search_approximately, search_exactly
-from convit.search.scanning import plan_update, reader_of, split_of
 from convit.search.store import TABLE, Store
-from convit.search.updating import Update, carry_out
+from convit.search.updating import Update, carry_out, plan_update
 
 APPROXIMATE_FROM = 200_000
 _HIT_COLUMNS = ("path", "label", "width", "height")
-_PICTURE_COLUMNS = ("path", "label", "sha256")
 _log = logging.getLogger(__name__)
 
 
@@ -100,20 +107,12 @@ class Index:
 
     @property
     def root(self) -> Path:
-        """The indexed folder.
-
-        Raises:
-            FileNotFoundError: nothing was indexed yet.
-        """
+        """The indexed folder; `FileNotFoundError` where nothing was indexed yet."""
         return Path(self._known.root)
 
     @property
     def model_name(self) -> str:
-        """The name of the model that made the index.
-
-        Raises:
-            FileNotFoundError: nothing was indexed yet.
-        """
+        """The name of the model that made the index; `FileNotFoundError` where nothing was indexed yet."""
         return self._known.name
 
     def __len__(self) -> int:
@@ -121,12 +120,7 @@ class Index:
 
     @cached_property
     def embedder(self) -> Embedder:
-        """The model, loaded when it is first needed.
-
-        Raises:
-            ValueError: it, or its preprocessing, is not what made the index.
-            FileNotFoundError, OSError: the weights cannot be found or fetched.
-        """
+        """The model, loaded when it is first needed; its errors are those of the class."""
         return load_embedder(self.db, self.identity, self._model, self._weights, self._options)
 
     def update(
@@ -219,9 +213,7 @@ class Index:
             for rank, (row, (_, score)) in enumerate(zip(rows, found, strict=True), 1)
         ]
 
-    def duplicates(
-        self, *, similarity: float = SIMILARITY, difference: float = DIFFERENCE, splits: tuple[str, ...] | None = None
-    ) -> list[Duplicate]:
+    def duplicates(self, **criteria: Any) -> list[Duplicate]:
         """Find copies and near-copies among the indexed images; see `convit.search.find_duplicates`.
 
         Raises:
@@ -229,12 +221,13 @@ class Index:
             ValueError: an option is out of range, a split is unknown, or the index is damaged.
         """
         row_ids, vectors = mapped_vectors(self._store)
-        rows = {row["_rowid"]: row for row in self._store.read(_PICTURE_COLUMNS, row_ids=True).to_pylist()}
-        pictures = [
-            Picture(row["path"], row["label"], split_of(row["path"]), row["sha256"], reader_of(self.root / row["path"]))
-            for row in (rows[row_id] for row_id in row_ids.tolist())
+        rows = {row["_rowid"]: row for row in self._store.read(("path", "label", "sha256"), row_ids=True).to_pylist()}
+        images = [
+            ListedImage(path, row["label"], split_of(path), row["sha256"], partial(read_bytes, self.root / path))
+            for row in map(rows.__getitem__, row_ids.tolist())
+            for path in (row["path"],)
         ]
-        return find_duplicates(pictures, vectors, similarity=similarity, difference=difference, splits=splits)
+        return find_duplicates(images, vectors, **criteria)
 
     @property
     def _known(self) -> Identity:
@@ -274,7 +267,7 @@ class Index:
             self.identity.write(self.db)
         elif self.identity.root != place:
             _log.info("the folder has moved from %s to %s", self.identity.root, place)
-            self.identity = replace(self.identity, root=place)
+            self.identity = self.identity.model_copy(update={"root": place})
             self.identity.write(self.db)
         if "_store" not in self.__dict__:
             self._store = Store(self.db, self.identity.dim, create=True)
@@ -289,5 +282,5 @@ class Index:
                 "make another index",
                 *(self.db, before, now),
             )
-            self.identity = replace(known, precisions=(*known.precisions, now))
+            self.identity = known.model_copy(update={"precisions": (*known.precisions, now)})
             self.identity.write(self.db)

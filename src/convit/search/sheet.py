@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from convit.images.formats import ImageError
 from convit.images.opening import ImageSource, open_image, source_name
 from convit.output.pages import data_url, fill_template, thumbnail
-from convit.search.duplicates import Duplicate, Picture
+from convit.search.duplicates import Duplicate
+from convit.search.listing import ListedImage
 from convit.search.nearest import Hit
 
 TEMPLATE = Path(__file__).with_name("sheet.html.j2")
@@ -32,21 +34,13 @@ def search_page(hits: Sequence[Hit], query: ImageSource, root: Path, about: str)
     Raises:
         ModuleNotFoundError: jinja2 is not installed.
     """
-    name = source_name(query)
-    link = Path(name).resolve().as_uri() if isinstance(query, str | Path) else None
+    name = Path(source_name(query)).name
     shown = [
-        {
-            **_shown(root / hit.path, hit.path, f"{hit.label or 'picture'} {hit.rank}"),
-            "rank": hit.rank,
-            "score": hit.score,
-            "label": hit.label,
-            "width": hit.width,
-            "height": hit.height,
-        }
+        asdict(hit) | _shown(root / hit.path, hit.path, f"{hit.label or 'image'} {hit.rank}", root / hit.path)
         for hit in hits
     ]
-    asked = {"name": Path(name).name, "alt": "the query", "link": link, "image": _thumbnail(query)}
-    return _render(title=f"Images like {Path(name).name}", about=about, query=asked, hits=shown, column=210)
+    asked = _shown(query, name, "the query", Path(query) if isinstance(query, str | Path) else None)
+    return _render(title=f"Images like {name}", about=about, query=asked, hits=shown, column=210)
 
 
 def duplicates_page(pairs: Sequence[Duplicate], about: str, root: Path | None = None) -> str:
@@ -65,7 +59,7 @@ def duplicates_page(pairs: Sequence[Duplicate], about: str, root: Path | None = 
     """
     shown = [
         {
-            "sides": [_side(picture, root) for picture in (pair.first, pair.second)],
+            "sides": [_side(each, root) for each in (pair.first, pair.second)],
             "kind": "identical files" if pair.kind == "identical" else "nearly the same",
             "differ": pair.labels_differ,
             "across": pair.across_splits,
@@ -78,34 +72,23 @@ def duplicates_page(pairs: Sequence[Duplicate], about: str, root: Path | None = 
     return _render(title="Duplicates", about=about, pairs=shown, left_out=left_out, column=360)
 
 
-def _side(picture: Picture, root: Path | None) -> dict[str, Any]:
-    link = None if root is None else (root / picture.name).resolve().as_uri()
+def _side(listed: ListedImage, root: Path | None) -> dict[str, Any]:
     try:
-        image = _thumbnail(picture.read())
+        content = listed.read()
     except (ImageError, OSError):
-        image = None
-    alt = f"{picture.label or 'picture'}: {picture.name}"
-    return {
-        "name": picture.name,
-        "alt": alt,
-        "link": link,
-        "image": image,
-        "label": picture.label,
-        "split": picture.split,
-    }
+        content = b""
+    alt = f"{listed.label or 'image'}: {listed.name}"
+    shown = _shown(content, listed.name, alt, None if root is None else root / listed.name)
+    return shown | {"label": listed.label, "split": listed.split}
 
 
-def _shown(file: Path, name: str, alt: str) -> dict[str, Any]:
-    return {"name": name, "alt": alt, "link": file.resolve().as_uri(), "image": _thumbnail(file)}
-
-
-def _thumbnail(source: ImageSource) -> str | None:
-    """A small JPEG as a data URI; None where the image cannot be read any more."""
+def _shown(source: ImageSource, name: str, alt: str, file: Path | None) -> dict[str, Any]:
+    """A small JPEG as a data URI, None where the image cannot be read any more; and a link to its file."""
     try:
-        image = open_image(source, at_least=2 * _THUMBNAIL)
+        url = data_url(thumbnail(open_image(source, at_least=2 * _THUMBNAIL), _THUMBNAIL))
     except ImageError:
-        return None
-    return data_url(thumbnail(image, _THUMBNAIL))
+        url = None
+    return {"name": name, "alt": alt, "link": None if file is None else file.resolve().as_uri(), "image": url}
 
 
 def _render(**values: Any) -> str:

@@ -90,12 +90,7 @@ class Store:
         return {path: FileRow(*row) for path, *row in zip(*columns, strict=True)}
 
     def read(self, columns: Sequence[str], where: str | None = None, *, row_ids: bool = False) -> Any:
-        """Some columns of all rows, or of those that an SQL condition picks, as an Arrow table.
-
-        Raises:
-            ValueError: the store is damaged, or the condition is no SQL or names no column: `check_condition` says it.
-            OSError: as `explained`.
-        """
+        """Some columns of all rows, or of those that an SQL condition picks, as an Arrow table."""
         with explained(self.db):
             query = self.table.search().select(list(columns)).with_row_id(row_ids)
             return (query.where(where) if where else query).to_arrow()
@@ -105,7 +100,6 @@ class Store:
 
         Raises:
             ValueError: it is none, or the store is damaged.
-            OSError: as `explained`.
         """
         try:
             self.table.count_rows(where)

@@ -1,20 +1,33 @@
-"""Carrying out an update: rows of new and changed images, kept every few seconds."""
+"""Bringing an index up to date with its folder: what is new, changed or gone, and the rows kept every few seconds."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from convit.images import ImageError, find_images, source_name
+from convit.images.opening import image_size, read_bytes
 from convit.output.rows import Embedding
-from convit.search.scanning import Described, Plan, describe, label_of
+from convit.search.listing import label_of
 from convit.search.store import FileRow, Store
 
 COMMIT_SECONDS = 5.0
 _log = logging.getLogger(__name__)
+
+
+class Described(NamedTuple):
+    """A file as it was read: its hash, and its (width, height) upright; zeros where that cannot be told."""
+
+    sha256: str
+    width: int
+    height: int
+
+
 About = tuple[str, FileRow, Described]
 Embed = Callable[[Iterable[tuple[About, Path]]], Iterator[tuple[About, Embedding]]]
 
@@ -38,6 +51,72 @@ class Update:
     unchanged: int = 0
     unreadable: dict[str, str] = field(default_factory=dict[str, str])
     is_approximate: bool = False
+
+
+@dataclass
+class Plan:
+    """What has to be done.
+
+    Attributes:
+        embed: relative path → size and time of files that are new or have another content; no sha256 yet.
+        changed: those among them that the index knows.
+        touched: path → new size and time of files that were written again with the same content.
+        gone: paths whose files are no longer there.
+        done: what is known beforehand: the unchanged images, and what cannot be looked at.
+    """
+
+    embed: dict[str, FileRow] = field(default_factory=dict[str, FileRow])
+    changed: set[str] = field(default_factory=set[str])
+    touched: dict[str, FileRow] = field(default_factory=dict[str, FileRow])
+    gone: list[str] = field(default_factory=list[str])
+    done: Update = field(default_factory=Update)
+
+
+def plan_update(root: Path, known: Mapping[str, FileRow]) -> Plan:
+    """Compare a folder with what an index knows: size and time first, the content only where these differ.
+
+    Args:
+        root: the folder.
+        known: the index's rows.
+
+    Raises:
+        FileNotFoundError, PermissionError, ValueError: as `find_images`.
+    """
+    plan, seen = Plan(), set[str]()
+    for file in find_images(root):
+        path = file.relative_to(root).as_posix()
+        try:
+            path.encode()
+            status = file.stat()
+        except UnicodeEncodeError:
+            plan.done.unreadable[source_name(path)] = "its name is no UTF-8; rename it"
+            continue
+        except OSError as error:
+            plan.done.unreadable[path] = f"cannot be read ({error.strerror}); check the path and the disk"
+            continue
+        seen.add(path)
+        now, before = FileRow("", status.st_size, status.st_mtime_ns), known.get(path)
+        if before is not None and before[1:] == now[1:]:
+            plan.done.unchanged += 1
+        elif before is not None and before.size == now.size and describe(file).sha256 == before.sha256:
+            plan.touched[path] = now
+            plan.done.unchanged += 1
+        else:
+            plan.embed[path] = now
+            plan.changed |= set() if before is None else {path}
+    plan.gone = [path for path in known if path not in seen]
+    return plan
+
+
+def describe(file: Path) -> Described:
+    """Hash a file and read its header; an unreadable one gives what can be told."""
+    sha256 = ""
+    try:
+        content = read_bytes(file)
+        sha256 = hashlib.sha256(content).hexdigest()
+        return Described(sha256, *image_size(content, file.name))
+    except ImageError:  # the embedder says what is wrong with the image
+        return Described(sha256, 0, 0)
 
 
 def carry_out(
@@ -64,22 +143,23 @@ def carry_out(
         ValueError: it is damaged.
         Whatever else ends it, such as Ctrl-C; what was embedded by then is kept.
     """
-    done = Update(new=plan.new, unchanged=plan.unchanged, unreadable=dict(plan.unreadable))
-    gone = list(plan.gone)
+    done, gone = plan.done, list(plan.gone)
     store.touch(plan.touched)
-    known = store.files() if len(plan.embed) > plan.new else {}
     held: list[dict[str, Any]] = []
     last = time.monotonic()
+    # hashed before it is embedded: a file that is written meanwhile counts as changed next time
+    described = (((path, file, describe(root / path)), root / path) for path, file in plan.embed.items())
     try:
-        for row, error in _rows(plan.embed, root, embed):
-            path = row["path"]
-            if error is None:
-                held.append(row)
-                done.changed += path in known
+        for (path, file, about), result in embed(described):
+            is_known = path in plan.changed
+            if result.error is None:
+                known = {**about._asdict(), "size": file.size, "mtime_ns": file.mtime_ns, "label": label_of(path)}
+                held.append({"path": path, **known, "vector": result.values})
+                done.changed += is_known
+                done.new += not is_known
             else:
-                done.unreadable[path] = error
-                done.new -= path not in known
-                gone += [path] if path in known else []  # what it holds now has no vector
+                done.unreadable[path] = result.error
+                gone += [path] if is_known else []  # what it holds now has no vector
             if advance is not None:
                 advance()
             if len(held) >= commit_every or time.monotonic() - last > COMMIT_SECONDS:
@@ -93,21 +173,3 @@ def carry_out(
     store.remove(gone)
     done.removed = len(gone)
     return done
-
-
-def _rows(files: dict[str, FileRow], root: Path, embed: Embed) -> Iterator[tuple[dict[str, Any], str | None]]:
-    """Rows of new and changed files, and what is wrong with those that cannot be read."""
-    # hashed before it is embedded: a file that is written meanwhile counts as changed next time
-    described = (((path, file, describe(root / path)), root / path) for path, file in files.items())
-    for (path, file, about), result in embed(described):
-        row = {
-            "path": path,
-            "sha256": about.sha256,
-            "size": file.size,
-            "mtime_ns": file.mtime_ns,
-            "width": about.width,
-            "height": about.height,
-            "label": label_of(path),
-            "vector": result.values,
-        }
-        yield row, result.error

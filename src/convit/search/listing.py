@@ -1,0 +1,160 @@
+"""The images among which duplicates are sought: from a folder or a data set, embedded once and kept in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image
+
+from convit.data.locate import find_parquet, find_shards, kind_of
+from convit.data.opening import open_samples
+from convit.data.samples import Samples, Stored, read_stored
+from convit.data.splits import part_of
+from convit.images import find_images
+from convit.images.opening import read_bytes
+
+if TYPE_CHECKING:
+    from convit.inference.embedder import Embedder
+
+_NUMBER = re.compile(r"[-_.]?\d+$")
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """One image among which duplicates are sought.
+
+    Attributes:
+        name: its path or key.
+        label: its class; None where it has none.
+        split: the part of the data set that it belongs to; None where there are no parts.
+        sha256: of its file.
+        read: gives the file's bytes, or the image where the data keep pixels.
+    """
+
+    name: str
+    label: str | None
+    split: str | None
+    sha256: str
+    read: Callable[[], Stored]
+
+    @property
+    def place(self) -> str:
+        """Its name with its split in front, where the name does not say it already."""
+        told = self.split is None or self.name.startswith(f"{self.split}/")
+        return self.name if told else f"{self.split}/{self.name}"
+
+
+@dataclass
+class EmbeddedImages:
+    """Images and their vectors, in one order.
+
+    Attributes:
+        images: what can be read.
+        vectors: (images, dim), of length 1.
+        unreadable: name → one line that says what is wrong.
+    """
+
+    images: list[ListedImage]
+    vectors: Float32[np.ndarray, "images dim"]
+    unreadable: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def list_images(source: str | Path) -> list[ListedImage]:
+    """List the images of a folder or a data set, with labels and splits where there are any.
+
+    In folders the label is the name of the class folder, and the split that of a part above it (`val/cat/1.jpg`), as
+    `convit.data.splits` knows them; neither is needed. In all that `convit.data.open_samples` opens besides, the label
+    is the class's name, or its number where the data do not say it, and the split of shards and Parquet files is the
+    file's name without its number (`val-000000.tar`).
+
+    Raises:
+        FileNotFoundError: there is nothing at `source`.
+        ValueError: there is no image, or a file is damaged.
+    """
+    kind = kind_of(source)
+    if kind.name == "folder":
+        root = Path(source)
+        files = {file.relative_to(root).as_posix() if file != root else file.name: file for file in find_images(root)}
+        return [
+            ListedImage(name, label_of(name), split_of(name), "", partial(read_bytes, file))
+            for name, file in files.items()
+        ]
+    found: list[ListedImage] = []
+    find = {"shards": find_shards, "parquet": find_parquet}.get(kind.name)
+    for file in [source] if find is None else find(source):
+        split = None if find is None else _NUMBER.sub("", str(file).rpartition("/")[2].split(".")[0]) or None
+        samples = open_samples(file, in_memory=True)
+        titles = samples.class_names
+        for place, (name, label) in enumerate(zip(samples.names, samples.labels, strict=True)):
+            title = str(label) if titles is None else titles[label]
+            found.append(ListedImage(name, title, split, "", partial(_read, samples, place)))
+    return found
+
+
+def embed_images(
+    images: list[ListedImage], embedder: Embedder, advance: Callable[[], None] | None = None
+) -> EmbeddedImages:
+    """Embed and hash images, reading each once.
+
+    Args:
+        images: what `list_images` gave.
+        embedder: gives vectors of length 1 (`normalize=True`).
+        advance: called after each image.
+    """
+    kept: list[ListedImage] = []
+    vectors = np.empty((len(images), *embedder.shape), np.float32)  # once, as a stack would need them twice
+    unreadable: dict[str, str] = {}
+
+    def hashed() -> Iterator[tuple[ListedImage, Stored]]:
+        for image in images:
+            try:
+                content = image.read()
+            except (OSError, ValueError):  # no bytes are no image either, and that is what is said
+                content = b""
+            yield replace(image, sha256=_hash_of(content)), content
+
+    for image, result in embedder.iterate(hashed()):
+        if result.values is None:
+            unreadable[image.place] = (result.error or "").replace("<bytes>", image.place, 1)
+        else:
+            vectors[len(kept)] = result.values
+            kept.append(image)
+        if advance is not None:
+            advance()
+    return EmbeddedImages(kept, vectors[: len(kept)], unreadable)
+
+
+def _read(samples: Samples, place: int) -> Stored:
+    return read_stored(samples.stored(place))
+
+
+def _hash_of(content: Stored) -> str:
+    pixels = content.tobytes() if isinstance(content, Image.Image) else content
+    return hashlib.sha256(b"" if isinstance(pixels, Path) else pixels).hexdigest()
+
+
+def label_of(path: str) -> str | None:
+    """The class folder that an image lies in, as evaluation and training see it: the topmost one below a part.
+
+    >>> label_of("train/cat/1.jpg"), label_of("cat/close/1.jpg"), label_of("1.jpg")
+    ('cat', 'cat', None)
+    """
+    return next((folder for folder in path.split("/")[:-1] if part_of(folder) is None), None)
+
+
+def split_of(path: str) -> str | None:
+    """The part of a data set that a path begins with, None for others.
+
+    >>> split_of("Training/cat/1.jpg"), split_of("cat/close/1.jpg")
+    ('Training', None)
+    """
+    first, *below = path.split("/")
+    return first if below and part_of(first) else None
