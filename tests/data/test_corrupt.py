@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from convit.data import CorruptImages, ImageDataset, TooManyCorruptError, open_dataset
 from convit.data.datasets import DecodedSamples
-from convit.data.sampling import plain_worker_errors
-from convit.data.streams import ShardSequence, ShardStream, StreamLoader
+from convit.data.sampling import ResumableLoader, plain_worker_errors
+from convit.data.streams import ShardSequence, ShardStream
 from tests.data.making import encoded, picture, write_members
 
 
@@ -143,7 +143,7 @@ def broken_shards(tmp_path: Path) -> list[Path]:
     return [_shard(tmp_path / f"{shard}.tar", range(6 * shard, 6 * shard + 6), broken) for shard in range(4)]
 
 
-def _batches(loader: StreamLoader) -> list[tuple[list[int], list[float], list[int]]]:
+def _batches(loader: ResumableLoader) -> list[tuple[list[int], list[float], list[int]]]:
     return [(numbers.tolist(), draws.tolist(), labels.tolist()) for (numbers, draws), labels in loader]
 
 
@@ -151,10 +151,10 @@ def _batches(loader: StreamLoader) -> list[tuple[list[int], list[float], list[in
 def test_a_stream_with_broken_images_is_taken_up_exactly(
     broken_shards: list[Path], tmp_path: Path, workers: int
 ) -> None:
-    def loader() -> StreamLoader:
+    def loader() -> ResumableLoader:
         corrupt = CorruptImages(tmp_path / "corrupt.jsonl", limit=5)
         stream = ShardStream(broken_shards, _seen, batch_size=2, seed=0, buffer=3, classes=2, corrupt=corrupt)
-        return StreamLoader(stream, batches=12, workers=workers)
+        return ResumableLoader(stream, batches=12, workers=workers)
 
     whole = _batches(loader())
     numbers = [number for batch, _, _ in whole for number in batch]
@@ -171,7 +171,7 @@ def test_a_stream_with_broken_images_is_taken_up_exactly(
 def test_a_stream_stops_at_the_limit_and_where_nothing_is_readable(broken_shards: list[Path], tmp_path: Path) -> None:
     def read(shards: list[Path], corrupt: CorruptImages | None) -> None:
         stream = ShardStream(shards, _seen, batch_size=2, seed=0, buffer=3, corrupt=corrupt)
-        list(StreamLoader(stream, batches=12, workers=0))
+        list(ResumableLoader(stream, batches=12, workers=0))
 
     with pytest.raises(TooManyCorruptError, match="5 images cannot be read, and the limit is 4"):
         read(broken_shards, CorruptImages(tmp_path / "few.jsonl", limit=4))

@@ -11,8 +11,9 @@ from convit.data import fingerprint, open_dataset
 from convit.data.locate import find_shards, kind_of
 from convit.data.parquet import ParquetSamples
 from convit.data.remote import shown
+from convit.data.sampling import ResumableLoader
 from convit.data.shards import read_shard
-from convit.data.streams import ShardSequence, ShardStream, StreamLoader
+from convit.data.streams import ShardSequence, ShardStream
 from tests.data.making import picture, write_parquet, write_shard
 from tests.data.serving import Served, served
 
@@ -27,7 +28,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         yield state
 
 
-def _numbers(loader: StreamLoader) -> list[int]:
+def _numbers(loader: ResumableLoader) -> list[int]:
     return [number for batch, _ in loader for number in batch.tolist()]
 
 
@@ -45,9 +46,9 @@ def test_remote_shards_are_read_into_memory(server: Served) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_remote_shards_are_streamed_as_local_ones_are(server: Served, tmp_path: Path, workers: int) -> None:
-    def loader(shards: list[Path | str]) -> StreamLoader:
+    def loader(shards: list[Path | str]) -> ResumableLoader:
         stream = ShardStream(shards, _total, batch_size=2, seed=0, buffer=3)
-        return StreamLoader(stream, batches=4, workers=workers)
+        return ResumableLoader(stream, batches=4, workers=workers)
 
     there, here = find_shards("x-{0..1}.tar", server.url), find_shards("x-*.tar", tmp_path)
     assert there == [f"{server.url}/x-0.tar", f"{server.url}/x-1.tar"]
@@ -99,7 +100,7 @@ def test_a_package_that_a_store_needs_is_named(monkeypatch: pytest.MonkeyPatch, 
 def test_an_error_in_a_worker_is_told_in_one_line(server: Served) -> None:
     stream = ShardStream([f"{server.url}/x-9.tar"], _total, batch_size=2, seed=0, buffer=3)
     with pytest.raises(FileNotFoundError, match=rf"^there is no {server.url}/x-9\.tar; [^\n]*$"):
-        list(StreamLoader(stream, batches=1, workers=1))
+        list(ResumableLoader(stream, batches=1, workers=1))
 
 
 def test_any_store_that_fsspec_knows_is_searched(tmp_path: Path) -> None:

@@ -82,10 +82,7 @@ class _Keys(TensorDataset):
 def test_a_loader_goes_on_where_its_state_was_taken(workers: int) -> None:
     def loader() -> ResumableLoader:
         return ResumableLoader(
-            _Keys(torch.zeros(24)),
-            batch_size=4,
-            sampler=EpochSampler(24, seed=0, sharding=StepSharding(4)),
-            num_workers=workers,
+            _Keys(torch.zeros(24)), EpochSampler(24, seed=0, sharding=StepSharding(4)), workers=workers
         )
 
     whole = [batch.tolist() for batch in loader()]

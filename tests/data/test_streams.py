@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from convit.data.streams import ShardSequence, ShardStream, StreamLoader
+from convit.data.sampling import ResumableLoader
+from convit.data.streams import ShardSequence, ShardStream
 from tests.data.making import write_shard
 
 
@@ -19,12 +20,12 @@ def shards(tmp_path: Path) -> list[Path]:
     return [write_shard(tmp_path / f"{shard}.tar", range(6 * shard, 6 * shard + 6)) for shard in range(4)]
 
 
-def _loader(shards: list[Path], workers: int = 0, rank: int = 0, world_size: int = 1) -> StreamLoader:
+def _loader(shards: list[Path], workers: int = 0, rank: int = 0, world_size: int = 1) -> ResumableLoader:
     stream = ShardStream(shards, _fingerprint, batch_size=3, seed=0, buffer=5, rank=rank, world_size=world_size)
-    return StreamLoader(stream, batches=8 // world_size, workers=workers)
+    return ResumableLoader(stream, batches=8 // world_size, workers=workers)
 
 
-def _flat(loader: StreamLoader) -> list[tuple[int, float]]:
+def _flat(loader: ResumableLoader) -> list[tuple[int, float]]:
     return [pair for (sums, draws), _ in loader for pair in zip(sums.tolist(), draws.tolist(), strict=True)]
 
 
@@ -56,7 +57,9 @@ def test_a_stream_goes_on_where_its_state_was_taken(shards: list[Path], workers:
 
 
 def test_workers_share_a_single_shard(shards: list[Path]) -> None:
-    loader = StreamLoader(ShardStream(shards[:1], _fingerprint, batch_size=1, seed=0, buffer=2), batches=6, workers=2)
+    loader = ResumableLoader(
+        ShardStream(shards[:1], _fingerprint, batch_size=1, seed=0, buffer=2), batches=6, workers=2
+    )
     assert len({sums for sums, _ in _flat(loader)}) == 6
 
 

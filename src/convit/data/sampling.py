@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -162,47 +163,66 @@ def augmentation_seed(*parts: int) -> int:
     return state >> 1
 
 
-class ResumableLoader(DataLoader[Any]):
-    """A `DataLoader` over an `EpochSampler` that remembers how many batches of the epoch were handed out.
+class ResumableLoader:
+    """The batches of an epoch; remembers how many of them were handed out.
 
-    Lightning stores `state_dict` in its checkpoints and restores it before the first batch of a resumed run.
+    Lightning tells `sampler` the epoch, stores `state_dict` in its checkpoints and restores it before the first batch
+    of a resumed run.
 
     Args:
-        dataset: gives a sample for (index, augmentation seed).
+        dataset: gives a sample for (index, augmentation seed); or a `ShardStream`, which is its own sampler.
+        sampler: an `EpochSampler`.
+        batches: of an epoch, in this process; without it the sampler's.
+        workers: processes that load; 0 loads in this one.
         begin_epoch: is told the number of each epoch before its first batch is loaded.
-        options: as `DataLoader` takes them.
+        pin_memory: whether batches go to page-locked memory, for GPUs.
     """
 
-    def __init__(self, dataset: Any, *, begin_epoch: Callable[[int], None] | None = None, **options: Any) -> None:
-        super().__init__(dataset, **options)
-        self.begin_epoch = begin_epoch
+    def __init__(
+        self,
+        dataset: Any,
+        sampler: EpochSampler | None = None,
+        *,
+        batches: int | None = None,
+        workers: int = 0,
+        begin_epoch: Callable[[int], None] = lambda epoch: None,
+        pin_memory: bool = False,
+    ) -> None:
+        self.dataset, self.begin_epoch = dataset, begin_epoch
+        self.sampler: Any = sampler or dataset
+        self.batches: int = batches or self.sampler.batches
         self.handed_out = 0
+        self._loader: DataLoader[Any] = DataLoader(
+            dataset,
+            self.sampler.batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            # those of a stream are new in each epoch, and copy it with its epoch and position
+            persistent_workers=workers > 0 and sampler is not None,
+            pin_memory=pin_memory,
+        )
 
-    def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        sampler = self._epoch_sampler()
-        if self.begin_epoch is not None:
-            self.begin_epoch(sampler.epoch)
-        self.handed_out = sampler.batches_done
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[Any]:
+        self.begin_epoch(self.sampler.epoch)
+        self.handed_out = self.sampler.batches_done
         with plain_worker_errors():
-            for batch in super().__iter__():
+            for batch in islice(self._loader, self.batches - self.handed_out):
                 self.handed_out += 1
                 yield batch
-        sampler.batches_done = 0
+        self.sampler.batches_done = 0
 
     def state_dict(self) -> dict[str, int]:
         """Epoch and batches of it that were handed out."""
-        return {"epoch": self._epoch_sampler().epoch, "batches": self.handed_out}
+        return {"epoch": self.sampler.epoch, "batches": self.handed_out}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on after the batches that `state_dict` counted."""
-        sampler = self._epoch_sampler()
-        finished = state["batches"] >= sampler.batches
-        sampler.epoch = state["epoch"] + int(finished)
-        sampler.batches_done = 0 if finished else state["batches"]
-
-    def _epoch_sampler(self) -> EpochSampler:
-        assert isinstance(self.sampler, EpochSampler)
-        return self.sampler
+        finished = state["batches"] >= self.batches
+        self.sampler.epoch = state["epoch"] + int(finished)
+        self.sampler.batches_done = 0 if finished else state["batches"]
 
 
 _MARK = "DataLoader worker process"

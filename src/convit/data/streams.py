@@ -6,16 +6,16 @@ import itertools
 import random
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from PIL import Image
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from convit.data.corrupt import CorruptImages
 from convit.data.datasets import Transform, apply_seeded
 from convit.data.remote import shown
-from convit.data.sampling import augmentation_seed, plain_worker_errors
+from convit.data.sampling import augmentation_seed
 from convit.data.shards import Sample, Shard, read_shard
 from convit.images import open_image
 
@@ -67,6 +67,11 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
         self.classes, self.corrupt = classes, corrupt
         self.epoch = 0
         self.batches_done = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch to read; a position inside another epoch is forgotten."""
+        if epoch != self.epoch:
+            self.epoch, self.batches_done = epoch, 0
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
         worker = get_worker_info()
@@ -138,69 +143,6 @@ class ShardSequence(IterableDataset[tuple[Any, int]]):
             yield self.transform(image), label
 
 
-class StreamLoader:
-    """Batches of a stream, a fixed number per epoch; remembers how many of them were handed out.
-
-    Args:
-        stream: where samples come from.
-        batches: batches per epoch and process.
-        workers: processes that load; 0 loads in this one.
-        pin_memory: whether batches go to page-locked memory, for GPUs.
-        begin_epoch: is told the number of each epoch before its first batch is loaded.
-    """
-
-    def __init__(
-        self,
-        stream: ShardStream,
-        *,
-        batches: int,
-        workers: int,
-        pin_memory: bool = False,
-        begin_epoch: Callable[[int], None] | None = None,
-    ) -> None:
-        self.dataset, self.batches, self.workers, self.pin_memory = stream, batches, workers, pin_memory
-        self.sampler = _Epoch(stream)  # Lightning announces epochs to the sampler of a loader
-        self.begin_epoch = begin_epoch
-        self.handed_out = 0
-
-    def __len__(self) -> int:
-        return self.batches
-
-    def __iter__(self) -> Iterator[Any]:
-        if self.begin_epoch is not None:
-            self.begin_epoch(self.dataset.epoch)
-        self.handed_out = self.dataset.batches_done
-        # A fresh loader per epoch: its workers copy the stream with its epoch and position.
-        loader: Iterable[Any] = DataLoader(
-            self.dataset, self.dataset.batch_size, num_workers=self.workers, pin_memory=self.pin_memory
-        )
-        batches = itertools.islice(loader, self.batches - self.handed_out)
-        with plain_worker_errors():
-            for batch in batches:
-                self.handed_out += 1
-                yield batch
-        self.dataset.batches_done = 0
-
-    def state_dict(self) -> dict[str, int]:
-        """Epoch and batches of it that were handed out."""
-        return {"epoch": self.dataset.epoch, "batches": self.handed_out}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after the batches that `state_dict` counted."""
-        finished = state["batches"] >= self.batches
-        self.dataset.epoch = state["epoch"] + int(finished)
-        self.dataset.batches_done = 0 if finished else state["batches"]
-
-
-class _Epoch:
-    def __init__(self, stream: ShardStream) -> None:
-        self.stream = stream
-
-    def set_epoch(self, epoch: int) -> None:
-        if epoch != self.stream.epoch:
-            self.stream.epoch, self.stream.batches_done = epoch, 0
-
-
 def _shuffled(samples: Iterator[Sample], size: int, generator: random.Random) -> Iterator[Sample]:
     buffer = list(itertools.islice(samples, size))
     for sample in samples:
@@ -235,7 +177,7 @@ def decode_stream(samples: Iterator[Sample], corrupt: CorruptImages | None) -> I
         while image is None:
             if offset == len(ahead):
                 ahead.append(next(samples))
-            image = _decoded(ahead[offset], corrupt)
+            image = _decoded(*ahead[offset][:2], corrupt)
             offset += 1
             # at most `limit` in a pass are unreadable, so where two passes meet at most twice as many follow each other
             if image is None and corrupt is not None and offset > 2 * corrupt.limit:
@@ -248,27 +190,14 @@ def decode_stream(samples: Iterator[Sample], corrupt: CorruptImages | None) -> I
 
 
 def decode_readable(samples: Iterator[Sample], corrupt: CorruptImages | None) -> Iterator[tuple[str, Image.Image, int]]:
-    """Decode samples and leave out those that cannot be read.
-
-    Args:
-        samples: (key, encoded image, class index).
-        corrupt: takes note of what cannot be read.
-
-    Yields:
-        (key, decoded image, class index).
-
-    Raises:
-        TooManyCorruptError: there are more unreadable images than `corrupt` allows.
-        ValueError: an image cannot be read and there is no `corrupt`.
-    """
-    for sample in samples:
-        image = _decoded(sample, corrupt)
+    """Decode samples and leave out those that cannot be read; else as `decode_stream`."""
+    for name, data, label in samples:
+        image = _decoded(name, data, corrupt)
         if image is not None:
-            yield sample[0], image, sample[2]
+            yield name, image, label
 
 
-def _decoded(sample: Sample, corrupt: CorruptImages | None) -> Image.Image | None:
-    name, data, _ = sample
+def _decoded(name: str, data: bytes, corrupt: CorruptImages | None) -> Image.Image | None:
     try:
         return open_image(data, name=name)
     except ValueError as error:

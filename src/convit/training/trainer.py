@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
 from convit.data.sampling import EpochSampler, ResumableLoader, StepSharding
-from convit.data.streams import ShardSequence, ShardStream, StreamLoader
+from convit.data.streams import ShardSequence, ShardStream
 from convit.training.optimizers import total_epochs
 from convit.training.recipe import Recipe
 from convit.training.splits import Split, StreamSource, steps_per_epoch
@@ -37,12 +37,16 @@ class RecipeData(LightningDataModule):
         super().__init__()
         self.split, self.recipe = split, recipe
 
-    def train_dataloader(self) -> ResumableLoader | StreamLoader:
+    def train_dataloader(self) -> ResumableLoader:
         """Shuffled, augmented batches; the last incomplete one of an epoch is left out."""
         recipe, source = self.recipe, self.split.train
         assert self.trainer is not None
         sharding, workers = sharding_of(self.trainer, recipe), recipe.data.workers
-        pinned = self.trainer.strategy.root_device.type == "cuda"
+        options: dict[str, Any] = {
+            "workers": workers,
+            "begin_epoch": self.split.begin_epoch,
+            "pin_memory": self.trainer.strategy.root_device.type == "cuda",
+        }
         if isinstance(source, StreamSource):
             stream = ShardStream(
                 source.shards,
@@ -55,13 +59,7 @@ class RecipeData(LightningDataModule):
                 classes=source.classes,
                 corrupt=source.corrupt,
             )
-            return StreamLoader(
-                stream,
-                batches=steps_per_epoch(recipe, self.split) * sharding.parts,
-                workers=workers,
-                pin_memory=pinned,
-                begin_epoch=self.split.begin_epoch,
-            )
+            return ResumableLoader(stream, batches=steps_per_epoch(recipe, self.split) * sharding.parts, **options)
         sampler = EpochSampler(
             len(source),
             seed=recipe.seed,
@@ -69,16 +67,7 @@ class RecipeData(LightningDataModule):
             repeats=recipe.augment.repeats,
             balance=[source.label(index) for index in range(len(source))] if recipe.data.balanced else None,
         )
-        return ResumableLoader(
-            source,
-            begin_epoch=self.split.begin_epoch,
-            batch_size=sharding.batch_size,
-            sampler=sampler,
-            num_workers=workers,
-            drop_last=True,
-            persistent_workers=workers > 0,
-            pin_memory=pinned,
-        )
+        return ResumableLoader(source, sampler, **options)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """The validation images in order; every process takes its share. Empty where there are none."""
