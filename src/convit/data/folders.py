@@ -10,7 +10,7 @@ from typing import Any
 from convit.data.classes import ClassName
 from convit.data.identity import ContentDigests, file_line, file_sha256, sha256_of_lines
 from convit.data.locate import Source, kind_named, located
-from convit.data.samples import LabeledImage, Samples, read_stored
+from convit.data.samples import Samples, read_stored
 from convit.images import find_images
 from convit.images.listing import is_folder, list_folder
 
@@ -21,11 +21,11 @@ class LabeledFiles(Samples):
     Args:
         folder: what the names start from.
         names: path of each image within the folder, with forward slashes.
-        labels: its label.
-        classes: what each label means, by number.
+        labels: its label, a place in `classes`.
+        classes: what each label means.
         source: what names the classes, for messages.
         accepted: all labels that count as right for each image, where there are several.
-        label_file: the file that the labels were read from, where it is not the paths that say them.
+        label_file: the file that says the labels, where the paths do not.
         about: what `identity` tells besides.
     """
 
@@ -46,7 +46,7 @@ class LabeledFiles(Samples):
         super().__init__(labels, names, classes, source)
         self.folder, self.accepted = folder, accepted
         self._label_file, self._about = label_file, dict(about or {})
-        self._digests = ContentDigests(len(labels))
+        self.digests: ContentDigests = ContentDigests(len(labels))
 
     def stored(self, index: int) -> Path:
         """The path of an image."""
@@ -56,19 +56,13 @@ class LabeledFiles(Samples):
         """The path of an image."""
         return str(self.stored(index))
 
-    def labeled(self, index: int) -> LabeledImage:
-        """One image with its label; a file that cannot be read comes as its path: whoever opens it says why."""
-        image = super().labeled(index)
-        self._digests.note(index, image.content)
-        return image
-
     def identity(self) -> dict[str, Any]:
         """The folder's name, and one sha256 over the lines "sha256  path" of all its images in reading order.
 
         Where a file says the labels, its line stands behind these.
         """
         found: dict[str, Any] = {"kind": self.kind, "name": self.folder.resolve().name, **self._about}
-        lines = self._digests.lines(self.names, lambda place: read_stored(self.stored(place)))
+        lines = self.digests.lines(self.names, lambda place: read_stored(self.stored(place)))
         if self._label_file is not None:
             found["labels"] = {"name": self._label_file.name, "sha256": file_sha256(self._label_file)}
             lines = chain(lines, [file_line(self._label_file)])
@@ -77,9 +71,6 @@ class LabeledFiles(Samples):
 
 class FolderSamples(LabeledFiles):
     """A folder with one sub-folder per class, numbered in sorted order; images may lie deeper inside these.
-
-    Args:
-        folder: the folder.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -111,12 +102,7 @@ class FolderSamples(LabeledFiles):
 
 
 def open_source(source: Source, *, root: str | Path | None, split: str | None, in_memory: bool) -> Samples:
-    """Open a folder of class folders; what is not a folder is named for what it is.
-
-    Raises:
-        FileNotFoundError: there is nothing there.
-        ValueError: it is a file, or as `FolderSamples`.
-    """
+    """Open a folder of class folders; what is not a folder is named for what it is."""
     assert isinstance(source, str | Path)
     folder = Path(located(source, root))
     name, colon, _ = str(source).partition(":")

@@ -11,7 +11,7 @@ from convit.data.classes import named
 from convit.data.columns import choose_columns, read_labels
 from convit.data.identity import ContentDigests, sha256_of_lines
 from convit.data.locate import Source
-from convit.data.samples import LabeledImage, Rows, Samples, read_stored
+from convit.data.samples import Rows, Samples, read_stored
 from convit.data.splits import SplitError, spellings, with_split
 
 PREFIX = "hub:"
@@ -54,7 +54,7 @@ class HubSamples(Samples):
         names = Rows(len(labels), partial("{} row {}".format, source))
         super().__init__(labels, names, named(classes), f"the label column of {source}")
         self.name = source if source.endswith(f":{split}") else f"{source}:{split}"  # whether it was said or not
-        self._digests = ContentDigests(len(labels))
+        self.digests: ContentDigests = ContentDigests(len(labels))
 
     def stored(self, index: int) -> bytes | Path:
         """The encoded image, or the file that holds it; no bytes where there is neither."""
@@ -63,21 +63,11 @@ class HubSamples(Samples):
         path = value.get("path") if isinstance(value, dict) else None
         return data or (Path(path) if path else b"")
 
-    def labeled(self, index: int) -> LabeledImage:
-        """One image with its label."""
-        image = super().labeled(index)
-        self._digests.note(index, image.content)
-        return image
-
     def identity(self) -> dict[str, Any]:
         """The set's name with its split, the library's fingerprint, and one sha256 over "sha256  label" of all rows."""
-        lines = self._digests.lines(self.labels, lambda place: read_stored(self.stored(place)))
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "fingerprint": self.fingerprint,
-            "sha256": sha256_of_lines(lines),
-        }
+        lines = self.digests.lines(self.labels, lambda place: read_stored(self.stored(place)))
+        known = {"kind": self.kind, "name": self.name, "fingerprint": self.fingerprint}
+        return {**known, "sha256": sha256_of_lines(lines)}
 
 
 def open_source(source: Source, *, root: str | Path | None, split: str | None, in_memory: bool) -> Samples:
@@ -86,16 +76,15 @@ def open_source(source: Source, *, root: str | Path | None, split: str | None, i
     said = name.removeprefix(PREFIX).partition(":")[2]
     if split is None or said:
         return HubSamples(name if split is None else with_split(name, split, said))
-    first: SplitError | None = None
+    refused: list[SplitError] = []
     for spelling in [name for name in spellings(split) if name == split or name in _SPLITS]:
         try:
             return HubSamples(f"{name}:{spelling}")
         except ValueError as error:
             if "Unknown split" not in str(error):  # the library's words, which name the splits that there are
                 raise
-            first = first or SplitError(str(error))
-    assert first is not None
-    raise first
+            refused.append(SplitError(str(error)))
+    raise refused[0]
 
 
 def parse_hub(source: str) -> tuple[str, str | None, str]:

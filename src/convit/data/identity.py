@@ -9,11 +9,7 @@ from typing import Any
 
 
 class ContentDigests:
-    """The sha256 of each image, noted while images are read, so that they need not be read again for it.
-
-    Args:
-        count: number of images.
-    """
+    """The sha256 of each of `count` images, noted while these are read, so that they need not be read again for it."""
 
     def __init__(self, count: int) -> None:
         self._found: list[bytes | None] = [None] * count  # b"" for one that cannot be read
@@ -23,12 +19,7 @@ class ContentDigests:
         self._found[place] = hashlib.sha256(content).digest() if isinstance(content, bytes) else b""
 
     def lines(self, behind: Sequence[object], read: Callable[[int], object]) -> Iterable[bytes]:
-        """The lines "sha256  name" of all images, in order.
-
-        Args:
-            behind: what stands behind the sha256 of each image.
-            read: gives the content of an image that was not read yet.
-        """
+        """The lines "sha256  name" of all images in order; `read` gives the content of one that was not read yet."""
         for place, name in enumerate(behind):
             if self._found[place] is None:
                 self.note(place, read(place))
@@ -37,15 +28,9 @@ class ContentDigests:
 
 
 def identity_of_files(kind: str, files: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """What data in files are.
+    """What data in files are, from (name, sha256) of each: `kind`, `files` and `sha256`.
 
-    Args:
-        kind: how they are stored.
-        files: (name, sha256) of each.
-
-    Returns:
-        `kind`; `files`, name and sha256 of each; and `sha256`: of one file its own, else over the lines
-        "sha256  name".
+    The latter is that of a single file itself, else over the lines "sha256  name".
     """
     listed = [{"name": name, "sha256": sha256} for name, sha256 in files]
     over_all = sha256_of_lines(_line(sha256, name) for name, sha256 in files)

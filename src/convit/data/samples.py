@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from convit.data.classes import ClassName
-from convit.data.identity import sha256_of_lines
+from convit.data.identity import ContentDigests, sha256_of_lines
 from convit.images import open_image
 
 Stored = bytes | Path | Image.Image
@@ -46,13 +46,15 @@ class Samples:
         source: what names the classes, for messages.
 
     Attributes:
-        kind: how it is stored: "folder", "shards", "parquet", "hub" or "cifar".
+        kind: how it is stored: the name of a row of `convit.data.locate.KINDS`.
+        digests: takes note of what `labeled` reads, where `identity` needs it.
         accepted: all labels that count as right for each image, where there are several; else empty.
         restricted: whether only the classes in `competing` may be predicted (ImageNet-A and -R: 200 of 1,000).
         competing: the labels of these classes, ascending, whether they occur or not.
     """
 
     kind: str = ""
+    digests: ContentDigests | None = None
 
     def __init__(
         self, labels: Sequence[int], names: Sequence[str], classes: Sequence[ClassName] | None, source: str
@@ -95,18 +97,18 @@ class Samples:
 
     def labeled(self, index: int) -> LabeledImage:
         """One image with its label; a file that cannot be read comes as its path: whoever opens it says why."""
+        content = read_stored(self.stored(index))
+        if self.digests is not None:
+            self.digests.note(index, content)
         accepted = self.accepted[index] if self.accepted else ()
-        return LabeledImage(self.names[index], read_stored(self.stored(index)), self.labels[index], accepted)
+        return LabeledImage(self.names[index], content, self.labels[index], accepted)
 
     def __iter__(self) -> Iterator[LabeledImage]:
         """Read all images, in order; they are not held in memory together."""
         return self.take(range(len(self)))
 
     def take(self, places: Sequence[int]) -> Iterator[LabeledImage]:
-        """Read the images at some places, and no others where the storage allows it (shards are read from their start).
-
-        Args:
-            places: numbers of images, ascending.
+        """Read the images at some ascending places, and no others where the storage allows it.
 
         Raises:
             ValueError: a place is out of range, or not above the one before it.
@@ -114,11 +116,11 @@ class Samples:
         return map(self.labeled, checked_places(places, len(self)))
 
     def identity(self) -> dict[str, Any]:
-        """What the data are.
+        """What the data are; what was not read before is read for it.
 
         Returns:
             `kind`; `name`, or `files` with name and sha256 of each; `sha256`, which another image, order or label
-            changes; and what else tells such data apart. What was not read before is read for it.
+            changes; and what else tells such data apart.
         """
         raise NotImplementedError
 
@@ -130,12 +132,11 @@ class Samples:
         """
         if self.classes is not None:
             places = {name: index for index, name in enumerate(names)}
-            unknown = [
-                name for name in (self.classes[label].name for label in self.distinct_labels) if name not in places
-            ]
-            if unknown:
+            occurring = (self.classes[label].name for label in self.distinct_labels)
+            unknown = next((name for name in occurring if name not in places), None)
+            if unknown is not None:
                 raise ValueError(
-                    f"the class {unknown[0]!r} of {self.source} is none of the {len(names)} known classes; rename it, "
+                    f"the class {unknown!r} of {self.source} is none of the {len(names)} known classes; rename it, "
                     "remove it, or leave the list of classes away"
                 )
             order = [places.get(each.name, -1) for each in self.classes]
@@ -160,16 +161,10 @@ class Samples:
 
 
 def check_label(label: int, name: str, source: str, classes: int | None) -> None:
-    """Refuse a label that is not a class number.
-
-    Args:
-        label: what the data say.
-        name: of the sample, for the message.
-        source: where it stands, for the message.
-        classes: number of classes, where known.
+    """Refuse a sample's label that is not the number of one of `classes` classes (None: of any number of them).
 
     Raises:
-        ValueError: the label is negative, or not below `classes`.
+        ValueError: the label is negative or too large; the message names sample and source.
     """
     if label < 0:
         raise ValueError(
@@ -184,12 +179,7 @@ def check_label(label: int, name: str, source: str, classes: int | None) -> None
 
 
 class Rows(Sequence[str]):
-    """Names that are made when they are asked for: a million of them would take more memory than the labels.
-
-    Args:
-        count: how many.
-        name: gives one.
-    """
+    """Names that are made when they are asked for: a million of them would take more memory than the labels."""
 
     def __init__(self, count: int, name: Callable[[int], str]) -> None:
         self._count, self._name = count, name
@@ -202,12 +192,7 @@ class Rows(Sequence[str]):
 
 
 class Part(Samples):
-    """Some images of a data set.
-
-    Args:
-        whole: the data set.
-        places: their places in it, ascending.
-    """
+    """The images at some ascending places of a data set."""
 
     def __init__(self, whole: Samples, places: Sequence[int]) -> None:
         labels, names = [whole.labels[place] for place in places], [whole.names[place] for place in places]
@@ -241,11 +226,7 @@ class Part(Samples):
 
 
 class EvenlySpaced(Part):
-    """`count` images of a data set at even distances.
-
-    Args:
-        whole: the data set.
-        count: how many; all of them where it has fewer.
+    """`count` images of a data set at even distances; all of them where it has fewer.
 
     Raises:
         ValueError: `count` is below 1.
@@ -269,14 +250,7 @@ def read_stored(stored: Stored) -> Stored:
 
 
 def evenly_spaced(count: int, of: int) -> list[int]:
-    """Choose places at even distances: in data that are sorted by class every class has its share.
-
-    Args:
-        count: how many to choose; all where there are fewer.
-        of: how many there are.
-
-    Returns:
-        Ascending places, from 0.
+    """Choose up to `count` ascending places at even distances: in data sorted by class every class has its share.
 
     Raises:
         ValueError: `count` is below 1.
@@ -291,11 +265,7 @@ def evenly_spaced(count: int, of: int) -> list[int]:
 
 
 def checked_places(places: Sequence[int], count: int) -> Sequence[int]:
-    """Give places back that are ascending numbers of images.
-
-    Args:
-        places: numbers of images, from 0.
-        count: number of images that there are.
+    """Give places back that are ascending and below `count`.
 
     Raises:
         ValueError: a place is out of range, or not above the one before it.
