@@ -197,13 +197,6 @@ def test_what_is_unknown_does_not_differ() -> None:
         assert pair(first, second).across_splits is pair(second, first).across_splits is differ
 
 
-def test_thumbnails_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "_KEPT", 2)
-    thumbnails = duplicates._Thumbnails([_made(str(level), np.full((8, 8), level)) for level in (10, 20, 40)])
-    assert [thumbnails.difference(0, at) for at in (1, 2, 1)] == [10, 30, 10]
-    assert len(thumbnails._made) == 2
-
-
 def test_the_page_stands_alone_and_escapes(made_up: Path, embedder: Embedder) -> None:
     strange = made_up / "train" / "<b>&"
     strange.mkdir()

@@ -14,15 +14,10 @@ _SAME_AS_SRGB = 2
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert an image from its ICC profile's colors to sRGB.
+    """Convert an image (mode L, RGB, CMYK or LAB) from its ICC profile's colors to sRGB.
 
-    Args:
-        image: mode L, RGB, CMYK or LAB.
-        profile: the ICC profile that the file carries.
-
-    Returns:
-        An RGB image; or `image` itself where there is nothing to convert: no profile, one that is sRGB to within two
-        levels, or one that is broken or belongs to another mode.
+    Returns `image` itself where there is nothing to convert: no profile, one that is sRGB to within two levels, or one
+    that is broken or belongs to another mode.
     """
     transform = _transform_to_srgb(profile, image.mode) if profile else None
     return image if transform is None else transform.apply(image)

@@ -47,11 +47,9 @@ def make_table(
 
 
 def print_parts(stream: TextIO, *parts: "Table | str") -> None:
-    """Print tables, and lines between them.
+    """Print tables, and lines between them, which are neither folded nor taken for markup.
 
-    Args:
-        stream: where to; on a terminal tables fit its width and have colors, elsewhere they are as wide as they need.
-        *parts: tables, and lines, which are neither folded nor taken for markup.
+    On a terminal tables fit its width and have colors, elsewhere they are as wide as they need.
     """
     from rich.console import Console
 
@@ -77,18 +75,7 @@ def print_result(text: str | None, result: Mapping[str, Any]) -> None:
 
 @contextmanager
 def text_output(output: Path | None, *, overwrite: bool = False) -> Generator[TextIO]:
-    r"""Where a result is written as text: a file, which appears whole or not at all, or standard output.
-
-    File names that are not UTF-8 cost nobody the result: their bytes are spelled out, such as `\udcff`.
-
-    Args:
-        output: the file; None for standard output.
-        overwrite: whether an existing file may be replaced.
-
-    Raises:
-        FileExistsError: the file exists and `overwrite` is false.
-        OSError: it cannot be written.
-    """
+    """Where a result is written as text: a file, as `convit.output.files.write_file` does, or standard output."""
     from convit.output.files import write_file
 
     if output is None:

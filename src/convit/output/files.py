@@ -34,16 +34,9 @@ ELSEWHERE = "write to another place"
 def check_output(output: Path, *, overwrite: bool = False) -> None:
     """Find out whether a file can be written, without leaving a trace; call it before the expensive work.
 
-    Args:
-        output: the file to be written.
-        overwrite: whether an existing file may be replaced.
-
     Raises:
         FileExistsError: it exists and `overwrite` is false, or it is a device or a pipe.
-        FileNotFoundError: its folder does not exist.
-        IsADirectoryError: it is a folder.
-        NotADirectoryError: its folder is a file.
-        PermissionError: it cannot be written.
+        FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError: as their names say.
         OSError: the disk is full, read-only or broken.
     """
     WholeFile(output, overwrite=overwrite).discard()
@@ -58,8 +51,6 @@ def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool = False)
         overwrite: whether existing ones may be replaced.
 
     Raises:
-        FileExistsError: there is one of them, and `overwrite` is false.
-        NotADirectoryError: the folder, or one above it, is a file.
         OSError: as `check_output`.
     """
     if folder.is_dir():
@@ -150,10 +141,6 @@ class WholeFile:
 def whole_file(path: Path, *, overwrite: bool = False) -> Generator[BinaryIO]:
     """A file to write to that gets its name at the end, or leaves nothing behind where something went wrong.
 
-    Args:
-        path: its name.
-        overwrite: whether an existing file may be replaced.
-
     Raises:
         FileExistsError: the file exists and `overwrite` is false.
         OSError: it cannot be written; one line with path, reason and remedy.
@@ -173,37 +160,22 @@ def write_file(path: Path, content: str | bytes, *, overwrite: bool = False) -> 
 
     File names that are not UTF-8 cost nobody the result: their bytes are spelled out, such as `\udcff`.
 
-    Args:
-        path: its name.
-        content: what it holds; line ends stay as they are.
-        overwrite: whether an existing file may be replaced.
-
     Raises:
-        FileExistsError: the file exists and `overwrite` is false.
-        OSError: it cannot be written; one line with path, reason and remedy.
+        FileExistsError, OSError: as `whole_file`.
     """
     with whole_file(path, overwrite=overwrite) as file:
         file.write(content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace"))
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, in place of one that is there; missing folders are made.
-
-    Raises:
-        OSError: it cannot be written, or the folder cannot be made; one line with path, reason and remedy.
-    """
+    """Write a file whole or not at all, in place of one that is there; missing folders are made."""
     with explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, content, overwrite=True)
 
 
 def reason_of(error: OSError, remedy: str = ELSEWHERE) -> str:
-    """What an operating system's error means and what can be done, without the place.
-
-    Args:
-        error: with its number.
-        remedy: what else the user can do.
-    """
+    """What an operating system's error means and what can be done, without the place."""
     return _REASONS.get(error.errno or 0, error.strerror or str(error)).format(remedy=remedy)
 
 
@@ -220,13 +192,8 @@ def explain(error: OSError, path: Path, remedy: str = ELSEWHERE) -> OSError:
 def explained(place: Path, remedy: str = ELSEWHERE) -> Generator[None]:
     """Turn what the operating system refuses inside the block into one line that says where and what to do.
 
-    Args:
-        place: where the block writes.
-        remedy: what the user can do instead, such as "set HF_HOME to another folder".
-
     Raises:
-        OSError: the disk is full, writing is not allowed, or the like; its class and `errno` say which. Other errors
-            pass through as they are.
+        OSError: the disk is full, writing is not allowed, or the like. Other errors pass through as they are.
     """
     try:
         yield

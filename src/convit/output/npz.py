@@ -18,13 +18,8 @@ from convit.output.text import Encoder
 class Npz(Encoder):
     """A file for `numpy.load`: `paths` (N), `embeddings` (N, *shape) float32 and `errors` (N), in order.
 
-    An image that failed has NaN for all its values and its message in `errors`, which is "" for the others.
-
-    Args:
-        file: where to write.
-        folder: where the embeddings wait until their number is known.
-        shape: shape of one embedding.
-        about: what else is known, kept as a JSON string in `about`.
+    An image that failed has NaN for all its values and its message in `errors`, which is "" for the others. What else
+    is known is kept as a JSON string in `about`. The embeddings wait in `folder` until their number is known.
     """
 
     def __init__(

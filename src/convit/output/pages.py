@@ -20,9 +20,6 @@ def fill_template(template: Path | Sequence[Path], **values: Any) -> str:
         template: the file, which may extend `base.html.j2`, the style sheet and frame of every page; or several: the
             file first, then those that it extends.
         **values: what it calls for by name; a name that is missing is an error.
-
-    Raises:
-        ModuleNotFoundError: jinja2 is not installed.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

@@ -16,12 +16,9 @@ _GROUP_ROWS = 1024
 
 
 class Parquet(Encoder):
-    """A Parquet file; rows without types of their own are held until the end, since an empty column has none yet.
+    """A Parquet file; what is known `about` the rows is kept as JSON under "convit" in its metadata.
 
-    Args:
-        file: where to write.
-        layout: the rows.
-        about: what else is known, kept as JSON under "convit" in the file's metadata.
+    Rows without types of their own are held until the end, since an empty column has none yet.
     """
 
     def __init__(self, file: BinaryIO, layout: Layout, *, about: Mapping[str, Any] | None = None) -> None:

@@ -61,11 +61,7 @@ STYLE: Any = {
 
 
 def styled(**changes: Any) -> AbstractContextManager[None]:
-    """Draw in the one style inside the block.
-
-    Args:
-        **changes: settings of matplotlib that differ here, with "_" in place of their dots.
-    """
+    """Draw in the one style inside the block; `changes` are settings of matplotlib, with "_" in place of dots."""
     return matplotlib.rc_context(STYLE | {name.replace("_", "."): value for name, value in changes.items()})
 
 
@@ -105,16 +101,9 @@ def plot_format(path: Path) -> str:
 def save_figure(figure: Figure, path: Path, *, overwrite: bool = False) -> None:
     """Write a figure whole or not at all; the same figure gives the same bytes.
 
-    Args:
-        figure: what to write.
-        path: its suffix, .png, .svg or .pdf, chooses the format.
-        overwrite: whether an existing file may be replaced.
-
     Raises:
-        ValueError: the suffix is another one.
-        FileExistsError: the file exists and `overwrite` is false.
-        FileNotFoundError: its folder does not exist.
-        OSError: it cannot be written.
+        ValueError: the suffix is none of .png, .svg and .pdf.
+        OSError: as `convit.output.files.write_file`.
     """
     write_file(path, _saved(figure, plot_format(path)), overwrite=overwrite)
 

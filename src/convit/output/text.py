@@ -63,15 +63,7 @@ class Json(Encoder):
 
 
 class Csv(Encoder):
-    """One line per row, with a head line.
-
-    Args:
-        stream: where to write; opened with `newline=""`.
-        layout: the rows.
-
-    Raises:
-        ValueError: embeddings with more than one vector per image.
-    """
+    """One line per row, with a head line; a `ValueError` for embeddings with more than one vector per image."""
 
     def __init__(self, stream: TextIO, layout: Layout) -> None:
         self._layout = layout
@@ -153,13 +145,8 @@ def add_line(path: str | Path, line: Mapping[str, Any]) -> None:
 
     So a resumed run replaces what it does again. The file is whole at any moment.
 
-    Args:
-        path: the file; made where there is none.
-        line: JSON-able values, with the number of the epoch under "epoch".
-
     Raises:
         ValueError: the file holds other lines.
-        OSError: the file cannot be written; it stays as it was.
     """
     path = Path(path)
     kept = [old for old in read_lines(path) if old["epoch"] < line["epoch"]]
@@ -167,11 +154,7 @@ def add_line(path: str | Path, line: Mapping[str, Any]) -> None:
 
 
 def epoch_score(line: Mapping[str, Any]) -> tuple[float, float, int]:
-    """What epochs are ranked by: top-1, then the lower validation loss, then the later epoch.
-
-    Args:
-        line: an epoch's, with "epoch", "val_top1" and "val_loss"; of these, None and NaN rank last.
-    """
+    """What epochs are ranked by: top-1, then the lower validation loss, then the later epoch; None and NaN are last."""
     top1, loss = (math.nan if line.get(key) is None else line[key] for key in ("val_top1", "val_loss"))
     return -math.inf if math.isnan(top1) else top1, -math.inf if math.isnan(loss) else -loss, line["epoch"]
 

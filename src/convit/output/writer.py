@@ -48,7 +48,7 @@ def open_writer(
 
     Raises:
         ValueError: the format does not suit rows, shape or output.
-        FileExistsError and other OSErrors: as `check_output`.
+        OSError: as `check_output`.
     """
     choose_format(output, format, rows, to_terminal=False)
     if rows == "embedding" and shape is None and format in ("csv", "parquet", "npz"):
@@ -81,18 +81,7 @@ def write_rows(
     format: str,  # noqa: A002
     **options: Any,
 ) -> None:
-    """Write rows to a file, which appears whole or not at all, or to a stream.
-
-    Args:
-        rows: one dictionary each, with the same keys.
-        columns: the keys, in order; columns of empty files too.
-        output: the file; `None` for a stream.
-        format: as `choose_format` gives it for "rows".
-        **options: `head`, `overwrite` and `stream` of `open_writer`.
-
-    Raises:
-        ValueError, FileExistsError and other OSErrors: as `open_writer`.
-    """
+    """Write dictionaries with the same keys, `columns`, as `open_writer` does; `options` are its others."""
     with open_writer(output, format, "rows", columns=columns, **options) as writer:
         for row in rows:
             writer.write(row)
@@ -100,12 +89,7 @@ def write_rows(
 
 @dataclass(eq=False)
 class Writer(AbstractContextManager["Writer", None]):
-    """Writes results in order; made by `open_writer`.
-
-    Attributes:
-        written: rows so far.
-        failed: those among them with an error.
-    """
+    """Writes results in order, and counts those `written` and those among them that `failed`; see `open_writer`."""
 
     _encoder: Encoder
     _whole: WholeFile | None
@@ -113,11 +97,7 @@ class Writer(AbstractContextManager["Writer", None]):
     failed: int = 0
 
     def write(self, row: Any) -> None:
-        """Write one row.
-
-        Raises:
-            OSError: the disk is full or broken; one line that says what to do.
-        """
+        """Write one row; an `OSError` where the disk is full or broken."""
         try:
             self._encoder.add(row)
         except OSError as error:
@@ -128,11 +108,7 @@ class Writer(AbstractContextManager["Writer", None]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the file its name, or remove it if an error (or Ctrl-C) ended the block.
-
-        Raises:
-            OSError: the rest cannot be written; nothing is left behind then.
-        """
+        """Give the file its name, or remove it if an error (or Ctrl-C) ended the block or it cannot be written."""
         try:
             if error is None:
                 self._encoder.finish()

@@ -6,6 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -228,7 +229,7 @@ class _Thumbnails:
 
     def __init__(self, images: Sequence[ListedImage]) -> None:
         self._images = images
-        self._made: dict[int, np.ndarray | None] = {}
+        self._of = lru_cache(maxsize=_KEPT)(self._make)
 
     def difference(self, first: int, second: int) -> float | None:
         """Mean absolute difference in levels; None where one of the two cannot be read."""
@@ -240,14 +241,8 @@ class _Thumbnails:
         one, other = (np.ravel(each) for each in (self._of(first), self._of(second)) if each is not None)
         return 1.0 if min(one.std(), other.std()) < _FLAT else float(np.corrcoef(one, other)[0, 1])
 
-    def _of(self, at: int) -> np.ndarray | None:
-        made = self._made.pop(at) if at in self._made else self._make(self._images[at])
-        self._made[at] = made  # as the latest
-        if len(self._made) > _KEPT:
-            del self._made[next(iter(self._made))]
-        return made
-
-    def _make(self, listed: ListedImage) -> np.ndarray | None:
+    def _make(self, at: int) -> np.ndarray | None:
+        listed = self._images[at]
         try:
             image = open_image(listed.read()).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
         except (ImageError, OSError) as error:

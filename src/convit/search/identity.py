@@ -50,11 +50,7 @@ class Identity(BaseModel, frozen=True, strict=True, extra="forbid"):
     precisions: tuple[str, ...]
 
     def write(self, db: Path) -> None:
-        """Keep it in the store's folder; the file appears whole or not at all.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Keep it in the store's folder; the file appears whole or not at all."""
         write_file(db / FILE, self.model_dump_json(indent=1) + "\n", overwrite=True)
 
 
@@ -91,12 +87,7 @@ def locked(db: Path) -> Generator[None]:
 
 
 def check_model(db: Path, known: Identity, model: str | nn.Module | None, weights: str | Path | None) -> None:
-    """Refuse any model but the one that made an index.
-
-    Raises:
-        ValueError: it is another.
-        FileNotFoundError, OSError: the weights cannot be found or fetched.
-    """
+    """Refuse any model but the one that made an index, with a `ValueError`."""
     if fingerprint_of(model, weights) != known.fingerprint:
         raise ValueError(
             f"{db} was made by {known.name}, but the model is {name_of(model, weights)}, whose weights are "

@@ -102,13 +102,7 @@ def list_images(source: str | Path) -> list[ListedImage]:
 def embed_images(
     images: list[ListedImage], embedder: Embedder, advance: Callable[[], None] | None = None
 ) -> EmbeddedImages:
-    """Embed and hash images, reading each once.
-
-    Args:
-        images: what `list_images` gave.
-        embedder: gives vectors of length 1 (`normalize=True`).
-        advance: called after each image.
-    """
+    """Embed and hash images, reading each once, with vectors of length 1 (`normalize=True`)."""
     kept: list[ListedImage] = []
     vectors = np.empty((len(images), *embedder.shape), np.float32)  # once, as a stack would need them twice
     unreadable: dict[str, str] = {}

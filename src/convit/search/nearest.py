@@ -49,10 +49,6 @@ def mapped_vectors(store: Store) -> tuple[UInt64[np.ndarray, " rows"], Float32[n
     """Row numbers and vectors of a store, memory-mapped; copied out of it once for each of its versions.
 
     Where the copy cannot be written, as on a read-only disk, they are held in memory, read anew each time.
-
-    Raises:
-        OSError: the store cannot be read.
-        ValueError: the store is damaged.
     """
     version = store.version
     names = [store.db / f"{what}-{version}.npy" for what in _COPIES]
@@ -76,11 +72,7 @@ def mapped_vectors(store: Store) -> tuple[UInt64[np.ndarray, " rows"], Float32[n
 
 
 def search_exactly(store: Store, query: Float32[np.ndarray, " dim"], k: int, where: str | None = None) -> Found:
-    """The k rows most like a vector of length 1, by comparing it with all of them.
-
-    Raises:
-        ValueError: `where` is not a condition over the columns, or the store is damaged.
-    """
+    """The k rows most like a vector of length 1, by comparing it with all of them, or those of a condition."""
     rows, vectors = mapped_vectors(store)
     scores = vectors @ query
     if where:
@@ -113,12 +105,7 @@ def has_index(store: Store) -> bool:
 
 
 def build_index(store: Store) -> None:
-    """Build the index of the vectors, where there is none yet; `Store.tidy` takes new rows into it.
-
-    Raises:
-        OSError: it cannot be written.
-        ValueError: the store is damaged.
-    """
+    """Build the index of the vectors, where there is none yet; `Store.tidy` takes new rows into it."""
     from lancedb.index import HnswSq
 
     if not has_index(store):

@@ -30,9 +30,6 @@ def search_page(hits: Sequence[Hit], query: ImageSource, root: Path, about: str)
 
     Returns:
         The page as HTML; every image stands in it as a small JPEG and is a link to its file.
-
-    Raises:
-        ModuleNotFoundError: jinja2 is not installed.
     """
     name = Path(source_name(query)).name
     shown = [
@@ -53,9 +50,6 @@ def duplicates_page(pairs: Sequence[Duplicate], about: str, root: Path | None = 
 
     Returns:
         The page as HTML.
-
-    Raises:
-        ModuleNotFoundError: jinja2 is not installed.
     """
     shown = [
         {

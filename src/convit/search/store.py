@@ -29,13 +29,7 @@ _DAMAGE = (
 
 
 class FileRow(NamedTuple):
-    """What a row says of its file.
-
-    Attributes:
-        sha256: of its content.
-        size: bytes.
-        mtime_ns: when it was last written, nanoseconds.
-    """
+    """What a row says of its file: sha256 of its content, bytes, and when it was last written, in nanoseconds."""
 
     sha256: str
     size: int
@@ -43,18 +37,12 @@ class FileRow(NamedTuple):
 
 
 class Store:
-    """One table of images: path, sha256, size, mtime_ns, width, height, label, vector.
-
-    Args:
-        db: the store's folder.
-        dim: length of a vector.
-        create: whether an absent table is made.
+    """One table of images: path, sha256, size, mtime_ns, width, height, label, vector (of length `dim`).
 
     Raises:
         FileNotFoundError: there is no table, and `create` is false.
-        ModuleNotFoundError: lancedb is not installed.
         ValueError: the table is damaged or has other columns.
-        OSError: it cannot be read for another reason.
+        OSError: as `explained`, as from all that reads or writes it.
     """
 
     def __init__(self, db: Path, dim: int, *, create: bool) -> None:

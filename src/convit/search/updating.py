@@ -73,15 +73,7 @@ class Plan:
 
 
 def plan_update(root: Path, known: Mapping[str, FileRow]) -> Plan:
-    """Compare a folder with what an index knows: size and time first, the content only where these differ.
-
-    Args:
-        root: the folder.
-        known: the index's rows.
-
-    Raises:
-        FileNotFoundError, PermissionError, ValueError: as `find_images`.
-    """
+    """Compare a folder with what an index knows: size and time first, the content only where these differ."""
     plan, seen = Plan(), set[str]()
     for file in find_images(root):
         path = file.relative_to(root).as_posix()
@@ -130,6 +122,8 @@ def carry_out(
 ) -> Update:
     """Bring a store up to date; what was embedded is kept every few seconds, and rows leave last.
 
+    What was embedded before an error or Ctrl-C is kept.
+
     Args:
         plan: what is to be done.
         root: the folder.
@@ -137,11 +131,6 @@ def carry_out(
         embed: gives one embedding per (tag, path), in order, with its tag.
         commit_every: images after which the rows are kept, at the latest.
         advance: called after each image.
-
-    Raises:
-        OSError: the store cannot be written.
-        ValueError: it is damaged.
-        Whatever else ends it, such as Ctrl-C; what was embedded by then is kept.
     """
     done, gone = plan.done, list(plan.gone)
     store.touch(plan.touched)
