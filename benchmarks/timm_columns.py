@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from convit.benchmark import Row
@@ -68,7 +69,7 @@ def _train_columns(row: Row) -> dict[str, Any]:
 def _own_columns(row: Row) -> dict[str, Any]:
     measured = ("ratio", "difference", "peak_share", "memory_mb", "kept_mb", "held_mb")
     asked = ("candidate", "relation", "mode", "device", "precision", "computed_in", "backend", "compiled", "weights")
-    fields = row.to_dict()
+    fields = asdict(row)
     return {
         **{name: fields[name] for name in asked},
         "batch_asked": row.batch_asked,

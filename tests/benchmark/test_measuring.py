@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -102,30 +103,31 @@ def test_the_high_water_mark_is_seen_and_set_back() -> None:
         memory.read_memory("VmNothing")
 
 
-def _child(outcome: tuple[int, str, str]) -> Callable[..., Any]:
-    return lambda *_, **__: subprocess.CompletedProcess([], *outcome)
+def _child(said: object = None, code: int = 0, words: bytes = b"") -> Callable[..., Any]:
+    out = b"" if said is None else b"a library's own line\n" + pickle.dumps(said).hex().encode()
+    return lambda *_, **__: subprocess.CompletedProcess([], code, out, words)
 
 
 @pytest.mark.parametrize(
-    ("outcome", "error", "words"),
+    ("child", "error", "words"),
     [
-        ((0, '{"kind": "value", "error": "refused: other outputs"}\n', ""), ValueError, "ours: refused: other outputs"),
-        ((0, '{"kind": "other", "error": "broken"}\n', ""), RuntimeError, "ours: broken"),
-        ((1, "", "Traceback\nKeyError: 5\n"), RuntimeError, "ours: KeyError: 5"),
-        ((-9, "", ""), MemoryError, "ours does not fit in memory"),
+        (_child(ValueError("refused: other outputs")), ValueError, "^refused: other outputs$"),
+        (_child(RuntimeError("broken")), RuntimeError, "^broken$"),
+        (_child(code=1, words=b"Traceback\nKeyError: 5\n"), RuntimeError, "ours: KeyError: 5"),
+        (_child(code=-9), MemoryError, "ours does not fit in memory"),
     ],
 )
 def test_a_process_that_fails_says_why(
-    outcome: tuple[int, str, str], error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+    child: Callable[..., Any], error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory.subprocess, "run", _child(outcome))
+    monkeypatch.setattr(memory.subprocess, "run", child)
     case = small_case(mode="memory")
     with pytest.raises(error, match=words):
         memory.run_process(case, case.candidates()[0], compares=True)
 
 
 def test_another_candidate_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory.subprocess, "run", _child((0, '{"kind": "memory", "error": "x"}\n', "")))
+    monkeypatch.setattr(memory.subprocess, "run", _child(MemoryError()))
     case = small_case(mode="memory")
     assert memory.run_process(case, case.candidates()[1], compares=False) is None
 

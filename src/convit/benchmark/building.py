@@ -22,15 +22,13 @@ CALIBRATED_ON = 32  # images
 
 @dataclass(frozen=True)
 class Entry:
-    """A candidate that stands ready.
+    """A candidate that is ready to be timed.
 
     Attributes:
-        candidate: who it is.
         module: takes images of `dtype` on its device.
-        dtype: of its images.
-        computed_in: precision of its products, which may be another one than was asked for.
+        computed_in: precision of its products, which may differ from what was asked for.
         backend: what computes it: "torch", "compiled", "cuda graph" or "openvino".
-        cost: what an image costs it.
+        cost: of one image.
         steps: (name, choice, reason) of each step that `convit.optimize` took; empty for others.
     """
 
@@ -57,34 +55,23 @@ class _Autocast(nn.Module):
 
 
 def build_reference(case: Case) -> ConViT:
-    """Our model in fp32 on the CPU, with the weights that all equal candidates get.
-
-    They are a file's where the case names one, a weight set's own where the model is one, and else drawn so that
-    differences between models show.
-
-    Raises:
-        Whatever `convit.weights.create_model` raises.
-    """
+    """Our model in fp32 on the CPU, with the weights that all equal candidates get: see `weights_of`."""
     size: dict[str, Any] = {} if case.size is None else {"img_size": case.size}
     if case.weights is not None:
         return create_model(case.model, checkpoint_path=case.weights, **size).eval()
     if weights_of(case) != "drawn":
         return create_model(case.model, pretrained=True, **size).eval()
     model = create_model(case.model, **size).eval()
-    _draw(model)
-    return model
-
-
-@torch.no_grad()
-def _draw(model: ConViT) -> None:
-    """Move fresh weights away from their start, where logits are near 0 and gates alike, so that mistakes show."""
+    # fresh weights give logits near 0 and equal gates: these are drawn so that mistakes show
     generator = torch.Generator().manual_seed(0)
-    for name, parameter in model.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if parameter.ndim > 1 and "pos_" not in name:
-            parameter.copy_(1.5 * noise / parameter[0].numel() ** 0.5)
-        else:
-            parameter.add_(0.3 * noise)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim > 1 and "pos_" not in name:
+                parameter.copy_(1.5 * noise / parameter[0].numel() ** 0.5)
+            else:
+                parameter.add_(0.3 * noise)
+    return model
 
 
 def weights_of(case: Case) -> str:
@@ -100,25 +87,14 @@ def image_size(reference: ConViT) -> tuple[int, int]:
 
 
 def make_images(case: Case, reference: ConViT, count: int | None = None) -> Tensor:
-    """Random normalized images in fp32 on the case's device, the same at each call.
-
-    Args:
-        case: what is measured.
-        reference: our model, which says how large they are.
-        count: how many; None for the case's batch.
-    """
+    """Random normalized images of the model's size in fp32, the same at each call; `None` counts the case's batch."""
     generator = torch.Generator().manual_seed(0)
     shape = (count or case.batch_size, reference.config.in_chans, *image_size(reference))
     return torch.randn(shape, generator=generator).to(case.torch_device)
 
 
 def build_entry(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
-    """Make a candidate for inference.
-
-    Args:
-        case: what is measured.
-        candidate: who.
-        reference: our model with its weights, from `build_reference`; it stays as it is.
+    """Make a candidate for inference, from a copy of `build_reference`'s model where it is ours.
 
     Raises:
         ImportError: its library is not installed.
@@ -142,11 +118,7 @@ def build_entry(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
 
 
 def build_module(candidate: Candidate, reference: ConViT, device: torch.device) -> tuple[nn.Module, Cost]:
-    """A candidate in fp32 on a device, not optimized, and what an image costs it.
-
-    Raises:
-        As `build_peer`.
-    """
+    """A candidate in fp32 on a device, not optimized, and its cost per image; raises as `build_peer`."""
     if candidate.is_peer:
         module = build_peer(candidate, reference).to(device)
         return module, count_peer_cost(module, torch.empty(1, reference.config.in_chans, *image_size(reference)))
@@ -192,13 +164,17 @@ def _build_ours(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
     from convit.optimization import optimize
 
     precision = candidate.precision or case.precision
-    on_cpu = case.torch_device.type == "cpu"
+    calibration = None
+    if precision == "int8" and case.torch_device.type == "cpu":
+        # as random as the images that are timed, but others
+        shape = (CALIBRATED_ON, reference.config.in_chans, *image_size(reference))
+        calibration = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     fast = optimize(
         copy.deepcopy(reference).to(case.torch_device),
         precision,
         compile=candidate.compiled,
         batch_size=case.batch_size,
-        calibration=_calibration(reference) if precision == "int8" and on_cpu else None,
+        calibration=calibration,
     )
     plan = fast.plan
     return Entry(
@@ -210,9 +186,3 @@ def _build_ours(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
         count_cost(reference, image_size(reference)),
         tuple((step.name, step.choice, step.reason) for step in plan.steps),
     )
-
-
-def _calibration(reference: ConViT) -> Tensor:
-    """Images that int8's ranges are chosen on: as random as those that are timed, but others."""
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(CALIBRATED_ON, reference.config.in_chans, *image_size(reference), generator=generator)

@@ -19,17 +19,16 @@ _DEIT = {"convit_tiny": "tiny", "convit_small": "small", "convit_base": "base"}
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that takes its turns in a benchmark.
+    """A model that takes part in a benchmark.
 
     Attributes:
-        name: what it is called in tables: how it was asked for.
+        name: as it was asked for.
         source: "ours" (`convit.optimize`; in training as "eager"), "eager" (what `create_model` gives), "triton" (with
             our kernel, on GPUs), "plain" (its plain twin), "timm" or "torchvision".
         architecture: name of the model in its library.
         relation: "ours"; "equal": the same weights in another form, whose outputs must agree; "another": another
             model, whose speed may be compared and whose outputs may not.
         precision: its own precision, or None for the benchmark's.
-        compiled: through `torch.compile`.
         amp: weights in fp32 and products in the precision, by autocast.
     """
 
@@ -53,24 +52,15 @@ class Candidate:
 
 
 def our_candidate(model: str, *, compiled: bool = False) -> Candidate:
-    """The one that all others are compared with.
-
-    Args:
-        model: name of a variant or weight set.
-        compiled: through `torch.compile`.
-    """
+    """The one that all others are compared with, of a variant or weight set."""
     return Candidate("ours", "ours", architecture_of(model), "ours", compiled=compiled)
 
 
 def parse_candidate(text: str, model: str) -> Candidate:
-    """Read how a candidate is written, such as "timm:convit_base+compile", "eager@bf16" or "timm:convit_base+amp".
-
-    Args:
-        text: NAME[@PRECISION][+amp][+compile].
-        model: name of our variant or weight set.
+    """Read NAME[@PRECISION][+amp][+compile], such as "eager@bf16", compared with our variant or weight set `model`.
 
     Raises:
-        ValueError: the text is no such form, or names a precision that cannot be had by a cast.
+        ValueError: the text is not of that form, or names a precision that a cast cannot give.
 
     >>> parse_candidate("timm:convit_base+compile", "convit_base.fb_in1k").relation
     'equal'
@@ -104,10 +94,7 @@ def parse_candidate(text: str, model: str) -> Candidate:
 
 
 def default_candidates(model: str) -> tuple[str, ...]:
-    """Who a model is compared with when nobody is named: timm's same model and DeiT of its size, or our eager form.
-
-    timm takes part where it is installed and has the variant.
-    """
+    """Who a model is compared with by default: timm's same model and DeiT, where timm has them, and our eager form."""
     architecture = architecture_of(model)
     if architecture in _DEIT and find_spec("timm") is not None:
         return "eager", f"timm:{architecture}", f"timm:deit_{_DEIT[architecture]}_patch16_224"

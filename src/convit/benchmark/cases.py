@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,16 +28,7 @@ ALLOWED_LOSS = {"fp32": 1e-4, "bf16": 0.05}  # relative difference of the first 
 
 
 def check_precision(precision: str, device: torch.device, *, training: bool = False) -> None:
-    """Refuse a precision that does not exist, or not on this device.
-
-    Args:
-        precision: as asked for.
-        device: where it is to be computed.
-        training: whether gradients are wanted.
-
-    Raises:
-        ValueError: there is no such precision, or not here.
-    """
+    """Raise `ValueError` for a precision that does not exist, or not on this device."""
     known = TRAINING_PRECISIONS if training else PRECISIONS
     if precision not in known:
         what = "a training step" if training else "a model"
@@ -51,11 +41,7 @@ def check_precision(precision: str, device: torch.device, *, training: bool = Fa
 
 
 def peer_precision(precision: str, device: torch.device) -> str:
-    """What a model that is only cast runs in, where ours is asked for `precision`.
-
-    8 bits and "auto" are choices that another library does not offer by a cast: there it runs in what it has by
-    default on the device, fp32 on a CPU and bf16 on a GPU.
-    """
+    """What a model that is only cast runs in: for 8 bits and "auto" fp32 on a CPU and bf16 on a GPU."""
     return precision if precision in CASTS else "bf16" if device.type == "cuda" else "fp32"
 
 
@@ -69,17 +55,17 @@ class Case:
     """One model of ours, at one size, precision and batch size, against others.
 
     Attributes:
-        model: name of a variant ("convit_base": weights are drawn) or a weight set ("convit_base.fb_in1k").
+        model: a variant ("convit_base": weights are drawn) or a weight set ("convit_base.fb_in1k").
         against: the others as they are written, see `parse_candidate`.
         mode: what is measured: "infer" images per second, "train" steps, "latency" percentiles, "memory" peak and time.
         device: "auto", "cpu", "cuda", "cuda:1" ….
-        precision: "auto", "fp32", "bf16", "fp16", "fp8" or "int8"; for training "fp32" or "bf16".
-        size: height and width in pixels, or None for the model's own.
-        batch: images at a time, or None: 8 on a CPU and 64 on a GPU, 1 for latency and memory.
+        precision: one of `PRECISIONS`; for training "fp32" or "bf16".
+        size: (height, width) in pixels, or None for the model's own.
+        batch: images per batch, or None: 8 on a CPU and 64 on a GPU, 1 for latency and memory.
         compiled: whether ours goes through `torch.compile`.
-        rounds: timed calls of each (processes of each for "memory"), or None for the mode's own number.
+        rounds: timed calls of each (for "memory", processes), or None for the mode's own number.
         threads: of the CPU, or None for PyTorch's own choice.
-        weights: file with weights, or None.
+        weights: weight file, or None.
     """
 
     model: str
@@ -103,7 +89,8 @@ class Case:
         """
         if self.mode not in MODES:
             raise ValueError(f"mode is {self.mode!r}, but must be one of {', '.join(MODES)}")
-        _check_model(self.model)
+        if not (self.model in VARIANTS or self.model in WEIGHT_SETS or ":" in self.model or "/" in self.model):
+            raise ValueError(f"there is no model {self.model!r}; {closest(self.model, [*VARIANTS, *WEIGHT_SETS])}")
         check_precision(self.precision, self.torch_device, training=self.mode == "train")
         for name, value in (("batch", self.batch), ("rounds", self.rounds), ("threads", self.threads)):
             if value is not None and value < 1:
@@ -113,8 +100,7 @@ class Case:
             variant.config.replace(img_size=self.size)
         if self.weights is not None and not Path(self.weights).exists():
             raise FileNotFoundError(f"weights is {self.weights}, but there is no such file or folder")
-        if len(self.candidates()) < 1:
-            raise ValueError("there is nobody to measure")
+        self.candidates()
 
     @property
     def torch_device(self) -> torch.device:
@@ -145,20 +131,6 @@ class Case:
         others = [parse_candidate(text, self.model) for text in self.against]
         return list({candidate.name: candidate for candidate in (ours, *others)}.values())
 
-    def to_json(self) -> str:
-        """As one line; `from_json` reads it."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Case:
-        """What `to_json` wrote."""
-        fields: dict[str, Any] = json.loads(text)
-        fields["against"] = tuple(fields["against"])
-        if fields["size"] is not None:
-            height, width = fields["size"]
-            fields["size"] = (height, width)
-        return cls(**fields)
-
 
 def make_cases(
     models: Sequence[str],
@@ -168,38 +140,13 @@ def make_cases(
     batches: Sequence[int | None],
     **shared: Any,
 ) -> list[Case]:
-    """Every combination, checked, in the order model, size, precision, batch.
+    """Every combination, checked as `Case.check` does, in the order model, size, precision, batch.
 
-    Args:
-        models: names of ours.
-        against: who takes part besides; None for those that suit each model.
-        precisions: as in `Case`.
-        sizes: as in `Case`.
-        batches: as in `Case`.
-        shared: the other fields of `Case`.
-
-    Raises:
-        As `Case.check` does.
+    `against` may be `None` for what suits each model; `shared` are the other fields of `Case`.
     """
-    cases = [
-        Case(
-            model=model,
-            against=tuple(default_candidates(model) if against is None else against),
-            precision=precision,
-            size=size,
-            batch=batch,
-            **shared,
-        )
-        for model in models
-        for size in sizes
-        for precision in precisions
-        for batch in batches
-    ]
-    for case in cases:
-        case.check()
+    cases: list[Case] = []
+    for model, size, precision, batch in itertools.product(models, sizes, precisions, batches):
+        others = tuple(default_candidates(model) if against is None else against)
+        cases.append(Case(model, others, precision=precision, size=size, batch=batch, **shared))
+        cases[-1].check()
     return cases
-
-
-def _check_model(name: str) -> None:
-    if name not in VARIANTS and name not in WEIGHT_SETS and ":" not in name and "/" not in name:
-        raise ValueError(f"there is no model {name!r}; {closest(name, [*VARIANTS, *WEIGHT_SETS])}")

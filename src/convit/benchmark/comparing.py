@@ -16,15 +16,11 @@ COMPARED = 2  # images: enough for a mistake to show, few enough to cost nothing
 
 
 def compare_outputs(reference: ConViT, taking_part: Sequence[tuple[Entry, Tensor]]) -> dict[str, float]:
-    """How far each candidate's outputs lie from our model's in fp32, as a share of the largest.
+    """How far each equal candidate's outputs differ from our model's in fp32, as a share of the largest, by name.
 
     Args:
         reference: our model, in fp32 on the CPU.
-        taking_part: candidates, each with its images (batch, channels, height, width); other models than ours are
-            passed over, and of the batches the first few images are compared.
-
-    Returns:
-        The difference by candidate's name.
+        taking_part: candidates, each with its images (batch, channels, height, width), of which the first are compared.
 
     Raises:
         ValueError: a candidate with equal weights differs by more than its precision explains.
@@ -41,7 +37,8 @@ def compare_outputs(reference: ConViT, taking_part: Sequence[tuple[Entry, Tensor
             # the whole batch, since a module may be made for its size
             outputs = entry.module(images.to(entry.dtype))[: len(expected)]
         error = relative_error(outputs, expected[: len(outputs)])
-        allowed = max(ALLOWED[entry.computed_in], ALLOWED[_held_in(entry)])
+        held_in = "bf16" if entry.candidate.amp else name_of(entry.dtype)
+        allowed = max(ALLOWED[entry.computed_in], ALLOWED[held_in])
         if not error <= allowed:
             raise ValueError(
                 f"refused: {entry.candidate.name} gives other outputs than our model in fp32: they differ by "
@@ -58,15 +55,7 @@ def relative_error(values: Tensor, reference: Tensor) -> float:
 
 
 def largest_fitting(run: Callable[[Tensor], object], images: Tensor) -> Tensor | None:
-    """The batch, or as much of it as fits in memory: halved until it does.
-
-    Args:
-        run: uses a batch.
-        images: (batch, ...).
-
-    Returns:
-        The first images of the batch; None where not even one fits.
-    """
+    """The first images of a batch, as many as `run` has memory for: halved until it does; None where not one fits."""
     while True:
         try:
             run(images)
@@ -91,7 +80,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
     )
-
-
-def _held_in(entry: Entry) -> str:
-    return "bf16" if entry.candidate.amp else name_of(entry.dtype)

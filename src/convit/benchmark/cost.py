@@ -38,12 +38,7 @@ class Cost:
 
 
 def count_cost(model: ConViT, size: Size, *, plain: bool = False) -> Cost:
-    """Count what an image costs one of our models.
-
-    Args:
-        model: any ConViT; it stays as it is.
-        size: height and width in pixels.
-        plain: whether the plain twin is executed.
+    """Count what an image of `size` (height, width) costs one of our models, or its plain twin.
 
     Raises:
         ValueError: the patch size does not divide the image size.
@@ -62,12 +57,7 @@ def count_cost(model: ConViT, size: Size, *, plain: bool = False) -> Cost:
 
 
 def count_position(model: ConViT, size: Size) -> int:
-    """Multiply-accumulates of applying position attention's two factors, over all GPSA layers.
-
-    Args:
-        model: any ConViT; it stays as it is.
-        size: height and width in pixels.
-    """
+    """Multiply-accumulates of applying position attention's two factors, over all GPSA layers."""
     patch = model.config.patch_size
     grid = (-(-size[0] // patch), -(-size[1] // patch))
     counter = _OperationCounter()
@@ -82,12 +72,7 @@ def count_position(model: ConViT, size: Size) -> int:
 
 
 def count_peer_cost(model: nn.Module, image: Tensor) -> Cost:
-    """Count what an image costs another library's model; no arithmetic is done.
-
-    Args:
-        model: stays as it is.
-        image: (1, channels, height, width), any values.
-    """
+    """Count what an image (1, channels, height, width) costs another library's model; no arithmetic is done."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     twin = copy.deepcopy(model).to("meta").eval()
     try:

@@ -48,11 +48,11 @@ class Explanation:
     """How one case runs.
 
     Attributes:
-        case: what was asked for, in words.
+        case: in words.
         steps: (name, choice, reason) of each step that `convit.optimize` took.
         shares: part of the time by kind of work, largest first and the rest last; 0 to 1, together 1.
-        milliseconds: of a pass, as the profiler sees it.
-        measured_by: what told the shares: "torch.profiler" or a runtime's own counters.
+        milliseconds: of a pass.
+        measured_by: "torch.profiler" or a runtime whose own counters these are.
     """
 
     case: str
@@ -65,11 +65,7 @@ class Explanation:
 def explain(case: Case) -> Explanation:
     """Run our candidate under a profiler and sort the time by kind of work.
 
-    Args:
-        case: what is measured; of a batch that does not fit in memory, one image is profiled.
-
-    Raises:
-        What `build_entry` raises.
+    Of a batch that does not fit in memory, one image is profiled. Raises what `build_entry` raises.
     """
     reference = build_reference(case)
     entry = build_entry(case, case.candidates()[0], reference)
@@ -96,12 +92,7 @@ def explain(case: Case) -> Explanation:
 
 @torch.inference_mode()
 def profile_kinds(entry: Entry, images: Tensor) -> tuple[dict[str, float], str]:
-    """Seconds of a pass by kind of work, and what told them.
-
-    Args:
-        entry: whose; a runtime that counts by itself (`layer_times`) is asked, PyTorch's work is profiled.
-        images: in the entry's dtype, on its device.
-    """
+    """Seconds of a pass by kind of work, and who measured them: the runtime's `layer_times`, or PyTorch's profiler."""
     entry.module(images)
     layer_times: Any = getattr(entry.module, "layer_times", None)
     if callable(layer_times) and entry.backend == "openvino":
@@ -125,10 +116,7 @@ def profile_kinds(entry: Entry, images: Tensor) -> tuple[dict[str, float], str]:
 
 
 def sum_kinds(timed: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Times of operators or kernels, added up by kind of work.
-
-    Args:
-        timed: name and time of each.
+    """Times of named operators or kernels, added up by kind of work.
 
     >>> sum_kinds([("aten::addmm", 6.0), ("aten::gelu", 1.0), ("aten::mm", 2.0)])
     {'products': 8.0, 'activations': 1.0}

@@ -1,7 +1,7 @@
 """Memory and time for an image size: one fresh process per measurement, so that nothing is there from before.
 
-Each process prints one line of JSON. On a CPU the peak is the kernel's own high-water mark (VmHWM, set back through
-/proc/self/clear_refs just before the pass), so that none is missed: Linux only. On a GPU it is PyTorch's count.
+On a CPU the peak is the kernel's own high-water mark (VmHWM, set back through /proc/self/clear_refs just before the
+pass), so that none is missed: Linux only. On a GPU it is PyTorch's count.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import gc
-import json
 import logging
+import pickle
 import statistics
 import subprocess
 import sys
@@ -24,7 +24,6 @@ from convit.benchmark.building import Entry, build_entry, build_reference, image
 from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import Case
 from convit.benchmark.comparing import compare_outputs, is_out_of_memory
-from convit.benchmark.cost import Cost
 from convit.benchmark.rows import Row, make_row, with_ratios
 from convit.benchmark.timing import settling
 
@@ -38,9 +37,7 @@ def measure_memory(case: Case) -> list[Row]:
     The first process of each also compares its outputs with our model's in fp32. The peak is that of the first two
     passes, in which weights may be laid out anew for good ("kept_mb"); compiled code has had one pass before, which
     compiles it. Where a runtime takes its working memory while it loads ("openvino"), it shows in what is held instead.
-
-    Returns:
-        A row per candidate, ours first; one that has no room for the batch is left out.
+    A candidate that has no room for the batch is left out.
 
     Raises:
         ValueError: outputs differ that must not, or the memory of a CPU cannot be read on this system.
@@ -60,18 +57,11 @@ def measure_memory(case: Case) -> list[Row]:
                     left_out.add(candidate.name)
                 else:
                     found.setdefault(candidate.name, []).append(seen)
-    return with_ratios(
-        [_row(case, candidate, found[candidate.name]) for candidate in case.candidates() if candidate.name in found]
-    )
+    return with_ratios([_row(case, runs) for runs in found.values()])
 
 
 def run_process(case: Case, candidate: Candidate, *, compares: bool) -> dict[str, Any] | None:
     """Measure a candidate in a process of its own.
-
-    Args:
-        case: what is measured.
-        candidate: who.
-        compares: whether its outputs are compared too.
 
     Returns:
         What `measure_here` gives; None where another candidate than ours has no room.
@@ -79,67 +69,53 @@ def run_process(case: Case, candidate: Candidate, *, compares: bool) -> dict[str
     Raises:
         As `measure_memory` does.
     """
-    command = [sys.executable, "-m", "convit.benchmark.memory", case.to_json(), candidate.name]
-    done = subprocess.run([*command, *(["--compare"] if compares else [])], capture_output=True, text=True, check=False)
-    lines = done.stdout.splitlines()
-    # a process that the system kills for its memory says nothing any more
-    said: dict[str, Any] = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
-    if done.returncode == 0 and "error" not in said:
+    command = [sys.executable, "-m", "convit.benchmark.memory"]
+    done = subprocess.run(command, input=pickle.dumps((case, candidate, compares)), capture_output=True, check=False)
+    if done.returncode == 0:
+        said = pickle.loads(bytes.fromhex(done.stdout.splitlines()[-1].decode("ascii")))
+    elif done.returncode == -9:
+        said = MemoryError()  # a process that the system kills for its memory says nothing any more
+    else:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        said = RuntimeError(f"{candidate.name}: {(lines or ['no message'])[-1]}")
+    if not isinstance(said, Exception):
         return said
-    if said.get("kind") == "memory" or done.returncode == -9:
-        if candidate.relation != "ours":
-            return None
-        raise MemoryError(f"{candidate.name} does not fit in memory; use a smaller --size")
-    message = said.get("error") or (done.stderr.strip().splitlines() or ["no message"])[-1]
-    raise (ValueError if said.get("kind") == "value" else RuntimeError)(f"{candidate.name}: {message}")
+    if not is_out_of_memory(said):
+        raise said
+    if candidate.relation == "ours":
+        raise MemoryError(f"{candidate.name} does not fit in memory; use a smaller --size") from said
+    return None
 
 
 def measure_here(case: Case, candidate: Candidate, *, compares: bool) -> dict[str, Any]:
     """Peak and time of a forward pass in this process, which has done nothing else yet.
 
-    Args:
-        case: what is measured.
-        candidate: who.
-        compares: whether its outputs are compared afterward.
-
     Returns:
-        "held" before, "peak" over it and "kept" of that in bytes, "seconds" of a third pass, and what a row needs of
-        the candidate.
+        "held" before, "peak" over it and "kept" of that in bytes, "seconds" of a third pass, "difference" of its
+        outputs where it `compares` them afterward, "size" and "entry", the latter without its module.
     """
     if case.threads is not None:
         torch.set_num_threads(case.threads)
     reference = build_reference(case)
     entry = build_entry(case, candidate, reference)
     images = make_images(case, reference).to(entry.dtype)
-    size = image_size(reference)
     with torch.inference_mode():
         if candidate.compiled:
             entry.module(images)
-        measured = _peak_of_passes(entry, images, case.torch_device)
+        measured: dict[str, Any] = _peak_of_passes(entry, images, case.torch_device)
         settle = settling(case.torch_device)
         settle()
         start = time.perf_counter()
         entry.module(images)
         settle()
-        seconds = time.perf_counter() - start
+        measured["seconds"] = time.perf_counter() - start
     difference = compare_outputs(reference, [(entry, images)]).get(candidate.name) if compares else None
-    return {
-        **measured,
-        "seconds": seconds,
-        "difference": difference,
-        "size": size,
-        "computed_in": entry.computed_in,
-        "backend": entry.backend,
-        "cost": dataclasses.asdict(entry.cost),
-    }
+    without_module = dataclasses.replace(entry, module=torch.nn.Identity())
+    return {**measured, "difference": difference, "size": image_size(reference), "entry": without_module}
 
 
 def read_memory(field: str) -> int:
-    """A field of /proc/self/status in bytes: VmRSS (held now) or VmHWM (its high-water mark).
-
-    Raises:
-        ValueError: there is no such field.
-    """
+    """A field of /proc/self/status in bytes: VmRSS (held now) or VmHWM (its high-water mark)."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
@@ -174,20 +150,16 @@ def _peak_of_passes(entry: Entry, images: torch.Tensor, device: torch.device) ->
 
 
 def _pass_twice(entry: Entry, images: torch.Tensor) -> None:
-    for _ in range(2):
-        entry.module(images)
+    entry.module(images)
+    entry.module(images)
 
 
-def _row(case: Case, candidate: Candidate, runs: list[dict[str, Any]]) -> Row:
+def _row(case: Case, runs: list[dict[str, Any]]) -> Row:
     first, peaks = runs[0], [run["peak"] / 1e6 for run in runs]
-    height, width = first["size"]
-    entry = Entry(
-        candidate, torch.nn.Identity(), torch.float32, first["computed_in"], first["backend"], Cost(**first["cost"])
-    )
     return make_row(
         case,
-        entry,
-        (height, width),
+        first["entry"],
+        first["size"],
         case.batch_size,
         [run["seconds"] for run in runs],
         difference=first["difference"],
@@ -198,21 +170,15 @@ def _row(case: Case, candidate: Candidate, runs: list[dict[str, Any]]) -> Row:
     )
 
 
-def main(arguments: list[str]) -> None:
-    """Measure one candidate and print one line of JSON: what a child process does.
-
-    Args:
-        arguments: a case as JSON, a candidate's name, and perhaps "--compare".
-    """
-    case = Case.from_json(arguments[0])
-    candidate = next(each for each in case.candidates() if each.name == arguments[1])
+def main() -> None:
+    """What a child process does: measure the pickled candidate on standard input, and print the pickled outcome."""
+    case, candidate, compares = pickle.load(sys.stdin.buffer)
     try:
-        said = measure_here(case, candidate, compares="--compare" in arguments)
+        said = measure_here(case, candidate, compares=compares)
     except (ValueError, ImportError, MemoryError, RuntimeError) as error:
-        kind = "memory" if is_out_of_memory(error) else "value" if isinstance(error, ValueError) else "other"
-        said = {"kind": kind, "error": " ".join(str(error).split())}
-    sys.stdout.write(json.dumps(said) + "\n")
+        said = error
+    sys.stdout.write(pickle.dumps(said).hex() + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

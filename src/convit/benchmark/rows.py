@@ -22,26 +22,19 @@ AnyRow = TypeVar("AnyRow", bound="Row")
 class Row:
     """What one candidate did in one case.
 
+    `mode`, `model` and `device` are the case's; `architecture`, `relation` and `compiled` the candidate's;
+    `computed_in`, `backend` and `cost` the entry's.
+
     Attributes:
-        mode: what was measured, see `Case`.
-        model: our model of the case.
-        candidate: who this row is about, as it was asked for; "ours" is `convit.optimize` (for training: our model).
-        architecture: its name in its library.
-        relation: "ours", "equal" (same weights, outputs compared) or "another" (another model).
+        candidate: as it was asked for; "ours" is `convit.optimize` (for training: our model).
         weights: where equal candidates' weights are from: a file, a weight set, or "drawn".
-        device: where it ran.
         precision: as asked for.
-        computed_in: as its products were computed.
-        backend: what computed it.
-        compiled: through `torch.compile`.
         height: of the images, pixels.
         width: of the images, pixels.
-        batch: images at a time.
-        batch_asked: images at a time that were asked for; larger than `batch` where they did not fit in memory.
+        batch: images per batch; fewer than `batch_asked` where those did not fit in memory.
         rounds: timed calls.
         step_ms: time of a batch: "median", "low" and "high" quartile, "least".
         images_per_second: from the median.
-        cost: what an image costs it.
         ratio: our images per second over its: above 1 ours is faster. None where ours is not there to compare.
         difference: of its outputs from our model's in fp32, over the largest; None for another model.
         peak_share: of the device's measured matrix-product peak, counting executed operations; 0 to 1.
@@ -80,29 +73,9 @@ class Row:
     kept_mb: float | None = None
     held_mb: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return dataclasses.asdict(self)
 
-
-def make_row(
-    case: Case,
-    entry: Entry,
-    size: tuple[int, int],
-    batch: int,
-    seconds: list[float],
-    **measured: Any,
-) -> Row:
-    """A row from what was timed.
-
-    Args:
-        case: what was asked for.
-        entry: who it is about.
-        size: height and width of the images.
-        batch: images at a time.
-        seconds: of each timed call.
-        measured: further fields of `Row`.
-    """
+def make_row(case: Case, entry: Entry, size: tuple[int, int], batch: int, seconds: list[float], **measured: Any) -> Row:
+    """A row from the seconds of each timed call, on images of `size` (height, width); `measured` are further fields."""
     candidate, times = entry.candidate, summarize(seconds)
     return Row(
         mode=case.mode,
@@ -140,11 +113,8 @@ def with_ratios(rows: Sequence[AnyRow]) -> list[AnyRow]:
 def share_of_peak(entry: Entry, images_per_second: float, peak: float, passes: int = 1) -> float | None:
     """Executed operations per second over the device's peak, 0 to 1; None where operations cannot be counted.
 
-    Args:
-        entry: who.
-        images_per_second: as measured.
-        peak: operations per second of the device's matrix products, a multiply-accumulate counted as two.
-        passes: work in units of a forward pass; a training step is three, since each product's backward is two.
+    `peak` counts a multiply-accumulate as two operations per second. `passes` is the work in units of a forward pass: a
+    training step is three, since each product's backward is two.
     """
     if entry.cost.executed is None:
         return None
@@ -156,12 +126,7 @@ Column = tuple[str, Callable[[Row], str]]
 
 
 def print_rows(rows: Sequence[Row], out: TextIO) -> None:
-    """Write the rows of one case, under what they have in common.
-
-    Args:
-        rows: of one case, at least one.
-        out: where to.
-    """
+    """Write the rows of one case, at least one, under what they have in common."""
     first = rows[0]
     title = f"{first.model}, {first.height} x {first.width}, {first.precision}, {first.mode}"
     if first.mode != "latency":

@@ -24,31 +24,17 @@ from convit.output.text import json_text
 
 # what decides how fast matrix products are
 _FLAGS = (
-    "amx_tile",
-    "amx_bf16",
-    "amx_int8",
-    "avx512_fp16",
-    "avx512_bf16",
-    "avx512_vnni",
-    "avx512f",
-    "avx2",
-    "asimd",
-    "bf16",
-    "i8mm",
-    "sve",
+    *("amx_tile", "amx_bf16", "amx_int8", "avx512_fp16", "avx512_bf16", "avx512_vnni", "avx512f", "avx2"),
+    *("asimd", "bf16", "i8mm", "sve"),
 )
 _PACKAGES = ("convit", "torch", "timm", "openvino", "torchao", "triton")
 
 
 def describe_machine(device: str = "cpu") -> dict[str, Any]:
-    """Name the device, the processor's relevant abilities, versions, and how busy the machine is.
+    """Name the device, the processor's relevant abilities, versions, and how busy the machine is, for JSON.
 
-    Args:
-        device: "cpu", "cuda", "cuda:1" ….
-
-    Returns:
-        What JSON can hold: device, cpu, cpu_flags, cores, threads, load_average (None where the system has none),
-        system, python, versions (of the packages that are installed), date; on a GPU also cuda and gpu_memory_gb.
+    Keys: device, cpu, cpu_flags, cores, threads, load_average (None where the system has none), system, python,
+    versions (of the packages that are installed), date; on a GPU also cuda and gpu_memory_gb.
     """
     cpu = _read_cpu()
     described: dict[str, Any] = {
@@ -113,27 +99,14 @@ _MEASURES = {
 
 @dataclass
 class Report:
-    """What a benchmark has found so far.
-
-    Attributes:
-        machine: what it ran on, see `describe_machine`.
-        rows: of all cases, in order.
-        explanations: of the cases that were explained.
-    """
+    """What a benchmark has found so far, and on which machine (`describe_machine`)."""
 
     machine: dict[str, Any]
     rows: list[Row] = field(default_factory=list[Row])
     explanations: list[Explanation] = field(default_factory=list[Explanation])
 
     def write(self, folder: Path, *, overwrite: bool = False) -> Path:
-        """Write results.json into a folder, which is made where there is none.
-
-        Args:
-            folder: where.
-            overwrite: whether an existing file may be replaced.
-
-        Returns:
-            The file.
+        """Write results.json into a folder, which is made if needed, and give its path.
 
         Raises:
             FileExistsError: the file exists and `overwrite` is false.
@@ -145,13 +118,7 @@ class Report:
 
 
 def measure(case: Case) -> list[Row]:
-    """Measure one case.
-
-    Args:
-        case: checked before.
-
-    Returns:
-        A row per candidate, ours first.
+    """Measure one checked case: a row per candidate, ours first.
 
     Raises:
         ValueError: outputs differ that must not, or a candidate cannot be made.
@@ -174,18 +141,12 @@ def start_report(case: Case) -> Report:
 
 
 def run_cases(cases: Iterable[Case], report: Report, *, explains: bool = False) -> Iterator[list[Row]]:
-    """Measure cases one after the other.
+    """Measure checked cases one after the other, as `measure` does, and yield the rows of each.
 
     Args:
         cases: checked before.
         report: grows with each, so that what was measured is there whatever ends the run.
         explains: also profiles ours in each case.
-
-    Yields:
-        The rows of each case, when it is done.
-
-    Raises:
-        As `measure` does.
     """
     for case in cases:
         rows = measure(case)

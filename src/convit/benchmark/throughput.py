@@ -24,15 +24,7 @@ def measure_throughput(case: Case) -> list[Row]:
     """Time forward passes of everybody in turn; for "infer" and "latency".
 
     A batch that does not fit in memory is halved until it does, for that candidate alone; one that has no room for a
-    single image is left out. Both are said in the log.
-
-    Returns:
-        A row per candidate, ours first.
-
-    Raises:
-        ValueError: outputs differ that must not.
-        MemoryError: ours has no room for a single image.
-        And what `build_entry` raises.
+    single image is left out. Both are said in the log. Raises as `measure` does.
     """
     reference = build_reference(case)
     images = make_images(case, reference)
@@ -64,14 +56,8 @@ def time_all(
 ) -> list[Row]:
     """Time everybody's calls in turn, and make a row of each.
 
-    Args:
-        case: what is measured.
-        reference: our model with its weights.
-        taking_part: who, each with its images.
-        calls: what is timed, by name.
-        differences: of outputs, by name.
-        memory_of: what a candidate needs, 10^6 bytes.
-        passes: as for `share_of_peak`.
+    `calls` (what is timed) and `differences` (of outputs) are by candidate's name, `memory_of` gives 10^6 bytes, and
+    `passes` is as for `share_of_peak`.
     """
     device = case.torch_device
     seconds = alternate(calls, case.round_count, settling(device), warm_ups=3 if device.type == "cuda" else 1)
@@ -90,12 +76,7 @@ def time_all(
 
 
 def fit_entries(case: Case, reference: ConViT, images: Tensor) -> list[tuple[Entry, Tensor]]:
-    """Everybody who has room for at least one image, each with as much of the batch as it has memory for.
-
-    Args:
-        case: what is measured.
-        reference: our model with its weights.
-        images: the batch, in fp32.
+    """Everybody who has room for at least one image, each with as much of the fp32 batch as it has memory for.
 
     Raises:
         MemoryError: ours has no room for a single image.

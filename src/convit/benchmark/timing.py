@@ -26,7 +26,7 @@ def alternate(
         calls: what to time, by name.
         rounds: timed calls of each.
         settle: waits until the device has finished.
-        warm_ups: untimed calls of each, before the first that counts.
+        warm_ups: untimed calls of each before.
 
     Returns:
         Seconds of each call, by name.
@@ -105,7 +105,7 @@ def measure_peak(device: torch.device, precision: str, threads: int, rounds: int
     share above 1 can occur in these two.
 
     Args:
-        device: where.
+        device: a CPU or a GPU.
         precision: "fp32", "bf16", "fp16", "int8" or "fp8".
         threads: of the CPU, which are in use already; a peak is kept for each number.
         rounds: timed calls per shape; the fastest counts.
@@ -123,13 +123,7 @@ def measure_peak(device: torch.device, precision: str, threads: int, rounds: int
 
 
 def make_product(device: torch.device, precision: str, shape: tuple[int, int, int]) -> Callable[[], Tensor]:
-    """A matrix product to call.
-
-    Args:
-        device: where.
-        precision: as in `measure_peak`.
-        shape: (rows, inner, columns).
-    """
+    """A matrix product of random factors to call, of shape (rows, inner, columns)."""
     rows, inner, columns = shape
     generator = torch.Generator().manual_seed(0)
     left = torch.randn(rows, inner, generator=generator)

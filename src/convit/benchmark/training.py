@@ -10,13 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convit.benchmark.building import (
-    Entry,
-    build_module,
-    build_reference,
-    compiled,
-    make_images,
-)
+from convit.benchmark.building import Entry, build_module, build_reference, compiled, make_images
 from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import ALLOWED_LOSS, Case, peer_precision
 from convit.benchmark.comparing import largest_fitting
@@ -39,12 +33,9 @@ def measure_training(case: Case) -> list[Row]:
     Ours is computed in fp32 where the processor is slower at bf16, as `convit train` does it; others in what was asked.
     On a GPU, the memory is what a step needs in all: weights, gradients, the optimizer's state and what a step adds.
 
-    Returns:
-        A row per candidate, ours first.
-
     Raises:
         ValueError: first losses differ that must not.
-        MemoryError: ours has no room for a single image.
+        MemoryError: one has no room for a single image.
         And what `build_peer` raises.
     """
     reference = build_reference(case)
@@ -73,12 +64,7 @@ def measure_training(case: Case) -> list[Row]:
 
 
 def make_step(entry: Entry, case: Case) -> Step:
-    """One training step on a batch, which gives its loss.
-
-    Args:
-        entry: whose; its module is trained.
-        case: what is measured.
-    """
+    """One training step of an entry's module on a batch, which gives its loss."""
     optimizer = build_optimizer(entry.module, OptimizerRecipe(), _RATE)
     dtype, device = dtype_of(entry.computed_in), case.torch_device.type
 
@@ -97,12 +83,7 @@ def make_step(entry: Entry, case: Case) -> Step:
 def compare_losses(
     entries: Sequence[Entry], losses: Mapping[str, float], expected: Mapping[str, float]
 ) -> dict[str, float]:
-    """Relative difference of each candidate's first loss from our model's in fp32.
-
-    Args:
-        entries: who takes part; other models than ours are passed over.
-        losses: of the first step, by name.
-        expected: what our model in fp32 gives on the same images, by name.
+    """Relative difference of each equal candidate's first loss from what our model gives in fp32, by name.
 
     Raises:
         ValueError: one differs by more than its precision explains.
