@@ -1,6 +1,5 @@
 """`convit ablate`: what a model loses without its position embedding, or with its gates forced."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -15,15 +14,6 @@ Experiment = Annotated[
     typer.Option("--experiment", help="Run only this experiment.  [default: both]"),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N images, evenly spaced.  [default: all]")]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Output file: .json or .md.  [default: Markdown on a terminal, JSON in a pipe]",
-    ),
-]
 
 
 def ablate(
@@ -33,21 +23,14 @@ def ablate(
     experiment: Experiment = None,
     split: Split = None,
     limit: Limit = None,
-    output: Output = None,
+    target: Annotated[options.Target, options.results("markdown", "json")] = options.STDOUT,
     run: options.PlainRun = options.DEFAULTS,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Measure what a trained model loses without parts of it, beside the paper's figures.
 
     Masks the position embedding (the paper's Table 5), and forces the gates of the first 3, 5, 10 and all GPSA layers:
     no content, no position (Table 6). Nothing is trained, and no file is changed.
     """
-    from convit.output import check_output, choose_format
-
-    format = choose_format(output, None, ("markdown", "json"))  # noqa: A001
-    if output is not None:
-        check_output(output, overwrite=overwrite)
     from convit.data import EvenlySpaced, open_samples
 
     images = open_samples(data, split=split)
@@ -59,7 +42,6 @@ def ablate(
     from convit.data.identity import file_sha256
     from convit.evaluation import Evaluator
     from convit.evaluation.weights_used import find_weights_used
-    from convit.output.console import text_output
     from convit.output.text import json_text
 
     chosen = EXPERIMENTS if experiment is None else (experiment,)
@@ -69,12 +51,12 @@ def ablate(
     digest = file_sha256(file)
     evaluator = Evaluator(loaded, options=run, device="auto", precision="auto")  # as it was loaded
     total = len(images) * measurements(gated, chosen)
-    with bar("images", total, shown=not quiet) as advance:
+    with bar("images", total) as advance:
         found = run_ablations(evaluator, images, chosen, advance)
     # the evaluator was handed a model, whose file it does not know
     found.about.update(weights=file.name, weights_sha256=digest)
-    with text_output(output, overwrite=overwrite) as stream:
-        stream.write(json_text(found.to_dict()) if format == "json" else to_markdown(found))
+    with target.text() as stream:
+        stream.write(json_text(found.to_dict()) if target.format == "json" else to_markdown(found))
     if found.baseline.unreadable:
         errors.say_left_out(found.baseline.count, found.baseline.unreadable, found.about["errors"][0]["error"])
         raise typer.Exit(errors.SOME_UNREADABLE)

@@ -110,7 +110,7 @@ def benchmark(
 
         check_folder(output, ("results.json",), overwrite=overwrite)
     if rounds is not None and rounds < 5:
-        print("convit: fewer than 5 rounds: medians and quartiles say little", file=sys.stderr)
+        errors.say("fewer than 5 rounds: medians and quartiles say little")
     report = start_report(cases[0])
     try:
         for rows in run_cases(cases, report, explains=explain):
@@ -118,8 +118,7 @@ def benchmark(
     finally:
         # also after Ctrl-C or an error: what was measured is kept
         if output is not None and report.rows:
-            file = report.write(output, overwrite=overwrite)
-            print(f"convit: wrote {errors.one_line(str(file))}", file=sys.stderr)
+            errors.say(f"wrote {report.write(output, overwrite=overwrite)}")
 
 
 def _show(rows: Sequence[Row], explanations: Sequence[Explanation]) -> None:

@@ -44,21 +44,18 @@ def duplicates(
     threshold: Threshold = 0.95,
     difference: Difference = 12.0,
     splits: Splits = None,
-    output: options.RowsOutput = None,
+    target: options.Rows = options.STDOUT,
     html: Html = None,
     model: options.Model = None,
     weights: options.Weights = None,
     run: options.EmbeddingRun = options.DEFAULTS,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Find duplicate images and likely label errors; copies with different labels come first.
 
     Identical files are found by their hash; near-copies (recompressed, resized, slightly cropped) by the model's
     embeddings and a pixel comparison. The exit code is 3 if some images could not be read.
     """
-    from convit.output import check_output, choose_format, write_rows
-    from convit.output.files import write_file
+    from convit.output.files import check_output, write_file
 
     if (folder is None) == (db is None):
         raise ValueError("name a folder of images or an index with --db, one of the two")
@@ -66,23 +63,20 @@ def duplicates(
     if db is not None and given:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"{named} with --db has no effect, as nothing is embedded; leave it out")
-    format = choose_format(output, None, "rows")  # noqa: A001
-    for file in (output, html):
-        if file is not None:
-            check_output(file, overwrite=overwrite)
+    if html is not None:
+        check_output(html, overwrite=target.overwrite)
     how = {"similarity": threshold, "difference": difference, "splits": _split_names(splits)}
     if db is not None:
         found = _in_index(db, how, model=model, weights=weights)
     else:
-        found = _in_folder(str(folder), how, quiet=quiet, model=model, weights=weights, options=run)
+        found = _in_folder(str(folder), how, model=model, weights=weights, options=run)
     head = _summary(found, how)
-    rows = [pair.as_row() for pair in found.pairs]
-    write_rows(rows, COLUMNS, output, format, head=head, overwrite=overwrite)
+    target.write_rows([pair.as_row() for pair in found.pairs], COLUMNS, head)
     if html is not None:
         from convit.search import duplicates_page
 
-        write_file(html, duplicates_page(found.pairs, head.splitlines()[-1], found.root), overwrite=overwrite)
-    leave_if_unreadable(found.unreadable, quiet=quiet)
+        write_file(html, duplicates_page(found.pairs, head.splitlines()[-1], found.root), overwrite=target.overwrite)
+    leave_if_unreadable(found.unreadable)
 
 
 @dataclass(frozen=True)
@@ -104,7 +98,7 @@ def _in_index(db: Path, how: dict[str, Any], **made_by: Any) -> _Found:
     return _Found(index.duplicates(**how), index.root.name, index.root, len(index), index.model_name, {})
 
 
-def _in_folder(folder: str, how: dict[str, Any], *, quiet: bool, **made_by: Any) -> _Found:
+def _in_folder(folder: str, how: dict[str, Any], **made_by: Any) -> _Found:
     from convit.data.locate import kind_of
     from convit.search import Criteria, embed_images, find_duplicates, list_images
 
@@ -113,7 +107,7 @@ def _in_folder(folder: str, how: dict[str, Any], *, quiet: bool, **made_by: Any)
     from convit.inference import Embedder
 
     embedder = Embedder(**made_by, normalize=True)
-    with bar("images", len(images), shown=not quiet) as advance:
+    with bar("images", len(images)) as advance:
         embedded = embed_images(images, embedder, advance)
     pairs = find_duplicates(embedded.images, embedded.vectors, **how)
     place, root = Path(folder).resolve().name, Path(folder) if kind_of(folder).name == "folder" else None

@@ -76,12 +76,11 @@ def describe(error: BaseException) -> tuple[int, str]:
     return FAILED, f"unexpected {type(error).__name__}: {str(error) or 'no message'} (--debug shows the traceback)"
 
 
-def leave_if_unreadable(unreadable: Mapping[str, str], *, quiet: bool = False) -> None:
+def leave_if_unreadable(unreadable: Mapping[str, str]) -> None:
     """Name the images that could not be read, and end the command with code 3; do nothing where there are none.
 
     Args:
-        unreadable: name → one line that says what is wrong.
-        quiet: whether only the first is named.
+        unreadable: name → one line that says what is wrong; with `--quiet` only the first is named.
 
     Raises:
         typer.Exit: with code 3.
@@ -90,7 +89,7 @@ def leave_if_unreadable(unreadable: Mapping[str, str], *, quiet: bool = False) -
         return
     # a problem that does not name its image is told with the name in front
     lines = [problem if name in problem else f"{name}: {problem}" for name, problem in unreadable.items()]
-    for line in lines[1 : 1 if quiet else _MOST_NAMED]:
+    for line in lines[1 : 1 if is_quiet() else _MOST_NAMED]:
         print(f"convit: warning: {one_line(line)}", file=sys.stderr)
     count = "" if len(lines) == 1 else f"{len(lines)} images could not be read; the first: "
     print(f"convit: error: {one_line(count + lines[0])}", file=sys.stderr)
@@ -197,8 +196,18 @@ def on_stderr() -> Generator[None]:
             downloads.show_progress(True)
 
 
+def say(line: str) -> None:
+    """Tell the user how things stand; nothing is said with `--quiet`."""
+    _log.info("%s", line)
+
+
+def is_quiet() -> bool:
+    """Whether `quiet_output` was called in this run."""
+    return not _log.isEnabledFor(logging.INFO)
+
+
 def quiet_output() -> None:
-    """Keep everything back but warnings and errors, for `--quiet`: what is going on, and bars of downloads."""
+    """Keep everything back but warnings and errors, for `--quiet`: what is going on, and bars."""
     from convit.weights import show_progress
 
     _log.setLevel(logging.WARNING)

@@ -1,6 +1,5 @@
 """`convit evaluate`: how good a model is on labeled images; and whether one result is better than another."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -51,13 +50,6 @@ Compare = Annotated[
         help="Instead of evaluating, test whether two results on the same images differ significantly.",
     ),
 ]
-Format = Annotated[
-    Literal["table", "json"] | None,
-    typer.Option(
-        "--format",
-        help="Output format.  [default: from the output's suffix; else a table on a terminal, json in a pipe]",
-    ),
-]
 
 
 def evaluate(
@@ -67,13 +59,10 @@ def evaluate(
     split: Split = None,
     classes: Classes = None,
     tta: Tta = None,
-    output: options.Output = None,
-    format: Format = None,  # noqa: A002  # the option's name
+    target: Annotated[options.Target, options.results("table", "json")] = options.STDOUT,
     report: Report = None,
     compare: Compare = None,
     run: options.EvaluationRun = options.DEFAULTS,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Measure top-1, top-5, loss and calibration on a labeled data set, or compare two results.
 
@@ -82,32 +71,29 @@ def evaluate(
     the figures, and make the exit code 3. Intervals are 95 %, by bootstrap. Several processes, each image once:
     torchrun --nproc-per-node 2 -m convit evaluate DATA, which leaves with 0 even where images cannot be read.
     """
-    from convit.output import check_output, choose_format
-
-    chosen = choose_format(output, format, ("table", "json"))
-    if output is not None:
-        check_output(output, overwrite=overwrite)
     if compare is not None:
         named = {"DATA": data, "--model": model, "--weights": weights, "--split": split, "--classes": classes}
-        _refuse_with_compare({**named, "--tta": tta, "--report": report})
-        _compare(compare, output, chosen, overwrite=overwrite)
+        given = [name for name, value in {**named, "--tta": tta, "--report": report}.items() if value is not None]
+        if given:
+            raise ValueError(f"--compare reads two results and evaluates nothing; leave {' and '.join(given)} out")
+        _compare(compare, target)
         return
     if data is None:
         raise ValueError("there are no images to evaluate on; name a folder or shards, or two results after --compare")
     if report is not None:
         from convit.evaluation import check_report
 
-        if output is not None and output.resolve().parent == report.resolve():
-            raise ValueError(f"{output} lies in the report's folder, which has its own files; choose another place")
-        check_report(report, overwrite=overwrite)
+        if target.output is not None and target.output.resolve().parent == report.resolve():
+            raise ValueError(
+                f"{target.output} lies in the report's folder, which has its own files; choose another place"
+            )
+        check_report(report, overwrite=target.overwrite)
     from convit.data import open_samples
     from convit.evaluation import Evaluator, join_processes, own_device
 
     with join_processes() as processes:
         if not processes.writes:
-            from convit.cli.errors import quiet_output
-
-            quiet_output()
+            errors.quiet_output()
         images = open_samples(data, split=split, label_map=classes)
         evaluator = Evaluator(
             model,
@@ -118,10 +104,10 @@ def evaluate(
             calibration=_calibration(images) if run.precision == "int8" else None,
         )
         share = len(processes.share(len(images)))
-        with bar("images", share, shown=not quiet and processes.writes) as advance:
+        with bar("images", share) as advance:
             evaluation = evaluator.evaluate_together(images, processes, advance)
     if evaluation is not None:
-        _finish(evaluation, images, output, chosen, report, overwrite=overwrite, quiet=quiet)
+        _finish(evaluation, images, target, report)
         # a process that leaves with a code of its own is a failed one to torchrun, which then says so at length
         if evaluation.errors and processes.count == 1:
             raise typer.Exit(errors.SOME_UNREADABLE)
@@ -134,51 +120,34 @@ def _calibration(images: "Samples") -> list[Any]:
     return [image.content for image in images.take(evenly_spaced(options.CALIBRATION_IMAGES, len(images)))]
 
 
-def _finish(
-    evaluation: "Evaluation",
-    images: "Samples",
-    output: Path | None,
-    chosen: str,
-    report: Path | None,
-    *,
-    overwrite: bool,
-    quiet: bool,
-) -> None:
+def _finish(evaluation: "Evaluation", images: "Samples", target: options.Target, report: Path | None) -> None:
     from convit.evaluation import write_table
-    from convit.output.console import text_output
 
-    with text_output(output, overwrite=overwrite) as stream:
-        if chosen == "table":
+    with target.text() as stream:
+        if target.format == "table":
             write_table(evaluation, stream)
         else:
             # the screen gets the figures; a file can be compared with another, which needs the images
-            stream.write(evaluation.to_json(with_images=output is not None))
+            stream.write(evaluation.to_json(with_images=target.output is not None))
     if report is not None:
         from convit.evaluation import write_report
 
-        write_report(evaluation, images, report, overwrite=overwrite)
-    if not quiet and (output is not None or report is not None):
-        print(f"convit: {errors.one_line(str(evaluation))}", file=sys.stderr)
-        if report is not None:
-            print(f"convit: the report is {report / 'index.html'}", file=sys.stderr)
+        write_report(evaluation, images, report, overwrite=target.overwrite)
+    if target.output is not None or report is not None:
+        errors.say(str(evaluation))
+    if report is not None:
+        errors.say(f"the report is {report / 'index.html'}")
     if evaluation.errors:
         errors.say_left_out(evaluation.count, evaluation.unreadable, evaluation.errors[0]["error"])
 
 
-def _refuse_with_compare(named: dict[str, object]) -> None:
-    given = [name for name, value in named.items() if value is not None]
-    if given:
-        raise ValueError(f"--compare reads two results and evaluates nothing; leave {' and '.join(given)} out")
-
-
-def _compare(files: tuple[Path, Path], output: Path | None, chosen: str, *, overwrite: bool) -> None:
+def _compare(files: tuple[Path, Path], target: options.Target) -> None:
     from convit.evaluation import compare, write_comparison
-    from convit.output.console import text_output
     from convit.output.text import json_text
 
     comparison = compare(*files)
-    with text_output(output, overwrite=overwrite) as stream:
-        if chosen == "table":
+    with target.text() as stream:
+        if target.format == "table":
             write_comparison(comparison, stream)
         else:
             stream.write(json_text(comparison.to_dict()))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convit.cli import options
-from convit.output.console import print_result
 
 if TYPE_CHECKING:
     from convit.analysis.explaining import Explanation
@@ -48,7 +47,6 @@ def explain(
     img_size: options.ImgSize = None,
     exif: options.Exif = True,
     overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Show what a model's heads look at in one image.
 
@@ -80,8 +78,7 @@ def explain(
         wanted = few_layers(loaded, of_class_token=asked is None)
     found = look_into(loaded, picture, query=asked, layers=wanted, heads=of_heads, img_size=size, top_k=top_k)
     write_file(output, _render(replace(found, name=image.name), as_page=suffix == ".html"), overwrite=overwrite)
-    if not quiet:
-        print_result(str(output), {"path": output})
+    options.print_result(str(output), {"path": output})
 
 
 def parse_query(text: str) -> tuple[int, int] | str | None:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convit.cli import options
-from convit.output.console import print_result
+from convit.cli import errors, options
 from convit.weights.progress import bar
 
 if TYPE_CHECKING:
     from convit.evaluation import Evaluation
     from convit.finetune.cost import Cost
-    from convit.finetune.plan import FinetuneOptions, Plan
+    from convit.finetune.plan import Plan
     from convit.finetune.run import FinetuneResult
 
 WORST = 5  # classes in the summary
@@ -35,12 +34,6 @@ Model = Annotated[
         metavar="NAME|FILE",
         help="Weights to start from: a name from `convit models` or a weight file.  [default: convit_small.fb_in1k on "
         "a GPU, convit_tiny.fb_in1k on a CPU; without a network: convit_nano_patch4_32.cifar10]",
-    ),
-]
-RunFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", metavar="DIR", help="Folder of the run.  [default: runs/NAME, after the images' folder]"
     ),
 ]
 Epochs = Annotated[
@@ -69,9 +62,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the recipe, its r
 
 
 def finetune(
-    pictures: Source,
+    images: Source,
     model: Model = None,
-    output: RunFolder = None,
+    output: options.RunFolder = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     lr: Rate = None,
@@ -81,7 +74,6 @@ def finetune(
     changes: options.Changes = None,
     dry_run: DryRun = False,
     resume: options.Resume = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Fine-tune a classifier on a folder of images; writes weights.safetensors and report.html.
 
@@ -89,20 +81,20 @@ def finetune(
     how. Images that cannot be read are listed and skipped; the exit code is then 3.
     """
     size = options.parse_size(img_size)
-    from convit.cli.errors import SOME_UNREADABLE
     from convit.output.files import check_packages
 
     check_packages("training", *options.TRAINING_PACKAGES, extra="train")
-    from convit.finetune.plan import FinetuneOptions
+    from convit.finetune.plan import FinetuneOptions, plan_finetune, resume_plan
     from convit.finetune.run import check_free
     from convit.finetune.run import finetune as tune
     from convit.training.run import is_first_process
 
-    folder = output or Path("runs") / (Path(pictures).resolve().name or "pictures")
+    folder = output or Path("runs") / (Path(images).resolve().name or "images")
     if not (resume or dry_run) and is_first_process():
-        check_free(folder, pictures)
+        check_free(folder, images)
     choices = FinetuneOptions(model, size, epochs, batch_size, lr, seed, tuple(freeze or ()), tuple(changes or ()))
-    plan = _plan(pictures, choices, folder, resume=resume)
+    plan = resume_plan(images, folder, choices) if resume else plan_finetune(images, choices)
+    quiet = errors.is_quiet()
     talks = is_first_process() and not quiet
     cost = _estimate(plan, as_comments=dry_run) if (talks or dry_run) and not resume else None
     if dry_run:
@@ -122,13 +114,7 @@ def finetune(
         first = reason if name in reason else f"{name}: {reason}"
         count = "1 image" if len(tuned.unreadable) == 1 else f"{len(tuned.unreadable)} images"
         _say(f"error: {count} could not be read and took no part, see the report; the first: {first}")
-        raise typer.Exit(SOME_UNREADABLE)
-
-
-def _plan(pictures: str, options: FinetuneOptions, folder: Path, *, resume: bool) -> Plan:
-    from convit.finetune.plan import plan_finetune, resume_plan
-
-    return resume_plan(pictures, folder, options) if resume else plan_finetune(pictures, options)
+        raise typer.Exit(errors.SOME_UNREADABLE)
 
 
 def _estimate(plan: Plan, *, as_comments: bool) -> Cost:
@@ -159,7 +145,7 @@ def _sum_up(tuned: FinetuneResult, plan: Plan) -> None:
     # below the table, where nothing folds them: they are there to be copied
     lines = f"report   {tuned.report}\nweights  {tuned.weights}\n"
     lines += f"use it   convit classify new/ --weights {shlex.quote(str(tuned.weights))}"
-    print_result(lines, {"report": tuned.report, "weights": tuned.weights, **(metrics or {})})
+    options.print_result(lines, {"report": tuned.report, "weights": tuned.weights, **(metrics or {})})
 
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:
@@ -185,6 +171,4 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def _say(line: str) -> None:
-    from convit.cli.errors import one_line
-
-    typer.echo(f"convit: {one_line(line)}", err=True)
+    typer.echo(f"convit: {errors.one_line(line)}", err=True)

@@ -1,17 +1,18 @@
 """The options that several commands share, each said once: its name, its meaning and what `--help` shows of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TextIO, get_type_hints
 
 import typer
 
 from convit.cli import errors
 from convit.inference.options import DEFAULT_MODEL, RunOptions
 from convit.optimization.precision import Precision
-
-T = TypeVar("T")
+from convit.output.files import FORMATS_OF, SUFFIXES, check_output, choose_format
 
 TRAINING_PACKAGES = ("lightning", "pydantic", "yaml", "fsspec")  # of the extra `train`
 
@@ -74,22 +75,6 @@ Decode = Annotated[
     Literal["cpu", "gpu"],
     typer.Option("--decode", help="Where to decode JPEG files; gpu needs --device cuda and changes pixels slightly."),
 ]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Write to this file; its suffix selects the format."),
-]
-FORMAT = typer.Option(
-    "--format", help="Output format.  [default: from the output's suffix; else a table on a terminal, jsonl in a pipe]"
-)
-RowsOutput = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Output file: .jsonl, .json, .csv, .parquet, .md or .txt.  [default: a table, or JSON lines in a pipe]",
-    ),
-]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")]
 Changes = Annotated[
@@ -98,70 +83,145 @@ Changes = Annotated[
         "--set", metavar="KEY=VALUE", help="Override a recipe setting, such as data.workers=4; can be repeated."
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress bars and summaries; errors still show.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
+RunFolder = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.  [default: runs/NAME, after the input]"),
+]
+_QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress bars and summaries; errors still show.")]
+_DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
 
-# what `RunOptions` is made of at the command line, by field: the commands take `run` and not these one by one
-EMBEDDING: dict[str, Any] = {"device": Device, "precision": PlainPrecision, "batch_size": BatchSize, "workers": Workers}
-_PLAIN = {**EMBEDDING, "img_size": ImgSize, "apply_exif": Exif}
-_EVALUATION = {**_PLAIN, "precision": PrecisionOption, "compile": Compile}
-_ALL = {**_EVALUATION, "fast_decode": FastDecode, "decode": Decode}
-EmbeddingRun = Annotated[RunOptions, EMBEDDING]
-PlainRun = Annotated[RunOptions, _PLAIN]
-EvaluationRun = Annotated[RunOptions, _EVALUATION]
-Run = Annotated[RunOptions, _ALL]
+
+class Bundle(NamedTuple):
+    """Several options that a command takes as one value.
+
+    Attributes:
+        options: annotation and default of each, by name.
+        build: makes the value of what was given for them.
+    """
+
+    options: dict[str, tuple[Any, Any]]
+    build: Callable[..., Any]
+
+
 DEFAULTS = RunOptions()
+EMBEDDING = ("device", "precision", "batch_size", "workers")
+
+
+def _of_run(**options: Any) -> Bundle:
+    def build(img_size: str | None = None, **given: Any) -> RunOptions:
+        return RunOptions(img_size=parse_size(img_size), **given)
+
+    return Bundle({name: (option, getattr(DEFAULTS, name)) for name, option in options.items()}, build)
+
+
+_EMBEDDING = dict(zip(EMBEDDING, (Device, PlainPrecision, BatchSize, Workers), strict=True))
+_PLAIN = {**_EMBEDDING, "img_size": ImgSize, "apply_exif": Exif}
+_EVALUATION = {**_PLAIN, "precision": PrecisionOption, "compile": Compile}
+EmbeddingRun = Annotated[RunOptions, _of_run(**_EMBEDDING)]
+PlainRun = Annotated[RunOptions, _of_run(**_PLAIN)]
+EvaluationRun = Annotated[RunOptions, _of_run(**_EVALUATION)]
+Run = Annotated[RunOptions, _of_run(**_EVALUATION, fast_decode=FastDecode, decode=Decode)]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a command writes its results, and in which format; checked before the work begins.
+
+    Attributes:
+        output: the file, or None for standard output.
+        format: one of `convit.output.files.FORMATS`.
+        overwrite: whether an existing file may be replaced.
+    """
+
+    output: Path | None = None
+    format: str = ""
+    overwrite: bool = False
+
+    def text(self) -> AbstractContextManager[TextIO]:
+        """A stream for text; a file appears at the end of the block."""
+        from convit.output.console import text_output
+
+        return text_output(self.output, overwrite=self.overwrite)
+
+    def write_rows(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], head: str = "") -> None:
+        """Write dictionaries, as `convit.output.write_rows` does."""
+        from convit.output import write_rows
+
+        write_rows(rows, columns, self.output, self.format, head=head, overwrite=self.overwrite)
+
+
+STDOUT = Target()
+
+
+def results(*formats: str) -> Bundle:
+    """`--output`, `--format` and `--overwrite` of a command with results in these formats, the one for people first."""
+    suffixes = ", ".join(SUFFIXES[each] for each in formats)
+    in_pipe = "jsonl" if "jsonl" in formats else "json"
+    choice: Any = Literal.__getitem__(formats)  # pyright: ignore[reportAttributeAccessIssue]
+    output = typer.Option(
+        "--output", "-o", metavar="FILE", help=f"Write to this file; its suffix selects the format: {suffixes}."
+    )
+    format = typer.Option(  # noqa: A001
+        "--format",
+        help=f"Output format.  [default: by the output's suffix; else {formats[0]} on a terminal, {in_pipe} in a pipe]",
+    )
+
+    def build(output: Path | None, format: str | None, overwrite: bool) -> Target:  # noqa: A002
+        chosen = choose_format(output, format, formats)
+        if output is not None:
+            check_output(output, overwrite=overwrite)
+        return Target(output, chosen, overwrite)
+
+    options = {"output": Annotated[Path | None, output], "format": Annotated[choice | None, format]}
+    return Bundle({**{name: (each, None) for name, each in options.items()}, "overwrite": (Overwrite, False)}, build)
+
+
+Rows = Annotated[Target, results(*FORMATS_OF["rows"])]
 
 CALIBRATION_IMAGES = 64
 
 
 def spell_out(command: Callable[..., None]) -> Callable[..., None]:
-    """A command in the form that typer takes: with the options that its `run` is made of, and with `--debug`.
+    """A command in the form that typer takes: its bundles as their options, and with `--quiet` and `--debug`.
 
-    Args:
-        command: Its parameter `run`, if there is one, is annotated with one of `Run`, `EvaluationRun`, `PlainRun` and
-            `EmbeddingRun`; the options' defaults are those of its own default. `--quiet` takes effect before it runs.
+    `--quiet` takes effect before the command runs; see `errors.is_quiet`.
     """
     hints = get_type_hints(command, include_extras=True)
-    parameters: list[Parameter] = []
-    of_run: dict[str, Any] = {}
+    bundles: dict[str, Bundle] = {}
+    options: dict[str, tuple[Any, Any]] = {}
     for each in signature(command).parameters.values():
-        if each.name == "run":
-            of_run = hints["run"].__metadata__[0]
-            parameters += [_parameter(name, option, getattr(each.default, name)) for name, option in of_run.items()]
+        bundle = getattr(hints[each.name], "__metadata__", (None,))[0]
+        if isinstance(bundle, Bundle):
+            bundles[each.name] = bundle
+            options |= bundle.options
         else:
-            parameters.append(_parameter(each.name, hints[each.name], each.default))
-    parameters.append(_parameter("debug", Debug, False))
+            options[each.name] = (hints[each.name], each.default)
+    options |= {"quiet": (_QUIET, False), "debug": (_DEBUG, False)}
 
-    def spelled_out(debug: bool, **given: Any) -> None:  # `debug` is read before options are parsed, see `main`
-        if of_run:
-            run = {name: given.pop(name) for name in of_run}
-            if "img_size" in run:
-                run["img_size"] = parse_size(run["img_size"])
-            given["run"] = RunOptions(**run)
-        if given.get("quiet"):
+    def spelled_out(
+        *, quiet: bool, debug: bool, **given: Any
+    ) -> None:  # `main` reads `debug` before options are parsed
+        if quiet:
             errors.quiet_output()
+        for name, bundle in bundles.items():
+            given[name] = bundle.build(**{option: given.pop(option) for option in bundle.options})
         command(**given)
 
     spelled_out.__doc__ = command.__doc__
-    spelled_out.__signature__ = Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
-    spelled_out.__annotations__ = {each.name: each.annotation for each in parameters}
+    spelled_out.__signature__ = Signature(  # pyright: ignore[reportFunctionMemberAccess]
+        Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+        for name, (annotation, default) in options.items()
+    )
+    spelled_out.__annotations__ = {name: annotation for name, (annotation, _) in options.items()}
     return spelled_out
 
 
-def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
-    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+def print_result(text: str | None, result: Mapping[str, Any]) -> None:
+    """Print a single result as `convit.output.console.print_result` does, but not with `--quiet`."""
+    from convit.output import console
 
-
-def spread(items: Sequence[T], count: int = CALIBRATION_IMAGES) -> list[T]:
-    """Some of the items, evenly from first to last.
-
-    >>> spread(range(10), 4)
-    [0, 2, 5, 7]
-    """
-    from convit.data import evenly_spaced
-
-    return [items[place] for place in evenly_spaced(count, len(items))]
+    if not errors.is_quiet():
+        console.print_result(text, result)
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:

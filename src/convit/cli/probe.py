@@ -1,13 +1,11 @@
 """`convit probe`: how much a model's embeddings know, by k nearest neighbors, linear probes and few-shot curves."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convit.cli import options
-from convit.cli.errors import leave_if_unreadable
+from convit.cli import errors, options
 from convit.weights.progress import bar
 
 if TYPE_CHECKING:
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     from convit.inference import Embedder
 
 REPORT = ("probe.json", "probe.csv", "probe.txt", "few_shot.png")
-FORMATS = ("table", "json", "csv")
 Data = Annotated[
     str,
     typer.Argument(
@@ -51,15 +48,6 @@ Cache = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Folder where embeddings are cached.  [default: in convit's cache]")
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Do not read or write cached embeddings.")]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Output file: .json, .csv or .txt.  [default: a table, or JSON in a pipe]",
-    ),
-]
 Report = Annotated[Path | None, typer.Option(metavar="DIR", help=f"Also write {', '.join(REPORT)} to this folder.")]
 
 
@@ -78,11 +66,9 @@ def probe(
     seed: Seed = 0,
     cache: Cache = None,
     no_cache: NoCache = False,
-    output: Output = None,
+    target: Annotated[options.Target, options.results("table", "json", "csv")] = options.STDOUT,
     report: Report = None,
     run: options.PlainRun = options.DEFAULTS,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Measure how much a model's embeddings know of classes that it may never have seen.
 
@@ -92,12 +78,10 @@ def probe(
     """
     names = [] if probe.strip() == "none" else [name.strip() for name in probe.split(",")]
     counts = parse_shots(shots)
-    from convit.output import choose_format
-
-    format = choose_format(output, None, FORMATS)  # noqa: A001
     if cache is not None and no_cache:
         raise ValueError("--cache and --no-cache exclude each other; leave one of them out")
-    _check_places(output, report, draws_curve=bool(counts), overwrite=overwrite)
+    if report is not None:
+        _check_report(report, target, draws_curve=bool(counts))
     from convit.evaluation.probes import EmbeddingCache, check_probes, open_sets
 
     check_probes(names, counts, draws)
@@ -109,14 +93,14 @@ def probe(
     from convit.inference import Embedder
 
     embedder = Embedder(model, weights=weights, kind=kind, options=run)
-    train, tested = _embed(sets, embedder, identify(embedder, model, weights), kept, quiet=quiet)
+    train, tested = _embed(sets, embedder, identify(embedder, model, weights), kept)
     found = run_probes(train, tested, probes=names, shots=counts, draws=draws, seed=seed)
-    _write(found, output, format, overwrite=overwrite)
+    _write(found, target)
     if report is not None:
-        _write_report(found, report, overwrite=overwrite)
-    if output is not None and not quiet:
-        print(f"convit: {found}", file=sys.stderr)
-    leave_if_unreadable(found.unreadable, quiet=quiet)
+        _write_report(found, report, overwrite=target.overwrite)
+    if target.output is not None:
+        errors.say(str(found))
+    errors.leave_if_unreadable(found.unreadable)
 
 
 def parse_shots(text: str) -> list[int]:
@@ -136,22 +120,19 @@ def parse_shots(text: str) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def _check_places(output: Path | None, report: Path | None, *, draws_curve: bool, overwrite: bool) -> None:
-    from convit.output.files import check_folder, check_output, check_packages
+def _check_report(report: Path, target: options.Target, *, draws_curve: bool) -> None:
+    from convit.output.files import check_folder, check_packages
 
-    if output is not None:
-        check_output(output, overwrite=overwrite)
-    if report is None:
-        return
+    output = target.output
     if output is not None and output.resolve() in [(report / name).resolve() for name in REPORT]:
         raise ValueError(f"{output} is a file of the report itself; leave --output out, or choose another name")
-    check_folder(report, REPORT, overwrite=overwrite)
+    check_folder(report, REPORT, overwrite=target.overwrite)
     if draws_curve:
         check_packages("the figure of a report, which --shots none leaves out,", "matplotlib", extra="evaluate")
 
 
 def _embed(
-    sets: "ProbeSets", embedder: "Embedder", made_by: dict[str, object], cache: "EmbeddingCache | None", *, quiet: bool
+    sets: "ProbeSets", embedder: "Embedder", made_by: dict[str, object], cache: "EmbeddingCache | None"
 ) -> tuple["Embedded", "Embedded | None"]:
     from convit.evaluation.probes import embed_labeled
 
@@ -160,27 +141,26 @@ def _embed(
         if images is None:
             found.append(None)
             continue
-        with bar(what, len(images), shown=not quiet) as advance:
+        with bar(what, len(images)) as advance:
             found.append(embed_labeled(images, embedder, made_by, cache=cache, advance=advance))
     assert found[0] is not None
     return found[0], found[1]
 
 
-def _write(found: "Probing", output: Path | None, format: str, *, overwrite: bool) -> None:  # noqa: A002
+def _write(found: "Probing", target: options.Target) -> None:
     from convit.evaluation.probes.report import write_table
-    from convit.output.console import text_output
 
-    with text_output(output, overwrite=overwrite) as stream:
-        if format == "table":
+    with target.text() as stream:
+        if target.format == "table":
             write_table(found, stream)
         else:
-            stream.write(found.to_json() if format == "json" else found.to_csv())
+            stream.write(found.to_json() if target.format == "json" else found.to_csv())
 
 
 def _write_report(found: "Probing", report: Path, *, overwrite: bool) -> None:
     report.mkdir(parents=True, exist_ok=True)
     for format, name in zip(("json", "csv", "table"), REPORT, strict=False):  # noqa: A001
-        _write(found, report / name, format, overwrite=overwrite)
+        _write(found, options.Target(report / name, format, overwrite))
     if not found.few_shot:
         (report / "few_shot.png").unlink(missing_ok=True)  # that of an earlier run, whose figures these are not
         return

@@ -1,6 +1,5 @@
 """`convit index` keeps the vectors of a folder up to date; `convit search` finds the images most like one."""
 
-import sys
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -8,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from convit.cli import options
-from convit.cli.errors import leave_if_unreadable
-from convit.output.console import print_result
+from convit.cli import errors, options
 from convit.weights.progress import bar
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images.")]
@@ -31,7 +28,6 @@ def index(
     run: options.EmbeddingRun = options.DEFAULTS,
     commit_every: CommitEvery = 256,
     approximate_from: ApproximateFrom = 200_000,
-    quiet: options.Quiet = False,
 ) -> None:
     """Build or update a search index of a folder.
 
@@ -48,34 +44,29 @@ def index(
         model=model,
         weights=weights,
         approximate_from=approximate_from,
-        device=run.device,
-        precision=run.precision,
-        batch_size=run.batch_size,
-        workers=run.workers,
+        **{name: getattr(run, name) for name in options.EMBEDDING},
     )
     with ExitStack() as shown:
         advance = None
 
         def expect(images: int) -> None:
             nonlocal advance
-            advance = shown.enter_context(bar("images", images, shown=not quiet))
+            advance = shown.enter_context(bar("images", images))
 
         def step() -> None:
             if advance is not None:
                 advance()
 
         done = opened.update(folder, commit_every=commit_every, expect=expect, advance=step)
-    if not quiet:
-        print(
-            f"convit: {len(opened):,} images in {db}: {done.new:,} new, {done.changed:,} changed, {done.removed:,} "
-            f"removed, {done.unchanged:,} as before",
-            file=sys.stderr,
-        )
-        if done.is_approximate:
-            print("convit: searches are approximate from now on, by a vector index", file=sys.stderr)
-        counts = {name: getattr(done, name) for name in ("new", "changed", "removed", "unchanged")}
-        print_result(None, {"db": db, "images": len(opened), **counts})
-    leave_if_unreadable(done.unreadable, quiet=quiet)
+    errors.say(
+        f"{len(opened):,} images in {db}: {done.new:,} new, {done.changed:,} changed, {done.removed:,} removed, "
+        f"{done.unchanged:,} as before"
+    )
+    if done.is_approximate:
+        errors.say("searches are approximate from now on, by a vector index")
+    counts = {name: getattr(done, name) for name in ("new", "changed", "removed", "unchanged")}
+    options.print_result(None, {"db": db, "images": len(opened), **counts})
+    errors.leave_if_unreadable(done.unreadable)
 
 
 COLUMNS = ("rank", "path", "score", "label", "width", "height")
@@ -98,27 +89,22 @@ def search(
     db: ExistingDb,
     where: Where = None,
     k: K = 10,
-    output: options.RowsOutput = None,
+    target: options.Rows = options.STDOUT,
     html: Html = None,
     model: options.Model = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
     precision: options.PlainPrecision = "auto",
     approximate_from: ApproximateFrom = 200_000,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Find the images in an index that are most similar to a given one.
 
     The model that built the index is used; it need not be named. Scores are cosine similarities, 1 for identical.
     """
-    from convit.output import check_output, choose_format, write_rows
-    from convit.output.files import write_file
+    from convit.output.files import check_output, write_file
 
-    format = choose_format(output, None, "rows")  # noqa: A001
-    for file in (output, html):
-        if file is not None:
-            check_output(file, overwrite=overwrite)
+    if html is not None:
+        check_output(html, overwrite=target.overwrite)
     from convit.search import Index, search_page
 
     opened = Index.open(
@@ -126,9 +112,8 @@ def search(
     )
     hits = opened.search(image, k, where=where)
     rows = [{**asdict(hit), "score": round(hit.score, 6)} for hit in hits]
-    head = f"# Images like {image.name}"
-    write_rows(rows, COLUMNS, output, format, head=head, overwrite=overwrite)
+    target.write_rows(rows, COLUMNS, f"# Images like {image.name}")
     if html is not None:
         condition = f", of those where {where}" if where else ""
         about = f"The {len(hits)} most similar of {len(opened):,}{condition}, by vectors of {opened.model_name}."
-        write_file(html, search_page(hits, image, opened.root, about), overwrite=overwrite)
+        write_file(html, search_page(hits, image, opened.root, about), overwrite=target.overwrite)

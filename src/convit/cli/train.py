@@ -7,24 +7,18 @@ from typing import Annotated
 
 import typer
 
-from convit.cli import options
-from convit.output.console import print_result
+from convit.cli import errors, options
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see recipes/ for examples.")]
 Data = Annotated[str, typer.Option(metavar="DIR|URL", help="Base folder or URL of the recipe's data paths.")]
-RunFolder = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.  [default: runs/NAME, after the recipe]"),
-]
 
 
 def train(
     recipe: RecipeFile,
     data: Data = ".",
-    output: RunFolder = None,
+    output: options.RunFolder = None,
     resume: options.Resume = False,
     changes: options.Changes = None,
-    quiet: options.Quiet = False,
 ) -> None:
     """Train a model from a recipe; writes checkpoints, logs and weights.safetensors to the run's folder."""
     from convit.output.files import check_packages
@@ -34,9 +28,9 @@ def train(
     from convit.training.run import run_recipe
 
     chosen = read_recipe(recipe, changes or [])
-    weights = run_recipe(chosen, data, output or Path("runs") / chosen.name, resume=resume, quiet=quiet)
-    if not quiet:
-        print_result(str(weights), {"weights": weights})
+    folder = output or Path("runs") / chosen.name
+    weights = run_recipe(chosen, data, folder, resume=resume, quiet=errors.is_quiet())
+    options.print_result(str(weights), {"weights": weights})
 
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders from `convit train`.")]
@@ -51,12 +45,7 @@ Output = Annotated[
 ]
 
 
-def plot(
-    runs: Runs,
-    output: Output = None,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
-) -> None:
+def plot(runs: Runs, output: Output = None, overwrite: options.Overwrite = False) -> None:
     """Draw loss, top-1, learning rate, gates and non-locality of a training run over its epochs.
 
     Several runs are overlaid, without gates and non-locality. Prints the path of the figure.
@@ -67,16 +56,11 @@ def plot(
     from convit.output.plots import plot_format, save_figure
     from convit.training.plots import draw_runs
 
-    target = output or _default_output(runs)
+    if output is None and len({run.resolve() for run in runs}) > 1:
+        raise ValueError("several runs need a place for their figure; name it, such as --output runs.png")
+    target = output or runs[0] / "plot.png"
     plot_format(target)
     if output is not None:
         check_output(output, overwrite=overwrite)
     save_figure(draw_runs(runs), target, overwrite=overwrite or output is None)
-    if not quiet:
-        print_result(str(target), {"path": target})
-
-
-def _default_output(runs: list[Path]) -> Path:
-    if len({run.resolve() for run in runs}) > 1:
-        raise ValueError("several runs need a place for their figure; name it, such as --output runs.png")
-    return runs[0] / "plot.png"
+    options.print_result(str(target), {"path": target})

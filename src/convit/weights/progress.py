@@ -17,9 +17,9 @@ _wanted = True
 
 
 def show_progress(shown: bool) -> None:
-    """Let downloads show a bar on standard error, or not.
+    """Let runs and downloads show a bar on standard error, or not.
 
-    A bar is shown on a terminal only, and never under `HF_HUB_DISABLE_PROGRESS_BARS=1`.
+    A bar is shown on a terminal only, and that of a download never under `HF_HUB_DISABLE_PROGRESS_BARS=1`.
     """
     global _wanted
     _wanted = shown
@@ -35,14 +35,15 @@ def progress_shown() -> bool:
 def bar(what: str, total: int, *, shown: bool = True) -> Generator[Callable[[], None]]:
     """Give a function to call after each item; it moves a bar where there is one.
 
-    There is one where `shown` is true, more than a few items are to be done and standard error is a terminal.
+    There is one where `shown` is true, more than a few items are to be done, standard error is a terminal and
+    `show_progress` has not ruled it out.
 
     Args:
         what: the word in front of the bar.
         total: how many items there are to do.
         shown: False leaves the bar out, whatever the terminal.
     """
-    if not shown or total <= FEW or not sys.stderr.isatty():
+    if not (_wanted and shown and total > FEW and sys.stderr.isatty()):
         yield lambda: None
         return
     from rich.progress import MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
