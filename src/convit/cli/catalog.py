@@ -6,7 +6,7 @@ A variant is an architecture; a weight set is a variant with trained weights. `c
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from convit.weights.published import Published
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One row of `convit models`.
 
@@ -24,7 +24,7 @@ class Entry:
         name: What `--model` and `convit info` take.
         parameters: Learned values, counted.
         gmacs: 10^9 multiply-accumulates for one image of `input_size`, counted on the plain twin.
-        activations: Values that convolutions and matrix products give for that image, counted likewise.
+        activations: Values that convolutions and matrix products give for that image, likewise.
         input_size: (channels, height, width) in pixels.
         classes: Width of the head.
         top1: Accuracy in percent, or None where nobody measured it.
@@ -45,17 +45,13 @@ class Entry:
     input_size: tuple[int, int, int]
     classes: int
     top1: float | None
-    top5: float | None
+    top5: float | None = None
     measured_by: str
     published: tuple[Published, ...]
-    measured: dict[str, Any] | None
-    license: str
+    measured: dict[str, Any] | None = None
+    license: str = ""
     weights_from: str
-    cached: bool | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the row as a dict that `json.dumps` takes."""
-        return asdict(self)
+    cached: bool | None = None
 
 
 def entries() -> list[Entry]:
@@ -74,63 +70,49 @@ def describe_variant(variant: Variant) -> Entry:
     """Describe an architecture; its accuracy is the one that the paper reports."""
     from convit.weights import default_weight_set
 
-    config, operations = variant.config, count(variant.config)
-    weights = default_weight_set(variant.name)
+    config, weights = variant.config, default_weight_set(variant.name)
     return Entry(
         name=variant.name,
-        parameters=operations.parameters,
-        gmacs=round(operations.gmacs, 4),
-        activations=operations.activations,
+        **_costs(config),
         input_size=(config.in_chans, config.image_height, config.image_width),
         classes=config.num_classes,
         top1=variant.paper_top1,
-        top5=None,
         measured_by=variant.source if variant.paper_top1 is not None else "",
         published=_of_paper(variant),
-        measured=None,
-        license="",
         weights_from="" if weights is None else weights.name,
-        cached=None,
     )
 
 
 def describe_weights(weight_set: WeightSet) -> Entry:
-    """Describe a weight set: its architecture's cost at its own input size, and its own merits."""
+    """Describe a weight set: its architecture's cost at its own input size, and its own accuracy."""
+    from convit.model import VARIANTS
     from convit.weights import is_cached
 
-    operations = count(config_of(weight_set))
+    top1, top5, source = weight_set.top1, weight_set.top5, weight_set.measured_by
+    ours, paper = weight_set.source == "bundled", _of_paper(VARIANTS[weight_set.architecture])
     return Entry(
         name=weight_set.name,
-        parameters=operations.parameters,
-        gmacs=round(operations.gmacs, 4),
-        activations=operations.activations,
+        **_costs(config_of(weight_set)),
         input_size=weight_set.input_size,
         classes=weight_set.num_classes,
-        top1=weight_set.top1,
-        top5=weight_set.top5,
-        measured_by=weight_set.measured_by,
-        published=published_of(weight_set),
-        measured=measured_of(weight_set),
+        top1=top1,
+        top5=top5,
+        measured_by=source,
+        published=(*weight_set.published, *paper) if weight_set.published else (),
+        measured={"top1": top1, "top5": top5, "source": source} if ours and top1 is not None else None,
         license=weight_set.license,
-        weights_from="package" if weight_set.source == "bundled" else f"hub: {weight_set.hub_repo}",
+        weights_from="package" if ours else f"hub: {weight_set.hub_repo}",
         cached=is_cached(weight_set),
     )
 
 
-def published_of(weight_set: WeightSet) -> tuple[Published, ...]:
-    """What others published of a released weight set, and last what the paper says of its model."""
-    from convit.model import VARIANTS
-
-    if not weight_set.published:
-        return ()
-    return (*weight_set.published, *_of_paper(VARIANTS[weight_set.architecture]))
-
-
-def measured_of(weight_set: WeightSet) -> dict[str, Any] | None:
-    """What this project measured of a weight set of its own: "top1", "top5" (percent) and "source"."""
-    if weight_set.source != "bundled" or weight_set.top1 is None:
-        return None
-    return {"top1": weight_set.top1, "top5": weight_set.top5, "source": weight_set.measured_by}
+def _costs(config: ConViTConfig) -> dict[str, Any]:
+    counted = count(config)
+    return {
+        "parameters": counted.parameters,
+        "gmacs": round(counted.gmacs, 4),
+        "activations": counted.activations,
+    }
 
 
 def _of_paper(variant: Variant) -> tuple[Published, ...]:
@@ -167,12 +149,7 @@ def _metadata(weight_set: WeightSet) -> dict[str, Any]:
 
 @cache
 def count(config: ConViTConfig, form: Literal["fused", "plain"] = "plain") -> Operations:
-    """Count what a configuration costs for one image of its own size.
-
-    Args:
-        config: The configuration.
-        form: "plain" for the paper's equations as written, "fused" for what the normal path executes.
-    """
+    """Count what one image of a configuration's own size costs, by the paper's equations or as executed ("fused")."""
     import torch
 
     from convit.model import ConViT, count_operations

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from convit.cli import options
 
 if TYPE_CHECKING:
     from convit.cli.catalog import Entry
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Model or weight set; see `convit models`.")]
-Format = Annotated[
-    Literal["text", "json"] | None,
-    typer.Option("--format", help="Output format.  [default: text on a terminal, json in a pipe]"),
-]
 
 _LABELS: dict[str, str] = {
     "gmacs": "GMACs, paper's form",
@@ -28,25 +25,28 @@ _LABELS: dict[str, str] = {
 _SIZES = ("image", "input_size", "img_size")
 
 
-def info(name: Name, format: Format = None) -> None:  # noqa: A002  # the option's name
+def info(name: Name, target: Annotated[options.Target, options.results("text", "json")] = options.STDOUT) -> None:
     """Show one variant or weight set in full.
 
     Costs are counted, twice: on the paper's equations as written, which is what others' tables count, and on what the
     fast path executes.
     """
-    facts = describe(name)
-    if (format or ("text" if sys.stdout.isatty() else "json")) == "json":
-        from convit.output.text import json_text
+    from convit.output.text import json_text
 
-        sys.stdout.write(json_text(facts))
-        return
-    typer.echo(facts.pop("name"))
+    facts = describe(name)
+    with target.text() as stream:
+        stream.write(json_text(facts) if target.format == "json" else _as_lines(facts))
+
+
+def _as_lines(facts: dict[str, Any]) -> str:
+    lines = [facts.pop("name")]
     for title, values in _sections(facts):
-        typer.echo(f"\n{title}")
+        lines += ["", title]
         labels = [_LABELS.get(key) or key.replace("_", " ") for key in values]
         width = max(map(len, labels)) + 2
         for label, key in zip(labels, values, strict=True):
-            typer.echo(f"  {label:{width}}{_as_text(values[key], ' x ' if key in _SIZES else ', ')}")
+            lines.append(f"  {label:{width}}{_as_text(values[key], ' x ' if key in _SIZES else ', ')}")
+    return "\n".join(lines) + "\n"
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -57,7 +57,8 @@ def describe(name: str) -> dict[str, Any]:
     """
     from convit.cli.catalog import config_of, describe_variant, describe_weights, limits_of
     from convit.model import VARIANTS
-    from convit.weights import find_weight_set
+    from convit.weights import WEIGHT_SETS, find_weight_set
+    from convit.weights.weight_sets import closest
 
     if name in VARIANTS:
         variant = VARIANTS[name]
@@ -69,7 +70,8 @@ def describe(name: str) -> dict[str, Any]:
             "weights": {"default": entry.weights_from or None, "source": variant.source},
             "configuration": config.to_dict(),
         }
-    _check_known(name)
+    if name.partition(".")[0] not in VARIANTS:
+        raise ValueError(f"there is no model {name!r}; {closest(name, [*VARIANTS, *WEIGHT_SETS])}")
     weights = find_weight_set(name)
     entry = describe_weights(weights)
     return {
@@ -115,15 +117,6 @@ def _sections(facts: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def _percents(accuracy: dict[str, Any]) -> str:
     top5 = accuracy["top5"]
     return f"top-1 {accuracy['top1']:g} %" + ("" if top5 is None else f", top-5 {top5:g} %")
-
-
-def _check_known(name: str) -> None:
-    from convit.model import VARIANTS
-    from convit.weights import WEIGHT_SETS
-    from convit.weights.weight_sets import closest
-
-    if name.partition(".")[0] not in VARIANTS:
-        raise ValueError(f"there is no model {name!r}; {closest(name, [*VARIANTS, *WEIGHT_SETS])}")
 
 
 def _cost(config: Any) -> dict[str, Any]:

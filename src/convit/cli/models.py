@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
-import typer
+from convit.cli import options
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from convit.cli.catalog import Entry
 
-Format = Annotated[
-    Literal["table", "json", "jsonl", "csv"] | None,
-    typer.Option("--format", help="Output format.  [default: a table on a terminal, jsonl in a pipe]"),
-]
 
-
-def models(format: Format = None) -> None:  # noqa: A002  # the option's name
+def models(
+    target: Annotated[options.Target, options.results("table", "json", "jsonl", "csv")] = options.STDOUT,
+) -> None:
     """List every variant and weight set: what it costs, how good it is and who says so, its terms, and where it is.
 
     Parameters, multiply-accumulates and activations are counted on the paper's equations as written; `convit info NAME`
     shows what the fast path executes. Accuracies that others published stand apart from those measured by this project.
     """
     from convit.cli.catalog import entries
-    from convit.output import choose_format, write_rows
 
     rows = entries()
-    chosen = choose_format(None, format, "rows")
-    if chosen == "table":
-        _print_tables(rows)
+    if target.format == "table":
+        with target.text() as stream:
+            _print_tables(rows, stream)
         return
-    values = [_flat(row) if chosen == "csv" else row.to_dict() for row in rows]
-    write_rows(values, list(values[0]), None, chosen)
+    values = [_flat(row) if target.format == "csv" else asdict(row) for row in rows]
+    target.write_rows(values, list(values[0]))
 
 
 def _flat(row: Entry) -> dict[str, Any]:
     """A row without lists in it: a column for each published figure of a released file, and for the paper's."""
     from convit.weights.published import DATA_SETS, TIMM
 
-    values = row.to_dict() | {"input_size": "x".join(map(str, row.input_size))}
+    values = asdict(row) | {"input_size": "x".join(map(str, row.input_size))}
     del values["published"], values["measured"]
     for data in DATA_SETS:
         if data != "imagenet":
@@ -50,7 +46,7 @@ def _flat(row: Entry) -> dict[str, Any]:
     return values | {"paper_top1": paper, "measured_top1": (row.measured or {}).get("top1")}
 
 
-def _print_tables(rows: list[Entry]) -> None:
+def _print_tables(rows: list[Entry], stream: TextIO) -> None:
     """Print the variants with their costs, then the weight sets with their merits: together they fit no terminal."""
     from convit.output.console import print_parts
 
@@ -61,7 +57,7 @@ def _print_tables(rows: list[Entry]) -> None:
     for who in dict.fromkeys(row.measured_by for row in rows if row.measured_by):
         names = ", ".join(row.name for row in rows if row.measured_by == who)
         lines.append(f"Accuracy of {names}: {who}.")
-    print_parts(sys.stdout, *(table for table in tables if table.row_count), *lines)
+    print_parts(stream, *(table for table in tables if table.row_count), *lines)
 
 
 def _variant_table(rows: list[Entry]) -> Table:

@@ -129,7 +129,7 @@ class Target:
 
     Attributes:
         output: the file, or None for standard output.
-        format: one of `convit.output.files.FORMATS`.
+        format: one of `convit.output.files.SUFFIXES`.
         overwrite: whether an existing file may be replaced.
     """
 
@@ -198,9 +198,8 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
             options[each.name] = (hints[each.name], each.default)
     options |= {"quiet": (_QUIET, False), "debug": (_DEBUG, False)}
 
-    def spelled_out(
-        *, quiet: bool, debug: bool, **given: Any
-    ) -> None:  # `main` reads `debug` before options are parsed
+    # `main` reads `debug` before options are parsed
+    def spelled_out(*, quiet: bool, debug: bool, **given: Any) -> None:
         if quiet:
             errors.quiet_output()
         for name, bundle in bundles.items():
@@ -208,10 +207,11 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
         command(**given)
 
     spelled_out.__doc__ = command.__doc__
-    spelled_out.__signature__ = Signature(  # pyright: ignore[reportFunctionMemberAccess]
+    parameters = [
         Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
         for name, (annotation, default) in options.items()
-    )
+    ]
+    spelled_out.__signature__ = Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
     spelled_out.__annotations__ = {name: annotation for name, (annotation, _) in options.items()}
     return spelled_out
 

@@ -231,7 +231,8 @@ FORMATS_OF: dict[str, tuple[str, ...]] = {
     "embedding": ("table", "json", "jsonl", "csv", "parquet", "npz"),
     "rows": ("table", "json", "jsonl", "csv", "parquet", "markdown"),
 }
-SUFFIXES = {name: {"table": ".txt", "markdown": ".md"}.get(name, f".{name}") for name in FORMATS}
+_ODD_SUFFIXES = {"table": ".txt", "text": ".txt", "markdown": ".md"}
+SUFFIXES = {name: _ODD_SUFFIXES.get(name, f".{name}") for name in (*FORMATS, "text")}
 _FILES_ONLY = ("parquet", "npz")
 
 
@@ -246,14 +247,14 @@ def choose_format(
 
     Args:
         output: the file, or `None` for standard output.
-        format: one of `FORMATS` if the caller names it.
+        format: one of `SUFFIXES` if the caller names it.
         rows: what is written, "classification", "embedding" or "rows"; or the formats that a single result has, the one
             for people first.
         to_terminal: whether standard output is a terminal, whose reader gets a table; `None` to find out. Anybody else
             gets JSON lines of rows and JSON of a single result.
 
     Returns:
-        One of `FORMATS`.
+        One of `SUFFIXES`.
 
     Raises:
         ValueError: an unknown format or suffix, one that does not suit the rows, or one that needs a file and has none.
