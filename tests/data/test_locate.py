@@ -5,18 +5,18 @@ import pytest
 
 from convit.data.classes import read_classes
 from convit.data.identity import file_sha256
-from convit.data.locate import find_shards, kind_of
+from convit.data.locate import find_files, kind_of
 
 
 def test_shards_are_found_by_pattern_folder_and_list(tmp_path: Path) -> None:
     names = ["a-00.tar", "a-01.tar", "b.tar.gz"]
     for name in [*names, "notes.txt"]:
         (tmp_path / name).write_bytes(b"x")
-    assert [path.name for path in find_shards("a-{00..01}.tar", tmp_path)] == names[:2]
-    assert [path.name for path in find_shards("a-*.tar", tmp_path)] == names[:2]
-    assert [path.name for path in find_shards(tmp_path)] == names
+    assert [path.name for path in find_files("a-{00..01}.tar", tmp_path)] == names[:2]
+    assert [path.name for path in find_files("a-*.tar", tmp_path)] == names[:2]
+    assert [path.name for path in find_files(tmp_path)] == names
     assert [
-        path.name for path in find_shards([tmp_path / "b.tar.gz", tmp_path / "a-00.tar", tmp_path / "b.tar.gz"])
+        path.name for path in find_files([tmp_path / "b.tar.gz", tmp_path / "a-00.tar", tmp_path / "b.tar.gz"])
     ] == ["b.tar.gz", "a-00.tar"]
     assert kind_of(tmp_path).name == "shards"
 
@@ -24,7 +24,7 @@ def test_shards_are_found_by_pattern_folder_and_list(tmp_path: Path) -> None:
 def test_an_absent_shard_is_named(tmp_path: Path) -> None:
     (tmp_path / "a-00.tar").write_bytes(b"x")
     with pytest.raises(FileNotFoundError, match=r"a-01\.tar"):
-        find_shards("a-{00..01}.tar", tmp_path)
+        find_files("a-{00..01}.tar", tmp_path)
 
 
 def test_class_names_come_from_names_or_objects(tmp_path: Path) -> None:

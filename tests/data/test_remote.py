@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convit.data import fingerprint, open_dataset
-from convit.data.locate import find_shards, kind_of
+from convit.data.locate import find_files, kind_of
 from convit.data.parquet import ParquetSamples
 from convit.data.remote import shown
 from convit.data.sampling import ResumableLoader
@@ -50,7 +50,7 @@ def test_remote_shards_are_streamed_as_local_ones_are(server: Served, tmp_path: 
         stream = ShardStream(shards, _total, batch_size=2, seed=0, buffer=3)
         return ResumableLoader(stream, batches=4, workers=workers)
 
-    there, here = find_shards("x-{0..1}.tar", server.url), find_shards("x-*.tar", tmp_path)
+    there, here = find_files("x-{0..1}.tar", server.url), find_files("x-*.tar", tmp_path)
     assert there == [f"{server.url}/x-0.tar", f"{server.url}/x-1.tar"]
     fingerprint(there)  # this process has asked before its workers do
     assert sorted(_numbers(loader(there))) == sorted(_numbers(loader(here)))
@@ -107,11 +107,11 @@ def test_any_store_that_fsspec_knows_is_searched(tmp_path: Path) -> None:
     store = fsspec.filesystem("memory")
     for name in ("b.tar", "a.tar", "notes.txt"):
         store.pipe(f"/bucket/{name}", write_shard(tmp_path / "x.tar", range(2)).read_bytes())
-    assert find_shards("memory://bucket/*.tar") == ["memory:///bucket/a.tar", "memory:///bucket/b.tar"]
-    assert find_shards("memory://bucket") == find_shards("memory://bucket/*.tar")
+    assert find_files("memory://bucket/*.tar") == ["memory:///bucket/a.tar", "memory:///bucket/b.tar"]
+    assert find_files("memory://bucket") == find_files("memory://bucket/*.tar")
     assert len(open_dataset("memory://bucket/*.tar")) == 4
     with pytest.raises(FileNotFoundError, match="no shard at memory://elsewhere"):
-        find_shards("memory://elsewhere/*.tar")
+        find_files("memory://elsewhere/*.tar")
 
 
 def test_remote_parquet_is_read(server: Served, tmp_path: Path) -> None:

@@ -21,18 +21,9 @@ SPLITS = ("train", "test")
 
 
 class CifarSamples(Samples):
-    """One split of CIFAR-10 or CIFAR-100, decoded in memory.
+    """One split of CIFAR-10 or CIFAR-100, decoded in memory; `source` and `root` are as `parse_cifar` reads them.
 
     Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
-
-    Args:
-        source: "cifar10:FOLDER" or "cifar100:FOLDER", with ":test" behind it for the test images; FOLDER holds the
-            unpacked `cifar-10-batches-py` or `cifar-100-python`.
-        root: folder that a relative FOLDER starts from.
-
-    Raises:
-        FileNotFoundError: the files are not there.
-        ValueError: the files are damaged.
     """
 
     kind = "cifar"
@@ -82,7 +73,7 @@ def open_source(source: Source, *, root: str | Path | None, split: str | None, i
 def parse_cifar(source: str, root: str | Path | None = None) -> tuple[str, Path, str]:
     """(data set, folder with its files, split) of "cifar10:FOLDER" or "cifar10:FOLDER:test".
 
-    FOLDER may be the one with the files or the one around it.
+    FOLDER, which starts from `root`, is the unpacked `cifar-10-batches-py` (`cifar-100-python`) or the one around it.
 
     >>> parse_cifar("cifar10:data:test")
     ('cifar10', PosixPath('data/cifar-10-batches-py'), 'test')

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,20 @@ def plain_name(name: str) -> str:
     return " ".join(name.replace("_", " ").split()).casefold()
 
 
-def read_classes(path: str | Path, content: bytes | None = None) -> tuple[ClassName, ...]:
-    """What a `classes.json` says of each label, in label order: a list of names, or of objects.
+def first_few(names: Collection[str], shown: int = 3) -> str:
+    """The first of some names, as messages say them.
 
-    Args:
-        path: the file; objects hold `index`, `name` and perhaps `wnid`.
-        content: what it holds, where it was read already.
+    >>> first_few("abcde")
+    'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(islice(names, shown)) + more
+
+
+def read_classes(path: str | Path, content: bytes | None = None) -> tuple[ClassName, ...]:
+    """What a `classes.json` says of each label, in label order; `content` is what it holds, where it was read already.
+
+    It is a list of names, or of objects with `index`, `name` and perhaps `wnid`.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -24,13 +24,15 @@ def choose_columns(schema: pa.Schema, features: Mapping[str, Any], source: objec
     Raises:
         ValueError: there is no such column, or more than one could be meant; the message names those found.
     """
-    pictures = [field.name for field in schema if _holds_images(field.type)]
-    classes = [field.name for field in schema if _holds_labels(field.type)]
-    image = _choose(pictures, IMAGE_NAMES, [name for name in pictures if _feature(features, name) == "Image"])
-    label = _choose(classes, LABEL_NAMES, [name for name in classes if _feature(features, name) == "ClassLabel"])
-    if image is None and len(pictures) == 1:
-        image = pictures[0]
-    found = ", ".join(f"{field.name} ({_short(field.type)})" for field in schema)
+    images = [field.name for field in schema if _holds_images(field.type)]
+    labels = [field.name for field in schema if _holds_labels(field.type)]
+    image = _choose(images, IMAGE_NAMES, features, "Image")
+    label = _choose(labels, LABEL_NAMES, features, "ClassLabel")
+    if image is None and len(images) == 1:
+        image = images[0]
+    found = ", ".join(
+        f"{field.name} ({'struct' if pa.types.is_struct(field.type) else field.type})" for field in schema
+    )
     if image is None:
         raise ValueError(
             f"{source} has no image column among {found}; name one 'image', of bytes or of {{bytes, path}}"
@@ -66,16 +68,14 @@ def read_labels(
     return column.to_pylist(), tuple(str(name) for name in (feature or {}).get("names") or ()) or None
 
 
-def _choose(fitting: Sequence[str], likely: Sequence[str], marked: Sequence[str]) -> str | None:
+def _choose(fitting: Sequence[str], likely: Sequence[str], features: Mapping[str, Any], mark: str) -> str | None:
     # what the hub's notes mark is surest; of several, or of none, the name decides
+    marked = [
+        name for name in fitting if isinstance(features.get(name), Mapping) and features[name].get("_type") == mark
+    ]
     if len(marked) == 1:
         return marked[0]
     return next((name for name in likely if name in (marked or fitting)), None)
-
-
-def _feature(features: Mapping[str, Any], name: str) -> str:
-    feature = features.get(name)
-    return str(feature.get("_type", "")) if isinstance(feature, Mapping) else ""
 
 
 def _holds_images(kind: pa.DataType) -> bool:
@@ -87,7 +87,3 @@ def _holds_images(kind: pa.DataType) -> bool:
 def _holds_labels(kind: pa.DataType) -> bool:
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
     return pa.types.is_integer(value) or pa.types.is_string(value) or pa.types.is_large_string(value)
-
-
-def _short(kind: pa.DataType) -> str:
-    return "struct" if pa.types.is_struct(kind) else str(kind)

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class TooManyCorruptError(ValueError):
     """More images cannot be read than the limit allows."""
+
+
+def read_or_report(read: Callable[[], T], name: str, corrupt: CorruptImages | None) -> T | None:
+    """What `read` gives; None for an image that cannot be read, of which `corrupt` takes note (without it an error)."""
+    try:
+        return read()
+    except ValueError as error:
+        if corrupt is None:
+            raise
+        corrupt.report(name, error)
+        return None
 
 
 class CorruptImages:
@@ -34,10 +48,6 @@ class CorruptImages:
     def report(self, name: str, reason: object) -> None:
         """Write down that an image cannot be read; one that stands in the file already is not written again.
 
-        Args:
-            name: key, path or row of the image.
-            reason: what went wrong.
-
         Raises:
             TooManyCorruptError: the file now names more images than the limit.
         """
@@ -49,11 +59,8 @@ class CorruptImages:
             line = json.dumps({"name": name, "reason": str(reason)}, ensure_ascii=False) + "\n"
             if not self._ends_a_line():
                 line = "\n" + line
-            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            try:
-                os.write(file, line.encode("utf-8", "backslashreplace"))
-            finally:
-                os.close(file)
+            with self.path.open("ab", buffering=0) as file:
+                file.write(line.encode("utf-8", "backslashreplace"))
         reasons = self.reasons()
         if len(reasons) > self.limit:
             raise TooManyCorruptError(

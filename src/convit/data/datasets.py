@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from convit.data.corrupt import CorruptImages
+from convit.data.corrupt import CorruptImages, read_or_report
 from convit.data.locate import Source
 from convit.data.opening import open_samples
 from convit.data.samples import Samples, Stored
@@ -51,9 +53,7 @@ class ImageDataset(Dataset[tuple[Any, int]]):
         return len(self.indices)
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[Any, int]:
-        """(transformed image, class index) of an index, or of (index, augmentation seed).
-
-        With a seed the transform's random numbers depend on it alone, and the process's own stay as they were.
+        """(transformed image, class index) of an index, or of (index, augmentation seed): see `apply_seeded`.
 
         Raises:
             TooManyCorruptError: more images cannot be read than `corrupt` allows.
@@ -71,12 +71,9 @@ class ImageDataset(Dataset[tuple[Any, int]]):
 
     def _image(self, index: int) -> Any:
         """The image, or the next of its class in this data set that can be read, beginning anew after the last."""
-        try:
-            return self.samples.image(self.indices[index])
-        except ValueError as error:
-            if self.corrupt is None:
-                raise
-            self.corrupt.report(self.samples.where(self.indices[index]), error)
+        image = self._read(index)
+        if image is not None:
+            return image
         if self._same_class is None:
             self._same_class = {}
             for number in range(len(self)):
@@ -84,14 +81,18 @@ class ImageDataset(Dataset[tuple[Any, int]]):
         same_class = self._same_class[self.label(index)]
         here = same_class.index(index % len(self))
         for other in same_class[here + 1 :] + same_class[:here]:
-            try:
-                return self.samples.image(self.indices[other])
-            except ValueError as error:
-                self.corrupt.report(self.samples.where(self.indices[other]), error)
+            image = self._read(other)
+            if image is not None:
+                return image
+        assert self.corrupt is not None
         raise ValueError(
             f"{self.class_title(self.label(index))} has no readable image (all {len(same_class)} are named in "
             f"{self.corrupt.path}); add images to it or remove it"
         )
+
+    def _read(self, index: int) -> Any:
+        place = self.indices[index]
+        return read_or_report(lambda: self.samples.image(place), self.samples.where(place), self.corrupt)
 
     def class_title(self, label: int) -> str:
         """What messages call a class."""
@@ -116,17 +117,14 @@ class DecodedSamples(Samples):
     ) -> None:
         super().__init__(samples.labels, samples.names, samples.classes, samples.source)
         self.kind, self.where, self.identity = samples.kind, samples.where, samples.identity
-        self._unreadable: dict[int, ValueError] = {}
+        self._unreadable: dict[int, Stored] = {}
         pixels: np.ndarray | None = None
         for index in range(len(samples)) if only is None else sorted(only):
-            try:
-                image = np.asarray(samples.image(index))
-            except ValueError as error:
-                if corrupt is None:
-                    raise
-                corrupt.report(samples.where(index), error)
-                self._unreadable[index] = error
+            opened = read_or_report(partial(samples.image, index), samples.where(index), corrupt)
+            if opened is None:
+                self._unreadable[index] = samples.stored(index)
                 continue
+            image = np.asarray(opened)
             if pixels is None:
                 # One block, so that worker processes share it instead of copying it piece by piece.
                 pixels = np.zeros((len(samples), *image.shape), dtype=np.uint8)
@@ -141,14 +139,8 @@ class DecodedSamples(Samples):
         self._pixels = pixels
 
     def stored(self, index: int) -> Stored:
-        """The decoded image.
-
-        Raises:
-            ImageError: it could not be read.
-        """
-        if index in self._unreadable:
-            raise self._unreadable[index]
-        return Image.fromarray(self._pixels[index])
+        """The decoded image; one that could not be read as it is stored, to be refused again."""
+        return self._unreadable[index] if index in self._unreadable else Image.fromarray(self._pixels[index])
 
 
 def apply_seeded(transform: Transform, image: Any, seed: int) -> Any:
@@ -168,27 +160,10 @@ def open_dataset(
     classes: Sequence[str] | None = None,
     root: str | Path | None = None,
 ) -> ImageDataset:
-    """Open images with labels, whatever they are stored in, as a data set of (image, class index).
+    """Open images with labels, whatever they are stored in, as a map-style data set of (image, class index).
 
-    `convit.data.open_samples` lists the forms. Encoded images are held in memory (those of Parquet up to 4 GB);
-    `convit.data.streams` reads shards that do not fit.
-
-    Args:
-        path: where the images are, in one of these forms.
-        transform: takes a PIL image; without it PIL images are given.
-        classes: class names in the model's order: the data's own names are matched with them, and labels that are mere
-            numbers count in them.
-        root: folder (or URL) that a relative `path` starts from.
-
-    Returns:
-        A map-style data set in a stable order.
-
-    Raises:
-        ConnectionError: a server cannot be reached.
-        FileNotFoundError: there is nothing at `path`.
-        ImportError: a package that this form needs is not installed.
-        PermissionError: a file may not be read.
-        ValueError: a file or a class folder is not as it must be, or a label is not a class.
+    `path`, `classes`, `root` and the errors are those of `convit.data.open_samples`; `transform` takes a PIL image.
+    Encoded images are held in memory (those of Parquet up to 4 GB); `convit.data.streams` reads shards that do not fit.
     """
     samples = open_samples(path, classes=classes, root=root, in_memory=True)
     return ImageDataset(samples, transform, classes=samples.class_names)
@@ -229,14 +204,11 @@ def hold_out(labels: Sequence[int], count: int, seed: int) -> tuple[list[int], l
         )
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
     # Stable sort by rank within the class: the first `count` then hold each class's first few, in proportion.
-    sizes: dict[int, int] = {}
-    for label in labels:
-        sizes[label] = sizes.get(label, 0) + 1
-    seen: dict[int, int] = {}
+    sizes, seen = Counter(labels), Counter[int]()
     ranked: list[tuple[float, int]] = []
     for position in shuffled:
         label = labels[position]
-        seen[label] = seen.get(label, 0) + 1
+        seen[label] += 1
         # the first of each class comes before the second of any, so that small classes have their share too
         first = seen[label] == 1 and sizes[label] > 1
         ranked.append((0.0 if first else seen[label] / sizes[label], position))
@@ -246,7 +218,7 @@ def hold_out(labels: Sequence[int], count: int, seed: int) -> tuple[list[int], l
 
 
 def take_share(labels: Sequence[int], share: float, seed: int) -> list[int]:
-    """Positions of a part of the samples, of each class the same part and at least one.
+    """Ascending positions of a part of the samples, of each class the same part and at least one.
 
     Of the same seed, a larger share holds every smaller one.
 
@@ -254,9 +226,6 @@ def take_share(labels: Sequence[int], share: float, seed: int) -> list[int]:
         labels: class index of every sample.
         share: the part, above 0 and up to 1; `round(share * n)` of a class with n samples are taken.
         seed: which samples.
-
-    Returns:
-        Ascending positions.
 
     Raises:
         ValueError: `share` is not above 0 and up to 1.

@@ -10,7 +10,7 @@ from typing import Any
 from convit.data.classes import ClassName
 from convit.data.identity import ContentDigests, file_line, file_sha256, sha256_of_lines
 from convit.data.locate import Source, kind_named, located
-from convit.data.samples import Samples, read_stored
+from convit.data.samples import Samples
 from convit.images import find_images
 from convit.images.listing import is_folder, list_folder
 
@@ -46,7 +46,7 @@ class LabeledFiles(Samples):
         super().__init__(labels, names, classes, source)
         self.folder, self.accepted = folder, accepted
         self._label_file, self._about = label_file, dict(about or {})
-        self.digests: ContentDigests = ContentDigests(len(labels))
+        self.digests = ContentDigests(len(labels))
 
     def stored(self, index: int) -> Path:
         """The path of an image."""
@@ -62,7 +62,7 @@ class LabeledFiles(Samples):
         Where a file says the labels, its line stands behind these.
         """
         found: dict[str, Any] = {"kind": self.kind, "name": self.folder.resolve().name, **self._about}
-        lines = self.digests.lines(self.names, lambda place: read_stored(self.stored(place)))
+        lines = self._digest_lines(self.names)
         if self._label_file is not None:
             found["labels"] = {"name": self._label_file.name, "sha256": file_sha256(self._label_file)}
             lines = chain(lines, [file_line(self._label_file)])

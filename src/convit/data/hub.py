@@ -11,8 +11,9 @@ from convit.data.classes import named
 from convit.data.columns import choose_columns, read_labels
 from convit.data.identity import ContentDigests, sha256_of_lines
 from convit.data.locate import Source
-from convit.data.samples import Rows, Samples, read_stored
+from convit.data.samples import Rows, Samples
 from convit.data.splits import SplitError, spellings, with_split
+from convit.output.files import check_packages
 
 PREFIX = "hub:"
 _SPLITS = ("train", "val", "validation", "test")  # what the hub calls parts
@@ -21,23 +22,16 @@ _SPLITS = ("train", "val", "validation", "test")  # what the hub calls parts
 class HubSamples(Samples):
     """Images and labels of one split of a hub data set; the library fetches it once and maps it from its cache.
 
-    Args:
-        source: "hub:owner/name", "hub:owner/name:split" or "hub:owner/name/config:split"; the split is "train" where
-            none is said.
-
-    Raises:
-        ConnectionError: the hub cannot be reached.
-        FileNotFoundError: there is no such data set.
-        ImportError: the library is not installed.
-        ValueError: `source` is written otherwise, there is no such split or configuration, the set lacks images or
-            labels, or a label is not a class.
+    `source` is "hub:owner/name", "hub:owner/name:split" or "hub:owner/name/config:split"; the split is "train" where
+    none is said. Errors are those of `convit.data.open_samples`.
     """
 
     kind = "hub"
 
     def __init__(self, source: str) -> None:
         name, config, split = parse_hub(source)
-        datasets = _library()
+        check_packages("a hub data set", "datasets", extra="hub")
+        datasets: Any = import_module("datasets")
         table = _load(datasets, source, name, config, split)
         self.fingerprint: str = table._fingerprint  # of the set's files, before anything is done to it
         features = {column: {"_type": type(kind).__name__} for column, kind in table.features.items()}
@@ -54,7 +48,7 @@ class HubSamples(Samples):
         names = Rows(len(labels), partial("{} row {}".format, source))
         super().__init__(labels, names, named(classes), f"the label column of {source}")
         self.name = source if source.endswith(f":{split}") else f"{source}:{split}"  # whether it was said or not
-        self.digests: ContentDigests = ContentDigests(len(labels))
+        self.digests = ContentDigests(len(labels))
 
     def stored(self, index: int) -> bytes | Path:
         """The encoded image, or the file that holds it; no bytes where there is neither."""
@@ -65,9 +59,8 @@ class HubSamples(Samples):
 
     def identity(self) -> dict[str, Any]:
         """The set's name with its split, the library's fingerprint, and one sha256 over "sha256  label" of all rows."""
-        lines = self.digests.lines(self.labels, lambda place: read_stored(self.stored(place)))
         known = {"kind": self.kind, "name": self.name, "fingerprint": self.fingerprint}
-        return {**known, "sha256": sha256_of_lines(lines)}
+        return {**known, "sha256": sha256_of_lines(self._digest_lines(self.labels))}
 
 
 def open_source(source: Source, *, root: str | Path | None, split: str | None, in_memory: bool) -> Samples:
@@ -104,15 +97,6 @@ def parse_hub(source: str) -> tuple[str, str | None, str]:
             "hub:owner/name/config:split"
         )
     return "/".join(parts[:2]), parts[2] if len(parts) == 3 else None, split or "train"
-
-
-def _library() -> Any:
-    try:
-        return import_module("datasets")
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"hub data sets need the package '{error.name}'; install it with: pip install 'convit[hub]'"
-        ) from error
 
 
 def _load(datasets: Any, source: str, name: str, config: str | None, split: str) -> Any:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from convit.data.classes import ClassName
+from convit.data.classes import ClassName, first_few
 from convit.data.folders import FolderSamples, LabeledFiles
 from convit.data.locate import Source, located
 from convit.data.samples import Samples
@@ -29,7 +29,6 @@ from convit.weights.labels import class_names, class_wnids
 _SUBSETS = Path(__file__).with_name("imagenet_subsets.json")
 _WNID = re.compile(r"n\d{8}")
 _NUMBER = re.compile(r"0|[1-9]\d*")
-_SHOWN = 3
 _KAGGLE = "ILSVRC/Data/CLS-LOC/val"
 
 
@@ -101,10 +100,6 @@ def open_relative(name: str, folder: Path) -> LabeledFiles:
     The files that say labels may lie beside the images or in one of the folders above. ReaL has several right labels
     for some images, and none for others, which do not count. `identity` says whether the release is there as a whole.
 
-    Args:
-        name: one of these names.
-        folder: the folder.
-
     Returns:
         The images, with `restricted` for A and R, and `accepted` for ReaL.
 
@@ -116,7 +111,7 @@ def open_relative(name: str, folder: Path) -> LabeledFiles:
     relative = RELATIVES[name]
     place = _find_images(folder, relative)
     if name == "imagenet-real":
-        return _open_real(place, relative)
+        return _open_real(place)
     subset, label_file = _subset(name), None
     if relative.by_number:
         names, labels = _read_sub_folders(place, relative, {str(number): number for number in range(1000)})
@@ -127,14 +122,14 @@ def open_relative(name: str, folder: Path) -> LabeledFiles:
     else:
         names = _list_flat(place)
         labels, label_file = read_flat_labels(place, names)
-    found = _files(name, place, names, labels, label_file=label_file, about=_completeness(relative, len(names)))
+    found = _files(name, place, names, labels, label_file=label_file)
     if subset is not None:
         found.restricted = True
         found.competing = [number for number, wnid in enumerate(class_wnids("imagenet1k")) if wnid in subset]
     return found
 
 
-def _open_real(place: Path, relative: Relative) -> LabeledFiles:
+def _open_real(place: Path) -> LabeledFiles:
     real = find_beside(place, ("real.json",))
     if real is None:
         raise ValueError(
@@ -158,15 +153,19 @@ def _open_real(place: Path, relative: Relative) -> LabeledFiles:
             accepted.append(sets[number - 1])
     if not counted:
         raise ValueError(f"{real} has no label for any of the {len(names)} images in {place}; fetch it again")
-    about = {**_completeness(relative, len(names)), "without_label": len(names) - len(counted)}
     labels = [each[0] for each in accepted]
+    about = {"without_label": len(names) - len(counted)}
     return _files("imagenet-real", place, counted, labels, accepted=accepted, label_file=real, about=about)
 
 
 def _files(name: str, place: Path, names: Sequence[str], labels: Sequence[int], **options: Any) -> LabeledFiles:
-    about = {"dataset": name, **options.pop("about")}
-    source = f"{RELATIVES[name].title} in {place}"
-    return LabeledFiles(place, names, labels, classes=_classes(), source=source, about=about, **options)
+    relative, without_label = RELATIVES[name], options.pop("about", {})
+    found = len(names) + sum(without_label.values())
+    about = {"dataset": name, "images_of_release": relative.images, "complete": found == relative.images}
+    source = f"{relative.title} in {place}"
+    return LabeledFiles(
+        place, names, labels, classes=_classes(), source=source, about={**about, **without_label}, **options
+    )
 
 
 def _find_images(folder: Path, relative: Relative) -> Path:
@@ -194,9 +193,8 @@ def _read_sub_folders(
     folders = samples.class_names or ()
     unknown = [name for name in folders if name not in numbers]
     if unknown:
-        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
         raise ValueError(
-            f"{place} has {', '.join(unknown[:_SHOWN])}{more}, not among the {len(numbers)} classes of "
+            f"{place} has {first_few(unknown)}, not among the {len(numbers)} classes of "
             f"{relative.title}; expected are {relative.layout}, and no other sub-folders"
         )
     return samples.names, [numbers[folders[label]] for label in samples.labels]
@@ -211,10 +209,6 @@ def _list_flat(place: Path) -> list[str]:
             "on; move it elsewhere"
         )
     return names
-
-
-def _completeness(relative: Relative, found: int) -> dict[str, Any]:
-    return {"images_of_release": relative.images, "complete": found == relative.images}
 
 
 @cache

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from convit.data.classes import ClassName, plain_name
-from convit.data.samples import LabeledImage, Samples, Stored
+from convit.data.classes import ClassName, first_few, plain_name
+from convit.data.identity import sha256_of_lines
+from convit.data.samples import LabeledImage, Samples
 
-_SHOWN = 3
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -34,12 +34,7 @@ class LabelMap:
     in_order: tuple[str, ...] | None = None
 
     def target(self, label: int, known: ClassName | None) -> str | None:
-        """The model's class that a label means; None where the map does not say.
-
-        Args:
-            label: number of the class in the data.
-            known: its name, where the data have one; without it the map says the label's number.
-        """
+        """The model's class that a label means, by its name where the data have one; None where the map is silent."""
         if self.in_order is not None:
             return self.in_order[label] if label < len(self.in_order) else None
         keys = [str(label)] if known is None else [known.name, *([known.wnid] if known.wnid else [])]
@@ -49,12 +44,8 @@ class LabelMap:
 class Relabeled(Samples):
     """Labeled images whose classes are named by a label map; classes with one target become one class.
 
-    Args:
-        whole: the images.
-        label_map: says the target of each class that occurs, and of each that competes where only some do.
-
     Raises:
-        ValueError: a class has no target, or a list is not as long as the data's list of classes.
+        ValueError: a class that occurs or competes has no target, or a list is not as long as the data's of classes.
     """
 
     def __init__(self, whole: Samples, label_map: LabelMap) -> None:
@@ -67,20 +58,12 @@ class Relabeled(Samples):
         classes = [ClassName(first[number], mapped=True) for number in range(len(numbers))]
         labels = [self._new[label] for label in whole.labels]
         super().__init__(labels, whole.names, classes, f"the label map {label_map.name}")
-        self.kind, self.restricted = whole.kind, whole.restricted
+        self.kind, self.restricted, self.stored, self.where = whole.kind, whole.restricted, whole.stored, whole.where
         self.competing = sorted({self._new[label] for label in whole.competing})
         self.accepted = [self._accept(each) for each in whole.accepted]
 
-    def stored(self, index: int) -> Stored:
-        """One image as it is stored."""
-        return self._whole.stored(index)
-
     def take(self, places: Sequence[int]) -> Iterator[LabeledImage]:
-        """Read the images at some ascending places, as the data behind the map do.
-
-        Raises:
-            ValueError: a place is out of range, or not above the one before it.
-        """
+        """Read the images at some ascending places, as the data behind the map do."""
         return (
             replace(image, label=self._new[image.label], accepted=self._accept(image.accepted))
             for image in self._whole.take(places)
@@ -92,7 +75,7 @@ class Relabeled(Samples):
     def identity(self) -> dict[str, Any]:
         """What the data are, and name and sha256 of the map; their sha256 is over that of both."""
         found = self._whole.identity()
-        both = hashlib.sha256(f"{found['sha256']}\n{self._map.sha256}\n".encode()).hexdigest()
+        both = sha256_of_lines(f"{sha256}\n".encode() for sha256 in (found["sha256"], self._map.sha256))
         label_map = {"name": self._map.name, "sha256": self._map.sha256}
         return {**found, "label_map": label_map, "images_sha256": found["sha256"], "sha256": both}
 
@@ -199,10 +182,9 @@ def _targets(images: Samples, label_map: LabelMap) -> dict[int, str]:
     found = {label: label_map.target(label, None if classes is None else classes[label]) for label in labels}
     missing = [label for label, target in found.items() if target is None]
     if missing:
-        named = [f"label {label}" if classes is None else repr(classes[label].name) for label in missing[:_SHOWN]]
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        named = [f"label {label}" if classes is None else repr(classes[label].name) for label in missing]
         raise ValueError(
-            f"{label_map.name} does not say what {', '.join(named)}{more} of the data mean; give every class of the "
-            "data a class of the model"
+            f"{label_map.name} does not say what {first_few(named)} of the data mean; give every class of the data a "
+            "class of the model"
         )
     return {label: target for label, target in found.items() if target is not None}

@@ -51,12 +51,7 @@ def kind_named(name: str) -> Kind:
 
 
 def kind_of(source: Source, root: str | Path | None = None) -> Kind:
-    """Which kind of data `source` means; what is nowhere counts as a folder.
-
-    Args:
-        source: as for `convit.data.open_samples`.
-        root: folder or URL that a relative source starts from.
-    """
+    """Which kind of data `source` means, as for `convit.data.open_samples`; what is nowhere counts as a folder."""
     of_files = [kind for kind in KINDS if kind.suffixes]
     shards, folder = kind_named("shards"), kind_named("folder")
     if not isinstance(source, (str, Path)):
@@ -84,13 +79,14 @@ def located(name: str | Path, root: str | Path | None = None) -> Path | str:
     return Path(root) / name
 
 
-def find_shards(source: Source, root: str | Path | None = None) -> list[Path | str]:
-    """The shards that a pattern, a list of patterns or a folder means, each group in sorted order.
+def find_files(source: Source, root: str | Path | None = None, kind: str = "shards") -> list[Path | str]:
+    """The shards or Parquet files that a pattern, a list of patterns or a folder means, each group in sorted order.
 
     Args:
         source: "train-{000000..000004}.tar.gz", "train-*.tar", one file, a folder of shards, a URL of one of these
             ("https://host/train-{000..146}.tar", "s3://bucket/train-*.tar"), or a list of these.
         root: folder or URL that relative patterns start from; the working folder without it.
+        kind: the name of their kind.
 
     Returns:
         A `Path` for each existing file here, a str for each URL, without repetition. Whether a URL that was named in
@@ -100,27 +96,25 @@ def find_shards(source: Source, root: str | Path | None = None) -> list[Path | s
         ConnectionError: the server of a remote pattern with * cannot be reached.
         FileNotFoundError: a pattern means no file, or one of the files that a brace pattern lists is absent.
     """
-    return _find(source, root, kind_named("shards"))
-
-
-def find_parquet(source: Source, root: str | Path | None = None) -> list[Path | str]:
-    """The Parquet files that a pattern, a list of patterns or a folder means; as `find_shards` finds shards."""
-    return _find(source, root, kind_named("parquet"))
-
-
-def _find(source: Source, root: str | Path | None, kind: Kind) -> list[Path | str]:
+    suffixes = kind_named(kind).suffixes
     found: dict[Path | str, None] = {}
     for pattern in [source] if isinstance(source, (str, Path)) else source:
         for name in expand_braces(str(pattern)):
             place = located(name, root)
-            matches = _local(place, kind.suffixes) if isinstance(place, Path) else _remote(place, kind.suffixes)
+            matches = _local(place, suffixes) if isinstance(place, Path) else _remote(place, suffixes)
             if not matches:
-                what = "Parquet file" if kind.name == "parquet" else "shard"
+                what = "Parquet file" if kind == "parquet" else "shard"
                 raise FileNotFoundError(
-                    f"no {what} at {shown(place)}; name {', '.join(kind.suffixes)} files, or the folder that holds them"
+                    f"no {what} at {shown(place)}; name {', '.join(suffixes)} files, or the folder that holds them"
                 )
             found.update(dict.fromkeys(matches))
     return list(found)
+
+
+def file_names(files: Sequence[Path | str]) -> list[str]:
+    """What records call files: by name; a URL whole, and with its path a file whose name is in several folders."""
+    short = [file.name if isinstance(file, Path) else shown(file) for file in files]
+    return short if len(set(short)) == len(short) else [shown(file) for file in files]
 
 
 def _local(path: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from convit.data.identity import file_sha256
 from convit.data.label_maps import Relabeled, read_label_map
-from convit.data.locate import Source, find_parquet, find_shards, kind_named, kind_of, located
-from convit.data.remote import remote_identity, shown
+from convit.data.locate import Source, file_names, find_files, kind_named, kind_of, located
+from convit.data.remote import remote_identity
 from convit.data.samples import Samples
 from convit.data.splits import choose_split
 
@@ -96,21 +96,12 @@ def fingerprint(source: Source, root: str | Path | None = None, samples: Samples
     # opened samples say what they are, so that their folder is not listed again
     kind = kind_named(samples.kind) if samples is not None and samples.kind else kind_of(source, root)
     if kind.suffixes:
-        return _files(find_shards(source, root) if kind is kind_named("shards") else find_parquet(source, root))
+        files = find_files(source, root, kind.name)
+        digests = (file_sha256(file) if isinstance(file, Path) else remote_identity(file) for file in files)
+        return dict(zip(file_names(files), digests, strict=True))
     if samples is None:
         samples = open_samples(source, root=root)
     if kind.name == "hub":
         return {str(source): str(getattr(samples, "fingerprint"))}  # noqa: B009
     found = samples.identity()
     return {file["name"]: file["sha256"] for file in found.get("files", [{"name": str(source), **found}])}
-
-
-def _files(files: Sequence[Path | str]) -> dict[str, str]:
-    names = [Path(file).name for file in files]
-    short = len(set(names)) == len(names)
-    return {
-        file.name if short and isinstance(file, Path) else shown(file): (
-            file_sha256(file) if isinstance(file, Path) else remote_identity(file)
-        )
-        for file in files
-    }

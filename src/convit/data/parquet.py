@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from convit.data.classes import named
 from convit.data.columns import choose_columns, read_labels
 from convit.data.identity import file_sha256, identity_of_files
-from convit.data.locate import Source, find_parquet
+from convit.data.locate import Source, file_names, find_files
 from convit.data.remote import read_remote, shown
 from convit.data.samples import Rows, Samples
 
@@ -42,18 +42,14 @@ class ParquetSamples(Samples):
         in_memory: bytes of encoded images up to which all of them are held; None for 4 GB.
 
     Raises:
-        FileNotFoundError: a file is absent.
-        ValueError: a file is no Parquet file, has other columns than the first, lacks images or labels, or a label is
-            no class.
+        FileNotFoundError, ValueError: as `convit.data.open_samples`.
     """
 
     kind = "parquet"
 
     def __init__(self, files: Sequence[Path | str], *, in_memory: int | None = None) -> None:
         self.files = list(files)
-        short = [file.name if isinstance(file, Path) else shown(file) for file in files]
-        # files of one name, from several folders, keep their paths
-        self._file_names = short if len(set(short)) == len(short) else [shown(file) for file in files]
+        self._file_names = file_names(files)
         # a remote file is fetched whole; one here is mapped
         self._contents = [file if isinstance(file, Path) else pa.py_buffer(read_remote(file)) for file in self.files]
         self._metadata = [self._read_metadata(number) for number in range(len(self.files))]
@@ -130,11 +126,8 @@ class ParquetSamples(Samples):
     def _image_bytes(self, metadata: Any) -> int:
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         columns = [group.column(number) for group in groups for number in range(group.num_columns)]
-        return sum(
-            column.total_uncompressed_size
-            for column in columns
-            if column.path_in_schema.partition(".")[0] == self._image
-        )
+        images = [column for column in columns if column.path_in_schema.partition(".")[0] == self._image]
+        return sum(column.total_uncompressed_size for column in images)
 
     def _read_metadata(self, number: int) -> Any:
         with self._opened(number) as opened:
@@ -158,7 +151,7 @@ class ParquetSamples(Samples):
 
 def open_source(source: Source, *, root: str | Path | None, split: str | None, in_memory: bool) -> Samples:
     """Open Parquet files; see `ParquetSamples`."""
-    return ParquetSamples(find_parquet(source, root), in_memory=None if in_memory else 0)
+    return ParquetSamples(find_files(source, root, "parquet"), in_memory=None if in_memory else 0)
 
 
 def hub_features(schema: pa.Schema) -> dict[str, Any]:

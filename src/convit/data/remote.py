@@ -21,12 +21,7 @@ _HTTP = ("http://", "https://")
 
 
 class TransferError(OSError):
-    """A remote file could not be read on.
-
-    Args:
-        reason: what went wrong.
-        final: whether another attempt would end the same way.
-    """
+    """A remote file could not be read on; `final` says whether another attempt would end the same way."""
 
     def __init__(self, reason: str, final: bool = False) -> None:
         super().__init__(reason)
@@ -73,14 +68,7 @@ def url_path(url: str) -> str:
 
 @contextmanager
 def open_remote(url: str) -> Generator[BinaryIO]:
-    """Open a remote file for reading from its beginning.
-
-    Raises:
-        FileNotFoundError: the server has no such file.
-        ImportError: the package for this kind of URL is not installed.
-        TransferError: the server cannot be reached or refuses.
-        ValueError: fsspec knows no such kind of URL.
-    """
+    """Open a remote file for reading from its beginning; raises as `read_on`, but `TransferError` for what may pass."""
     system, path = _filesystem(url)
     with _as_transfer_error(url):
         # Over HTTP one request for the whole file, for servers without ranges too.
@@ -132,9 +120,7 @@ def remote_identity(url: str) -> str:
 
     Raises:
         ConnectionError: the server cannot be reached or refuses.
-        FileNotFoundError: it has no such file.
-        ImportError: the package for this kind of URL is not installed.
-        ValueError: fsspec knows no such kind of URL.
+        FileNotFoundError, ImportError, ValueError: as `read_on`.
     """
     info = _asked(url, lambda system, path: system.info(path))
     marks = {key.lower(): value for key, value in info.items()}

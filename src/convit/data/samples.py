@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -123,6 +123,11 @@ class Samples:
             changes; and what else tells such data apart.
         """
         raise NotImplementedError
+
+    def _digest_lines(self, behind: Sequence[object]) -> Iterable[bytes]:
+        """The lines "sha256  what stands behind" of all images; what `labeled` has read is not read again."""
+        assert self.digests is not None
+        return self.digests.lines(behind, lambda place: read_stored(self.stored(place)))
 
     def count_in(self, names: Sequence[str]) -> None:
         """Let labels count in a model's list of class names, to which the data's own names are matched.

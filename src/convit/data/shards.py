@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from convit.data.classes import CLASSES_FILE, classes_beside
 from convit.data.identity import file_sha256, identity_of_files
-from convit.data.locate import Source, find_shards
+from convit.data.locate import Source, find_files
 from convit.data.remote import is_remote, read_on, shown
 from convit.data.samples import LabeledImage, Samples, check_label, checked_places
 from convit.images import IMAGE_SUFFIXES
@@ -40,11 +40,8 @@ class ShardSamples(Samples):
             (CIFAR-10 takes 60 MB). Otherwise they are read again, in order.
 
     Raises:
-        ConnectionError: a remote shard cannot be read.
-        FileNotFoundError: a shard is absent.
-        PermissionError: a shard may not be read.
-        ValueError: a file is not a tar archive or is cut off, a sample lacks its image or its label, there is none, a
-            label is negative, or `classes.json` is not a list of classes.
+        ConnectionError, FileNotFoundError, PermissionError, ValueError: as `read_shard`; or there is no sample, or
+            `classes.json` is not a list of classes.
     """
 
     kind = "shards"
@@ -79,11 +76,7 @@ class ShardSamples(Samples):
         return image[1]
 
     def take(self, places: Sequence[int]) -> Iterator[LabeledImage]:
-        """Read the samples at some ascending places; shards without one of them are left out, others read up to it.
-
-        Raises:
-            ValueError: a place is out of range or not above the one before it, or a shard has lost samples meanwhile.
-        """
+        """Read the samples at some ascending places; shards without one of them are left out, others read up to it."""
         if self._images is not None:
             return super().take(places)
         wanted = self._stream(checked_places(places, len(self)))
@@ -117,7 +110,7 @@ class ShardSamples(Samples):
 
 def open_source(source: Source, *, root: str | Path | None, split: str | None, in_memory: bool) -> Samples:
     """Open shards; see `ShardSamples`."""
-    return ShardSamples(find_shards(source, root), in_memory=in_memory)
+    return ShardSamples(find_files(source, root), in_memory=in_memory)
 
 
 def read_shard(

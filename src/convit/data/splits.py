@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from convit.data.locate import Source, find_parquet, find_shards, kind_named, kind_of
+from convit.data.classes import first_few
+from convit.data.locate import Source, find_files, kind_of
 from convit.data.remote import is_remote, shown, url_path
 from convit.images import find_images
 from convit.images.listing import is_folder, list_folder
@@ -54,14 +55,7 @@ def choose_split(data: Source, split: str) -> Source:
     | a folder with sub-folders | the sub-folder `val` |
     | shards, Parquet files: a folder, a pattern, a list, a URL | those whose names begin with `val-` or are `val.` … |
 
-    The exact name goes first, then the others that mean the same part (`PARTS`).
-
-    Args:
-        data: a folder, shards or Parquet files, as for `convit.data.open_samples`.
-        split: the name.
-
-    Returns:
-        That part, in the same form.
+    The exact name goes first, then the others that mean the same part (`PARTS`). The part has the form of `data`.
 
     Raises:
         FileNotFoundError: there is nothing at `data`.
@@ -96,12 +90,7 @@ def choose_sub_folder(folder: Path, split: str) -> Path:
 
 
 def with_split(source: str, split: str, said: str) -> str:
-    """A source with its split behind a colon, where it does not name one already.
-
-    Args:
-        source: such as "hub:owner/name".
-        split: what is asked for.
-        said: the split that `source` names itself, "" for none.
+    """A source such as "hub:owner/name" with its split behind a colon, where it has not `said` one already.
 
     Raises:
         SplitError: `source` names another one.
@@ -212,21 +201,18 @@ def _sub_folder(folder: Path, split: str) -> Path | None:
 
 
 def _files(data: Source, folder: Path | None) -> list[Path | str]:
-    """The shards of the data, or else their Parquet files, whatever split they are of."""
+    """The data's shards or Parquet files, whatever split they are of."""
     kind = kind_of(data)
     if folder is not None and not folder.exists() and not kind.suffixes:
         raise FileNotFoundError(f"there is no folder {folder}; check the path")
-    if not kind.suffixes:
-        return []
-    return find_shards(data) if kind is kind_named("shards") else find_parquet(data)
+    return find_files(data, None, kind.name) if kind.suffixes else []
 
 
 def _what_there_is(files: list[Path | str], folder: Path | None) -> str:
     known = set(map(_stem, files))
     if folder is not None and folder.is_dir():
         known |= {child.name for child in list_folder(folder) if is_folder(child)}
-    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    return f"it has {', '.join(sorted(known)[:_SHOWN])}{more}" if known else "it has no folder and no shard"
+    return f"it has {first_few(sorted(known), _SHOWN)}" if known else "it has no folder and no shard"
 
 
 def _base(file: Path | str) -> str:

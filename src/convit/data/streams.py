@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 from torch.utils.data import IterableDataset, get_worker_info
 
-from convit.data.corrupt import CorruptImages
+from convit.data.corrupt import CorruptImages, read_or_report
 from convit.data.datasets import Transform, apply_seeded
 from convit.data.remote import shown
 from convit.data.sampling import augmentation_seed
@@ -24,9 +24,8 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
     """An endless stream of (transformed image, class index) from shards, for training.
 
     Every pass over the shards takes them in a new order and deals them to processes and workers; each worker shuffles
-    within a buffer.
-    All of it is a function of (seed, epoch), so that an epoch can be taken up in its middle: what was handed out is
-    read past, undecoded.
+    within a buffer. All of it is a function of (seed, epoch), so that an epoch can be taken up in its middle: what was
+    handed out is read past, undecoded.
 
     Args:
         shards: the files, or their URLs.
@@ -114,13 +113,7 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
 class ShardSequence(IterableDataset[tuple[Any, int]]):
     """The samples of some shards, once, in their order; every process takes its share.
 
-    Args:
-        shards: the files, or their URLs.
-        transform: takes a PIL image.
-        rank: number of this process.
-        world_size: number of processes.
-        classes: number of classes, where known; labels must lie below it.
-        corrupt: takes note of images that cannot be read, which are left out. Without it they are errors.
+    The arguments are those of `ShardStream`; what `corrupt` takes note of is left out.
     """
 
     def __init__(
@@ -159,10 +152,6 @@ def decode_stream(samples: Iterator[Sample], corrupt: CorruptImages | None) -> I
     That one is given again in its own place: what comes at a place depends on what follows alone, so that a stream
     that is taken up in its middle goes on exactly as it would have.
 
-    Args:
-        samples: (key, encoded image, class index).
-        corrupt: takes note of what cannot be read.
-
     Yields:
         (key of the place, decoded image, class index of that image).
 
@@ -198,10 +187,4 @@ def decode_readable(samples: Iterator[Sample], corrupt: CorruptImages | None) ->
 
 
 def _decoded(name: str, data: bytes, corrupt: CorruptImages | None) -> Image.Image | None:
-    try:
-        return open_image(data, name=name)
-    except ValueError as error:
-        if corrupt is None:
-            raise
-        corrupt.report(name, error)
-        return None
+    return read_or_report(lambda: open_image(data, name=name), name, corrupt)

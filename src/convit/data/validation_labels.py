@@ -39,18 +39,11 @@ def find_beside(folder: Path, names: Sequence[str]) -> Path | None:
 
 
 def read_flat_labels(folder: Path, names: Sequence[str]) -> tuple[list[int], Path | None]:
-    """The labels of validation images that lie side by side.
+    """ImageNet-1k's class number of each validation image in a folder, and the file that says it; None if `names` do.
 
     Read are the WordNet ids in the names, as in the archive of the hub (ILSVRC2012_val_00000001_n01751748.JPEG);
     Kaggle's `LOC_val_solution.csv`; or the devkit's ground truth, whose class numbers are its own: `meta.mat` beside it
     says which WordNet ids they mean.
-
-    Args:
-        folder: where the images lie.
-        names: their names.
-
-    Returns:
-        ImageNet-1k's class number of each image, and the file that says them; None where the names do.
 
     Raises:
         ImportError: the devkit is to be read, and scipy is not installed.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL.Image import Image
 
+from convit.data.classes import first_few
 from convit.data.datasets import ImageDataset, check_trainable, hold_out
 from convit.data.locate import Source, kind_of
 from convit.data.opening import open_samples
@@ -149,9 +150,8 @@ def divide(images: LabeledImages, seed: int) -> Division:
     ]
     if not missing:
         return Division(count, training, validation, reason, ())
-    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     warning = (
-        f"too few images to validate with: {', '.join(missing[:5])}{more}; the classes are trained on, but how well "
+        f"too few images to validate with: {first_few(missing, 5)}; the classes are trained on, but how well "
         f"they are told apart cannot be said, so add images"
     )
     return Division(count, training, validation, reason, (warning,))

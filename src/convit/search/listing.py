@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
-from convit.data.locate import find_parquet, find_shards, kind_of
+from convit.data.locate import find_files, kind_of
 from convit.data.opening import open_samples
 from convit.data.samples import Samples, Stored, read_stored
 from convit.data.splits import part_of
@@ -88,9 +88,8 @@ def list_images(source: str | Path) -> list[ListedImage]:
             for name, file in files.items()
         ]
     found: list[ListedImage] = []
-    find = {"shards": find_shards, "parquet": find_parquet}.get(kind.name)
-    for file in [source] if find is None else find(source):
-        split = None if find is None else _NUMBER.sub("", str(file).rpartition("/")[2].split(".")[0]) or None
+    for file in find_files(source, kind=kind.name) if kind.suffixes else [source]:
+        split = None if not kind.suffixes else _NUMBER.sub("", str(file).rpartition("/")[2].split(".")[0]) or None
         samples = open_samples(file, in_memory=True)
         titles = samples.class_names
         for place, (name, label) in enumerate(zip(samples.names, samples.labels, strict=True)):

@@ -15,7 +15,7 @@ from torch import Tensor
 from convit.data.classes import read_classes
 from convit.data.corrupt import CorruptImages
 from convit.data.datasets import DecodedSamples, ImageDataset, Transform, check_trainable, hold_out, take_share
-from convit.data.locate import Source, find_shards
+from convit.data.locate import Source, find_files
 from convit.data.opening import fingerprint, open_samples
 from convit.data.samples import Samples
 from convit.data.streams import ShardSequence
@@ -195,9 +195,9 @@ def _split_shards(data: DataRecipe, root: str | Path) -> tuple[list[Path | str],
         raise ValueError(
             "data.share and data.balanced need images that can be reached one by one; use data.reader=memory"
         )
-    shards = find_shards(data.train, root)
+    shards = find_files(data.train, root)
     if data.validation is not None:
-        return shards, find_shards(data.validation, root)
+        return shards, find_files(data.validation, root)
     if data.held_out >= len(shards):
         raise ValueError(
             f"data.held_out is {data.held_out} of {len(shards)} shards; with data.reader=stream it counts shards and "
