@@ -88,7 +88,7 @@ def draw() -> None:
 
 def render(ablation: dict[str, Any], attention: dict[str, Any]) -> str:
     """The text of README.md: no figure in it is typed in."""
-    from convit.analysis.ablations import from_dict, to_markdown
+    from convit.analysis.ablations import to_markdown
 
     gated = len(attention["gates"])
     layers = "\n".join(
@@ -123,7 +123,7 @@ the rows divided by what remains.
 
 Made by `convit ablate`:
 
-{to_markdown(from_dict(ablation))}
+{to_markdown(ablation)}
 ## Two photographs and a page
 
 `convit explain cat.jpg --model {attention["model"]} --output cat.png`:

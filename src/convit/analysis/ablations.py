@@ -5,14 +5,13 @@ A model is measured as it is and after each change, by the evaluator that `convi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from convit.analysis.gating import forced_gates, masked_position_embedding
 from convit.data import Samples
-from convit.evaluation import Evaluation, Evaluator
+from convit.evaluation import Evaluator
 from convit.evaluation.report import data_name
 from convit.model import ConViT
 
@@ -35,8 +34,7 @@ PAPER_TOP1: dict[tuple[str, int], float] = {
 }
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One change to a trained model.
 
     Attributes:
@@ -49,11 +47,6 @@ class Change:
     what: str
     layers: int = 0
 
-    @property
-    def paper_top1(self) -> float | None:
-        """What the paper reports for its own model on ImageNet-1k, percent; None where it has no such row."""
-        return PAPER_TOP1.get((self.what, self.layers))
-
     def applied_to(self, model: ConViT) -> AbstractContextManager[None]:
         """A `with` block in which the model is changed."""
         if self.what == MASKED:
@@ -61,101 +54,6 @@ class Change:
         if self.layers:
             return forced_gates(model, self.layers, 1 if self.what == NO_CONTENT else 0)
         return nullcontext()
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What is kept of an evaluation after a change.
-
-    Attributes:
-        top1: percent.
-        top5: percent.
-        top1_interval: 95 %, bootstrap, percent.
-        loss: mean cross entropy.
-        count: images scored.
-        unreadable: images that could not be read.
-    """
-
-    top1: float
-    top5: float
-    top1_interval: tuple[float, float]
-    loss: float
-    count: int
-    unreadable: int
-
-    @classmethod
-    def of(cls, evaluation: Evaluation) -> Figures:
-        """Take them from an evaluation."""
-        found = evaluation
-        return cls(found.top1, found.top5, found.intervals["top1"], found.loss, found.count, found.unreadable)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A change and the accuracy with it.
-
-    Attributes:
-        change: the change.
-        figures: the measurement; None for a row of the paper that this model is too shallow for.
-    """
-
-    change: Change
-    figures: Figures | None
-
-
-@dataclass(frozen=True)
-class Ablations:
-    """All measurements of one model.
-
-    Attributes:
-        gated_layers: the model's GPSA layers.
-        rows: the model as it is first, then each change.
-        about: the evaluation of the model as it is, without its classes: `Evaluation.to_dict`.
-    """
-
-    gated_layers: int
-    rows: tuple[Measured, ...]
-    about: dict[str, Any]
-
-    @property
-    def baseline(self) -> Figures:
-        """The model as it is."""
-        first = self.rows[0].figures
-        assert first is not None
-        return first
-
-    def to_dict(self) -> dict[str, Any]:
-        """What `json.dumps` takes: the baseline's evaluation, and the figures of each change."""
-        return {
-            "model": self.about["model"],
-            "gated_layers": self.gated_layers,
-            "baseline": self.about,
-            "rows": [
-                {
-                    **asdict(row.change),
-                    "paper_top1": row.change.paper_top1,
-                    **({} if row.figures is None else asdict(row.figures)),
-                }
-                for row in self.rows
-            ],
-            "paper": {"source": PAPER, "measured_on": "ImageNet-1k, the paper's own model", "tables": "5 and 6"},
-        }
-
-
-def from_dict(found: dict[str, Any]) -> Ablations:
-    """Read what `Ablations.to_dict` gave.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    try:
-        rows: list[Measured] = []
-        for row in found["rows"]:
-            figures = Figures(**{each.name: row[each.name] for each in fields(Figures)}) if "top1" in row else None
-            rows.append(Measured(Change(row["experiment"], row["what"], row["layers"]), figures))
-        return Ablations(found["gated_layers"], tuple(rows), found["baseline"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"this is not a result of `convit ablate` ({error}); give the JSON that it wrote") from error
 
 
 def plan_changes(gated_layers: int, experiments: Sequence[str] = EXPERIMENTS) -> list[Change]:
@@ -183,7 +81,7 @@ def gated_layers_of(model: object) -> int:
     """How many GPSA layers a model has that the experiments can change.
 
     Raises:
-        ValueError: it is no ConViT with GPSA layers.
+        ValueError: it is not a ConViT with GPSA layers.
     """
     if not isinstance(model, ConViT) or not model.config.local_up_to_layer:
         raise ValueError(
@@ -198,7 +96,7 @@ def run_ablations(
     images: Samples,
     experiments: Sequence[str] = EXPERIMENTS,
     advance: Callable[[], None] = lambda: None,
-) -> Ablations:
+) -> dict[str, Any]:
     """Measure a model as it is and after each change, on the same images.
 
     Source: ConViT (arXiv 2103.10697), Tabs. 5 and 6.
@@ -209,6 +107,12 @@ def run_ablations(
         experiments: "position-embedding", "gates" or both.
         advance: called after each image of each measurement; there are `measurements` of these.
 
+    Returns:
+        What `json.dumps` takes: "model", "gated_layers", "baseline" (`Evaluation.to_dict` of the model as it is,
+        without its classes), "rows" and "paper". The first row is the model as it is; each has the attributes of its
+        `Change`, the paper's top-1 (None where it has none) and the metrics, which are absent where the paper has a
+        row that the model is too shallow for.
+
     Raises:
         ValueError: the model has no GPSA layers, or no position embedding where that is to be masked; an experiment is
             unknown; or what `Evaluator.evaluate` refuses.
@@ -217,17 +121,20 @@ def run_ablations(
     model: Any = evaluator.model
     if "position-embedding" in experiments and model.pos_embed is None:
         raise ValueError("the model has no position embedding to mask; choose the experiment 'gates' alone")
-    rows: list[Measured] = []
-    about: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    baseline: dict[str, Any] = {}
     for change in plan_changes(gated, experiments):
+        row = {**change._asdict(), "paper_top1": PAPER_TOP1.get((change.what, change.layers))}
+        rows.append(row)
         if change.layers > gated:
-            rows.append(Measured(change, None))
             continue
         with change.applied_to(model):
-            evaluation = evaluator.evaluate(images, advance)
-        rows.append(Measured(change, Figures.of(evaluation)))
-        about = about or {name: value for name, value in evaluation.to_dict().items() if name not in _LEFT_OUT}
-    return Ablations(gated, tuple(rows), about)
+            found = evaluator.evaluate(images, advance)
+        row |= {"top1": found.top1, "top5": found.top5, "top1_interval": found.intervals["top1"]}
+        row |= {"loss": found.loss, "count": found.count, "unreadable": found.unreadable}
+        baseline = baseline or {name: value for name, value in found.to_dict().items() if name not in _LEFT_OUT}
+    paper = {"source": PAPER, "measured_on": "ImageNet-1k, the paper's own model", "tables": "5 and 6"}
+    return {"model": baseline["model"], "gated_layers": gated, "baseline": baseline, "rows": rows, "paper": paper}
 
 
 def measurements(gated_layers: int, experiments: Sequence[str] = EXPERIMENTS) -> int:
@@ -235,17 +142,21 @@ def measurements(gated_layers: int, experiments: Sequence[str] = EXPERIMENTS) ->
     return sum(change.layers <= gated_layers for change in plan_changes(gated_layers, experiments))
 
 
-def to_markdown(ablations: Ablations) -> str:
-    """A table for people, the paper's own figures beside ours, and what they belong to."""
-    about = ablations.about
+def to_markdown(found: Mapping[str, Any]) -> str:
+    """A table for people, the paper's own figures beside ours, and what they belong to.
+
+    Args:
+        found: what `run_ablations` gave.
+    """
+    about = found["baseline"]
     data = f"{data_name(about['data'])}, sha256 {about['data_sha256'][:16]}..."
     lines = [
         f"{about['model']}, {about['count']:,} images ({data}), {about['precision']}; {about['classes']} classes, "
-        f"{ablations.gated_layers} GPSA layers. Top-1 in percent, with its 95 % interval.",
+        f"{found['gated_layers']} GPSA layers. Top-1 in percent, with its 95 % interval.",
         "",
         "| change | GPSA layers | top-1 | 95 % interval | change of top-1 | loss | paper's, on ImageNet-1k |",
         "| --- | --- | ---: | --- | ---: | ---: | ---: |",
-        *(_line(row, ablations) for row in ablations.rows),
+        *(_line(row, found["gated_layers"], about["top1"]) for row in found["rows"]),
         "",
         "No position embedding: zeros stand in for it. No content: gates 1; no position: gates 0; in the first so many "
         "GPSA layers. The last column is from the paper's Tables 5 and 6 "
@@ -254,18 +165,16 @@ def to_markdown(ablations: Ablations) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _line(row: Measured, ablations: Ablations) -> str:
-    change, base, paper = row.change, ablations.baseline, row.change.paper_top1
-    layers = f"first {change.layers}" if change.layers else ""
-    if change.layers == ablations.gated_layers:
+def _line(row: Mapping[str, Any], gated_layers: int, before: float) -> str:
+    layers = f"first {row['layers']}" if row["layers"] else ""
+    if row["layers"] == gated_layers:
         layers += " (all)"
-    told = "" if paper is None else f"{paper:.1f}"
-    if row.figures is None:
-        return f"| {change.what} | {layers} | no such layers | | | | {told} |"
-    found = row.figures
-    low, high = found.top1_interval
-    difference = "" if row is ablations.rows[0] else f"{found.top1 - base.top1:+.2f}"
-    return (
-        f"| {change.what} | {layers} | {found.top1:.2f} | {low:.1f} to {high:.1f} | {difference} | {found.loss:.3f} | "
-        f"{told} |"
-    )
+    cells = [row["what"], layers]
+    if "top1" in row:
+        low, high = row["top1_interval"]
+        difference = f"{row['top1'] - before:+.2f}" if row["experiment"] else ""
+        cells += [f"{row['top1']:.2f}", f"{low:.1f} to {high:.1f}", difference, f"{row['loss']:.3f}"]
+    else:
+        cells += ["no such layers", "", "", ""]
+    cells.append("" if row["paper_top1"] is None else f"{row['paper_top1']:.1f}")
+    return f"| {' | '.join(cells)} |"

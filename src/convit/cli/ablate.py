@@ -54,9 +54,10 @@ def ablate(
     with bar("images", total) as advance:
         found = run_ablations(evaluator, images, chosen, advance)
     # the evaluator was handed a model, whose file it does not know
-    found.about.update(weights=file.name, weights_sha256=digest)
+    found["baseline"].update(weights=file.name, weights_sha256=digest)
     with target.text() as stream:
-        stream.write(json_text(found.to_dict()) if target.format == "json" else to_markdown(found))
-    if found.baseline.unreadable:
-        errors.say_left_out(found.baseline.count, found.baseline.unreadable, found.about["errors"][0]["error"])
+        stream.write(json_text(found) if target.format == "json" else to_markdown(found))
+    baseline = found["baseline"]
+    if baseline["unreadable"]:
+        errors.say_left_out(baseline["count"], baseline["unreadable"], baseline["errors"][0]["error"])
         raise typer.Exit(errors.SOME_UNREADABLE)
