@@ -15,6 +15,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -123,9 +124,10 @@ def draw(found: dict[str, Any], file: Path) -> None:
 
 
 def _probing(found: dict[str, Any]) -> Any:
-    from convit.evaluation.probes.report import from_dict
+    from convit.evaluation.probes import ProbeScore, Probing
 
-    return from_dict(found)
+    scores = {part: tuple(ProbeScore(**score) for score in found[part]) for part in ("probes", "few_shot")}
+    return Probing(**{each.name: found[each.name] for each in fields(Probing)} | scores)
 
 
 def _section(name: str, found: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from convit.evaluation.probes import Embedded, Probing, Task, probe
 from convit.evaluation.probes.curves import draw_few_shot
-from convit.evaluation.probes.report import COLUMNS, from_dict, notes, write_table
+from convit.evaluation.probes.report import COLUMNS, notes, write_table
 from convit.output.plots import png_of
 
 MakeEmbedded = Callable[..., Embedded]
@@ -45,12 +45,6 @@ def test_images_of_one_name_in_both_sets_are_both_named(task: Task, embedded: Ma
     train = replace(embedded([0, 1] * 9, ["ant", "bee"]), unreadable=broken)
     test = replace(embedded([0, 1], ["ant", "bee"], data="b"), unreadable=broken)
     assert list(probe(train, test, probes=["ridge"], shots=()).unreadable) == ["x.jpg", "x.jpg (test)"]
-
-
-def test_a_result_is_read_back_whole(probing: Probing) -> None:
-    assert from_dict(json.loads(probing.to_json())) == probing
-    with pytest.raises(ValueError, match="not a result of `convit probe`"):
-        from_dict({"probes": []})
 
 
 def test_the_table_and_the_csv_have_the_same_rows(probing: Probing) -> None:

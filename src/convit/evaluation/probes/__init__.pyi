@@ -1,6 +1,6 @@
 from .embedded import Embedded, EmbeddingCache, embed_labeled, identify
 from .probing import check_probes, probe
-from .report import ProbeScore, Probing, ShotScore
+from .report import ProbeScore, Probing
 from .sets import ProbeSets, open_sets
 from .task import Task, make_task
 
@@ -10,7 +10,6 @@ __all__ = [
     "ProbeScore",
     "ProbeSets",
     "Probing",
-    "ShotScore",
     "Task",
     "check_probes",
     "embed_labeled",

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from convit.evaluation.metrics import top
-from convit.evaluation.probes.report import ALPHAS, NEIGHBORS, STRENGTHS, ProbeScore, ShotScore
+from convit.evaluation.probes.report import ALPHAS, NEIGHBORS, STRENGTHS, ProbeScore
 from convit.evaluation.probes.task import Task, few_of_each, share_of_each, stratified_folds
 from convit.evaluation.scoring import ranks_of
 
@@ -71,9 +71,9 @@ def probe_nearest(task: Task, *, seed: int = 0) -> ProbeScore:
     near, places = model.kneighbors(task.test, tried[-1])
     tested = _vote(near, task.train_labels[places], task.test_labels, tried, task.classes)
     return ProbeScore.of(
-        tested[chosen],
-        seed,
+        [tested[chosen]],
         start,
+        seed=seed,
         probe="knn",
         setting="k",
         chosen=chosen,
@@ -104,9 +104,9 @@ def probe_logistic(task: Task, *, seed: int = 0) -> ProbeScore:
     rows = share_of_each(task.train_labels, MOST_VALIDATED, 2, seed)
     choice = choose_strength(task.train[rows], task.train_labels[rows], seed=seed)
     return ProbeScore.of(
-        _linear_ranks(task, np.arange(len(task.train)), choice.strength),
-        seed,
+        [_linear_ranks(task, np.arange(len(task.train)), choice.strength)],
         start,
+        seed=seed,
         probe="linear",
         setting="C",
         chosen=choice.strength,
@@ -196,9 +196,9 @@ def probe_ridge(task: Task, *, seed: int = 0) -> ProbeScore:
     model = RidgeCV(alphas=ALPHAS, scoring=keep_top1)
     model.fit(scaler.transform(task.train), np.eye(task.classes)[labels])
     return ProbeScore.of(
-        ranks_of(model.predict(scaler.transform(task.test)), task.test_labels),
-        seed,
+        [ranks_of(model.predict(scaler.transform(task.test)), task.test_labels)],
         start,
+        seed=seed,
         probe="ridge",
         setting="alpha",
         chosen=ALPHAS[int(np.argmax(held))],  # the first, and strongest, of equals, as scikit-learn takes it
@@ -209,7 +209,7 @@ def probe_ridge(task: Task, *, seed: int = 0) -> ProbeScore:
 
 def probe_few_shots(
     task: Task, shots: Sequence[int], *, draws: int, seed: int = 0
-) -> tuple[list[ShotScore], dict[int, str]]:
+) -> tuple[list[ProbeScore], dict[int, str]]:
     """Train on a few images of each class, several times, and test on all test images.
 
     Which images are drawn depends on the seed and on the training images' classes and order, and not on the vectors: it
@@ -234,15 +234,15 @@ def probe_few_shots(
     }
     kept = [count for count in shots if count not in left_out]
     strengths = _choose_strengths(task, kept, seed)
-    means: list[ShotScore] = []
-    linear: list[ShotScore] = []
+    means: list[ProbeScore] = []
+    linear: list[ProbeScore] = []
     for count in kept:
         drawn = [few_of_each(task.train_labels, count, (seed, number)) for number in range(draws)]
         start = perf_counter()
-        means.append(ShotScore.of([_mean_ranks(task, rows) for rows in drawn], start, "mean", count))
-        start = perf_counter()
-        ranks = [_linear_ranks(task, rows, strengths[count]) for rows in drawn]
-        linear.append(ShotScore.of(ranks, start, "linear", count, strengths[count]))
+        means.append(ProbeScore.of([_mean_ranks(task, rows) for rows in drawn], start, probe="mean", shots=count))
+        start, c = perf_counter(), strengths[count]
+        ranks = [_linear_ranks(task, rows, c) for rows in drawn]
+        linear.append(ProbeScore.of(ranks, start, probe="linear", shots=count, setting="C", chosen=c))
         _log.info("%d per class: top-1 %.2f %%, %.2f %% by class means", count, linear[-1].top1, means[-1].top1)
     return [*means, *linear], left_out
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 import numpy as np
 from jaxtyping import Int64
@@ -25,6 +25,7 @@ ENDS: Mapping[str, frozenset[float]] = {
     "alpha": frozenset((ALPHAS[0], ALPHAS[-1])),
 }
 COLUMNS = ("probe", "per_class", "top1", "low", "high", "deviation", "top5", "setting", "chosen", "seconds")
+_NAMED = {"per_class": "shots", "low": "top1_low", "high": "top1_high", "deviation": "top1_deviation"}  # in a score
 TITLES = {
     "knn": "nearest neighbors",
     "linear": "logistic regression",
@@ -36,99 +37,57 @@ _SHORT = {"knn": "k-NN", "linear": "logistic", "ridge": "ridge", "mean": "class 
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """A probe that was trained on all training images.
+    """A probe that was trained on all training images, or on a few images of each class, drawn several times.
 
     Attributes:
-        probe: "knn", "linear" or "ridge".
-        top1: share of test images whose class it puts first, percent.
-        top5: share of test images whose class is among its first five, percent.
-        top1_low: lower end of the 95 % bootstrap interval of `top1`.
-        top1_high: upper end.
-        setting: what was chosen on training images: "k", "C" or "alpha".
+        probe: "knn", "linear", "ridge" or, of a few images, "mean" (nearest class mean).
+        top1: share of test images whose class it puts first, percent; of several draws their mean.
+        top5: share of test images whose class is among its first five, percent; likewise.
+        seconds: of choosing, fitting and testing.
+        setting: what was chosen on training images: "k", "C" or "alpha"; None where there is no choice.
         chosen: its value.
         chosen_by: how.
         tried: each value with its "validation_top1" on training images that were left out; of "knn" also with
             "test_top1" and "test_top5".
-        seconds: of choosing, fitting and testing.
+        top1_low, top1_high: the 95 % bootstrap interval of `top1` over the test images; None of a few images.
+        shots: training images of each class; None where all were taken.
+        top1_deviation: standard deviation between the draws, percentage points; None for a single draw.
+        draws: top-1 of each draw, percent.
     """
 
     probe: str
     top1: float
     top5: float
-    top1_low: float
-    top1_high: float
-    setting: str
-    chosen: float
-    chosen_by: str
-    tried: tuple[dict[str, float], ...]
     seconds: float
+    setting: str | None = None
+    chosen: float | None = None
+    chosen_by: str | None = None
+    tried: tuple[dict[str, float], ...] = ()
+    top1_low: float | None = None
+    top1_high: float | None = None
+    shots: int | None = None
+    top1_deviation: float | None = None
+    draws: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, ranks: Int64[np.ndarray, " images"], seed: int, start: float, **known: Any) -> ProbeScore:
+    def of(cls, ranks: Sequence[Int64[np.ndarray, " images"]], start: float, *, seed: int = 0, **known: Any) -> Self:
         """The score of a probe that has just been tested.
 
         Args:
-            ranks: of the test images' right classes, from 0.
-            seed: of the interval's resamples.
+            ranks: of the test images' right classes, from 0, for each draw; one where all training images were taken.
             start: `perf_counter()` when the probe began.
+            seed: of the interval's resamples.
             known: the other attributes.
         """
-        low, high = bootstrap({"top1": 100.0 * (ranks < 1)}, seed=seed)["top1"]
-        figures = {"top1": top(ranks), "top5": top(ranks, 5), "top1_low": low, "top1_high": high}
-        return cls(**figures, **known, seconds=perf_counter() - start)
-
-
-@dataclass(frozen=True)
-class ShotScore:
-    """A probe that was trained on a few images of each class, drawn several times.
-
-    Attributes:
-        probe: "mean" (nearest class mean) or "linear".
-        shots: training images of each class.
-        top1: mean over the draws, percent.
-        top1_deviation: standard deviation between the draws, percentage points; None for a single draw.
-        top5: mean over the draws, percent.
-        draws: top-1 of each draw, percent.
-        setting: "C" of "linear", else None.
-        chosen: its value.
-        seconds: of all draws.
-    """
-
-    probe: str
-    shots: int
-    top1: float
-    top1_deviation: float | None
-    top5: float
-    draws: tuple[float, ...]
-    setting: str | None
-    chosen: float | None
-    seconds: float
-
-    @classmethod
-    def of(
-        cls, ranks: Sequence[Int64[np.ndarray, " images"]], start: float, probe: str, shots: int, c: float | None = None
-    ) -> ShotScore:
-        """The score of a probe that has just been tested.
-
-        Args:
-            ranks: of the test images' right classes, from 0, for each draw.
-            start: `perf_counter()` when the probe began.
-            probe: as the attribute.
-            shots: as the attribute.
-            c: C, where it has one.
-        """
-        draws = tuple(top(each) for each in ranks)
-        return cls(
-            probe=probe,
-            shots=shots,
-            top1=float(np.mean(draws)),
-            top1_deviation=float(np.std(draws, ddof=1)) if len(draws) > 1 else None,
-            top5=float(np.mean([top(each, 5) for each in ranks])),
-            draws=draws,
-            setting=None if c is None else "C",
-            chosen=c,
-            seconds=perf_counter() - start,
-        )
+        draws = [top(each) for each in ranks]
+        if known.get("shots") is None:
+            low, high = bootstrap({"top1": 100.0 * (ranks[0] < 1)}, seed=seed)["top1"]
+            known |= {"top1_low": low, "top1_high": high}
+        else:
+            deviation = float(np.std(draws, ddof=1)) if len(draws) > 1 else None
+            known |= {"draws": tuple(draws), "top1_deviation": deviation}
+        top5 = float(np.mean([top(each, 5) for each in ranks]))
+        return cls(top1=float(np.mean(draws)), top5=top5, seconds=perf_counter() - start, **known)
 
 
 @dataclass(frozen=True)
@@ -173,7 +132,7 @@ class Probing:
     classes: int
     class_names: tuple[str, ...]
     probes: tuple[ProbeScore, ...]
-    few_shot: tuple[ShotScore, ...]
+    few_shot: tuple[ProbeScore, ...]
     shots_left_out: dict[int, str]
     unreadable: dict[str, str]
     seed: int
@@ -195,15 +154,8 @@ class Probing:
         "per_class" is None for all images; "low" and "high" end the 95 % interval of top-1 over test images, and
         "deviation" is the standard deviation between draws.
         """
-        whole = [
-            {**asdict(score), "per_class": None, "low": score.top1_low, "high": score.top1_high, "deviation": None}
-            for score in self.probes
-        ]
-        few = [
-            {**asdict(score), "per_class": score.shots, "low": None, "high": None, "deviation": score.top1_deviation}
-            for score in self.few_shot
-        ]
-        return [{key: row[key] for key in COLUMNS} for row in (*whole, *few)]
+        scores = (*self.probes, *self.few_shot)
+        return [{column: getattr(score, _NAMED.get(column, column)) for column in COLUMNS} for score in scores]
 
     def to_csv(self) -> str:
         """`rows` as CSV text with a head line."""
@@ -215,30 +167,6 @@ class Probing:
         return (
             f"{self.model}{found and f': {found}'}; {self.train_images:,} training and {self.test_images:,} test images"
         )
-
-
-def from_dict(values: Mapping[str, Any]) -> Probing:
-    """A result again, from what `Probing.to_dict` or its JSON gave; what else stands beside is left alone.
-
-    Raises:
-        ValueError: it is not a result of `convit probe`.
-    """
-    try:
-        changed: dict[str, Any] = {
-            "class_names": tuple(values["class_names"]),
-            "probes": tuple(ProbeScore(**_as_made(score, "tried")) for score in values["probes"]),
-            "few_shot": tuple(ShotScore(**_as_made(score, "draws")) for score in values["few_shot"]),
-            "shots_left_out": {int(shots): why for shots, why in values["shots_left_out"].items()},
-        }
-        return Probing(**{each.name: ({**values, **changed})[each.name] for each in fields(Probing)})
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"this is not a result of `convit probe` ({error}); make one with --output probe.json"
-        ) from error
-
-
-def _as_made(score: dict[str, Any], listed: str) -> dict[str, Any]:
-    return {**score, listed: tuple(score[listed])}
 
 
 def shown_rows(probing: Probing) -> list[tuple[str, ...]]:
@@ -284,8 +212,8 @@ def notes(probing: Probing) -> Sequence[str]:
     return found
 
 
-def _note_of_one_image(scores: Sequence[ShotScore]) -> list[str]:
-    shots = [score.shots for score in scores if score.probe == "linear"]
+def _note_of_one_image(scores: Sequence[ProbeScore]) -> list[str]:
+    shots = [score.shots for score in scores if score.probe == "linear" and score.shots is not None]
     if 1 not in shots:
         return []
     if len(shots) == 1:
@@ -295,12 +223,11 @@ def _note_of_one_image(scores: Sequence[ShotScore]) -> list[str]:
 
 def _note_of_ends(probing: Probing) -> list[str]:
     """Choices beyond which nothing was tried."""
-    rows = [score for score in probing.probes if score.chosen in ENDS[score.setting]]
-    found = [f"{_SHORT[score.probe]} {score.setting} {score.chosen:g}" for score in rows]
-    few: dict[str, list[str]] = {}
-    for score in probing.few_shot:
+    found: dict[tuple[str, bool], list[str]] = {}
+    for score in (*probing.probes, *probing.few_shot):
         # that of one image is another's
-        if score.setting is not None and score.shots > 1 and score.chosen in ENDS[score.setting]:
-            few.setdefault(f"{_SHORT[score.probe]} {score.setting} {score.chosen:g}", []).append(str(score.shots))
-    found += [f"{choice} with {', '.join(shots)} per class" for choice, shots in few.items()]
-    return [f"Chosen at the end of what is tried: {'; '.join(found)}."] if found else []
+        if score.setting is not None and score.shots != 1 and score.chosen in ENDS[score.setting]:
+            choice = f"{_SHORT[score.probe]} {score.setting} {score.chosen:g}"
+            found.setdefault((choice, score.shots is None), []).append(str(score.shots))
+    told = [name if whole else f"{name} with {', '.join(shots)} per class" for (name, whole), shots in found.items()]
+    return [f"Chosen at the end of what is tried: {'; '.join(told)}."] if told else []
