@@ -1,5 +1,6 @@
 """The report of an evaluation: a page that shows what was found, tables beside it, and nothing half-written."""
 
+import base64
 import csv
 import dataclasses
 import io
@@ -14,8 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convit.evaluation.mistakes import worst_mistakes
-from convit.evaluation.page import FILES, check_report, percent, write_report
+from convit.evaluation.page import FILES, check_report, percent, worst_mistakes, write_report
 from tests.evaluation.made import SIX, MadeImages, made_evaluation, made_scores
 
 SCRIPT = "<script>alert(1)</script>"
@@ -42,6 +42,10 @@ class _Page(HTMLParser):
 
 def _rows(file: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(file.read_text())))
+
+
+def _shown(mistake: dict[str, str]) -> io.BytesIO:
+    return io.BytesIO(base64.b64decode(mistake["image"].partition(",")[2]))
 
 
 def test_a_report_is_a_page_its_figures_and_its_tables(tmp_path: Path) -> None:
@@ -100,17 +104,17 @@ def test_tables_hold_every_class_pair_and_image(tmp_path: Path) -> None:
 
 def test_the_worst_mistakes_are_read_alone_and_shown_first() -> None:
     scores, images = made_scores(images=200), MadeImages(201, broken=[3])
-    found = worst_mistakes(scores, images)
+    found = worst_mistakes(made_evaluation(scores), images)
     wrong = np.flatnonzero(~scores.right())
     assert len(found) == 24 < len(wrong)
     losses = np.sort(scores.losses[wrong])[::-1][:24]
-    assert [mistake.loss for mistake in found] == losses.tolist()
-    assert all(mistake.label != mistake.predicted and mistake.rank > 0 for mistake in found)
-    assert [mistake.probability for mistake in found] == pytest.approx(np.exp(-losses).tolist())
+    assert [mistake["loss"] for mistake in found] == losses.tolist()
+    assert all(mistake["right"] != mistake["predicted"] and mistake["place"] > 1 for mistake in found)
+    assert [mistake["probability"] for mistake in found] == [percent(share) for share in np.exp(-losses)]
     assert len(images.read) == 24
     for mistake in found:
-        place = int(scores.places[scores.names.index(mistake.name)])
-        with Image.open(io.BytesIO(mistake.thumbnail or b"")) as image:
+        place = int(scores.places[scores.names.index(mistake["name"])])
+        with Image.open(_shown(mistake)) as image:
             assert (image.format, image.size) == ("JPEG", (160, 96))
             # each picture has the color of its place
             assert abs(np.asarray(image)[48, 80, 0].astype(int) - place) < 4
@@ -118,9 +122,9 @@ def test_the_worst_mistakes_are_read_alone_and_shown_first() -> None:
 
 def test_small_pictures_keep_their_pixels_and_lost_ones_are_said_to_be(tmp_path: Path) -> None:
     scores = made_scores()
-    first = worst_mistakes(scores, MadeImages(61, (32, 32)))
-    assert all(mistake.is_small and mistake.thumbnail.startswith(b"\x89PNG") for mistake in first)
-    lost = int(scores.places[scores.names.index(first[0].name)])
+    first = worst_mistakes(made_evaluation(scores), MadeImages(61, (32, 32)))
+    assert all(mistake["small"] and _shown(mistake).read(4) == b"\x89PNG" for mistake in first)
+    lost = int(scores.places[scores.names.index(first[0]["name"])])
     write_report(made_evaluation(scores), MadeImages(61, (32, 32), broken=[lost]), tmp_path / "report")
     page = _Page((tmp_path / "report" / "index.html").read_text())
     assert "cannot be shown" in page.text

@@ -44,11 +44,11 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_processes_that_see_other_data_are_refused(weights: Path, folder: Path) -> None:
     class Apart(Processes):
-        def gather_everywhere(self, own: object) -> list[object]:
+        def gather(self, own: object) -> list[object]:
             return [own, 17]
 
     with pytest.raises(ValueError, match="the processes see 17 and 18 images"):
-        Evaluator(weights=weights, device="cpu").evaluate_together(open_samples(folder), Apart())
+        Evaluator(weights=weights, device="cpu").evaluate(open_samples(folder), processes=Apart())
 
 
 @pytest.mark.parametrize("count", [2, 3])

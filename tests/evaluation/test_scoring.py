@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from convit.evaluation import Outcome, Scores, Tally, score_image
+from convit.evaluation import Outcome, Scores, score_image
 from convit.evaluation.scoring import ranks_of
 
 
 def _score(logits: torch.Tensor, labels: torch.Tensor) -> Scores:
-    tally = Tally()
-    for place, (row, label) in enumerate(zip(logits, labels.tolist(), strict=True)):
-        tally.add(place, score_image("x", label, row.numpy()))
-    return tally.scores()
+    pairs = zip(logits, labels.tolist(), strict=True)
+    return Scores.of(enumerate(score_image("x", label, row.numpy()) for row, label in pairs))
 
 
 def test_against_torch() -> None:
@@ -51,19 +49,12 @@ def test_of_several_labels_the_one_that_the_model_prefers_counts(
 
 
 def test_failures_take_no_part() -> None:
-    tally = Tally()
-    tally.add(0, Outcome("a", 0, 0, 0.5, 0, 0.6))
-    tally.add(1, Outcome("b", 0, error="b: is empty"))
-    assert len(tally.scores()) == 1
-    assert [(place, each.name) for place, each in tally.failed] == [(1, "b")]
-    assert tally.places() == [0, 1]
+    outcomes = [Outcome("b", 0, error="b: is empty"), Outcome("a", 0, 0, 0.5, 0, 0.6)]
+    assert (Scores.of(enumerate(outcomes)).names, Scores.of(enumerate(outcomes)).places.tolist()) == (("a",), [1])
 
 
 def test_columns_stand_in_the_datas_order() -> None:
-    tally = Tally()
-    for place in (2, 0, 1):
-        tally.add(place, Outcome(f"image {place}", place, place, 0.5, 0, 0.6))
-    scores = tally.scores()
+    scores = Scores.of((place, Outcome(f"image {place}", place, place, 0.5, 0, 0.6)) for place in (2, 0, 1))
     assert scores.names == ("image 0", "image 1", "image 2")
     assert scores.places.tolist() == scores.labels.tolist() == scores.ranks.tolist() == [0, 1, 2]
 

@@ -1,45 +1,145 @@
-"""Attention as the model really uses it: on the activations that reach each layer, one layer's matrices at a time."""
+"""Attention as the model really uses it: content, position and blended, on the activations that reach each layer."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convit.model import ConViT, GatedPositionalSelfAttention
+from convit.model import ConViT, GatedPositionalSelfAttention, plain
+from convit.model.attention import split_heads
 
 Grid = tuple[int, int]
 
 
-def attention_matrices(
-    model: ConViT, images: Float[Tensor, "batch channels height width"]
-) -> Iterator[Float[Tensor, "batch heads tokens tokens"]]:
-    """The attention matrix of every layer, first layer first, on the layer's true input in the forward pass.
+@dataclass(frozen=True, eq=False)
+class LayerMaps:
+    """What one layer attends to.
 
-    The matrices of GPSA layers are the blended ones of Eq. 7, among the patches; those of the others are among the
-    class token, which comes first, and the patches. The forward pass runs in evaluation mode when this function is
-    called; after it the model is as it was, and each matrix is made when it is asked for, so that one layer's
-    matrices need memory at a time (and the layers' inputs, which are far smaller). Change no weights in between.
+    Attributes:
+        index: the layer's place in the model's `blocks`, from 0.
+        grid: (rows, columns) of patches.
+        blended: the matrix that the layer applies, (batch, heads, queries, keys): Eq. 7 in GPSA layers, ordinary
+            attention in the others. In these the class token comes first, before the patches in row-major order.
+        content: softmax of q·k alone, in the same shape; `blended` itself in ordinary layers.
+        position: position attention of GPSA layers, (heads, patches, patches), the same for every image; None in
+            ordinary layers.
+        gate: the gate of each head of a GPSA layer; None in ordinary layers.
+    """
 
-    Source: ConViT (arXiv 2103.10697), Eq. 7; the same matrices are used in both attention forms.
+    index: int
+    grid: Grid
+    blended: Float[Tensor, "batch heads tokens tokens"]
+    content: Float[Tensor, "batch heads tokens tokens"]
+    position: Float[Tensor, "heads patches patches"] | None
+    gate: Float[Tensor, " heads"] | None
+
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the class token is among the layer's tokens."""
+        return self.blended.shape[-1] > self.grid[0] * self.grid[1]
+
+    def class_attention(self) -> Float[Tensor, "batch heads rows columns"]:
+        """What the class token reads of each patch; sums to 1 less what it reads of itself.
+
+        Raises:
+            ValueError: the class token joins after this layer.
+        """
+        if not self.has_class_token:
+            raise ValueError(
+                f"layer {self.index + 1} has no class token, which joins after the GPSA layers; "
+                "take a layer behind them, or ask for a patch"
+            )
+        return self.blended[:, :, 0, 1:].unflatten(-1, self.grid)
+
+    def from_patch(self, row: int, column: int, kind: str = "blended") -> Float[Tensor, "batch heads rows columns"]:
+        """What one patch reads of each patch.
+
+        In layers with the class token, its column is dropped and the rest divided by what remains of its sum.
+
+        Args:
+            row: the patch's row on the grid, from 0.
+            column: its column, from 0.
+            kind: "blended", "content" or "position".
+
+        Raises:
+            ValueError: the place is outside of the grid, or `kind` is another or not to be had in this layer.
+        """
+        rows, columns = self.grid
+        if not (0 <= row < rows and 0 <= column < columns):
+            raise ValueError(
+                f"the query {row},{column} is outside of the {rows} x {columns} patches; rows go from 0 to {rows - 1}, "
+                f"columns from 0 to {columns - 1}"
+            )
+        matrix = self.among_patches(kind)
+        return matrix[:, :, row * columns + column].unflatten(-1, self.grid)
+
+    def among_patches(self, kind: str = "blended") -> Float[Tensor, "batch heads patches patches"]:
+        """The matrix among the patches alone; without the class token's row and column, rows divided by what remains.
+
+        A row that reads nothing but the class token stays 0.
+
+        Args:
+            kind: "blended", "content" or "position".
+
+        Raises:
+            ValueError: `kind` is another, or "position" in an ordinary layer.
+        """
+        if kind not in ("blended", "content", "position"):
+            raise ValueError(f"the kind of attention is {kind!r}, but must be 'blended', 'content' or 'position'")
+        if kind == "position":
+            if self.position is None:
+                raise ValueError(f"layer {self.index + 1} has no position attention; take a GPSA layer")
+            return self.position.expand(len(self.blended), -1, -1, -1)
+        matrix = self.blended if kind == "blended" else self.content
+        if not self.has_class_token:
+            return matrix
+        patches = matrix[..., 1:, 1:]
+        return patches / patches.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(matrix.dtype).tiny)
+
+
+def attention_maps(model: ConViT, images: Float[Tensor, "batch channels height width"]) -> Iterator[LayerMaps]:
+    """Content, position and blended attention of every layer, first layer first, on the layer's true input.
+
+    GPSA layers attend among the patches, the others among the class token, which comes first, and the patches. The
+    forward pass runs in evaluation mode when this function is called; after it the model is as it was, and each layer's
+    matrices are made when they are asked for, so that those of one layer need memory at a time (`list` keeps them all).
+    Change no weights in between.
+
+    Source: ConViT (arXiv 2103.10697), Eqs. 4-7.
 
     Args:
         model: any ConViT, in any mode.
         images: normalized images on the model's device and in its dtype, of any size that the model takes.
 
     Returns:
-        An iterator over one (batch, heads, queries, keys) tensor per layer, whose rows sum to 1; without gradient.
+        An iterator over one `LayerMaps` per layer; in fp32 at least, without gradient.
 
     Raises:
         ValueError: the patch size does not divide the images' height or width.
+
+    >>> from convit.model import ConViTConfig
+    >>> model = ConViT(ConViTConfig(depth=3, local_up_to_layer=2))
+    >>> [tuple(maps.blended.shape) for maps in attention_maps(model, torch.zeros(1, 3, 32, 64))]
+    [(1, 4, 8, 8), (1, 4, 8, 8), (1, 4, 9, 9)]
     """
-    inputs = _attention_inputs(model, images)
-    grid = _grid(model, images)
-    return (_matrix(layer, inputs.pop(0), grid) for layer in _layers(model))
+    inputs, grid = _attention_inputs(model, images), patch_grid(model, images)
+    return (_maps(index, layer, inputs.pop(0), grid) for index, layer in enumerate(_layers(model)))
+
+
+def attention_matrices(
+    model: ConViT, images: Float[Tensor, "batch channels height width"]
+) -> Iterator[Float[Tensor, "batch heads tokens tokens"]]:
+    """The matrix that each layer applies, first layer first: `LayerMaps.blended` of `attention_maps`.
+
+    The same in both attention forms; rows sum to 1. Source: ConViT (arXiv 2103.10697), Eq. 7.
+    """
+    return (maps.blended for maps in attention_maps(model, images))
 
 
 def nonlocality(model: ConViT, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "layers heads"]:
@@ -70,19 +170,30 @@ def nonlocality(model: ConViT, images: Float[Tensor, "batch channels height widt
     """
     if not len(images):
         raise ValueError("the batch holds no image; give at least one")
-    matrices = attention_matrices(model, images)
-    grid = _grid(model, images)
-    patches = grid[0] * grid[1]
     rows: list[Tensor] = []
-    with torch.no_grad():
-        for matrix in matrices:
-            wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
-            if wide.shape[-1] > patches:
-                wide = wide[..., 1:, 1:]
-                wide = wide / wide.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(wide.dtype).tiny)
-            lengths = _distances(grid, wide)
-            rows.append((wide.flatten(2) @ lengths.flatten()).mean(dim=0) / patches)
+    for maps in attention_maps(model, images):
+        matrix = maps.among_patches()
+        lengths = _distances(maps.grid, matrix)
+        rows.append((matrix.flatten(2) @ lengths.flatten()).mean(dim=0) / len(lengths))
     return torch.stack(rows)
+
+
+@torch.no_grad()
+def _maps(index: int, layer: nn.Module, x: Tensor, grid: Grid) -> LayerMaps:
+    if not isinstance(layer, GatedPositionalSelfAttention):
+        matrix: Any = layer.attention_matrix
+        wide = _widened(matrix(x))
+        return LayerMaps(index, grid, wide, wide, None, None)
+    query, key = (split_heads(part, layer.num_heads) for part in layer.qk(x).chunk(2, dim=-1))
+    content = _widened(plain.content_attention(query, key))
+    position = plain.position_attention(layer.pos_proj.weight, layer.pos_proj.bias, grid)
+    return LayerMaps(
+        index, grid, plain.gated_attention(content, position, layer.gate), content, position, layer.gate.detach()
+    )
+
+
+def _widened(matrix: Tensor) -> Tensor:
+    return matrix.to(torch.promote_types(matrix.dtype, torch.float32))
 
 
 @torch.no_grad()
@@ -116,17 +227,11 @@ def _evaluating(model: nn.Module) -> Generator[None]:
             module.training = training
 
 
-@torch.no_grad()
-def _matrix(layer: nn.Module, x: Tensor, grid: Grid) -> Tensor:
-    matrix: Any = layer.attention_matrix
-    return matrix(x, grid) if isinstance(layer, GatedPositionalSelfAttention) else matrix(x)
-
-
 def _layers(model: ConViT) -> list[nn.Module]:
     return [block.get_submodule("attn") for block in model.blocks]
 
 
-def _grid(model: ConViT, images: Tensor) -> Grid:
+def patch_grid(model: ConViT, images: Tensor) -> Grid:
     """(rows, columns) of patches, rounded up as `dynamic_img_pad` pads; other models take no images that need it."""
     size = model.config.patch_size
     return -(-images.shape[-2] // size), -(-images.shape[-1] // size)

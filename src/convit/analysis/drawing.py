@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 
 from convit.analysis.centers import draw_centers, draw_gates
 from convit.analysis.explaining import Explanation, LayerView
+from convit.evaluation.page import percent
 from convit.model import ConViT
 from convit.output.plots import styled
 
@@ -38,7 +39,6 @@ CHANGES: dict[str, Any] = {
     "axes_linewidth": 0.6,
     "image_interpolation": "nearest",
 }
-KINDS = {"content": "content", "position": "position", "blended": "blended"}
 
 
 def few_layers(model: ConViT, *, of_class_token: bool) -> list[int]:
@@ -49,15 +49,12 @@ def few_layers(model: ConViT, *, of_class_token: bool) -> list[int]:
 
 
 def draw_explanation(explanation: Explanation, *, with_layers: bool = True) -> Figure:
-    """Draw one image's explanation.
+    """Draw one image's explanation; `convit.output.plots.png_of` writes it.
 
     Args:
         explanation: what `explain` gave.
         with_layers: also the query's attention in each chosen layer and head, and a title; without, what a page shows
             above its own choice.
-
-    Returns:
-        The figure; `convit.output.plots.png_of` writes it.
     """
     layers = explanation.layers if with_layers else ()
     heads, tall = len(explanation.heads), explanation.pixels.shape[0] / explanation.pixels.shape[1]
@@ -150,7 +147,7 @@ def _draw_layer(part: Any, explanation: Explanation, view: LayerView, width: flo
             _show(panel, overlay(explanation.pixels, maps[place]), "")
             panel.set_xlabel(f"{percent(maps[place].max())}", fontsize=6.5, labelpad=1.5)
             _mark_query(panel, explanation)
-        row[0].set_ylabel("as it is" if view.gate is None else KINDS[kind], fontsize=8)
+        row[0].set_ylabel("as it is" if view.gate is None else kind, fontsize=8)
     for place, head in enumerate(explanation.heads):
         gate = "" if view.gate is None else f"\ngate {view.gate[place]:.2f}"
         grid[0, place].set_title(f"head {head}{gate}", fontsize=7.5, pad=3)
@@ -175,11 +172,6 @@ def _mark_query(axes: Axes, explanation: Explanation) -> None:
 
 def _peak(values: np.ndarray) -> str:
     return f"; peak {percent(values.max())}"
-
-
-def percent(share: float) -> str:
-    """A share in percent, with a decimal where it is below 10 %."""
-    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.1f} %"
 
 
 def gray(pixels: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "height width 3"]:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from convit.analysis.attention import _grid
+from convit.analysis.attention import LayerMaps, attention_maps, patch_grid
 from convit.analysis.gating import gates, locality_centers
-from convit.analysis.maps import LayerMaps, attention_maps, attention_rollout
+from convit.analysis.rollout import attention_rollout
 from convit.images.opening import ImageSource, open_image, source_name
 from convit.inference.classifier import read_labels
 from convit.inference.predicting import Predictor, load_by_name
@@ -113,7 +113,7 @@ def explain(
     weight = model.norm.weight
     batch = normalize_batch(torch.from_numpy(pixels.copy()[None]).to(weight.device), predictor.transform.settings)
     images = batch.to(weight.dtype)
-    grid = _grid(model, images)
+    grid = patch_grid(model, images)
     place = _place(query, grid)
     if place is None:
         chosen_layers = _with_class_token(model, chosen_layers, asked=layers is not None)

@@ -14,16 +14,15 @@ import numpy as np
 from PIL import Image
 
 from convit.analysis.drawing import (
-    KINDS,
     OPACITY,
     colored,
     draw_explanation,
     gray,
     layer_title,
-    percent,
     query_name,
 )
 from convit.analysis.explaining import Explanation
+from convit.evaluation.page import percent
 from convit.output.pages import data_url, fill_template
 from convit.output.plots import png_of
 
@@ -65,7 +64,7 @@ def _view(explanation: Explanation, place: int) -> dict[str, Any]:
             "gate": None if view.gate is None else f"{view.gate[head]:.2f}",
             "maps": [
                 {
-                    "kind": KINDS[kind] if view.gate is not None else "ordinary attention",
+                    "kind": kind if view.gate is not None else "ordinary attention",
                     "peak": percent(maps[head].max()),
                     "url": data_url(_png(colored(maps[head]))),
                 }

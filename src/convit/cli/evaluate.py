@@ -105,8 +105,8 @@ def evaluate(
         )
         share = len(processes.share(len(images)))
         with bar("images", share) as advance:
-            evaluation = evaluator.evaluate_together(images, processes, advance)
-    if evaluation is not None:
+            evaluation = evaluator.evaluate(images, advance, processes)
+    if processes.writes:
         _finish(evaluation, images, target, report)
         # a process that leaves with a code of its own is a failed one to torchrun, which then says so at length
         if evaluation.errors and processes.count == 1:

@@ -2,12 +2,7 @@
 
 The room promises: every image is counted once or named as unreadable; labels that do not fit the model's classes are
 refused before anything runs; a result names its weights and its data by sha256. Start reading at
-`convit.evaluation.evaluator`: `convit.data` says where images and labels come from, `matching.py` which class of the
-model a label means, `scoring.py` what is computed of each image, `metrics.py` what of all of them, and `report.py` what
-is kept; `page.py` shows it, `comparing.py` tells two results apart, `processes.py` shares the images out. `probes/`
-trains probes on embeddings.
-
-Importing this package imports no torch.
+`convit.evaluation.evaluator`; `probes/` trains probes on embeddings. Importing this package imports no torch.
 """
 
 import lazy_loader

@@ -4,7 +4,7 @@ from .matching import competing_classes, match_classes
 from .page import check_report, write_report
 from .processes import Processes, join_processes, own_device
 from .report import Evaluation, write_table
-from .scoring import Outcome, Scores, Tally, score_image
+from .scoring import Outcome, Scores, score_image
 
 __all__ = [
     "Comparison",
@@ -13,7 +13,6 @@ __all__ = [
     "Outcome",
     "Processes",
     "Scores",
-    "Tally",
     "check_report",
     "compare",
     "competing_classes",

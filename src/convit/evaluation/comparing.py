@@ -20,15 +20,7 @@ _COLUMNS = ("places", "names", "ranks", "losses")
 
 @dataclass(frozen=True)
 class Side:
-    """One of two evaluations that are compared.
-
-    Attributes:
-        file: the JSON file that it was read from.
-        model: the model's name.
-        top1: percent.
-        top5: percent.
-        loss: mean cross entropy, natural logarithm.
-    """
+    """One of two evaluations that are compared, read from a JSON file; `top1` and `top5` in percent."""
 
     file: str
     model: str
@@ -165,11 +157,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _shared_images(one: dict[str, Any], other: dict[str, Any], first: str, second: str) -> list[tuple[int, int]]:
-    """The rows of the images that both have, in order.
-
-    Raises:
-        ValueError: the data are not the same.
-    """
+    """The rows of the images that both have, in order."""
     # the hash of a folder counts unreadable images too, so that it is the same for every model; a label map is another
     # for every model that has other classes
     hashes = [each["data"].get("images_sha256", each["data_sha256"]) for each in (one, other)]

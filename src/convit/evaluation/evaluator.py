@@ -25,7 +25,7 @@ from convit.evaluation.metrics import (
 )
 from convit.evaluation.processes import Processes
 from convit.evaluation.report import Evaluation
-from convit.evaluation.scoring import Outcome, Tally, score_image
+from convit.evaluation.scoring import Outcome, Scores, score_image
 from convit.evaluation.weights_used import find_weights_used, fingerprint_of
 from convit.images.opening import ImageSource
 from convit.inference.options import RunKeywords, RunOptions
@@ -113,14 +113,20 @@ class Evaluator(Predictor):
             else:
                 logits = row.outputs[0]
                 outcome = score_image(name, labels, logits if competing is None else logits[competing])
-            yield outcome if competing is None else _in_models_numbers(outcome, competing)
+            if competing is not None:  # its classes were counted among the competing ones only
+                predicted = None if outcome.predicted is None else competing[outcome.predicted]
+                outcome = replace(outcome, label=competing[outcome.label], predicted=predicted)
+            yield outcome
 
-    def evaluate(self, data: Samples, advance: Callable[[], None] = lambda: None) -> Evaluation:
+    def evaluate(
+        self, data: Samples, advance: Callable[[], None] = lambda: None, processes: Processes | None = None
+    ) -> Evaluation:
         """Score all images and sum up.
 
         Args:
-            data: the labeled images.
-            advance: called after each image.
+            data: the labeled images, the same in all processes.
+            advance: called after each image of this process.
+            processes: those that share the images, from `convit.evaluation.join_processes`; each has the whole result.
 
         Returns:
             The metrics, and what they belong to.
@@ -129,48 +135,25 @@ class Evaluator(Predictor):
             ValueError: the data's classes cannot be matched with the model's, or no image could be read.
             ImportError: SciPy or scikit-learn is not installed, which the extra `evaluate` brings.
         """
-        found = self.evaluate_together(data, Processes(), advance)
-        assert found is not None
-        return found
-
-    def evaluate_together(
-        self, data: Samples, processes: Processes, advance: Callable[[], None] = lambda: None
-    ) -> Evaluation | None:
-        """Score this process's share of the images; the first process sums up what all have found.
-
-        Args:
-            data: the labeled images, the same in all processes.
-            processes: from `convit.evaluation.join_processes`.
-            advance: called after each image of this process.
-
-        Returns:
-            As `evaluate` in the first process, None in the others.
-
-        Raises:
-            ValueError, ImportError: as `evaluate`.
-        """
         check_packages("an evaluation", "scipy", "sklearn", extra="evaluate")
-        counts = processes.gather_everywhere(len(data))
+        processes = processes or Processes()
+        counts = processes.gather(len(data))
         if len(set(counts)) > 1:
             raise ValueError(
                 f"the processes see {' and '.join(map(str, sorted(set(counts))))} images, but must see the same data"
             )
-        own = Tally()
+        own: list[tuple[int, Outcome]] = []
         places = processes.share(len(data))
-        for place, outcome in zip(places, self.iterate(data, places), strict=True):
-            own.add(place, outcome)
+        for pair in zip(places, self.iterate(data, places), strict=True):
+            own.append(pair)
             advance()
-        found = processes.gather((own, self.timings))
-        if found is None:
-            return None
-        tally = Tally()
-        for part, _ in found:
-            tally.scored += part.scored
-            tally.failed += part.failed
-        assert tally.places() == list(range(len(data))), "an image was counted twice or not at all"
-        if not tally.scored:
-            raise ValueError(f"none of the {len(data)} images could be read; the first: {tally.failed[0][1].error}")
-        return self._sum_up(data, tally, [timings for _, timings in found])
+        parts = processes.gather((own, self.timings))
+        outcomes = sorted((pair for part, _ in parts for pair in part), key=lambda pair: pair[0])
+        assert [place for place, _ in outcomes] == list(range(len(data))), "an image was counted twice or not at all"
+        scores, failed = Scores.of(outcomes), [outcome for _, outcome in outcomes if outcome.error is not None]
+        if not len(scores):
+            raise ValueError(f"none of the {len(data)} images could be read; the first: {failed[0].error}")
+        return self._sum_up(data, scores, failed, [timings for _, timings in parts])
 
     def _forward(self, images: Tensor) -> tuple[Tensor, ...]:
         logits = self.model(images)
@@ -184,10 +167,11 @@ class Evaluator(Predictor):
             logits = (logits + self.model(images.flip(-1)).float()) / 2
         return (logits,)
 
-    def _sum_up(self, data: Samples, tally: Tally, timings: Sequence[Timings]) -> Evaluation:
-        settings, identity, scores = self.transform.settings, data.identity(), tally.scores()
+    def _sum_up(
+        self, data: Samples, scores: Scores, failed: Sequence[Outcome], timings: Sequence[Timings]
+    ) -> Evaluation:
+        settings, identity = self.transform.settings, data.identity()
         competing = competing_classes(data, self.class_names, self.num_classes)
-        failed = [outcome for _, outcome in sorted(tally.failed, key=lambda pair: pair[0])]
         seconds = max(each.seconds for each in timings)
         found = confusion(scores)
         per_class = by_class(scores, found, self.class_names)
@@ -226,12 +210,6 @@ class Evaluator(Predictor):
             class_names=self.class_names,
             scores=scores,
         )
-
-
-def _in_models_numbers(outcome: Outcome, competing: Sequence[int]) -> Outcome:
-    """An outcome whose classes were counted among the competing ones only."""
-    predicted = None if outcome.predicted is None else competing[outcome.predicted]
-    return replace(outcome, label=competing[outcome.label], predicted=predicted)
 
 
 def describe_device(device: torch.device) -> str:

@@ -60,18 +60,8 @@ def match_classes(data: Samples, names: Sequence[str] | None, num_classes: int) 
 def competing_classes(data: Samples, names: Sequence[str] | None, num_classes: int) -> list[int] | None:
     """Find the classes of the model that may be predicted on some data.
 
-    ImageNet-A and ImageNet-R hold 200 of ImageNet-1k's classes, and are scored among these alone.
-
-    Args:
-        data: the labeled images.
-        names: the model's class names in index order, None where it brings none.
-        num_classes: number of the model's classes.
-
-    Returns:
-        Their numbers, ascending; None where all classes compete.
-
-    Raises:
-        ValueError: as `match_classes`.
+    ImageNet-A and ImageNet-R hold 200 of ImageNet-1k's classes, and are scored among these alone. Takes and refuses
+    what `match_classes` does; gives their numbers, ascending, or None where all classes compete.
     """
     if not data.restricted:
         return None

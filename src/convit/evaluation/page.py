@@ -5,23 +5,29 @@ Needs matplotlib and jinja2, the extra `evaluate`; they are imported when a repo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from convit.data import Samples
-from convit.evaluation.mistakes import Mistake, worst_mistakes
 from convit.evaluation.report import (
     Evaluation,
     class_name,
     confused_pairs,
     confusion_csv,
     data_name,
+    facts,
+    headlines,
     per_class_csv,
     predictions_csv,
 )
+from convit.images.formats import ImageError
+from convit.images.opening import ImageSource, open_image
 from convit.output.files import check_folder, check_packages, write_file
-from convit.output.pages import data_url, fill_template
+from convit.output.pages import data_url, fill_template, thumbnail
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +39,10 @@ FILES = (
     "reliability.png", "confusion.png", "per_class.png", "index.html",
 )  # fmt: skip
 MOST_PAIRS, FEW_PAIRS = 30, 10  # of confused classes that the page lists, without and with a heat map
+MOST_MISTAKES = 24
 _MOST_ERRORS = 100
+_SIDE = 160  # pixels of a thumbnail's longer side
+_SMALL = 64  # up to here an image stays as it is: JPEG would spoil the few pixels that it has
 
 
 def check_report(folder: Path, *, overwrite: bool = False) -> None:
@@ -46,9 +55,7 @@ def check_report(folder: Path, *, overwrite: bool = False) -> None:
     Raises:
         ImportError: matplotlib or jinja2 is missing.
         FileExistsError: there is a report, and `overwrite` is false.
-        NotADirectoryError: the folder, or one above it, is a file.
-        PermissionError: it cannot be written.
-        OSError: the disk is full, read-only or broken.
+        OSError: the folder, or one above it, is a file or cannot be written.
     """
     check_packages("a report", "matplotlib", "jinja2", extra="evaluate")
     check_folder(folder, FILES, overwrite=overwrite)
@@ -68,7 +75,7 @@ def write_report(evaluation: Evaluation, images: Samples, folder: Path, *, overw
 
     Raises:
         ValueError: the evaluation has no scores of its images.
-        ImportError, FileExistsError, NotADirectoryError, PermissionError, OSError: as `check_report`.
+        ImportError, FileExistsError, OSError: as `check_report`.
     """
     if evaluation.scores is None:
         raise ValueError("the evaluation has no scores of its images, but a report shows them; evaluate again")
@@ -121,44 +128,23 @@ def render_page(
     return fill_template([template, TEMPLATE], **{"evaluation": evaluation, **values, **more})
 
 
-def headlines(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """(what, metric, what stands below it)."""
-    interval = {
-        name: f"95 %: {low:{form}} to {high:{form}}"
-        for name, form in (("top1", ".2f"), ("top5", ".2f"), ("loss", ".3f"))
-        for low, high in [evaluation.intervals[name]]
-    }
-    return [
-        ("top-1", f"{evaluation.top1:.2f} %", interval["top1"]),
-        ("top-5", f"{evaluation.top5:.2f} %", interval["top5"]),
-        ("loss", f"{evaluation.loss:.3f}", interval["loss"]),
-        ("mean class top-1", f"{evaluation.mean_class_top1:.2f} %", f"{len(evaluation.per_class):,} classes"),
-        ("calibration error", f"{evaluation.ece:.2f} %", f"expected, in {len(evaluation.calibration)} bins"),
-        ("images", f"{evaluation.count:,}", f"{evaluation.images_per_second:,.0f} a second"),
-    ]
-
-
 def _values(evaluation: Evaluation, images: Samples, figures: Mapping[str, Figure]) -> dict[str, Any]:
     """What the page calls for."""
     from convit.evaluation.plots import MOST_WITH_NUMBERS, TITLES, count_classes, fits_heat_map
     from convit.output.plots import svg_of
 
-    assert evaluation.scores is not None
     has_map, data = fits_heat_map(evaluation), data_name(evaluation.data)
-    exif = bool(evaluation.preprocessing.get("apply_exif", False))
     return {
         "title": f"{evaluation.model} on {data}",
         "headlines": headlines(evaluation),
-        "facts": _facts(evaluation),
+        "facts": facts(evaluation),
         "figures": {name: svg_of(figure) if name != "confusion" or has_map else "" for name, figure in figures.items()},
         "beside": count_classes(evaluation) <= MOST_WITH_NUMBERS,  # a small map, with room for the table at its side
         "map_width": 200 + 18 * count_classes(evaluation),  # pixels; on a phone the map is scrolled rather than shrunk
         "titles": {name: title(evaluation) for name, title in TITLES.items()},
         "pairs": _pairs(evaluation, FEW_PAIRS if has_map else MOST_PAIRS),
         "classes": _classes(evaluation),
-        "mistakes": [
-            _card(evaluation, mistake) for mistake in worst_mistakes(evaluation.scores, images, apply_exif=exif)
-        ],
+        "mistakes": worst_mistakes(evaluation, images),
         "wrong": evaluation.count - evaluation.correct_top1,
         "errors": evaluation.errors[:_MOST_ERRORS],
     }
@@ -191,18 +177,46 @@ def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def _card(evaluation: Evaluation, mistake: Mistake) -> dict[str, Any]:
-    return {
-        "name": mistake.name,
-        "image": None if mistake.thumbnail is None else data_url(mistake.thumbnail),
-        "small": mistake.is_small,
-        "right": class_name(evaluation, mistake.label),
-        "predicted": class_name(evaluation, mistake.predicted),
-        "probability": percent(mistake.probability),
-        "confidence": percent(mistake.confidence),
-        "loss": mistake.loss,
-        "place": mistake.rank + 1,
-    }
+def worst_mistakes(evaluation: Evaluation, images: Samples, most: int = MOST_MISTAKES) -> list[dict[str, Any]]:
+    """What the page shows of the wrong images of highest loss; no other image is read if that can be.
+
+    Args:
+        evaluation: with its scores.
+        images: the same data set; images are turned as the model saw them.
+        most: how many, at most.
+
+    Returns:
+        The highest loss first; of equal ones the first in the data. "image" is None where one can no longer be read.
+    """
+    scores = evaluation.scores
+    assert scores is not None
+    wrong = np.flatnonzero(~scores.right())
+    chosen = wrong[np.argsort(-scores.losses[wrong], kind="stable")][:most]
+    places = np.sort(scores.places[chosen]).tolist()
+    exif = bool(evaluation.preprocessing.get("apply_exif", False))
+    shown = {place: _thumbnail(image.content, exif) for place, image in zip(places, images.take(places), strict=True)}
+    return [
+        {
+            **shown[int(scores.places[row])],
+            "name": scores.names[row],
+            "right": class_name(evaluation, int(scores.labels[row])),
+            "predicted": class_name(evaluation, int(scores.predicted[row])),
+            "probability": percent(math.exp(-float(scores.losses[row]))),
+            "confidence": percent(float(scores.confidences[row])),
+            "loss": float(scores.losses[row]),
+            "place": int(scores.ranks[row]) + 1,
+        }
+        for row in chosen.tolist()
+    ]
+
+
+def _thumbnail(source: ImageSource, apply_exif: bool) -> dict[str, Any]:
+    """An image as the page shows it; one that is "small" has so few pixels that each of them is to be seen."""
+    try:
+        image = open_image(source, apply_exif=apply_exif, at_least=2 * _SIDE)
+    except ImageError:
+        return {"image": None, "small": False}
+    return {"image": data_url(thumbnail(image, _SIDE, small=_SMALL)), "small": max(image.size) <= _SMALL}
 
 
 def percent(share: float) -> str:
@@ -216,37 +230,3 @@ def percent(share: float) -> str:
     if 0.999 < share < 1:
         return "over 99.9 %"
     return f"{100 * share:.0f} %" if 0.1 <= share < 0.99 or share in (0, 1) else f"{100 * share:.1f} %"
-
-
-def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """What was measured on what: (name, value)."""
-    settings = evaluation.preprocessing
-    height, width = evaluation.img_size
-    few = evaluation.competing < evaluation.classes
-    chosen = f"{evaluation.competing:,} of the model's {evaluation.classes:,} to choose from"
-    classes = chosen if few else f"{evaluation.classes:,} of the model"
-    steps = [f"{name.replace('_', ' ')} {_as_text(value)}" for name, value in settings.items() if value is not None]
-    architecture = f" ({evaluation.architecture})" if evaluation.architecture else ""
-    return [
-        ("model", f"{evaluation.model}{architecture}"),
-        ("weights", _with_hash(evaluation.weights or "handed over in memory", evaluation.weights_sha256)),
-        ("data", _with_hash(data_name(evaluation.data), evaluation.data_sha256)),
-        ("classes", f"{evaluation.classes_in_data:,} in the data, {classes}"),
-        ("input", f"{height} x {width} pixels" + (", averaged with its mirror image" if evaluation.tta else "")),
-        ("preprocessing", "; ".join(steps)),
-        ("run", f"{evaluation.precision} on {evaluation.device}, {evaluation.batch_size} images a batch"),
-        ("time", f"{evaluation.seconds:,.1f} s, {evaluation.images_per_second:,.1f} images/s"),
-        *([("processes", f"{evaluation.processes}, which shared the images")] if evaluation.processes > 1 else []),
-        ("versions", ", ".join(f"{name} {number}" for name, number in evaluation.versions.items())),
-        ("date", evaluation.date),
-    ]
-
-
-def _with_hash(name: str, sha256: str) -> str:
-    return f"{name}, sha256 {sha256}" if sha256 else name
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(map(_as_text, value)) if isinstance(value, list | tuple) else str(value)

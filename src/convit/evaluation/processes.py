@@ -24,7 +24,7 @@ class Processes:
 
     Attributes:
         count: how many.
-        number: this one, from 0. Process 0 sums up and writes.
+        number: this one, from 0. Process 0 writes.
         group: through which they talk; None for a single process.
 
     >>> list(Processes(count=3, number=1).share(8))
@@ -37,23 +37,15 @@ class Processes:
 
     @property
     def writes(self) -> bool:
-        """Whether this process has the result."""
+        """Whether this process writes the result, and speaks."""
         return self.number == 0
 
     def share(self, total: int) -> range:
         """The places of this process's images: every image is one process's, and no image two processes'."""
         return range(self.number, total, self.count)
 
-    def gather(self, own: T) -> list[T] | None:
-        """What every process found, in the order of their numbers; None in all but process 0."""
-        if self.count == 1:
-            return [own]
-        found: list[T | None] = [None] * self.count
-        dist.gather_object(own, found if self.writes else None, group=self.group)
-        return [each for each in found if each is not None] if self.writes else None
-
-    def gather_everywhere(self, own: T) -> list[T]:
-        """The same in every process."""
+    def gather(self, own: T) -> list[T]:
+        """What every process found, in the order of their numbers; the same in all of them."""
         if self.count == 1:
             return [own]
         found: list[T | None] = [None] * self.count

@@ -129,28 +129,66 @@ class Evaluation:
 
 def write_table(evaluation: Evaluation, stream: TextIO) -> None:
     """Print an evaluation for people: metrics first, then what they belong to."""
-    table = make_table((evaluation.model, ""), _rows(evaluation), unfolded=(0,))
-    print_parts(stream, table)
-
-
-def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:
-    height, width = evaluation.img_size
-    return [
-        ("top-1", f"{evaluation.top1:.3f} %{_range(evaluation, 'top1', '.2f')}"),
-        ("top-5", f"{evaluation.top5:.3f} %{_range(evaluation, 'top5', '.2f')}"),
-        ("loss", f"{evaluation.loss:.5f}{_range(evaluation, 'loss', '.4f')}"),
-        ("mean of classes", f"{evaluation.mean_class_top1:.3f} % top-1"),
-        ("calibration error", f"{evaluation.ece:.2f} %"),
-        *_weakest(evaluation),
-        ("images", f"{evaluation.count:,}"),
+    metrics = [(name, f"{value} ({below})") for name, value, below in headlines(evaluation)]
+    worst = sorted(evaluation.per_class, key=lambda row: row["top1"])[:3]
+    weakest = ", ".join(f"{row['name']} {row['top1']:.1f} %" for row in worst)
+    rows = [
+        *metrics,
+        *([("weakest classes", weakest)] if len(evaluation.per_class) > 2 else []),
         ("unreadable", f"{evaluation.unreadable:,}"),
-        ("classes", f"{evaluation.classes_in_data} in the data, {_competing(evaluation)}"),
-        ("data", f"{data_name(evaluation.data)} (sha256 {evaluation.data_sha256[:16]}...)"),
-        ("weights", f"{evaluation.weights or 'handed over'} (sha256 {evaluation.weights_sha256[:16]}...)"),
-        ("input", f"{height} x {width}, {evaluation.precision}, {evaluation.device}"),
-        *([("averaged over", "the image and its mirror image")] if evaluation.tta == "flip" else []),
-        ("time", f"{evaluation.seconds:.1f} s, {evaluation.images_per_second:.1f} images/s{_together(evaluation)}"),
+        *facts(evaluation),
     ]
+    print_parts(stream, make_table((evaluation.model, ""), rows, unfolded=(0,)))
+
+
+def headlines(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """The metrics: (name, value, what it is of or how sure it is)."""
+    interval = {
+        name: f"95 %: {low:{form}} to {high:{form}}"
+        for name, form in (("top1", ".2f"), ("top5", ".2f"), ("loss", ".3f"))
+        for low, high in [evaluation.intervals[name]]
+    }
+    return [
+        ("top-1", f"{evaluation.top1:.2f} %", interval["top1"]),
+        ("top-5", f"{evaluation.top5:.2f} %", interval["top5"]),
+        ("loss", f"{evaluation.loss:.3f}", interval["loss"]),
+        ("mean class top-1", f"{evaluation.mean_class_top1:.2f} %", f"{len(evaluation.per_class):,} classes"),
+        ("calibration error", f"{evaluation.ece:.2f} %", f"expected, in {len(evaluation.calibration)} bins"),
+        ("images", f"{evaluation.count:,}", f"{evaluation.images_per_second:,.0f} a second"),
+    ]
+
+
+def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """What was measured on what: (name, value)."""
+    height, width = evaluation.img_size
+    few = evaluation.competing < evaluation.classes
+    chosen = f"{evaluation.competing:,} of the model's {evaluation.classes:,} to choose from"
+    classes = chosen if few else f"{evaluation.classes:,} of the model"
+    settings = [(name, value) for name, value in evaluation.preprocessing.items() if value is not None]
+    architecture = f" ({evaluation.architecture})" if evaluation.architecture else ""
+    return [
+        ("model", f"{evaluation.model}{architecture}"),
+        ("weights", _with_hash(evaluation.weights or "handed over in memory", evaluation.weights_sha256)),
+        ("data", _with_hash(data_name(evaluation.data), evaluation.data_sha256)),
+        ("classes", f"{evaluation.classes_in_data:,} in the data, {classes}"),
+        ("input", f"{height} x {width} pixels" + (", averaged with its mirror image" if evaluation.tta else "")),
+        ("preprocessing", "; ".join(f"{name.replace('_', ' ')} {_as_text(value)}" for name, value in settings)),
+        ("run", f"{evaluation.precision} on {evaluation.device}, {evaluation.batch_size} images a batch"),
+        ("time", f"{evaluation.seconds:,.1f} s, {evaluation.images_per_second:,.1f} images/s"),
+        *([("processes", f"{evaluation.processes}, which shared the images")] if evaluation.processes > 1 else []),
+        ("versions", ", ".join(f"{name} {number}" for name, number in evaluation.versions.items())),
+        ("date", evaluation.date),
+    ]
+
+
+def _with_hash(name: str, sha256: str) -> str:
+    return f"{name}, sha256 {sha256}" if sha256 else name
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(_as_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def data_name(identity: Mapping[str, Any]) -> str:
@@ -167,29 +205,6 @@ def data_name(identity: Mapping[str, Any]) -> str:
         return str(identity.get("name") or identity.get("kind", ""))
     names = [file["name"] for file in files]
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-
-
-def _together(evaluation: Evaluation) -> str:
-    return f" by {evaluation.processes} processes" if evaluation.processes > 1 else ""
-
-
-def _range(evaluation: Evaluation, name: str, form: str) -> str:
-    low, high = evaluation.intervals[name]
-    return f" (95 %: {low:{form}} to {high:{form}})"
-
-
-def _competing(evaluation: Evaluation) -> str:
-    if evaluation.competing == evaluation.classes:
-        return f"{evaluation.classes} of the model"
-    return f"{evaluation.competing} of the model's {evaluation.classes} to choose from"
-
-
-def _weakest(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """The classes that fare worst, and what they are taken for."""
-    if len(evaluation.per_class) < 3:
-        return []
-    worst = sorted(evaluation.per_class, key=lambda row: row["top1"])[:3]
-    return [("weakest classes", ", ".join(f"{row['name']} {row['top1']:.1f} %" for row in worst))]
 
 
 def _as_list(column: Any) -> list[Any]:

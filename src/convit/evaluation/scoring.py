@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -98,53 +98,31 @@ class Scores:
     losses: Float64[np.ndarray[Any, Any], " images"]
     confidences: Float64[np.ndarray[Any, Any], " images"]
 
+    @classmethod
+    def of(cls, outcomes: Iterable[tuple[int, Outcome]]) -> Scores:
+        """The columns of (place, outcome) pairs in any order; images that failed are left out.
+
+        >>> Scores.of([(0, score_image("a", 1, np.array([0.0, 1.0], dtype=np.float32)))]).ranks.tolist()
+        [0]
+        """
+        ordered = sorted(((place, each) for place, each in outcomes if each.error is None), key=lambda pair: pair[0])
+
+        def column(name: str, dtype: type) -> np.ndarray[Any, Any]:
+            return np.array([getattr(outcome, name) for _, outcome in ordered], dtype=dtype)
+
+        return cls(
+            places=np.array([place for place, _ in ordered], dtype=np.int64),
+            names=tuple(outcome.name for _, outcome in ordered),
+            labels=column("label", np.int64),
+            predicted=column("predicted", np.int64),
+            ranks=column("rank", np.int64),
+            losses=column("loss", np.float64),
+            confidences=column("confidence", np.float64),
+        )
+
     def __len__(self) -> int:
         return len(self.names)
 
     def right(self, first: int = 1) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """For each image whether its class is among the model's first few."""
         return self.ranks < first
-
-
-@dataclass
-class Tally:
-    """Outcomes with the places of their images in the data; those that failed are kept apart.
-
-    Attributes:
-        scored: (place, outcome) of the images that could be scored.
-        failed: (place, outcome) of the others, which take no part in any metric.
-
-    >>> tally = Tally()
-    >>> tally.add(0, score_image("a", 1, np.array([0.0, 1.0], dtype=np.float32)))
-    >>> tally.scores().ranks.tolist()
-    [0]
-    """
-
-    scored: list[tuple[int, Outcome]] = field(default_factory=list[tuple[int, Outcome]])
-    failed: list[tuple[int, Outcome]] = field(default_factory=list[tuple[int, Outcome]])
-
-    def add(self, place: int, outcome: Outcome) -> None:
-        """Take in one image."""
-        (self.scored if outcome.error is None else self.failed).append((place, outcome))
-
-    def places(self) -> list[int]:
-        """The places of all images, ascending."""
-        return sorted(place for place, _ in (*self.scored, *self.failed))
-
-    def scores(self) -> Scores:
-        """The scored images, column by column, in the order of their places."""
-        ordered = sorted(self.scored, key=lambda pair: pair[0])
-        outcomes = [outcome for _, outcome in ordered]
-
-        def column(values: Sequence[Any], dtype: type) -> np.ndarray[Any, Any]:
-            return np.array(values, dtype=dtype)
-
-        return Scores(
-            places=column([place for place, _ in ordered], np.int64),
-            names=tuple(each.name for each in outcomes),
-            labels=column([each.label for each in outcomes], np.int64),
-            predicted=column([each.predicted for each in outcomes], np.int64),
-            ranks=column([each.rank for each in outcomes], np.int64),
-            losses=column([each.loss for each in outcomes], np.float64),
-            confidences=column([each.confidence for each in outcomes], np.float64),
-        )

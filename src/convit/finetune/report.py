@@ -13,7 +13,8 @@ from typing import Any
 
 from convit.data import Samples
 from convit.evaluation import Evaluation
-from convit.evaluation.page import draw_figures, headlines, render_page
+from convit.evaluation.page import draw_figures, render_page
+from convit.evaluation.report import headlines
 from convit.finetune.cost import Cost
 from convit.finetune.plan import Plan
 from convit.model import ConViTConfig

@@ -2,12 +2,8 @@
 
 The room promises: images are embedded once and kept, and what was kept is used only for the same weights, images,
 preprocessing and precision; everything that is chosen is chosen on training images alone; every draw follows from a
-seed and the labels, so that all models see the same images. Start reading at `probing.py`: `sets.py` says what is
-trained and tested on, `embedded.py` brings vectors and keeps them, `task.py` lines up the classes of the two sets and
-says which images go where, `fitting.py` holds the probes and the few-shot curves, `report.py` is what is kept, and
-`curves.py` the plot, which needs matplotlib.
-
-Importing this package imports no torch.
+seed and the labels, so that all models see the same images. Start reading at `probing.py`. Importing this package
+imports no torch.
 """
 
 import lazy_loader

@@ -48,7 +48,7 @@ def draw_few_shot(probing: Probing) -> Figure:
         if whole is not None:
             label = f"{TITLES[whole.probe]} on all {probing.train_images:,} images"
             axes.axhline(whole.top1, color=SOFT, linewidth=1, linestyle=":", label=label)
-        shots = sorted({score.shots for score in probing.few_shot})
+        shots = sorted({score.shots or 0 for score in probing.few_shot})
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(shots))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -67,7 +67,7 @@ def draw_few_shot(probing: Probing) -> Figure:
 
 def _draw_curve(axes: Axes, probing: Probing, name: str, look: dict[str, Any]) -> None:
     scores = [score for score in probing.few_shot if score.probe == name]
-    shots, middle = [score.shots for score in scores], [score.top1 for score in scores]
+    shots, middle = [score.shots or 0 for score in scores], [score.top1 for score in scores]
     axes.plot(shots, middle, label=TITLES[name], markersize=4.5, **look)
     spread = [score.top1_deviation or 0.0 for score in scores]
     low = [center - each for center, each in zip(middle, spread, strict=True)]

@@ -35,12 +35,7 @@ Ranks = Int64[np.ndarray, " test"]
 
 
 class Choice(NamedTuple):
-    """The regularization that did best on images left out.
-
-    Attributes:
-        strength: C.
-        tried: (C, top-1 in percent), in the order of trial.
-    """
+    """The C that did best on images left out, and those tried as (C, top-1 in percent), in this order."""
 
     strength: float
     tried: tuple[tuple[float, float], ...]
@@ -262,15 +257,7 @@ def _choose_strengths(task: Task, shots: Sequence[int], seed: int) -> dict[int, 
 def _vote(
     near: np.ndarray, voters: np.ndarray, right: np.ndarray, tried: Sequence[int], classes: int
 ) -> dict[int, Ranks]:
-    """For each k the ranks of the right classes; a class without a vote stands behind all others.
-
-    Args:
-        near: cosine distances of each query's neighbors, ascending.
-        voters: the neighbors' classes.
-        right: the queries' classes.
-        tried: values of k.
-        classes: number of classes.
-    """
+    """For each k the ranks of the right classes, by the neighbors' cosine distances and classes; no vote: the last."""
     found: dict[int, Ranks] = {}
     # relative to the nearest: no exponent overflows, and all votes of a query change by the same factor
     votes = np.exp((near[:, :1] - near) / TEMPERATURE)

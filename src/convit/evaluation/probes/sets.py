@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from convit.data import EvenlySpaced, Samples, open_samples
 from convit.data.classes import plain_name, wnid_or_name
@@ -15,14 +15,8 @@ TRAIN = "train"
 TESTS = ("val", "test")
 
 
-@dataclass(frozen=True)
-class ProbeSets:
-    """Training and test images.
-
-    Attributes:
-        train: to learn from.
-        test: to be tested on; None where the data have only one set, of which a fifth of each class is held out.
-    """
+class ProbeSets(NamedTuple):
+    """Training and test images; no test images where the data have one set, of which a fifth of each is held out."""
 
     train: Samples
     test: Samples | None
