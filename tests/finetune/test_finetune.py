@@ -251,7 +251,7 @@ def test_the_default_weights_suit_the_device() -> None:
     ("model", "words"),
     [
         ("convit_bas", "did you mean"),
-        ("convit_small_plus", "no public weights"),
+        ("convit_small_plus", "no pretrained weights"),
         ("mine.safetensors", "no weight file"),
     ],
 )

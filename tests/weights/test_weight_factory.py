@@ -46,7 +46,7 @@ def test_random_model_knows_its_preprocessing_but_no_classes():
 
 def test_variant_without_public_weights():
     with pytest.raises(
-        ValueError, match=r"convit_tiny_plus has no pretrained weights .the authors released no file of the"
+        ValueError, match=r"convit_tiny_plus has no pretrained weights: the authors released convit_tiny"
     ):
         create_model("convit_tiny_plus", pretrained=True)
     assert create_model("convit_tiny_plus", depth=2, local_up_to_layer=1).pretrained_cfg["source"] is None

@@ -84,10 +84,7 @@ class RunKeywords(TypedDict, total=False):
 
 
 def check_kind(kind: str) -> None:
-    """Refuse a kind of embedding that does not exist; needs no model.
-
-    Args:
-        kind: "pooled", "pre_logits", "tokens", "patches" or "layer:0", "layer:1" ….
+    """Refuse a kind of embedding that does not exist (see `Embedder`); needs no model.
 
     Raises:
         ValueError: another name.

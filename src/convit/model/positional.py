@@ -18,14 +18,7 @@ def axis_attention(
     The bias cancels in the softmax; it takes part so that it gets its (zero) gradient, as in the reference.
     Computed in fp32 at least: bf16 is inexact for whole numbers above 256.
 
-    Args:
-        linear: weight of the offset j - i, in patches, one per head.
-        quadratic: weight of the squared offset, one per head.
-        bias: constant, one per head.
-        length: patches along the axis.
-
-    Returns:
-        One row-stochastic matrix per head, in fp32 (fp64 for fp64 weights).
+    `linear` weighs the offset in patches, `quadratic` its square. Rows sum to 1; fp32, or fp64 for fp64 weights.
     """
     dtype = torch.promote_types(linear.dtype, torch.float32)
     place = torch.arange(length, device=linear.device, dtype=dtype)
@@ -41,10 +34,7 @@ def position_factors(
 ) -> tuple[Float[Tensor, "heads grid_height grid_height"], Float[Tensor, "heads grid_width grid_width"]]:
     """The attentions between rows and between columns of `grid`; their Kronecker product is position attention.
 
-    Args:
-        weight: weights of (δx, δy, δx² + δy²), one row per head.
-        bias: constants, one per head.
-        grid: (rows, columns) of patches.
+    `weight` holds the weights of (δx, δy, δx² + δy²), one row per head.
     """
     weight_x, weight_y, weight_square = weight.unbind(1)
     rows = axis_attention(weight_y, weight_square, bias, grid[0])
@@ -63,13 +53,7 @@ def apply_axis_attention(
     the column offset, so the matrix is the Kronecker product `rows ⊗ columns`, and its two factors are applied one
     after the other: patches * (grid_height + grid_width) multiplications per channel instead of patches².
 
-    Args:
-        value: values of the patches, in row-major order of a grid_height x grid_width grid.
-        rows: attention between rows (over y) per head.
-        columns: attention between columns (over x) per head.
-
-    Returns:
-        The attended values, in `value`'s layout.
+    `value` is in row-major order of the grid, and so is the result.
     """
     grid_height, grid_width = rows.shape[-1], columns.shape[-1]
     by_rows = rows @ value.unflatten(2, (grid_height, grid_width)).flatten(3)
@@ -83,12 +67,8 @@ def local_position_weights(num_heads: int, locality_strength: float) -> Float[Te
     Head h1 + k * h2 looks h2 - c columns and h1 - c rows away, with k = floor(sqrt(num_heads)) and c the kernel's
     center.
 
-    Args:
-        num_heads: heads; those beyond k² have no place in the kernel and get zeros, which attend everywhere alike.
-        locality_strength: how narrow each head looks; 0 attends everywhere alike.
-
-    Returns:
-        One row per head.
+    Heads beyond k² have no place in the kernel and get zeros, which attend everywhere alike, as all heads do where
+    `locality_strength` is 0.
     """
     kernel = math.isqrt(num_heads)
     center = (kernel - 1) / 2 if kernel % 2 == 0 else kernel // 2
@@ -108,9 +88,6 @@ def resample_position_embedding(
         pos_embed: one embedding per patch, row-major; no slot for a class token.
         old_grid: (rows, columns) that it was made for.
         new_grid: (rows, columns) wanted.
-
-    Returns:
-        The embedding of the new grid, in the old one's dtype; `pos_embed` itself where the grids agree.
 
     Raises:
         ValueError: `pos_embed` does not have `old_grid`'s number of patches.

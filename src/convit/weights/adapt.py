@@ -51,8 +51,7 @@ def adapt_weights(
     _adapt_channels(adapted, wanted)
     _adapt_head(adapted, wanted)
     _adapt_positions(adapted, model.config, source_grid)
-    _check_names(adapted, wanted, source_name)
-    _check_shapes(adapted, wanted, source_name)
+    _check_fit(adapted, wanted, source_name)
     return adapted
 
 
@@ -64,12 +63,7 @@ def adapt_input_channels(
     One channel gets the sum over the old ones, so that a gray image gives what its copy in every channel gave. Others
     repeat the old channels in turn, rescaled so that the sum over channels stays about the same.
 
-    Args:
-        weight: the weights.
-        in_chans: channels wanted, at least 1.
-
-    Returns:
-        The weights in the same dtype; `weight` itself where the channels agree.
+    The dtype stays; where the channels agree, `weight` itself is given.
     """
     channels = weight.shape[1]
     if in_chans == channels:
@@ -139,23 +133,19 @@ def _adapt_positions(adapted: dict[str, Tensor], config: ConViTConfig, source_gr
     adapted["pos_embed"] = resample_position_embedding(positions, source_grid, config.grid_size)
 
 
-def _check_names(adapted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source_name: str) -> None:
+def _check_fit(adapted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source_name: str) -> None:
     missing = [name for name in wanted if name not in adapted]
     extra = [name for name in adapted if name not in wanted]
-    if not missing and not extra:
-        return
-    parts = [f"it lacks {_some(missing)}"] if missing else []
-    parts += [f"it has {_some(extra)}, which the model does not have"] if extra else []
-    raise ValueError(f"{source_name} does not fit the model: {'; '.join(parts)}; {_remedy(adapted)}")
-
-
-def _check_shapes(adapted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source_name: str) -> None:
-    for name, own in wanted.items():
-        if adapted[name].shape != own.shape:
-            raise ValueError(
-                f"{source_name} does not fit the model: {name} is {_shape(adapted[name])}, "
-                f"but the model's is {_shape(own)}; {_remedy(adapted)}"
-            )
+    problems = [f"it lacks {_some(missing)}"] if missing else []
+    problems += [f"it has {_some(extra)}, which the model does not have"] if extra else []
+    if not problems:
+        shapes = {name: (_shape(adapted[name]), _shape(own)) for name, own in wanted.items()}
+        unlike = [
+            f"{name} is {found}, but the model's is {own}" for name, (found, own) in shapes.items() if found != own
+        ]
+        problems = unlike[:1]
+    if problems:
+        raise ValueError(f"{source_name} does not fit the model: {'; '.join(problems)}; {_remedy(adapted)}")
 
 
 def _remedy(tensors: Mapping[str, Tensor]) -> str:

@@ -60,14 +60,8 @@ def make_card(
 ) -> dict[str, Any]:
     """Make `model.pretrained_cfg`: timm's keys, and all that is needed downstream.
 
-    Args:
-        architecture: the variant.
-        config: the model as built; `input_size` and `num_classes` follow it.
-        description: what is known of the weights.
-        origin: where they came from: tag, source, hf_hub_id, url, file.
-
-    Returns:
-        The dict; `label_names` is None unless the head has exactly the described classes.
+    `config` is that of the model as built, `origin` tells tag, source, hf_hub_id, url and file; `label_names` is None
+    unless the head has exactly the described classes.
     """
     names = description.get("classes")
     preprocessing = {key: description.get(key, default) for key, default in DEFAULT_PREPROCESSING.items()}
@@ -93,11 +87,7 @@ def make_card(
 def read_hub_config(path: Path) -> dict[str, Any]:
     """Read the `config.json` of a timm-style hub repository or folder as a description.
 
-    Args:
-        path: the file.
-
-    Returns:
-        The description; empty where the file names no architecture, as other libraries' `config.json`.
+    Empty where the file names no architecture, as other libraries' `config.json`.
 
     Raises:
         ValueError: the file is not a JSON object, or names an architecture that is not a ConViT.

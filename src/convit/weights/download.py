@@ -40,7 +40,7 @@ def is_kept(url: str, folder: Path) -> bool:
     """Say whether an earlier download left its file, without looking into it."""
     path = folder / _name(url)
     try:
-        return path.is_file() and _record_path(path).is_file()
+        return path.is_file() and _notes(path).is_file()
     except PermissionError:  # of no use; what fetches it next says why
         return False
 
@@ -50,26 +50,17 @@ def cached_url(url: str, folder: Path) -> Path | None:
     if not is_kept(url, folder):
         return None
     path = folder / _name(url)
-    if hash_file(path) != _read_json(_record_path(path)).get("sha256"):
+    if hash_file(path) != _read_json(_notes(path)).get("sha256"):
         _log.warning("%s no longer has the sha256 recorded at its download; it will be fetched again", path)
         return None
     return path
 
 
 def fetch_url(url: str, folder: Path, sha256: str | None = None) -> Path:
-    """Fetch a PyTorch file, or give the one that an earlier call fetched.
+    """Fetch a PyTorch file into a folder, or give the one that an earlier call fetched.
 
     It is received as `<name>.part`, which a later call takes up again where the server allows it, and renamed when it
-    is complete and has the right hash. The first download records its hash in `<name>.json` beside it and logs it;
-    every later use, and every later download, must have the same.
-
-    Args:
-        url: where the file is.
-        folder: where to keep it.
-        sha256: what it must hash to, where known.
-
-    Returns:
-        The file.
+    is complete and has the right hash: `sha256`, or what the first download recorded in `<name>.json` beside it.
 
     Raises:
         ConnectionError: the server cannot be reached, refuses, stops in the middle, or sends something that is no
@@ -122,9 +113,10 @@ def _receive(url: str, part: Path) -> _Received:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
             if response.status != http.client.PARTIAL_CONTENT:
                 have = 0
-            total = _total_size(response.headers, have)
+            length = response.headers.get("Content-Length")
+            total = None if length is None else have + int(length)
             validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
-            replace_file(_state_path(part), json.dumps({"validator": validator}).encode())
+            replace_file(_notes(part), json.dumps({"validator": validator}).encode())
             with part.open("ab" if have else "wb") as file, download_bar(_name(url), have, total) as advance:
                 while chunk := response.read(_CHUNK):
                     file.write(chunk)
@@ -145,7 +137,7 @@ def _receive(url: str, part: Path) -> _Received:
 
 def _request(url: str, part: Path) -> tuple[urllib.request.Request, int]:
     """A request for the bytes after those in `part`, if they can be told to belong to the same file; else for all."""
-    validator = _read_json(_state_path(part)).get("validator") or ""
+    validator = _read_json(_notes(part)).get("validator") or ""
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "convit", "Accept-Encoding": "identity"})
     if not have or not validator or validator.startswith("W/"):  # HTTP allows no weak validator here
@@ -153,11 +145,6 @@ def _request(url: str, part: Path) -> tuple[urllib.request.Request, int]:
     request.add_header("Range", f"bytes={have}-")
     request.add_header("If-Range", validator)
     return request, have
-
-
-def _total_size(headers: Any, have: int) -> int | None:
-    length = headers.get("Content-Length")
-    return None if length is None else have + int(length)
 
 
 def _accept(url: str, part: Path, path: Path, sha256: str | None) -> None:
@@ -168,7 +155,7 @@ def _accept(url: str, part: Path, path: Path, sha256: str | None) -> None:
         part.unlink()
         raise ConnectionError(f"{url} sent no PyTorch file; is a login page or a proxy in between?")
     digest, size = hash_file(part), part.stat().st_size
-    record = _record_path(path)
+    record = _notes(path)
     expected = sha256 or _read_json(record).get("sha256")
     if expected is not None and digest != expected:
         part.unlink()
@@ -181,19 +168,16 @@ def _accept(url: str, part: Path, path: Path, sha256: str | None) -> None:
         content = {"url": url, "sha256": digest, "bytes": size, "recorded": datetime.now(UTC).isoformat("T", "seconds")}
         replace_file(record, json.dumps(content, indent=2).encode() + b"\n")
     part.replace(path)
-    _state_path(part).unlink(missing_ok=True)
+    _notes(part).unlink(missing_ok=True)
 
 
 def _name(url: str) -> str:
     return PurePosixPath(urlsplit(url).path).name
 
 
-def _record_path(path: Path) -> Path:
+def _notes(path: Path) -> Path:
+    """The file beside a complete one that keeps its hash, or beside an unfinished one its validator."""
     return path.with_name(f"{path.name}.json")
-
-
-def _state_path(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from convit.weights.card import PROVENANCE, describe_weight_set, known_classes, 
 from convit.weights.fetch import fetch_hub_file, fetch_weights
 from convit.weights.files import load_weights
 from convit.weights.hub import parse_repo
-from convit.weights.weight_sets import WEIGHT_SETS, closest, default_weight_set, find_weight_set, list_pretrained
+from convit.weights.weight_sets import WEIGHT_SETS, closest, default_weight_set, find_weight_set
 
 _TRAINING_ONLY = ("drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate")
 
@@ -97,7 +97,9 @@ def create_model(
         plan = _with_checkpoint(plan, Path(checkpoint_path), tensors, description)
     elif plan.path is not None:
         tensors, description = load_weights(plan.path)
-        plan = _with_description(plan, description)
+        if "config" in description:  # where the file describes itself, it knows better
+            known = {**plan.description, **description}
+            plan = replace(plan, config=_inference_config(description), description=known)
     model = _build(plan, tensors, hybrid_backbone, config_overrides).to(device=device, dtype=dtype)
     return FeatureExtractor(model, out_indices) if features_only else model
 
@@ -154,32 +156,15 @@ def _resolve(name: str, *, wants_weights: bool, cache_dir: Path | None) -> _Plan
     if architecture not in VARIANTS:
         hint = f"; a hub repository is named hf-hub:{name}, a folder local-dir:{name}" if "/" in name else ""
         raise ValueError(f"there is no model {name!r}; {closest(name, [*VARIANTS, *WEIGHT_SETS])}{hint}")
-    weight_set = find_weight_set(name) if tag else default_weight_set(architecture)
+    found = find_weight_set(name) if tag or wants_weights else default_weight_set(architecture)
     config = VARIANTS[architecture].config
-    if weight_set is None:
-        if wants_weights:
-            raise ValueError(_no_weights(architecture))
+    if found is None:
         return _Plan(architecture, config)
-    origin = {
-        "tag": weight_set.tag,
-        "source": weight_set.source,
-        "hf_hub_id": weight_set.hub_repo,
-        "url": weight_set.url,
-    }
-    channels, height, width = weight_set.input_size
-    config = config.replace(num_classes=weight_set.num_classes, in_chans=channels, img_size=(height, width))
-    path = fetch_weights(weight_set, cache_dir) if wants_weights else None
-    return _Plan(architecture, config, describe_weight_set(weight_set), origin, path)
-
-
-def _no_weights(architecture: str) -> str:
-    reason = (
-        "the authors released no file of the 'plus' variants" if architecture.endswith("_plus") else "none are public"
-    )
-    return (
-        f"{architecture} has no pretrained weights ({reason}); there are {', '.join(list_pretrained())}; "
-        "or use pretrained=False, or checkpoint_path=FILE"
-    )
+    origin = {"tag": found.tag, "source": found.source, "hf_hub_id": found.hub_repo, "url": found.url}
+    channels, height, width = found.input_size
+    config = config.replace(num_classes=found.num_classes, in_chans=channels, img_size=(height, width))
+    path = fetch_weights(found, cache_dir) if wants_weights else None
+    return _Plan(architecture, config, describe_weight_set(found), origin, path)
 
 
 def _resolve_hub(text: str, *, wants_weights: bool, cache_dir: Path | None) -> _Plan:
@@ -203,13 +188,6 @@ def _resolve_folder(folder: Path, *, wants_weights: bool) -> _Plan:
     origin = {"tag": description.get("tag"), "source": "local-dir", "file": str(folder)}
     config = ConViTConfig.from_dict(description["config"])
     return _Plan(description["architecture"], config, description, origin, folder if wants_weights else None)
-
-
-def _with_description(plan: _Plan, description: dict[str, Any]) -> _Plan:
-    """The plan after reading the file of a weight set or repository: where that describes itself, it knows better."""
-    if "config" not in description:
-        return plan
-    return replace(plan, config=_inference_config(description), description={**plan.description, **description})
 
 
 def _with_checkpoint(plan: _Plan, path: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> _Plan:

@@ -25,9 +25,6 @@ def fetch_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path:
         cache_dir: where to keep it; None for the hub's cache, or for `default_folder()` where the authors' server
             delivers.
 
-    Returns:
-        The file.
-
     Raises:
         ConnectionError: no source delivers; the message says why and what can be done without a network.
         FileNotFoundError: a bundled file is missing.
@@ -67,21 +64,11 @@ def fetch_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path:
 
 
 def fetch_hub_file(repo: Repo, names: tuple[str, ...] = WEIGHT_FILES, cache_dir: Path | None = None) -> Path:
-    """Give the first of `names` that a hub repository has, from the cache or the hub.
-
-    Args:
-        repo: the repository and revision.
-        names: file names in order of preference.
-        cache_dir: the cache; None for the hub's own.
-
-    Returns:
-        The file.
+    """Give the first of `names` that a hub repository has, from the cache (None: the hub's own) or the hub.
 
     Raises:
         ValueError: there is no such public repository, or it has none of the files.
-        ConnectionError: the hub cannot be reached or does not deliver.
-        PermissionError: the cache cannot be written.
-        OSError: the disk is full.
+        ConnectionError, PermissionError, OSError: as `fetch_weights`.
     """
     cached = hub.cached_file(repo, names, cache_dir)
     if cached is not None:
@@ -97,12 +84,7 @@ def fetch_hub_file(repo: Repo, names: tuple[str, ...] = WEIGHT_FILES, cache_dir:
 
 
 def is_cached(weight_set: WeightSet, cache_dir: Path | None = None) -> bool:
-    """Say whether the file of a weight set is on this machine, so that no network is needed for it.
-
-    Args:
-        weight_set: what to look for.
-        cache_dir: as in `fetch_weights`.
-    """
+    """Say whether the file of a weight set is on this machine, so that no network is needed for it."""
     if weight_set.source == "bundled":
         return weight_set.file is not None and weight_set.file.is_file()
     repo = weight_set.hub_repo

@@ -15,12 +15,6 @@ def read_header(path: Path) -> dict[str, Any]:
 
     Source: the safetensors format: eight bytes of little-endian length, then that many bytes of JSON.
 
-    Args:
-        path: the file.
-
-    Returns:
-        The header.
-
     Raises:
         ValueError: the file is not a safetensors file, or it was cut off.
         OSError: the file cannot be read.
@@ -38,13 +32,9 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Read what this project wrote of a model beside its tensors: configuration, classes, preprocessing, terms.
+    """Read what this project wrote into a safetensors file of its model: configuration, classes, preprocessing, terms.
 
-    Args:
-        path: a safetensors file.
-
-    Returns:
-        The description; empty where the file has none, as timm's files.
+    Empty where there is no such description, as in timm's files.
 
     Raises:
         ValueError: the file is not a safetensors file, or its description is not a JSON object.

@@ -80,16 +80,7 @@ def download(repo: Repo, names: Sequence[str], cache_dir: Path | None = None) ->
     """Fetch the first of `names` that the repository has into the cache.
 
     The client writes under a temporary name, takes up a broken transfer where it stopped (within one call: of a failed
-    one it keeps nothing), and renames the file when it is complete. A file whose hash the hub states is checked against
-    it here.
-
-    Args:
-        repo: the repository.
-        names: file names in order of preference.
-        cache_dir: the cache; None for the hub's own.
-
-    Returns:
-        The file in the cache.
+    one it keeps nothing), and renames the complete file, which is checked here against the hash that the hub states.
 
     Raises:
         ConnectionError: the hub cannot be reached, does not deliver, or delivers something else than it announced.

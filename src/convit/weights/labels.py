@@ -12,16 +12,10 @@ LABEL_SETS = ("imagenet1k", "cifar10")
 
 
 def class_names(label_set: str) -> tuple[str, ...]:
-    """Name every class of a label set; no two names are the same.
+    """Name every class of a label set ("imagenet1k" or "cifar10") in index order; no two names are the same.
 
     ImageNet's "crane", "maillot" and "cardigan" each stand for two classes; their names here carry a word that tells
     them apart.
-
-    Args:
-        label_set: "imagenet1k" or "cifar10".
-
-    Returns:
-        One name per class, in index order.
 
     Raises:
         ValueError: there is no such label set.
@@ -33,13 +27,7 @@ def class_names(label_set: str) -> tuple[str, ...]:
 
 
 def class_wnids(label_set: str) -> tuple[str | None, ...]:
-    """Give the WordNet id of every class, as ImageNet's folders are named; None where a label set has none.
-
-    Args:
-        label_set: "imagenet1k" or "cifar10".
-
-    Returns:
-        One id or None per class, in index order.
+    """Give the WordNet id of every class in index order, as ImageNet's folders are named; None where there are none.
 
     Raises:
         ValueError: there is no such label set.

@@ -23,17 +23,11 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def why_unreachable(url: str) -> str | None:
-    """Find out why a server cannot be reached.
+    """Say what stops a server from being reached, or None where it answers a HEAD for `url`.
 
-    Proxies are honored as everywhere in Python (`HTTPS_PROXY`, `NO_PROXY` and the like). Any HTTP answer counts as
-    reached, and so does a certificate that Python's own store refuses, since clients may bring another.
-
-    Args:
-        url: an address on the server; it is asked for with HEAD.
-
-    Returns:
-        None where the server answers; else what stopped it, known after `CONNECT_SECONDS` at most, or after
-        `ANSWER_SECONDS` where the server accepts connections and then says nothing (a warning is logged meanwhile).
+    Known after `CONNECT_SECONDS` at most, or after `ANSWER_SECONDS` (with a warning meanwhile) where it accepts
+    connections and then says nothing. Proxies are honored as everywhere in Python (`HTTPS_PROXY`, `NO_PROXY` and the
+    like). Any HTTP answer counts, and so does a certificate that Python's own store refuses: clients may bring another.
     """
     connected, reasons = Event(), list[str]()
     # In a thread, since looking up a name has no time limit.

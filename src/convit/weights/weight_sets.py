@@ -109,14 +109,8 @@ _RELEASED = {weight_set.name: weight_set for weight_set in map(_released, ("tiny
 def bundled_weight_set(name: str, folder: Path = BUNDLED_FOLDER) -> WeightSet:
     """Describe weights that ship in the package from the files themselves: nothing about them is typed in here.
 
-    Args:
-        name: architecture and tag; `folder` holds `<name>.safetensors`, which describes the model and its
-            preprocessing, and `<name>.json`, what `convit evaluate` wrote about it (top1 and top5 in percent, count,
-            weights_sha256, data_sha256).
-        folder: where the files are.
-
-    Returns:
-        The weight set; without accuracies where the second file is not there.
+    `folder` holds `<name>.safetensors`, which describes the model and its preprocessing, and perhaps `<name>.json`,
+    what `convit evaluate` wrote about it (top1 and top5 in percent, count, weights_sha256, data_sha256).
 
     Raises:
         FileNotFoundError: the weights are not there.
@@ -183,12 +177,6 @@ def default_weight_set(architecture: str) -> WeightSet | None:
 def find_weight_set(name: str) -> WeightSet:
     """Give the weight set that is called "convit_base.fb_in1k", or "convit_base" for the default of its architecture.
 
-    Args:
-        name: architecture and tag, or the architecture alone for its default weights.
-
-    Returns:
-        The weight set.
-
     Raises:
         ValueError: there are no such weights; the message names the closest that there are.
         FileNotFoundError: they ship in the package, but this installation lost them.
@@ -202,10 +190,9 @@ def find_weight_set(name: str) -> WeightSet:
         return weight_set
     if name in BUNDLED_NAMES:
         return bundled_weight_set(name, BUNDLED_FOLDER)  # raises: the file is missing
-    architecture = name.partition(".")[0]
-    if architecture.endswith("_plus"):
+    if name.partition(".")[0].endswith("_plus"):
         raise ValueError(
-            f"{name} has no public weights: the authors released convit_tiny, convit_small and convit_base only; "
+            f"{name} has no pretrained weights: the authors released convit_tiny, convit_small and convit_base only; "
             "use one of those, pretrained=False, or a file of your own (checkpoint_path, --weights FILE)"
         )
     raise ValueError(f"there are no weights {name!r}; {closest(name, WEIGHT_SETS)}")

@@ -37,13 +37,10 @@ def fused_gated_attention(
     Per pair of a query and a key this costs three products of length head_dim (scores, content, position) and two of
     the length of a window of the factors (at least 16), where `F.scaled_dot_product_attention` takes two; nothing but
     the result is written. In training the content half is kept too, in the values' precision, and one fp32 number per
-    query and head (log2 of its sum of exponentials): the softmax's gradient needs grad · content by itself, which the
-    result less the position half would give too coarsely where a gate is near 1. The position half isn't kept: the
-    gradients of `rows`, `columns` and `gate` come from products with the two factors, patches * (grid_height +
-    grid_width) multiplications a channel. There are no atomic additions: equal block sizes give equal bits.
-
-    Sums are fp32 whatever the inputs; products of fp32 inputs are full fp32, not TF32. With half-precision inputs the
-    factors count 11 bits.
+    query and head: the softmax's gradient needs grad · content by itself, which the result less the position half would
+    give too coarsely where a gate is near 1. The gradients of `rows`, `columns` and `gate` come from products with the
+    two factors. There are no atomic additions: equal block sizes give equal bits. Sums are fp32 whatever the inputs,
+    products of fp32 inputs full fp32, not TF32; with half-precision inputs the factors count 11 bits.
 
     The first call with another head size, precision or power of two of patches compiles the kernel and times a few
     block sizes: make it before a CUDA graph is captured. The kernel was proved in Triton's interpreter and compiled for
