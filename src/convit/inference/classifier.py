@@ -29,8 +29,7 @@ class Classifier(ImagePredictor[Classification]):
             apply_exif, img_size, fast_decode, decode, compile, calibration.
 
     Attributes:
-        name: the model's name, as it can be shown.
-        device, precision, batch_size, workers: as chosen.
+        name, device, precision, batch_size, workers: as chosen.
         labels: name of each class, by index; "class 17" where the model brings no names.
         top_k: as given, cut to the number of classes.
 
@@ -112,10 +111,6 @@ def read_labels(model: nn.Module) -> tuple[str, ...]:
     card: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
     count = getattr(model, "num_classes", card.get("num_classes", 0))
     names = card.get("label_names")
-    if names is None and isinstance(card.get("classes"), str):
-        from convit.weights import class_names
-
-        names = class_names(card["classes"])
     if not count:
         raise ValueError(f"the {type(model).__name__} has num_classes=0, so it names no classes; use an Embedder")
     if names is not None and len(names) == count:

@@ -38,10 +38,7 @@ class Embedder(ImagePredictor[Embedding]):
         options, changes: as in `Classifier`; the result is float32 in every precision.
 
     Attributes:
-        name: the model's name, as it can be shown.
-        device, precision, batch_size, workers: as chosen.
-        kind: as given.
-        normalize: as given.
+        name, device, precision, batch_size, workers, kind, normalize: as chosen.
 
     Raises:
         ValueError: an option is out of range, the model's name is unknown, or the model has no such block.
@@ -87,14 +84,10 @@ class Embedder(ImagePredictor[Embedding]):
         """Embed one image, or a list or tuple of them.
 
         Args:
-            source: a path, an image's bytes, a Pillow image, an array (see `open_image`), or a list of these.
+            source: as in a call of a `Classifier`, with the same errors.
 
         Returns:
             An array of `shape`; for a list, (images, *shape).
-
-        Raises:
-            ImageError: an image cannot be read; the first of them if there are several.
-            TypeError: something is not an image.
         """
         found = [row.outputs[0] for row in self._read_all(source) if row.outputs is not None]
         if not isinstance(source, list | tuple):

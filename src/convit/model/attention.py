@@ -115,15 +115,7 @@ class GatedPositionalSelfAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Ordinary multi-head self-attention, as in the blocks that see the class token.
-
-    Args:
-        dim: width of a token.
-        num_heads: heads.
-        qkv_bias: adds biases to queries, keys and values.
-        attn_drop: dropout on the attention matrix in training, in [0, 1).
-        proj_drop: dropout after the projection in training, in [0, 1).
-    """
+    """Ordinary multi-head self-attention, as in the blocks that see the class token; arguments as in GPSA."""
 
     def __init__(
         self, dim: int, num_heads: int, *, qkv_bias: bool = False, attn_drop: float = 0.0, proj_drop: float = 0.0

@@ -68,9 +68,6 @@ def count_operations(
         form: "plain" counts the paper's equations as written (what others' tables count), "fused" what the normal
             path executes.
 
-    Returns:
-        The counts for one image.
-
     Raises:
         ValueError: the patch size does not divide `img_size`.
     """

@@ -15,13 +15,7 @@ from convit.model.config import ConViTConfig
 
 
 class PatchEmbedding(nn.Module):
-    """Cut an image into square patches and project each to a token.
-
-    Args:
-        patch_size: side of a patch, pixels.
-        in_chans: channels of the image.
-        dim: width of a token.
-    """
+    """Cut an image into square patches of `patch_size` pixels and project each to a token of `dim` channels."""
 
     def __init__(self, patch_size: int, in_chans: int, dim: int) -> None:
         super().__init__()
@@ -40,7 +34,7 @@ class HybridEmbedding(nn.Module):
             which the last is taken).
         patch_size: stride of the whole, pixels: a multiple of the backbone's.
         in_chans: channels of the image.
-        dim: width of a token.
+        dim: channels of a token.
 
     Raises:
         ValueError: the backbone's stride does not divide `patch_size`.
@@ -72,13 +66,7 @@ def build_embedding(config: ConViTConfig, hybrid_backbone: nn.Module | None = No
 
 
 class Mlp(nn.Module):
-    """Linear, GELU, linear on each token.
-
-    Args:
-        dim: width of a token.
-        hidden: width between.
-        drop: dropout after each linear layer in training, in [0, 1).
-    """
+    """Linear, GELU, linear on each token, with dropout after each linear layer in training."""
 
     def __init__(self, dim: int, hidden: int, drop: float = 0.0) -> None:
         super().__init__()

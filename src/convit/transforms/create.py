@@ -45,8 +45,7 @@ def create_transform(
 
     Args:
         input_size: side, (height, width) or (channels, height, width) of the model's input, pixels.
-        is_training: whether images are cropped and changed at random, as in training; see
-            `convit.transforms.training.create_training_transform` for what that takes.
+        is_training: whether images are cropped and changed at random; see `create_training_transform` for its options.
         interpolation: "nearest", "bilinear", "bicubic", "box", "hamming" or "lanczos"; in training also "random".
         mean: subtracted per channel, white being 1.
         std: what the difference is divided by, per channel.

@@ -90,11 +90,7 @@ class EvaluationTransform:
         return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
     def to_array(self, image: Image.Image) -> Float32[np.ndarray, "channels height width"]:
-        """Give the model's input for one image without torch.
-
-        Raises:
-            TypeError: `image` is not a Pillow image.
-        """
+        """Give the model's input for one image, normalized, without torch."""
         return self.normalize(self.to_pixels(image))
 
     def normalize(

@@ -41,23 +41,18 @@ def training_transform(
 
     Args:
         input_size: side in pixels, (height, width), or (channels, height, width) as model configurations write it.
-        mean: subtracted per channel, on the scale [0, 1].
-        std: divided by per channel.
-        interpolation: "nearest", "bilinear", "bicubic", "box", "hamming" or "lanczos".
+        mean: subtracted per channel, white being 1.
+        std: what the difference is divided by, per channel.
+        interpolation: as in `create_transform`.
         crop: "resized" cuts a random area of a random shape and resizes it; "padded" resizes to the size, pads every
             side by `padding` pixels of the mean color and cuts out the size; "none" only resizes.
         scale: share of the area that "resized" cuts out.
         ratio: width over height that "resized" cuts out.
         padding: pixels that "padded" adds on every side.
         flip: probability of a left-right flip.
-        rand_augment: random operations, see `RandAugment`. With it color jitter is left out, as in the paper's recipe
-            (timm applies one or the other).
+        rand_augment: random operations. With it color jitter is left out, as in the paper's recipe.
         color_jitter: strength for brightness, contrast and saturation.
-        erasing: probability that a rectangle is overwritten with noise (Zhong et al. 2020), on the normalized tensor:
-            on a PIL image it would silently do nothing.
-
-    Returns:
-        A callable: PIL image in RGB to float32 tensor.
+        erasing: probability that a rectangle of the normalized tensor is overwritten with noise (Zhong et al. 2020).
 
     Raises:
         ValueError: `interpolation` or `crop` is unknown.

@@ -37,11 +37,6 @@ def bar(what: str, total: int, *, shown: bool = True) -> Generator[Callable[[], 
 
     There is one where `shown` is true, more than a few items are to be done, standard error is a terminal and
     `show_progress` has not ruled it out.
-
-    Args:
-        what: the word in front of the bar.
-        total: how many items there are to do.
-        shown: False leaves the bar out, whatever the terminal.
     """
     if not (_wanted and shown and total > FEW and sys.stderr.isatty()):
         yield lambda: None
@@ -55,13 +50,7 @@ def bar(what: str, total: int, *, shown: bool = True) -> Generator[Callable[[], 
 
 @contextmanager
 def download_bar(what: str, done: int, total: int | None) -> Generator[Callable[[int], None]]:
-    """Give a function that moves the bar on by a number of bytes.
-
-    Args:
-        what: what is being fetched.
-        done: bytes that an earlier attempt left.
-        total: bytes of the whole file, or None where the server does not say.
-    """
+    """Give a function that moves a download's bar on by a number of bytes; `total` is None where nobody says it."""
     if not progress_shown():
         yield lambda _: None
         return

@@ -232,11 +232,9 @@ def _matching_label_set(names: list[str]) -> str:
 
 
 def list_models(filter: str | Sequence[str] = "", pretrained: bool = False) -> list[str]:  # noqa: A002  # timm's name
-    """List the variants, or with `pretrained` the weight sets, in natural order.
+    """List the variants, or with `pretrained` the weight sets (names with tags), in natural order.
 
-    Args:
-        filter: a shell pattern such as "convit_*plus", or several; empty for all.
-        pretrained: lists names with tags, of those that have weights.
+    `filter` is a shell pattern such as "convit_*plus", or several; empty for all.
 
     >>> list_models("*plus")
     ['convit_base_plus', 'convit_small_plus', 'convit_tiny_plus']
@@ -252,10 +250,7 @@ def list_models(filter: str | Sequence[str] = "", pretrained: bool = False) -> l
 
 
 def list_pretrained(filter: str | Sequence[str] = "") -> list[str]:  # noqa: A002  # timm's name
-    """List the weight sets, in natural order.
-
-    Args:
-        filter: a shell pattern, or several; empty for all.
+    """List the weight sets, as `list_models(filter, pretrained=True)`.
 
     >>> list_pretrained("convit_b*")
     ['convit_base.fb_in1k']

@@ -9,10 +9,9 @@ as one-hot matrices and each factor is spread over the pairs by a narrow matrix 
 rounding: 11 bits with half-precision values (fp16, with bf16 values too), 24 with fp32.
 
 Block sizes, warps and stages are few: 64 rows for each group of 4 warps, as Hopper's tensor cores want, and small
-blocks for fp32, which multiplies outside of them. Compiled for compute capability 9.0, with bf16 heads of 48 and 64
-channels, every product is one of Hopper's own (wgmma), tokens are copied asynchronously, and no register is spilled; a
-test compiles each kernel's first choice and checks that. Which choice is fastest is timed at the first call; nothing
-had been timed on a GPU when this was written.
+blocks for fp32, which multiplies outside of them. Which is fastest is timed at the first call. Compiled for compute
+capability 9.0, every product of bf16 heads of 48 and 64 channels is one of Hopper's own (wgmma) and no register is
+spilled, which a test checks; nothing was timed on a GPU yet.
 """
 # Triton's language has no types that a checker could follow; its compile-time arguments are written in capitals.
 # pyright: basic, reportArgumentType=false
