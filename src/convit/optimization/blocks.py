@@ -6,8 +6,8 @@ Their plain twins are the parts of `model.layers` that they are made from.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +21,8 @@ from convit.model.layers import Block, PatchEmbedding
 from convit.model.positional import apply_axis_attention, position_factors, resample_position_embedding
 from convit.optimization.folding import Affine, Grid, PerGrid, affine_of, after_norm, joined, scaled
 
-
-class MakeProduct(Protocol):
-    """How a block makes its matrix products: `PlainProduct` or `PackedProduct` in some dtype."""
-
-    def __call__(self, affine: Affine, *, gelu: bool = False) -> nn.Module:
-        """The module that computes `affine`, and GELU after it with `gelu`."""
-        ...
+MakeProduct = Callable[..., nn.Module]
+"""Called with an `Affine`, and with `gelu=True` where GELU follows: `PlainProduct` or `PackedProduct` in some dtype."""
 
 
 class FastGatedAttention(nn.Module):
@@ -85,7 +80,7 @@ class FastGatedAttention(nn.Module):
         return join_heads(read)
 
     def _compute_factors(self, grid: Grid) -> tuple[Tensor, Tensor]:
-        """The factors of position attention for a grid, times the gate where the kernel does not mix."""
+        """Times the gate, where the kernel does not mix."""
         rows, columns = position_factors(self.position_weight, self.position_bias, grid)
         if self.kernel:
             return rows, columns
@@ -180,7 +175,6 @@ class FastEmbedding(nn.Module):
         return tokens + self.positions((images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size))
 
     def _resample(self, grid: Grid) -> Tensor:
-        """The position embedding of a grid."""
         return resample_position_embedding(cast(Tensor, self.position), self.own_grid, grid).to(self.dtype)
 
 

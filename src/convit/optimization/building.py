@@ -62,7 +62,7 @@ def fastest_attention(model: ConViT, images: Float[Tensor, "batch channels heigh
 
 
 def _time_form(layer: GatedPositionalSelfAttention, form: str, batch: int, grid: tuple[int, int]) -> float:
-    """Seconds that `layer` takes in `form` for random tokens; the layer is left as it was."""
+    """Seconds for random tokens; the layer is left as it was."""
     weight, before = layer.v.weight, (layer.plain, layer.kernel)
     tokens = torch.randn(batch, grid[0] * grid[1], weight.shape[1], device=weight.device, dtype=weight.dtype)
     tokens.requires_grad_(layer.training)
@@ -183,7 +183,6 @@ def _choose_attention(model: ConViT, device: torch.device, dtype: torch.dtype, b
 
 
 def _fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, kernel: bool, apart: bool) -> ConViT:
-    """A model of the same configuration whose parts are the fast ones."""
     folded = copy.copy(model)
     # the copy shares its tables of parts with the original until they are replaced here
     folded._modules, folded._parameters, folded._buffers = {}, {}, {}

@@ -26,8 +26,7 @@ class FixedBatch:
     """
 
     def __init__(self, call: Call, batch_size: int | None = None) -> None:
-        self.call = call
-        self.batch_size = batch_size
+        self.call, self.batch_size = call, batch_size
 
     def __call__(self, images: Tensor) -> Tensor:
         """One row per image."""
@@ -47,10 +46,7 @@ def compiled(call: Call, device: torch.device) -> Call:
 
     On a GPU the code is tuned and recorded as a graph. On a CPU weights become constants, which are laid out once for
     the processor ("freezing"), which spares a fifth of the base model's time at batch 1.
-
-    Args:
-        call: the forward pass of a model whose weights stay as they are.
-        device: where it runs.
+    The model's weights must stay as they are.
     """
     if device.type == "cuda":
         return torch.compile(call, dynamic=False, mode="max-autotune")

@@ -32,10 +32,6 @@ class Affine(NamedTuple):
         """The map to output features `start` to `stop`."""
         return Affine(self.weight[start:stop], self.bias[start:stop])
 
-    def to(self, dtype: torch.dtype) -> Affine:
-        """The same map in another dtype."""
-        return Affine(self.weight.to(dtype), self.bias.to(dtype))
-
 
 def affine_of(linear: nn.Linear) -> Affine:
     """A linear layer's map in fp32 at least, detached; a missing bias is zero."""
@@ -65,11 +61,7 @@ def scaled(affine: Affine, scale: float) -> Affine:
 
 
 class PerGrid(Generic[_Value]):
-    """A function of the (rows, columns) of a grid that keeps its results for the grids seen last.
-
-    Args:
-        compute: the function.
-        kept: results to keep.
+    """A function of the (rows, columns) of a grid that keeps its results for the last `kept` grids.
 
     >>> squares = PerGrid(lambda grid: grid[0] * grid[1])
     >>> squares((14, 14))

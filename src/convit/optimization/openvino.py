@@ -6,7 +6,6 @@ Source: NNCF's post-training quantization for transformers (SmoothQuant, fast bi
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import warnings
 from collections import defaultdict
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from convit.model import ConViT
 from convit.optimization.precision import bfloat16_pays
+from convit.output.console import quiet_loggers
 
 _LARGEST_BATCH = 65536
 
@@ -27,8 +27,7 @@ _LARGEST_BATCH = 65536
 class OpenVinoRunner:
     """Quantizes a model's calls, each on its first use.
 
-    Args:
-        calibration: normalized fp32 batches, all of one height and width.
+    `calibration` holds normalized fp32 batches, all of one height and width.
 
     Raises:
         ValueError: there is no image, or their sizes differ.
@@ -108,7 +107,6 @@ class OpenVinoCall:
         return dict(sorted(seconds.items(), key=lambda item: -item[1]))
 
     def _compile(self, streams: int, **options: Any) -> Any:
-        """The graph for this processor, for as many calls at a time as there are streams."""
         import openvino
 
         return openvino.Core().compile_model(
@@ -129,8 +127,7 @@ class _Named(nn.Module):
 
     def __init__(self, model: ConViT, name: str) -> None:
         super().__init__()
-        self.model = model
-        self.name = name
+        self.model, self.name = model, name
 
     def forward(self, images: Tensor) -> Tensor:
         return getattr(self.model, self.name)(images)
@@ -141,18 +138,12 @@ def _quiet_libraries() -> Generator[None]:
     """Keep progress bars, log lines and tracer warnings of the two libraries off the screen, and usage data at home."""
     from openvino_telemetry.utils.opt_in_checker import ConsentCheckResult, OptInChecker
 
-    loggers = [logging.getLogger(name) for name in ("nncf", "openvino", "torch.utils.cpp_extension")]
-    levels = [logger.level for logger in loggers]
     check = OptInChecker.check
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
     # both send usage data to their maker unless the user has opted out; nobody was asked here
     OptInChecker.check = lambda *_, **__: ConsentCheckResult.DECLINED  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(None):
+        with quiet_loggers("nncf", "openvino", "torch.utils.cpp_extension"), contextlib.redirect_stdout(None):
             warnings.simplefilter("ignore")
             yield
     finally:
         OptInChecker.check = check
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -14,13 +14,8 @@ from convit.optimization.calls import Call
 from convit.optimization.plan import Plan
 from convit.transforms import TransformSettings, normalize_batch
 
-
-class Runner(Protocol):
-    """What runs a model's calls: PyTorch as it is, compiled code, a recorded graph, or another runtime."""
-
-    def __call__(self, model: ConViT, name: str) -> Call:
-        """The fast form of `model.forward` or `model.forward_features`, by name."""
-        ...
+Runner = Callable[[ConViT, str], Call]
+"""Gives the fast form of a model's `forward` or `forward_features`, by name."""
 
 
 class OptimizedConViT(nn.Module):
@@ -32,13 +27,12 @@ class OptimizedConViT(nn.Module):
     Args:
         model: the folded model.
         of_levels: the one that takes uint8 pixel values, as floats; None where they are normalized beforehand.
-        plan: what was chosen.
+        plan: what was chosen for the device, and why.
         dtype: of tokens.
-        runner: what runs the calls.
+        runner: PyTorch as it is, compiled code, a recorded graph, or another runtime.
         settings: where the normalization of 8-bit images is read.
 
     Attributes:
-        plan: what was chosen for the device, and why.
         config, pretrained_cfg, num_classes, num_features, num_prefix_tokens, global_pool, feature_info: the model's.
         takes_uint8: True; for callers who would normalize otherwise.
     """
@@ -55,16 +49,12 @@ class OptimizedConViT(nn.Module):
         settings: TransformSettings,
     ) -> None:
         super().__init__()
-        self.model = model
-        self.of_levels = of_levels
-        self.plan = plan
+        self.model, self.of_levels, self.plan = model, of_levels, plan
         self.pretrained_cfg = model.pretrained_cfg
         self.config, self.feature_info = model.config, model.feature_info
         self.num_classes, self.num_features = model.num_classes, model.num_features
         self.num_prefix_tokens, self.global_pool = model.num_prefix_tokens, model.global_pool
-        self._dtype = dtype
-        self._settings = settings
-        self._runner = runner
+        self._dtype, self._settings, self._runner = dtype, settings, runner
         self._calls = {("forward", False): runner(model, "forward")}
         self.eval()
 
@@ -74,15 +64,13 @@ class OptimizedConViT(nn.Module):
         return self.model.blocks
 
     def forward(
-        self,
-        images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"],
+        self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch *rest"]:
         """Classify, or embed where `num_classes` is 0; see `ConViT.forward`."""
         return self._run("forward", images)
 
     def forward_features(
-        self,
-        images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"],
+        self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch tokens dim"]:
         """Every token after the last norm; see `ConViT.forward_features`."""
         return self._run("forward_features", images)
@@ -143,7 +131,7 @@ class OptimizedConViT(nn.Module):
         return self._calls[key](given).to(_result_dtype(images))
 
     def _prepared(self, images: Tensor) -> tuple[ConViT, Tensor]:
-        """The model that takes images of this kind, and the images as it takes them."""
+        """The model for images of this kind, and the images as it takes them."""
         if images.dtype != torch.uint8:
             return self.model, images.to(self._dtype)
         size = self.config.patch_size

@@ -12,13 +12,7 @@ from convit.optimization.precision import bfloat16_pays, check_precision, comput
 
 @dataclass(frozen=True)
 class Step:
-    """One choice.
-
-    Attributes:
-        name: what was to be chosen, such as "products".
-        choice: what was taken.
-        reason: why.
-    """
+    """One choice: what was to be chosen, such as "products", what was taken, and why."""
 
     name: str
     choice: str
@@ -30,7 +24,7 @@ class Plan:
     """How a model runs.
 
     Attributes:
-        device: the device, such as "cpu" or "cuda:0".
+        device: such as "cpu" or "cuda:0".
         precision: what was asked for, or chosen where "auto" was: "fp32", "bf16", "fp16", "fp8" or "int8".
         dtype: of tokens between products, such as "fp32".
         backend: "torch", "compiled", "cuda graph" or "openvino".
@@ -45,15 +39,7 @@ class Plan:
 
 
 def choose_precision(precision: str, device: torch.device, *, calibrated: bool) -> Step:
-    """Settle the precision.
-
-    Args:
-        precision: one of `convit.optimization.PRECISIONS`.
-        device: where the model runs.
-        calibrated: whether there are images to calibrate int8 on.
-
-    Returns:
-        A step named "precision".
+    """Settle the precision; with `calibrated`, there are images to calibrate int8 on.
 
     Raises:
         ValueError: an unknown precision, or one that the device cannot compute in.
@@ -80,15 +66,7 @@ def choose_precision(precision: str, device: torch.device, *, calibrated: bool) 
 
 
 def choose_dtype(precision: str, device: torch.device) -> Step:
-    """Settle what tokens are carried in: on CPUs that are slower at half precision, fp32 stands in for it.
-
-    Args:
-        precision: as `choose_precision` chose.
-        device: where the model runs.
-
-    Returns:
-        A step named "computed in".
-    """
+    """Settle what tokens are carried in: on CPUs that are slower at half precision, fp32 stands in for it."""
     dtype = computed_in(precision, device)
     if precision in ("fp8", "int8"):
         return Step("computed in", dtype, f"between the {precision} products")
@@ -98,15 +76,7 @@ def choose_dtype(precision: str, device: torch.device) -> Step:
 
 
 def choose_backend(precision: str, device: torch.device, *, compile: bool) -> Step:  # noqa: A002
-    """Settle what runs the folded model.
-
-    Args:
-        precision: as `choose_precision` chose.
-        device: where the model runs.
-        compile: whether compiled code was asked for.
-
-    Returns:
-        A step named "run by".
+    """Settle what runs the folded model; `compile` asks for compiled code.
 
     Raises:
         ValueError: compiled code was asked for where OpenVINO compiles.
@@ -136,7 +106,6 @@ def _best(device: torch.device, *, calibrated: bool) -> Step:
 
 
 def _needed(precision: str, device: torch.device) -> tuple[str, ...]:
-    """Packages that a precision needs."""
     if precision == "int8" and device.type == "cpu":
         return ("openvino", "nncf")
     return ("torchao",) if precision in ("fp8", "int8") else ()

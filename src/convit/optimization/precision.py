@@ -19,11 +19,7 @@ _DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "fl
 
 
 def check_precision(precision: str) -> None:
-    """Refuse an unknown precision.
-
-    Raises:
-        ValueError: `precision` is not one of `PRECISIONS`.
-    """
+    """Raise a ValueError where `precision` is not one of `PRECISIONS`."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}")
 
@@ -129,7 +125,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def _capability(device: torch.device) -> tuple[int, int]:
-    """A CUDA GPU's compute capability, (0, 0) for other devices."""
+    """(0, 0) for other devices than CUDA GPUs."""
     import torch
 
     return torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)

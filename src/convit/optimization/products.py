@@ -15,13 +15,7 @@ from convit.optimization.folding import Affine
 
 
 class PlainProduct(nn.Linear):
-    """A linear layer, and GELU after it where asked: what `torch.compile` and quantizers understand.
-
-    Args:
-        affine: its map.
-        dtype: of the weights kept.
-        gelu: whether GELU follows.
-    """
+    """A linear layer, and GELU after it where asked: what `torch.compile` and quantizers understand."""
 
     def __init__(self, affine: Affine, dtype: torch.dtype, *, gelu: bool = False) -> None:
         out_features, in_features = affine.weight.shape
@@ -73,10 +67,7 @@ class MklProduct(PlainProduct):
 class PackedProduct(nn.Module):
     """The same on a CPU, through oneDNN with weights in its own layout, for any number of rows; not for autograd.
 
-    Args:
-        affine: its map.
-        dtype: of the weights kept: fp32, or bf16 where the processor has it.
-        gelu: whether GELU follows, inside the product.
+    `dtype`, of the weights kept, is fp32, or bf16 where the processor has it. GELU is part of the product.
     """
 
     def __init__(self, affine: Affine, dtype: torch.dtype, *, gelu: bool = False) -> None:
@@ -102,12 +93,7 @@ Product = type[PlainProduct] | type[PackedProduct]
 
 
 def fastest_product(device: torch.device, dtype: torch.dtype) -> Product:
-    """The form to take for a model that PyTorch runs as it is.
-
-    Args:
-        device: where it runs.
-        dtype: of its tokens.
-    """
+    """The form to take for a model that PyTorch runs as it is, with tokens of this dtype."""
     if device.type != "cpu":
         return PlainProduct
     # operators of PyTorch's own compiler, which a build for another processor may lack

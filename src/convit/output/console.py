@@ -2,7 +2,9 @@
 
 import io
 import json
+import logging
 import sys
+import warnings
 from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,3 +86,17 @@ def text_output(output: Path | None, *, overwrite: bool = False) -> Generator[Te
     text = io.StringIO()
     yield text
     write_file(output, text.getvalue(), overwrite=overwrite)
+
+
+@contextmanager
+def quiet_loggers(*names: str) -> Generator[None]:
+    """Let only errors of these loggers through, and leave warning filters set inside behind."""
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in names}
+    with warnings.catch_warnings():
+        for logger in levels:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in levels.items():
+                logger.setLevel(level)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 import time
 from pathlib import Path
@@ -17,7 +15,7 @@ from torch import Tensor
 from convit.analysis import gates, nonlocality
 from convit.model import ConViT
 from convit.output.files import write_file
-from convit.output.text import add_line, epoch_score, read_lines
+from convit.output.text import add_line, csv_text, epoch_score, read_lines
 from convit.training.task import ClassificationTask
 
 MOST_IMAGES = 128
@@ -33,7 +31,7 @@ class EpochLog(Callback):
     that is resumed in its middle goes on where the checkpoint stopped it.
 
     Args:
-        folder: the run's folder.
+        folder: the run's.
         batch_size: images per batch in all processes together.
         precision: that it computes in.
         table: whether the CSV is written.
@@ -97,7 +95,9 @@ class EpochLog(Callback):
         earlier = [old for old in read_lines(self.path) if old["epoch"] < line["epoch"]]
         add_line(self.path, line)
         if self.table is not None:
-            _write_table(self.table, [*earlier, line])
+            self.table.parent.mkdir(parents=True, exist_ok=True)
+            rows = ([each.get(key) for key in line] for each in [*earlier, line])
+            write_file(self.table, csv_text(list(line), rows), overwrite=True)
         values = {key: float(value) for key, value in line.items() if isinstance(value, (int, float))}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
@@ -157,16 +157,6 @@ def _in_words(line: dict[str, Any], *, is_best: bool) -> str:
     return "  ".join([*parts, f"{duration(line['seconds_left'])} left" if line["seconds_left"] else "done"])
 
 
-def _write_table(path: Path, lines: list[dict[str, Any]]) -> None:
-    """A row per epoch with the keys of the last one, whole at any moment."""
-    text = io.StringIO()
-    rows = csv.DictWriter(text, fieldnames=list(lines[-1]), extrasaction="ignore", restval="")
-    rows.writeheader()
-    rows.writerows(lines)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, text.getvalue(), overwrite=True)
-
-
 class AttentionLog(Callback):
     """Writes gates and non-locality to `attention.jsonl`: before the first epoch (as epoch 0) and after each.
 
@@ -174,11 +164,9 @@ class AttentionLog(Callback):
     per head: gates of the GPSA layers (left out where there is none), non-locality of every layer in patches. See
     `convit.analysis`. A resumed run replaces the lines of epochs that it does again.
 
-    The weights are those being trained, not their average, also where a `WeightAveraging` runs beside. Training is not
-    touched: random numbers, modes and gradients stay as they are. The first process measures alone. Nothing is written
-    for models other than ConViT.
-
-    Stands before the callback that writes checkpoints, so that a checkpoint's epoch has its line.
+    Measured are the weights being trained, not their average, by the first process alone; training is not touched.
+    Nothing is written for models other than ConViT. Stands before `Checkpoints`, so that a checkpoint's epoch has its
+    line.
 
     Args:
         path: the file.
@@ -199,10 +187,7 @@ class AttentionLog(Callback):
         self.images = images[:MOST_IMAGES]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the line of epoch 0, unless the run goes on from a checkpoint.
-
-        Not in `on_fit_start`, where Lightning does not know yet how far a resumed run had come.
-        """
+        """Write the line of epoch 0, unless the run is resumed, which `on_fit_start` would not know yet."""
         if trainer.global_step == 0:
             self._write(trainer, pl_module, 0)
 
@@ -219,11 +204,7 @@ class AttentionLog(Callback):
 def measure(model: ConViT, images: Tensor) -> dict[str, list[list[float]]]:
     """The gates ("gates", where there are any) and the non-locality ("nonlocality") of a model, rounded to 5 digits.
 
-    The process's random numbers and the model's modes and gradients stay as they are.
-
-    Args:
-        model: any ConViT.
-        images: normalized images, on any device; taken 32 at a time.
+    Random numbers, modes and gradients stay as they are. `images` are normalized, on any device.
 
     Raises:
         ValueError: the patch size does not divide the images' height or width.
@@ -233,9 +214,6 @@ def measure(model: ConViT, images: Tensor) -> dict[str, list[list[float]]]:
     with torch.random.fork_rng(devices=[weight.device] if weight.device.type == "cuda" else []):
         if model.config.local_up_to_layer:
             measured["gates"] = gates(model).double().round(decimals=DIGITS).tolist()
-        distance = torch.zeros(())
-        for batch in images.split(BATCH_SIZE):
-            measured_here = nonlocality(model, batch.to(weight)).double().cpu()
-            distance = distance + measured_here * (len(batch) / len(images))
-        measured["nonlocality"] = distance.double().round(decimals=DIGITS).tolist()
+        parts = [nonlocality(model, part.to(weight)).double().cpu() * len(part) for part in images.split(BATCH_SIZE)]
+        measured["nonlocality"] = (sum(parts) / len(images)).round(decimals=DIGITS).tolist()
     return measured

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -44,27 +44,14 @@ CURVES: dict[str, dict[str, Any]] = {
 LOSSES = {"train_loss": "training", "val_loss": "held-out"}
 
 
-class Panel(NamedTuple):
-    """A panel of the log: its curves, title and quantity, and what is added to it."""
-
-    keys: tuple[str, ...]
-    title: str
-    quantity: str
-    finish: Callable[[Axes, Sequence[RunCurves]], None]
-
-    def shown(self, runs: Sequence[RunCurves]) -> list[str]:
-        """The curves that at least one run has values for."""
-        return [key for key in self.keys if any(np.isfinite(run.curves[key]).any() for run in runs)]
-
-
 @dataclass(frozen=True)
 class RunCurves:
     """What a run's files hold.
 
     Attributes:
-        name: what the run is called in the figure.
+        name: of the run in the figure.
         epochs: number of each line of the log.
-        curves: value per line by key of the log ("train_loss", "val_loss", "val_top1", "lr"); NaN where there is none.
+        curves: value per line by key of the log; NaN where there is none.
         attention_epochs: number of each line of the attention log; empty without one.
         attention: (lines, layers, heads) by key of that log: "nonlocality" in patches, and "gates" where there are any.
     """
@@ -99,7 +86,7 @@ def draw_runs(folders: Sequence[str | Path]) -> Figure:
     runs = [_read_run(path, name) for path, name in zip(paths, _names(paths), strict=True)]
     attention = runs[0].attention if len(runs) == 1 else {}
     wanted = (
-        [partial(_draw_log, panel, runs) for panel in LOG_PANELS if panel.shown(runs)],
+        [partial(draw, runs) for keys, draw in LOG_PANELS if _shown(runs, keys)],
         [partial(_draw_layers, key, runs[0]) for key in ("gates", "nonlocality") if key in attention],
     )
     rows = [row for row in wanted if row]
@@ -145,33 +132,38 @@ def _read_run(folder: Path, name: str) -> RunCurves:
     )
 
 
-def _draw_log(panel: Panel, runs: Sequence[RunCurves], axes: Axes) -> None:
+def _shown(runs: Sequence[RunCurves], keys: Sequence[str]) -> list[str]:
+    """The curves that at least one run has values for."""
+    return [key for key in keys if any(np.isfinite(run.curves[key]).any() for run in runs)]
+
+
+def _draw_curves(runs: Sequence[RunCurves], axes: Axes, keys: Sequence[str], title: str, quantity: str) -> None:
     """Curves of the log; those of a single run differ by what they show, those of several by run."""
     for index, run in enumerate(runs):
-        for key in panel.shown(runs):
+        for key in keys:
             known = np.isfinite(run.curves[key])
             look = CURVES[key] | _marker(int(known.sum()))
             if len(runs) > 1:
                 look |= series_look(index) | {"markersize": 3.5, "markevery": max(1, math.ceil(known.sum() / 12))}
             axes.plot(run.epochs[known], run.curves[key][known], **look)
-    axes.set_title(panel.title)
-    _label(axes, panel.quantity)
-    panel.finish(axes, runs)
+    axes.set_title(title)
+    _label(axes, quantity)
 
 
-def _finish_loss(axes: Axes, runs: Sequence[RunCurves]) -> None:
-    """Name the kinds of loss, of a single run with the last values."""
-    shown = LOG_PANELS[0].shown(runs)
-    axes.set_title("Loss on " + " and ".join(LOSSES[key] for key in shown) + " images")
+def _draw_loss(runs: Sequence[RunCurves], axes: Axes) -> None:
+    shown = _shown(runs, tuple(LOSSES))
+    title = "Loss on " + " and ".join(LOSSES[key] for key in shown) + " images"
     if len(runs) == 1:
         last = {key: runs[0].curves[key][np.isfinite(runs[0].curves[key])][-1] for key in shown}
-        axes.set_title("Loss at the end: " + ", ".join(f"{LOSSES[key]} {value:.2f}" for key, value in last.items()))
+        title = "Loss at the end: " + ", ".join(f"{LOSSES[key]} {value:.2f}" for key, value in last.items())
+    _draw_curves(runs, axes, shown, title, "cross-entropy (nats)")
     gray: dict[str, Any] = {"color": "0.3"} if len(runs) > 1 else {}
     axes.legend(handles=[Line2D([], [], label=LOSSES[key], **(CURVES[key] | gray)) for key in shown], loc="best")
 
 
-def _finish_accuracy(axes: Axes, runs: Sequence[RunCurves]) -> None:
-    """Ring and name the best epoch of a single run."""
+def _draw_accuracy(runs: Sequence[RunCurves], axes: Axes) -> None:
+    """Of a single run, the best epoch is ringed and named."""
+    _draw_curves(runs, axes, ("val_top1",), "Top-1 on held-out images", "top-1 (%)")
     if len(runs) > 1:
         return
     epochs, values, losses = runs[0].epochs, runs[0].curves["val_top1"], runs[0].curves["val_loss"]
@@ -181,20 +173,20 @@ def _finish_accuracy(axes: Axes, runs: Sequence[RunCurves]) -> None:
     axes.set_title(f"Held-out top-1: best {values[best]:.1f} % at epoch {epochs[best]:.0f}")
 
 
-def _finish_rate(axes: Axes, runs: Sequence[RunCurves]) -> None:
-    """Put the power of ten with the label, where it cannot run into the title."""
+def _draw_rate(runs: Sequence[RunCurves], axes: Axes) -> None:
+    """The power of ten stands with the label, where it cannot run into the title."""
     highest = float(np.nanmax(np.concatenate([run.curves["lr"] for run in runs])))
     power = math.floor(math.log10(highest)) if highest > 0 else 0
+    quantity = f"learning rate ($10^{{{power}}}$)" if power else "learning rate"
+    _draw_curves(runs, axes, ("lr",), "Learning rate at the end of each epoch", quantity)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**power:g}"))
     axes.set_ylim(bottom=0)
-    if power:
-        axes.set_ylabel(f"learning rate ($10^{{{power}}}$)")
 
 
 LOG_PANELS = (
-    Panel(("train_loss", "val_loss"), "", "cross-entropy (nats)", _finish_loss),
-    Panel(("val_top1",), "Top-1 on held-out images", "top-1 (%)", _finish_accuracy),
-    Panel(("lr",), "Learning rate at the end of each epoch", "learning rate", _finish_rate),
+    (("train_loss", "val_loss"), _draw_loss),
+    (("val_top1",), _draw_accuracy),
+    (("lr",), _draw_rate),
 )
 
 

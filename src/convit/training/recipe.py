@@ -111,8 +111,7 @@ class MixingRecipe(Section):
     """How images of a batch are mixed.
 
     Attributes:
-        mixup: alpha of mixup's Beta distribution; 0 leaves it out.
-        cutmix: the same for cutmix.
+        mixup, cutmix: alpha of their Beta distribution; 0 leaves them out.
         probability: that a batch is mixed at all.
         switch: that a mixed batch takes cutmix, where both are on.
         label_smoothing: share of the target that is spread over all classes.
@@ -155,8 +154,7 @@ class OptimizerRecipe(Section):
         lr: peak learning rate for 512 images per step; scaled with the true number. Muon's steps are as large as
             AdamW's.
         weight_decay: decoupled, for matrices and convolutions only.
-        betas: AdamW's.
-        eps: AdamW's.
+        betas, eps: AdamW's.
         momentum: Muon's.
         clip_norm: the gradient's norm is cut to this; None leaves it.
         layer_decay: factor of the learning rate from one block to the one below it; the head has the full rate.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from convit.data.sampling import EpochSampler, ResumableLoader, StepSharding
 from convit.data.streams import ShardSequence, ShardStream
+from convit.output.console import quiet_loggers
 from convit.training.optimizers import total_epochs
 from convit.training.recipe import Recipe
 from convit.training.splits import Split, StreamSource, steps_per_epoch
@@ -26,12 +26,7 @@ WORTH_WORKERS = 2000  # validation images from which starting workers pays
 
 
 class RecipeData(LightningDataModule):
-    """Loaders for a split.
-
-    Args:
-        split: the images.
-        recipe: the run.
-    """
+    """Loaders for the training and validation images of a run."""
 
     def __init__(self, split: Split, recipe: Recipe) -> None:
         super().__init__()
@@ -54,10 +49,7 @@ class RecipeData(LightningDataModule):
                 batch_size=sharding.batch_size,
                 seed=recipe.seed,
                 buffer=recipe.data.shuffle_buffer,
-                rank=sharding.rank,
-                world_size=sharding.world_size,
-                classes=source.classes,
-                corrupt=source.corrupt,
+                **_share(source, sharding),
             )
             return ResumableLoader(stream, batches=steps_per_epoch(recipe, self.split) * sharding.parts, **options)
         sampler = EpochSampler(
@@ -78,25 +70,23 @@ class RecipeData(LightningDataModule):
         if source is None:
             return []
         if isinstance(source, StreamSource):
-            images = ShardSequence(
-                source.shards,
-                source.transform,
-                rank=sharding.rank,
-                world_size=sharding.world_size,
-                classes=source.classes,
-                corrupt=source.corrupt,
-            )
+            images = ShardSequence(source.shards, source.transform, **_share(source, sharding))
             return [DataLoader(images, size, num_workers=min(workers, 1))]
         mine = range(sharding.rank, len(source), sharding.world_size)
         return [DataLoader(source, size, sampler=mine, num_workers=workers if len(mine) > WORTH_WORKERS else 0)]
 
 
-def sharding_of(trainer: Trainer, recipe: Recipe) -> StepSharding:
-    """How a step's images are shared out among the processes of a run that has begun.
+def _share(source: StreamSource, sharding: StepSharding) -> dict[str, Any]:
+    return {
+        "rank": sharding.rank,
+        "world_size": sharding.world_size,
+        "classes": source.classes,
+        "corrupt": source.corrupt,
+    }
 
-    Raises:
-        ValueError: they cannot be.
-    """
+
+def sharding_of(trainer: Trainer, recipe: Recipe) -> StepSharding:
+    """How a step's images are shared out among the processes of a run that has begun; ValueError where they cannot."""
     batch_size, parts = recipe.run.batch_size, trainer.accumulate_grad_batches
     return StepSharding(batch_size, parts, trainer.global_rank, trainer.world_size)
 
@@ -110,10 +100,7 @@ def build_trainer(recipe: Recipe, output: Path, callbacks: Sequence[Callback]) -
     Several nodes are started by torchrun or SLURM, which Lightning recognizes; under SLURM a run that is told to make
     way (SIGUSR1) saves itself and queues again.
 
-    Args:
-        recipe: the run, with a precision other than "auto".
-        output: its folder.
-        callbacks: in the order in which they are called.
+    The recipe's precision must not be "auto"; `callbacks` are called in their order.
 
     Raises:
         ImportError: a logger that the recipe asks for is not installed.
@@ -146,17 +133,13 @@ def choose_loggers(recipe: Recipe, output: Path) -> list[Logger]:
     Raises:
         ImportError: W&B is asked for and not installed.
     """
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
     loggers: list[Logger] = []
     if "tensorboard" in recipe.run.loggers:
-        try:
-            from lightning.pytorch.loggers import TensorBoardLogger
-
+        with suppress(ModuleNotFoundError):  # TensorBoard is an extra
             loggers.append(TensorBoardLogger(output, name="tensorboard", version=""))
-        except ModuleNotFoundError:
-            pass  # TensorBoard is an extra
     if "wandb" in recipe.run.loggers:
-        from lightning.pytorch.loggers import WandbLogger
-
         try:
             loggers.append(WandbLogger(name=recipe.name, project="convit", save_dir=output))
         except ModuleNotFoundError as error:
@@ -174,17 +157,6 @@ def was_requeued() -> bool:
 @contextmanager
 def quiet_libraries() -> Generator[None]:
     """Keep back Lightning's advice on settings that are chosen here on purpose."""
-    loggers = [
-        logging.getLogger(name)
-        for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-    ]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with quiet_loggers("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         warnings.filterwarnings("ignore", module=r"lightning\..*")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        yield
