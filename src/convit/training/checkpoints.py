@@ -18,12 +18,7 @@ from convit.training.task import ClassificationTask, DivergedError
 
 
 class RunStopped(SystemExit):
-    """A signal ended the run after it had written a checkpoint; the code is 128 and the signal's number.
-
-    Attributes:
-        signal: its number.
-        step: steps done.
-    """
+    """A signal ended the run after it had written a checkpoint, `step` steps done; the code is 128 + `signal`."""
 
     def __init__(self, number: int, step: int, *, is_first_process: bool = True) -> None:
         # Lightning kills the first process, and what it still has to say, where another one fails

@@ -8,6 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
@@ -15,8 +16,12 @@ from torch import Tensor, nn
 
 from convit.model import ConViT
 from convit.optimization.precision import dtype_of
+from convit.output.files import replace_file
 from convit.output.text import epoch_score
 from convit.training.recipe import Recipe
+from convit.weights import save_weights
+
+DROP_RATES = ("drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate")
 
 
 class MovingAverage(WeightAveraging):
@@ -100,20 +105,15 @@ def write_weights(
 
     Args:
         path: ends in .safetensors.
-        model: the trained model; drop rates are left out of the file, they belong to the recipe. A model of another
-            library is written as that library's state dict, for that library to load.
+        model: a ConViT, without the drop rates, which belong to the recipe; or a model of another library, which is
+            written as that library's state dict.
         recipe: how it was trained.
-        classes: class names in index order, or None.
+        classes: names in index order, or None.
         outcome: the line of the run's log that belongs to these weights.
 
     Raises:
         OSError: the file cannot be written.
     """
-    import safetensors.torch
-
-    from convit.output.files import replace_file
-    from convit.weights import save_weights
-
     dtype, start = dtype_of(recipe.run.export), recipe.model.weights
     preprocessing = recipe.augment.preprocessing().to_dict()
     del preprocessing["input_size"]  # which is the model's
@@ -132,9 +132,7 @@ def write_weights(
         if recipe.schedule.final_img_size is not None:
             model.set_input_size(recipe.schedule.final_img_size)
         config = model.config
-        plain = config.replace(
-            drop_rate=0.0, pos_drop_rate=0.0, proj_drop_rate=0.0, attn_drop_rate=0.0, drop_path_rate=0.0
-        )
+        plain = config.replace(**dict.fromkeys(DROP_RATES, 0.0))
         size = [config.in_chans, config.image_height, config.image_width]
         save_weights(path, model, {"config": plain.to_dict(), "input_size": size, **metadata}, dtype=dtype)
         return

@@ -46,11 +46,7 @@ def build_model(recipe: Recipe) -> nn.Module:
 
 
 def freeze(model: nn.Module, patterns: list[str]) -> None:
-    """Take parameters out of training.
-
-    Args:
-        model: whose parameters.
-        patterns: beginnings of names, endings after a star, or "backbone" for everything but the head.
+    """Take parameters out of training: by beginnings of names, endings after a star, or "backbone", all but the head.
 
     Raises:
         ValueError: a pattern means no parameter, or none is left to train.
@@ -175,10 +171,9 @@ class Teacher:
         Soft: KL divergence at a temperature, times its square (Hinton et al. 2015, arXiv 1503.02531). Hard:
         cross-entropy with the teacher's best class (DeiT, arXiv 2012.12877, Eq. 3; there through a token of its own).
         """
-        taught = self(images)
+        taught, heat = self(images), self.recipe.temperature
         if self.recipe.kind == "hard":
             return F.cross_entropy(logits, taught.argmax(dim=1))
-        heat = self.recipe.temperature
         ours, theirs = F.log_softmax(logits / heat, dim=1), F.log_softmax(taught / heat, dim=1)
         return F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * heat**2
 

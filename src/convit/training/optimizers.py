@@ -19,11 +19,7 @@ REFERENCE_BATCH = 512
 def build_optimizer(model: nn.Module, settings: OptimizerRecipe, lr: float, *, fused: bool = True) -> Optimizer:
     """The optimizer that a recipe names, over a model's parameters.
 
-    Args:
-        model: the network; frozen parameters take no part.
-        settings: the recipe's section.
-        lr: peak learning rate of the head.
-        fused: AdamW in one kernel.
+    Frozen ones take no part; `lr` is the peak learning rate of the head, and `fused` takes AdamW in one kernel.
     """
     groups = parameter_groups(model, settings, lr)
     matrices = [group for group in groups if group.pop("matrices") and settings.name == "muon"]
@@ -78,11 +74,7 @@ def _is_block_matrix(name: str, parameter: nn.Parameter) -> bool:
 
 
 class JointOptimizer(Optimizer):
-    """Several optimizers over different parameters that schedules, scalers and checkpoints see as one.
-
-    Args:
-        parts: the optimizers; their groups and states become shared with this one's.
-    """
+    """Optimizers over different parameters that share groups and states, so that all others see a single one."""
 
     def __init__(self, parts: Sequence[Optimizer]) -> None:
         self.parts = list(parts)

@@ -6,11 +6,10 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor, nn
+from torch import nn
 
 from convit.data.corrupt import CorruptImages
 from convit.data.samples import Samples
@@ -96,19 +95,19 @@ def run_recipe(
             say(f"training in {precision}: {why}")
     if is_first_process():
         write_description(output, recipe, split, precision=precision)
-    run = _Run(recipe, output, own, precision, quiet=quiet)
+    best = BestWeights() if recipe.run.select == "best" else None
+    own_callbacks = _own_callbacks(recipe, output, precision, best, quiet=quiet)
     if isinstance(model, ConViT) and recipe.run.attention_images:
         images = sample_images(split, recipe.run.attention_images)
-        run.callbacks.append(AttentionLog(output / "attention.jsonl", images))
+        own_callbacks.append(AttentionLog(output / "attention.jsonl", images))
     own_recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"precision": precision})})
     with quiet_libraries():
-        trainer = build_trainer(own_recipe, output, [*run.callbacks, *callbacks, run.checkpoints])
+        trainer = build_trainer(own_recipe, output, [*own_callbacks, *callbacks, Checkpoints(output, own, recipe.run)])
         processes = trainer.num_devices * trainer.num_nodes
         trainer.accumulate_grad_batches = choose_parts(own_recipe, model, size, processes, trainer.strategy.root_device)
         _fit(trainer, _build_task(own_recipe, model, split), RecipeData(split, recipe), checkpoint, output)
     if is_first_process():
-        model.cpu().load_state_dict(run.chosen_weights(model))
-        write_weights(output / WEIGHTS, model, recipe, split.classes, run.outcome())
+        _write_chosen(output, recipe, model, split, best)
     return output / WEIGHTS
 
 
@@ -143,27 +142,28 @@ def _speaker(*, quiet: bool) -> Callable[[str], None]:
     return lambda line: print(f"convit: {line}", file=sys.stderr, flush=True) if shown else None
 
 
-class _Run:
-    """The callbacks of a run, in the order in which Lightning must call them."""
+def _own_callbacks(
+    recipe: Recipe, output: Path, precision: str, best: BestWeights | None, *, quiet: bool
+) -> list[Callback]:
+    """In the order in which Lightning must call them."""
+    wanted = (
+        best,
+        MovingAverage(recipe.ema.decay) if recipe.ema else None,
+        EpochLog(output, recipe.run.batch_size, precision, table="csv" in recipe.run.loggers, quiet=quiet),
+        EpochBar() if sys.stderr.isatty() and not quiet else None,
+    )
+    return [each for each in wanted if each is not None]
 
-    def __init__(self, recipe: Recipe, output: Path, identity: dict[str, Any], precision: str, *, quiet: bool) -> None:
-        settings = recipe.run
-        self.best = BestWeights() if settings.select == "best" else None
-        self.log = EpochLog(output, settings.batch_size, precision, table="csv" in settings.loggers, quiet=quiet)
-        average = MovingAverage(recipe.ema.decay) if recipe.ema else None
-        bar = EpochBar() if sys.stderr.isatty() and not quiet else None
-        self.callbacks: list[Callback] = [each for each in (self.best, average, self.log, bar) if each is not None]
-        self.checkpoints = Checkpoints(output, identity, settings)
 
-    def chosen_weights(self, model: nn.Module) -> dict[str, Tensor]:
-        """The weights that are written: the best, or those that training ended with, which are the averaged ones."""
-        return self.best.weights if self.best is not None and self.best.weights else model.state_dict()
-
-    def outcome(self) -> dict[str, Any]:
-        """The line of the log that belongs to the chosen weights."""
-        epoch = self.best.epoch if self.best is not None and self.best.weights else None
-        lines = read_lines(self.log.path)
-        return next((line for line in lines if line["epoch"] == epoch), lines[-1] if lines else {})
+def _write_chosen(output: Path, recipe: Recipe, model: nn.Module, split: Split, best: BestWeights | None) -> None:
+    """Write the best weights, or those that training ended with, which are the averaged ones."""
+    lines, epoch = read_lines(output / "log.jsonl"), None
+    model.cpu()
+    if best is not None and best.weights:
+        model.load_state_dict(best.weights)
+        epoch = best.epoch
+    outcome = next((line for line in lines if line["epoch"] == epoch), lines[-1] if lines else {})
+    write_weights(output / WEIGHTS, model, recipe, split.classes, outcome)
 
 
 def _build_task(recipe: Recipe, model: nn.Module, split: Split) -> ClassificationTask:

@@ -52,12 +52,7 @@ def choose_checkpoint(folder: Path, *, resume: bool) -> Path | None:
 
 
 def identity(recipe: Recipe, files: Mapping[str, str]) -> dict[str, Any]:
-    """What must be the same where a run is resumed: another model, seed, batch or data would be another run.
-
-    Args:
-        recipe: the run.
-        files: fingerprints of its data.
-    """
+    """What must be the same where a run is resumed; `files` are the fingerprints of its data."""
     whole = recipe.model_dump(mode="json")
     data = {key: value for key, value in whole["data"].items() if key not in ("workers", "corrupt_limit")}
     kept = {"name": recipe.name, "seed": recipe.seed, "model": whole["model"], "data": data}
@@ -89,11 +84,6 @@ def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> None:
 
 def note_changes(folder: Path, recipe: Recipe, checkpoint: Path) -> list[str]:
     """Compare the recipe of a resumed run with the one of its folder, which is kept as recipe.before-STEP.yaml.
-
-    Args:
-        folder: the run's folder.
-        recipe: the run from now on.
-        checkpoint: where it goes on.
 
     Returns:
         "section.key: old → new" for each setting that differs.
@@ -134,20 +124,11 @@ def kept_precision(folder: Path) -> str | None:
 
 
 def write_description(folder: Path, recipe: Recipe, split: Split, **choices: Any) -> None:
-    """Write `recipe.yaml`, and `environment.yaml` with versions, device and fingerprints of the data.
-
-    Args:
-        folder: the run's folder.
-        recipe: the run.
-        split: its data.
-        choices: what was chosen on this machine.
-    """
+    """Write `recipe.yaml`, and `environment.yaml` with versions, device, choices and fingerprints of the data."""
     packages: dict[str, str] = {}
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
     environment = {
         "python": platform.python_version(),
         "packages": packages,

@@ -27,13 +27,7 @@ from convit.transforms.training import training_transform
 
 
 class SizedTransform:
-    """A transform that changes to another image size in a run's last epochs, in worker processes too.
-
-    Args:
-        early: the transform of most epochs.
-        late: that of the last ones; None for a run of one size.
-        late_from: first epoch, from 0, that takes it.
-    """
+    """A transform that changes to another one, `late`, from an epoch on (counted from 0), in worker processes too."""
 
     def __init__(self, early: Transform, late: Transform | None = None, late_from: int = 0) -> None:
         self.early, self.late, self.late_from = early, late, late_from
@@ -61,32 +55,17 @@ def transforms_for(recipe: Recipe, height: int, width: int) -> tuple[SizedTransf
 
 
 def _transforms_at(augment: AugmentRecipe, height: int, width: int) -> tuple[Transform, Transform]:
-    rand_augment = RandAugment(**augment.rand_augment.model_dump()) if augment.rand_augment else None
-    training = training_transform(
-        (height, width),
-        mean=augment.mean,
-        std=augment.std,
-        interpolation=augment.interpolation,
-        crop=augment.crop,
-        scale=augment.scale,
-        padding=augment.padding,
-        flip=augment.flip,
-        rand_augment=rand_augment,
-        color_jitter=augment.color_jitter,
-        erasing=augment.erasing,
-    )
-    return training, EvaluationTransform(augment.preprocessing(height, width))
+    wanted = {key: value for key, value in augment if key not in ("crop_pct", "crop_mode", "repeats")}
+    if augment.rand_augment is not None:
+        wanted["rand_augment"] = RandAugment(**augment.rand_augment.model_dump())
+    return training_transform((height, width), **wanted), EvaluationTransform(augment.preprocessing(height, width))
 
 
 @dataclass(frozen=True)
 class StreamSource:
     """Shards to be streamed, and what is done to their images.
 
-    Attributes:
-        shards: files or URLs.
-        transform: of each image.
-        classes: number of classes, where known.
-        corrupt: takes note of images that cannot be read.
+    `classes` is their number, where known; `corrupt` takes note of images that cannot be read.
     """
 
     shards: list[Path | str]
@@ -229,14 +208,9 @@ def steps_per_epoch(recipe: Recipe, split: Split) -> int:
 
 
 def sample_images(split: Split, count: int) -> Tensor:
-    """Some images to watch a model by: evenly from those for validation, else for training; of a stream the first.
+    """At most `count` images to watch a model by: evenly from those for validation, else for training.
 
-    Args:
-        split: the images.
-        count: how many; fewer where there are fewer.
-
-    Returns:
-        (images, channels, height, width), with the evaluation transform.
+    (images, channels, height, width), with the evaluation transform. Of a stream, the first ones are taken.
     """
     source = split.validation or split.train
     transform = split.transforms[1]

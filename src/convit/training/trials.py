@@ -21,10 +21,10 @@ def choose_parts(recipe: Recipe, model: nn.Module, size: tuple[int, int], world_
 
     Args:
         recipe: the run.
-        model: tried with one forward and backward pass at its batch size; its weights stay as they are.
+        model: tried with a forward and backward pass; its weights stay as they are.
         size: height and width of the images, pixels.
         world_size: number of processes.
-        device: where it will run. A CPU has no such limit that could be tried safely: one part.
+        device: where it will run. A CPU has no limit that could be tried safely: one part.
 
     Raises:
         ValueError: two images are too many.
@@ -69,10 +69,7 @@ def choose_precision(recipe: Recipe, model: nn.Module, size: tuple[int, int]) ->
     GPUs take bf16 from Ampere on and fp16 before. Several processes on CPUs must agree without measuring: they take
     bf16 where the processor is known to be faster at it. So does a recipe that asks for bf16, and fp32 elsewhere.
 
-    Args:
-        recipe: the run.
-        model: a copy of it is measured.
-        size: height and width of the images, pixels.
+    A copy of the model is measured, at images of `size` (height, width).
 
     Returns:
         ("fp32", "bf16" or "fp16", why).
@@ -96,13 +93,8 @@ def time_pass(
 ) -> float:
     """Seconds of a forward and backward pass, the fastest of a few.
 
-    Args:
-        model: a copy of it is measured; random numbers stay as they are.
-        batch: images.
-        size: height and width of the images, pixels.
-        precision: "fp32", "bf16" or "fp16".
-        device: where.
-        train: False measures the forward pass alone.
+    A copy of the model is measured on random images (batch, 3, *size); random numbers stay as they are. `train=False`
+    measures the forward pass alone.
     """
     model = deepcopy(model).to(device).train(train)
     times: list[float] = []
