@@ -25,7 +25,7 @@ from convit.finetune.settings import (
     choose_epochs,
     choose_rate,
     choose_schedule,
-    find_base_model,
+    find_starting_weights,
 )
 from convit.model import ConViTConfig
 from convit.training.optimizers import peak_rate
@@ -243,8 +243,8 @@ def test_short_runs_have_neither_averaging_nor_early_stopping() -> None:
 
 
 def test_the_default_weights_suit_the_device() -> None:
-    assert find_base_model(None, CPU).weights == "convit_tiny.fb_in1k"
-    assert find_base_model(None, torch.device("cuda")).weights == "convit_small.fb_in1k"
+    assert find_starting_weights(None, CPU).weights == "convit_tiny.fb_in1k"
+    assert find_starting_weights(None, torch.device("cuda")).weights == "convit_small.fb_in1k"
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_the_default_weights_suit_the_device() -> None:
 )
 def test_unknown_weights(model: str, words: str) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=words):
-        find_base_model(model, CPU)
+        find_starting_weights(model, CPU)
 
 
 # The plan

@@ -9,7 +9,7 @@ import torch
 
 from convit.data.datasets import ImageDataset, apply_seeded
 from convit.finetune.plan import Plan
-from convit.finetune.settings import find_base_model
+from convit.finetune.settings import find_starting_weights
 from convit.model import ConViT
 from convit.model.counting import count_operations
 from convit.training.epoch_log import duration
@@ -30,12 +30,10 @@ class Cost:
 
     Attributes:
         seconds: of the whole run.
-        look_seconds: forward pass of one image.
-        load_seconds: reading and varying one image.
-        training: images per epoch.
-        validation: images that validate after each epoch.
-        epochs: rounds.
-        device: where.
+        look_seconds, load_seconds: forward pass of one image; reading and varying one.
+        training, validation: images per epoch.
+        epochs: with cool-down.
+        device: in words.
     """
 
     seconds: float
@@ -57,15 +55,11 @@ class Cost:
 def estimate_cost(plan: Plan, device: torch.device) -> Cost:
     """Measure a few steps and multiply.
 
-    Args:
-        plan: the run.
-        device: where it will be trained.
-
     Raises:
         ValueError: a setting of the plan does not fit the model.
     """
     recipe = plan.recipe
-    base = find_base_model(recipe.model.weights, device)
+    base = find_starting_weights(recipe.model.weights, device)
     try:
         model = ConViT(base.config.replace(**recipe.model.options))
     except TypeError as error:

@@ -30,11 +30,9 @@ class LabeledImages:
     Attributes:
         name: what the data is called.
         root: folder that the recipe's paths start from.
-        train: the recipe's `data.train`.
-        validation: its `data.validation`; None where images have to be held out.
-        classes: class names in index order.
-        samples: the opened images of `train`.
-        validation_samples: those of `validation`; None without it.
+        train, validation: as the recipe's section `data` takes them; without `validation`, images have to be held out.
+        classes: names in index order.
+        samples, validation_samples: the opened images of both.
         short_side: median of the shorter sides of some of the images, pixels; None where none of them can be read.
         layout: what was found, in words.
         warnings: what the user should know before training, in words.
@@ -63,13 +61,11 @@ class LabeledImages:
 
 @dataclass(frozen=True)
 class Division:
-    """Which images are kept from training, to validate with.
+    """Which images are kept from training, to validate with, and why so many.
 
     Attributes:
         held_out: number of them; 0 where the data bring their own.
-        training: number of images of each class that are trained on, in index order.
-        validation: number of those that validate.
-        reason: why so.
+        training, validation: number of images of each class, in index order.
         warnings: classes that cannot be validated, in words.
     """
 
@@ -126,10 +122,6 @@ def find_labeled_images(source: str | Path) -> LabeledImages:
 
 def divide(images: LabeledImages, seed: int) -> Division:
     """Choose how many images validate: about a sixth of each class, and one of each class where that can be had.
-
-    Args:
-        images: what was found.
-        seed: which of them.
 
     Raises:
         ValueError: each class has a single image.

@@ -16,15 +16,15 @@ import yaml
 from convit.data.samples import Samples
 from convit.finetune.images import LabeledImages, divide, find_labeled_images
 from convit.finetune.settings import (
-    BaseModel,
     Choice,
+    StartingWeights,
     choose_augmentation,
     choose_balance,
     choose_batch_size,
     choose_epochs,
     choose_rate,
     choose_schedule,
-    find_base_model,
+    find_starting_weights,
 )
 from convit.optimization.precision import has_bf16, pick_device
 from convit.training.recipe import Recipe
@@ -137,7 +137,7 @@ def plan_finetune(
         ValueError: the images are not as they must be, the weights are unknown, or an option is out of range.
     """
     options, device = options or FinetuneOptions(), device or pick_device("auto")
-    base = find_base_model(options.model, device)
+    base = find_starting_weights(options.model, device)
     found = find_labeled_images(source)
     division = divide(found, options.seed or 0)
     images = sum(division.training)
@@ -197,7 +197,7 @@ def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> P
     return Plan(str(source), found.root, recipe, choices, layout, counts, warnings, found.opened())
 
 
-def _fixed_values(found: LabeledImages, base: BaseModel, options: FinetuneOptions) -> dict[str, Any]:
+def _fixed_values(found: LabeledImages, base: StartingWeights, options: FinetuneOptions) -> dict[str, Any]:
     """What needs no reason: names, paths, and the model's own preprocessing."""
     preprocessing = base.preprocessing.to_dict()
     del preprocessing["input_size"]  # which is the model's
@@ -214,7 +214,7 @@ def _fixed_values(found: LabeledImages, base: BaseModel, options: FinetuneOption
 
 
 def _model_choices(
-    base: BaseModel, height: int, width: int, options: FinetuneOptions, found: LabeledImages
+    base: StartingWeights, height: int, width: int, options: FinetuneOptions, found: LabeledImages
 ) -> list[Choice]:
     fields: dict[str, Any] = {"num_classes": len(found.classes)}
     shown = f"{height} x {width} pixels"
@@ -266,7 +266,7 @@ def _as_changes(options: FinetuneOptions, recipe: Recipe) -> list[str]:
     if options.lr is not None:
         given["optimizer.lr"] = float(f"{options.lr * 512 / (options.batch_size or recipe.run.batch_size):.6g}")
     if options.model is not None:
-        given["model.weights"] = find_base_model(options.model).weights
+        given["model.weights"] = find_starting_weights(options.model).weights
     if options.img_size is not None:
         given["model.options.img_size"] = options.img_size if isinstance(options.img_size, int) else [*options.img_size]
     return [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]

@@ -39,8 +39,7 @@ class RunSummary:
     Attributes:
         plan: what was decided, and why.
         config: of the trained model.
-        classes: class names in index order.
-        counts: (class, training images, validation images).
+        counts: (class, training images, validation images), in index order.
         unreadable: name and problem of images that could not be read.
         seconds: that the training took in this process.
         cost: what was said beforehand; None where nothing was measured.
@@ -48,7 +47,6 @@ class RunSummary:
 
     plan: Plan
     config: ConViTConfig
-    classes: tuple[str, ...]
     counts: list[tuple[str, int, int]]
     unreadable: dict[str, str]
     seconds: float
@@ -61,14 +59,8 @@ def write_report(
     """Write `report.html` and `report.json` into a run's folder, each whole or not at all.
 
     The page is that of `convit evaluate --report`, with sections of its own: what was decided and why, the training,
-    what it took, and how to use the file.
-
-    Args:
-        output: the run's folder, with its log.
-        weights: the trained file.
-        summary: what was done.
-        evaluation: of the trained file on the validation images; None where there are none.
-        images: these images, for thumbnails.
+    what it took, and how to use the file. `evaluation` is of the trained file on the validation `images`, which are
+    shown as thumbnails.
 
     Returns:
         The path of the HTML file.
@@ -84,7 +76,7 @@ def write_report(
         images,
         draw_figures(evaluation) if evaluation else {},
         template=TEMPLATE,
-        title=f"{run['name']}: {len(summary.classes)} classes, fine-tuned",
+        title=f"{run['name']}: {len(summary.counts)} classes, fine-tuned",
         headlines=[
             *(headlines(evaluation) if evaluation else ()),
             ("trained on", f"{run['training_images']:,} images", f"{run['validation_images']:,} kept to validate with"),

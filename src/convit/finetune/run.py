@@ -42,12 +42,7 @@ class FinetuneResult:
 
 
 def validation_images(dataset: ImageDataset, root: Path) -> Samples:
-    """The validation images of a run as `convit evaluate` takes them: encoded where they are, labeled as trained on.
-
-    Args:
-        dataset: the images.
-        root: folder that their names start from.
-    """
+    """The validation images of a run as `convit evaluate` takes them: encoded, named within `root`."""
     images = Part(dataset.samples, dataset.indices)
     images.names = [shorten(images.where(place), root) for place in range(len(images))]
     images.classes = None  # the labels are the model's own, whatever the data call their classes
@@ -126,7 +121,7 @@ def finetune(
     unreadable = {each["name"]: each["error"] for each in (evaluation.errors if evaluation else ())}
     unreadable |= {shorten(name, plan.root): reason for name, reason in left_out.items()}
     counts = _counts(split, classes, unreadable, plan.root)
-    summary = RunSummary(plan, model.config, classes, counts, unreadable, trained, cost)
+    summary = RunSummary(plan, model.config, counts, unreadable, trained, cost)
     report = write_report(output, weights, summary, evaluation, images)
     return FinetuneResult(weights, report, evaluation, unreadable)
 

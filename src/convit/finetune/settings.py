@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,17 +34,8 @@ SMALL_IMAGE = 64  # pixels
 ON_GPU, ON_CPU = "convit_small.fb_in1k", "convit_tiny.fb_in1k"
 
 
-@dataclass(frozen=True)
-class BaseModel:
-    """A trained model to begin with.
-
-    Attributes:
-        architecture: the recipe's `model.architecture`.
-        weights: its `model.weights`.
-        config: the model's configuration, at its own image size.
-        preprocessing: how its images are prepared.
-        reason: why this one.
-    """
+class StartingWeights(NamedTuple):
+    """Trained weights to begin with, and why these; `config` has the model's own image size."""
 
     architecture: str
     weights: str
@@ -54,7 +44,7 @@ class BaseModel:
     reason: str
 
 
-def find_base_model(model: str | None, device: torch.device | None = None) -> BaseModel:
+def find_starting_weights(model: str | None, device: torch.device | None = None) -> StartingWeights:
     """Describe the weights of a name or a file.
 
     Args:
@@ -84,7 +74,7 @@ def find_base_model(model: str | None, device: torch.device | None = None) -> Ba
     config = VARIANTS[found.architecture].config.replace(
         num_classes=found.num_classes, in_chans=channels, img_size=(height, width)
     )
-    return BaseModel(found.architecture, found.name, config, found.preprocessing, reason)
+    return StartingWeights(found.architecture, found.name, config, found.preprocessing, reason)
 
 
 def _is_file(model: str) -> bool:
@@ -96,7 +86,7 @@ def _is_file(model: str) -> bool:
     return path.exists()
 
 
-def _from_file(path: Path) -> BaseModel:
+def _from_file(path: Path) -> StartingWeights:
     model = load_model(path)
     architecture = str((model.pretrained_cfg or {}).get("architecture", ""))
     if architecture not in VARIANTS:
@@ -104,17 +94,11 @@ def _from_file(path: Path) -> BaseModel:
             f"{path} does not say which variant it holds; train it with `convit train` and a recipe that names "
             f"model.architecture"
         )
-    return BaseModel(architecture, str(path), model.config, TransformSettings.from_model(model), "as asked")
+    return StartingWeights(architecture, str(path), model.config, TransformSettings.from_model(model), "as asked")
 
 
 class Choice(NamedTuple):
-    """A setting of the recipe.
-
-    Attributes:
-        key: "section.name".
-        value: what the recipe takes.
-        reason: why, in plain words.
-    """
+    """A setting of the recipe, by "section.name", and why it is so, in plain words."""
 
     key: str
     value: Any
@@ -124,10 +108,7 @@ class Choice(NamedTuple):
 def choose_batch_size(images: int, *, on_cpu: bool, wanted: int | None = None) -> Choice:
     """Images per step: the power of two that gives some twenty steps per epoch.
 
-    Args:
-        images: training images.
-        on_cpu: keeps it small, for the memory's sake.
-        wanted: the user's own.
+    On a CPU it is kept small, for the memory's sake; `wanted` is the user's own.
 
     Raises:
         ValueError: it is more than there are images, or less than 2.
@@ -184,7 +165,7 @@ def choose_rate(batch_size: int, *, frozen: bool, wanted: float | None = None) -
     Args:
         batch_size: images per step.
         frozen: only the head is trained.
-        wanted: the user's own peak rate of the head, as it is.
+        wanted: the user's own peak rate of the head.
 
     Raises:
         ValueError: it is not above 0.
@@ -213,12 +194,7 @@ def choose_rate(batch_size: int, *, frozen: bool, wanted: float | None = None) -
 
 
 def choose_schedule(epochs: int, steps: int) -> list[Choice]:
-    """Warm-up, early stopping, weight averaging and what is written at the end.
-
-    Args:
-        epochs: rounds in all.
-        steps: steps in all of them.
-    """
+    """Warm-up, early stopping, weight averaging and what is written at the end, for so many epochs and steps in all."""
     chosen = [
         Choice("schedule.warmup_epochs", round(min(5.0, 0.1 * epochs), 2), "a tenth of the run, for a new head"),
         Choice("schedule.cooldown_epochs", 0, "the best epoch is kept anyway"),
@@ -237,14 +213,7 @@ def choose_schedule(epochs: int, steps: int) -> list[Choice]:
 
 
 def choose_augmentation(images: int, side: int, epochs: int, classes: Sequence[str]) -> list[Choice]:
-    """How images are varied and mixed.
-
-    Args:
-        images: training images.
-        side: of the model's input, pixels.
-        epochs: rounds in all.
-        classes: class names.
-    """
+    """How so many training images, at an input `side` in pixels, are varied and mixed."""
     least = 0.5 if side <= SMALL_IMAGE else 0.35
     flips = not _flipping_changes(classes)
     chosen = [
@@ -273,10 +242,7 @@ def choose_augmentation(images: int, side: int, epochs: int, classes: Sequence[s
 
 
 def choose_balance(counts: Sequence[int]) -> list[Choice]:
-    """What is done where classes have very different numbers of images.
-
-    Args:
-        counts: training images of each class.
+    """What is done where classes have very different numbers of training images.
 
     >>> [choice.key for choice in choose_balance([100, 20])], choose_balance([100, 40])
     (['mixing.class_weights'], [])
