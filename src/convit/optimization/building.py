@@ -32,8 +32,7 @@ def fastest_attention(model: ConViT, images: Float[Tensor, "batch channels heigh
 
     Neither the model nor its gradients are changed: `model.set_attention(fastest_attention(model, images))` takes the
     answer. A model in training mode is timed forward and backward, else forward alone, under the autocast of the call.
-    Takes some seconds when the kernel is compiled for the first time. The medians are of 10 runs, timed with CUDA
-    events after 3 more; eager runs, so that launches count, which CUDA graphs and large batches hide.
+    Eager runs, so that launches count, which CUDA graphs and large batches hide.
 
     Args:
         model: on the device where it will run, in the precision in which it will run.

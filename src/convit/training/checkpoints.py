@@ -30,11 +30,7 @@ class Checkpoints(Callback):
     """Writes a checkpoint every some minutes or steps, after every epoch and at SIGTERM or Ctrl-C; keeps the last few.
 
     A signal stops the run after the step (or the epoch, where it is being validated); a second Ctrl-C at once.
-
-    Args:
-        folder: the run's folder; checkpoints go into `checkpoints/` below it.
-        identity: what `check_identity` compares when the run is resumed.
-        settings: how often, and how many stay.
+    Checkpoints go into `checkpoints/` of the run's folder; `identity` is what `check_identity` compares on a resume.
     """
 
     def __init__(self, folder: str | Path, identity: Mapping[str, Any], settings: RunRecipe) -> None:

@@ -215,5 +215,5 @@ def measure(model: ConViT, images: Tensor) -> dict[str, list[list[float]]]:
         if model.config.local_up_to_layer:
             measured["gates"] = gates(model).double().round(decimals=DIGITS).tolist()
         parts = [nonlocality(model, part.to(weight)).double().cpu() * len(part) for part in images.split(BATCH_SIZE)]
-        measured["nonlocality"] = (sum(parts) / len(images)).round(decimals=DIGITS).tolist()
+        measured["nonlocality"] = (torch.stack(parts).sum(dim=0) / len(images)).round(decimals=DIGITS).tolist()
     return measured

@@ -28,14 +28,7 @@ def mix(
     generator seeded by the step the mixing is the same for any number of them. The last of an odd number stays as it
     is.
 
-    Args:
-        images: the batch.
-        targets: soft targets.
-        recipe: which mixing, how often, how strong.
-        generator: all random numbers; seed it by the step to have the same mixing in a resumed run.
-
-    Returns:
-        (images, targets), new tensors where something was mixed, the given ones otherwise.
+    All random numbers come from the generator. Gives new tensors where something was mixed, else the given ones.
 
     Source: mixup (Zhang et al. 2018, arXiv 1710.09412), CutMix (Yun et al. 2019, arXiv 1905.04899).
     """

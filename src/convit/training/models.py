@@ -123,14 +123,9 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 class Teacher:
-    """A frozen model that judges the student's own images.
+    """A frozen model that judges the student's own images, normalized anew as it knows them.
 
     No module, so that its weights come neither into the student's checkpoints nor to its optimizer.
-
-    Args:
-        recipe: which teacher, and how it is followed.
-        augment: how the student's images are normalized; the teacher sees them as it knows them.
-        classes: the student's.
 
     Raises:
         ValueError: the teacher is unknown or knows another number of classes.

@@ -117,15 +117,8 @@ def total_epochs(schedule: ScheduleRecipe) -> int:
 def rate_at(step: int, steps_per_epoch: int, schedule: ScheduleRecipe, peak: float) -> float:
     """The learning rate of a step.
 
-    Args:
-        step: optimizer steps done before.
-        steps_per_epoch: optimizer steps of an epoch.
-        schedule: the way. Its `epochs` include warm-up; cool-down epochs follow them.
-        peak: the rate after warm-up.
-
-    Returns:
-        Linear from `warmup_lr` to `peak`, then down to `min_lr`, which cool-down keeps: along half a cosine, or
-        linearly over the last `decay_epochs`, where they are given.
+    `step` counts the optimizer's steps done before. Linear from `warmup_lr` to `peak`, then down to `min_lr`, which
+    cool-down keeps: along half a cosine, or linearly over the last `decay_epochs`, where they are given.
     """
     warmup = schedule.warmup_epochs * steps_per_epoch
     total = schedule.epochs * steps_per_epoch

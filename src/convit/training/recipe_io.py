@@ -45,12 +45,7 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
 
 def make_recipe(values: dict[str, Any], changes: Sequence[str] = (), *, where: str = "--set") -> Recipe:
-    """Check a recipe's content.
-
-    Args:
-        values: sections by name, as a YAML file holds them; changed in place.
-        changes: as for `read_recipe`.
-        where: what errors name as their place.
+    """Check a recipe's content: sections by name, changed in place, as a YAML file holds them; errors name `where`.
 
     Raises:
         ValueError: a key is unknown (the message names the closest), or a value has the wrong type or range.
@@ -71,11 +66,7 @@ def _rename_old_keys(values: dict[str, Any], path: Path) -> None:
 
 
 def change_values(values: dict[str, Any], change: str) -> None:
-    """Set one value of a recipe's content, in place.
-
-    Args:
-        values: sections by name, as the YAML file holds them.
-        change: "section.key=value", the value in YAML.
+    """Set one value of a recipe's content, in place: "section.key=value", the value in YAML.
 
     Raises:
         ValueError: the change is not written so, or leads into something that is not a section.

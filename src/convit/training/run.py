@@ -55,15 +55,13 @@ def run_recipe(
         recipe: the run.
         data: folder that the recipe's data paths start from.
         output: folder for checkpoints, logs and weights.
-        opened: data that are open already, by what the recipe calls them; see `open_split`.
-        resume: goes on from the last checkpoint in `output`, or from the start where the run was cut off before its
-            first one.
+        opened: data that are open already, by what the recipe calls them.
+        resume: goes on from the last checkpoint in `output`, or from the start where there is none yet.
         quiet: writes neither a line per epoch nor a bar to standard error.
         callbacks: more of Lightning's callbacks, called after the run's own and before checkpoints are written.
 
     Returns:
-        The path of `weights.safetensors`, which describes itself: `convit.create_model` and the command line take it as
-        it is.
+        The path of `weights.safetensors`, which describes itself.
 
     Raises:
         FileNotFoundError: data are absent, or there is no run to resume.

@@ -79,12 +79,10 @@ class Split:
     """Training and validation images of one set.
 
     Attributes:
-        train: with augmentation.
-        validation: with the evaluation transform; None where there are none.
+        train, validation: with augmentation, and with the evaluation transform; None where there are none.
         transforms: of both; they are told when an epoch begins.
         classes: class names in index order, where known.
-        source: the recipe's `data.train`.
-        root: folder or URL that it starts from.
+        source, root: the recipe's `data.train`, and the folder or URL that it starts from.
         whole: all of its images; None where they are streamed.
     """
 
@@ -121,7 +119,7 @@ def open_split(
         recipe: the run.
         root: folder that the recipe's paths start from.
         height: of the model's images, pixels.
-        width: of the model's images, pixels.
+        width: likewise.
         corrupt: takes note of images that cannot be read; without it they are errors.
         opened: data that are open already, by what the recipe calls them; their labels count in the model's order.
 
@@ -194,7 +192,7 @@ def _open(source: Source, root: str | Path, classes: tuple[str, ...] | None, ope
 
 
 def steps_per_epoch(recipe: Recipe, split: Split) -> int:
-    """Whole steps that the training images, counted or as the recipe says, make.
+    """Whole steps that the training images make.
 
     Raises:
         ValueError: a stream's recipe does not say, or the images do not make a step.

@@ -36,14 +36,8 @@ class ClassificationTask(LightningModule):
     same ones, and so do several processes that share the step. (Dropout is the exception: its masks repeat in each
     process. The paper's recipes use drop path alone.)
 
-    Args:
-        model: the network.
-        recipe: the run.
-        steps_per_epoch: optimizer steps of an epoch.
-        class_weights: weight of each class in the loss; None weighs all images alike.
-        teacher: what is learned from beside the labels.
-
     Attributes:
+        class_weights: weight of each class in the loss; None weighs all images alike.
         sharding: how a step's images are shared out; known when training starts.
         step_losses: of the epoch's steps so far.
     """
@@ -208,10 +202,7 @@ class ClassificationTask(LightningModule):
 def weigh_classes(wanted: str | Sequence[float] | None, labels: Sequence[int], classes: int) -> Tensor | None:
     """Weights of classes in the loss, with mean 1 over the images.
 
-    Args:
-        wanted: "balanced" for the inverse of each class's number of images, weights, or None.
-        labels: of the training images.
-        classes: number of classes.
+    "balanced" asks for the inverse of each class's number of images.
 
     Raises:
         ValueError: there are not as many weights as classes.
