@@ -15,7 +15,7 @@ from PIL import Image
 
 from convit.data import open_samples
 from convit.evaluation import Evaluator
-from convit.finetune import run as finetune_run
+from convit.finetuning import run as finetune_run
 from convit.training.recipe_io import read_recipe
 from convit.training.task import DivergedError
 from convit.weights import WEIGHT_SETS, create_model, load_model

@@ -16,7 +16,7 @@ from convit.analysis.explaining import explain
 from convit.data import CorruptImages, open_dataset, open_samples
 from convit.evaluation import Evaluator
 from convit.evaluation.probes.embedded import embed_labeled
-from convit.finetune.images import find_labeled_images
+from convit.finetuning.images import find_labeled_images
 from convit.images import ImageError, find_images, open_image
 from convit.model import ConViT, ConViTConfig
 from convit.search import embed_images, list_images

@@ -14,9 +14,9 @@ from convit.weights.progress import bar
 
 if TYPE_CHECKING:
     from convit.evaluation import Evaluation
-    from convit.finetune.cost import Cost
-    from convit.finetune.plan import Plan
-    from convit.finetune.run import FinetuneResult
+    from convit.finetuning.cost import Cost
+    from convit.finetuning.plan import Plan
+    from convit.finetuning.run import FinetuneResult
 
 WORST = 5  # classes in the summary
 
@@ -84,9 +84,9 @@ def finetune(
     from convit.output.files import check_packages
 
     check_packages("training", *options.TRAINING_PACKAGES, extra="train")
-    from convit.finetune.plan import FinetuneOptions, plan_finetune, resume_plan
-    from convit.finetune.run import check_free
-    from convit.finetune.run import finetune as tune
+    from convit.finetuning.plan import FinetuneOptions, plan_finetune, resume_plan
+    from convit.finetuning.run import check_free
+    from convit.finetuning.run import finetune as tune
     from convit.training.run import is_first_process
 
     folder = output or Path("runs") / (Path(images).resolve().name or "images")
@@ -118,7 +118,7 @@ def finetune(
 
 
 def _estimate(plan: Plan, *, as_comments: bool) -> Cost:
-    from convit.finetune.cost import advise, estimate_cost
+    from convit.finetuning.cost import advise, estimate_cost
     from convit.optimization.precision import pick_device
 
     def show(line: str) -> None:

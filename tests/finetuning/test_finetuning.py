@@ -13,12 +13,12 @@ import yaml
 from convit.data import folders, open_samples
 from convit.data.locate import Source
 from convit.data.samples import Samples
-from convit.finetune.cost import estimate_cost
-from convit.finetune.images import choose_held_out, divide, find_labeled_images
-from convit.finetune.plan import FinetuneOptions, Plan, plan_finetune
-from convit.finetune.report import timm_line
-from convit.finetune.run import finetune
-from convit.finetune.settings import (
+from convit.finetuning.cost import estimate_cost
+from convit.finetuning.images import choose_held_out, divide, find_labeled_images
+from convit.finetuning.plan import FinetuneOptions, Plan, plan_finetune
+from convit.finetuning.report import timm_line
+from convit.finetuning.run import finetune
+from convit.finetuning.settings import (
     choose_augmentation,
     choose_balance,
     choose_batch_size,

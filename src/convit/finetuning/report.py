@@ -15,8 +15,8 @@ from convit.data import Samples
 from convit.evaluation import Evaluation
 from convit.evaluation.page import draw_figures, render_page
 from convit.evaluation.report import headlines
-from convit.finetune.cost import Cost
-from convit.finetune.plan import Plan
+from convit.finetuning.cost import Cost
+from convit.finetuning.plan import Plan
 from convit.model import ConViTConfig
 from convit.output.files import write_file
 from convit.output.text import epoch_score, read_lines

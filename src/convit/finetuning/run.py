@@ -12,9 +12,9 @@ from convit.data.corrupt import CorruptImages
 from convit.data.datasets import ImageDataset
 from convit.data.samples import Part, Samples
 from convit.evaluation import Evaluation, Evaluator
-from convit.finetune.cost import Cost
-from convit.finetune.plan import Plan
-from convit.finetune.report import RunSummary, write_report
+from convit.finetuning.cost import Cost
+from convit.finetuning.plan import Plan
+from convit.finetuning.report import RunSummary, write_report
 from convit.output.files import check_packages
 from convit.training.run import UNREADABLE, WEIGHTS, is_first_process, run_recipe
 from convit.training.splits import Split, open_split

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from convit.data.datasets import ImageDataset, apply_seeded
-from convit.finetune.plan import Plan
-from convit.finetune.settings import find_starting_weights
+from convit.finetuning.plan import Plan
+from convit.finetuning.settings import find_starting_weights
 from convit.model import ConViT
 from convit.model.counting import count_operations
 from convit.training.epoch_log import duration

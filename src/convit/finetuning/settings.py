@@ -2,7 +2,7 @@
 
 The rules of thumb are this project's, in the range of published fine-tuning recipes for vision transformers (AdamW,
 layer-wise decay 0.75, label smoothing, drop path: Bao et al. 2022, BEiT; He et al. 2022, MAE; Touvron et al. 2021,
-DeiT). `tests/finetune/test_finetune.py` holds them to their promises, not to their values.
+DeiT). `tests/finetuning/test_finetuning.py` holds them to their promises, not to their values.
 """
 
 from __future__ import annotations

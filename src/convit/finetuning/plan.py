@@ -14,8 +14,8 @@ import torch
 import yaml
 
 from convit.data.samples import Samples
-from convit.finetune.images import LabeledImages, divide, find_labeled_images
-from convit.finetune.settings import (
+from convit.finetuning.images import LabeledImages, divide, find_labeled_images
+from convit.finetuning.settings import (
     Choice,
     StartingWeights,
     choose_augmentation,
@@ -128,7 +128,7 @@ def plan_finetune(
     """Look at images and decide how to fine-tune on them. Fetches nothing.
 
     Args:
-        source: where the images are; see `convit.finetune.images.find_labeled_images`.
+        source: where the images are; see `convit.finetuning.images.find_labeled_images`.
         options: what the user asked for.
         device: where it will be trained; None for the best there is.
 
