@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from convit.data import CorruptImages, ImageDataset, TooManyCorruptError, open_dataset
 from convit.data.datasets import DecodedSamples
 from convit.data.sampling import ResumableLoader, plain_worker_errors
-from convit.data.streams import ShardSequence, ShardStream
+from convit.data.streams import ShardSequence, ShardStream, StreamSource
 from tests.data.making import encoded, picture, write_members
 
 
@@ -153,7 +153,9 @@ def test_a_stream_with_broken_images_is_taken_up_exactly(
 ) -> None:
     def loader() -> ResumableLoader:
         corrupt = CorruptImages(tmp_path / "corrupt.jsonl", limit=5)
-        stream = ShardStream(broken_shards, _seen, batch_size=2, seed=0, buffer=3, classes=2, corrupt=corrupt)
+        stream = ShardStream(
+            StreamSource(broken_shards, _seen, classes=2, corrupt=corrupt), batch_size=2, seed=0, buffer=3
+        )
         return ResumableLoader(stream, batches=12, workers=workers)
 
     whole = _batches(loader())
@@ -170,7 +172,7 @@ def test_a_stream_with_broken_images_is_taken_up_exactly(
 
 def test_a_stream_stops_at_the_limit_and_where_nothing_is_readable(broken_shards: list[Path], tmp_path: Path) -> None:
     def read(shards: list[Path], corrupt: CorruptImages | None) -> None:
-        stream = ShardStream(shards, _seen, batch_size=2, seed=0, buffer=3, corrupt=corrupt)
+        stream = ShardStream(StreamSource(shards, _seen, corrupt=corrupt), batch_size=2, seed=0, buffer=3)
         list(ResumableLoader(stream, batches=12, workers=0))
 
     with pytest.raises(TooManyCorruptError, match="5 images cannot be read, and the limit is 4"):
@@ -184,8 +186,8 @@ def test_a_stream_stops_at_the_limit_and_where_nothing_is_readable(broken_shards
 
 def test_a_sequence_leaves_them_out(broken_shards: list[Path], tmp_path: Path) -> None:
     corrupt = CorruptImages(tmp_path / "corrupt.jsonl", limit=5)
-    sequence = ShardSequence(broken_shards, _which, classes=2, corrupt=corrupt)
+    sequence = ShardSequence(StreamSource(broken_shards, _which, classes=2, corrupt=corrupt))
     assert list(sequence) == [(number, number % 2) for number in range(24) if number not in (1, 2, 8, 13, 23)]
     assert corrupt.count() == 5
     with pytest.raises(ValueError, match="s01: is text, not an image"):
-        list(ShardSequence(broken_shards, _which))
+        list(ShardSequence(StreamSource(broken_shards, _which)))

@@ -13,7 +13,7 @@ from convit.data.parquet import ParquetSamples
 from convit.data.remote import shown
 from convit.data.sampling import ResumableLoader
 from convit.data.shards import read_shard
-from convit.data.streams import ShardSequence, ShardStream
+from convit.data.streams import ShardSequence, ShardStream, StreamSource
 from tests.data.making import picture, write_parquet, write_shard
 from tests.data.serving import Served, served
 
@@ -47,14 +47,14 @@ def test_remote_shards_are_read_into_memory(server: Served) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_remote_shards_are_streamed_as_local_ones_are(server: Served, tmp_path: Path, workers: int) -> None:
     def loader(shards: list[Path | str]) -> ResumableLoader:
-        stream = ShardStream(shards, _total, batch_size=2, seed=0, buffer=3)
+        stream = ShardStream(StreamSource(shards, _total), batch_size=2, seed=0, buffer=3)
         return ResumableLoader(stream, batches=4, workers=workers)
 
     there, here = find_files("x-{0..1}.tar", server.url), find_files("x-*.tar", tmp_path)
     assert there == [f"{server.url}/x-0.tar", f"{server.url}/x-1.tar"]
     fingerprint(there)  # this process has asked before its workers do
     assert sorted(_numbers(loader(there))) == sorted(_numbers(loader(here)))
-    assert list(ShardSequence(there, _total)) == list(ShardSequence(here, _total))
+    assert list(ShardSequence(StreamSource(there, _total))) == list(ShardSequence(StreamSource(here, _total)))
 
 
 def test_a_connection_that_breaks_is_taken_up_again(server: Served, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_package_that_a_store_needs_is_named(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_an_error_in_a_worker_is_told_in_one_line(server: Served) -> None:
-    stream = ShardStream([f"{server.url}/x-9.tar"], _total, batch_size=2, seed=0, buffer=3)
+    stream = ShardStream(StreamSource([f"{server.url}/x-9.tar"], _total), batch_size=2, seed=0, buffer=3)
     with pytest.raises(FileNotFoundError, match=rf"^there is no {server.url}/x-9\.tar; [^\n]*$"):
         list(ResumableLoader(stream, batches=1, workers=1))
 

@@ -5,7 +5,7 @@ import pytest
 
 from convit.data import open_dataset
 from convit.data.shards import read_shard
-from convit.data.streams import ShardSequence
+from convit.data.streams import ShardSequence, StreamSource
 from tests.data.making import encoded, picture, write_members, write_shard
 
 _BLOCK = 512
@@ -54,7 +54,7 @@ def test_labels_must_be_classes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=expected):
         open_dataset(shard, classes=[str(number) for number in range(10)])
     with pytest.raises(ValueError, match=expected):
-        list(ShardSequence([shard], lambda image: image, classes=10))
+        list(ShardSequence(StreamSource([shard], lambda image: image, classes=10)))
     negative = write_members(tmp_path / "n.tar", [("a.png", encoded(picture(0))), ("a.cls", b"-1")])
     with pytest.raises(ValueError, match=r"'a' of .* has the label -1, but labels count from 0"):
         open_dataset(negative)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from convit.data.sampling import ResumableLoader
-from convit.data.streams import ShardSequence, ShardStream
+from convit.data.streams import ShardSequence, ShardStream, StreamSource
 from tests.data.making import write_shard
 
 
@@ -21,7 +21,9 @@ def shards(tmp_path: Path) -> list[Path]:
 
 
 def _loader(shards: list[Path], workers: int = 0, rank: int = 0, world_size: int = 1) -> ResumableLoader:
-    stream = ShardStream(shards, _fingerprint, batch_size=3, seed=0, buffer=5, rank=rank, world_size=world_size)
+    stream = ShardStream(
+        StreamSource(shards, _fingerprint), batch_size=3, seed=0, buffer=5, rank=rank, world_size=world_size
+    )
     return ResumableLoader(stream, batches=8 // world_size, workers=workers)
 
 
@@ -30,7 +32,7 @@ def _flat(loader: ResumableLoader) -> list[tuple[int, float]]:
 
 
 def test_an_epoch_holds_every_sample_once_shuffled_and_seeded(shards: list[Path]) -> None:
-    order = [sums for (sums, _), _ in ShardSequence(shards, _fingerprint)]
+    order = [sums for (sums, _), _ in ShardSequence(StreamSource(shards, _fingerprint))]
     loader = _loader(shards)
     first = _flat(loader)
     assert len(loader) == 8
@@ -58,11 +60,11 @@ def test_a_stream_goes_on_where_its_state_was_taken(shards: list[Path], workers:
 
 def test_workers_share_a_single_shard(shards: list[Path]) -> None:
     loader = ResumableLoader(
-        ShardStream(shards[:1], _fingerprint, batch_size=1, seed=0, buffer=2), batches=6, workers=2
+        ShardStream(StreamSource(shards[:1], _fingerprint), batch_size=1, seed=0, buffer=2), batches=6, workers=2
     )
     assert len({sums for sums, _ in _flat(loader)}) == 6
 
 
 def test_fewer_shards_than_processes_are_refused(shards: list[Path]) -> None:
     with pytest.raises(ValueError, match="1 shards cannot be dealt to 2 processes"):
-        ShardStream(shards[:1], _fingerprint, batch_size=1, seed=0, buffer=1, world_size=2)
+        ShardStream(StreamSource(shards[:1], _fingerprint), batch_size=1, seed=0, buffer=1, world_size=2)

@@ -7,6 +7,7 @@ import random
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -20,6 +21,23 @@ from convit.data.shards import Sample, Shard, read_shard
 from convit.images import open_image
 
 
+@dataclass(frozen=True)
+class StreamSource:
+    """Shards to be streamed, and what is done to their images.
+
+    Attributes:
+        shards: files or URLs.
+        transform: takes a PIL image.
+        classes: number of classes, where known; labels must lie below it.
+        corrupt: takes note of images that cannot be read; without it they are errors.
+    """
+
+    shards: Sequence[Shard]
+    transform: Transform
+    classes: int | None = None
+    corrupt: CorruptImages | None = None
+
+
 class ShardStream(IterableDataset[tuple[Any, int]]):
     """An endless stream of (transformed image, class index) from shards, for training.
 
@@ -28,42 +46,27 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
     handed out is read past, undecoded.
 
     Args:
-        shards: the files, or their URLs.
-        transform: takes a PIL image.
+        source: the shards; the next readable images stand in for those that cannot be read.
         batch_size: samples per batch and process; how workers are dealt with when an epoch is taken up.
         seed: start of all randomness.
         buffer: samples that are shuffled among, per worker.
         rank: number of this process.
         world_size: number of processes.
-        classes: number of classes, where known; labels must lie below it.
-        corrupt: takes note of images that cannot be read; the next readable ones stand in for them. Without it they are
-            errors.
 
     Raises:
         ValueError: there are fewer shards than processes.
     """
 
     def __init__(
-        self,
-        shards: Sequence[Shard],
-        transform: Transform,
-        *,
-        batch_size: int,
-        seed: int,
-        buffer: int,
-        rank: int = 0,
-        world_size: int = 1,
-        classes: int | None = None,
-        corrupt: CorruptImages | None = None,
+        self, source: StreamSource, *, batch_size: int, seed: int, buffer: int, rank: int = 0, world_size: int = 1
     ) -> None:
-        if len(shards) < world_size:
+        if len(source.shards) < world_size:
             raise ValueError(
-                f"{len(shards)} shards cannot be dealt to {world_size} processes; use more and smaller shards, "
+                f"{len(source.shards)} shards cannot be dealt to {world_size} processes; use more and smaller shards, "
                 f"or data.reader=memory"
             )
-        self.shards, self.transform, self.batch_size = list(shards), transform, batch_size
-        self.seed, self.buffer, self.rank, self.world_size = seed, buffer, rank, world_size
-        self.classes, self.corrupt = classes, corrupt
+        self.source, self.batch_size, self.seed, self.buffer = source, batch_size, seed, buffer
+        self.rank, self.world_size = rank, world_size
         self.epoch = 0
         self.batches_done = 0
 
@@ -80,9 +83,9 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
         done = len(range(lane, self.batches_done, workers)) * self.batch_size
         # Raw samples are counted, readable or not: each has one place in the stream.
         rest = itertools.islice(self._samples(lane, workers), done, None)
-        for name, image, label in decode_stream(rest, self.corrupt):
+        for name, image, label in decode_stream(rest, self.source.corrupt):
             seed = augmentation_seed(self.seed, self.epoch, zlib.crc32(name.encode()))
-            yield apply_seeded(self.transform, image, seed), label
+            yield apply_seeded(self.source.transform, image, seed), label
 
     def _samples(self, lane: int, workers: int) -> Iterator[Sample]:
         """What one worker reads, pass after pass, each shuffled for itself, so that a pass gives every sample once."""
@@ -94,46 +97,36 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
                 yield sample
             if not count:
                 raise ValueError(
-                    f"the shards ({shown(self.shards[0])} …) hold fewer samples than there are workers; lower "
+                    f"the shards ({shown(self.source.shards[0])} …) hold fewer samples than there are workers; lower "
                     f"data.workers or data.reader=memory"
                 )
 
     def _pass(self, lane: int, workers: int, turn: int) -> Iterator[Sample]:
         lanes, mine = self.world_size * workers, self.rank * workers + lane
-        order = random.Random(augmentation_seed(self.seed, self.epoch, turn)).sample(self.shards, len(self.shards))
+        order = list(self.source.shards)
+        order = random.Random(augmentation_seed(self.seed, self.epoch, turn)).sample(order, len(order))
         if len(order) >= lanes:
             for shard in order[mine::lanes]:
-                yield from read_shard(shard, self.classes)
+                yield from read_shard(shard, self.source.classes)
         else:  # some workers share a shard, each taking its part of the samples
             sharers = range(mine % len(order), lanes, len(order))
-            samples = read_shard(order[mine % len(order)], self.classes)
+            samples = read_shard(order[mine % len(order)], self.source.classes)
             yield from itertools.islice(samples, sharers.index(mine), None, len(sharers))
 
 
 class ShardSequence(IterableDataset[tuple[Any, int]]):
-    """The samples of some shards, once, in their order; every process takes its share.
+    """The samples of some shards, once, in their order, without unreadable ones; every process takes its share."""
 
-    The arguments are those of `ShardStream`; what `corrupt` takes note of is left out.
-    """
-
-    def __init__(
-        self,
-        shards: Sequence[Shard],
-        transform: Transform,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
-        classes: int | None = None,
-        corrupt: CorruptImages | None = None,
-    ) -> None:
-        self.shards, self.transform, self.rank, self.world_size = list(shards), transform, rank, world_size
-        self.classes, self.corrupt = classes, corrupt
+    def __init__(self, source: StreamSource, *, rank: int = 0, world_size: int = 1) -> None:
+        self.source, self.rank, self.world_size = source, rank, world_size
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
-        everything = itertools.chain.from_iterable(read_shard(shard, self.classes) for shard in self.shards)
-        mine = itertools.islice(everything, self.rank, None, self.world_size)
-        for _, image, label in decode_readable(mine, self.corrupt):
-            yield self.transform(image), label
+        source = self.source
+        everything = itertools.chain.from_iterable(read_shard(shard, source.classes) for shard in source.shards)
+        for name, content, label in itertools.islice(everything, self.rank, None, self.world_size):
+            image = _decoded(name, content, source.corrupt)
+            if image is not None:
+                yield source.transform(image), label
 
 
 def _shuffled(samples: Iterator[Sample], size: int, generator: random.Random) -> Iterator[Sample]:
@@ -176,14 +169,6 @@ def decode_stream(samples: Iterator[Sample], corrupt: CorruptImages | None) -> I
                 )
         yield ahead[0][0], image, ahead[offset - 1][2]
         ahead.popleft()
-
-
-def decode_readable(samples: Iterator[Sample], corrupt: CorruptImages | None) -> Iterator[tuple[str, Image.Image, int]]:
-    """Decode samples and leave out those that cannot be read; else as `decode_stream`."""
-    for name, data, label in samples:
-        image = _decoded(name, data, corrupt)
-        if image is not None:
-            yield name, image, label
 
 
 def _decoded(name: str, data: bytes, corrupt: CorruptImages | None) -> Image.Image | None:

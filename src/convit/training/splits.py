@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from convit.data.datasets import DecodedSamples, ImageDataset, Transform, check_
 from convit.data.locate import Source, find_files
 from convit.data.opening import fingerprint, open_samples
 from convit.data.samples import Samples
-from convit.data.streams import ShardSequence
+from convit.data.streams import ShardSequence, StreamSource
 from convit.training.optimizers import total_epochs
 from convit.training.recipe import AugmentRecipe, DataRecipe, Recipe
 from convit.transforms.augmentation import RandAugment
@@ -59,19 +59,6 @@ def _transforms_at(augment: AugmentRecipe, height: int, width: int) -> tuple[Tra
     if augment.rand_augment is not None:
         wanted["rand_augment"] = RandAugment(**augment.rand_augment.model_dump())
     return training_transform((height, width), **wanted), EvaluationTransform(augment.preprocessing(height, width))
-
-
-@dataclass(frozen=True)
-class StreamSource:
-    """Shards to be streamed, and what is done to their images.
-
-    `classes` is their number, where known; `corrupt` takes note of images that cannot be read.
-    """
-
-    shards: list[Path | str]
-    transform: SizedTransform
-    classes: int | None
-    corrupt: CorruptImages | None
 
 
 @dataclass(frozen=True)
@@ -213,7 +200,7 @@ def sample_images(split: Split, count: int) -> Tensor:
     source = split.validation or split.train
     transform = split.transforms[1]
     if isinstance(source, StreamSource):
-        images: Iterable[tuple[Any, int]] = ShardSequence(source.shards, transform, corrupt=source.corrupt)
+        images: Iterable[tuple[Any, int]] = ShardSequence(replace(source, transform=transform))
     else:
         chosen = ImageDataset(source.samples, transform, indices=source.indices, corrupt=source.corrupt)
         images = (chosen[place] for place in range(0, len(chosen), max(1, len(chosen) // count)))

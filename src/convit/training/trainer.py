@@ -15,11 +15,11 @@ from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
 from convit.data.sampling import EpochSampler, ResumableLoader, StepSharding
-from convit.data.streams import ShardSequence, ShardStream
+from convit.data.streams import ShardSequence, ShardStream, StreamSource
 from convit.output.console import quiet_loggers
 from convit.training.optimizers import total_epochs
 from convit.training.recipe import Recipe
-from convit.training.splits import Split, StreamSource, steps_per_epoch
+from convit.training.splits import Split, steps_per_epoch
 
 VALIDATION_BATCH = 256
 WORTH_WORKERS = 2000  # validation images from which starting workers pays
@@ -44,12 +44,12 @@ class RecipeData(LightningDataModule):
         }
         if isinstance(source, StreamSource):
             stream = ShardStream(
-                source.shards,
-                source.transform,
+                source,
                 batch_size=sharding.batch_size,
                 seed=recipe.seed,
                 buffer=recipe.data.shuffle_buffer,
-                **_share(source, sharding),
+                rank=sharding.rank,
+                world_size=sharding.world_size,
             )
             return ResumableLoader(stream, batches=steps_per_epoch(recipe, self.split) * sharding.parts, **options)
         sampler = EpochSampler(
@@ -70,19 +70,10 @@ class RecipeData(LightningDataModule):
         if source is None:
             return []
         if isinstance(source, StreamSource):
-            images = ShardSequence(source.shards, source.transform, **_share(source, sharding))
+            images = ShardSequence(source, rank=sharding.rank, world_size=sharding.world_size)
             return [DataLoader(images, size, num_workers=min(workers, 1))]
         mine = range(sharding.rank, len(source), sharding.world_size)
         return [DataLoader(source, size, sampler=mine, num_workers=workers if len(mine) > WORTH_WORKERS else 0)]
-
-
-def _share(source: StreamSource, sharding: StepSharding) -> dict[str, Any]:
-    return {
-        "rank": sharding.rank,
-        "world_size": sharding.world_size,
-        "classes": source.classes,
-        "corrupt": source.corrupt,
-    }
 
 
 def sharding_of(trainer: Trainer, recipe: Recipe) -> StepSharding:
