@@ -15,8 +15,7 @@ from convit.data.samples import Samples
 from convit.data.splits import SplitError, spellings, with_split
 
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
-PLACES = {"cifar10": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"}
-PLACES["cifar100"] = PLACES["cifar10"].replace("10", "100")
+PLACES = {kind: f"https://www.cs.toronto.edu/~kriz/cifar-{kind[5:]}-python.tar.gz" for kind in FOLDERS}
 SPLITS = ("train", "test")
 
 

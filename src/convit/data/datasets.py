@@ -185,15 +185,9 @@ def check_trainable(dataset: ImageDataset) -> None:
 
 
 def hold_out(labels: Sequence[int], count: int, seed: int) -> tuple[list[int], list[int]]:
-    """Split positions into training and held-out ones, every class in proportion, the same for the same seed.
+    """Split the positions of labels into training ones and `count` held-out ones, every class in proportion.
 
-    Args:
-        labels: class index of every sample.
-        count: number to hold out.
-        seed: which split.
-
-    Returns:
-        (training positions, held-out positions), both ascending.
+    Both are ascending, and the same for the same seed.
 
     Raises:
         ValueError: `count` is negative or leaves no training image.
@@ -220,12 +214,7 @@ def hold_out(labels: Sequence[int], count: int, seed: int) -> tuple[list[int], l
 def take_share(labels: Sequence[int], share: float, seed: int) -> list[int]:
     """Ascending positions of a part of the samples, of each class the same part and at least one.
 
-    Of the same seed, a larger share holds every smaller one.
-
-    Args:
-        labels: class index of every sample.
-        share: the part, above 0 and up to 1; `round(share * n)` of a class with n samples are taken.
-        seed: which samples.
+    `round(share * n)` of a class with n samples are taken; of the same seed, a larger share holds every smaller one.
 
     Raises:
         ValueError: `share` is not above 0 and up to 1.

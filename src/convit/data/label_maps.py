@@ -19,11 +19,9 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 @dataclass(frozen=True)
 class LabelMap:
-    """A label map as it was read.
+    """A label map as it was read: name and sha256 of its file, and what it says.
 
     Attributes:
-        name: the file's name.
-        sha256: of the file.
         by_name: target by class of the data; classes are compared without case, underscores counting as spaces.
         in_order: target by label, where the map is a list.
     """

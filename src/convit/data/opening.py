@@ -80,18 +80,12 @@ def open_samples(
 def fingerprint(source: Source, root: str | Path | None = None, samples: Samples | None = None) -> dict[str, str]:
     """What the data at `source` are, by name: kept beside a run, so that its result can be traced to its data.
 
-    Args:
-        source: as for `open_samples`.
-        root: folder or URL that a relative `source` starts from.
-        samples: the data, where they are open already.
+    `source`, `root` and errors are those of `open_samples`; `samples` are the data, where they are open already.
 
     Returns:
         Shards, Parquet and CIFAR files: name → sha256. Remote ones: URL → ETag (or what the server has instead) and
         size; nothing is fetched. A hub data set: its name → the fingerprint of the `datasets` library. Others: the
         source → the `sha256` of `Samples.identity`, for which all images are read.
-
-    Raises:
-        As `open_samples`.
     """
     # opened samples say what they are, so that their folder is not listed again
     kind = kind_named(samples.kind) if samples is not None and samples.kind else kind_of(source, root)

@@ -150,22 +150,19 @@ def _asked(url: str, question: Callable[[Any, str], Any]) -> Any:
 def _filesystem(url: str) -> tuple[Any, str]:
     protocol = url.partition("://")[0]
     try:
-        return fsspec.url_to_fs(url, **_patience(url))  # kept by fsspec per process, and made anew after a fork
+        options: dict[str, Any] = {}
+        if url.startswith(_HTTP):
+            import aiohttp
+
+            # only silence ends a transfer, not its length
+            options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)}
+        return fsspec.url_to_fs(url, **options)  # kept by fsspec per process, and made anew after a fork
     except ImportError as error:
         raise ImportError(f"{protocol}:// addresses need another package: {error}") from error
     except ValueError as error:
         raise ValueError(
             f"{shown(url)} cannot be opened ({error}); use https://, s3:// or another protocol of fsspec"
         ) from error
-
-
-def _patience(url: str) -> dict[str, Any]:
-    if not url.startswith(_HTTP):
-        return {}
-    import aiohttp
-
-    # Only silence ends a transfer, not its length.
-    return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)}}
 
 
 @contextmanager

@@ -149,11 +149,7 @@ def _occurrences(values: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
 
 
 def augmentation_seed(*parts: int) -> int:
-    """One well mixed 63-bit seed from some whole numbers (SplitMix64's finaliser over a running sum).
-
-    >>> augmentation_seed(0, 1) != augmentation_seed(1, 0)
-    True
-    """
+    """One well mixed 63-bit seed from some whole numbers (SplitMix64's finalizer over a running sum)."""
     state = 0
     for part in parts:
         state = (state + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
@@ -230,11 +226,7 @@ _MARK = "DataLoader worker process"
 
 @contextmanager
 def plain_worker_errors() -> Generator[None]:
-    """Give an error of a loader's worker its own one-line message back; PyTorch puts the worker's traceback into it.
-
-    Raises:
-        Exception: what the worker raised, of the same type; its traceback is in the exception's cause.
-    """
+    """Give an error of a loader's worker its own one-line message back; PyTorch puts the worker's traceback into it."""
     try:
         yield
     except (ValueError, OSError, ImportError) as error:
