@@ -1,6 +1,7 @@
 """Puts trained weights into the package, measures them there, and writes their model card.
 
     python docs/make_cards.py adopt RUN NAME       copy weights, log and recipe of a `convit train` run into the package
+    convit evaluate HELD_OUT --weights FILE --calibrate    first, if at all: fit a temperature, kept in the file
     python docs/make_cards.py measure NAME DATA    run `convit evaluate` on DATA, keep its JSON, write the card
     python docs/make_cards.py card NAME            write the card again; --check only says whether it is up to date
 
@@ -128,6 +129,7 @@ def collect_facts(name: str, folder: Path) -> dict[str, str]:
         **_architecture(described),
         **_training(described, log),
         **_measurement(measured),
+        "calibration": _calibration(described.get("calibration")),
     }
 
 
@@ -188,6 +190,16 @@ def _measurement(measured: dict[str, Any]) -> dict[str, str]:
         "date": measured["date"][:10],
         "versions": ", ".join(f"{package} {number}" for package, number in measured["versions"].items()),
     }
+
+
+def _calibration(found: dict[str, Any] | None) -> str:
+    if not found:
+        return "Scores are not calibrated."
+    return (
+        f"`Classifier` and the commands divide logits by a temperature of {found['temperature']:.3f}, fitted on "
+        f"{found['images']:,} images that were neither trained nor tested on (expected calibration error there "
+        f"{found['ece_before']:.1f} % before, {found['ece_after']:.1f} % after); `model(images)` does not."
+    )
 
 
 def _sections(note: str) -> dict[str, str]:

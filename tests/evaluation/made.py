@@ -32,7 +32,7 @@ def made_scores(classes: int = 6, images: int = 60, names: Sequence[str] | None 
 
 def made_evaluation(scores: Scores, names: tuple[str, ...] | None = SIX, **changes: Any) -> Evaluation:
     """An evaluation of these scores; what has no figure is made up."""
-    right, bins, found = scores.right(), calibration_bins(scores), confusion(scores)
+    right, bins, found = scores.right(), calibration_bins(scores.right(), scores.confidences), confusion(scores)
     columns = {"top1": right, "top5": scores.right(5), "loss": scores.losses}
     low_and_high = bootstrap(columns, resamples=50)
     scale = {"top1": 100, "top5": 100, "loss": 1}
@@ -55,6 +55,7 @@ def made_evaluation(scores: Scores, names: tuple[str, ...] | None = SIX, **chang
         "intervals": {name: tuple(scale[name] * end for end in ends) for name, ends in low_and_high.items()},
         "mean_class_top1": float(np.mean([row["top1"] for row in per_class])),
         "ece": calibration_error(bins),
+        "temperature": 1.0,
         "correct_top1": int(right.sum()),
         "correct_top5": int(scores.right(5).sum()),
         "classes": classes,

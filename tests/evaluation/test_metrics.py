@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 
 from convit.evaluation import Scores
@@ -12,6 +13,7 @@ from convit.evaluation.metrics import (
     calibration_bins,
     calibration_error,
     confusion,
+    fit_temperature,
     limits_of,
 )
 
@@ -60,14 +62,14 @@ def test_calibration_against_torchmetrics() -> None:
     probabilities, labels = (torch.randn(500, 4) * 2).softmax(1), torch.randint(4, (500,))
     taken = probabilities.max(1)
     scores = _scores(labels.tolist(), taken.indices.tolist(), taken.values.tolist())
-    bins = calibration_bins(scores)
+    bins = calibration_bins(scores.right(), scores.confidences)
     expected = metrics.MulticlassCalibrationError(4, n_bins=15, norm="l1")(probabilities, labels)
     assert calibration_error(bins) == pytest.approx(100 * expected.item(), abs=1e-3)
     assert sum(each["count"] for each in bins) == 500
 
 
 def test_bins_hold_their_upper_end() -> None:
-    bins = calibration_bins(_scores([0, 0, 0], [0, 0, 1], [0.2, 0.21, 1.0]), bins=5)
+    bins = calibration_bins(np.array([True, True, False]), np.array([0.2, 0.21, 1.0]), bins=5)
     assert [each["count"] for each in bins] == [1, 1, 0, 0, 1]
     assert bins[0] == {"lower": 0.0, "upper": 0.2, "count": 1, "confidence": 0.2, "accuracy": 1.0}
     assert (bins[2]["confidence"], bins[2]["accuracy"]) == (0.0, 0.0)
@@ -94,3 +96,16 @@ def test_by_class() -> None:
         {"class": 7, "name": "class 7", "count": 2, "top1": 100.0, "top5": 100.0, "mistaken_for": None},
     )
     assert by_class(scores, confusion(scores))[1]["name"] == "7"
+
+
+def test_a_temperature_is_found_again_and_needs_something_to_learn_from() -> None:
+    draw = np.random.default_rng(0)
+    calm = draw.normal(size=(4000, 5)) * 2
+    labels = np.array([draw.choice(5, p=row) for row in softmax(calm, axis=1)])
+    found = fit_temperature((calm * 3).astype(np.float32), labels)  # surer than it is right, three times
+    assert found is not None
+    assert found["temperature"] == pytest.approx(3, rel=0.06)
+    assert found["ece_after"] < 3 < found["ece_before"]
+    assert found["loss_after"] < found["loss_before"]
+    assert fit_temperature(calm[:40].astype(np.float32), labels[:40]) is None  # too few images
+    assert fit_temperature(calm.astype(np.float32), calm.argmax(axis=1)) is None  # no mistake

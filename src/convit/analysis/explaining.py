@@ -15,7 +15,7 @@ from convit.analysis.attention import LayerMaps, attention_maps, patch_grid
 from convit.analysis.gating import gates, locality_centers
 from convit.analysis.rollout import attention_rollout
 from convit.images.opening import ImageSource, open_image, source_name
-from convit.inference.classifier import read_labels
+from convit.inference.classifier import read_labels, read_temperature
 from convit.inference.predicting import Predictor, load_by_name
 from convit.model import ConViT
 from convit.optimization.precision import default_precision, dtype_of, pick_device
@@ -205,7 +205,7 @@ def _predict(model: ConViT, images: torch.Tensor, top_k: int) -> tuple[Predictio
     if not model.num_classes or model.global_pool == "":
         return ()
     labels = read_labels(model)
-    scores = model(images)[0].float().softmax(dim=-1)
+    scores = (model(images)[0].float() / read_temperature(model)).softmax(dim=-1)
     best: Any = scores.topk(min(top_k, len(labels)))
     return tuple(
         Prediction(labels[index], index, score)

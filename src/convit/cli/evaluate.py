@@ -36,6 +36,14 @@ Classes = Annotated[
 Tta = Annotated[
     Literal["flip"] | None, typer.Option(help="Test-time augmentation: average each image with its mirror image.")
 ]
+Calibrate = Annotated[
+    bool,
+    typer.Option(
+        "--calibrate",
+        help="Fit a temperature on these images, which must be neither trained nor tested on, and keep it in the file "
+        "of --weights: classify and evaluate then state probabilities that agree with the accuracy.",
+    ),
+]
 Report = Annotated[
     Path | None,
     typer.Option(
@@ -60,6 +68,7 @@ def evaluate(
     classes: Classes = None,
     tta: Tta = None,
     target: Annotated[options.Target, options.results("table", "json")] = options.STDOUT,
+    calibrate: Calibrate = False,
     report: Report = None,
     compare: Compare = None,
     run: options.EvaluationRun = options.DEFAULTS,
@@ -73,13 +82,23 @@ def evaluate(
     """
     if compare is not None:
         named = {"DATA": data, "--model": model, "--weights": weights, "--split": split, "--classes": classes}
-        given = [name for name, value in {**named, "--tta": tta, "--report": report}.items() if value is not None]
+        given = [
+            name
+            for name, value in {**named, "--tta": tta, "--calibrate": calibrate or None, "--report": report}.items()
+            if value is not None
+        ]
         if given:
             raise ValueError(f"--compare reads two results and evaluates nothing; leave {' and '.join(given)} out")
         _compare(compare, target)
         return
     if data is None:
         raise ValueError("there are no images to evaluate on; name a folder or shards, or two results after --compare")
+    if calibrate:
+        if weights is None or tta is not None:
+            raise ValueError("--calibrate keeps a temperature in the file of --weights; name one, and leave --tta out")
+        from convit.weights.files import described_file
+
+        described_file(weights)
     if report is not None:
         from convit.evaluation import check_report
 
@@ -105,8 +124,10 @@ def evaluate(
         )
         share = len(processes.share(len(images)))
         with bar("images", share) as advance:
-            evaluation = evaluator.evaluate(images, advance, processes)
+            evaluation = evaluator.evaluate(images, advance, processes, calibrate=calibrate)
     if processes.writes:
+        if calibrate and weights is not None:
+            evaluation = _keep_temperature(evaluation, weights)
         _finish(evaluation, images, target, report)
         # a process that leaves with a code of its own is a failed one to torchrun, which then says so at length
         if evaluation.errors and processes.count == 1:
@@ -118,6 +139,20 @@ def _calibration(images: "Samples") -> list[Any]:
     from convit.data import evenly_spaced
 
     return [image.content for image in images.take(evenly_spaced(options.CALIBRATION_IMAGES, len(images)))]
+
+
+def _keep_temperature(evaluation: "Evaluation", weights: Path) -> "Evaluation":
+    from convit.evaluation.report import keep_temperature
+
+    fit = evaluation.temperature_fit
+    if fit is None:
+        errors.say("no temperature was kept: too few images or mistakes to learn from, or it would not lower the loss")
+        return evaluation
+    errors.say(
+        f"temperature {fit['temperature']:.3f} is kept in {weights}; calibration error {fit['ece_before']:.2f} % "
+        f"before, {fit['ece_after']:.2f} % after"
+    )
+    return keep_temperature(evaluation, weights)
 
 
 def _finish(evaluation: "Evaluation", images: "Samples", target: options.Target, report: Path | None) -> None:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,12 +23,14 @@ from convit.evaluation.metrics import (
     calibration_bins,
     calibration_error,
     confusion,
+    fit_temperature,
 )
 from convit.evaluation.processes import Processes
 from convit.evaluation.report import Evaluation
 from convit.evaluation.scoring import Outcome, Scores, score_image
 from convit.evaluation.weights_used import find_weights_used, fingerprint_of
 from convit.images.opening import ImageSource
+from convit.inference.classifier import read_temperature
 from convit.inference.options import RunKeywords, RunOptions
 from convit.inference.predicting import Predictor
 from convit.output.files import check_packages
@@ -45,6 +48,7 @@ class Evaluator(Predictor):
     Attributes:
         num_classes: number of the model's classes.
         class_names: their names in index order, None where the model brings none.
+        temperature: what logits are divided by before the softmax: 1, or what was fitted for these weights.
 
     Raises:
         ValueError: an option is out of range, the model's name is unknown, or the model has no classes.
@@ -75,6 +79,7 @@ class Evaluator(Predictor):
         names = card.get("label_names")
         self.class_names = tuple(names) if names is not None and len(names) == self.num_classes else None
         self.tta = tta
+        self.temperature = read_temperature(self.model)
         self._architecture: str | None = card.get("architecture")
         # found now: a weight file that is replaced during the run must not lend its hash to the result
         if isinstance(model, nn.Module):
@@ -96,6 +101,12 @@ class Evaluator(Predictor):
         Raises:
             ValueError: the data's classes cannot be matched with the model's.
         """
+        return (outcome for outcome, _ in self._score(data, places))
+
+    def _score(
+        self, data: Samples, places: Sequence[int] | None
+    ) -> Iterator[tuple[Outcome, np.ndarray[Any, Any] | None]]:
+        """Each image's outcome and logits, among the competing classes; None where it failed."""
         classes = match_classes(data, self.class_names, self.num_classes)
         competing = competing_classes(data, self.class_names, self.num_classes)
         position = None if competing is None else {number: place for place, number in enumerate(competing)}
@@ -107,19 +118,24 @@ class Evaluator(Predictor):
                 yield (image.name, labels), image.content
 
         for row in self._run(labeled()):
-            name, labels = row.tag
+            (name, labels), logits = row.tag, None
             if row.outputs is None:
                 outcome = Outcome(name, labels[0], error=str(row.error).replace(row.name, name, 1))
             else:
-                logits = row.outputs[0]
-                outcome = score_image(name, labels, logits if competing is None else logits[competing])
+                logits = row.outputs[0] if competing is None else row.outputs[0][competing]
+                outcome = score_image(name, labels, logits, self.temperature)
             if competing is not None:  # its classes were counted among the competing ones only
                 predicted = None if outcome.predicted is None else competing[outcome.predicted]
                 outcome = replace(outcome, label=competing[outcome.label], predicted=predicted)
-            yield outcome
+            yield outcome, logits
 
     def evaluate(
-        self, data: Samples, advance: Callable[[], None] = lambda: None, processes: Processes | None = None
+        self,
+        data: Samples,
+        advance: Callable[[], None] = lambda: None,
+        processes: Processes | None = None,
+        *,
+        calibrate: bool = False,
     ) -> Evaluation:
         """Score all images and sum up.
 
@@ -127,12 +143,15 @@ class Evaluator(Predictor):
             data: the labeled images, the same in all processes.
             advance: called after each image of this process.
             processes: those that share the images, from `convit.evaluation.join_processes`; each has the whole result.
+            calibrate: fits `temperature` to these images first, which the model must not have been trained on; see
+                `convit.evaluation.metrics.fit_temperature`. Keeps the logits of all images in memory.
 
         Returns:
             The metrics, and what they belong to.
 
         Raises:
-            ValueError: the data's classes cannot be matched with the model's, or no image could be read.
+            ValueError: the data's classes cannot be matched with the model's, no image could be read, or a temperature
+                is to be fitted on data that hold some of the model's classes only (ImageNet-A and -R).
             ImportError: SciPy or scikit-learn is not installed, which the extra `evaluate` brings.
         """
         check_packages("an evaluation", "scipy", "sklearn", extra="evaluate")
@@ -142,18 +161,38 @@ class Evaluator(Predictor):
             raise ValueError(
                 f"the processes see {' and '.join(map(str, sorted(set(counts))))} images, but must see the same data"
             )
-        own: list[tuple[int, Outcome]] = []
+        if calibrate:
+            if data.restricted:
+                raise ValueError("a temperature is fitted on all of the model's classes; these data hold some of them")
+            self.temperature = 1.0
+        own: list[tuple[int, Outcome, np.ndarray[Any, Any] | None]] = []
         places = processes.share(len(data))
-        for pair in zip(places, self.iterate(data, places), strict=True):
-            own.append(pair)
+        for place, (outcome, logits) in zip(places, self._score(data, places), strict=True):
+            own.append((place, outcome, logits if calibrate else None))
             advance()
         parts = processes.gather((own, self.timings))
-        outcomes = sorted((pair for part, _ in parts for pair in part), key=lambda pair: pair[0])
-        assert [place for place, _ in outcomes] == list(range(len(data))), "an image was counted twice or not at all"
+        rows = sorted((row for part, _ in parts for row in part), key=lambda row: row[0])
+        assert [place for place, _, _ in rows] == list(range(len(data))), "an image was counted twice or not at all"
+        outcomes, fit = [(place, outcome) for place, outcome, _ in rows], None
+        if calibrate:
+            outcomes, fit = self._calibrate(rows)
         scores, failed = Scores.of(outcomes), [outcome for _, outcome in outcomes if outcome.error is not None]
         if not len(scores):
             raise ValueError(f"none of the {len(data)} images could be read; the first: {failed[0].error}")
-        return self._sum_up(data, scores, failed, [timings for _, timings in parts])
+        return replace(self._sum_up(data, scores, failed, [timings for _, timings in parts]), temperature_fit=fit)
+
+    def _calibrate(
+        self, rows: Sequence[tuple[int, Outcome, np.ndarray[Any, Any] | None]]
+    ) -> tuple[list[tuple[int, Outcome]], dict[str, float] | None]:
+        """Fit the temperature, and score the images again with it."""
+        known = [(outcome.label, logits) for _, outcome, logits in rows if logits is not None]
+        labels, kept = np.array([label for label, _ in known]), [logits for _, logits in known]
+        fit = fit_temperature(np.stack(kept), labels) if kept else None
+        self.temperature = 1.0 if fit is None else fit["temperature"]
+        return [
+            (place, each if logits is None else score_image(each.name, each.label, logits, self.temperature))
+            for place, each, logits in rows
+        ], fit
 
     def _forward(self, images: Tensor) -> tuple[Tensor, ...]:
         logits = self.model(images)
@@ -175,7 +214,7 @@ class Evaluator(Predictor):
         seconds = max(each.seconds for each in timings)
         found = confusion(scores)
         per_class = by_class(scores, found, self.class_names)
-        bins = calibration_bins(scores)
+        bins = calibration_bins(scores.right(), scores.confidences)
         return Evaluation(
             model=self.name,
             architecture=self._architecture,
@@ -189,6 +228,8 @@ class Evaluator(Predictor):
             **accuracies(scores),
             mean_class_top1=sum(row["top1"] for row in per_class) / len(per_class),
             ece=calibration_error(bins),
+            temperature=self.temperature,
+            temperature_fit=None,
             classes=self.num_classes,
             classes_in_data=len(data.distinct_labels),
             competing=self.num_classes if competing is None else len(competing),

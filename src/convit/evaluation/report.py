@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, TextIO
 
+from convit.data.identity import file_sha256
 from convit.evaluation.metrics import Confusion, Interval
 from convit.evaluation.scoring import Scores
 from convit.output.console import make_table, print_parts
@@ -33,6 +35,9 @@ class Evaluation:
         intervals: 95 % bootstrap intervals of "top1" and "top5" (percent) and "loss".
         mean_class_top1: mean of the classes' top-1, percent: each class counts the same, however many images it has.
         ece: expected calibration error, percent; see `convit.evaluation.metrics.calibration_error`.
+        temperature: what logits were divided by before the softmax: the weights' own, or fitted to these images.
+        temperature_fit: what `convit.evaluation.metrics.fit_temperature` found on these images; None where none was
+            fitted.
         correct_top1: the number of images behind `top1`.
         correct_top5: the number of images behind `top5`.
         classes: number of the model's classes.
@@ -72,6 +77,8 @@ class Evaluation:
     intervals: dict[str, Interval]
     mean_class_top1: float
     ece: float
+    temperature: float
+    temperature_fit: dict[str, float] | None
     correct_top1: int
     correct_top5: int
     classes: int
@@ -127,6 +134,23 @@ class Evaluation:
         )
 
 
+def keep_temperature(evaluation: Evaluation, weights: Path) -> Evaluation:
+    """Store the temperature that an evaluation fitted, if any, in the file that it measured.
+
+    Returns:
+        The evaluation with the file's new hash.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: as `convit.weights.files.store_calibration`.
+    """
+    if evaluation.temperature_fit is None:
+        return evaluation
+    from convit.weights.files import store_calibration, weights_file
+
+    store_calibration(weights, {**evaluation.temperature_fit, "data_sha256": evaluation.data_sha256})
+    return replace(evaluation, weights_sha256=file_sha256(weights_file(weights)))
+
+
 def write_table(evaluation: Evaluation, stream: TextIO) -> None:
     """Print an evaluation for people: metrics first, then what they belong to."""
     metrics = [(name, f"{value} ({below})") for name, value, below in headlines(evaluation)]
@@ -153,7 +177,7 @@ def headlines(evaluation: Evaluation) -> list[tuple[str, str, str]]:
         ("top-5", f"{evaluation.top5:.2f} %", interval["top5"]),
         ("loss", f"{evaluation.loss:.3f}", interval["loss"]),
         ("mean class top-1", f"{evaluation.mean_class_top1:.2f} %", f"{len(evaluation.per_class):,} classes"),
-        ("calibration error", f"{evaluation.ece:.2f} %", f"expected, in {len(evaluation.calibration)} bins"),
+        ("calibration error", f"{evaluation.ece:.2f} %", _calibrated(evaluation)),
         ("images", f"{evaluation.count:,}", f"{evaluation.images_per_second:,.0f} a second"),
     ]
 
@@ -179,6 +203,13 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{name} {number}" for name, number in evaluation.versions.items())),
         ("date", evaluation.date),
     ]
+
+
+def _calibrated(evaluation: Evaluation) -> str:
+    told, fit = f"expected, in {len(evaluation.calibration)} bins", evaluation.temperature_fit
+    if fit is not None:
+        return f"{told}; temperature {fit['temperature']:.2f}, {fit['ece_before']:.2f} % without it"
+    return told if evaluation.temperature == 1 else f"{told}; temperature {evaluation.temperature:.2f}"
 
 
 def _with_hash(name: str, sha256: str) -> str:

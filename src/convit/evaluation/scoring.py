@@ -49,7 +49,12 @@ def ranks_of(
     return np.where(np.isnan(own[:, 0]), scores.shape[1], ranks)
 
 
-def score_image(name: str, labels: int | Collection[int], logits: Float32[np.ndarray[Any, Any], " classes"]) -> Outcome:
+def score_image(
+    name: str,
+    labels: int | Collection[int],
+    logits: Float32[np.ndarray[Any, Any], " classes"],
+    temperature: float = 1.0,
+) -> Outcome:
     """Compare one image's logits with its label, in float64.
 
     Of classes with equal logits the one with the lower number comes first, so that a model which says nothing is not
@@ -60,6 +65,7 @@ def score_image(name: str, labels: int | Collection[int], logits: Float32[np.nda
         labels: its class; or all classes that count as right, of which the one that the model prefers is then taken
             (ImageNet's ReaL labels: right if the first guess is among them).
         logits: of all classes; -inf for one that does not compete.
+        temperature: what the logits are divided by before the softmax.
 
     >>> logits = np.array([0.0, 2.0, 3.0], dtype=np.float32)
     >>> score_image("cat.jpg", 1, logits).rank
@@ -67,7 +73,7 @@ def score_image(name: str, labels: int | Collection[int], logits: Float32[np.nda
     >>> score_image("cat and dog.jpg", (0, 2), logits).rank
     0
     """
-    exact = logits.astype(np.float64)
+    exact = logits.astype(np.float64) / temperature
     label = labels if isinstance(labels, int) else max(sorted(labels), key=lambda each: exact[each])
     rank = int(ranks_of(exact[None], np.array([label]))[0])
     predicted = int(exact.argmax())  # of equal ones the first

@@ -12,6 +12,7 @@ from convit.data.corrupt import CorruptImages
 from convit.data.datasets import ImageDataset
 from convit.data.samples import Part, Samples
 from convit.evaluation import Evaluation, Evaluator
+from convit.evaluation.report import keep_temperature
 from convit.finetuning.cost import Cost
 from convit.finetuning.plan import Plan
 from convit.finetuning.report import RunSummary, write_report
@@ -116,7 +117,7 @@ def finetune(
         images = validation_images(split.validation, plan.root)
         with bar("validation", len(images)) as advance:
             # upright, as they were trained on
-            evaluation = Evaluator(weights=weights).evaluate(images, advance)
+            evaluation = keep_temperature(Evaluator(weights=weights).evaluate(images, advance, calibrate=True), weights)
     left_out = CorruptImages(output / UNREADABLE, plan.recipe.data.corrupt_limit).reasons()
     unreadable = {each["name"]: each["error"] for each in (evaluation.errors if evaluation else ())}
     unreadable |= {shorten(name, plan.root): reason for name, reason in left_out.items()}

@@ -31,6 +31,8 @@ class Classifier(ImagePredictor[Classification]):
     Attributes:
         name, device, precision, batch_size, workers: as chosen.
         labels: name of each class, by index; "class 17" where the model brings no names.
+        temperature: what logits are divided by before the softmax: 1, or what was fitted for these weights, so that the
+            model is as sure as it is right (`convit evaluate --calibrate`). The model's own output stays as it is.
         top_k: as given, cut to the number of classes.
 
     Raises:
@@ -60,6 +62,7 @@ class Classifier(ImagePredictor[Classification]):
             raise ValueError(f"top_k is {top_k}, but must be at least 1")
         super().__init__(model, weights, options, **changes)
         self.labels = read_labels(self.model)
+        self.temperature = read_temperature(self.model)
         self.top_k = min(top_k, len(self.labels))
 
     @overload
@@ -91,7 +94,7 @@ class Classifier(ImagePredictor[Classification]):
                 f"the model gives {tuple(logits.shape)} for {images.shape[0]} images, but a classifier needs (batch, "
                 f"{len(self.labels)}); use a model with global_pool='token' or 'avg'"
             )
-        scores, indices = logits.float().softmax(dim=-1).topk(self.top_k, dim=-1)
+        scores, indices = (logits.float() / self.temperature).softmax(dim=-1).topk(self.top_k, dim=-1)
         return scores, indices
 
     def _predictions(self, row: Row) -> list[Prediction]:
@@ -116,3 +119,21 @@ def read_labels(model: nn.Module) -> tuple[str, ...]:
     if names is not None and len(names) == count:
         return tuple(str(name) for name in names)
     return tuple(f"class {index}" for index in range(int(count)))
+
+
+def read_temperature(model: nn.Module) -> float:
+    """What a model's logits are divided by before the softmax, from its `pretrained_cfg`; 1 where nothing was fitted.
+
+    Raises:
+        ValueError: the card holds something that is not a temperature.
+    """
+    card: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    if not card.get("calibration") or getattr(model, "num_classes", None) != card.get("num_classes"):
+        return 1.0  # a new head has other logits
+    found = card["calibration"].get("temperature") if isinstance(card["calibration"], dict) else None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < float("inf"):
+        raise ValueError(
+            f"the weights' calibration holds the temperature {found!r}, but it must be a number above 0; fit it again "
+            "with convit evaluate --calibrate"
+        )
+    return float(found)

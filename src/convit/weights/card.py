@@ -1,7 +1,8 @@
 """What is known of weights: the description that travels inside files, and `model.pretrained_cfg` made from it.
 
 The description is a JSON object: architecture, config (all fields of `ConViTConfig`), classes (names in index order),
-input_size (channels, height, width), mean, std, interpolation, crop_pct, crop_mode, trained_on, license, origin.
+input_size (channels, height, width), mean, std, interpolation, crop_pct, crop_mode, trained_on, license, origin, and
+calibration (the temperature that was fitted for exactly these weights, and what it did).
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def make_card(
     unless the head has exactly the described classes.
     """
     names = description.get("classes")
+    kept_head = description.get("config", {}).get("num_classes", config.num_classes) == config.num_classes
     preprocessing = {key: description.get(key, default) for key, default in DEFAULT_PREPROCESSING.items()}
     return {
         "architecture": architecture,
@@ -78,6 +80,8 @@ def make_card(
         "input_size": (config.in_chans, config.image_height, config.image_width),
         "fixed_input_size": False,
         **{key: tuple(value) if isinstance(value, list) else value for key, value in preprocessing.items()},
+        # of these weights and this head alone: `describe` does not hand it on to what is saved of the model
+        "calibration": description.get("calibration") if kept_head else None,
         "first_conv": "patch_embed.proj",
         "classifier": "head",
         **{key: description.get(key) for key in PROVENANCE},

@@ -108,6 +108,36 @@ def save_weights(
     replace_file(path, safetensors.torch.save(tensors, metadata={"format": "pt", METADATA_KEY: text}))
 
 
+def store_calibration(path: str | Path, calibration: Mapping[str, Any]) -> None:
+    """Keep a temperature, and what it did, in a weight file that describes itself; the tensors stay as they are.
+
+    Raises:
+        FileNotFoundError, ValueError: as `described_file`.
+        OSError: it cannot be written.
+    """
+    import safetensors.torch
+
+    file = described_file(path)
+    text = json.dumps({**read_metadata(file), "calibration": dict(calibration)})
+    tensors = safetensors.torch.load_file(file)
+    replace_file(file, safetensors.torch.save(tensors, metadata={"format": "pt", METADATA_KEY: text}))
+
+
+def described_file(path: str | Path) -> Path:
+    """The file that `load_weights` reads, which must be one that `save_weights` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or does not describe its model.
+    """
+    file = weights_file(Path(path).expanduser())
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no weight file {file}; check the path")
+    if "config" not in read_metadata(file):
+        raise ValueError(f"{file} does not describe its model; save it with convit.weights.save_weights first")
+    return file
+
+
 def weights_file(path: Path) -> Path:
     """The file that `load_weights` reads: `path` itself, or the weights inside it where it is a folder.
 
