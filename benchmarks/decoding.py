@@ -71,7 +71,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 def compare(name: str, files: dict[str, bytes], model: str, rounds: int) -> dict[str, Any]:
     """Time both ways of reading a set, and say by how much they differ."""
     from convit.benchmark.timing import alternate, summarize
-    from convit.images.opening import open_image, open_reduced
+    from convit.images.opening import open_image, opened
     from convit.transforms import EvaluationTransform
     from convit.weights import find_weight_set, is_cached
 
@@ -83,11 +83,12 @@ def compare(name: str, files: dict[str, bytes], model: str, rounds: int) -> dict
         return transform.to_pixels(open_image(content))
 
     def fast(content: bytes) -> Pixels:
-        return transform.to_pixels(*open_reduced(content, at_least=at_least))
+        with opened(content, at_least=at_least) as (image, full_size):
+            return transform.to_pixels(image, full_size)
 
     ways: dict[str, Callable[[bytes], Any]] = {
         "decode_full": open_image,
-        "decode_fast": lambda content: open_reduced(content, at_least=at_least),
+        "decode_fast": lambda content: open_image(content, at_least=at_least),
         "ready_full": full,
         "ready_fast": fast,
     }
@@ -96,7 +97,7 @@ def compare(name: str, files: dict[str, bytes], model: str, rounds: int) -> dict
         f"{way}_ms": summarize([each / len(files) for each in seconds])
         for way, seconds in alternate(calls, rounds).items()
     }
-    reduced = sum(open_reduced(c, at_least=at_least)[0].size != open_image(c).size for c in files.values())
+    reduced = sum(open_image(c, at_least=at_least).size != open_image(c).size for c in files.values())
     return {
         "photographs": name,
         "images": len(files),

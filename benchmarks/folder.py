@@ -46,7 +46,7 @@ def make_photographs(folder: Path, count: int) -> None:
 def reading_speed(photographs: Path, name: str, workers: int, *, fast_decode: bool) -> float:
     """Pictures made ready for a model per second, with nothing else to do."""
     from convit.images import find_images
-    from convit.images.opening import open_image, open_reduced
+    from convit.images.opening import open_image, opened
     from convit.inference.predicting import read_batches
     from convit.model import VARIANTS
     from convit.transforms import EvaluationTransform, TransformSettings
@@ -58,7 +58,8 @@ def reading_speed(photographs: Path, name: str, workers: int, *, fast_decode: bo
 
     def read(path: Path) -> object:
         if fast_decode:
-            return transform.to_pixels(*open_reduced(path, at_least=at_least))
+            with opened(path, at_least=at_least) as (image, full_size):
+                return transform.to_pixels(image, full_size)
         return transform.to_pixels(open_image(path))
 
     paths = find_images(photographs)

@@ -11,7 +11,7 @@ from skimage import data
 
 from benchmarks import decoding
 from convit.cli import main
-from convit.images.opening import open_image, open_reduced
+from convit.images.opening import open_image, opened
 from convit.inference.options import RunOptions
 from convit.transforms import create_transform
 
@@ -43,11 +43,11 @@ def test_the_stated_bound_holds(
     at_least = transform.least_side
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for content in collages.values():
-        reduced, full_size = open_reduced(content, at_least=at_least)
         whole = open_image(content)
-        assert reduced.width < whole.width
-        assert full_size == whole.size
-        pairs.append((transform.to_pixels(whole), transform.to_pixels(reduced, full_size)))
+        with opened(content, at_least=at_least) as (reduced, full_size):
+            assert reduced.width < whole.width
+            assert full_size == whole.size
+            pairs.append((transform.to_pixels(whole), transform.to_pixels(reduced, full_size)))
     found = decoding.pixel_errors(pairs)
     (bound,) = stated_bounds(capsys)
     assert 0 < found["worst_mean_error"] < bound

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from convit.images import DEFAULT_PIXEL_LIMIT, ImageError, open_image
+from convit.images import ImageError, Limits, open_image
 
 
 def refusal(source: object, **options: object) -> str:
@@ -133,7 +133,7 @@ def test_damaged_files_give_no_other_error() -> None:
             for _ in range(10):
                 broken[shuffled.randrange(min(400, len(broken)))] = shuffled.randrange(256)
             with suppress(ImageError):
-                assert open_image(bytes(broken), pixel_limit=10**6).mode == "RGB"
+                assert open_image(bytes(broken), limits=Limits(pixels=10**6)).mode == "RGB"
 
 
 def test_lazy_pillow_image_that_is_cut_off() -> None:
@@ -146,23 +146,23 @@ def test_lazy_pillow_image_that_is_cut_off() -> None:
 def test_decompression_bombs(side: int) -> None:
     # Pillow warns above 89 and raises above 179 million pixels; warnings are errors in this test
     message = refusal(huge_png(side, side))
-    if side**2 > DEFAULT_PIXEL_LIMIT:
+    if side**2 > Limits.pixels:
         assert message == (
             "<bytes>: has more than 178,956,970 pixels and may be a decompression bomb; "
-            "raise pixel_limit if you trust it"
+            "raise the limit pixels if you trust it"
         )
     else:
         assert "damaged" in message
 
 
-def test_pixel_limit_can_be_moved() -> None:
+def test_the_limit_of_pixels_can_be_moved() -> None:
     content = cat_bytes("PNG")
     area = 451 * 300
-    assert open_image(content, pixel_limit=area).size == (451, 300)
-    assert refusal(content, pixel_limit=area - 1).startswith("<bytes>: has more than 135,299 pixels")
-    assert "damaged" in refusal(huge_png(60_000, 60_000)[:60], pixel_limit=None)
+    assert open_image(content, limits=Limits(pixels=area)).size == (451, 300)
+    assert refusal(content, limits=Limits(pixels=area - 1)).startswith("<bytes>: has more than 135,299 pixels")
+    assert "damaged" in refusal(huge_png(60_000, 60_000)[:60], limits=Limits(pixels=2**40, decoded_bytes=2**40))
     assert Image.MAX_IMAGE_PIXELS is not None
-    assert 2 * Image.MAX_IMAGE_PIXELS == DEFAULT_PIXEL_LIMIT
+    assert Limits.pixels == 2 * Image.MAX_IMAGE_PIXELS
 
 
 def test_a_large_photograph_is_no_bomb() -> None:
@@ -174,7 +174,9 @@ def test_a_large_photograph_is_no_bomb() -> None:
 
 def test_pillow_limit_stays_while_threads_open_pictures() -> None:
     content, before = cat_bytes("PNG"), Image.MAX_IMAGE_PIXELS
-    threads = [threading.Thread(target=open_image, args=(content,), kwargs={"pixel_limit": 10**9}) for _ in range(16)]
+    threads = [
+        threading.Thread(target=open_image, args=(content,), kwargs={"limits": Limits(pixels=10**9)}) for _ in range(16)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 from skimage import data
 
 from convit.images import open_image, source_name
-from convit.images.opening import open_reduced
+from convit.images.opening import opened
 
 
 def pixels(image: Image.Image) -> np.ndarray:
@@ -276,11 +276,10 @@ def test_pictures_decoded_small_say_their_full_size(cat: Image.Image) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     content = encode(large, "JPEG", quality=95, exif=exif)
-    image, full_size = open_reduced(content, at_least=512)
-    assert (image.size, full_size) == ((601, 902), (1201, 1803))
-    image, full_size = open_reduced(content, at_least=512, apply_exif=False)
-    assert (image.size, full_size) == ((902, 601), (1803, 1201))
-    assert open_reduced(content)[1] == (1201, 1803)
+    with opened(content, at_least=512) as (image, full_size):
+        assert (image.size, full_size) == ((601, 902), (1201, 1803))
+    with opened(content, at_least=512, apply_exif=False) as (image, full_size):
+        assert (image.size, full_size) == ((902, 601), (1803, 1201))
     for source in (encode(large), large, np.asarray(large)):
-        image, full_size = open_reduced(source, at_least=64)
-        assert image.size == full_size == (1803, 1201)
+        with opened(source, at_least=64) as (image, full_size):
+            assert image.size == full_size == (1803, 1201)

@@ -85,7 +85,7 @@ def test_a_photographs_way_is_counted(tmp_path: Path) -> None:
     Image.fromarray(data.chelsea()).save(tmp_path / "cat.jpg")
     found = trace_classify(tmp_path / "cat.jpg")
     assert ("cli/predict.py", "classify") in found.preparation
-    assert ("images/opening.py", "open_reduced") in found.way
+    assert ("images/opening.py", "opened") in found.way
     assert any(file.startswith("output/") for file, _ in found.way)
     assert ("model/convit.py", "ConViT.forward") in found.layers
     assert {file.partition("/")[0] for file, _ in found.way} & {"model", "optimization"} == set()

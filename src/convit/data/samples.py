@@ -13,7 +13,8 @@ from PIL import Image
 
 from convit.data.classes import ClassName
 from convit.data.identity import ContentDigests, sha256_of_lines
-from convit.images import open_image
+from convit.images import ImageError, open_image
+from convit.images.opening import read_bytes
 
 Stored = bytes | Path | Image.Image
 
@@ -249,8 +250,8 @@ class EvenlySpaced(Part):
 def read_stored(stored: Stored) -> Stored:
     """The content of a file, or its path where it cannot be read; anything else as it is."""
     try:
-        return stored.read_bytes() if isinstance(stored, Path) else stored
-    except OSError:
+        return read_bytes(stored) if isinstance(stored, Path) else stored
+    except ImageError:
         return stored
 
 

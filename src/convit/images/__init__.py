@@ -5,14 +5,16 @@ reading at `opening.py`. Nothing here imports torch.
 """
 
 from convit.images.formats import IMAGE_SUFFIXES, ImageError
+from convit.images.limits import Limits, current_limits
 from convit.images.listing import find_images
-from convit.images.opening import DEFAULT_PIXEL_LIMIT, ImageSource, open_image, source_name
+from convit.images.opening import ImageSource, open_image, source_name
 
 __all__ = [
-    "DEFAULT_PIXEL_LIMIT",
     "IMAGE_SUFFIXES",
     "ImageError",
     "ImageSource",
+    "Limits",
+    "current_limits",
     "find_images",
     "open_image",
     "source_name",

@@ -1,10 +1,12 @@
 """From arrays and any Pillow mode to RGB, in one documented way; an image with a color profile becomes sRGB."""
 
+import math
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageCms
 
 from convit.images.formats import ImageError
@@ -50,6 +52,7 @@ def _probe(mode: str) -> Image.Image:
 
 
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+_STRIP = 2**20  # pixels that are converted at once, so that a large image takes little more than its own memory
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -75,52 +78,68 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         OSError, SyntaxError, ValueError and what else Pillow's decoders raise: the pixels cannot be decoded.
     """
+    levels = to_levels(image)
+    return levels if levels.mode == "RGB" else levels.convert("RGB")
+
+
+def to_levels(image: Image.Image) -> Image.Image:
+    """Convert an image as `to_rgb` does, but leave gray in mode L: a third of the work, a quarter of the memory."""
     image.load()
     profile = image.info.get("icc_profile")
     if image.mode in _DEEP_MODES:
-        image = Image.fromarray(deep_to_levels(np.asarray(image)))
+        low, high = _range_of(image)
+        image = _by_strips(image, "L", lambda strip: Image.fromarray(_scale(np.asarray(strip), low, high)))
     if image.has_transparency_data:
-        image = _composite_on_white(image)
-    if image.mode == "1":
-        image = image.convert("L")
-    elif image.mode == "P":
-        image = image.convert("RGB")
+        # gray stays gray, so that a gray profile still fits
+        gray = image.mode in ("LA", "La", "L", "1")
+        image = _by_strips(image, "L" if gray else "RGB", _composite_on_white)
+    if image.mode in ("1", "P"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
     if isinstance(profile, bytes):
         image = to_srgb(image, profile)
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return image if image.mode in ("RGB", "L") else image.convert("RGB")
 
 
-def deep_to_levels(
-    values: Integer[np.ndarray, "height width"] | Float[np.ndarray, "height width"],
-) -> UInt8[np.ndarray, "height width"]:
-    """Bring gray values of 16 or 32 bits to 0..255, by the rules of `to_rgb`.
+def _by_strips(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    made = Image.new(mode, image.size)
+    for strip in _strips(image):
+        made.paste(convert(image.crop(strip)), strip)
+    return made
 
-    >>> deep_to_levels(np.array([[0, 257, 65535]], dtype=np.uint16))
-    array([[  0,   1, 255]], dtype=uint8)
-    """
-    if values.dtype.itemsize == 2:
-        return _scale(values, 0.0, 65535.0)
-    finite = np.isfinite(values)
-    if not finite.all():
-        values = np.where(finite, values, values[finite].min(initial=0))
-    low, high = float(values.min()), float(values.max())
-    limits = (1.0, 255.0) if values.dtype.kind == "f" else (255.0, 65535.0)
-    for limit in limits:
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    rows = max(1, _STRIP // image.width)
+    return ((0, top, image.width, min(top + rows, image.height)) for top in range(0, image.height, rows))
+
+
+def _range_of(image: Image.Image) -> tuple[float, float]:
+    """Which values of a gray image of 16 or 32 bits become 0 and 255, by the rules of `to_rgb`."""
+    if image.mode not in ("I", "F"):
+        return 0.0, 65535.0
+    low, high = math.inf, -math.inf
+    for strip in _strips(image):
+        values = np.asarray(image.crop(strip))
+        finite = values[np.isfinite(values)]
+        black = 0.0 if finite.size < values.size else math.inf
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+        low, high = min(low, black), max(high, -black)
+    for limit in (1.0, 255.0) if image.mode == "F" else (255.0, 65535.0):
         if low >= 0.0 and high <= limit:
-            return _scale(values, 0.0, limit)
-    return _scale(values, low, high if high > low else low + 1.0)
+            return 0.0, limit
+    return low, high if high > low else low + 1.0
 
 
 def _scale(values: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "height width"]:
+    values = np.where(np.isfinite(values), values, low) if values.dtype.kind == "f" else values
     stretched = (values.astype(np.float64) - low) * (255.0 / (high - low))
     return np.rint(stretched).astype(np.uint8)
 
 
 def _composite_on_white(image: Image.Image) -> Image.Image:
-    # gray stays gray, so that a gray profile still fits
     mode = "LA" if image.mode in ("LA", "La", "L", "1") else "RGBA"
     layered = image if image.mode == mode else image.convert(mode)
-    opaque = mode.removesuffix("A") if mode == "LA" else "RGB"
+    opaque = mode.removesuffix("A")
     alpha = layered.getchannel("A")
     if alpha.getextrema() == (255, 255):
         return layered.convert(opaque)

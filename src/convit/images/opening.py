@@ -5,27 +5,31 @@ import re
 import stat
 import threading
 import warnings
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import IO, TypeAlias
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageMode, UnidentifiedImageError
 
-from convit.images.colors import array_to_image, to_rgb
+from convit.images.colors import array_to_image, to_levels
 from convit.images.formats import ImageError, describe_unread, formats_for
-from convit.images.orientation import lies_on_its_side, read_orientation, turn_upright
+from convit.images.limits import IN_FLIGHT, Limits, current_limits
+from convit.images.metadata import lies_on_its_side, read_orientation, turn_upright, without_ballast
 
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray | IO[bytes]"
 )
 """A path, an encoded image's bytes, a Pillow image, an array, or a file open for reading bytes."""
 
-DEFAULT_PIXEL_LIMIT = 178_956_970
-"""Pixels above which a file is refused: where Pillow, too, raises an error. 16 times a usual photograph."""
+_MOST_SCANNED = 2**32  # pixels times scans of a progressive JPEG file: 24 of the largest image that is allowed
 
-LARGEST_FILE = 2 << 30
-"""Bytes above which a file is refused unread; as many as all the pixels that are allowed take at 12 bytes each."""
+_HARMLESS = 2**16  # bytes of a file that hold nothing that takes time, unless they are compressed
+_COUNTED = 2**20  # decoded bytes from which an image counts as in flight
+# what these decoders hold besides the image, in bytes per pixel and channel
+_DECODER_BYTES = {"WEBP": 3, "AVIF": 2, "JPEG2000": 4}
 
 # Pillow keeps its limit, and Python its warning filters, once for the whole process
 _pillow_settings = threading.Lock()
@@ -38,7 +42,7 @@ def open_image(
     source: ImageSource,
     *,
     apply_exif: bool = True,
-    pixel_limit: int | None = DEFAULT_PIXEL_LIMIT,
+    limits: Limits | None = None,
     at_least: int | None = None,
     name: str | None = None,
 ) -> Image.Image:
@@ -52,8 +56,8 @@ def open_image(
             (see `convit.images.colors.array_to_image` for layouts and ranges).
         apply_exif: whether the image is turned as its EXIF orientation asks; broken EXIF counts as none. Off, it is
             read as timm's transform would get it. (TIFF files are always turned: Pillow does it while decoding.)
-        pixel_limit: files and bytes with more pixels (width times height) are refused before they are decoded;
-            `None` for no limit. Pillow images and arrays are in memory already and are not measured.
+        limits: what a file or bytes may cost; `None`: `convit.images.current_limits`. Pillow images and arrays are in
+            memory already and are not measured.
         at_least: side in pixels; JPEG files may then be decoded at a half, a quarter or an eighth of their size, as
             long as both sides stay at least that long. Several times faster for large photographs, and no longer
             equal to the last bit after resizing. `None`: at full size.
@@ -63,61 +67,66 @@ def open_image(
         A loaded Pillow image of mode RGB; `source` itself if that is one already and is upright.
 
     Raises:
-        ImageError: the file is missing, a folder, empty, text, cut off, damaged, in no known format or above the
+        ImageError: the file is missing, a folder, empty, text, cut off, damaged, in no known format or above a
             limit; or the array has the wrong shape or range. One line that says which image and what to do.
         TypeError: `source` is of another type.
     """
-    return open_reduced(source, apply_exif=apply_exif, pixel_limit=pixel_limit, at_least=at_least, name=name)[0]
+    with opened(source, apply_exif=apply_exif, limits=limits, at_least=at_least, name=name) as (image, _):
+        return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def open_reduced(
+@contextmanager
+def opened(
     source: ImageSource,
     *,
     apply_exif: bool = True,
-    pixel_limit: int | None = DEFAULT_PIXEL_LIMIT,
+    limits: Limits | None = None,
     at_least: int | None = None,
     name: str | None = None,
-) -> tuple[Image.Image, tuple[int, int]]:
-    """Open one image as `open_image` does, and say how large it is.
+) -> Generator[tuple[Image.Image, tuple[int, int]]]:
+    """Open one image as `open_image` does for as long as it counts as in flight: until it has been scaled down.
 
-    Args:
-        source: as in `open_image`.
-        apply_exif: as in `open_image`.
-        pixel_limit: as in `open_image`.
-        at_least: as in `open_image`.
-        name: as in `open_image`.
-
-    Returns:
-        The image, and its (width, height) at full size, turned as the image is. The sides of a JPEG file that was
-        decoded at a fraction are rounded up, so that only this size gives the ratio of width to height exactly.
+    Gives the image, gray ones in mode L; and its (width, height) at full size, turned as the image is. The sides of a
+    JPEG file that was decoded at a fraction are rounded up, so that only this size gives their ratio exactly.
 
     Raises:
-        ImageError: as `open_image`.
+        ImageError: as `open_image`; also where the block runs out of memory.
         TypeError: as `open_image`.
     """
-    name = source_name(source) if name is None else source_name(name)
-    if isinstance(source, np.ndarray):
-        image = array_to_image(source, name)
-        return image, image.size
-    content = b"" if isinstance(source, Image.Image) else read_bytes(source)
+    name = source_name(source if name is None else name)
+    limits = limits or current_limits()
     try:
-        if isinstance(source, Image.Image):
-            with _loading_given_images:
-                source.load()
-            return _decode(source, apply_exif)
-        with open_header(content, name, pixel_limit) as image:
-            full_size = image.size
-            if at_least is not None:
-                image.draft(None, (at_least, at_least))
-            return _decode(image, apply_exif, full_size)
-    except ImageError:
-        raise
-    except Image.DecompressionBombError:
-        raise _too_large(name, pixel_limit) from None
+        with ExitStack() as held:
+            content = source if isinstance(source, Image.Image | np.ndarray) else read_bytes(source, limits)
+            try:
+                if isinstance(content, np.ndarray):
+                    image = array_to_image(content, name)
+                    found = image, image.size
+                elif isinstance(content, Image.Image):
+                    with _loading_given_images:
+                        content.load()
+                    found = _decode(content, apply_exif)
+                else:
+                    image = held.enter_context(open_header(content, name, limits))
+                    full_size = image.size
+                    if at_least is not None:
+                        image.draft(None, (at_least, at_least))
+                    mode = ImageMode.getmode(image.mode)
+                    size = max(np.dtype(mode.typestr).itemsize, _DECODER_BYTES.get(image.format or "", 1))
+                    decoded = image.width * image.height * len(mode.bands) * size
+                    if decoded > limits.decoded_bytes:
+                        problem = f"takes {decoded:,} bytes decoded, more than the {limits.decoded_bytes:,} that are"
+                        raise ImageError(name, f"{problem} allowed; scale it down, or raise the limit decoded_bytes")
+                    if decoded > _COUNTED:
+                        held.enter_context(IN_FLIGHT.hold(decoded, limits.bytes_in_flight))
+                    found = _decode(image, apply_exif, full_size)
+            except (ImageError, MemoryError):
+                raise
+            except Exception as error:  # Pillow's decoders raise nearly anything on files that are broken on purpose
+                raise _damaged(name, error) from error
+            yield found
     except MemoryError:
         raise ImageError(name, "there is not enough memory to decode it; scale it down first") from None
-    except Exception as error:  # Pillow's decoders raise nearly anything on files that are broken on purpose
-        raise _damaged(name, error) from error
 
 
 def source_name(source: object) -> str:
@@ -135,15 +144,16 @@ def source_name(source: object) -> str:
     return "".join(repr(letter)[1:-1] if _BREAKS_LINES.match(letter) else letter for letter in os.fspath(name))
 
 
-def read_bytes(source: ImageSource) -> bytes:
+def read_bytes(source: ImageSource, limits: Limits | None = None) -> bytes:
     """Read the encoded bytes behind a path, a bytes-like object or a file open for reading bytes.
 
     Raises:
-        ImageError: the path is missing, a folder, not readable, or no regular file.
+        ImageError: the path is missing, a folder, not readable, no regular file, or larger than the limit.
         TypeError: `source` is of another type, or a file that is open for reading text.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
+    most = (limits or current_limits()).file_bytes
     if isinstance(source, str | os.PathLike):
         if not os.fspath(source):
             raise ImageError("''", "is an empty path; name a file")
@@ -154,15 +164,17 @@ def read_bytes(source: ImageSource) -> bytes:
                 f"an image is a path, bytes, a Pillow image, a numpy array or a file open for reading bytes, but got "
                 f"{type(source).__name__}"
             )
-        content = read()
+        content = read(most + 1)
         if not isinstance(content, bytes):
             raise TypeError(f"{source_name(source)} gives {type(content).__name__}, not bytes; open it with mode 'rb'")
+        if len(content) > most:
+            raise _too_large(source_name(source), "bytes", "file_bytes", most)
         return content
     path, name = Path(source), source_name(source)
     try:
         status = path.stat()
-        if status.st_size > LARGEST_FILE:
-            raise ImageError(name, f"is {status.st_size >> 30:,} GB large, too much for one image; check what it is")
+        if status.st_size > most:
+            raise _too_large(name, "bytes", "file_bytes", most)
         content = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
     except FileNotFoundError:
         remedy = "download it first" if name.startswith(("http:", "https:")) else "check the path"
@@ -183,37 +195,47 @@ def read_bytes(source: ImageSource) -> bytes:
     return content
 
 
-def open_header(content: bytes, name: str, pixel_limit: int | None) -> Image.Image:
+def open_header(content: bytes, name: str, limits: Limits | None = None) -> Image.Image:
     """Read an image's header; the pixels stay undecoded.
 
     Args:
         content: an image file's bytes.
         name: what messages call it.
-        pixel_limit: as in `open_image`.
+        limits: as in `open_image`.
 
     Raises:
         ImageError: the bytes are empty, in no known format, or hold more pixels than the limit.
-        Image.DecompressionBombError: the same, where Pillow notices first.
+        Whatever Pillow raises on a damaged header.
     """
     if not content:
         raise ImageError(name, "is empty (0 bytes); fetch or export it again")
+    limits = limits or current_limits()
     start = content[:512]
     formats = formats_for(start)
+    if len(content) > _HARMLESS or start.startswith(b"\x89PNG"):
+        content = without_ballast(content, limits.metadata_bytes)
     with _pillow_settings, warnings.catch_warnings():
         # Pillow warns on large images and broken metadata; both are dealt with here
         warnings.simplefilter("ignore")
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None if pixel_limit is None else pixel_limit // 2 + 1
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, limits.pixels // 2 + 1
         try:
             # an empty tuple of formats would mean all of Pillow's
             image = Image.open(BytesIO(content), formats=formats) if formats else None
         except UnidentifiedImageError:
             image = None
+        except Image.DecompressionBombError:
+            raise _too_large(name, "pixels", "pixels", limits.pixels) from None
         finally:
             Image.MAX_IMAGE_PIXELS = before
+    if not any(each[2] is Image.DecompressionBombWarning for each in warnings.filters):
+        # measured here; Pillow would warn again wherever a part is cut out, or within an ICO file
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     if image is None:
         raise ImageError(name, describe_unread(start))
-    if pixel_limit is not None and image.width * image.height > pixel_limit:
-        raise _too_large(name, pixel_limit)
+    if image.width * image.height > limits.pixels:
+        raise _too_large(name, "pixels", "pixels", limits.pixels)
+    if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") * image.width * image.height > _MOST_SCANNED:
+        raise ImageError(name, "has so many scans that it would be decoded for minutes; save it as a plain JPEG")
     return image
 
 
@@ -224,7 +246,7 @@ def image_size(content: bytes, name: str) -> tuple[int, int]:
         ImageError: its header cannot be read.
     """
     try:
-        with open_header(content, name, DEFAULT_PIXEL_LIMIT) as image:
+        with open_header(content, name) as image:
             turned = lies_on_its_side(read_orientation(image))
             return (image.height, image.width) if turned else (image.width, image.height)
     except ImageError:
@@ -242,9 +264,9 @@ def _decode(
 ) -> tuple[Image.Image, tuple[int, int]]:
     """The image and its size at full size; `full_size`: of one opened here, before it is turned, as its header says."""
     opened_size = image.size
-    decoded = to_rgb(image)
+    decoded = to_levels(image)
     # read after decoding: PNG keeps EXIF behind the pixels
-    orientation = read_orientation(image) if apply_exif else 1
+    orientation = read_orientation(image) if apply_exif and not {"exif", "xmp"}.isdisjoint(image.info) else 1
     if orientation != 1:
         decoded = turn_upright(decoded, orientation)
     if full_size is not None or decoded is not image:
@@ -257,8 +279,6 @@ def _decode(
     return decoded, (height, width) if lies_on_its_side(orientation) else (width, height)
 
 
-def _too_large(name: str, pixel_limit: int | None) -> ImageError:
-    limit = DEFAULT_PIXEL_LIMIT if pixel_limit is None else pixel_limit
-    return ImageError(
-        name, f"has more than {limit:,} pixels and may be a decompression bomb; raise pixel_limit if you trust it"
-    )
+def _too_large(name: str, unit: str, limit: str, most: int) -> ImageError:
+    what = "is too large for an image" if unit == "bytes" else "may be a decompression bomb"
+    return ImageError(name, f"has more than {most:,} {unit} and {what}; raise the limit {limit} if you trust it")

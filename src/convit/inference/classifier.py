@@ -82,7 +82,7 @@ class Classifier(ImagePredictor[Classification]):
             ImageError: an image cannot be read; the first of them if there are several.
             TypeError: something is not an image.
         """
-        found = [self._predictions(row) for row in self._read_all(source)]
+        found = [list(self._result(row).predictions) for row in self._read_all(source)]
         return found if isinstance(source, list | tuple) else found[0]
 
     def _forward(
@@ -97,12 +97,10 @@ class Classifier(ImagePredictor[Classification]):
         scores, indices = (logits.float() / self.temperature).softmax(dim=-1).topk(self.top_k, dim=-1)
         return scores, indices
 
-    def _predictions(self, row: Row) -> list[Prediction]:
-        scores, indices = ([], []) if row.outputs is None else (values.tolist() for values in row.outputs)
-        return [Prediction(self.labels[index], index, score) for score, index in zip(scores, indices, strict=True)]
-
     def _result(self, row: Row) -> Classification:
-        return Classification(row.name, tuple(self._predictions(row)), None if row.error is None else str(row.error))
+        scores, indices = ([], []) if row.outputs is None else (values.tolist() for values in row.outputs)
+        found = (Prediction(self.labels[index], index, score) for score, index in zip(scores, indices, strict=True))
+        return Classification(row.name, tuple(found), None if row.error is None else str(row.error))
 
 
 def read_labels(model: nn.Module) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from convit.images.colors import changes_colors
-from convit.images.opening import DEFAULT_PIXEL_LIMIT, ImageSource, open_header, read_bytes, source_name
-from convit.images.orientation import read_orientation
+from convit.images.metadata import read_orientation
+from convit.images.opening import ImageSource, open_header, read_bytes, source_name
 from convit.transforms.evaluation import LARGEST_RESIZED, resized_size
 from convit.transforms.settings import TransformSettings
 
@@ -85,7 +85,7 @@ class GpuReader:
             # without its end a file is cut off; Pillow says so
             if not (content.startswith(_START) and content.endswith(_END)):
                 return None
-            with open_header(content, source_name(source), DEFAULT_PIXEL_LIMIT) as image:
+            with open_header(content, source_name(source)) as image:
                 return content if self._suits(image) else None
         except Exception:  # the CPU's way meets it again, and says what is wrong
             return None

@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from convit.images.formats import ImageError
-from convit.images.opening import ImageSource, open_reduced, source_name
+from convit.images import ImageError, current_limits
+from convit.images.opening import ImageSource, opened, source_name
 from convit.inference.gpu_decoding import GpuReader, find_decoder
 from convit.inference.options import DEFAULT_MODEL, RunKeywords, RunOptions
 from convit.model.config import ConViTConfig, check_divisible
@@ -113,7 +113,8 @@ class Predictor:
         self.workers = default_workers() if options.workers is None else options.workers
         self.apply_exif = options.apply_exif
         self.timings = Timings()
-        self._at_least = self.transform.least_side if options.fast_decode else None
+        at_least = self.transform.least_side if options.fast_decode else None
+        self._opening: Any = {"apply_exif": self.apply_exif, "at_least": at_least, "limits": current_limits()}
         self._gpu_reader = None if decode is None else GpuReader(decode, settings, apply_exif=self.apply_exif)
         is_folded = not is_module or options.precision in ("fp8", "int8") or options.compile
         self.model = (self._fold(loaded, options) if is_folded else self._placed(loaded, options)).eval()
@@ -164,8 +165,8 @@ class Predictor:
 
     def _open(self, row: Row) -> Row:
         try:
-            image, full_size = open_reduced(row.source, apply_exif=self.apply_exif, at_least=self._at_least)
-            row.pixels = self.transform.to_pixels(image, None if self._at_least is None else full_size)
+            with opened(row.source, **self._opening) as (image, full_size):
+                row.pixels = self.transform.to_pixels(image, full_size if self._opening["at_least"] else None)
         except ImageError as error:
             row.error = error
         return row

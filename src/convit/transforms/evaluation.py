@@ -69,7 +69,7 @@ class EvaluationTransform:
 
         Args:
             image: a Pillow image; with `full_size` perhaps one that was decoded at a fraction of its size, see
-                `convit.images.opening.open_reduced`.
+                `convit.images.opening.opened`.
             full_size: (width, height) of the image at full size, for nearly the same in about half the time: only what
                 the crop reads is resized, so that some pixels differ by a few levels, as far as the image is not
                 reduced. The crop mode "border", which cuts nothing off, ignores it.
@@ -82,11 +82,14 @@ class EvaluationTransform:
                 f"the transform takes a Pillow image, not {type(image).__name__}; see convit.images.open_image"
             )
         mode = "RGB" if self.settings.input_size[0] == 3 else "L"
-        image = image if image.mode == mode else image.convert(mode)
+        # gray stays gray until it is small, unless it gets a border in color
+        if image.mode != mode and (image.mode != "L" or self.settings.crop_mode == "border"):
+            image = image.convert(mode)
         if full_size is None or self.settings.crop_mode == "border":
-            pixels = np.asarray(resize_and_crop(image, self.settings))
+            cropped = resize_and_crop(image, self.settings)
         else:
-            pixels = np.asarray(crop_while_resizing(image, full_size, self.settings))
+            cropped = crop_while_resizing(image, full_size, self.settings)
+        pixels = np.asarray(cropped if cropped.mode == mode else cropped.convert(mode))
         return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
     def to_array(self, image: Image.Image) -> Float32[np.ndarray, "channels height width"]:
@@ -155,7 +158,7 @@ def resize_and_crop(image: Image.Image, settings: TransformSettings) -> Image.Im
         left, top = missing_width // 2, missing_height // 2
         border = (left, top, missing_width - left, missing_height - top)
         fill = settings.fill if settings.crop_mode == "border" else (0,) * channels
-        image = ImageOps.expand(image, border, fill if channels > 1 else fill[0])
+        image = ImageOps.expand(image, border, fill if image.mode == "RGB" else fill[0])
     # Python's round: halves go to the even neighbor
     top, left = round((image.height - height) / 2.0), round((image.width - width) / 2.0)
     return image.crop((left, top, left + width, top + height))

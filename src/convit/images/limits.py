@@ -1,0 +1,105 @@
+"""What one image may cost, so that no file can take the memory or the time of a whole run."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+VARIABLE = "CONVIT_LIMITS"
+"""The environment variable that changes the limits of all commands and their processes, as `Limits.parse` reads it."""
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_SETTING = re.compile(r"\s*(\w+)\s*=\s*(\d{1,18})\s*([kmg]?i?)b?\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What is refused, passed over or made to wait.
+
+    Attributes:
+        file_bytes: a file with more is refused before it is read.
+        pixels: width times height; an image with more is refused before it is decoded.
+        decoded_bytes: pixels times channels times bytes of each (2 to 4 in WebP, AVIF and JPEG 2000, whose decoders
+            hold several copies); likewise.
+        bytes_in_flight: decoded bytes of the images that are open at once in a process; the next one waits.
+        metadata_bytes: EXIF, XMP and color profile; what goes beyond is passed over and the image read without it.
+
+    Raises:
+        ValueError: a limit is below 1.
+
+    >>> Limits.parse("pixels=500000000, decoded_bytes=2GiB").decoded_bytes
+    2147483648
+    """
+
+    file_bytes: int = 512 * 2**20
+    pixels: int = 178_956_970  # where Pillow, too, raises an error: 16 times a usual photograph
+    decoded_bytes: int = 512 * 2**20  # as many RGB pixels
+    bytes_in_flight: int = 2**30
+    metadata_bytes: int = 16 * 2**20
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 1:
+                raise ValueError(f"the limit {field.name} is {getattr(self, field.name)}, but must be at least 1")
+
+    @classmethod
+    def parse(cls, text: str) -> Limits:
+        """Read limits that are written as NAME=NUMBER, divided by commas; K, M, G, Ki, Mi and Gi are known.
+
+        Raises:
+            ValueError: a name or a number is none.
+        """
+        known = [field.name for field in fields(cls)]
+        found: dict[str, int] = {}
+        for setting in filter(str.strip, text.split(",")):
+            match = _SETTING.fullmatch(setting)
+            if match is None or match[1] not in known or match[3].lower() not in _UNITS:
+                raise ValueError(
+                    f"the limit {setting.strip()!r} is not NAME=NUMBER with one of {', '.join(known)}; write "
+                    "pixels=500000000 or decoded_bytes=2GiB"
+                )
+            found[match[1]] = int(match[2]) * _UNITS[match[3].lower()]
+        return cls(**found)
+
+
+def current_limits() -> Limits:
+    """The limits of this process: the defaults, changed by the environment variable CONVIT_LIMITS.
+
+    Raises:
+        ValueError: the variable cannot be read.
+    """
+    text = os.environ.get(VARIABLE)
+    return _parsed(text) if text else _DEFAULTS
+
+
+_DEFAULTS = Limits()
+_parsed = lru_cache(maxsize=8)(Limits.parse)
+
+
+class _InFlight:
+    """How many decoded bytes are held in this process."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._held = 0
+
+    @contextmanager
+    def hold(self, amount: int, most: int) -> Generator[None]:
+        """Wait until there is room, or nothing else is held; then hold an amount while the block runs."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + amount <= most)
+            self._held += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= amount
+                self._changed.notify_all()
+
+
+IN_FLIGHT = _InFlight()
