@@ -1,8 +1,6 @@
 """Every exception becomes one line and an exit code, in one place."""
 
 import errno
-import subprocess
-import sys
 
 import pytest
 
@@ -72,23 +70,19 @@ def test_debug_shows_the_traceback_and_the_line(capsys: pytest.CaptureFixture[st
     assert written.endswith("convit: error: size is 0\n")
 
 
-def test_ctrl_c_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_stop_leaves_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert errors.report(KeyboardInterrupt()) == 130
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "convit: stopped by Ctrl-C; unfinished output was removed\n")
+    stop = errors.Terminated(143)
+    stop.add_note("half of it is kept")
+    assert errors.report(stop) == 143
+    assert capsys.readouterr() == ("", "convit: stopped by SIGTERM; half of it is kept\n")
+    assert errors.report(KeyboardInterrupt("stopped at step 3; go on with: convit train")) == 130
+    assert capsys.readouterr() == ("", "convit: stopped at step 3; go on with: convit train\n")
 
 
-def test_a_closed_pipe_is_quiet() -> None:
-    """As in `convit models --format csv | head -1`, with more rows than a pipe holds."""
-    program = "import typer; from convit.cli import app as m; m.COMMANDS['flood'] = m.Command('flood', 'flood', ''); "
-    program += "import sys, types; f = types.ModuleType('flood'); sys.modules['flood'] = f\n"
-    program += (
-        "def flood():\n for _ in range(100_000): typer.echo('a row')\nf.flood = flood\nsys.exit(m.main(['flood']))"
-    )
-    run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert run.stdout is not None
-    assert run.stderr is not None
-    assert run.stdout.readline() == "a row\n"
-    run.stdout.close()
-    assert run.stderr.read() == ""
-    assert run.wait() == 1
-    run.stderr.close()
+def test_notes_stand_behind_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    error = _raised("raise ValueError('size is 0')", OURS)
+    error.add_note("what was measured is kept")
+    assert errors.report(error) == 2
+    assert capsys.readouterr().err == "convit: error: size is 0; what was measured is kept\n"

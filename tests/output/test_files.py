@@ -5,13 +5,16 @@ import io
 import os
 import resource
 import stat
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 
-from convit.output import check_output, open_writer, parquet
+from convit.output import check_output, files, open_writer, parquet
 from convit.output.files import write_file
 from convit.output.rows import Classification, Embedding, Prediction
 
@@ -82,6 +85,62 @@ def test_existing_files_are_replaced_only_when_asked(tmp_path: Path) -> None:
         writer.write(LABEL)
     assert output.read_text().startswith('{"path": "a.jpg"')
     assert stat.S_IMODE(output.stat().st_mode) == 0o640
+
+
+_WAITING = """
+import sys, time
+from pathlib import Path
+from convit.output.files import WholeFile
+whole = WholeFile(Path(sys.argv[1]))
+whole.file.write(b"half")
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    names: list[set[Path]] = [set()]
+    writers: list[subprocess.Popen[str]] = []
+    for name in ("dead", "alive"):
+        writers.append(
+            subprocess.Popen([sys.executable, "-c", _WAITING, str(tmp_path / name)], stdout=subprocess.PIPE, text=True)
+        )
+        assert writers[-1].stdout is not None
+        assert writers[-1].stdout.readline() == "ready\n"
+        names.append(set(tmp_path.iterdir()))
+    dead, alive = writers
+    dead.kill()
+    dead.wait()
+    assert len(set(tmp_path.iterdir())) == 2
+    write_file(tmp_path / "out", "whole")
+    assert set(tmp_path.iterdir()) == {tmp_path / "out", *(names[2] - names[1])}
+    alive.kill()
+    alive.wait()
+    for writer in writers:
+        assert writer.stdout is not None
+        writer.stdout.close()
+
+
+def test_a_temporary_file_that_was_taken_away_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may take it for abandoned in the moment before it is locked."""
+    really, taken = files._lock, list[Path]()
+
+    def lock(file: BinaryIO, *, wait: bool = True) -> bool:
+        if not taken:
+            taken.extend(tmp_path.iterdir())
+            taken[0].unlink()
+        return really(file, wait=wait)
+
+    monkeypatch.setattr(files, "_lock", lock)
+    write_file(tmp_path / "out", "whole")
+    assert (len(taken), list(tmp_path.iterdir())) == (1, [tmp_path / "out"])
+
+
+def test_the_end_of_a_process_removes_what_is_unfinished(tmp_path: Path) -> None:
+    whole = files.WholeFile(tmp_path / "out")
+    files.remove_unfinished()
+    assert list(tmp_path.iterdir()) == []
+    whole.discard()
 
 
 def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:

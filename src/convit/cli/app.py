@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from convit.cli import errors
+from convit.output.files import remove_unfinished
 
 
 class Command(NamedTuple):
@@ -112,7 +113,8 @@ def _convit(  # pyright: ignore[reportUnusedFunction]  # typer calls it
     Pretrained weights are downloaded and verified when they are first used. Images can be of any size.
 
     Exit codes: 0 success; 1 failure while running (network, disk, permissions); 2 invalid input (option, path, model,
-    file); 3 finished, but some images could not be read.
+    file); 3 finished, but some images could not be read; 130 or 143 stopped by Ctrl-C or SIGTERM; 141 the reader of
+    standard output has gone.
     """
 
 
@@ -123,20 +125,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What stands after `convit`; `None` for the process's own.
 
     Returns:
-        0 done; 1 failed while running; 2 wrong input; 3 finished, but some images could not be read; 130 interrupted.
+        0 done; 1 failed while running; 2 wrong input; 3 finished, but some images could not be read; 130 stopped by
+        Ctrl-C; 141 the reader of standard output has gone; 143 stopped by SIGTERM.
     """
+    errors.open_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     # read here and not from the parsed options, so that it holds for what fails before or while they are parsed
     debug = "--debug" in takewhile(lambda argument: argument != "--", given)
     command = typer.main.get_command(app)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8 must not cost the result
-    try:
-        with errors.on_stderr(), command.make_context("convit", given) as context:
-            command.invoke(context)
-        sys.stdout.flush()  # a full disk or a closed pipe may show only here
-    except typer.Exit as leave:
-        return leave.exit_code
-    except (Exception, KeyboardInterrupt) as error:
-        return errors.report(error, debug=debug)
+    with errors.on_stderr(), errors.stopped_by_sigterm():
+        try:
+            with command.make_context("convit", given) as context:
+                command.invoke(context)
+            sys.stdout.flush()  # a full disk or a closed pipe may show only here
+        except typer.Exit as leave:
+            return leave.exit_code
+        except (Exception, KeyboardInterrupt, errors.Terminated) as error:
+            return errors.report(error, debug=debug)
+        finally:
+            remove_unfinished()
+            errors.close_streams()
     return 0

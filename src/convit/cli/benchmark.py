@@ -115,18 +115,21 @@ def benchmark(
     try:
         for rows in run_cases(cases, report, explains=explain):
             _show(rows, report.explanations[-1:])
-    finally:
-        # also after Ctrl-C or an error: what was measured is kept
+    except BaseException as error:
         if output is not None and report.rows:
-            errors.say(f"wrote {report.write(output, overwrite=overwrite)}")
+            error.add_note(f"what was measured before is in {report.write(output, overwrite=overwrite)}")
+        raise
+    if output is not None:
+        errors.say(f"wrote {report.write(output, overwrite=overwrite)}")
 
 
 def _show(rows: Sequence[Row], explanations: Sequence[Explanation]) -> None:
     """A table for people, JSON lines in a pipe."""
     from convit.benchmark import print_explanation, print_rows
+    from convit.output.console import is_terminal
     from convit.output.text import as_json
 
-    if sys.stdout.isatty():
+    if is_terminal(sys.stdout):
         print_rows(rows, sys.stdout)
         for explanation in explanations:
             print_explanation(explanation, sys.stdout)

@@ -7,11 +7,13 @@ Log records and warnings of the rooms below are one line each too.
 
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,34 +23,44 @@ import typer
 FAILED = 1
 WRONG_INPUT = 2
 SOME_UNREADABLE = 3
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+# 128 and the signal's number, as shells have it
+INTERRUPTED = 130
+READER_GONE = 141
+TERMINATED = 143
 
 _MOST_NAMED = 10  # images that could not be read
 _PACKAGE = Path(__file__).parents[1]
 
 
+class Terminated(SystemExit):
+    """SIGTERM ended the command."""
+
+
 def report(error: BaseException, *, debug: bool = False) -> int:
-    """Write one line that says what went wrong and what to do, and give the exit code.
+    """Write one line that says what went wrong and what to do, with the error's notes, and give the exit code.
 
     Args:
         error: What ended the command.
         debug: Writes the traceback too, before the line.
-
-    Returns:
-        The exit code; 130 after Ctrl-C and 1 after a closed pipe, both without a word.
     """
     if isinstance(error, BrokenPipeError):
-        _abandon_output()
-        return FAILED
+        say("the reader of the results has gone, so the rest was not written")
+        return READER_GONE
     if debug and not _is_usage_error(error):
         traceback.print_exception(error)
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED
     if _asks_for_help(error):
         print(error.format_message(), file=sys.stderr)  # pyright: ignore[reportAttributeAccessIssue]
         return WRONG_INPUT
+    notes = "; ".join(getattr(error, "__notes__", ()))
+    if isinstance(error, KeyboardInterrupt | Terminated):
+        left = notes or "unfinished output was removed"
+        if isinstance(error, Terminated):
+            tell(f"stopped by SIGTERM; {left}")
+            return TERMINATED
+        tell(str(error) or f"stopped by Ctrl-C; {left}")  # training says itself where it stopped
+        return INTERRUPTED
     code, message = describe(error)
-    print(f"convit: error: {one_line(message)}", file=sys.stderr)
+    tell(f"error: {message}{notes and f'; {notes}'}")
     return code
 
 
@@ -90,9 +102,9 @@ def leave_if_unreadable(unreadable: Mapping[str, str]) -> None:
     # a problem that does not name its image is told with the name in front
     lines = [problem if name in problem else f"{name}: {problem}" for name, problem in unreadable.items()]
     for line in lines[1 : 1 if is_quiet() else _MOST_NAMED]:
-        print(f"convit: warning: {one_line(line)}", file=sys.stderr)
+        tell(f"warning: {line}")
     count = "" if len(lines) == 1 else f"{len(lines)} images could not be read; the first: "
-    print(f"convit: error: {one_line(count + lines[0])}", file=sys.stderr)
+    tell(f"error: {count}{lines[0]}")
     raise typer.Exit(SOME_UNREADABLE)
 
 
@@ -105,7 +117,13 @@ def say_left_out(scored: int, unreadable: int, first: str) -> None:
         first: What is wrong with the first of them.
     """
     images = f"{unreadable} of {scored + unreadable} images could not be read and count in no metric"
-    print(f"convit: error: {one_line(f'{images}; the first: {first}')}", file=sys.stderr)
+    tell(f"error: {images}; the first: {first}")
+
+
+def tell(line: str) -> None:
+    """Write a line on standard error, also with `--quiet`; one that cannot be written costs nobody the results."""
+    with suppress(OSError, ValueError):
+        print(f"convit: {one_line(line)}", file=sys.stderr)
 
 
 def one_line(message: str) -> str:
@@ -169,9 +187,44 @@ def _raised_here(trace: TracebackType | None) -> bool:
     return _PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents
 
 
-def _abandon_output() -> None:
-    # the reader has gone (`| head`): what is still buffered must not raise once more when Python flushes at exit
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # stays open until the process ends
+def open_streams() -> None:
+    """Lead the standard streams that are not there (`>&-`, a service without a console) to nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123  # until the end
+
+
+def has_output() -> bool:
+    """Whether there is a standard output, see `open_streams`."""
+    return getattr(sys.stdout, "name", "") != os.devnull
+
+
+def close_streams() -> None:
+    """Write what is buffered; where that fails, nothing is left to fail once more when Python flushes at its exit."""
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except (OSError, ValueError):
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123  # until the end
+
+
+@contextmanager
+def stopped_by_sigterm() -> Generator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, by an exception, so that what is unfinished is cleared away."""
+
+    def stop(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the clearing
+        raise Terminated(TERMINATED)
+
+    is_default = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if not is_default or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 _log = logging.getLogger("convit")
@@ -221,4 +274,4 @@ class _OneLine(logging.Formatter):
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-    print(f"convit: warning: {one_line(str(message))}", file=sys.stderr)
+    tell(f"warning: {message}")

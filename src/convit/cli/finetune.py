@@ -113,7 +113,7 @@ def finetune(
         name, reason = next(iter(tuned.unreadable.items()))
         first = reason if name in reason else f"{name}: {reason}"
         count = "1 image" if len(tuned.unreadable) == 1 else f"{len(tuned.unreadable)} images"
-        _say(f"error: {count} could not be read and took no part, see the report; the first: {first}")
+        errors.tell(f"error: {count} could not be read and took no part, see the report; the first: {first}")
         raise typer.Exit(errors.SOME_UNREADABLE)
 
 
@@ -122,7 +122,7 @@ def _estimate(plan: Plan, *, as_comments: bool) -> Cost:
     from convit.optimization.precision import pick_device
 
     def show(line: str) -> None:
-        typer.echo(f"# {line}") if as_comments else _say(line)
+        typer.echo(f"# {line}") if as_comments else errors.tell(line)
 
     recipe = plan.recipe
     show(f"found {plan.layout}: {sum(plan.counts.values()):,} images")
@@ -137,9 +137,9 @@ def _estimate(plan: Plan, *, as_comments: bool) -> Cost:
 
 def _sum_up(tuned: FinetuneResult, plan: Plan) -> None:
     found = tuned.evaluation
-    if found is not None and sys.stdout.isatty():
-        from convit.output.console import make_table, print_parts
+    from convit.output.console import is_terminal, make_table, print_parts
 
+    if found is not None and is_terminal(sys.stdout):
         print_parts(sys.stdout, make_table((plan.recipe.data.name, ""), _rows(found), unfolded={0}))
     metrics = found and {"top1": found.top1, "interval": found.intervals["top1"], "count": found.count}
     # below the table, where nothing folds them: they are there to be copied
@@ -168,7 +168,3 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:
         *((label if number == 0 else "", row) for number, row in enumerate(classes)),
         *(("mistaken" if number == 0 else "", row) for number, row in enumerate(mistaken)),
     ]
-
-
-def _say(line: str) -> None:
-    typer.echo(f"convit: {errors.one_line(line)}", err=True)

@@ -170,6 +170,8 @@ def results(*formats: str) -> Bundle:
         chosen = choose_format(output, format, formats)
         if output is not None:
             check_output(output, overwrite=overwrite)
+        elif not errors.has_output():
+            raise ValueError("there is no standard output to write to; name a file with --output")
         return Target(output, chosen, overwrite)
 
     options = {"output": Annotated[Path | None, output], "format": Annotated[choice | None, format]}

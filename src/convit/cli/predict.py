@@ -13,6 +13,7 @@ import typer
 
 from convit.cli import errors, options
 from convit.inference.options import RunOptions, check_kind
+from convit.output.console import is_terminal
 from convit.output.files import FORMATS_OF
 from convit.weights.progress import bar
 
@@ -101,7 +102,7 @@ def _write(
     """Run the predictor over the images and write one row for each; `layout` is what the writer must know of them."""
     from convit.output import open_writer
 
-    rows_fill_the_terminal = target.output is None and target.format != "table" and sys.stdout.isatty()
+    rows_fill_the_terminal = target.output is None and target.format != "table" and is_terminal(sys.stdout)
     first_error = None
     # the bar is inside the writer: it has gone when a table is printed at the writer's end
     with (
@@ -116,5 +117,5 @@ def _write(
         errors.say(str(predictor.timings))
     if first_error is not None:
         count = f"{writer.failed} of {len(files)} images could not be read, see their rows; the first: "
-        print(f"convit: error: {errors.one_line(count * (len(files) > 1) + first_error)}", file=sys.stderr)
+        errors.tell(f"error: {count * (len(files) > 1)}{first_error}")
         raise typer.Exit(errors.SOME_UNREADABLE)

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 _WIDEST = 10_000  # characters; a path has at most 4,096
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal; one that is not there (`>&-`, a service without a console) or closed is none."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
 def make_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[str]],
@@ -56,20 +61,24 @@ def print_parts(stream: TextIO, *parts: "Table | str") -> None:
     from rich.console import Console
 
     console = Console(file=stream)
+    text = None
     if not console.is_terminal:
-        console = Console(file=stream, width=_WIDEST, color_system=None)
+        text = io.StringIO()  # rich would end the process where the reader of a pipe has gone
+        console = Console(file=text, width=_WIDEST, color_system=None)
         widths = (console.measure(part).maximum for part in parts if not isinstance(part, str))
         console.width = max(widths, default=_WIDEST)
     for part in parts:
         if isinstance(part, str):
-            print(part, file=stream)
+            print(part, file=text or stream)
         else:
             console.print(part)
+    if text is not None:
+        stream.write(text.getvalue())
 
 
 def print_result(text: str | None, result: Mapping[str, Any]) -> None:
     """Print a single result on standard output: as text, if any, on a terminal, as one JSON object in a pipe."""
-    if not sys.stdout.isatty():
+    if not is_terminal(sys.stdout):
         print(json.dumps(dict(result), default=str))
     elif text is not None:
         print(text)

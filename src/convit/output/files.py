@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and which format results are written in."""
 
 import errno
+import functools
 import os
 import re
 import secrets
@@ -11,6 +12,8 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, Literal
+
+from convit.output.console import is_terminal
 
 # what an operating system's error means for the person at the keyboard; the others keep the system's own words
 _REASONS = {
@@ -104,8 +107,8 @@ class WholeFile:
         try:
             self._target = path.resolve()
             _check_target(path, self._target, overwrite=overwrite)
-            self._temporary = self._target.with_name(f".convit-{secrets.token_hex(6)}.tmp")
-            self.file: BinaryIO = self._temporary.open("xb")
+            _remove_abandoned(self._target.parent)
+            self._temporary, self.file = _open_temporary(self._target)
         except OSError as error:
             raise explain(error, path) from None
 
@@ -119,7 +122,8 @@ class WholeFile:
         try:
             self.file.flush()
             os.fsync(self.file.fileno())
-            self.file.close()
+            if os.name == "nt":  # which renames no open file; elsewhere it stays locked until it has its name
+                self.file.close()
             _check_target(self.path, self._target, overwrite=self._overwrite)
             if self._target.exists():
                 shutil.copymode(self._target, self._temporary)
@@ -135,6 +139,51 @@ class WholeFile:
         with suppress(OSError):  # the buffer may not fit on the disk, which is why the file goes
             self.file.close()
         self._temporary.unlink(missing_ok=True)
+        _unfinished.discard(self._temporary)
+
+
+_unfinished: set[Path] = set()  # temporary files of this process
+
+
+def remove_unfinished() -> None:
+    """Remove this process's temporary files: for its end, where a signal may have come between any two steps."""
+    while _unfinished:
+        _unfinished.pop().unlink(missing_ok=True)
+
+
+def _open_temporary(target: Path) -> tuple[Path, BinaryIO]:
+    while True:
+        path = target.with_name(f".convit-{secrets.token_hex(6)}.tmp")
+        _unfinished.add(path)
+        file = path.open("xb")
+        _lock(file)
+        if os.fstat(file.fileno()).st_nlink:
+            return path, file
+        file.close()  # another process took it for abandoned before it was locked
+        _unfinished.discard(path)
+
+
+@functools.cache
+def _remove_abandoned(folder: Path) -> None:
+    """Remove temporary files of processes that were killed: those that nobody holds locked."""
+    with suppress(OSError):
+        for path in folder.glob(".convit-*.tmp"):
+            with suppress(OSError), path.open("r+b") as file:
+                if _lock(file, wait=False):
+                    path.unlink()
+
+
+def _lock(file: BinaryIO, *, wait: bool = True) -> bool:
+    """Lock a file until it is closed or the process ends, however it ends; False where that cannot be."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by its writer, or a file system without locks
+        return False
+    return True
 
 
 @contextmanager
@@ -265,7 +314,7 @@ def choose_format(
     formats = FORMATS_OF[rows] if isinstance(rows, str) else rows
     chosen = format
     if chosen is None and output is None:
-        for_people = sys.stdout.isatty() if to_terminal is None else to_terminal
+        for_people = is_terminal(sys.stdout) if to_terminal is None else to_terminal
         chosen = formats[0] if for_people else "jsonl" if "jsonl" in formats else "json"
     elif chosen is None and output is not None:
         chosen = next((each for each in formats if SUFFIXES[each] == output.suffix.lower()), None)

@@ -154,9 +154,9 @@ def carry_out(
             if len(held) >= commit_every or time.monotonic() - last > COMMIT_SECONDS:
                 store.put(held)
                 held, last = [], time.monotonic()
-    except BaseException:
+    except BaseException as error:
         store.put(held)
-        _log.warning("interrupted; what was embedded is kept: index again to go on")
+        error.add_note("what was embedded is kept: index again to go on")
         raise
     store.put(held)
     store.remove(gone)

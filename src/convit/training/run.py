@@ -14,6 +14,7 @@ from torch import nn
 from convit.data.corrupt import CorruptImages
 from convit.data.samples import Samples
 from convit.model import ConViT
+from convit.output.console import is_terminal
 from convit.output.text import read_lines
 from convit.training.checkpoints import Checkpoints, RunStopped
 from convit.training.epoch_log import AttentionLog, EpochBar, EpochLog
@@ -129,9 +130,10 @@ def _fit(trainer: Trainer, task: ClassificationTask, data: RecipeData, checkpoin
         number, code, step = signal.SIGINT, 1, steps_of(last) if last else 0
     if is_first_process():
         where = f"its checkpoint of step {step}" if step else "no checkpoint yet"
-        print(f"convit: stopped, with {where}; go on with: {resume_command()}", file=sys.stderr, flush=True)
+        line = f"stopped, with {where}; go on with: {resume_command()}"
         if number == signal.SIGINT:
-            raise KeyboardInterrupt from None
+            raise KeyboardInterrupt(line) from None
+        print(f"convit: {line}", file=sys.stderr, flush=True)
     raise SystemExit(code) from None
 
 
@@ -148,7 +150,7 @@ def _own_callbacks(
         best,
         MovingAverage(recipe.ema.decay) if recipe.ema else None,
         EpochLog(output, recipe.run.batch_size, precision, table="csv" in recipe.run.loggers, quiet=quiet),
-        EpochBar() if sys.stderr.isatty() and not quiet else None,
+        EpochBar() if is_terminal(sys.stderr) and not quiet else None,
     )
     return [each for each in wanted if each is not None]
 

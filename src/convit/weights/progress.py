@@ -8,6 +8,8 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from convit.output.console import is_terminal
+
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
@@ -28,7 +30,7 @@ def show_progress(shown: bool) -> None:
 def progress_shown() -> bool:
     """Say whether a download would show a bar now."""
     disabled = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").upper() in ("1", "ON", "YES", "TRUE")
-    return _wanted and not disabled and sys.stderr.isatty()
+    return _wanted and not disabled and is_terminal(sys.stderr)
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def bar(what: str, total: int, *, shown: bool = True) -> Generator[Callable[[], 
     There is one where `shown` is true, more than a few items are to be done, standard error is a terminal and
     `show_progress` has not ruled it out.
     """
-    if not (_wanted and shown and total > FEW and sys.stderr.isatty()):
+    if not (_wanted and shown and total > FEW and is_terminal(sys.stderr)):
         yield lambda: None
         return
     from rich.progress import MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
