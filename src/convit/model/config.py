@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, Literal
 
 GlobalPool = Literal["", "token", "avg"]
+_WHOLE_NUMBERS = {  # and the least that each may be
+    "patch_size": 1,
+    "in_chans": 1,
+    "embed_dim": 1,
+    "depth": 1,
+    "num_heads": 1,
+    "num_classes": 0,
+    "local_up_to_layer": 0,
+}
+_LARGEST = 2**20  # far above any model's numbers; a damaged file may say anything
 
 
 @dataclass(frozen=True)
@@ -64,17 +76,20 @@ class ConViTConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "img_size", _as_size(self.img_size))
-        for name in ("patch_size", "in_chans", "embed_dim", "depth", "num_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
-        for name in ("num_classes", "local_up_to_layer"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0")
+        for name, least in _WHOLE_NUMBERS.items():
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or not least <= value <= _LARGEST:
+                rule = f"a whole number of at least {least} and at most {_LARGEST:,}"
+                raise ValueError(f"{name} is {reprlib.repr(value)}, but must be {rule}")
         for name in ("drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must lie in [0, 1)")
+            if not isinstance(value := getattr(self, name), Real) or not 0.0 <= value < 1.0:
+                raise ValueError(f"{name} is {reprlib.repr(value)}, but must lie in [0, 1)")
+        for name in ("mlp_ratio", "locality_strength"):
+            if not isinstance(value := getattr(self, name), Real) or not 0.0 <= value <= _LARGEST:
+                raise ValueError(f"{name} is {reprlib.repr(value)}, but must lie in [0, {_LARGEST:,}]")
         if self.global_pool not in ("", "token", "avg"):
-            raise ValueError(f"global_pool is {self.global_pool!r}, but must be 'token', 'avg' or '' (every token)")
+            pool = reprlib.repr(self.global_pool)
+            raise ValueError(f"global_pool is {pool}, but must be 'token', 'avg' or '' (every token)")
         if self.global_pool == "token" and not self.has_class_token:
             # The authors' code pools patch 0 here without a word.
             raise ValueError(
@@ -119,7 +134,7 @@ class ConViTConfig:
         known = {field.name for field in fields(self)}
         for name in changes:
             if name not in known:
-                raise TypeError(f"{name!r} is not a ConViT option; there are: {', '.join(sorted(known))}")
+                raise TypeError(f"{reprlib.repr(name)} is not a ConViT option; there are: {', '.join(sorted(known))}")
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,18 +154,19 @@ class ConViTConfig:
         """
         if values.get("stem_widths"):
             raise ValueError(
-                f"stem_widths is {values['stem_widths']!r}, but convolutional stems were removed in convit 0.1.0; "
-                "pass the stem to create_model as hybrid_backbone="
+                f"stem_widths is {reprlib.repr(values['stem_widths'])}, but convolutional stems were removed in convit "
+                "0.1.0; pass the stem to create_model as hybrid_backbone="
             )
         given = {name: value for name, value in values.items() if name != "stem_widths"}  # [] in earlier files
         return cls().replace(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
 
 
 def _as_size(img_size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
-    if isinstance(img_size, int):
-        return img_size, img_size
-    height, width = img_size
-    return int(height), int(width)
+    sides = tuple(img_size) if isinstance(img_size, Sequence) else (img_size, img_size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) and 1 <= side <= _LARGEST for side in sides):
+        given = reprlib.repr(img_size)
+        raise ValueError(f"img_size is {given}, but must be a side or (height, width) of 1 to {_LARGEST:,} pixels")
+    return int(sides[0]), int(sides[1])
 
 
 def check_divisible(height: int, width: int, patch_size: int) -> None:

@@ -49,7 +49,7 @@ def create_transform(
         interpolation: "nearest", "bilinear", "bicubic", "box", "hamming" or "lanczos"; in training also "random".
         mean: subtracted per channel, white being 1.
         std: what the difference is divided by, per channel.
-        crop_pct: input side over resized side, in (0, 1]; None for 0.875. Evaluation only.
+        crop_pct: input side over resized side, in [0.01, 1]; None for 0.875. Evaluation only.
         crop_mode: "center", "squash" or "border"; None for "center". Evaluation only.
         normalize: whether values are scaled; otherwise the tensor holds uint8 pixel values.
         **training_options: timm's names for training (`hflip`, `color_jitter`, `auto_augment`, `re_prob` …). As in

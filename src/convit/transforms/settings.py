@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from numbers import Integral, Real
 from typing import Any
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CROP_MODES = ("center", "squash", "border")
+_LARGEST_SIDE = 2**14  # pixels
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 
@@ -24,7 +28,7 @@ class TransformSettings:
         interpolation: one of "nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"; always antialiased.
         mean: subtracted per channel, on a scale where white is 1.
         std: what the difference is divided by, per channel, on the same scale.
-        crop_pct: input side over resized side, in (0, 1]: 224 / 0.875 = 256 pixels before the crop. Rounded down.
+        crop_pct: input side over resized side, in [0.01, 1]: 224 / 0.875 = 256 pixels before the crop. Rounded down.
         crop_mode: "center" keeps the aspect ratio and cuts the center out; "squash" stretches both sides to the size
             before the crop; "border" fits the whole image in and fills the rest with the mean color.
 
@@ -43,18 +47,23 @@ class TransformSettings:
     crop_mode: str = "center"
 
     def __post_init__(self) -> None:
-        size = tuple(int(number) for number in self.input_size)
-        if len(size) != 3 or size[0] not in (1, 3) or min(size) < 1:
+        size = self.input_size
+        if (
+            not isinstance(size, Sequence)
+            or len(size) != 3
+            or size[0] not in (1, 3)
+            or not all(isinstance(number, Integral) and 1 <= number <= _LARGEST_SIDE for number in size)
+        ):
             raise ValueError(
-                f"input_size is {self.input_size}, but must be (channels, height, width) with 1 or 3 channels"
+                f"input_size is {reprlib.repr(size)}, but must be (channels, height, width) with 1 or 3 channels and "
+                f"sides of at most {_LARGEST_SIDE:,} pixels"
             )
-        if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"interpolation is {self.interpolation!r}, but must be one of {', '.join(INTERPOLATIONS)}")
-        if self.crop_mode not in CROP_MODES:
-            raise ValueError(f"crop_mode is {self.crop_mode!r}, but must be one of {', '.join(CROP_MODES)}")
-        if not 0.0 < self.crop_pct <= 1.0:
-            raise ValueError(f"crop_pct is {self.crop_pct}, but must lie in (0, 1]")
-        object.__setattr__(self, "input_size", size)
+        for name, known in (("interpolation", INTERPOLATIONS), ("crop_mode", CROP_MODES)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} is {reprlib.repr(value)}, but must be one of {', '.join(known)}")
+        if not isinstance(self.crop_pct, Real) or not 0.01 <= self.crop_pct <= 1.0:
+            raise ValueError(f"crop_pct is {reprlib.repr(self.crop_pct)}, but must lie in [0.01, 1]")
+        object.__setattr__(self, "input_size", tuple(int(number) for number in size))
         object.__setattr__(self, "mean", _per_channel("mean", self.mean, size[0]))
         object.__setattr__(self, "std", _per_channel("std", self.std, size[0]))
         if min(self.std) <= 0.0:
@@ -165,6 +174,8 @@ _FIELDS = tuple(field.name for field in fields(TransformSettings))
 
 def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
     """One number per channel; a single number holds for all, and a gray input takes the average of three."""
+    if not isinstance(values, Sequence) or not all(isinstance(each, Real) and math.isfinite(each) for each in values):
+        raise ValueError(f"{name} is {reprlib.repr(values)}, but must be finite numbers, one per channel")
     numbers = tuple(float(value) for value in values)
     if len(numbers) == channels:
         return numbers

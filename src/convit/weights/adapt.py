@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from convit.model import ConViT, ConViTConfig
 
 _HEAD = ("head.weight", "head.bias")
+_EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)  # PyTorch copies these, but computes nothing in them
 _SHOWN = 4  # names in one line of an error
 
 
@@ -46,7 +49,10 @@ def adapt_weights(
     Raises:
         ValueError: names are missing or too many, or a shape differs otherwise.
     """
-    adapted = dict(tensors)
+    adapted = {name: tensor.float() if tensor.dtype in _EIGHT_BITS else tensor for name, tensor in tensors.items()}
+    for name, tensor in adapted.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"{source_name} holds {tensor.dtype} in {_some([name])}, but weights are float numbers")
     wanted = model.state_dict()
     _adapt_channels(adapted, wanted)
     _adapt_head(adapted, wanted)
@@ -74,42 +80,81 @@ def adapt_input_channels(
     return (repeated * (channels / in_chans)).to(weight.dtype)
 
 
+def read_shapes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Read from names and shapes what a file holds of a ConViT: the numbers of its configuration, as far as they show.
+
+    With `dim`, `hidden` (width inside the MLPs) and `patches` (places of the position embedding) beside its fields.
+    """
+    local = {name.split(".")[1] for name in tensors if name.startswith("blocks.") and name.endswith(".gating_param")}
+    found = {
+        "dim": _length(tensors, "cls_token", 3, 2),
+        "depth": len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
+        "local_up_to_layer": len(local),
+        "num_heads": _length(tensors, "blocks.0.attn.gating_param", 1, 0),
+        "hidden": _length(tensors, "blocks.0.mlp.fc1.weight", 2, 0),
+        "patch_size": _length(tensors, "patch_embed.proj.weight", 4, 3),
+        "in_chans": _length(tensors, "patch_embed.proj.weight", 4, 1),
+        "patches": _length(tensors, "pos_embed", 3, 1),
+        "num_classes": _length(tensors, "head.weight", 2, 0) or 0,
+    }
+    return {name: length for name, length in found.items() if length is not None}
+
+
 def recognize(tensors: Mapping[str, Tensor]) -> str | None:
-    """Name the published variant whose width, heads and depth a state dict has, or None."""
-    token, gate, kernel = (
-        tensors.get(name) for name in ("cls_token", "blocks.0.attn.gating_param", "patch_embed.proj.weight")
-    )
-    if token is None or gate is None or kernel is None or kernel.ndim != 4:
-        return None
-    blocks = {name.split(".")[1] for name in tensors if name.startswith("blocks.")}
-    local = {name.split(".")[1] for name in tensors if name.endswith(".attn.gating_param")}
-    found = (token.shape[-1], gate.shape[0], len(blocks), len(local), kernel.shape[-1])
+    """Name the published variant whose width, heads, depth and patches a state dict has, or None."""
+    found = read_shapes(tensors)
     for name, variant in VARIANTS.items():
-        config = variant.config
-        if found == (config.dim, config.num_heads, config.depth, config.local_up_to_layer, config.patch_size):
+        shape = ("dim", "num_heads", "depth", "local_up_to_layer", "patch_size")
+        if all(found.get(each) == getattr(variant.config, each) for each in shape):
             return name
     return None
 
 
 def infer_config(tensors: Mapping[str, Tensor], config: ConViTConfig) -> ConViTConfig:
     """Read from shapes what a file has other than its variant: classes, channels and a square image size."""
-    head, kernel, positions = (tensors.get(name) for name in ("head.weight", "patch_embed.proj.weight", "pos_embed"))
-    changes: dict[str, int] = {"num_classes": 0 if head is None else head.shape[0]}
-    if kernel is not None and kernel.ndim == 4:
-        changes["in_chans"] = kernel.shape[1]
-    if positions is not None and positions.ndim == 3:
-        side = math.isqrt(positions.shape[1])
-        if side**2 == positions.shape[1] and side**2 != config.grid_size[0] * config.grid_size[1]:
-            changes["img_size"] = side * config.patch_size
+    found = read_shapes(tensors)
+    changes = {name: found[name] for name in ("num_classes", "in_chans") if name in found}
+    side = math.isqrt(found.get("patches", 0))
+    if side > 0 and side**2 == found["patches"] != config.grid_size[0] * config.grid_size[1]:
+        changes["img_size"] = side * config.patch_size
     return config.replace(**changes)
+
+
+def check_config(config: ConViTConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a configuration that is not that of the tensors, before anything is built from it.
+
+    Raises:
+        ValueError: they disagree; the message names the first number that does.
+    """
+    stated: dict[str, int] = {name: getattr(config, name) for name in ("dim", "depth", "num_heads", "num_classes")}
+    stated["local_up_to_layer"] = min(config.local_up_to_layer, config.depth)
+    stated["hidden"] = int(config.dim * config.mlp_ratio)
+    if not any(name.startswith("patch_embed.backbone.") for name in tensors):
+        stated |= {"patch_size": config.patch_size, "in_chans": config.in_chans}
+    if config.use_pos_embed:
+        stated["patches"] = config.grid_size[0] * config.grid_size[1]
+    found = read_shapes(tensors)
+    if config.local_up_to_layer == 0:
+        del stated["num_heads"]  # which no shape shows then
+    for name, number in stated.items():
+        if found.get(name) != number:
+            raise ValueError(f"it states {number} as {name}, but the tensors have {found.get(name, 'none')}")
+
+
+def _length(tensors: Mapping[str, Tensor], name: str, dimensions: int, axis: int) -> int | None:
+    tensor = tensors.get(name)
+    return None if tensor is None or tensor.ndim != dimensions else tensor.shape[axis]
 
 
 def _adapt_channels(adapted: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     name = "patch_embed.proj.weight"
     # behind a CNN the projection's channels are the CNN's, which nobody can adapt
     has_cnn = any(each.startswith("patch_embed.backbone.") for each in wanted)
-    if name in adapted and name in wanted and adapted[name].ndim == 4 and not has_cnn:
-        adapted[name] = adapt_input_channels(adapted[name], wanted[name].shape[1])
+    kernel, own = adapted.get(name), wanted.get(name)
+    if kernel is None or own is None or has_cnn or kernel.ndim != 4 or kernel.shape[1] == 0:
+        return
+    if (kernel.shape[0], *kernel.shape[2:]) == (own.shape[0], *own.shape[2:]):
+        adapted[name] = adapt_input_channels(kernel, own.shape[1])
 
 
 def _adapt_head(adapted: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
@@ -124,7 +169,9 @@ def _adapt_head(adapted: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> Non
 
 def _adapt_positions(adapted: dict[str, Tensor], config: ConViTConfig, source_grid: tuple[int, int] | None) -> None:
     positions = adapted.get("pos_embed")
-    if positions is None or positions.ndim != 3 or not config.use_pos_embed:
+    if positions is None or not config.use_pos_embed or positions.ndim != 3 or positions.numel() == 0:
+        return
+    if (positions.shape[0], positions.shape[2]) != (1, config.dim):
         return
     count = positions.shape[1]
     if source_grid is None:
@@ -159,7 +206,7 @@ def _remedy(tensors: Mapping[str, Tensor]) -> str:
 
 def _some(names: list[str]) -> str:
     rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + rest
+    return ", ".join(textwrap.shorten(name, 80, placeholder="…") for name in names[:_SHOWN]) + rest
 
 
 def _shape(tensor: Tensor) -> str:

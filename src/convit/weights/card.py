@@ -8,6 +8,7 @@ calibration (the temperature that was fitted for exactly these weights, and what
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,35 +95,41 @@ def read_hub_config(path: Path) -> dict[str, Any]:
     Empty where the file names no architecture, as other libraries' `config.json`.
 
     Raises:
-        ValueError: the file is not a JSON object, or names an architecture that is not a ConViT.
-        TypeError: its model_args name an option that a ConViT does not have.
+        ValueError: the file is not a JSON object, names an architecture that is not a ConViT, or says of it what no
+            ConViT has.
     """
     from convit.model.variants import VARIANTS
 
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); copy or fetch it again") from error
     if not isinstance(content, dict) or "architecture" not in content:
         return {}
     architecture = content["architecture"]
-    if architecture not in VARIANTS:
+    if not isinstance(architecture, str) or architecture not in VARIANTS:
+        shown = reprlib.repr(architecture)
         raise ValueError(
-            f"{path} describes the architecture {architecture!r}, which is not a ConViT; "
-            + closest(str(architecture), VARIANTS)
+            f"{path} describes the architecture {shown}, which is not a ConViT; {closest(shown, VARIANTS)}"
         )
+    try:
+        return _translate(architecture, content, VARIANTS[architecture].config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not as timm writes it ({error}); copy or fetch it again") from error
+
+
+def _translate(architecture: str, content: Mapping[str, Any], config: ConViTConfig) -> dict[str, Any]:
     card: dict[str, Any] = content.get("pretrained_cfg", content)  # older files are that dict itself
     options = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in (content.get("model_args") or {}).items()
     }
-    config = VARIANTS[architecture].config
     channels, height, width = card.get("input_size") or (config.in_chans, config.image_height, config.image_width)
     classes = content.get("num_classes", card.get("num_classes", config.num_classes))
     described = {"in_chans": channels, "img_size": (height, width), "num_classes": classes}
     config = config.replace(**{**described, **options})
     names = content.get("label_names") or card.get("label_names") or card.get("labels")
-    return {
+    description = {
         "architecture": architecture,
         "config": config.to_dict(),
         "tag": card.get("tag"),
@@ -130,6 +137,26 @@ def read_hub_config(path: Path) -> dict[str, Any]:
         **({"license": card["license"]} if card.get("license") else {}),
         **({"classes": list(names)} if names else {}),
     }
+    check_description(description)
+    return description
+
+
+def check_description(description: Mapping[str, Any]) -> None:
+    """Refuse a description whose values have other types or ranges than `describe` writes.
+
+    Raises:
+        ValueError: as said; the message names the value.
+    """
+    for key in ("architecture", "tag", *PROVENANCE):
+        if not isinstance(description.get(key), str | None):
+            raise ValueError(f"its {key} is {reprlib.repr(description[key])}, but must be text")
+    names = description.get("classes", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"its classes are {reprlib.repr(names)}, but must be a list of names")
+    size = description.get("input_size") or [3, 224, 224]
+    # a model of other images than gray and RGB ones has no preprocessing of ours
+    if not isinstance(size, list) or not size or size[0] in (1, 3):
+        TransformSettings.from_card(description, input_size=size)
 
 
 def known_classes(repo: str) -> list[str] | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import logging
 import pickle
+import reprlib
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,14 +30,20 @@ _READABLE = (".safetensors", *_PICKLES)
 _PREFERRED = ("model.safetensors", "pytorch_model.bin")
 # What training scripts wrap around the weights; averaged weights first, as in timm.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-_PREFIXES = ("module.", "_orig_mod.", "model.")  # from DistributedDataParallel, torch.compile and Lightning
+_ANCHOR = "cls_token"  # a name that every ConViT has once
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+_log = logging.getLogger(__name__)
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read weights from a file or a folder of this machine.
 
-    Pickles are read with PyTorch's restricted reader, which cannot run code. Wrappers of training scripts ("model",
-    "state_dict" and their averages) and prefixes of parallel training, compilation and Lightning are taken off.
+    Pickles are read with PyTorch's restricted reader, which cannot run code. What training scripts put around a model
+    is taken off: wrappers ("model", "state_dict" and their averages), and the prefix under which it stands ("module.",
+    "net." …); what stands beside it there ("n_averaged", "criterion.…") is left out, and named in a warning. A
+    description is checked against the tensors.
 
     Args:
         path: a safetensors file, a PyTorch file (.pth, .pt, .bin, .ckpt, .tar), or a folder with one of them and
@@ -58,10 +68,13 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, metadata = _read_safetensors(file), read_metadata(file)
     else:
         tensors, metadata = _read_pickle(file), {}
+    tensors = _strip_surroundings(tensors, file)
     config = file.with_name("config.json")
     if not metadata and path.is_dir() and config.is_file():
         metadata = read_hub_config(config)
-    return _strip_prefixes(tensors), metadata
+    elif metadata:
+        _check_metadata(metadata, tensors, file)
+    return tensors, metadata
 
 
 def save_weights(
@@ -162,68 +175,111 @@ def _find_in_folder(folder: Path) -> Path:
     raise FileNotFoundError(f"there is no weight file in {folder}; those end in {', '.join(_READABLE)}")
 
 
-def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    import safetensors
-    import safetensors.torch
+def _check_metadata(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], file: Path) -> None:
+    from convit.model.config import ConViTConfig
+    from convit.weights.adapt import check_config
+    from convit.weights.card import check_description
 
     try:
-        return safetensors.torch.load_file(file)
-    except safetensors.SafetensorError as error:
-        raise ValueError(
-            f"{file} is not a safetensors file, or it was cut off ({error}); copy or fetch it again"
-        ) from error
+        check_description(metadata)
+        if "config" in metadata:
+            check_config(ConViTConfig.from_dict(metadata["config"]), tensors)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"the description inside {file} is not that of a model ({error}); save it again") from error
 
 
-def _read_pickle(file: Path) -> dict[str, Tensor]:
-    import torch
-
-    damaged = f"{file} is not a PyTorch file, or it was cut off; copy or fetch it again"
-    if not _begins_well(file):
-        raise ValueError(damaged)
+@contextmanager
+def _one_error(file: Path, kind: str) -> Generator[None]:
+    """Turn whatever a library raises on a damaged file into one error; the system's own errors pass."""
     try:
-        # Training scripts of this family keep their parsed arguments beside the weights; that class holds data only.
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols, which say nothing of what was read
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        yield
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{file} holds more than tensors, and reading the rest could run code from it, so it is refused; "
             "if you trust it, load it with torch.load(weights_only=False) and save its state dict alone"
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
-        raise ValueError(damaged) from error
+    except Exception as error:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)):
+            raise
+        raise ValueError(f"{file} is not a {kind} file, or it was cut off; copy or fetch it again") from error
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    import safetensors.torch
+
+    with _one_error(file, "safetensors"):
+        return safetensors.torch.load_file(file)
+
+
+def _read_pickle(file: Path) -> dict[str, Tensor]:
+    import torch
+
+    with _one_error(file, "PyTorch"):
+        _check_beginning(file)
+        # Training scripts of this family keep their parsed arguments beside the weights; that class holds data only.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols, which say nothing of what was read
+            content = torch.load(file, map_location="cpu", weights_only=True)
     return _unwrap(content, file)
 
 
-def _begins_well(file: Path) -> bool:
-    """Whether a file is a whole zip archive, as PyTorch writes since 1.6, or begins as the pickles before that."""
+def _check_beginning(file: Path) -> None:
+    """Refuse what is neither a zip archive, as PyTorch writes since 1.6, nor begins as the pickles before that."""
     with file.open("rb") as opened:
-        return zipfile.is_zipfile(opened) or (opened.seek(0) == 0 and opened.read(1) == b"\x80")
+        if zipfile.is_zipfile(opened):
+            # PyTorch compresses nothing: members larger than the file would unfold without end
+            if sum(member.file_size for member in zipfile.ZipFile(opened).infolist()) > file.stat().st_size:
+                raise ValueError("its members are larger than the file")
+        elif opened.seek(0) != 0 or opened.read(1) != b"\x80":
+            raise ValueError("it begins otherwise")
 
 
 def _unwrap(content: Any, file: Path) -> dict[str, Tensor]:
-    import torch
-
-    for key in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+    """The mapping that holds the model, out of what training scripts keep beside it."""
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{file} holds {_kind(content)}, but must hold tensors by name (a state dict)")
-    for key, value in content.items():
+    inside = {key: content[key] for key in (*_WRAPPERS, *content) if isinstance(content.get(key), Mapping)}
+    models = {key: each for key, each in inside.items() if _anchors(each)}
+    places = list(models) or ([] if _anchors(content) else [key for key in _WRAPPERS if key in inside])
+    if len(places) > 1 and places[0] not in _WRAPPERS:
+        raise _several_models(file, places)
+    return dict(inside[places[0]] if places else content)
+
+
+def _strip_surroundings(tensors: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """Take off the prefix under which the model stands, and leave out what stands beside it."""
+    import torch
+
+    prefixes = [name.removesuffix(_ANCHOR) for name in _anchors(tensors)]
+    if len(prefixes) > 1:
+        raise _several_models(file, prefixes)
+    prefix = prefixes[0] if prefixes else ""
+    inside = {
+        key: each for key, each in tensors.items() if not prefix or (isinstance(key, str) and key.startswith(prefix))
+    }
+    if rest := [_SHORT.repr(key) for key in tensors if key not in inside]:
+        more = f" and {len(rest) - 4} more" if rest[4:] else ""
+        _log.warning("%s: left out what stands beside the model: %s%s", file, ", ".join(rest[:4]), more)
+    for key, value in inside.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise ValueError(
-                f"{file} holds {_kind(value)} under {key!r}, but must hold tensors by name "
+                f"{file} holds {_kind(value)} under {_SHORT.repr(key)}, but must hold tensors by name "
                 f"(a state dict, or one under {', '.join(_WRAPPERS)})"
             )
-    return dict(content)
+        is_plain = value.layout == torch.strided and value.device.type == "cpu"
+        if not is_plain or value.untyped_storage().nbytes() < value.nbytes:
+            raise ValueError(f"{file} holds {_SHORT.repr(key)} without all its numbers; save plain tensors")
+    return {key.removeprefix(prefix): value for key, value in inside.items()}
 
 
-def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take off prefixes that every name carries, in whatever order wrappers put them there."""
-    while tensors and (prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None)):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+def _anchors(content: Mapping[Any, Any]) -> list[str]:
+    """The names in a mapping that a ConViT stands under."""
+    return [name for name in content if isinstance(name, str) and (name == _ANCHOR or name.endswith(f".{_ANCHOR}"))]
+
+
+def _several_models(file: Path, places: Iterable[Any]) -> ValueError:
+    named = ", ".join(_SHORT.repr(place) for place in list(places)[:4])
+    return ValueError(f"{file} holds several models, under {named}; save the state dict of one of them alone")
 
 
 def _kind(value: Any) -> str:

@@ -24,7 +24,7 @@ def read_header(path: Path) -> dict[str, Any]:
         text = file.read(length) if 2 <= length <= _LONGEST_HEADER else b""
     try:
         header = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise ValueError(f"{path} is not a safetensors file, or it was cut off; copy or fetch it again")
@@ -40,12 +40,13 @@ def read_metadata(path: Path) -> dict[str, Any]:
         ValueError: the file is not a safetensors file, or its description is not a JSON object.
         OSError: the file cannot be read.
     """
-    text = read_header(path).get("__metadata__", {}).get(METADATA_KEY)
+    notes = read_header(path).get("__metadata__")
+    text = notes.get(METADATA_KEY) if isinstance(notes, dict) else None
     if text is None:
         return {}
     try:
         metadata = json.loads(text)
-    except ValueError:
+    except (TypeError, ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
         raise ValueError(
