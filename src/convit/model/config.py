@@ -80,15 +80,15 @@ class ConViTConfig:
             value = getattr(self, name)
             if not isinstance(value, Integral) or not least <= value <= _LARGEST:
                 rule = f"a whole number of at least {least} and at most {_LARGEST:,}"
-                raise ValueError(f"{name} is {reprlib.repr(value)}, but must be {rule}")
+                raise ValueError(f"{name} is {_shown(value)}, but must be {rule}")
         for name in ("drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"):
             if not isinstance(value := getattr(self, name), Real) or not 0.0 <= value < 1.0:
-                raise ValueError(f"{name} is {reprlib.repr(value)}, but must lie in [0, 1)")
+                raise ValueError(f"{name} is {_shown(value)}, but must lie in [0, 1)")
         for name in ("mlp_ratio", "locality_strength"):
             if not isinstance(value := getattr(self, name), Real) or not 0.0 <= value <= _LARGEST:
-                raise ValueError(f"{name} is {reprlib.repr(value)}, but must lie in [0, {_LARGEST:,}]")
+                raise ValueError(f"{name} is {_shown(value)}, but must lie in [0, {_LARGEST:,}]")
         if self.global_pool not in ("", "token", "avg"):
-            pool = reprlib.repr(self.global_pool)
+            pool = _shown(self.global_pool)
             raise ValueError(f"global_pool is {pool}, but must be 'token', 'avg' or '' (every token)")
         if self.global_pool == "token" and not self.has_class_token:
             # The authors' code pools patch 0 here without a word.
@@ -134,7 +134,7 @@ class ConViTConfig:
         known = {field.name for field in fields(self)}
         for name in changes:
             if name not in known:
-                raise TypeError(f"{reprlib.repr(name)} is not a ConViT option; there are: {', '.join(sorted(known))}")
+                raise TypeError(f"{_shown(name)} is not a ConViT option; there are: {', '.join(sorted(known))}")
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -154,7 +154,7 @@ class ConViTConfig:
         """
         if values.get("stem_widths"):
             raise ValueError(
-                f"stem_widths is {reprlib.repr(values['stem_widths'])}, but convolutional stems were removed in convit "
+                f"stem_widths is {_shown(values['stem_widths'])}, but convolutional stems were removed in convit "
                 "0.1.0; pass the stem to create_model as hybrid_backbone="
             )
         given = {name: value for name, value in values.items() if name != "stem_widths"}  # [] in earlier files
@@ -164,9 +164,14 @@ class ConViTConfig:
 def _as_size(img_size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
     sides = tuple(img_size) if isinstance(img_size, Sequence) else (img_size, img_size)
     if len(sides) != 2 or not all(isinstance(side, Integral) and 1 <= side <= _LARGEST for side in sides):
-        given = reprlib.repr(img_size)
+        given = _shown(img_size)
         raise ValueError(f"img_size is {given}, but must be a side or (height, width) of 1 to {_LARGEST:,} pixels")
     return int(sides[0]), int(sides[1])
+
+
+def _shown(value: object) -> str:
+    """A value of any size and depth, as an error may name it."""
+    return reprlib.repr(value)[:80]
 
 
 def check_divisible(height: int, width: int, patch_size: int) -> None:

@@ -1,0 +1,249 @@
+"""Damages small valid files at random and reads them as commands do: what is not refused in a documented way is shown.
+
+    python tools/fuzz.py [--inputs N] [--seed S] [--kinds images,safetensors,…] [--output docs/reliability/fuzz.json]
+
+Inputs are read in worker processes with limits: 5 s of computing (60 s by the clock) and 1 GiB of memory an input. An
+input is made from the seed, its kind and its number alone, so that `--only KIND:NUMBER` repeats one, with a traceback;
+`--keep FOLDER` writes those that fell.
+
+An input falls where the error is not one that `convit` documents (at the command line it would be called
+"unexpected"), where its message is longer than 2,000 characters, where the process dies, or where a limit is passed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import mmap
+import os
+import random
+import resource
+import signal
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import convit
+from convit.cli.errors import _raised_here, describe
+from tools.fuzz_inputs import KINDS, damage_bytes
+
+SECONDS = 5.0  # of computing for an input
+CLOCK_SECONDS = 60.0  # until a process that computes nothing is ended
+MEMORY = 2**30  # bytes beyond what a worker holds before its first input
+ADDRESSES = 6 * 2**30  # bytes of addresses beyond those; libraries reserve more than they use
+LONGEST_MESSAGE = 2000
+BATCH = 2000  # inputs per worker process
+SHOWN = 20
+
+
+@dataclass
+class Result:
+    """What became of the inputs of one kind.
+
+    Attributes:
+        inputs: how many were read.
+        accepted: of these, how many were read without an error.
+        refused: how many ended in a documented error.
+        fallen: what went wrong with the others: kind of failure → number of inputs.
+        examples: the first of them, "number: what happened".
+        peak_mib: the most memory that a worker took beyond its start.
+        slowest_seconds: the most computing that an input took.
+    """
+
+    inputs: int = 0
+    accepted: int = 0
+    refused: int = 0
+    fallen: dict[str, int] = field(default_factory=dict[str, int])
+    examples: list[str] = field(default_factory=list[str])
+    peak_mib: float = 0.0
+    slowest_seconds: float = 0.0
+
+    def fell(self, number: int, failure: str, text: str) -> None:
+        """Take note of an input that fell."""
+        self.fallen[failure] = self.fallen.get(failure, 0) + 1
+        if len(self.examples) < SHOWN:
+            self.examples.append(f"{number}: {failure}: {text[:300]}")
+
+
+def make_input(kind: str, seed: int, number: int) -> tuple[str, bytes]:
+    """The suffix and the content of one damaged file; the same for the same arguments."""
+    chance = random.Random(f"{seed} {kind} {number}")
+    seeds = _SEEDS.setdefault(kind, KINDS[kind].seeds())
+    suffix, content = chance.choice(seeds)
+    damage = chance.choice((damage_bytes, *KINDS[kind].damages))
+    return suffix, damage(content, chance)
+
+
+_SEEDS: dict[str, list[tuple[str, bytes]]] = {}
+
+
+def judge(kind: str, path: Path) -> tuple[str, str]:
+    """Read one file: ("accepted" or "refused", "") or a kind of failure and what happened."""
+    try:
+        KINDS[kind].read(path)
+    except Exception as error:
+        _, message = describe(error)
+        foreign = isinstance(error, OSError) and not _raised_here(error.__traceback__)
+        if message.startswith("unexpected ") or foreign or isinstance(error, MemoryError):
+            return "undocumented", f"{type(error).__name__}: {error}"
+        return ("message", message) if len(message) > LONGEST_MESSAGE else ("refused", "")
+    return "accepted", ""
+
+
+def run(kind: str, inputs: int, seed: int, keep: Path | None = None) -> Result:
+    """Read damaged files of one kind in worker processes, one after the other."""
+    result, first = Result(), 0
+    make_input(kind, seed, 0)  # the seeds, once for all workers
+    while first < inputs:
+        first = _run_batch(kind, range(first, min(first + BATCH, inputs)), seed, result)
+    if keep is not None:
+        for example in result.examples:
+            suffix, content = make_input(kind, seed, number := int(example.partition(":")[0]))
+            (keep / f"{kind}-{seed}-{number}{suffix}").write_bytes(content)
+    return result
+
+
+def _run_batch(kind: str, numbers: range, seed: int, result: Result) -> int:
+    """Read inputs in one process until they are done or it ends early; give the number to go on with."""
+    shared = mmap.mmap(-1, 16)  # the number that is being read, and when it was begun
+    reading, writing = os.pipe()
+    if (process := os.fork()) == 0:
+        os.close(reading)
+        _work(kind, numbers, seed, shared, writing)
+    os.close(writing)
+    report = _wait(process, shared, reading)
+    for line in report:
+        _take(result, line)
+    _, status = os.waitpid(process, 0)
+    current, _ = struct.unpack("qd", shared[:16])
+    done = numbers.stop if status == 0 else current + 1
+    result.inputs += done - numbers.start
+    if status:
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        name = signal.Signals(number).name if number else f"exit code {os.waitstatus_to_exitcode(status)}"
+        result.fell(current, "hang" if name in ("SIGPROF", "SIGALRM") else "crash", name)
+    return done
+
+
+def _wait(process: int, shared: mmap.mmap, reading: int) -> Iterator[str]:
+    """The lines that a worker writes; one that computes nothing for a minute is ended."""
+    import select
+
+    with os.fdopen(reading, encoding="utf-8") as pipe:
+        waiting = b""
+        while True:
+            ready, _, _ = select.select([pipe], [], [], 5.0)
+            if ready:
+                if not (more := os.read(pipe.fileno(), 65536)):
+                    return
+                *lines, waiting = (waiting + more).split(b"\n")
+                yield from (line.decode("utf-8", "replace") for line in lines)
+            _, begun = struct.unpack("qd", shared[:16])
+            if begun and time.monotonic() - begun > CLOCK_SECONDS:
+                os.kill(process, signal.SIGALRM)
+
+
+def _take(result: Result, line: str) -> None:
+    event = json.loads(line)
+    if "failure" in event:
+        result.fell(event["number"], event["failure"], event["text"])
+        return
+    result.accepted += event["accepted"]
+    result.refused += event["refused"]
+    result.peak_mib = round(max(result.peak_mib, event["peak"] / 2**20), 1)
+    result.slowest_seconds = round(max(result.slowest_seconds, event["slowest"]), 2)
+
+
+def _work(kind: str, numbers: range, seed: int, shared: mmap.mmap, writing: int) -> None:
+    """A worker's life: it never returns."""
+    warnings.simplefilter("ignore")
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, whatever library is computing
+    start = _peak()
+    limit = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE + ADDRESSES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    counts, slowest, peak = {"accepted": 0, "refused": 0}, 0.0, 0
+    with tempfile.TemporaryDirectory(prefix="convit-fuzz-") as folder:
+        for number in numbers:
+            suffix, content = make_input(kind, seed, number)
+            path = Path(folder, f"input{suffix}")
+            path.write_bytes(content)
+            shared[:16] = struct.pack("qd", number, time.monotonic())
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            begun = time.process_time()
+            outcome, text = judge(kind, path)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            slowest, grown = max(slowest, time.process_time() - begun), _peak() - start
+            if grown > max(peak, MEMORY):
+                outcome, text = "memory", f"{grown / 2**20:.0f} MiB"
+            peak = max(peak, grown)
+            if outcome in counts:
+                counts[outcome] += 1
+            else:
+                _tell(writing, number=number, failure=outcome, text=text)
+            # told as they come, since a worker may end early
+            if number % 100 == 99 or number == numbers[-1] or outcome not in counts:
+                _tell(writing, **counts, slowest=slowest, peak=peak)
+                counts = dict.fromkeys(counts, 0)
+    os._exit(0)
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _tell(writing: int, **event: object) -> None:
+    os.write(writing, json.dumps(event).encode() + b"\n")
+
+
+def main() -> None:
+    """Run over all kinds, print what fell, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=7000, help="damaged files over all kinds (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", default=",".join(KINDS), help="comma-separated (default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="JSON file of the results")
+    parser.add_argument("--keep", type=Path, help="existing folder for the first inputs that fell")
+    parser.add_argument("--only", metavar="KIND:NUMBER", help="read this input in this process")
+    options = parser.parse_args()
+    if options.only:
+        kind, _, number = options.only.partition(":")
+        suffix, content = make_input(kind, options.seed, int(number))
+        with tempfile.TemporaryDirectory() as folder:
+            (path := Path(folder, f"input{suffix}")).write_bytes(content)
+            try:
+                print("read:", KINDS[kind].read(path))
+            except Exception:
+                traceback.print_exc()
+        return
+    kinds = options.kinds.split(",")
+    results: dict[str, Result] = {}
+    for kind in kinds:
+        begun = time.monotonic()
+        results[kind] = found = run(kind, -(-options.inputs // len(kinds)), options.seed, options.keep)
+        seconds = time.monotonic() - begun
+        counts = f"{found.accepted:,} read, {found.refused:,} refused, {sum(found.fallen.values())} fell"
+        most = f"{found.slowest_seconds} s, {found.peak_mib} MiB at most"
+        print(f"{kind}: {found.inputs:,} inputs in {seconds:.0f} s: {counts}; {most}", flush=True)
+        for example in found.examples:
+            print(f"  {example}", flush=True)
+        if options.output:
+            limits = {"seconds": SECONDS, "memory_mib": MEMORY >> 20}
+            content = {"version": convit.__version__, "seed": options.seed, **limits}
+            content["kinds"] = {name: asdict(each) for name, each in results.items()}
+            options.output.write_text(json.dumps(content, indent=1) + "\n")
+    sys.exit(any(each.fallen for each in results.values()))
+
+
+if __name__ == "__main__":
+    main()
