@@ -12,7 +12,7 @@ help:
 	@echo "demo             make .venv, install, label and embed a few photographs with the weights in the package"
 	@echo "test             make .venv, install with the test tools, lint, types, whole suite"
 	@echo "quick            the suite without its slow tests"
-	@echo "soak             long forms of some tests: many kills"
+	@echo "soak             long forms of some tests: many kills, many damaged files"
 	@echo "check-hub        fetch the published weights and compare with timm on photographs (needs the hub)"
 	@echo "measure-bundled  measure the bundled weights again: make measure-bundled DATA=test-000000.tar.gz"
 	@echo "benchmarks       every benchmark, and benchmarks/RESULTS.md from it"
@@ -46,7 +46,7 @@ test: lint types
 	CONVIT_CHECK_SHAPES=0 $(BIN)/python -m pytest -m compiled tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not compiled and not soak'
 
-# Long forms of what the suite promises: many kills, many sizes.
+# Long forms of what the suite promises: many kills, many sizes, many damaged files.
 soak: .venv/installed-test
 	$(BIN)/python -m pytest -m soak tests
 

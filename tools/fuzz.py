@@ -13,6 +13,7 @@ An input falls where the error is not one that `convit` documents (at the comman
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import mmap
 import os
@@ -42,6 +43,8 @@ ADDRESSES = 6 * 2**30  # bytes of addresses beyond those; libraries reserve more
 LONGEST_MESSAGE = 2000
 BATCH = 2000  # inputs per worker process
 SHOWN = 20
+# what a worker is at: number, when it was begun, accepted and refused so far, the most seconds and bytes so far
+_STATE = struct.Struct("qdqqdq")
 
 
 @dataclass
@@ -91,7 +94,7 @@ def judge(kind: str, path: Path) -> tuple[str, str]:
         KINDS[kind].read(path)
     except Exception as error:
         _, message = describe(error)
-        foreign = isinstance(error, OSError) and not _raised_here(error.__traceback__)
+        foreign = type(error) is OSError and not _raised_here(error.__traceback__)
         if message.startswith("unexpected ") or foreign or isinstance(error, MemoryError):
             return "undocumented", f"{type(error).__name__}: {error}"
         return ("message", message) if len(message) > LONGEST_MESSAGE else ("refused", "")
@@ -113,17 +116,24 @@ def run(kind: str, inputs: int, seed: int, keep: Path | None = None) -> Result:
 
 def _run_batch(kind: str, numbers: range, seed: int, result: Result) -> int:
     """Read inputs in one process until they are done or it ends early; give the number to go on with."""
-    shared = mmap.mmap(-1, 16)  # the number that is being read, and when it was begun
+    shared = mmap.mmap(-1, _STATE.size)
     reading, writing = os.pipe()
     if (process := os.fork()) == 0:
         os.close(reading)
-        _work(kind, numbers, seed, shared, writing)
+        try:
+            _work(kind, numbers, seed, shared, writing)
+        finally:
+            os._exit(1)
     os.close(writing)
     report = _wait(process, shared, reading)
     for line in report:
-        _take(result, line)
+        result.fell(**json.loads(line))
     _, status = os.waitpid(process, 0)
-    current, _ = struct.unpack("qd", shared[:16])
+    current, _, accepted, refused, slowest, peak = _STATE.unpack(shared[:])
+    result.accepted += accepted
+    result.refused += refused
+    result.slowest_seconds = round(max(result.slowest_seconds, slowest), 2)
+    result.peak_mib = round(max(result.peak_mib, peak / 2**20), 1)
     done = numbers.stop if status == 0 else current + 1
     result.inputs += done - numbers.start
     if status:
@@ -146,20 +156,9 @@ def _wait(process: int, shared: mmap.mmap, reading: int) -> Iterator[str]:
                     return
                 *lines, waiting = (waiting + more).split(b"\n")
                 yield from (line.decode("utf-8", "replace") for line in lines)
-            _, begun = struct.unpack("qd", shared[:16])
+            begun = _STATE.unpack(shared[:])[1]
             if begun and time.monotonic() - begun > CLOCK_SECONDS:
                 os.kill(process, signal.SIGALRM)
-
-
-def _take(result: Result, line: str) -> None:
-    event = json.loads(line)
-    if "failure" in event:
-        result.fell(event["number"], event["failure"], event["text"])
-        return
-    result.accepted += event["accepted"]
-    result.refused += event["refused"]
-    result.peak_mib = round(max(result.peak_mib, event["peak"] / 2**20), 1)
-    result.slowest_seconds = round(max(result.slowest_seconds, event["slowest"]), 2)
 
 
 def _work(kind: str, numbers: range, seed: int, shared: mmap.mmap, writing: int) -> None:
@@ -167,18 +166,21 @@ def _work(kind: str, numbers: range, seed: int, shared: mmap.mmap, writing: int)
     warnings.simplefilter("ignore")
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, whatever library is computing
+    for number in (signal.SIGPROF, signal.SIGALRM):  # end the process, whatever library is computing
+        signal.signal(number, signal.SIG_DFL)
+    signal.alarm(0)
     start = _peak()
     limit = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE + ADDRESSES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     counts, slowest, peak = {"accepted": 0, "refused": 0}, 0.0, 0
+    faulthandler.disable()
     with tempfile.TemporaryDirectory(prefix="convit-fuzz-") as folder:
         for number in numbers:
             suffix, content = make_input(kind, seed, number)
             path = Path(folder, f"input{suffix}")
             path.write_bytes(content)
-            shared[:16] = struct.pack("qd", number, time.monotonic())
+            shared[:] = _STATE.pack(number, time.monotonic(), *counts.values(), slowest, peak)
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
             begun = time.process_time()
             outcome, text = judge(kind, path)
@@ -190,20 +192,14 @@ def _work(kind: str, numbers: range, seed: int, shared: mmap.mmap, writing: int)
             if outcome in counts:
                 counts[outcome] += 1
             else:
-                _tell(writing, number=number, failure=outcome, text=text)
-            # told as they come, since a worker may end early
-            if number % 100 == 99 or number == numbers[-1] or outcome not in counts:
-                _tell(writing, **counts, slowest=slowest, peak=peak)
-                counts = dict.fromkeys(counts, 0)
+                event = {"number": number, "failure": outcome, "text": text[:300]}
+                os.write(writing, json.dumps(event).encode() + b"\n")
+    shared[:] = _STATE.pack(numbers[-1], time.monotonic(), *counts.values(), slowest, peak)
     os._exit(0)
 
 
 def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _tell(writing: int, **event: object) -> None:
-    os.write(writing, json.dumps(event).encode() + b"\n")
 
 
 def main() -> None:

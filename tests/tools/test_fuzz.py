@@ -15,7 +15,7 @@ SEED = 12
 @pytest.mark.parametrize(
     ("kind", "inputs"),
     [
-        *((kind, 250) for kind in KINDS),
+        *((kind, 150) for kind in KINDS),
         *(pytest.param(kind, 20_000, marks=[pytest.mark.soak, pytest.mark.timeout(7200)]) for kind in KINDS),
     ],
 )

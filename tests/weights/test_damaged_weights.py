@@ -44,6 +44,8 @@ def write_description(path: Path, model: ConViT, text: str) -> Path:
         ("config.num_heads", [4], r"num_heads is \(4,\)"),
         ("config.num_classes", 10**6, "as num_classes, but the tensors have 3"),
         ("config.local_up_to_layer", 0, "as local_up_to_layer, but the tensors have 1"),
+        ("config.mlp_ratio", 10**400, "mlp_ratio is 1000"),
+        ("config.drop_rate", 10**400, "drop_rate is 1000"),
         ("config.mlp_ratio", 1e9, "mlp_ratio is 1000000000.0, but must lie in"),
         ("config.mlp_ratio", 1e5, "states 1600000 as hidden, but the tensors have 64"),
         ("config.mlp_ratio", float("nan"), "mlp_ratio is nan"),

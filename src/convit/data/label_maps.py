@@ -13,6 +13,7 @@ from typing import Any
 from convit.data.classes import ClassName, first_few, plain_name
 from convit.data.identity import sha256_of_lines
 from convit.data.samples import LabeledImage, Samples
+from convit.output.text import short
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
@@ -118,7 +119,9 @@ def read_label_map(path: str | Path) -> LabelMap:
     for name, target in rows:
         key = plain_name(name or "")
         if plain_name(by_name.setdefault(key, target)) != plain_name(target):
-            raise ValueError(f"{path} says both {by_name[key]!r} and {target!r} of {name!r}; leave one of them out")
+            raise ValueError(
+                f"{path} says both {short(by_name[key])} and {short(target)} of {short(name)}; leave one of them out"
+            )
     return LabelMap(path.name, sha256, by_name)
 
 
@@ -147,7 +150,7 @@ def _parse_json(text: str) -> list[tuple[str | None, str]]:
     rows = found if pairs else [(None, each) for each in found]
     wrong = [target for _, target in rows if not isinstance(target, str | int) or isinstance(target, bool)]
     if wrong:
-        what = "a list or an object" if isinstance(wrong[0], list | dict) else repr(wrong[0])
+        what = "a list or an object" if isinstance(wrong[0], list | dict) else short(wrong[0])
         raise ValueError(f"it holds {what} where a name or a whole number must stand")
     return [(name, str(target)) for name, target in rows]
 

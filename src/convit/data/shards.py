@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import sys
 import tarfile
 import zlib
 from bisect import bisect_left
@@ -19,12 +20,15 @@ from convit.data.locate import Source, find_files
 from convit.data.remote import is_remote, read_on, shown
 from convit.data.samples import LabeledImage, Samples, check_label, checked_places
 from convit.images import IMAGE_SUFFIXES
+from convit.images.limits import current_limits
 from convit.images.listing import is_hidden
+from convit.output.text import short
 
 Shard = Path | str  # a Path lies here, a str is a URL
 Sample = tuple[str, bytes, int]
 
 LABEL_SUFFIX = "cls"
+_LARGEST_HEADER = 2**20  # bytes of a long name and the like
 
 
 class ShardSamples(Samples):
@@ -188,6 +192,7 @@ def _members(file: Path | BinaryIO | _HashedFile, source: str) -> Iterator[tuple
                 wanted = member.isfile() and not any(map(is_hidden, member.name.split("/")))
                 content = archive.extractfile(member) if wanted else None
                 if content is not None:
+                    _check_size(member, current_limits().file_bytes)
                     yield member.name, content.read()
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         if isinstance(error, OSError) and not _means_damage(error):
@@ -207,13 +212,21 @@ def _means_damage(error: OSError) -> bool:
     return isinstance(error, BadGzipFile) or (type(error) is OSError and error.errno is None)
 
 
+def _check_size(member: tarfile.TarInfo, most: int) -> None:
+    if not 0 <= member.size <= most:
+        raise tarfile.ReadError(f"it states {member.size} bytes for {short(member.name)}, but at most {most} are read")
+
+
 class _StrictHeader(tarfile.TarInfo):
     """A header that complains where tarfile would take a damaged or cut archive for one that ends here."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> tarfile.TarInfo:
         try:
-            return super().frombuf(buf, encoding, errors)
+            member = super().frombuf(buf, encoding, errors)
+            # long names and the like are read as a whole before the member that they belong to is known
+            _check_size(member, sys.maxsize if member.isfile() else _LARGEST_HEADER)
+            return member
         except tarfile.HeaderError as error:
             if type(error).__name__ == "EOFHeaderError":  # the block of zeros that ends every whole archive
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -77,15 +78,14 @@ class ConViTConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "img_size", _as_size(self.img_size))
         for name, least in _WHOLE_NUMBERS.items():
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or not least <= value <= _LARGEST:
+            if not _lies_in(value := getattr(self, name), Integral, least, _LARGEST):
                 rule = f"a whole number of at least {least} and at most {_LARGEST:,}"
                 raise ValueError(f"{name} is {_shown(value)}, but must be {rule}")
         for name in ("drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"):
-            if not isinstance(value := getattr(self, name), Real) or not 0.0 <= value < 1.0:
+            if not _lies_in(value := getattr(self, name), Real, 0, math.nextafter(1, 0)):
                 raise ValueError(f"{name} is {_shown(value)}, but must lie in [0, 1)")
         for name in ("mlp_ratio", "locality_strength"):
-            if not isinstance(value := getattr(self, name), Real) or not 0.0 <= value <= _LARGEST:
+            if not _lies_in(value := getattr(self, name), Real, 0, _LARGEST):
                 raise ValueError(f"{name} is {_shown(value)}, but must lie in [0, {_LARGEST:,}]")
         if self.global_pool not in ("", "token", "avg"):
             pool = _shown(self.global_pool)
@@ -163,10 +163,14 @@ class ConViTConfig:
 
 def _as_size(img_size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
     sides = tuple(img_size) if isinstance(img_size, Sequence) else (img_size, img_size)
-    if len(sides) != 2 or not all(isinstance(side, Integral) and 1 <= side <= _LARGEST for side in sides):
+    if len(sides) != 2 or not all(_lies_in(side, Integral, 1, _LARGEST) for side in sides):
         given = _shown(img_size)
         raise ValueError(f"img_size is {given}, but must be a side or (height, width) of 1 to {_LARGEST:,} pixels")
     return int(sides[0]), int(sides[1])
+
+
+def _lies_in(value: Any, kind: type[Any], least: float, most: float) -> bool:
+    return isinstance(value, kind) and bool(least <= value <= most)
 
 
 def _shown(value: object) -> str:

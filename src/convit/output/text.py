@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,15 @@ from convit.output.rows import Layout
 
 as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 """A value as JSON on one line, without its end."""
+
+
+def short(value: object) -> str:
+    """A value of any size and depth on one line of at most 80 characters, as an error may name it.
+
+    >>> len(short("x" * 1_000_000)), short([[1]])
+    (30, '[[1]]')
+    """
+    return reprlib.repr(value)[:80]
 
 
 class Encoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -11,6 +12,7 @@ from typing import Any, cast
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from convit.output.text import short
 from convit.training.recipe import Recipe
 
 # what a date in the 13th month, a number of 5,000 digits and 1,000 brackets raise is not a YAMLError
@@ -117,13 +119,13 @@ def _explain(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _keys_beside(first["loc"])
-        close = get_close_matches(str(first["loc"][-1]), known, 1, 0.0)
+        close = get_close_matches(str(first["loc"][-1])[:80], known, 1, 0.0)
         name = ".".join([*map(str, first["loc"][:-1]), *close])
-        return f"unknown key {where!r}; the closest is {name!r} (there are: {', '.join(known)})"
+        return f"unknown key {short(where)}; the closest is {name!r} (there are: {', '.join(known)})"
     if first["type"] == "missing":
         return f"the key {where!r} is missing"
     problem = first["msg"].removeprefix("Value error, ")
-    return f"{where!r} is {first['input']!r}: {problem[0].lower()}{problem[1:]}"
+    return f"{where!r} is {short(first['input'])}: {textwrap.shorten(problem[0].lower() + problem[1:], 400)}"
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

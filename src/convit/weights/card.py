@@ -8,11 +8,11 @@ calibration (the temperature that was fitted for exactly these weights, and what
 from __future__ import annotations
 
 import json
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convit.output.text import short
 from convit.transforms.settings import TransformSettings
 from convit.weights.weight_sets import WEIGHT_SETS, WeightSet, closest
 
@@ -108,7 +108,7 @@ def read_hub_config(path: Path) -> dict[str, Any]:
         return {}
     architecture = content["architecture"]
     if not isinstance(architecture, str) or architecture not in VARIANTS:
-        shown = _shown(architecture)
+        shown = short(architecture)
         raise ValueError(
             f"{path} describes the architecture {shown}, which is not a ConViT; {closest(shown, VARIANTS)}"
         )
@@ -149,20 +149,16 @@ def check_description(description: Mapping[str, Any]) -> None:
     """
     for key in ("architecture", "tag", *PROVENANCE):
         if not isinstance(description.get(key), str | None):
-            raise ValueError(f"its {key} is {_shown(description[key])}, but must be text")
+            raise ValueError(f"its {key} is {short(description[key])}, but must be text")
     if not isinstance(config := description.get("config", {}), dict):
-        raise ValueError(f"its config is {_shown(config)}, but must be an object")
+        raise ValueError(f"its config is {short(config)}, but must be an object")
     names = description.get("classes", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"its classes are {_shown(names)}, but must be a list of names")
+        raise ValueError(f"its classes are {short(names)}, but must be a list of names")
     size = description.get("input_size") or [3, 224, 224]
     # a model of other images than gray and RGB ones has no preprocessing of ours
     if not isinstance(size, list) or not size or size[0] in (1, 3):
         TransformSettings.from_card(description, input_size=size)
-
-
-def _shown(value: object) -> str:
-    return reprlib.repr(value)[:80]
 
 
 def known_classes(repo: str) -> list[str] | None:

@@ -7,7 +7,6 @@ import errno
 import json
 import logging
 import pickle
-import reprlib
 import warnings
 import zipfile
 from collections.abc import Generator, Iterable, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from convit.output.files import replace_file
+from convit.output.text import short
 from convit.weights.card import read_hub_config
 from convit.weights.header import METADATA_KEY, read_metadata
 
@@ -255,18 +255,18 @@ def _strip_surroundings(tensors: dict[str, Tensor], file: Path) -> dict[str, Ten
     inside = {
         key: each for key, each in tensors.items() if not prefix or (isinstance(key, str) and key.startswith(prefix))
     }
-    if rest := [_shown(key) for key in tensors if key not in inside]:
+    if rest := [short(key) for key in tensors if key not in inside]:
         more = f" and {len(rest) - 4} more" if rest[4:] else ""
         _log.warning("%s: left out what stands beside the model: %s%s", file, ", ".join(rest[:4]), more)
     for key, value in inside.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise ValueError(
-                f"{file} holds {_kind(value)} under {_shown(key)}, but must hold tensors by name "
+                f"{file} holds {_kind(value)} under {short(key)}, but must hold tensors by name "
                 f"(a state dict, or one under {', '.join(_WRAPPERS)})"
             )
         is_plain = value.layout == torch.strided and value.device.type == "cpu"
         if not is_plain or value.untyped_storage().nbytes() < value.nbytes:
-            raise ValueError(f"{file} holds {_shown(key)} without all its numbers; save plain tensors")
+            raise ValueError(f"{file} holds {short(key)} without all its numbers; save plain tensors")
     return {key.removeprefix(prefix): value for key, value in inside.items()}
 
 
@@ -276,12 +276,8 @@ def _anchors(content: Mapping[Any, Any]) -> list[str]:
 
 
 def _several_models(file: Path, places: Iterable[Any]) -> ValueError:
-    named = ", ".join(_shown(place) for place in list(places)[:4])
+    named = ", ".join(short(place) for place in list(places)[:4])
     return ValueError(f"{file} holds several models, under {named}; save the state dict of one of them alone")
-
-
-def _shown(value: object) -> str:
-    return reprlib.repr(value)[:80]
 
 
 def _kind(value: Any) -> str:
