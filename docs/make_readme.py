@@ -1,7 +1,11 @@
-"""Writes the table of models into README.md from what is counted and measured: python docs/make_readme.py [--check]."""
+"""Writes the table of models into README.md from what is counted and measured.
+
+python docs/make_readme.py [--check]
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,11 +70,14 @@ def filled(text: str) -> str:
     return f"{before}{START}\n{table()}\n{END}{rest.split(END)[1]}"
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Write the README, or with --check say whether it is up to date."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, and fail where the table is out of date")
+    given = parser.parse_args(arguments)
     old = README.read_text(encoding="utf-8")
     new = filled(old)
-    if "--check" in sys.argv[1:]:
+    if given.check:
         print("README.md is up to date" if new == old else "README.md is out of date: run python docs/make_readme.py")
         return int(new != old)
     README.write_text(new, encoding="utf-8")

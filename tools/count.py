@@ -10,9 +10,9 @@ an import of the module that defines it; imports inside functions, and those for
 
 from __future__ import annotations
 
+import argparse
 import ast
 import io
-import sys
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -154,6 +154,9 @@ def _reachable(module: str, below: dict[str, set[str]]) -> set[str]:
 
 def main() -> None:
     """Print the counts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--where", action="store_true", help="also name every long function, circle and the like")
+    given = parser.parse_args()
     sources = read_sources()
     rooms: dict[str, list[int]] = {}
     for source in sources:
@@ -170,7 +173,7 @@ def main() -> None:
     print(f"functions over {LONG} lines of code: {len(functions)}")
     print(f"import circles: {len(circles)}")
     print(f"public names with a docstring: {public - len(silent)} of {public}")
-    if "--where" in sys.argv[1:]:
+    if given.where:
         print(*(f"  {lines} lines: {place}" for lines, place in functions), sep="\n")
         print(*(f"  circle: {', '.join(circle)}" for circle in circles), sep="\n")
         print(*(f"  no docstring: {name}" for name in silent), sep="\n")

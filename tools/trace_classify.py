@@ -11,6 +11,7 @@ the model that are computed on it.
 
 from __future__ import annotations
 
+import argparse
 import io
 import sys
 import tempfile
@@ -113,21 +114,24 @@ def _place(code: CodeType) -> Place:
 
 def main() -> None:
     """Print the counts, and with --where the functions."""
-    given = [word for word in sys.argv[1:] if word != "--where"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photograph", type=Path, nargs="?", help="an image file; without it a cat")
+    parser.add_argument("--where", action="store_true", help="name the functions too")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if not given:
+        if given.photograph is None:
             from PIL import Image
             from skimage import data
 
             Image.fromarray(data.chelsea()).save(Path(folder) / "cat.jpg")
-        found = trace_classify(Path(given[0]) if given else Path(folder) / "cat.jpg")
+        found = trace_classify(given.photograph or Path(folder) / "cat.jpg")
     for title, places in (
         ("making the model ready", found.preparation),
         ("way of the photograph", found.way),
         ("layers of the model", found.layers),
     ):
         print(f"{title}: {len(places)} functions in {len({file for file, _ in places})} files")
-        if "--where" in sys.argv[1:]:
+        if given.where:
             print(*(f"  {file}: {name}" for file, name in places), sep="\n")
 
 

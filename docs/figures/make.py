@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import matplotlib
@@ -34,6 +35,7 @@ def draw_layer(axes: Axes, title: str, centers: Tensor, gate: Tensor) -> None:
 
 def main() -> None:
     """Draw a fresh model's heads beside trained ones."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.manual_seed(0)
     trained = convit.create_model(MODEL, pretrained=True)
     fresh = convit.create_model(MODEL, pretrained=False)

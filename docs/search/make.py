@@ -8,6 +8,7 @@ Debian's chromium.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -43,6 +44,7 @@ def main() -> None:
     """Cut, index, search, and keep the pages."""
     from PIL import Image
 
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     DOCS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         pieces, db = Path(folder) / "pieces", Path(folder) / "pieces.db"

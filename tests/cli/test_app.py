@@ -48,6 +48,7 @@ def test_no_arguments_show_the_help_and_fail(capsys: pytest.CaptureFixture[str])
         (["study"], ["no such command: study", "python studies/"]),
         (["xyz"], ["no such command: xyz", f"there are {', '.join(COMMANDS)}"]),
         (["classify", "a.jpg", "--modle", "x"], ["No such option: --modle", "--model", "'convit classify --help'"]),
+        (["evaluate", "--compare", "a.json"], ["--compare", "2 arguments", "'convit evaluate --help'"]),
         (["classify"], ["Missing argument 'PATH'", "'convit classify --help'"]),
         (["classify", "a.jpg", "--top-k", "0"], ["--top-k", "1"]),
         (["classify", "a.jpg", "--batch-size", "many"], ["--batch-size", "integer"]),

@@ -143,7 +143,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except typer.Exit as leave:
             return leave.exit_code
         except (Exception, KeyboardInterrupt, errors.Terminated) as error:
-            return errors.report(error, debug=debug)
+            named = next(
+                (word for word in given if word in COMMANDS), ""
+            )  # typer's own parser does not say whose it is
+            return errors.report(error, debug=debug, command=f"convit {named}".rstrip())
         finally:
             remove_unfinished()
             errors.close_streams()

@@ -36,12 +36,13 @@ class Terminated(SystemExit):
     """SIGTERM ended the command."""
 
 
-def report(error: BaseException, *, debug: bool = False) -> int:
+def report(error: BaseException, *, debug: bool = False, command: str = "convit") -> int:
     """Write one line that says what went wrong and what to do, with the error's notes, and give the exit code.
 
     Args:
         error: What ended the command.
         debug: Writes the traceback too, before the line.
+        command: Whose `--help` a usage error points to, where it does not say itself.
     """
     if isinstance(error, BrokenPipeError):
         say("the reader of the results has gone, so the rest was not written")
@@ -59,19 +60,19 @@ def report(error: BaseException, *, debug: bool = False) -> int:
             return TERMINATED
         tell(str(error) or f"stopped by Ctrl-C; {left}")  # training says itself where it stopped
         return INTERRUPTED
-    code, message = describe(error)
+    code, message = describe(error, command)
     tell(f"error: {message}{notes and f'; {notes}'}")
     return code
 
 
-def describe(error: BaseException) -> tuple[int, str]:
+def describe(error: BaseException, command: str = "convit") -> tuple[int, str]:
     """Give the exit code of an exception and what to tell the user.
 
     `ValueError` and `TypeError` are the caller's mistakes only where this package raised them: from anywhere else they
     are as unexpected as any other error, and named so.
     """
     if _is_usage_error(error):
-        return WRONG_INPUT, _usage_message(error)
+        return WRONG_INPUT, _usage_message(error, command)
     if isinstance(error, FileNotFoundError | FileExistsError | IsADirectoryError | NotADirectoryError):
         return WRONG_INPUT, _system_message(error)
     if isinstance(error, OSError):
@@ -147,11 +148,11 @@ def _asks_for_help(error: BaseException) -> bool:
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
-def _usage_message(error: Any) -> str:
+def _usage_message(error: Any, command: str) -> str:
     # the words are pydantic's, which typer lets through
     message = str(error.format_message()).rstrip(".").replace("Value error, ", "")
     context = getattr(error, "ctx", None)
-    command = "convit" if context is None else context.command_path
+    command = command if context is None else context.command_path
     return f"{message} (see '{command} --help')"
 
 

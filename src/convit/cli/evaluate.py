@@ -82,30 +82,17 @@ def evaluate(
     """
     if compare is not None:
         named = {"DATA": data, "--model": model, "--weights": weights, "--split": split, "--classes": classes}
-        given = [
-            name
-            for name, value in {**named, "--tta": tta, "--calibrate": calibrate or None, "--report": report}.items()
-            if value is not None
-        ]
-        if given:
-            raise ValueError(f"--compare reads two results and evaluates nothing; leave {' and '.join(given)} out")
-        _compare(compare, target)
+        _compare(compare, target, {**named, "--tta": tta, "--calibrate": calibrate or None, "--report": report})
         return
     if data is None:
         raise ValueError("there are no images to evaluate on; name a folder or shards, or two results after --compare")
     if calibrate:
-        if weights is None or tta is not None:
-            raise ValueError("--calibrate keeps a temperature in the file of --weights; name one, and leave --tta out")
-        from convit.weights.files import described_file
-
-        described_file(weights)
+        _check_calibrate(weights, tta)
     if report is not None:
         from convit.evaluation import check_report
 
         if target.output is not None and target.output.resolve().parent == report.resolve():
-            raise ValueError(
-                f"{target.output} lies in the report's folder, which has its own files; choose another place"
-            )
+            raise ValueError(f"{target.output} lies in the report's folder, which has its own files; choose another")
         check_report(report, overwrite=target.overwrite)
     from convit.data import open_samples
     from convit.evaluation import Evaluator, join_processes, own_device
@@ -132,6 +119,14 @@ def evaluate(
         # a process that leaves with a code of its own is a failed one to torchrun, which then says so at length
         if evaluation.errors and processes.count == 1:
             raise typer.Exit(errors.SOME_UNREADABLE)
+
+
+def _check_calibrate(weights: Path | None, tta: str | None) -> None:
+    from convit.weights.files import described_file
+
+    if weights is None or tta is not None:
+        raise ValueError("--calibrate keeps a temperature in the file of --weights; name one, and leave --tta out")
+    described_file(weights)
 
 
 def _calibration(images: "Samples") -> list[Any]:
@@ -176,10 +171,13 @@ def _finish(evaluation: "Evaluation", images: "Samples", target: options.Target,
         errors.say_left_out(evaluation.count, evaluation.unreadable, evaluation.errors[0]["error"])
 
 
-def _compare(files: tuple[Path, Path], target: options.Target) -> None:
+def _compare(files: tuple[Path, Path], target: options.Target, named: dict[str, object]) -> None:
     from convit.evaluation import compare, write_comparison
     from convit.output.text import json_text
 
+    given = [name for name, value in named.items() if value is not None]
+    if given:
+        raise ValueError(f"--compare reads two results and evaluates nothing; leave {' and '.join(given)} out")
     comparison = compare(*files)
     with target.text() as stream:
         if target.format == "table":

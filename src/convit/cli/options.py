@@ -1,7 +1,9 @@
 """The options that several commands share, each said once: its name, its meaning and what `--help` shows of it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import io
+import sys
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -12,7 +14,7 @@ import typer
 from convit.cli import errors
 from convit.inference.options import DEFAULT_MODEL, RunOptions
 from convit.optimization.precision import Precision
-from convit.output.files import FORMATS_OF, SUFFIXES, check_output, choose_format
+from convit.output.files import FORMATS_OF, SUFFIXES, check_output, choose_format, write_file
 
 TRAINING_PACKAGES = ("lightning", "pydantic", "yaml", "fsspec")  # of the extra `train`
 
@@ -137,11 +139,13 @@ class Target:
     format: str = ""
     overwrite: bool = False
 
-    def text(self) -> AbstractContextManager[TextIO]:
-        """A stream for text; a file appears at the end of the block."""
-        from convit.output.console import text_output
-
-        return text_output(self.output, overwrite=self.overwrite)
+    @contextmanager
+    def text(self) -> Generator[TextIO]:
+        """A stream for text; a file appears whole at the end of the block, or not at all."""
+        text = sys.stdout if self.output is None else io.StringIO()
+        yield text
+        if self.output is not None and isinstance(text, io.StringIO):
+            write_file(self.output, text.getvalue(), overwrite=self.overwrite)
 
     def write_rows(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], head: str = "") -> None:
         """Write dictionaries, as `convit.output.write_rows` does."""

@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -82,19 +81,6 @@ def print_result(text: str | None, result: Mapping[str, Any]) -> None:
         print(json.dumps(dict(result), default=str))
     elif text is not None:
         print(text)
-
-
-@contextmanager
-def text_output(output: Path | None, *, overwrite: bool = False) -> Generator[TextIO]:
-    """Where a result is written as text: a file, as `convit.output.files.write_file` does, or standard output."""
-    from convit.output.files import write_file
-
-    if output is None:
-        yield sys.stdout
-        return
-    text = io.StringIO()
-    yield text
-    write_file(output, text.getvalue(), overwrite=overwrite)
 
 
 @contextmanager

@@ -1,0 +1,49 @@
+"""The scripts of the repository read their command line: `--help` answers and does nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from docs import make_reliability
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(
+    file for folder in ("docs", "tools", "benchmarks", "studies") for file in (ROOT / folder).rglob("*.py")
+    if 'if __name__ == "__main__"' in file.read_text("utf-8")
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: str(script.relative_to(ROOT)))
+def test_every_script_reads_its_command_line(script: Path) -> None:
+    text = script.read_text("utf-8")
+    assert "sys.argv" not in text or "main(sys.argv[1:])" in text
+    assert "ArgumentParser(" in text or "read_arguments" in text or "from studies.command import" in text
+
+
+@pytest.mark.parametrize("name", ["docs/make_readme.py", "docs/make_reliability.py", "tools/count.py"])
+def test_help_writes_nothing(name: str) -> None:
+    page = ROOT / ("README.md" if "readme" in name else "docs/reliability.md")
+    before = page.stat().st_mtime_ns if page.exists() else None
+    done = subprocess.run([sys.executable, name, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"usage: {Path(name).name}")
+    assert (page.stat().st_mtime_ns if page.exists() else None) == before
+
+
+def test_the_page_of_reliability_is_up_to_date() -> None:
+    assert make_reliability.main(["--check"]) == 0
+
+
+def test_a_part_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make_reliability, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(make_reliability, "PAGE", tmp_path / "page.md")
+    columns, rows = ("command", "kills", "faults"), [("embed", 1200, 0)]
+    make_reliability.keep("kill", "tools/kill.py", "Killed.", columns, rows, ("Well.",), tmp_path / "kept")
+    assert make_reliability.main([]) == make_reliability.main(["--check"]) == 0
+    page = (tmp_path / "page.md").read_text()
+    table = "| command | kills | faults |\n| --- | ---: | ---: |\n| embed | 1,200 | 0 |"
+    assert f"## Killed runs\n\nKilled.\n\n{table}\n\nWell.\n\n`tools/kill.py`" in page
+    assert "Mutated" not in page
+    (tmp_path / "page.md").write_text("other")
+    assert make_reliability.main(["--check"]) == 1
