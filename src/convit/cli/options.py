@@ -14,6 +14,7 @@ import typer
 from convit.cli import errors
 from convit.inference.options import DEFAULT_MODEL, RunOptions
 from convit.optimization.precision import Precision
+from convit.output.console import is_terminal
 from convit.output.files import FORMATS_OF, SUFFIXES, check_output, choose_format, write_file
 
 TRAINING_PACKAGES = ("lightning", "pydantic", "yaml", "fsspec")  # of the extra `train`
@@ -133,11 +134,13 @@ class Target:
         output: the file, or None for standard output.
         format: one of `convit.output.files.SUFFIXES`.
         overwrite: whether an existing file may be replaced.
+        on_terminal: whether a terminal shows them.
     """
 
     output: Path | None = None
     format: str = ""
     overwrite: bool = False
+    on_terminal: bool = False
 
     @contextmanager
     def text(self) -> Generator[TextIO]:
@@ -176,7 +179,7 @@ def results(*formats: str) -> Bundle:
             check_output(output, overwrite=overwrite)
         elif not errors.has_output():
             raise ValueError("there is no standard output to write to; name a file with --output")
-        return Target(output, chosen, overwrite)
+        return Target(output, chosen, overwrite, output is None and is_terminal(sys.stdout))
 
     options = {"output": Annotated[Path | None, output], "format": Annotated[choice | None, format]}
     return Bundle({**{name: (each, None) for name, each in options.items()}, "overwrite": (Overwrite, False)}, build)

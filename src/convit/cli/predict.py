@@ -4,7 +4,6 @@ The order matters to the user: whatever can be wrong with paths, format or outpu
 fetched or loaded.
 """
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +12,6 @@ import typer
 
 from convit.cli import errors, options
 from convit.inference.options import RunOptions, check_kind
-from convit.output.console import is_terminal
 from convit.output.files import FORMATS_OF
 from convit.weights.progress import bar
 
@@ -102,12 +100,11 @@ def _write(
     """Run the predictor over the images and write one row for each; `layout` is what the writer must know of them."""
     from convit.output import open_writer
 
-    rows_fill_the_terminal = target.output is None and target.format != "table" and is_terminal(sys.stdout)
     first_error = None
     # the bar is inside the writer: it has gone when a table is printed at the writer's end
     with (
         open_writer(target.output, target.format, rows, overwrite=target.overwrite, **layout) as writer,
-        bar("images", len(files), shown=not rows_fill_the_terminal) as advance,
+        bar("images", len(files), shown=not target.on_terminal or target.format == "table") as advance,
     ):
         for result in predictor.iterate(files):
             writer.write(result)
