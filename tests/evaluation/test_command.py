@@ -66,11 +66,11 @@ def test_wrong_data(tmp_path: Path, folder: Path, weights: Path, capsys: Capture
     options = ["--weights", str(weights)]
     empty = tmp_path / "empty"
     empty.mkdir()
-    (tmp_path / "text.txt").write_text("x")
+    (tmp_path / "text.md").write_text("x")
     assert "there is no folder" in _refused([str(tmp_path / "nowhere"), *options], capsys)
     assert "no shard at" in _refused([str(tmp_path / "val-{0..1}.tar"), *options], capsys)
     assert "no class sub-folders" in _refused([str(empty), *options], capsys)
-    assert "neither a folder" in _refused([str(tmp_path / "text.txt"), *options], capsys)
+    assert "neither a folder" in _refused([str(tmp_path / "text.md"), *options], capsys)
     (folder / "cat").rename(folder / "lion")
     assert "'lion' is none of the model's 6 classes (cat," in _refused([str(folder), *options], capsys)
 

@@ -180,7 +180,7 @@ def test_names_that_labels_are_in_a_table(tmp_path: Path) -> None:
         ("x.parquet row 1", 0),
         ("x.parquet row 2", 1),
     ]
-    assert open_samples(write_parquet(tmp_path / "y.parquet", [(0, 7)])).classes is None
+    assert open_samples(write_parquet(tmp_path / "y.parquet", [(0, 0)])).classes is None
 
 
 def test_a_row_without_an_image_comes_empty(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_remote_shards_are_read_once_to_open_and_once_to_use(tmp_path: Path, ser
     [
         ("nowhere", FileNotFoundError, "there is no folder nowhere"),
         ("x-*.parquet", FileNotFoundError, r"no Parquet file at x-\*\.parquet"),
-        ("text.txt", ValueError, "neither a folder with a sub-folder per class nor a shard"),
+        ("text.md", ValueError, "neither a folder with a sub-folder per class nor a shard"),
         ("bad.parquet", ValueError, r"bad\.parquet cannot be read as Parquet"),
     ],
 )
@@ -213,7 +213,7 @@ def test_what_is_no_data_is_named(
     data: str, kind: type[Exception], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("text.txt", "bad.parquet"):
+    for name in ("text.md", "bad.parquet"):
         (tmp_path / name).write_text("x")
     with pytest.raises(kind, match=words) as caught:
         open_samples(data)

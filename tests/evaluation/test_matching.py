@@ -31,6 +31,12 @@ def _data(classes: Sequence[str | ClassName] | None, labels: Sequence[int] | Non
         (["n02123045", "n01440764"], IMAGENET, [281, 0]),
         (["2", "1"], ("1", "2"), [1, 0]),  # names go before numbers
         ([ClassName("some cat", "n02123045")], IMAGENET, [281]),
+        (["01", "02", "3"], ("1", "2", "3"), [0, 1, 2]),  # numbers that are names
+        (["007", "12"], ("12", "7"), [1, 0]),
+        (["A", "b"], ("B", "A", "a", "b"), [1, 3]),  # the very names go first
+        (["A", "DOG"], ("a", "A", "dog"), [1, 2]),
+        (["cafe\u0301"], ("tea", "caf\u00e9"), [1]),
+        (["caf\u00e9", "cafe\u0301"], ("cafe\u0301", "caf\u00e9"), [1, 0]),
         (["one", "other"], None, [0, 1]),  # nothing is known of the model's classes: sorted order
     ],
 )
@@ -53,11 +59,21 @@ def test_shards_without_names_hold_the_models_numbers() -> None:
             _data(["cat", "dgo"]),
             ("cat", "dog"),
             2,
-            r"in the sub-folders of data, 'dgo' is none of the model's 2 classes \(cat, dog, ...\)",
+            r"in the sub-folders of data, 'dgo' is none of the model's 2 classes \(cat, dog\); the data have cat, dgo;",
         ),
         (_data(["v", "w", "x", "y", "z"]), ("cat",) * 5, 5, "'v', 'w', 'x' and 2 more.*name the sub-folders by"),
-        (_data(["a", "b"]), None, 3, "'a', 'b' are none of the model's 3 classes; name the sub-folders"),
+        (
+            _data(["a", "b"]),
+            None,
+            3,
+            "'a', 'b' are none of the model's 3 classes; the data have a, b; name the sub-folders",
+        ),
         (_data(["cat", "Cat"]), ("cat", "dog"), 2, "two that mean the same class"),
+        (_data(["0", "1", "2"]), ("1", "2", "3"), 3, r"'0' is none .*\(1, 2, 3\); the data have 0, 1, 2;"),
+        (_data(["001", "2"]), ("1", "01", "2"), 3, "'001' is none of the model's 3 classes"),
+        (_data(["CAT"]), ("Cat", "cat"), 2, "'CAT' is none of the model's 2 classes"),
+        (_data(["cat"]), ("cat", "cat"), 2, "'cat' is none of the model's 2 classes"),
+        (_data(["01", "1"]), ("1", "2"), 2, "two that mean the same class"),
         (_data(["7"]), ("a", "b"), 2, "'7' is none of the model's 2 classes"),
         (
             _data(None, [0, 12], "shards"),

@@ -23,6 +23,7 @@ def ablate(
     experiment: Experiment = None,
     split: Split = None,
     limit: Limit = None,
+    lists: options.Lists = options.NO_LISTS,
     target: Annotated[options.Target, options.results("markdown", "json")] = options.STDOUT,
     run: options.PlainRun = options.DEFAULTS,
 ) -> None:
@@ -33,7 +34,7 @@ def ablate(
     """
     from convit.data import EvenlySpaced, open_samples
 
-    images = open_samples(data, split=split)
+    images = open_samples(lists.of(data), split=split)
     if limit is not None:
         images = EvenlySpaced(images, limit)
 

@@ -18,7 +18,7 @@ COLUMNS = (
     *("first_split", "second_split", "across_splits", "similarity", "difference"),
 )
 Source = Annotated[
-    str | None, typer.Argument(metavar="FOLDER", help="Folder of images or WebDataset shards; or use --db.")
+    str | None, typer.Argument(metavar="FOLDER", help="Folder or list of images, WebDataset shards; or use --db.")
 ]
 Db = Annotated[
     Path | None,
@@ -46,6 +46,7 @@ def duplicates(
     splits: Splits = None,
     target: options.Rows = options.STDOUT,
     html: Html = None,
+    lists: options.Lists = options.NO_LISTS,
     model: options.Model = None,
     weights: options.Weights = None,
     run: options.EmbeddingRun = options.DEFAULTS,
@@ -69,7 +70,7 @@ def duplicates(
     if db is not None:
         found = _in_index(db, how, model=model, weights=weights)
     else:
-        found = _in_folder(str(folder), how, model=model, weights=weights, options=run)
+        found = _in_folder(lists.of(str(folder)), how, model=model, weights=weights, options=run)
     head = _summary(found, how)
     target.write_rows([pair.as_row() for pair in found.pairs], COLUMNS, head)
     if html is not None:
@@ -110,7 +111,8 @@ def _in_folder(folder: str, how: dict[str, Any], **made_by: Any) -> _Found:
     with bar("images", len(images)) as advance:
         embedded = embed_images(images, embedder, advance)
     pairs = find_duplicates(embedded.images, embedded.vectors, **how)
-    place, root = Path(folder).resolve().name, Path(folder) if kind_of(folder).name == "folder" else None
+    place = Path(folder.partition("?")[0]).resolve().name
+    root = Path(folder) if kind_of(folder).name == "folder" else None
     return _Found(pairs, place, root, len(embedded.images), embedder.name, embedded.unreadable)
 
 

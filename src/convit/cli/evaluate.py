@@ -17,7 +17,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="A folder with one subfolder per class; WebDataset shards or Parquet files: a file, a pattern such as "
-        "'val-{000..004}.tar.gz', or a folder of them; hub:OWNER/NAME; cifar10:FOLDER; or ImageNet and its relatives "
+        "'val-{000..004}.tar.gz', or a folder of them; a .csv of images and labels; hub:OWNER/NAME; cifar10:FOLDER; "
+        "or ImageNet and its relatives "
         "as they are distributed: imagenet:FOLDER, imagenet-real:, imagenet-v2:, imagenet-a:, imagenet-r:, "
         "imagenet-sketch:.",
     ),
@@ -71,6 +72,7 @@ def evaluate(
     calibrate: Calibrate = False,
     report: Report = None,
     compare: Compare = None,
+    lists: options.Lists = options.NO_LISTS,
     run: options.EvaluationRun = options.DEFAULTS,
 ) -> None:
     """Measure top-1, top-5, loss and calibration on a labeled data set, or compare two results.
@@ -100,7 +102,7 @@ def evaluate(
     with join_processes() as processes:
         if not processes.writes:
             errors.quiet_output()
-        images = open_samples(data, split=split, label_map=classes)
+        images = open_samples(lists.of(data), split=split, label_map=classes)
         evaluator = Evaluator(
             model,
             weights=weights,

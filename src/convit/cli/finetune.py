@@ -24,7 +24,8 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="IMAGES",
-        help="Folder with one subfolder per class, or with train/ and val/ of that form; or shards, Parquet files or "
+        help="Folder with one subfolder per class, or with train/ and val/ of that form; or a .csv of images and "
+        "labels, shards, Parquet files or "
         "hub:OWNER/NAME.",
     ),
 ]
@@ -74,6 +75,7 @@ def finetune(
     changes: options.Changes = None,
     dry_run: DryRun = False,
     resume: options.Resume = False,
+    lists: options.Lists = options.NO_LISTS,
 ) -> None:
     """Fine-tune a classifier on a folder of images; writes weights.safetensors and report.html.
 
@@ -92,6 +94,7 @@ def finetune(
     folder = output or Path("runs") / (Path(images).resolve().name or "images")
     if not (resume or dry_run) and is_first_process():
         check_free(folder, images)
+    images = lists.of(images)
     choices = FinetuneOptions(model, size, epochs, batch_size, lr, seed, tuple(freeze or ()), tuple(changes or ()))
     plan = resume_plan(images, folder, choices) if resume else plan_finetune(images, choices)
     quiet = errors.is_quiet()

@@ -19,7 +19,9 @@ from convit.output.files import FORMATS_OF, SUFFIXES, check_output, choose_forma
 
 TRAINING_PACKAGES = ("lightning", "pydantic", "yaml", "fsspec")  # of the extra `train`
 
-Paths = Annotated[list[Path], typer.Argument(metavar="PATH", help="Images or folders of images.")]
+Paths = Annotated[
+    list[Path], typer.Argument(metavar="PATH", help="Images, folders of images or lists of them (.txt, .csv).")
+]
 Model = Annotated[
     str | None,
     typer.Option(metavar="NAME", help=f"Model or weight set; see `convit models`.  [default: {DEFAULT_MODEL}]"),
@@ -94,6 +96,24 @@ _QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress bars 
 _DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
 
 
+@dataclass(frozen=True)
+class ListOptions:
+    """Where the paths in a list of images start, and whether they may leave that folder."""
+
+    image_folder: Path | None = None
+    allow_outside: bool = False
+
+    def of(self, source: str) -> str:
+        """A source with what was said of it.
+
+        Raises:
+            ValueError: something was said, and it is no list.
+        """
+        from convit.images.lists import list_source
+
+        return list_source(source, self.image_folder, allow_outside=self.allow_outside)
+
+
 class Bundle(NamedTuple):
     """Several options that a command takes as one value.
 
@@ -105,6 +125,17 @@ class Bundle(NamedTuple):
     options: dict[str, tuple[Any, Any]]
     build: Callable[..., Any]
 
+
+_IMAGE_FOLDER = Annotated[
+    Path | None,
+    typer.Option("--images", metavar="DIR", help="Where the paths in a list start.  [default: the list's folder]"),
+]
+_ALLOW_OUTSIDE = Annotated[
+    bool, typer.Option("--allow-outside", help="Let a list name images outside of that folder, such as /data/cat.jpg.")
+]
+_LIST_OPTIONS = {"image_folder": (_IMAGE_FOLDER, None), "allow_outside": (_ALLOW_OUTSIDE, False)}
+Lists = Annotated[ListOptions, Bundle(_LIST_OPTIONS, ListOptions)]
+NO_LISTS = ListOptions()
 
 DEFAULTS = RunOptions()
 EMBEDDING = ("device", "precision", "batch_size", "workers")

@@ -28,13 +28,14 @@ def classify(
     top_k: TopK = 5,
     target: Annotated[options.Target, options.results(*FORMATS_OF["classification"])] = options.STDOUT,
     recursive: options.Recursive = True,
+    lists: options.Lists = options.NO_LISTS,
     run: options.Run = options.DEFAULTS,
 ) -> None:
     """Classify images: the most likely classes of each, with their probabilities.
 
     Writes one row per image: its path, its classes and, if it could not be read, the error; the exit code is then 3.
     """
-    files, run = _find(paths, run, recursive=recursive)
+    files, run = _find(paths, run, lists, recursive=recursive)
     from convit.inference import Classifier
 
     classifier = Classifier(model, weights=weights, top_k=top_k, options=run)
@@ -61,6 +62,7 @@ def embed(
     normalize: Normalize = False,
     target: Annotated[options.Target, options.results(*FORMATS_OF["embedding"])] = options.STDOUT,
     recursive: options.Recursive = True,
+    lists: options.Lists = options.NO_LISTS,
     run: options.Run = options.DEFAULTS,
 ) -> None:
     """Compute embedding vectors of images, for search and clustering.
@@ -68,7 +70,7 @@ def embed(
     Writes one row per image: its path, its vector and, if it could not be read, the error; the exit code is then 3.
     """
     check_kind(kind)
-    files, run = _find(paths, run, recursive=recursive)
+    files, run = _find(paths, run, lists, recursive=recursive)
     from convit.inference import Embedder
 
     embedder = Embedder(model, weights=weights, kind=kind, normalize=normalize, options=run)
@@ -76,11 +78,13 @@ def embed(
     _write(files, embedder, target, "embedding", shape=embedder.shape, about=about)
 
 
-def _find(paths: list[Path], run: RunOptions, *, recursive: bool) -> tuple[list[Path], RunOptions]:
+def _find(
+    paths: list[Path], run: RunOptions, lists: options.ListOptions, *, recursive: bool
+) -> tuple[list[Path], RunOptions]:
     """The images, in the order of the results, and the run; for int8, its ranges are chosen on some of the images."""
     from convit.images import find_images
 
-    files = find_images(paths, recursive)
+    files = find_images([lists.of(str(path)) for path in paths], recursive)
     if run.precision == "int8":
         from convit.data import evenly_spaced
 

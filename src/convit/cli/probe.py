@@ -68,6 +68,7 @@ def probe(
     no_cache: NoCache = False,
     target: Annotated[options.Target, options.results("table", "json", "csv")] = options.STDOUT,
     report: Report = None,
+    lists: options.Lists = options.NO_LISTS,
     run: options.PlainRun = options.DEFAULTS,
 ) -> None:
     """Measure how much a model's embeddings know of classes that it may never have seen.
@@ -86,7 +87,7 @@ def probe(
 
     check_probes(names, counts, draws)
     kept = None if no_cache else EmbeddingCache(cache)
-    sets = open_sets(data, split=split, test=test, test_split=test_split, limit=limit)
+    sets = open_sets(lists.of(data), split=split, test=test and lists.of(test), test_split=test_split, limit=limit)
 
     from convit.evaluation.probes import identify
     from convit.evaluation.probes import probe as run_probes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -44,12 +46,35 @@ def wnid_or_name(each: ClassName) -> str:
 
 
 def plain_name(name: str) -> str:
-    """A class's name as names are compared: case, and underscores for spaces, make no difference.
+    r"""A class's name as names are compared: case, underscores for spaces and how accents are composed do not matter.
 
-    >>> plain_name("Egyptian_cat")
-    'egyptian cat'
+    >>> plain_name("Egyptian_cat"), plain_name("cafe\u0301") == plain_name("caf\u00e9")
+    ('egyptian cat', True)
     """
-    return " ".join(name.replace("_", " ").split()).casefold()
+    return unicodedata.normalize("NFC", " ".join(name.replace("_", " ").split()).casefold())
+
+
+def find_name(names: Sequence[str]) -> Callable[[str], int | None]:
+    """How to find the place of a name: by the very name, else by `plain_name`, and without zeros before a number.
+
+    What only a relaxed comparison finds is not guessed: None where several names are alike then.
+
+    >>> find = find_name(["1", "2", "A", "a", "Cat"])
+    >>> find("01"), find("a"), find("cat"), find("10")
+    (0, 3, 4, None)
+    """
+    exact, relaxed = _places(names), _places([_relaxed(name) for name in names])
+    return lambda name: exact.get(name, relaxed.get(_relaxed(name)))
+
+
+def _places(names: Sequence[str]) -> dict[str, int]:
+    """The places of the names that occur once."""
+    counts = Counter(names)
+    return {name: place for place, name in enumerate(names) if counts[name] == 1}
+
+
+def _relaxed(name: str) -> str:
+    return name.lstrip("0") or "0" if name.isascii() and name.isdecimal() else plain_name(name)
 
 
 def first_few(names: Collection[str], shown: int = 3) -> str:

@@ -48,7 +48,7 @@ def read_labels(
     """Class indices of a label column, and the class names where they are known.
 
     Args:
-        column: whole numbers, or names, whose sorted distinct values are then the classes.
+        column: whole numbers, or names; see `number_labels`.
         feature: what the `datasets` library notes of the column; a ClassLabel holds "names".
         source: file or set, for messages.
 
@@ -60,12 +60,25 @@ def read_labels(
         raise ValueError(f"{source} has no label in row {row}; fill it or remove the row")
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if not pa.types.is_integer(column.type):
-        values: list[str] = column.to_pylist()
-        names = tuple(sorted(set(values)))
-        place = {name: index for index, name in enumerate(names)}
-        return [place[value] for value in values], names
-    return column.to_pylist(), tuple(str(name) for name in (feature or {}).get("names") or ()) or None
+    names = tuple(str(name) for name in (feature or {}).get("names") or ())
+    is_number = pa.types.is_integer(column.type)
+    return (column.to_pylist(), names) if names and is_number else number_labels(column.to_pylist())
+
+
+def number_labels(values: Sequence[int] | Sequence[str]) -> tuple[list[int], tuple[str, ...] | None]:
+    """Class indices of labels, and the class names: the distinct labels, sorted; None where these are 0, 1, 2 and on.
+
+    Negative numbers stay as they are, to be refused where they are looked at.
+
+    >>> number_labels([900, 5, 70, 5]), number_labels([1, 0]), number_labels(["cat", "ant"])
+    (([2, 0, 1, 0], ('5', '70', '900')), ([1, 0], None), ([1, 0], ('ant', 'cat')))
+    """
+    distinct: list[Any] = sorted(set(values))
+    are_numbers = distinct == list(range(len(distinct)))
+    if are_numbers or (isinstance(distinct[0], int) and distinct[0] < 0):
+        return [int(value) for value in values], None
+    place = {label: index for index, label in enumerate(distinct)}
+    return [place[value] for value in values], tuple(map(str, distinct))
 
 
 def _choose(fitting: Sequence[str], likely: Sequence[str], features: Mapping[str, Any], mark: str) -> str | None:

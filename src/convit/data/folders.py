@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from convit.data.classes import ClassName
+from convit.data.classes import ClassName, named
+from convit.data.columns import number_labels
 from convit.data.identity import ContentDigests, file_line, file_sha256, sha256_of_lines
 from convit.data.locate import Source, kind_named, located
 from convit.data.samples import Samples
 from convit.images import find_images
 from convit.images.listing import is_folder, list_folder
+from convit.images.lists import ImageList, is_list, read_list
+
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,18})")  # 01 is a name
 
 
 class LabeledFiles(Samples):
@@ -37,7 +42,7 @@ class LabeledFiles(Samples):
         names: Sequence[str],
         labels: Sequence[int],
         *,
-        classes: Sequence[ClassName],
+        classes: Sequence[ClassName] | None,
         source: str,
         accepted: Sequence[tuple[int, ...]] = (),
         label_file: Path | None = None,
@@ -105,16 +110,41 @@ def open_source(source: Source, *, root: str | Path | None, split: str | None, i
     """Open a folder of class folders; what is not a folder is named for what it is."""
     assert isinstance(source, str | Path)
     folder = Path(located(source, root))
+    if is_list(source):
+        return open_list(read_list(source, root or ""))
     name, colon, _ = str(source).partition(":")
     relatives = kind_named("imagenet").prefixes
     if colon and name.startswith("imagenet-") and not folder.exists():
         raise ValueError(f"{name!r} is none of ImageNet's relatives that are known by name: {', '.join(relatives)}")
     if folder.is_file():
         raise ValueError(
-            f"{folder} is neither a folder with a sub-folder per class nor a shard (.tar, .tar.gz) nor a Parquet file; "
-            "name one of these"
+            f"{folder} is neither a folder with a sub-folder per class nor a shard (.tar, .tar.gz) nor a Parquet file "
+            "nor a list (.csv); name one of these"
         )
     return FolderSamples(folder)
+
+
+def open_list(listed: ImageList) -> LabeledFiles:
+    """Open the images of a list with their labels: names, or whole numbers as `number_labels` takes them.
+
+    Raises:
+        ValueError: it has no labels.
+    """
+    if listed.labels is None:
+        raise ValueError(f"{listed.file} names images without their labels; give a .csv with columns image and label")
+    are_numbers = all(_NUMBER.fullmatch(label) for label in listed.labels)
+    labels, classes = number_labels([int(label) for label in listed.labels] if are_numbers else listed.labels)
+    samples = LabeledFiles(
+        listed.folder,
+        listed.names,
+        labels,
+        classes=named(classes),
+        source=f"the labels of {listed.file}",
+        label_file=listed.file,
+        about={"name": listed.file.name},
+    )
+    samples.kind = "list"
+    return samples
 
 
 def relative_names(folder: Path) -> list[str]:

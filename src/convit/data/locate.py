@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 
 from convit.data.remote import is_remote, list_remote, shown, url_path
+from convit.images.lists import is_list
 
 Source = str | Path | Sequence[str | Path]
 
@@ -40,6 +41,7 @@ KINDS = (
     Kind("cifar", "cifar", prefixes=("cifar10", "cifar100")),
     Kind("shards", "shards", suffixes=(".tar", ".tar.gz", ".tgz")),
     Kind("parquet", "parquet", suffixes=(".parquet",)),
+    Kind("list", "folders"),
     Kind("folder", "folders"),
 )
 """All kinds of sources; a new one is a module with `open_source`, and a row here."""
@@ -62,6 +64,8 @@ def kind_of(source: Source, root: str | Path | None = None) -> Kind:
         named = next((kind for kind in KINDS if prefix in kind.prefixes), None)
         if named is not None:
             return named
+    if is_list(source):
+        return kind_named("list")
     by_suffix = next((kind for kind in of_files if _ends(source, kind.suffixes)), None)
     place = located(source, root)
     if by_suffix is not None or is_remote(place) or any(sign in str(source) for sign in "*{"):

@@ -79,6 +79,11 @@ class Samples:
         """The names of the classes in index order, where the data say them."""
         return None if self.classes is None else tuple(each.name for each in self.classes)
 
+    @property
+    def class_titles(self) -> tuple[str, ...]:
+        """The names of the classes, or their numbers where the data do not say them."""
+        return self.class_names or tuple(map(str, range(max(self.labels) + 1)))
+
     def stored(self, index: int) -> Stored:
         """One image as it is stored, or the path of its file."""
         raise NotImplementedError
@@ -133,12 +138,19 @@ class Samples:
     def count_in(self, names: Sequence[str]) -> None:
         """Let labels count in a model's list of class names, to which the data's own names are matched.
 
+        Numbers without names count in that list; where numbers name the classes themselves, they are such names.
+
         Raises:
             ValueError: a class that occurs is not in that list, or a label without a name is too large for it.
         """
+        places = {name: index for index, name in enumerate(names)}
+        are_ids = all(map(str.isdecimal, names)) and list(names) != list(map(str, range(len(names))))
+        if self.classes is None and are_ids:
+            self.classes = tuple(map(ClassName, self.class_titles))
         if self.classes is not None:
-            places = {name: index for index, name in enumerate(names)}
-            occurring = (self.classes[label].name for label in self.distinct_labels)
+            occurring = [self.classes[label].name for label in self.distinct_labels]
+            if not are_ids and all(name.isdecimal() and name not in places for name in occurring):
+                places = {str(index): index for index in range(len(names))}
             unknown = next((name for name in occurring if name not in places), None)
             if unknown is not None:
                 raise ValueError(

@@ -14,7 +14,8 @@ from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from convit.data.classes import CLASSES_FILE, classes_beside
+from convit.data.classes import CLASSES_FILE, classes_beside, named
+from convit.data.columns import number_labels
 from convit.data.identity import file_sha256, identity_of_files
 from convit.data.locate import Source, find_files
 from convit.data.remote import is_remote, read_on, shown
@@ -69,8 +70,10 @@ class ShardSamples(Samples):
                 f"{', '.join(map(shown, shards))} hold no sample; name shards with <key>.jpg and <key>.cls"
             )
         beside = classes_beside(self.shards[0])
-        source, classes = beside or (f"{shown(self.shards[0])} without a {CLASSES_FILE}", None)
-        super().__init__(labels, names, classes, source)
+        if beside is None:
+            labels, found = number_labels(labels)
+            beside = f"{shown(self.shards[0])} without a {CLASSES_FILE}", named(found)
+        super().__init__(labels, names, beside[1], beside[0])
 
     def stored(self, index: int) -> bytes:
         """One encoded image; without `in_memory` its shard is read up to it."""

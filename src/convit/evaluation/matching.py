@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from convit.data import ClassName, Samples
-from convit.data.classes import plain_name, wnid_or_name
+from convit.data.classes import find_name, first_few, wnid_or_name
 from convit.weights.labels import LABEL_SETS, class_names, class_wnids
 
-_SHOWN = 3
+_LISTED = 8  # classes of the model and of the data that a message names
 _REMEDIES = {
     "folder": "name the sub-folders by the model's class names, WordNet ids or class numbers",
     "shards": "correct that file, or remove it where the shards' labels are the model's own class numbers",
@@ -22,9 +22,10 @@ def match_classes(data: Samples, names: Sequence[str] | None, num_classes: int) 
     or notes, or what a label map makes of these. Taken is the first of these rules that fits *all* classes that occur
     (of restricted data: that compete):
 
-    1. they are names of the model's classes (case, and underscores for spaces, make no difference);
+    1. they are names of the model's classes; where not all are the very names, case, underscores for spaces, how
+       accents are composed and zeros before a number make no difference, as long as one class alone can be meant;
     2. they are, or come with, WordNet ids of the model's classes (ImageNet-1k: `n02123045`);
-    3. they are the numbers of the model's classes ("0" to "999", zeros in front allowed);
+    3. they are the numbers of the model's classes ("0" to "999", zeros in front allowed), unless numbers name these;
     4. the model does not know its classes' names, and has as many: their order counts (of sub-folders: sorted). Not
        with a label map, whose right side must be classes of the model.
 
@@ -43,7 +44,7 @@ def match_classes(data: Samples, names: Sequence[str] | None, num_classes: int) 
         ValueError: the classes cannot be matched; the message names some that fit nothing.
     """
     if data.classes is None:
-        _check_numbers(data, num_classes)
+        _check_numbers(data, max(data.distinct_labels), num_classes)
         return list(range(num_classes))
     labels = sorted({*data.distinct_labels, *data.competing}) if data.restricted else data.distinct_labels
     finders = _finders(names, num_classes)
@@ -54,6 +55,8 @@ def match_classes(data: Samples, names: Sequence[str] | None, num_classes: int) 
             return _by_label(labels, [index for index in found if index is not None])
     if names is None and len(data.classes) == num_classes and not any(each.mapped for each in wanted):
         return _by_label(labels, labels)
+    if data.kind != "folder" and all(each.name.isdecimal() and not each.mapped for each in wanted):
+        _check_numbers(data, max(int(each.name) for each in wanted), num_classes)
     raise ValueError(_explain(data, wanted, names, num_classes, finders))
 
 
@@ -69,8 +72,7 @@ def competing_classes(data: Samples, names: Sequence[str] | None, num_classes: i
     return sorted({matched[label] for label in data.competing})
 
 
-def _check_numbers(data: Samples, num_classes: int) -> None:
-    highest = max(data.distinct_labels)
+def _check_numbers(data: Samples, highest: int, num_classes: int) -> None:
     if highest >= num_classes:
         what = "shards" if data.kind == "shards" else "data"
         named = "name them in a classes.json beside the shards, or " if data.kind == "shards" else ""
@@ -81,13 +83,14 @@ def _check_numbers(data: Samples, num_classes: int) -> None:
 
 
 def _finders(names: Sequence[str] | None, num_classes: int) -> list[Callable[[ClassName], int | None]]:
-    by_name = {plain_name(name): index for index, name in enumerate(names or ())}
+    by_name = find_name(names or ())
     label_set = next((each for each in LABEL_SETS if names is not None and class_names(each) == tuple(names)), None)
     wnids = () if label_set is None else class_wnids(label_set)
     by_wnid = {wnid: index for index, wnid in enumerate(wnids) if wnid is not None}
-    by_number = {index: index for index in range(num_classes)}
+    # classes that are called by numbers are not meant by other numbers
+    by_number = {index: index for index in range(num_classes) if not any(map(str.isdecimal, names or ()))}
     return [
-        lambda each: by_name.get(plain_name(each.name)),
+        lambda each: by_name(each.name),
         lambda each: by_wnid.get(wnid_or_name(each)),
         lambda each: by_number.get(int(each.name)) if each.name.isascii() and each.name.isdigit() else None,
     ]
@@ -109,9 +112,8 @@ def _explain(
 ) -> str:
     # those of the rule that comes closest: of a thousand right names and a wrong one, the wrong one is worth showing
     misses = min(([each.name for each in wanted if find(each) is None] for find in finders), key=len)
-    shown = ", ".join(repr(name) for name in misses[:_SHOWN]) or "two that mean the same class"
-    known = "" if names is None else f" ({', '.join(names[:_SHOWN])}, ...)"
-    more = f" and {len(misses) - _SHOWN} more" if len(misses) > _SHOWN else ""
+    shown = first_few([repr(name) for name in misses]) or "two that mean the same class"
+    known = "" if names is None else f" ({first_few(names, _LISTED)})"
     if any(each.mapped for each in wanted):
         remedy = "write all of its targets as names, as WordNet ids or as numbers of the model's classes"
     elif data.kind == "folder" and any(each.wnid for each in wanted):
@@ -120,7 +122,7 @@ def _explain(
     else:
         remedy = f"{_REMEDIES[data.kind]}, give a label map" if data.kind in _REMEDIES else "give a label map"
     return (
-        f"in {data.source}, {shown}{more} {'is' if len(misses) == 1 else 'are'} none of the model's {num_classes} "
-        f"classes{known}; {remedy}, "
-        "or choose another model"
+        f"in {data.source}, {shown} {'is' if len(misses) == 1 else 'are'} none of the model's {num_classes} "
+        f"classes{known}; the data have {first_few([each.name for each in wanted], _LISTED)}; {remedy}, or choose "
+        "another model"
     )

@@ -99,7 +99,7 @@ def find_labeled_images(source: str | Path) -> LabeledImages:
     classes = training.class_names or tuple(f"class {index}" for index in range(max(training.labels) + 1))
     validating = None
     if layout.validation is not None:
-        validating = open_samples(layout.validation, classes=training.class_names, in_memory=True)
+        validating = open_samples(layout.validation, classes=training.class_titles, in_memory=True)
 
     def named(part: Source) -> str | list[str]:
         if not isinstance(part, str | Path):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from convit.images.formats import IMAGE_SUFFIXES
+from convit.images.lists import is_list, read_list
 
 _SKIPPED = ("__macosx", "@eadir", "thumbs.db")  # beside what starts with a dot: .DS_Store, ._x.jpg, .ipynb_checkpoints
 
@@ -15,9 +16,10 @@ def find_images(
 ) -> list[Path]:
     """List the images that some paths stand for.
 
-    Files are kept whatever they are called. Folders give the files with one of `IMAGE_SUFFIXES`, sorted by name at
-    each level, without hidden ones (a name that starts with a dot). Links to folders are followed, but no folder is
-    searched twice, so that loops end. A link that leads nowhere is listed, so that its image is missed.
+    Lists stand for the images that they name (see `convit.images.lists`); other files are kept whatever they are
+    called. Folders give the files with one of `IMAGE_SUFFIXES`, sorted by name at each level, without hidden ones (a
+    name that starts with a dot). Links to folders are followed, but no folder is searched twice, so that loops end. A
+    link that leads nowhere is listed, so that its image is missed.
 
     Args:
         paths: one path or several; the order is kept.
@@ -41,6 +43,9 @@ def find_images(
     for path in given:
         if is_folder(path):
             found.extend(_search(path, recursive, others))
+        elif is_list(path):
+            listed = read_list(path)
+            found.extend(listed.folder / name for name in listed.names)
         elif os.path.lexists(path):
             found.append(path)
         else:

@@ -19,6 +19,7 @@ from convit.data.opening import open_samples
 from convit.data.samples import Samples, Stored, read_stored
 from convit.data.splits import part_of
 from convit.images import find_images
+from convit.images.lists import read_list
 from convit.images.opening import read_bytes
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class EmbeddedImages:
 
 
 def list_images(source: str | Path) -> list[ListedImage]:
-    """List the images of a folder or a data set, with labels and splits where there are any.
+    """List the images of a folder, a list or a data set, with labels and splits where there are any.
 
     In folders the label is the name of the class folder, and the split that of a part above it (`val/cat/1.jpg`), as
     `convit.data.splits` knows them; neither is needed. In all that `convit.data.open_samples` opens besides, the label
@@ -86,6 +87,13 @@ def list_images(source: str | Path) -> list[ListedImage]:
         return [
             ListedImage(name, label_of(name), split_of(name), "", partial(read_bytes, file))
             for name, file in files.items()
+        ]
+    if kind.name == "list":
+        listed = read_list(source)
+        labels = listed.labels or map(label_of, listed.names)
+        return [
+            ListedImage(name, label, split_of(name), "", partial(read_bytes, listed.folder / name))
+            for name, label in zip(listed.names, labels, strict=True)
         ]
     found: list[ListedImage] = []
     for file in find_files(source, kind=kind.name) if kind.suffixes else [source]:

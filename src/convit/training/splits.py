@@ -146,7 +146,7 @@ def open_split(
     train = ImageDataset(samples, transforms[0], indices=chosen, classes=names, corrupt=corrupt)
     check_trainable(train)
     if data.validation is not None:
-        samples, held = _open(data.validation, root, names, opened), None
+        samples, held = _open(data.validation, root, whole.class_titles, opened), None
     validation = None
     if held is None or held:
         validation = ImageDataset(samples, transforms[1], indices=held, classes=names, corrupt=corrupt)

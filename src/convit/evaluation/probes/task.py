@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from convit.data.classes import plain_name, wnid_or_name
+from convit.data.classes import ClassName, plain_name, wnid_or_name
 from convit.evaluation.probes.embedded import Embedded
-
-if TYPE_CHECKING:
-    from convit.data import ClassName
 
 HELD_OUT = 5  # one part of so many
 MOST_TRAINED = 100_000  # training images; of more a seeded sample is taken, so that every probe fits in memory
@@ -148,6 +144,7 @@ def _keys(
 ) -> Sequence[tuple[Sequence[Hashable], Sequence[Hashable]]]:
     """What may tell the classes apart that occur: (of training, of test images) by rule, the first to be preferred."""
     ours, theirs = train.classes, test.classes
+    ours, theirs = ours or _numbered(theirs, kinds), theirs or _numbered(ours, shown)
     if (ours is None) != (theirs is None):
         named, bare = ("training", "test") if theirs is None else ("test", "training")
         raise ValueError(
@@ -165,6 +162,13 @@ def _keys(
         double = next(key for side in keys[-1] for key in side if side.count(key) > 1)
         raise ValueError(f"two classes are called {double!r}; tell them apart by name or WordNet id")
     return clear
+
+
+def _numbered(others: Sequence[ClassName] | None, labels: Int64[np.ndarray, " labels"]) -> list[ClassName] | None:
+    """Labels as the names of their classes, where the other side's names are numbers too."""
+    if others is None or not all(each.name.isdecimal() for each in others):
+        return None
+    return [ClassName(str(label)) for label in range(int(labels.max()) + 1)]
 
 
 def _name(classes: Sequence[ClassName] | None, label: int) -> str:

@@ -1,0 +1,177 @@
+"""Images that a file lists: a CSV of images and labels, as on Kaggle, or one path per line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from urllib.parse import parse_qs, quote
+
+from convit.images.formats import IMAGE_SUFFIXES
+from convit.images.opening import read_bytes
+
+LIST_SUFFIXES = (".csv", ".tsv", ".txt")
+# what the columns are called, the likeliest first, without case, blanks, dots, dashes and underscores
+_IMAGE = (
+    *("image", "images", "img", "imagename", "imagepath", "imagefile", "imagefilename", "imageid", "imgname"),
+    *("imgpath", "imgid", "filename", "filepath", "file", "path", "fname", "idcode", "id", "name"),
+)
+_LABEL = ("label", "labels", "classname", "class", "labelname", "category", "target", "classid", "labelid", "species")
+_OUTSIDE = "allow-outside"
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """What a list names.
+
+    Attributes:
+        file: the list.
+        folder: what the names start from.
+        names: path of each image.
+        labels: the label of each, as it is written; None where the list has none.
+    """
+
+    file: Path
+    folder: Path
+    names: list[str]
+    labels: list[str] | None
+
+
+def is_list(source: str | os.PathLike[str]) -> bool:
+    """Whether a source is a list of images, by its suffix.
+
+    >>> is_list("labels.csv"), is_list("labels.csv?images=photos"), is_list("photos")
+    (True, True, False)
+    """
+    return _file_of(source).lower().endswith(LIST_SUFFIXES)
+
+
+def list_source(
+    source: str | os.PathLike[str], images: str | os.PathLike[str] | None = None, *, allow_outside: bool = False
+) -> str:
+    """A list of images as a source that says where its paths start and whether they may leave that folder.
+
+    Raises:
+        ValueError: there is something to say, and `source` is no list.
+
+    >>> list_source("labels.csv", "my/photos", allow_outside=True)
+    'labels.csv?images=my%2Fphotos&allow-outside=yes'
+    """
+    said = [] if images is None else [f"images={quote(os.fspath(images), safe='')}"]
+    said += [f"{_OUTSIDE}=yes"] if allow_outside else []
+    if said and not is_list(source):
+        raise ValueError(
+            f"{os.fspath(source)} is not a list of images ({', '.join(LIST_SUFFIXES)}), so --images and "
+            "--allow-outside say nothing of it; leave them out"
+        )
+    return os.fspath(source) + ("?" + "&".join(said) if said else "")
+
+
+def read_list(source: str | os.PathLike[str], root: str | os.PathLike[str] = "") -> ImageList:
+    """Read a list of images.
+
+    A .txt file has one path per line. A .csv or .tsv file has columns, found by their names ("image" and "label", or
+    what they are called on Kaggle: "image_id", "filename", "id"; "class", "category", "breed"), or else by what stands
+    in them. Names without a suffix are those of files with one. Paths are relative to the list, or to the folder that
+    `list_source` says, and stay inside it. A relative source starts from `root`, and so does that folder.
+
+    Raises:
+        FileNotFoundError: there is no such list, or none of its images.
+        ValueError: it has no image column, a line is incomplete, or a path leads outside.
+    """
+    file, _, said = os.fspath(source).partition("?")
+    path, options = Path(root, file), parse_qs(said)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no list {path}; check the path")
+    folder = Path(root, options["images"][0]) if "images" in options else path.parent
+    # bytes that are no UTF-8 stay what they are, as in the names of files
+    text = read_bytes(path).decode("utf-8-sig", "surrogateescape")
+    if path.suffix.lower() == ".txt":
+        names, labels = [line.strip() for line in text.split("\n") if line.strip()], None
+    else:
+        names, labels = _columns(text, path)
+    if not names:
+        raise ValueError(f"{path} names no image; give a list of images")
+    if _OUTSIDE not in options:
+        for name in names:
+            check_inside(name, path)
+    names = list(_with_suffixes(folder, names))
+    if not any((folder / name).exists() for name in names):
+        raise FileNotFoundError(
+            f"none of the {len(names)} images of {path} is in {folder} (the first is {names[0]}); say with --images "
+            "where they are"
+        )
+    return ImageList(path, folder, names, labels)
+
+
+def check_inside(name: str, source: object) -> None:
+    """Refuse the path of an image that leads out of the folder that it starts from.
+
+    Raises:
+        ValueError: it is absolute, leads above its start, or is no path.
+    """
+    if "\0" in name:
+        raise ValueError(f"{source} names {name!r}, which is not a path; correct it")
+    if PurePath(name).is_absolute() or PurePath(os.path.normpath(name)).parts[:1] == (os.pardir,):
+        raise ValueError(
+            f"{source} names {name}, outside of the images' folder; move it there, say with --images where the images "
+            "are, or allow it with --allow-outside"
+        )
+
+
+def _file_of(source: str | os.PathLike[str]) -> str:
+    return os.fspath(source).partition("?")[0]
+
+
+def _columns(text: str, path: Path) -> tuple[list[str], list[str] | None]:
+    """The images, and their labels where there is a column of them."""
+    first = text.partition("\n")[0]
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ";" if ";" in first and "," not in first else ","
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise ValueError(f"{path} cannot be read as a table ({error}); correct it") from error
+    if not rows:
+        return [], None
+    titles = [_plain(cell) for cell in rows[0][1]]
+    has_titles = not any(map(_names_image, rows[0][1]))
+    image = _choose(titles, _IMAGE) if has_titles else None
+    if image is None and rows[has_titles:]:
+        image = next((place for place, cell in enumerate(rows[has_titles][1]) if _names_image(cell)), None)
+    if image is None:
+        raise ValueError(f"{path} has no column of images among {', '.join(rows[0][1])}; name one 'image'")
+    others = [place for place in range(len(titles)) if place != image]
+    label = _choose(["" if place == image else title for place, title in enumerate(titles)], _LABEL)
+    if label is None and len(others) == 1:
+        label = others[0]
+    for number, row in rows[has_titles:]:
+        if len(row) != len(titles) or not row[image] or (label is not None and not row[label]):
+            raise ValueError(f"line {number} of {path} has not all of the {len(titles)} columns; correct it")
+    found = [row for _, row in rows[has_titles:]]
+    return [row[image] for row in found], None if label is None else [row[label] for row in found]
+
+
+def _choose(titles: Sequence[str], likely: Sequence[str]) -> int | None:
+    return next((titles.index(name) for name in likely if name in titles), None)
+
+
+def _plain(title: str) -> str:
+    return "".join(sign for sign in title.lower() if sign not in " ._-")
+
+
+def _names_image(cell: str) -> bool:
+    return PurePath(cell).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _with_suffixes(folder: Path, names: Sequence[str]) -> Iterator[str]:
+    suffixes = list(IMAGE_SUFFIXES)
+    for name in names:
+        if not _names_image(name):
+            found = next((suffix for suffix in suffixes if (folder / f"{name}{suffix}").is_file()), "")
+            suffixes.sort(key=lambda suffix: suffix != found)  # the next one has the same, most likely
+            name += found
+        yield name

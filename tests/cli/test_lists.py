@@ -1,0 +1,87 @@
+"""Lists of images, with labels or without, as the data of every command."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.cli.conftest import Run
+
+Command = Callable[..., Run]
+COLORS = {"airplane": (200, 40, 40), "bird": (40, 180, 60), "cat": (40, 60, 200)}
+NANO = ("--model", "convit_nano_patch4_32.cifar10")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images side by side in a folder, and Kaggle's train.csv above it."""
+    place, draw = tmp_path_factory.mktemp("kaggle"), np.random.default_rng(0)
+    (place / "train_images").mkdir()
+    lines = ["image_id,label"]
+    for number in range(30):
+        label, color = list(COLORS.items())[number % 3]
+        pixels = np.clip(np.array(color) + draw.normal(0, 12, (24, 24, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(place / "train_images" / f"{number:03d}.png")
+        lines.append(f"{number:03d},{label}")
+    (place / "train.csv").write_text("\n".join(lines) + "\n")
+    (place / "some.txt").write_text("train_images/000.png\ntrain_images/003.png\n")
+    return place
+
+
+@pytest.fixture
+def in_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(place)
+    return place
+
+
+LABELED = ("train.csv", "--images", "train_images")
+
+
+@pytest.mark.usefixtures("in_place")
+def test_classify_and_embed_take_the_images_of_a_list(convit: Command) -> None:
+    for command in ("classify", "embed"):
+        run = convit(command, "some.txt", *NANO)
+        assert (run.code, [row["path"] for row in run.rows]) == (0, ["train_images/000.png", "train_images/003.png"])
+    assert len(convit("classify", *LABELED, *NANO).rows) == 30
+
+
+@pytest.mark.usefixtures("in_place")
+@pytest.mark.parametrize("options", [("evaluate",), ("probe", "--probe", "knn", "--shots", "none", "--no-cache")])
+def test_labels_are_read_from_a_table(convit: Command, options: Sequence[str]) -> None:
+    run = convit(options[0], *LABELED, *options[1:], *NANO, "--format", "json")
+    assert run.code == 0, run.err
+    assert json.loads(run.out)["data" if options[0] == "evaluate" else "train"].get("kind", "list") == "list"
+
+
+@pytest.mark.usefixtures("in_place")
+def test_duplicates_need_no_labels(convit: Command) -> None:
+    for source in (("some.txt",), LABELED):
+        run = convit("duplicates", *source, *NANO, "--threshold", 1, "--difference", 0)
+        assert (run.code, run.rows) == (0, []), run.err
+
+
+def test_finetune_keeps_in_the_recipe_where_the_images_are(convit: Command, in_place: Path) -> None:
+    run = convit("finetune", *LABELED, *NANO, "--dry-run")
+    assert run.code == 0, run.err
+    recipe = yaml.safe_load(run.out)
+    assert recipe["data"]["train"] == "train.csv?images=train_images"
+    output = in_place / "run"
+    quick = ("--epochs", 1, "--set", "data.workers=0", "--set", "run.loggers=[]", "--output", output)
+    assert convit("finetune", *LABELED, *NANO, *quick, "-q").code == 0
+    assert convit("evaluate", *LABELED, "--weights", output / "weights.safetensors", "-q").code == 0
+
+
+@pytest.mark.usefixtures("in_place")
+def test_what_is_wrong_with_a_list_is_said_in_one_line(convit: Command, place: Path) -> None:
+    run = convit("evaluate", "train.csv", *NANO)
+    assert run.code == 2
+    assert "none of the 30 images of train.csv is in . (the first is 000); say with --images" in run.err
+    (place / "outside.txt").write_text("/etc/passwd\n")
+    assert "outside of the images' folder" in convit("classify", "outside.txt", *NANO).err
+    run = convit("classify", "outside.txt", *NANO, "--allow-outside")
+    assert (run.code, run.rows[0]["path"]) == (3, "/etc/passwd")
+    assert "--images and --allow-outside say nothing of it" in convit("evaluate", ".", "--images", "x", *NANO).err

@@ -1,0 +1,90 @@
+"""Labels as they come: lists of images, and whole numbers with gaps."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from convit.data import fingerprint, open_samples
+from tests.data.making import encoded, picture, write_folder, write_members
+
+
+def _parquet(path: Path, labels: list[int]) -> Path:
+    rows = [{"image": encoded(picture(number)), "label": label} for number, label in enumerate(labels)]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def _csv(path: Path, labels: list[str]) -> Path:
+    names = [f"{number}.png" for number in range(len(labels))]
+    for number, name in enumerate(names):
+        picture(number).save(path.with_name(name))
+    lines = [f"{name},{label}" for name, label in zip(names, labels, strict=True)]
+    path.write_text("\n".join(["image,label", *lines]))
+    return path
+
+
+def _shard(path: Path, labels: list[int]) -> Path:
+    members = [
+        (f"{number}.{suffix}", content)
+        for number, label in enumerate(labels)
+        for suffix, content in (("png", encoded(picture(number))), ("cls", str(label).encode()))
+    ]
+    return write_members(path, members)
+
+
+@pytest.mark.parametrize("labels", [[5, 70, 900, 5], [20240001, 20240017, 20240009, 20240001], [3, 1 << 40, 9, 3]])
+def test_numbers_with_gaps_are_classes_called_so(tmp_path: Path, labels: list[int]) -> None:
+    ids = sorted(set(labels))
+    for source in (
+        _parquet(tmp_path / "x.parquet", labels),
+        _shard(tmp_path / "x.tar", labels),
+        _csv(tmp_path / "x.csv", list(map(str, labels))),
+    ):
+        samples = open_samples(source)
+        assert samples.class_names == tuple(map(str, ids))
+        assert [ids[label] for label in samples.labels] == labels
+
+
+def test_numbers_without_gaps_stay_the_model_s_own(tmp_path: Path) -> None:
+    for source in (_parquet(tmp_path / "x.parquet", [1, 0, 2]), _csv(tmp_path / "x.csv", ["1", "0", "2"])):
+        samples = open_samples(source)
+        assert (samples.labels, samples.class_names) == ([1, 0, 2], None)
+        assert open_samples(source, classes=("a", "b", "c", "d")).labels == [1, 0, 2]
+
+
+def test_a_part_with_gaps_counts_as_the_whole(tmp_path: Path) -> None:
+    part, whole = _parquet(tmp_path / "part.parquet", [0, 3, 1]), _parquet(tmp_path / "whole.parquet", [0, 1, 2, 3])
+    assert open_samples(part, classes=open_samples(whole).class_titles).labels == [0, 3, 1]
+    assert open_samples(part, classes=("a", "b", "c", "d")).labels == [0, 3, 1]
+    gaps = open_samples(_parquet(tmp_path / "gaps.parquet", [1, 5, 0])).class_titles
+    assert open_samples(_parquet(tmp_path / "few.parquet", [1, 0]), classes=gaps).labels == [1, 0]
+    with pytest.raises(ValueError, match=r"the class '3' of .* is none of the 3 known classes"):
+        open_samples(part, classes=gaps)
+    with pytest.raises(ValueError, match=r"the class '2' of .* is none of the 3 known classes"):
+        open_samples(_parquet(tmp_path / "other.parquet", [2, 1, 0]), classes=gaps)
+
+
+def test_a_list_is_a_data_set(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "x.csv", ["dog", "cat", "dog"])
+    samples = open_samples(path)
+    assert (samples.class_names, samples.labels) == (("cat", "dog"), [1, 0, 1])
+    assert (samples.names[0], samples.where(0), samples.image(0).size) == ("0.png", str(tmp_path / "0.png"), (8, 8))
+    identity = samples.identity()
+    assert (identity["kind"], identity["labels"]["name"]) == ("list", "x.csv")
+    assert fingerprint("x.csv", tmp_path) == {"x.csv": identity["sha256"]}
+    path.write_text(path.read_text().replace("cat", "cow"))
+    assert open_samples(path).identity()["sha256"] != identity["sha256"]
+
+
+def test_zeros_in_front_make_names(tmp_path: Path) -> None:
+    assert open_samples(_csv(tmp_path / "x.csv", ["01", "02"])).class_names == ("01", "02")
+
+
+def test_a_list_without_labels_is_no_labeled_data(tmp_path: Path) -> None:
+    write_folder(tmp_path, ("a",))
+    (tmp_path / "x.txt").write_text("a/0.png\n")
+    with pytest.raises(ValueError, match=r"x\.txt names images without their labels; give a \.csv"):
+        open_samples(tmp_path / "x.txt")
+    assert open_samples(tmp_path).class_names == ("a",)  # a list in the folder is not the data
