@@ -79,8 +79,9 @@ class Result:
 def make_input(kind: str, seed: int, number: int) -> tuple[str, bytes]:
     """The suffix and the content of one damaged file; the same for the same arguments."""
     chance = random.Random(f"{seed} {kind} {number}")
-    seeds = _SEEDS.setdefault(kind, KINDS[kind].seeds())
-    suffix, content = chance.choice(seeds)
+    if kind not in _SEEDS:
+        _SEEDS[kind] = KINDS[kind].seeds()
+    suffix, content = chance.choice(_SEEDS[kind])
     damage = chance.choice((damage_bytes, *KINDS[kind].damages))
     return suffix, damage(content, chance)
 
@@ -101,17 +102,15 @@ def judge(kind: str, path: Path) -> tuple[str, str]:
     return "accepted", ""
 
 
-def run(kind: str, inputs: int, seed: int, keep: Path | None = None) -> Result:
-    """Read damaged files of one kind in worker processes, one after the other."""
-    result, first = Result(), 0
+def run(kind: str, numbers: range, seed: int, result: Result, keep: Path | None = None) -> None:
+    """Read damaged files of one kind in worker processes, one after the other, and add up what became of them."""
     make_input(kind, seed, 0)  # the seeds, once for all workers
-    while first < inputs:
-        first = _run_batch(kind, range(first, min(first + BATCH, inputs)), seed, result)
-    if keep is not None:
-        for example in result.examples:
-            suffix, content = make_input(kind, seed, number := int(example.partition(":")[0]))
-            (keep / f"{kind}-{seed}-{number}{suffix}").write_bytes(content)
-    return result
+    first, known = numbers.start, len(result.examples)
+    while first < numbers.stop:
+        first = _run_batch(kind, range(first, min(first + BATCH, numbers.stop)), seed, result)
+    for example in result.examples[known:] if keep is not None else ():
+        suffix, content = make_input(kind, seed, number := int(example.partition(":")[0]))
+        (keep / f"{kind}-{seed}-{number}{suffix}").write_bytes(content)
 
 
 def _run_batch(kind: str, numbers: range, seed: int, result: Result) -> int:
@@ -202,8 +201,25 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def _repeat(kind: str, seed: int, number: int) -> None:
+    suffix, content = make_input(kind, seed, number)
+    with tempfile.TemporaryDirectory() as folder:
+        (path := Path(folder, f"input{suffix}")).write_bytes(content)
+        try:
+            print("read:", KINDS[kind].read(path))
+        except Exception:
+            traceback.print_exc()
+
+
+def _show(kind: str, result: Result) -> None:
+    counts = f"{result.accepted:,} read, {result.refused:,} refused, {sum(result.fallen.values())} fell"
+    print(f"{kind}: {result.inputs:,} inputs: {counts}; {result.slowest_seconds} s, {result.peak_mib} MiB at most")
+    for example in result.examples:
+        print(f"  {example}")
+
+
 def main() -> None:
-    """Run over all kinds, print what fell, and write the results."""
+    """Go round the kinds until all inputs are read; after each round the results so far are written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=7000, help="damaged files over all kinds (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -214,31 +230,21 @@ def main() -> None:
     options = parser.parse_args()
     if options.only:
         kind, _, number = options.only.partition(":")
-        suffix, content = make_input(kind, options.seed, int(number))
-        with tempfile.TemporaryDirectory() as folder:
-            (path := Path(folder, f"input{suffix}")).write_bytes(content)
-            try:
-                print("read:", KINDS[kind].read(path))
-            except Exception:
-                traceback.print_exc()
+        _repeat(kind, options.seed, int(number))
         return
-    kinds = options.kinds.split(",")
-    results: dict[str, Result] = {}
-    for kind in kinds:
-        begun = time.monotonic()
-        results[kind] = found = run(kind, -(-options.inputs // len(kinds)), options.seed, options.keep)
-        seconds = time.monotonic() - begun
-        counts = f"{found.accepted:,} read, {found.refused:,} refused, {sum(found.fallen.values())} fell"
-        most = f"{found.slowest_seconds} s, {found.peak_mib} MiB at most"
-        print(f"{kind}: {found.inputs:,} inputs in {seconds:.0f} s: {counts}; {most}", flush=True)
-        for example in found.examples:
-            print(f"  {example}", flush=True)
+    results = {kind: Result() for kind in options.kinds.split(",")}
+    each = -(-options.inputs // len(results))
+    for first in range(0, each, BATCH):
+        for kind, result in results.items():
+            run(kind, range(first, min(first + BATCH, each)), options.seed, result, options.keep)
         if options.output:
             limits = {"seconds": SECONDS, "memory_mib": MEMORY >> 20}
-            content = {"version": convit.__version__, "seed": options.seed, **limits}
-            content["kinds"] = {name: asdict(each) for name, each in results.items()}
+            content: dict[str, object] = {"version": convit.__version__, "seed": options.seed, **limits}
+            content["kinds"] = {kind: asdict(result) for kind, result in results.items()}
             options.output.write_text(json.dumps(content, indent=1) + "\n")
-    sys.exit(any(each.fallen for each in results.values()))
+    for kind, result in results.items():
+        _show(kind, result)
+    sys.exit(any(result.fallen for result in results.values()))
 
 
 if __name__ == "__main__":

@@ -174,10 +174,14 @@ def _images() -> list[tuple[str, bytes]]:
 
 @cache
 def _model() -> Any:
+    import torch
+
     from convit.model import ConViT, ConViTConfig
 
     config = ConViTConfig(img_size=16, patch_size=8, num_classes=3, embed_dim=4, depth=2, local_up_to_layer=1)
-    model = ConViT(config)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = ConViT(config)
     model.pretrained_cfg = {"label_names": ("a", "b", "c"), "license": "none", "trained_on": "noise"}
     return model
 

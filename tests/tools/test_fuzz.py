@@ -20,7 +20,7 @@ SEED = 12
     ],
 )
 def test_damaged_files_are_read_or_refused_in_a_documented_way(kind: str, inputs: int) -> None:
-    result = fuzz.run(kind, inputs, SEED)
+    fuzz.run(kind, range(inputs), SEED, result := fuzz.Result())
     assert result.examples == []
     assert result.accepted + result.refused == result.inputs == inputs
     assert result.refused > 0.2 * inputs
@@ -53,11 +53,11 @@ def _misbehave(path: Path) -> None:
 
 def test_what_falls_is_noticed_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     kind = Kind(lambda: [(".txt", b"")], _misbehave)
-    monkeypatch.setitem(fuzz.KINDS, "bad", kind)
+    monkeypatch.setitem(KINDS, "bad", kind)
     monkeypatch.setattr(fuzz, "make_input", lambda kind, seed, number: (".txt", str(number).encode()))
     for name, value in {"SECONDS": 0.3, "CLOCK_SECONDS": 1.0, "MEMORY": 200 << 20, "BATCH": 9}.items():
         monkeypatch.setattr(fuzz, name, value)
-    result = fuzz.run("bad", 25, SEED, tmp_path)
+    fuzz.run("bad", range(25), SEED, result := fuzz.Result(), tmp_path)
     assert result.fallen == {"undocumented": 2, "crash": 1, "hang": 2, "memory": 1, "message": 1}
     assert [example.partition(":")[0] for example in result.examples] == ["3", "5", "7", "11", "13", "17", "19"]
     assert (result.inputs, result.accepted, result.refused) == (25, 18, 0)
