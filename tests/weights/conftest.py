@@ -1,8 +1,11 @@
 """A stand-in for the hub and for the authors' server, on localhost, that the real client talks to."""
 
+import contextlib
 import hashlib
+import itertools
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -14,13 +17,15 @@ class StandIn:
     """Serves `repos["owner/name"]["file"]` as the hub does, and `files["/path"]` as a plain server.
 
     `cut` breaks that many downloads after `cut_at` bytes; `status` answers everything with an error; `announce` states
-    another hash than the content's; `ranges` and `lengths` switch partial answers and Content-Length off.
+    another hash than the content's; `ranges` and `lengths` switch partial answers and Content-Length off; `endless`
+    sends the content again and again, `pause` waits that many seconds after every 10 bytes of it.
     """
 
     def __init__(self):
         self.repos, self.files = {}, {}
         self.cut, self.cut_at, self.status, self.announce = 0, 0, None, None
         self.ranges, self.lengths = True, True
+        self.endless, self.pause, self.sent = False, 0.0, 0
         self.requests = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -93,8 +98,19 @@ def _handler(stand_in):
             self.end_headers()
             if with_body:
                 stand_in.cut -= breaks
-                self.wfile.write(content[start : stand_in.cut_at if breaks else None])
+                self.write(content[start : stand_in.cut_at if breaks else None])
             return None
+
+        def write(self, content):
+            step = 10 if stand_in.pause else max(1, len(content))
+            with contextlib.suppress(ConnectionError):  # whoever asked has hung up
+                for place in itertools.count(0, step):
+                    if place >= len(content) and not stand_in.endless:
+                        return
+                    time.sleep(stand_in.pause)
+                    piece = content[place % max(1, len(content)) :][:step]
+                    self.wfile.write(piece)
+                    stand_in.sent += len(piece)
 
     return Handler
 

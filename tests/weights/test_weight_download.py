@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,29 @@ def test_server_without_ranges_sends_everything_again(server, url, tmp_path):
 
 def test_server_without_lengths(server, url, tmp_path):
     server.lengths = False
+    assert fetch_url(url, tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("lengths", [True, False])
+def test_more_than_the_cap_is_refused_and_not_kept(server, url, tmp_path, lengths):
+    server.lengths, server.endless = lengths, not lengths
+    with pytest.raises(ConnectionError, match=r"sends something else: it has more than 300,000 bytes") as caught:
+        fetch_url(url, tmp_path, most=300_000)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix in (".pth", ".part")] == []
+    assert downloads(server) == 1
+    assert server.sent < 20_000_000
+
+
+def test_transfer_that_trickles_is_ended(server, url, tmp_path, monkeypatch):
+    monkeypatch.setattr("convit.weights.download.STALL_SECONDS", 0.3)
+    monkeypatch.setattr("convit.weights.download.ATTEMPTS", 2)
+    server.pause = 0.02
+    started = time.monotonic()
+    with pytest.raises(ConnectionError, match=r"stopped after \d+ of \d+ bytes .fewer than 1,000 bytes a second"):
+        fetch_url(url, tmp_path)
+    assert time.monotonic() - started < 10
+    server.pause = 0.0
     assert fetch_url(url, tmp_path).read_bytes() == CONTENT
 
 

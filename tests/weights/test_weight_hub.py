@@ -71,7 +71,7 @@ def test_offline_and_not_cached_is_said_without_a_request(hub, tmp_path, monkeyp
 
 def test_broken_transfer_goes_on_where_it_stopped(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50_000)  # the client resumes after whole chunks
+    monkeypatch.setattr(hub_module, "_CHUNK", 50_000)  # the client resumes after whole chunks
     hub.repos[REPO] = {"model.safetensors": CONTENT}
     hub.cut, hub.cut_at = 1, 150_000
     assert fetch_weights(weights_of(hub), tmp_path).read_bytes() == CONTENT
@@ -96,6 +96,34 @@ def test_content_that_is_not_what_the_hub_announced_is_discarded(hub, tmp_path):
     with pytest.raises(ConnectionError, match=r"model.safetensors arrived damaged"):
         fetch_weights(weights_of(hub, url=None), tmp_path)
     assert not is_cached(weights_of(hub), tmp_path)
+
+
+def test_transfer_that_never_ends_stops_at_the_cap(hub, tmp_path):
+    hub.repos[REPO] = {"model.safetensors": CONTENT}
+    hub.lengths, hub.endless = False, True
+    with pytest.raises(ConnectionError, match=r"does not deliver .*more than 1,000,000 bytes, the most that") as caught:
+        fetch_weights(weights_of(hub, url=None, max_bytes=1_000_000), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.rglob("*.incomplete"))
+    assert hub.sent < 20_000_000
+
+
+def test_file_that_announces_too_much_is_not_fetched(hub, tmp_path):
+    hub.repos[REPO] = {"model.safetensors": CONTENT}
+    with pytest.raises(ConnectionError, match=r"more than 100,000 bytes"):
+        fetch_weights(weights_of(hub, url=None, max_bytes=100_000), tmp_path)
+    assert not [path for path in tmp_path.rglob("blobs/*") if path.is_file()]
+
+
+def test_transfer_that_trickles_is_ended(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("convit.weights.download.STALL_SECONDS", 0.5)
+    hub.repos[REPO] = {"model.safetensors": CONTENT}
+    hub.pause = 0.05
+    with pytest.raises(ConnectionError, match=r"fewer than 1,000 bytes a second arrived in 0.5 s"):
+        fetch_weights(weights_of(hub, url=None), tmp_path)
+    assert not is_cached(weights_of(hub), tmp_path)
+    assert constants.DOWNLOAD_CHUNK_SIZE > hub_module._CHUNK
+    hub.pause = 0.0  # lets the abandoned thread end
 
 
 def test_older_repositories_have_a_pickle_only(hub, tmp_path):

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from time import monotonic
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -21,9 +22,52 @@ from convit.weights.reach import ANSWER_SECONDS, why_unreachable
 _log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
+MOST_BYTES = 2**31  # of a file that no weight set describes
+STALL_SECONDS = 60.0
+LEAST_RATE = 1000  # bytes a second
 _CHUNK = 1 << 20
 _MAGIC = (b"PK\x03\x04", b"\x80\x02")  # how PyTorch's files begin: a zip archive, or before version 1.6 a pickle
 _BROKEN_TRANSFER = (http.client.HTTPException, TimeoutError, ConnectionError, urllib.error.URLError)
+
+
+class Meter:
+    """Counts the bytes of a transfer, and ends one that brings too many or hardly any.
+
+    Args:
+        most: bytes above which the file cannot be what was asked for.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._arrived = most, 0
+        self._recent, self._since = 0, monotonic()
+
+    def expect(self, total: int) -> None:
+        """Refuse a file by its size.
+
+        Raises:
+            OSError: it is too large; without a number, since it is not the system's error.
+        """
+        if total > self._most:
+            raise OSError(f"it has more than {self._most:,} bytes, the most that these weights can have")
+
+    def add(self, count: int) -> None:
+        """Take note of bytes that have arrived; raises as `expect` and `check`."""
+        self._arrived += count
+        self._recent += count
+        self.expect(self._arrived)
+        self.check()
+
+    def check(self) -> None:
+        """Find out whether the transfer still moves.
+
+        Raises:
+            TimeoutError: fewer than `LEAST_RATE` bytes a second have arrived in `STALL_SECONDS`.
+        """
+        if monotonic() - self._since < STALL_SECONDS:
+            return
+        if self._recent < LEAST_RATE * STALL_SECONDS:
+            raise TimeoutError(f"fewer than {LEAST_RATE:,} bytes a second arrived in {STALL_SECONDS:g} s")
+        self._recent, self._since = 0, monotonic()
 
 
 class _Received(NamedTuple):
@@ -56,15 +100,15 @@ def cached_url(url: str, folder: Path) -> Path | None:
     return path
 
 
-def fetch_url(url: str, folder: Path, sha256: str | None = None) -> Path:
+def fetch_url(url: str, folder: Path, sha256: str | None = None, most: int = MOST_BYTES) -> Path:
     """Fetch a PyTorch file into a folder, or give the one that an earlier call fetched.
 
     It is received as `<name>.part`, which a later call takes up again where the server allows it, and renamed when it
     is complete and has the right hash: `sha256`, or what the first download recorded in `<name>.json` beside it.
 
     Raises:
-        ConnectionError: the server cannot be reached, refuses, stops in the middle, or sends something that is no
-            PyTorch file.
+        ConnectionError: the server cannot be reached, refuses, stops in the middle, hardly sends anything, or sends
+            something that is no PyTorch file, or more than `most` bytes.
         PermissionError: the folder cannot be written.
         OSError: the disk is full, or the file has another hash than it must have.
     """
@@ -81,7 +125,7 @@ def fetch_url(url: str, folder: Path, sha256: str | None = None) -> Path:
                 raise ConnectionError(f"cannot reach {urlsplit(url).netloc} ({reason})")
             path = folder / _name(url)
             part = path.with_name(f"{path.name}.part")
-            _receive_all(url, part)
+            _receive_all(url, part, most)
             _accept(url, part, path, sha256)
             return path
 
@@ -92,10 +136,10 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _receive_all(url: str, part: Path) -> None:
+def _receive_all(url: str, part: Path, most: int) -> None:
     received = _Received(None, "no attempt was made")
     for _ in range(ATTEMPTS):
-        received = _receive(url, part)
+        received = _receive(url, part, most)
         if received.problem is None:
             return
     size = part.stat().st_size if part.is_file() else 0
@@ -105,20 +149,22 @@ def _receive_all(url: str, part: Path) -> None:
     )
 
 
-def _receive(url: str, part: Path) -> _Received:
+def _receive(url: str, part: Path, most: int) -> _Received:
     """Receive the file, or what an earlier attempt left missing."""
     request, have = _request(url, part)
-    total = None
+    total, meter = None, Meter(most)
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
             if response.status != http.client.PARTIAL_CONTENT:
                 have = 0
-            length = response.headers.get("Content-Length")
-            total = None if length is None else have + int(length)
+            total = None if response.length is None else have + response.length
+            meter.expect(total or have)
+            meter.add(have)
             validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
             replace_file(_notes(part), json.dumps({"validator": validator}).encode())
             with part.open("ab" if have else "wb") as file, download_bar(_name(url), have, total) as advance:
-                while chunk := response.read(_CHUNK):
+                while chunk := response.read1(_CHUNK):  # what is there: a whole chunk may take hours
+                    meter.add(len(chunk))
                     file.write(chunk)
                     advance(len(chunk))
     except urllib.error.HTTPError as error:
@@ -128,6 +174,11 @@ def _receive(url: str, part: Path) -> _Received:
         raise ConnectionError(f"{url} answered {error.code} {error.reason}") from error
     except _BROKEN_TRANSFER as error:
         return _Received(total, str(error) or type(error).__name__)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        part.unlink(missing_ok=True)
+        raise ConnectionError(f"{url} sends something else: {error}") from error
     size = part.stat().st_size
     if total is not None and size > total:
         part.unlink()

@@ -50,14 +50,15 @@ def fetch_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path:
     failures: list[str] = []
     if repo is not None:
         try:
-            return hub.download(repo, WEIGHT_FILES, cache_dir)
+            return hub.download(repo, WEIGHT_FILES, cache_dir, weight_set.max_bytes)
         except (ConnectionError, LookupError) as error:
             failures.append(str(error))
     if weight_set.url is not None:
         if failures:
             _log.info("%s; trying %s", failures[-1], weight_set.url)
+        folder = cache_dir or default_folder()
         try:
-            return fetch_url(weight_set.url, cache_dir or default_folder(), weight_set.sha256)
+            return fetch_url(weight_set.url, folder, weight_set.sha256, weight_set.max_bytes)
         except ConnectionError as error:
             failures.append(str(error))
     raise ConnectionError(f"cannot fetch {weight_set.name}: {'; '.join(failures) or 'it has no source'}; {_remedy()}")

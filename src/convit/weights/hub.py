@@ -6,17 +6,21 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from threading import Thread
+from typing import Any, NamedTuple
 
 from convit.output.files import explained
+from convit.weights.download import MOST_BYTES, Meter
 from convit.weights.progress import progress_shown
 from convit.weights.reach import why_unreachable
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # the first one is not a pickle, so it comes first
 _CLIENT_PACKAGES = {"huggingface_hub", "httpx", "httpx2", "requests", "urllib3", "hf_xet"}
+_CHUNK = 1 << 15  # bytes: less than the least rate brings until a stall is noticed
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -76,14 +80,15 @@ def cached_file(repo: Repo, names: Sequence[str], cache_dir: Path | None = None)
     return None
 
 
-def download(repo: Repo, names: Sequence[str], cache_dir: Path | None = None) -> Path:
+def download(repo: Repo, names: Sequence[str], cache_dir: Path | None = None, most: int = MOST_BYTES) -> Path:
     """Fetch the first of `names` that the repository has into the cache.
 
     The client writes under a temporary name, takes up a broken transfer where it stopped (within one call: of a failed
     one it keeps nothing), and renames the complete file, which is checked here against the hash that the hub states.
 
     Raises:
-        ConnectionError: the hub cannot be reached, does not deliver, or delivers something else than it announced.
+        ConnectionError: the hub cannot be reached, does not deliver, hardly sends anything, or delivers something else
+            than it announced, or more than `most` bytes.
         LookupError: there is no such repository or revision, it is not public, or it has none of the files.
         PermissionError: the cache cannot be written.
         OSError: the disk is full.
@@ -93,20 +98,22 @@ def download(repo: Repo, names: Sequence[str], cache_dir: Path | None = None) ->
     folder = cache_folder(cache_dir)
     with explained(folder, "set HF_HOME to a folder elsewhere"):
         for name in names:
-            path = _download(repo, name, folder)
+            path = _download(repo, name, folder, most)
             if path is not None:
                 _check_hash(path)
                 return path
     raise LookupError(f"the hub repository {repo.name} ({repo.revision}) has none of {', '.join(names)}")
 
 
-def _download(repo: Repo, name: str, folder: Path) -> Path | None:
+def _download(repo: Repo, name: str, folder: Path, most: int) -> Path | None:
     """Fetch one file; None where the repository does not have it."""
     from huggingface_hub import errors, hf_hub_download
 
     try:
-        with _client_settings():
-            path = hf_hub_download(repo.name, name, revision=repo.revision, cache_dir=folder, endpoint=endpoint())
+        place = {"revision": repo.revision, "cache_dir": folder, "endpoint": endpoint()}
+        meter = Meter(most)
+        fetch = partial(hf_hub_download, repo.name, name, **place, tqdm_class=_metered(meter))
+        path = _watched(fetch, meter)
     except errors.LocalEntryNotFoundError as error:  # before its base class: the hub did not answer after all
         raise ConnectionError(f"{endpoint()} does not answer ({_first_line(error.__cause__ or error)})") from error
     except errors.EntryNotFoundError:
@@ -135,24 +142,44 @@ def _check_hash(path: Path) -> None:
         raise ConnectionError(f"{path.name} arrived damaged (sha256 {digest}, announced {blob.name}); fetch it again")
 
 
-@contextmanager
-def _client_settings() -> Generator[None]:
-    """Silence the client's bars where ours are, and its warning about disk space, which an error will say better."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+def _metered(meter: Meter) -> Any:
+    """The client's bar, shown where ours are, which tells a meter of every chunk; what the meter raises ends it."""
+    from huggingface_hub.utils import tqdm
 
-    silence = (
-        not progress_shown() and constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not are_progress_bars_disabled()
-    )
-    if silence:
-        disable_progress_bars()
+    class Metered(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{**options, "disable": not progress_shown()})
+            meter.expect(options.get("total") or 0)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            meter.add(int(n or 0))
+            return super().update(n)
+
+    return Metered
+
+
+def _watched(fetch: Callable[[], str], meter: Meter) -> str:
+    """Call the client in a thread, since nothing else can end its wait for a chunk that hardly arrives."""
+    from huggingface_hub import constants
+
+    result: Future[str] = Future()
+
+    def call() -> None:
+        try:
+            result.set_result(fetch())
+        except BaseException as error:
+            result.set_exception(error)
+
+    size, constants.DOWNLOAD_CHUNK_SIZE = constants.DOWNLOAD_CHUNK_SIZE, min(constants.DOWNLOAD_CHUNK_SIZE, _CHUNK)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Not enough free disk space")
-            yield
+            warnings.filterwarnings("ignore", message="Not enough free disk space")  # an error will say it better
+            Thread(target=call, daemon=True).start()
+            while not wait([result], timeout=0.2).done:
+                meter.check()
     finally:
-        if silence:
-            enable_progress_bars()
+        constants.DOWNLOAD_CHUNK_SIZE = size
+    return result.result()
 
 
 def _first_line(error: BaseException) -> str:

@@ -39,6 +39,7 @@ class WeightSet:
         file: the bundled file.
         sha256: what the file must hash to, where that is known; hub files are checked against the hash that the hub
             states, the authors' against the one recorded at the first download.
+        max_bytes: a download with more is refused: twice what the parameters take in fp32.
         classes: label set of the head, see `class_names`; "" where it is none of those.
         top1: accuracy in percent, or None where nobody measured it.
         top5: likewise for the five best classes.
@@ -59,6 +60,7 @@ class WeightSet:
     url: str | None = None
     file: Path | None = None
     sha256: str | None = None
+    max_bytes: int = 2**31
     classes: str = ""
     top1: float | None = None
     top5: float | None = None
@@ -79,6 +81,9 @@ class WeightSet:
         return class_names(self.classes) if self.classes else None
 
 
+_PARAMETERS = {"tiny": 5.71e6, "small": 27.78e6, "base": 86.54e6}
+
+
 def _released(size: str) -> WeightSet:
     name = f"convit_{size}.fb_in1k"
     published = PUBLISHED[name]
@@ -92,6 +97,7 @@ def _released(size: str) -> WeightSet:
         preprocessing=TransformSettings(),
         hub_repo=f"timm/{name}",
         url=f"https://dl.fbaipublicfiles.com/convit/convit_{size}.pth",
+        max_bytes=int(8 * _PARAMETERS[size]),
         classes="imagenet1k",
         top1=imagenet.top1,
         top5=imagenet.top5,
@@ -103,7 +109,7 @@ def _released(size: str) -> WeightSet:
     )
 
 
-_RELEASED = {weight_set.name: weight_set for weight_set in map(_released, ("tiny", "small", "base"))}
+_RELEASED = {weight_set.name: weight_set for weight_set in map(_released, _PARAMETERS)}
 
 
 def bundled_weight_set(name: str, folder: Path = BUNDLED_FOLDER) -> WeightSet:
