@@ -1,14 +1,17 @@
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from convit.data import fingerprint, open_dataset
+from convit.data import fingerprint, open_dataset, open_samples
 from convit.data.hub import parse_hub
-from tests.data.making import picture, write_parquet
+from tests.data.making import encoded, picture, write_parquet
 
 
 @pytest.fixture
@@ -54,6 +57,30 @@ def test_an_absent_split_is_named() -> None:
         open_dataset("hub:owner/name:dev")
     with pytest.raises(ValueError, match=r"hub:owner/name/large cannot be opened: BuilderConfig 'large' not found"):
         open_dataset("hub:owner/name/large")
+
+
+@pytest.mark.usefixtures("_hub")
+def test_rows_name_files_of_the_set_alone(tmp_path: Path) -> None:
+    (tmp_path / "owner/name/data/x.png").write_bytes(encoded(picture(4)))
+    picture(5).save(tmp_path / "mine.png")
+    (tmp_path / "owner/name/data/link.png").symlink_to(tmp_path / "mine.png")
+    inside = tmp_path / "owner/name/data"
+    paths = [inside / "x.png", "/dev/zero", tmp_path / "mine.png", inside / "../../../mine.png", inside / "link.png"]
+    rows = [{"image": {"bytes": None, "path": str(path)}, "label": 0} for path in paths]
+    features = {"image": {"_type": "Image"}, "label": {"names": ["even"], "_type": "ClassLabel"}}
+    table = pa.Table.from_pylist(rows).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    for file in inside.glob("*.parquet"):
+        file.unlink()
+    pq.write_table(table, inside / "train-0.parquet")
+    samples = open_samples("hub:owner/name")
+    assert np.array_equal(np.asarray(samples.image(0)), np.asarray(picture(4)))
+    for place in range(1, len(paths)):
+        with pytest.raises(ValueError, match=f"row {place} names .*, a file outside of the data set's own folder"):
+            samples.image(place)
+    local = open_samples(inside / "train-0.parquet")  # whose rows name no files at all
+    assert [image.content for image in local] == [b""] * len(paths)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Labels as they come: lists of images, and whole numbers with gaps."""
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -88,3 +89,13 @@ def test_a_list_without_labels_is_no_labeled_data(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"x\.txt names images without their labels; give a \.csv"):
         open_samples(tmp_path / "x.txt")
     assert open_samples(tmp_path).class_names == ("a",)  # a list in the folder is not the data
+
+
+def test_classes_whose_names_are_no_text_are_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path / "x", ("a", os.fsdecode(b"caf\xe9")))
+    with pytest.raises(ValueError, match=r"the class 'caf\\udce9' of the sub-folders .* not valid UTF-8; rename it"):
+        open_samples(tmp_path / "x")
+    path = _csv(tmp_path / "x.csv", ["a", "b"])
+    path.write_bytes(path.read_bytes().replace(b",b", b",\xe9"))
+    with pytest.raises(ValueError, match="not valid UTF-8; rename it"):
+        open_samples(path)

@@ -143,3 +143,16 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     for row in range(2):
         with pytest.raises(ValueError, match=rf"c\.parquet row {row}: is empty"):
             open_dataset(empty)[row]
+
+
+def test_damaged_text_is_refused_as_damage(tmp_path: Path) -> None:
+    whole = write_parquet(tmp_path / "x.parquet", range(4)).read_bytes()
+    named = _write(tmp_path / "y.parquet", {"image": _rows(2), "label": ["owl", "cat"]}).read_bytes()
+    for content, text in ((whole, b"label"), (named, b"owl"), (named, b"label")):
+        damaged = tmp_path / "damaged.parquet"
+        damaged.write_bytes(content.replace(text, b"\xee" + text[1:]))
+        with pytest.raises(
+            ValueError, match=r"damaged\.parquet (cannot be read as Parquet|has no label column)"
+        ) as caught:
+            open_dataset(damaged)
+        assert not isinstance(caught.value, UnicodeDecodeError)

@@ -1,4 +1,5 @@
 import gzip
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,46 @@ def test_labels_must_be_classes(tmp_path: Path) -> None:
     negative = write_members(tmp_path / "n.tar", [("a.png", encoded(picture(0))), ("a.cls", b"-1")])
     with pytest.raises(ValueError, match=r"'a' of .* has the label -1, but labels count from 0"):
         open_dataset(negative)
+
+
+def _states(name: str, size: int) -> bytes:
+    """The header of a member that is said to be so large."""
+    member = tarfile.TarInfo(name)
+    member.size = size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.tar.gz"])
+@pytest.mark.parametrize("member", ["a.png", "notes.bin", "._a.png"])
+def test_members_that_are_too_large_are_refused(tmp_path: Path, name: str, member: str) -> None:
+    content = _states(member, 1 << 40) + bytes(1 << 12)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    with pytest.raises(ValueError, match=r"cannot be read .*states 1099511627776 bytes .*but at most .*file_bytes"):
+        open_dataset(tmp_path / name)
+
+
+def test_what_unpacks_to_far_more_than_images_do_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [
+        (name, content) for n in range(9) for name, content in ((f"{n}.png", bytes(1 << 20)), (f"{n}.cls", b"1"))
+    ]
+    bomb = write_members(tmp_path / "x.tar.gz", members)
+    monkeypatch.setattr("convit.data.shards._UNSUSPECTED", 1 << 22)
+    with pytest.raises(ValueError, match="unpacks to more than 100 times its size"):
+        list(read_shard(bomb))
+    assert len(list(read_shard(write_shard(tmp_path / "y.tar.gz", range(4))))) == 4
+
+
+@pytest.mark.parametrize("prefix", ["./", ""])
+def test_what_systems_leave_behind_is_passed_over(tmp_path: Path, prefix: str) -> None:
+    image = encoded(picture(0))
+    members: list[tuple[str, bytes]] = []
+    for key in ("a", "b"):
+        members += [
+            (f"{prefix}._{key}.png", b"\0\5\26\7"),
+            (f"{prefix}{key}.png", image),
+            (f"{prefix}._{key}.cls", b"\0\5\26\7"),
+            (f"{prefix}{key}.cls", b"1"),
+        ]
+    left = ["__MACOSX/._a.png", ".DS_Store", "Thumbs.db", ".ipynb_checkpoints/a-checkpoint.png", ".a.png.swp"]
+    shard = write_members(tmp_path / "x.tar", [*members, *((prefix + name, b"x") for name in left)])
+    assert [key for key, _, _ in read_shard(shard)] == [f"{prefix}a", f"{prefix}b"]

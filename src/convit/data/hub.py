@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
+
 from convit.data.classes import named
 from convit.data.columns import choose_columns, read_labels
 from convit.data.identity import ContentDigests, sha256_of_lines
@@ -45,17 +47,30 @@ class HubSamples(Samples):
             # decoded here like every other image, with the same errors
             table = table.cast_column(self._image, datasets.Image(decode=False))
         self._table = table.select_columns([self._image])
+        caches = (datasets.config.HF_CACHE_HOME, datasets.config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE)
+        # a folder here that is called as the set goes before the hub's
+        self._folders = [Path(folder).resolve() for folder in (*caches, *([name] if Path(name).is_dir() else []))]
         names = Rows(len(labels), partial("{} row {}".format, source))
         super().__init__(labels, names, named(classes), f"the label column of {source}")
         self.name = source if source.endswith(f":{split}") else f"{source}:{split}"  # whether it was said or not
         self.digests = ContentDigests(len(labels))
 
     def stored(self, index: int) -> bytes | Path:
-        """The encoded image, or the file that holds it; no bytes where there is neither."""
+        """The encoded image, or the file that holds it; no bytes where there is neither.
+
+        Raises:
+            ValueError: that file lies neither in the data set's folder nor in the library's caches.
+        """
         value: Any = self._table[index][self._image]
-        data = value.get("bytes") if isinstance(value, dict) else value
-        path = value.get("path") if isinstance(value, dict) else None
-        return data or (Path(path) if path else b"")
+        data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+        if data or not path:
+            return data or b""
+        if not any(Path(path).resolve().is_relative_to(folder) for folder in self._folders):
+            raise ValueError(
+                f"{self.names[index]} names {path}, a file outside of the data set's own folder and cache, which is "
+                "not read; take another data set, or put its images into it"
+            )
+        return Path(path)
 
     def identity(self) -> dict[str, Any]:
         """The set's name with its split, the library's fingerprint, and one sha256 over "sha256  label" of all rows."""

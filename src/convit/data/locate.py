@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
 
 from convit.data.remote import is_remote, list_remote, shown, url_path
@@ -13,7 +14,7 @@ from convit.images.lists import is_list
 
 Source = str | Path | Sequence[str | Path]
 
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_RANGE = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
 _MOST_NAMES = 1_000_000  # that one pattern may mean
 
 
@@ -157,6 +158,8 @@ def expand_braces(pattern: str) -> list[str]:
             f"{pattern!r} has an unpaired or nested brace; write ranges as {{000..004}} and choices as {{a,b}}"
         )
     choices = [[part] if index % 2 == 0 else _alternatives(part, pattern) for index, part in enumerate(parts)]
+    if prod(map(len, choices)) > _MOST_NAMES:
+        raise ValueError(f"{pattern!r} means more than {_MOST_NAMES:,} files; correct it")
     return ["".join(combination) for combination in product(*choices)]
 
 
@@ -167,6 +170,5 @@ def _alternatives(inside: str, pattern: str) -> list[str]:
     first, last = bounds.groups()
     if int(last) < int(first):
         raise ValueError(f"the range {{{inside}}} in {pattern!r} runs downwards; put the smaller number first")
-    if int(last) - int(first) >= _MOST_NAMES:
-        raise ValueError(f"the range {{{inside}}} in {pattern!r} means more than {_MOST_NAMES:,} files; correct it")
-    return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    # sliced, so that no more than are too many are made
+    return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)[: _MOST_NAMES + 1]]

@@ -67,6 +67,7 @@ class ParquetSamples(Samples):
                 )
             with self._opened(number) as opened:
                 columns.append(opened.read(columns=[label], use_threads=False).column(label))
+                columns[-1].validate(full=True)
             self._groups += [(number, group) for group in range(metadata.num_row_groups)]
             sizes += [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         self._ends = list(accumulate(sizes))
@@ -117,6 +118,7 @@ class ParquetSamples(Samples):
         file, group = self._groups[index]
         with self._opened(file, self._metadata[file]) as opened:
             table = opened.read_row_group(group, columns=[self._image], use_threads=False)
+            table.validate(full=True)
         # one chunk, so that a row is found at once
         self._kept[index] = table.column(self._image).combine_chunks()
         while not self._keep_all and len(self._kept) > KEPT_GROUPS:
@@ -141,7 +143,7 @@ class ParquetSamples(Samples):
         try:
             with pq.ParquetFile(source, metadata=metadata, memory_map=isinstance(content, Path)) as opened:
                 yield opened
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of damaged names
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise ValueError(

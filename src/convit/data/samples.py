@@ -166,16 +166,28 @@ class Samples:
         self.check_labels()
 
     def check_labels(self) -> None:
-        """Refuse labels that are not class numbers.
+        """Refuse labels that are not class numbers, and names of classes that cannot be written down.
 
         Raises:
-            ValueError: a label is negative, or is not below the number of classes, where they are known.
+            ValueError: a label is negative, or is not below the number of classes, where they are known; or a name is
+                not UTF-8.
         """
+        for name in self.class_names or ():
+            if not _is_text(name):
+                raise ValueError(f"the class {name!a} of {self.source} has a name that is not valid UTF-8; rename it")
         count = None if self.classes is None else len(self.classes)
         if not len(self) or (min(self.labels) >= 0 and (count is None or max(self.labels) < count)):
             return
         place = next(place for place, label in enumerate(self.labels) if not 0 <= label < (count or label + 1))
         check_label(self.labels[place], self.names[place], self.source, count)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes of a file's name that are no UTF-8
+        return False
+    return True
 
 
 def check_label(label: int, name: str, source: str, classes: int | None) -> None:

@@ -30,6 +30,7 @@ Sample = tuple[str, bytes, int]
 
 LABEL_SUFFIX = "cls"
 _LARGEST_HEADER = 2**20  # bytes of a long name and the like
+_MOST_PACKED, _UNSUSPECTED = 100, 2**28  # how far images may be compressed once more; bytes that may be in any case
 
 
 class ShardSamples(Samples):
@@ -191,11 +192,15 @@ def _samples(file: Path | BinaryIO | _HashedFile, source: str) -> Iterator[Sampl
 def _members(file: Path | BinaryIO | _HashedFile, source: str) -> Iterator[tuple[str, bytes]]:
     try:
         with _open_tar(file) as archive:
+            unpacked = 0
             for member in archive:
+                _check_size(member, current_limits().file_bytes)  # of others too: to be passed over they are unpacked
+                unpacked += member.size
+                if isinstance(file, Path) and unpacked > max(_UNSUSPECTED, _MOST_PACKED * file.stat().st_size):
+                    raise tarfile.ReadError(f"it unpacks to more than {_MOST_PACKED} times its size, as no images do")
                 wanted = member.isfile() and not any(map(is_hidden, member.name.split("/")))
                 content = archive.extractfile(member) if wanted else None
                 if content is not None:
-                    _check_size(member, current_limits().file_bytes)
                     yield member.name, content.read()
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         if isinstance(error, OSError) and not _means_damage(error):
@@ -217,7 +222,10 @@ def _means_damage(error: OSError) -> bool:
 
 def _check_size(member: tarfile.TarInfo, most: int) -> None:
     if not 0 <= member.size <= most:
-        raise tarfile.ReadError(f"it states {member.size} bytes for {short(member.name)}, but at most {most} are read")
+        raise tarfile.ReadError(
+            f"it states {member.size} bytes for {short(member.name)}, but at most {most} are read (CONVIT_LIMITS: "
+            "file_bytes)"
+        )
 
 
 class _StrictHeader(tarfile.TarInfo):
