@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from convit.images.names import text_path
 from convit.output import write_rows
 
 Runner = Callable[..., Any]
@@ -151,16 +152,17 @@ def test_names_that_are_no_utf8_cost_no_result(convit_process: Runner, pictures:
     run = convit_process("duplicates", pictures, "--model", MODEL, "--html", page)
     assert (run.code, run.err) == (0, "")
     (pair,) = run.rows
-    assert (pair["first"], pair["second"]) == (strange.name, "cat.jpg")
-    assert "caf\\udce9.jpg" in page.read_text()
+    assert (pair["first"], pair["second"]) == ("file:caf%E9.jpg", "cat.jpg")
+    assert text_path(pair["first"]).name == strange.name
+    assert "file:caf%E9.jpg" in page.read_text()
     for suffix, format in (("csv", "csv"), ("parquet", "parquet"), ("md", "markdown")):  # noqa: A001
         write_rows([pair], ("kind", "first"), tmp_path / f"twice.{suffix}", format)
-    assert (tmp_path / "twice.csv").read_text() == "kind,first\nidentical,caf\\udce9.jpg\n"
-    assert pq.read_table(tmp_path / "twice.parquet").column("first").to_pylist() == ["caf\\udce9.jpg"]
+    assert (tmp_path / "twice.csv").read_text() == "kind,first\nidentical,file:caf%E9.jpg\n"
+    assert pq.read_table(tmp_path / "twice.parquet").column("first").to_pylist() == ["file:caf%E9.jpg"]
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")  # as standard output is
     write_rows([pair], ("first",), None, "table", stream=stream)
     stream.flush()
-    assert b"caf\\udce9.jpg" in stream.buffer.getvalue()  # type: ignore[attr-defined]
+    assert b"file:caf%E9.jpg" in stream.buffer.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

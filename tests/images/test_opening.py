@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 from skimage import data
 
-from convit.images import open_image, source_name
+from convit.images import ImageError, open_image, source_name
 from convit.images.opening import opened
 
 
@@ -248,7 +248,9 @@ def test_one_lazy_image_in_many_threads(cat: Image.Image) -> None:
 
 def test_names_of_sources(cat: Image.Image, tmp_path: Path) -> None:
     assert source_name(tmp_path / "a b.jpg") == str(tmp_path / "a b.jpg")
-    assert source_name("x\x1b[31m\ud800\n.jpg") == "x\\x1b[31m\\ud800\\n.jpg"
+    assert source_name("x\x1b[31m\n.jpg") == "x\x1b[31m\n.jpg"
+    with pytest.raises(ImageError, match=r"^x\\x1b\[31m\\ud800\\u202e\\n\.jpg: is not a path"):
+        open_image("x\x1b[31m\ud800\u202e\n.jpg")
     assert source_name("Bildschirmfoto\u202f1 – ü.png") == "Bildschirmfoto\u202f1 – ü.png"
     assert [source_name(source) for source in (b"", cat, np.zeros(1), io.BytesIO())] == [
         "<bytes>",

@@ -242,3 +242,56 @@ def test_formats_that_need_a_shape(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="format is 'yaml'"):
         open_writer(tmp_path / "a.yaml", "yaml", "embedding")
     assert list(tmp_path.iterdir()) == []
+
+
+STRANGE = (
+    "a\nb.jpg",
+    "a\\nb.jpg",
+    "cr\rlf.jpg",
+    "esc\x1b[31m.jpg",
+    "bidi\u202egpj.jpg",
+    'quote",.jpg',
+    "del\x7f\x9b.jpg",
+)
+
+
+def test_strange_names_come_back_from_every_machine_format(tmp_path: Path) -> None:
+    rows = [Classification(name, (Prediction("cat\u202e", 1, 0.5),)) for name in STRANGE]
+    for kind in ("json", "jsonl"):
+        text = as_text(rows, kind)
+        found = json.loads(text) if kind == "json" else [json.loads(line) for line in text.splitlines()]
+        assert [row["path"] for row in found] == list(STRANGE)
+        assert text.replace("\n", "").isprintable(), "nothing in it drives a terminal"
+    with write(tmp_path / "x.csv", rows, top_k=1).open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [(row["path"], row["label_1"]) for row in found] == [(name, "cat\u202e") for name in STRANGE]
+    (tmp_path / "x.csv").unlink()
+    assert pq.read_table(write(tmp_path / "x.parquet", rows, top_k=1)).column("path").to_pylist() == list(STRANGE)
+    (tmp_path / "x.parquet").unlink()
+    vectors = [Embedding(name, np.zeros(2, np.float32)) for name in STRANGE]
+    with np.load(write(tmp_path / "x.npz", vectors, shape=(2,))) as archive:
+        assert archive["paths"].tolist() == list(STRANGE)
+
+
+def test_tables_print_nothing_that_drives_a_terminal() -> None:
+    rows = [Classification(name, (Prediction("cat\x1b[2J\u2067", 1, 0.5),), None) for name in STRANGE]
+    rows.append(Classification("a\nb.jpg", (), "a\\nb.jpg: is \x1b[2J empty"))
+    vectors = [Embedding(row.path, np.zeros(2, np.float32)) for row in rows]
+    for text in (as_text(rows, "table"), as_text(vectors, "table")):
+        assert text.replace("\n", "").isprintable()
+        assert "a\\nb.jpg" in text
+    plain = io.StringIO()
+    for kind in ("table", "markdown"):
+        with open_writer(None, kind, "rows", columns=["path"], stream=plain) as writer:
+            for name in STRANGE:
+                writer.write({"path": name})
+    assert plain.getvalue().replace("\n", "").isprintable()
+
+
+def test_spreadsheets_compute_nothing_when_asked() -> None:
+    rows = [Classification(name, (), "-1: is empty") for name in ("=1+1.jpg", "+a", "-b", "@c", "\td", "\re", "f=1")]
+    plain, safe = (as_text(rows, "csv", top_k=1, spreadsheet_safe=each) for each in (False, True))
+    found = [list(csv.reader(io.StringIO(text, newline="")))[1:] for text in (plain, safe)]
+    assert [row[0] for row in found[0]] == [row.path for row in rows]
+    assert [row[0] for row in found[1]] == [*(f"'{row.path}" for row in rows[:-1]), "f=1"]
+    assert {row[-1] for row in found[1]} == {"'-1: is empty"}

@@ -300,3 +300,20 @@ def test_searches_that_cannot_be(open_index: Opener, folder: Path) -> None:
     with pytest.raises(ValueError, match="zero or not finite"):
         index.search(np.zeros(index.identity.dim, np.float32))  # type: ignore[union-attr]
     assert index.search(folder / "cat" / "1.png", where="label = 'none'") == []
+
+
+def test_names_that_are_no_text_are_indexed_and_open_again(
+    open_index: Opener, folder: Path, photographs: dict[str, Image.Image]
+) -> None:
+    for name, image in ((b"caf\xe9.png", "cat"), (b"a\nb.png", "coffee"), (b"file:x.png", "clock")):
+        (folder / "odd").mkdir(exist_ok=True)
+        photographs[image].rotate(90).save(folder / "odd" / os.fsdecode(name))
+    index = open_index()
+    assert index.update(folder).unreadable == {}
+    assert open_index().update(folder).unchanged == 9
+    found = index.search(folder / "odd" / os.fsdecode(b"caf\xe9.png"), k=1, where="label = 'odd'")
+    assert [(hit.path, hit.label) for hit in found] == [("file:odd/caf%E9.png", "odd")]
+    names = {hit.path for hit in index.search(folder / "cat" / "1.png", k=3, where="label = 'odd'")}
+    assert names == {"file:odd/caf%E9.png", "odd/a\nb.png", "odd/file:x.png"}
+    (folder / "odd" / os.fsdecode(b"caf\xe9.png")).unlink()
+    assert open_index().update(folder).removed == 1

@@ -133,10 +133,9 @@ def one_line(message: str) -> str:
     >>> one_line("two\nlines, a \x1b[31mcolor")
     'two lines, a \\x1b[31mcolor'
     """
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in " ".join(message.split())
-    )
+    from convit.images.names import escaped
+
+    return escaped(" ".join(message.split()))
 
 
 def _is_usage_error(error: BaseException) -> bool:

@@ -88,11 +88,27 @@ Changes = Annotated[
         "--set", metavar="KEY=VALUE", help="Override a recipe setting, such as data.workers=4; can be repeated."
     ),
 ]
+SpreadsheetSafe = Annotated[
+    bool,
+    typer.Option(
+        "--spreadsheet-safe",
+        help="In CSV, put an apostrophe before what a spreadsheet would run as a formula; such paths no longer open.",
+    ),
+]
 RunFolder = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.  [default: runs/NAME, after the input]"),
 ]
 _QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress bars and summaries; errors still show.")]
+_LIMIT = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=NUMBER",
+        help="Move a limit of what one image may cost: file_bytes, pixels, decoded_bytes, bytes_in_flight, "
+        "metadata_bytes, such as decoded_bytes=2GiB; can be repeated.",
+    ),
+]
 _DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
 
 
@@ -166,12 +182,14 @@ class Target:
         format: one of `convit.output.files.SUFFIXES`.
         overwrite: whether an existing file may be replaced.
         on_terminal: whether a terminal shows them.
+        spreadsheet_safe: whether CSV cells that a spreadsheet would compute are made text.
     """
 
     output: Path | None = None
     format: str = ""
     overwrite: bool = False
     on_terminal: bool = False
+    spreadsheet_safe: bool = False
 
     @contextmanager
     def text(self) -> Generator[TextIO]:
@@ -185,7 +203,8 @@ class Target:
         """Write dictionaries, as `convit.output.write_rows` does."""
         from convit.output import write_rows
 
-        write_rows(rows, columns, self.output, self.format, head=head, overwrite=self.overwrite)
+        options = {"overwrite": self.overwrite, "spreadsheet_safe": self.spreadsheet_safe}
+        write_rows(rows, columns, self.output, self.format, head=head, **options)
 
 
 STDOUT = Target()
@@ -204,16 +223,23 @@ def results(*formats: str) -> Bundle:
         help=f"Output format.  [default: by the output's suffix; else {formats[0]} on a terminal, {in_pipe} in a pipe]",
     )
 
-    def build(output: Path | None, format: str | None, overwrite: bool) -> Target:  # noqa: A002
+    def build(output: Path | None, format: str | None, overwrite: bool, spreadsheet_safe: bool = False) -> Target:  # noqa: A002
         chosen = choose_format(output, format, formats)
         if output is not None:
             check_output(output, overwrite=overwrite)
         elif not errors.has_output():
             raise ValueError("there is no standard output to write to; name a file with --output")
-        return Target(output, chosen, overwrite, output is None and is_terminal(sys.stdout))
+        shown = output is None and is_terminal(sys.stdout)
+        return Target(output, chosen, overwrite, shown, spreadsheet_safe)
 
-    options = {"output": Annotated[Path | None, output], "format": Annotated[choice | None, format]}
-    return Bundle({**{name: (each, None) for name, each in options.items()}, "overwrite": (Overwrite, False)}, build)
+    options: dict[str, tuple[Any, Any]] = {
+        "output": (Annotated[Path | None, output], None),
+        "format": (Annotated[choice | None, format], None),
+        "overwrite": (Overwrite, False),
+    }
+    if {"csv", "parquet"} <= set(formats):  # rows that hold the names of somebody's images
+        options["spreadsheet_safe"] = (SpreadsheetSafe, False)
+    return Bundle(options, build)
 
 
 Rows = Annotated[Target, results(*FORMATS_OF["rows"])]
@@ -222,7 +248,7 @@ CALIBRATION_IMAGES = 64
 
 
 def spell_out(command: Callable[..., None]) -> Callable[..., None]:
-    """A command in the form that typer takes: its bundles as their options, and with `--quiet` and `--debug`.
+    """A command in the form that typer takes: its bundles as their options, with `--limit`, `--quiet` and `--debug`.
 
     `--quiet` takes effect before the command runs; see `errors.is_quiet`.
     """
@@ -236,12 +262,16 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
             options |= bundle.options
         else:
             options[each.name] = (hints[each.name], each.default)
-    options |= {"quiet": (_QUIET, False), "debug": (_DEBUG, False)}
+    options |= {"limit": (_LIMIT, None), "quiet": (_QUIET, False), "debug": (_DEBUG, False)}
 
     # `main` reads `debug` before options are parsed
-    def spelled_out(*, quiet: bool, debug: bool, **given: Any) -> None:
+    def spelled_out(*, limit: list[str] | None, quiet: bool, debug: bool, **given: Any) -> None:
         if quiet:
             errors.quiet_output()
+        if limit:
+            from convit.images.limits import set_limits
+
+            set_limits(limit)
         for name, bundle in bundles.items():
             given[name] = bundle.build(**{option: given.pop(option) for option in bundle.options})
         command(**given)

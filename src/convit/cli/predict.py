@@ -107,7 +107,14 @@ def _write(
     first_error = None
     # the bar is inside the writer: it has gone when a table is printed at the writer's end
     with (
-        open_writer(target.output, target.format, rows, overwrite=target.overwrite, **layout) as writer,
+        open_writer(
+            target.output,
+            target.format,
+            rows,
+            overwrite=target.overwrite,
+            spreadsheet_safe=target.spreadsheet_safe,
+            **layout,
+        ) as writer,
         bar("images", len(files), shown=not target.on_terminal or target.format == "table") as advance,
     ):
         for result in predictor.iterate(files):

@@ -105,11 +105,13 @@ def search(
 
     if html is not None:
         check_output(html, overwrite=target.overwrite)
+    from convit.images.names import given_path
     from convit.search import Index, search_page
 
     opened = Index.open(
         db, model=model, weights=weights, approximate_from=approximate_from, device=device, precision=precision
     )
+    image = given_path(image)
     hits = opened.search(image, k, where=where)
     rows = [{**asdict(hit), "score": round(hit.score, 6)} for hit in hits]
     target.write_rows(rows, COLUMNS, f"# Images like {image.name}")

@@ -4,18 +4,6 @@ Every command and every data set lists and opens through this package, so that a
 reading at `opening.py`. Nothing here imports torch.
 """
 
-from convit.images.formats import IMAGE_SUFFIXES, ImageError
-from convit.images.limits import Limits, current_limits
-from convit.images.listing import find_images
-from convit.images.opening import ImageSource, open_image, source_name
+import lazy_loader
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "ImageError",
-    "ImageSource",
-    "Limits",
-    "current_limits",
-    "find_images",
-    "open_image",
-    "source_name",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

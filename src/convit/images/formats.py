@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 
+from convit.images.names import escaped
+
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),  # Pillow opens MPO files through its JPEG reader
     "PNG": (".png", ".apng"),
@@ -100,7 +102,8 @@ class ImageError(ValueError):
     """An image cannot be read; the message is one line: which image, what is wrong with it, and what to do."""
 
     def __init__(self, name: str, problem: str) -> None:
-        super().__init__(name, " ".join(problem.split()))
+        super().__init__(name, " ".join(problem.split()))  # kept apart, so that it can be pickled
 
     def __str__(self) -> str:
-        return "{}: {}".format(*self.args)
+        name, problem = self.args
+        return f"{escaped(name)}: {problem}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -79,6 +79,20 @@ def current_limits() -> Limits:
 
 _DEFAULTS = Limits()
 _parsed = lru_cache(maxsize=8)(Limits.parse)
+
+
+def set_limits(settings: Iterable[str]) -> None:
+    """Change the limits of this process and those that it starts.
+
+    Args:
+        settings: in the form of `Limits.parse`; what is not named stays as it is.
+
+    Raises:
+        ValueError: one cannot be read.
+    """
+    text = ",".join([os.environ.get(VARIABLE, ""), *settings])
+    Limits.parse(text)
+    os.environ[VARIABLE] = text
 
 
 class _InFlight:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from convit.images.formats import IMAGE_SUFFIXES
 from convit.images.lists import is_list, read_list
+from convit.images.names import given_path
 
 _SKIPPED = ("__macosx", "@eadir", "thumbs.db")  # beside what starts with a dot: .DS_Store, ._x.jpg, .ipynb_checkpoints
 
@@ -37,7 +38,7 @@ def find_images(
     named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     if not named or not all(os.fspath(path) for path in named):
         raise ValueError("no path was given, or an empty one; name at least one image or folder")
-    given = [Path(path) for path in named]
+    given = [given_path(path) for path in named]
     others: Counter[str] = Counter()
     found: list[Path] = []
     for path in given:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from urllib.parse import parse_qs, quote
 
 from convit.images.formats import IMAGE_SUFFIXES
+from convit.images.names import text_path
 from convit.images.opening import read_bytes
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -95,6 +96,7 @@ def read_list(source: str | os.PathLike[str], root: str | os.PathLike[str] = "")
         names, labels = _columns(text, path)
     if not names:
         raise ValueError(f"{path} names no image; give a list of images")
+    names = [os.fspath(text_path(name)) for name in names]
     if _OUTSIDE not in options:
         for name in names:
             check_inside(name, path)

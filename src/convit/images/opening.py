@@ -1,7 +1,6 @@
 """Opening one image, whatever it is and whatever is wrong with it."""
 
 import os
-import re
 import stat
 import threading
 import warnings
@@ -18,6 +17,7 @@ from convit.images.colors import array_to_image, to_levels
 from convit.images.formats import ImageError, describe_unread, formats_for
 from convit.images.limits import IN_FLIGHT, Limits, current_limits
 from convit.images.metadata import lies_on_its_side, read_orientation, turn_upright, without_ballast
+from convit.images.names import given_path, path_text
 
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray | IO[bytes]"
@@ -35,7 +35,6 @@ _DECODER_BYTES = {"WEBP": 3, "AVIF": 2, "JPEG2000": 4}
 _pillow_settings = threading.Lock()
 # one Pillow image that stands in a list twice must not be decoded by two threads at once
 _loading_given_images = threading.Lock()
-_BREAKS_LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def open_image(
@@ -93,7 +92,7 @@ def opened(
         ImageError: as `open_image`; also where the block runs out of memory.
         TypeError: as `open_image`.
     """
-    name = source_name(source if name is None else name)
+    name = source_name(source) if name is None else name
     limits = limits or current_limits()
     try:
         with ExitStack() as held:
@@ -130,18 +129,19 @@ def opened(
 
 
 def source_name(source: object) -> str:
-    r"""Say what messages and result rows call a source: its path if it has one, else what it is, such as "<bytes>".
+    """Say what results call a source: its path, in a form that opens again, else what it is, such as "<bytes>".
 
-    Control characters, and the stand-ins for bytes that are no UTF-8, are escaped, so that the name can be printed.
+    See `convit.images.names.path_text` for the form; `ImageError` spells out what must not be printed.
 
-    >>> source_name(b"..."), source_name("a\nb.jpg")
-    ('<bytes>', 'a\\nb.jpg')
+    >>> source_name(b"..."), source_name("holiday/cat.jpg")
+    ('<bytes>', 'holiday/cat.jpg')
     """
     name = source if isinstance(source, str | os.PathLike) else getattr(source, "filename", getattr(source, "name", ""))
     if not isinstance(name, str | os.PathLike) or not os.fspath(name):
         kinds = {np.ndarray: "<array>", Image.Image: "<image>"}
         return next((label for kind, label in kinds.items() if isinstance(source, kind)), f"<{type(source).__name__}>")
-    return "".join(repr(letter)[1:-1] if _BREAKS_LINES.match(letter) else letter for letter in os.fspath(name))
+    text = os.fspath(name)
+    return text if text.isascii() and ":" not in text else path_text(text)
 
 
 def read_bytes(source: ImageSource, limits: Limits | None = None) -> bytes:
@@ -154,23 +154,11 @@ def read_bytes(source: ImageSource, limits: Limits | None = None) -> bytes:
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
     most = (limits or current_limits()).file_bytes
-    if isinstance(source, str | os.PathLike):
-        if not os.fspath(source):
-            raise ImageError("''", "is an empty path; name a file")
-    else:
-        read = getattr(source, "read", None)
-        if read is None:
-            raise TypeError(
-                f"an image is a path, bytes, a Pillow image, a numpy array or a file open for reading bytes, but got "
-                f"{type(source).__name__}"
-            )
-        content = read(most + 1)
-        if not isinstance(content, bytes):
-            raise TypeError(f"{source_name(source)} gives {type(content).__name__}, not bytes; open it with mode 'rb'")
-        if len(content) > most:
-            raise _too_large(source_name(source), "bytes", "file_bytes", most)
-        return content
-    path, name = Path(source), source_name(source)
+    if not isinstance(source, str | os.PathLike):
+        return _read_file(source, most)
+    if not os.fspath(source):
+        raise ImageError("''", "is an empty path; name a file")
+    path, name = given_path(source) if isinstance(source, str) else Path(source), source_name(source)
     try:
         status = path.stat()
         if status.st_size > most:
@@ -192,6 +180,21 @@ def read_bytes(source: ImageSource, limits: Limits | None = None) -> bytes:
         raise ImageError(name, "is a folder, not an image; convit.images.find_images lists its images")
     if content is None:
         raise ImageError(name, "is a device or a pipe, not an image file; hand over its bytes")
+    return content
+
+
+def _read_file(file: object, most: int) -> bytes:
+    read = getattr(file, "read", None)
+    if read is None:
+        raise TypeError(
+            f"an image is a path, bytes, a Pillow image, a numpy array or a file open for reading bytes, but got "
+            f"{type(file).__name__}"
+        )
+    content = read(most + 1)
+    if not isinstance(content, bytes):
+        raise TypeError(f"{source_name(file)} gives {type(content).__name__}, not bytes; open it with mode 'rb'")
+    if len(content) > most:
+        raise _too_large(source_name(file), "bytes", "file_bytes", most)
     return content
 
 

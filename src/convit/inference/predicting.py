@@ -47,7 +47,7 @@ class Row:
     Attributes:
         tag: what the caller sent along with it, `UNTAGGED` where there was none.
         source: the image as it was given.
-        name: its path, or what it is instead ("<bytes>", "<array>", "<image>").
+        name: its path, which opens again, or what it is instead ("<bytes>", "<array>", "<image>").
         pixels: the cropped levels, until they are in a batch.
         encoded: the file, where it is still to be decoded on the GPU.
         outputs: what `_forward` gave, this image's row of each.

@@ -9,6 +9,8 @@ from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from convit.images.names import escaped
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -29,7 +31,7 @@ def make_table(
     red: Container[int] = (),
     title: str | None = None,
 ) -> "Table":
-    """Rows of cells as a table; brackets in them are not markup.
+    """Rows of cells as a table; brackets in them are not markup, and control characters are spelled out.
 
     Args:
         columns: the headings.
@@ -48,7 +50,7 @@ def make_table(
         justify = "right" if number in right else "left"
         table.add_column(Text(heading), justify=justify, overflow="fold", no_wrap=number in unfolded)
     for number, cells in enumerate(rows):
-        table.add_row(*map(Text, cells), style="red" if number in red else None)
+        table.add_row(*(Text(_printable(cell)) for cell in cells), style="red" if number in red else None)
     return table
 
 
@@ -68,7 +70,7 @@ def print_parts(stream: TextIO, *parts: "Table | str") -> None:
         console.width = max(widths, default=_WIDEST)
     for part in parts:
         if isinstance(part, str):
-            print(part, file=text or stream)
+            print(_printable(part), file=text or stream)
         else:
             console.print(part)
     if text is not None:
@@ -80,7 +82,16 @@ def print_result(text: str | None, result: Mapping[str, Any]) -> None:
     if not is_terminal(sys.stdout):
         print(json.dumps(dict(result), default=str))
     elif text is not None:
-        print(text)
+        print(_printable(text))
+
+
+def say(line: str) -> None:
+    """Tell people something in one line on standard error, behind the program's name."""
+    print(f"convit: {escaped(line)}", file=sys.stderr, flush=True)
+
+
+def _printable(text: str) -> str:
+    return "\n".join(map(escaped, text.split("\n")))
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from convit.images.names import escaped
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -132,9 +134,9 @@ class Classifications:
     def as_cells(self, row: Classification) -> Sequence[str]:
         """One line per class."""
         if row.error is not None:
-            return row.path, "", _problem(row)
+            return escaped(row.path), "", _problem(row)
         scores = "\n".join(f"{100 * found.score:.1f} %" for found in row.predictions)
-        return row.path, scores, "\n".join(found.label for found in row.predictions)
+        return escaped(row.path), scores, "\n".join(escaped(found.label) for found in row.predictions)
 
     def schema(self) -> Any:
         """Labels as text, indices as int32, scores as float32."""
@@ -180,11 +182,11 @@ class Embeddings:
     def as_cells(self, row: Embedding) -> Sequence[str]:
         """Shape, length and the first values."""
         if row.error is not None or row.values is None:
-            return row.path, "", "", _problem(row)
+            return escaped(row.path), "", "", _problem(row)
         shown = ", ".join(f"{value:.4f}" for value in row.values.ravel()[:_SHOWN_VALUES])
         length = f"{np.linalg.norm(row.values):.4g}" if row.values.ndim == 1 else ""
         more = ", …" if row.values.size > _SHOWN_VALUES else ""
-        return row.path, " x ".join(map(str, row.values.shape)), length, shown + more
+        return escaped(row.path), " x ".join(map(str, row.values.shape)), length, shown + more
 
     def schema(self) -> Any:
         """The vector as a list of fixed size, or a list of these per token."""
@@ -238,10 +240,10 @@ def shorten(number: float) -> float:
 
 
 def _problem(row: Classification | Embedding) -> str:
-    return "" if row.error is None else f"error: {row.error.removeprefix(f'{row.path}: ')}"
+    return "" if row.error is None else f"error: {escaped(row.error).removeprefix(f'{escaped(row.path)}: ')}"
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else escaped(str(value))

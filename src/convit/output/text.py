@@ -4,18 +4,29 @@ import csv
 import io
 import json
 import math
+import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from convit.images.names import UNSAFE
 from convit.output.console import make_table, print_parts
 from convit.output.files import write_file
 from convit.output.rows import Layout
 
-as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-"""A value as JSON on one line, without its end."""
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+def as_json(value: Any) -> str:
+    r"""A value as JSON on one line, without its end; what could drive a terminal is spelled out as `\u202e`."""
+    return UNSAFE.sub(_spell_out, _encode(value))
+
+
+def _spell_out(unsafe: re.Match[str]) -> str:
+    return f"\\u{ord(unsafe[0]):04x}"
 
 
 def short(value: object) -> str:
@@ -50,7 +61,7 @@ class JsonLines(Encoder):
 
     def add(self, row: Any) -> None:
         """Write one line; a reader at the other end of a pipe gets it at once."""
-        self._stream.write(as_json(self._layout.as_object(row)) + "\n")
+        self._stream.write(UNSAFE.sub(_spell_out, _encode(self._layout.as_object(row))) + "\n")
         self._stream.flush()
 
 
@@ -75,14 +86,13 @@ class Json(Encoder):
 class Csv(Encoder):
     """One line per row, with a head line; a `ValueError` for embeddings with more than one vector per image."""
 
-    def __init__(self, stream: TextIO, layout: Layout) -> None:
-        self._layout = layout
-        self._writer = csv.writer(stream, lineterminator="\n")
-        self._writer.writerow(layout.columns)
+    def __init__(self, stream: TextIO, layout: Layout, *, spreadsheet_safe: bool = False) -> None:
+        self._layout, self._stream, self._is_safe = layout, stream, spreadsheet_safe
+        stream.write(csv_line(layout.columns))
 
     def add(self, row: Any) -> None:
         """Write one line."""
-        self._writer.writerow(self._layout.as_values(row))
+        self._stream.write(csv_line(self._layout.as_values(row), spreadsheet_safe=self._is_safe))
 
 
 @dataclass(eq=False)
@@ -127,10 +137,28 @@ def json_text(value: Any) -> str:
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Rows of values as CSV text with a head line."""
+    return "".join(map(csv_line, [columns, *rows]))
+
+
+def csv_line(values: Sequence[Any], *, spreadsheet_safe: bool = False) -> str:
+    r"""Values as one line of CSV; a cell with an end of line in it, of whatever kind, stands in quotes.
+
+    Args:
+        values: the cells.
+        spreadsheet_safe: whether text that a spreadsheet would compute (it begins with =, +, -, @, a tab or a carriage
+            return) gets an apostrophe in front. It is no longer the same text then: a path does not open.
+
+    >>> csv_line(["=1+1", -1, "a\rb"], spreadsheet_safe=True)
+    '"\'=1+1","-1","a\rb"\n'
+    """
+    cells = [
+        f"'{each}" if spreadsheet_safe and isinstance(each, str) and each.startswith(_FORMULAS) else each
+        for each in values
+    ]
+    # the csv module of Python 3.11 quotes only the ends of lines that it writes itself
+    quoting = csv.QUOTE_ALL if any("\r" in cell for cell in cells if isinstance(cell, str)) else csv.QUOTE_MINIMAL
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n", quoting=quoting).writerow(cells)
     return text.getvalue()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from convit.output.files import Rows, WholeFile, choose_format, explain
+from convit.output.files import FORMATS_OF, Rows, WholeFile, explain
 from convit.output.rows import Classifications, Embeddings, Layout, PlainRows
 from convit.output.text import Csv, Encoder, Json, JsonLines, Markdown, Table
 
@@ -28,6 +28,7 @@ def open_writer(
     stream: TextIO | None = None,
     about: Mapping[str, Any] | None = None,
     head: str = "",
+    spreadsheet_safe: bool = False,
 ) -> "Writer":
     """Open a writer for results; use it in a `with` block.
 
@@ -41,6 +42,7 @@ def open_writer(
         overwrite: whether an existing file may be replaced.
         stream: where text goes without `output`; `None` for standard output.
         about: what else is known of the results (model, kind …), for parquet and npz; anything that JSON takes.
+        spreadsheet_safe: for csv, see `convit.output.text.csv_line`.
         head: what stands above a table in markdown.
 
     Returns:
@@ -50,7 +52,8 @@ def open_writer(
         ValueError: the format does not suit rows, shape or output.
         OSError: as `check_output`.
     """
-    choose_format(output, format, rows, to_terminal=False)
+    if format not in FORMATS_OF[rows] or (output is None and format not in _TEXT):
+        raise ValueError(f"format is {format!r}, which does not suit {rows} rows, or needs a file; see choose_format")
     if rows == "embedding" and shape is None and format in ("csv", "parquet", "npz"):
         raise ValueError(f"{format} needs the shape of one embedding before the first; pass shape=embedder.shape")
     if rows == "classification":
@@ -64,6 +67,8 @@ def open_writer(
         text = (stream or sys.stdout) if whole is None else _text_stream(whole)
         if format == "markdown" and head:
             text.write(f"{head}\n\n")
+        if format == "csv":
+            return Writer(Csv(text, layout, spreadsheet_safe=spreadsheet_safe), whole)
         return Writer(_TEXT[format](text, layout), whole)
     except BaseException as error:
         if whole is None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, PositiveInt, ValidationError
 from torch import nn
 
 from convit.evaluation.weights_used import MODULE, fingerprint_of, name_of
+from convit.images.names import escaped, path_text, text_path
 from convit.inference.embedder import Embedder
 from convit.output.files import write_file
 
@@ -121,7 +122,7 @@ def load_embedder(
     if model is None and weights is None:
         if known.fingerprint.startswith(MODULE):
             raise ValueError(f"{db} was made by a module ({known.name}); hand the same over as model=…")
-        model, weights = known.model, known.weights
+        model, weights = known.model, None if known.weights is None else text_path(known.weights)
         check_model(db, known, model, weights)
     kept = {name: known.preprocessing.get(name, default) for name, default in _KEPT_OPTIONS.items()}
     given = {"img_size": known.image, **kept, **given}
@@ -151,10 +152,10 @@ def identity_of(
     """What a new index keeps of the model that makes it, by what was handed to `load_embedder`."""
     settings = embedder.transform.settings
     return Identity(
-        root=str(root.resolve()),
-        name=embedder.name,
+        root=path_text(root.resolve()),
+        name=escaped(embedder.name),
         model=model if isinstance(model, str) else None,
-        weights=None if weights is None else str(Path(weights).expanduser().resolve()),
+        weights=None if weights is None else path_text(Path(weights).expanduser().resolve()),
         fingerprint=fingerprint_of(model, weights),
         dim=embedder.shape[0],
         image=(settings.height, settings.width),

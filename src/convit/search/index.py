@@ -13,6 +13,7 @@ from jaxtyping import Float32
 from torch import nn
 
 from convit.images import ImageSource, find_images
+from convit.images.names import path_text, text_path
 from convit.images.opening import read_bytes
 from convit.inference.embedder import Embedder
 from convit.search.duplicates import Duplicate, find_duplicates
@@ -108,7 +109,7 @@ class Index:
     @property
     def root(self) -> Path:
         """The indexed folder; `FileNotFoundError` where nothing was indexed yet."""
-        return Path(self._known.root)
+        return text_path(self._known.root)
 
     @property
     def model_name(self) -> str:
@@ -223,9 +224,9 @@ class Index:
         row_ids, vectors = mapped_vectors(self._store)
         rows = {row["_rowid"]: row for row in self._store.read(("path", "label", "sha256"), row_ids=True).to_pylist()}
         images = [
-            ListedImage(path, row["label"], split_of(path), row["sha256"], partial(read_bytes, self.root / path))
+            ListedImage(name, row["label"], split_of(str(path)), row["sha256"], partial(read_bytes, self.root / path))
             for row in map(rows.__getitem__, row_ids.tolist())
-            for path in (row["path"],)
+            for name, path in ((row["path"], text_path(row["path"])),)
         ]
         return find_duplicates(images, vectors, **criteria)
 
@@ -254,14 +255,14 @@ class Index:
     def _check_root(self, root: Path) -> None:
         """Refuse another folder; one that was moved is known by its images, where the old one is no more."""
         known = self.identity
-        if known is None or known.root == str(root.resolve()):
+        if known is None or known.root == path_text(root.resolve()):
             return
-        if not Path(known.root).exists() and any((root / path).exists() for path in self._store.files()):
+        if not self.root.exists() and any((root / text_path(path)).exists() for path in self._store.files()):
             return
         raise ValueError(f"{self.db} is the index of {known.root}, not of {root}; name that folder, or another index")
 
     def _keep_identity(self, root: Path) -> None:
-        place = str(root.resolve())
+        place = path_text(root.resolve())
         if self.identity is None:
             self.identity = identity_of(self.embedder, root, self._model, self._weights, self._options)
             self.identity.write(self.db)

@@ -20,6 +20,7 @@ from convit.data.samples import Samples, Stored, read_stored
 from convit.data.splits import part_of
 from convit.images import find_images
 from convit.images.lists import read_list
+from convit.images.names import escaped, path_text
 from convit.images.opening import read_bytes
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class ListedImage:
     """One image among which duplicates are sought.
 
     Attributes:
-        name: its path or key.
+        name: its path, as `convit.images.names.path_text` writes it, or its key.
         label: its class; None where it has none.
         split: the part of the data set that it belongs to; None where there are no parts.
         sha256: of its file.
@@ -85,14 +86,14 @@ def list_images(source: str | Path) -> list[ListedImage]:
         root = Path(source)
         files = {file.relative_to(root).as_posix() if file != root else file.name: file for file in find_images(root)}
         return [
-            ListedImage(name, label_of(name), split_of(name), "", partial(read_bytes, file))
+            ListedImage(path_text(name), label_of(name), split_of(name), "", partial(read_bytes, file))
             for name, file in files.items()
         ]
     if kind.name == "list":
         listed = read_list(source)
         labels = listed.labels or map(label_of, listed.names)
         return [
-            ListedImage(name, label, split_of(name), "", partial(read_bytes, listed.folder / name))
+            ListedImage(path_text(name), label, split_of(name), "", partial(read_bytes, listed.folder / name))
             for name, label in zip(listed.names, labels, strict=True)
         ]
     found: list[ListedImage] = []
@@ -124,7 +125,7 @@ def embed_images(
 
     for image, result in embedder.iterate(hashed()):
         if result.values is None:
-            unreadable[image.place] = (result.error or "").replace("<bytes>", image.place, 1)
+            unreadable[image.place] = (result.error or "").replace("<bytes>", escaped(image.place), 1)
         else:
             vectors[len(kept)] = result.values
             kept.append(image)

@@ -27,7 +27,7 @@ class Hit:
 
     Attributes:
         rank: from 1.
-        path: relative to the indexed folder.
+        path: relative to the indexed folder, as `convit.images.names.path_text` writes it.
         score: cosine similarity to the query, -1 to 1.
         label: the name of the folder that it lies in; None at the top.
         width, height: pixels, upright.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convit.images.formats import ImageError
+from convit.images.names import text_path
 from convit.images.opening import ImageSource, open_image, source_name
 from convit.output.pages import data_url, fill_template, thumbnail
 from convit.search.duplicates import Duplicate
@@ -33,8 +34,8 @@ def search_page(hits: Sequence[Hit], query: ImageSource, root: Path, about: str)
     """
     name = Path(source_name(query)).name
     shown = [
-        asdict(hit) | _shown(root / hit.path, hit.path, f"{hit.label or 'image'} {hit.rank}", root / hit.path)
-        for hit in hits
+        asdict(hit) | _shown(file, hit.path, f"{hit.label or 'image'} {hit.rank}", file)
+        for hit, file in ((hit, root / text_path(hit.path)) for hit in hits)
     ]
     asked = _shown(query, name, "the query", Path(query) if isinstance(query, str | Path) else None)
     return _render(title=f"Images like {name}", about=about, query=asked, hits=shown, column=210)
@@ -72,7 +73,7 @@ def _side(listed: ListedImage, root: Path | None) -> dict[str, Any]:
     except (ImageError, OSError):
         content = b""
     alt = f"{listed.label or 'image'}: {listed.name}"
-    shown = _shown(content, listed.name, alt, None if root is None else root / listed.name)
+    shown = _shown(content, listed.name, alt, None if root is None else root / text_path(listed.name))
     return shown | {"label": listed.label, "split": listed.split}
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from convit.images import ImageError, find_images, source_name
+from convit.images import ImageError, find_images
+from convit.images.names import path_text, text_path
 from convit.images.opening import image_size, read_bytes
 from convit.output.rows import Embedding
 from convit.search.listing import label_of
@@ -76,13 +78,9 @@ def plan_update(root: Path, known: Mapping[str, FileRow]) -> Plan:
     """Compare a folder with what an index knows: size and time first, the content only where these differ."""
     plan, seen = Plan(), set[str]()
     for file in find_images(root):
-        path = file.relative_to(root).as_posix()
+        path = path_text(file.relative_to(root).as_posix())
         try:
-            path.encode()
             status = file.stat()
-        except UnicodeEncodeError:
-            plan.done.unreadable[source_name(path)] = "its name is no UTF-8; rename it"
-            continue
         except OSError as error:
             plan.done.unreadable[path] = f"cannot be read ({error.strerror}); check the path and the disk"
             continue
@@ -137,12 +135,18 @@ def carry_out(
     held: list[dict[str, Any]] = []
     last = time.monotonic()
     # hashed before it is embedded: a file that is written meanwhile counts as changed next time
-    described = (((path, file, describe(root / path)), root / path) for path, file in plan.embed.items())
+    places = ((path, file, root / text_path(path)) for path, file in plan.embed.items())
+    described = (((path, file, describe(place)), place) for path, file, place in places)
     try:
         for (path, file, about), result in embed(described):
             is_known = path in plan.changed
             if result.error is None:
-                known = {**about._asdict(), "size": file.size, "mtime_ns": file.mtime_ns, "label": label_of(path)}
+                known = {
+                    **about._asdict(),
+                    "size": file.size,
+                    "mtime_ns": file.mtime_ns,
+                    "label": _label(path),
+                }
                 held.append({"path": path, **known, "vector": result.values})
                 done.changed += is_known
                 done.new += not is_known
@@ -162,3 +166,8 @@ def carry_out(
     store.remove(gone)
     done.removed = len(gone)
     return done
+
+
+def _label(path: str) -> str | None:
+    label = label_of(os.fspath(text_path(path)))
+    return label and label.encode("utf-8", "backslashreplace").decode()

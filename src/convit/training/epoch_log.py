@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from convit.analysis import gates, nonlocality
 from convit.model import ConViT
+from convit.output.console import say
 from convit.output.files import write_file
 from convit.output.text import add_line, csv_text, epoch_score, read_lines
 from convit.training.task import ClassificationTask
@@ -117,7 +117,7 @@ class EpochLog(Callback):
 
     def _say(self, trainer: Trainer, line: str) -> None:
         if trainer.is_global_zero and not self.quiet:
-            print(f"convit: {line}", file=sys.stderr, flush=True)
+            say(line)
 
 
 class EpochBar(RichProgressBar):

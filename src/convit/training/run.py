@@ -14,7 +14,7 @@ from torch import nn
 from convit.data.corrupt import CorruptImages
 from convit.data.samples import Samples
 from convit.model import ConViT
-from convit.output.console import is_terminal
+from convit.output.console import is_terminal, say
 from convit.output.text import read_lines
 from convit.training.checkpoints import Checkpoints, RunStopped
 from convit.training.epoch_log import AttentionLog, EpochBar, EpochLog
@@ -133,13 +133,13 @@ def _fit(trainer: Trainer, task: ClassificationTask, data: RecipeData, checkpoin
         line = f"stopped, with {where}; go on with: {resume_command()}"
         if number == signal.SIGINT:
             raise KeyboardInterrupt(line) from None
-        print(f"convit: {line}", file=sys.stderr, flush=True)
+        say(line)
     raise SystemExit(code) from None
 
 
 def _speaker(*, quiet: bool) -> Callable[[str], None]:
     shown = is_first_process() and not quiet
-    return lambda line: print(f"convit: {line}", file=sys.stderr, flush=True) if shown else None
+    return say if shown else lambda _: None
 
 
 def _own_callbacks(

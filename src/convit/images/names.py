@@ -1,0 +1,53 @@
+"""Names of files as text: one form that opens again, for results; and one that is safe to print, for people."""
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+_SCHEME = "file:"
+# control characters, ends of lines, what changes the direction of writing, and what stands for bytes that are no UTF-8
+UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    r"""A path as valid text that `text_path`, and so every command, reads back; two paths never give one text.
+
+    It is the path itself, newlines and all. Only a name with bytes that are not UTF-8, or one that begins like the
+    text of such a name, becomes "file:" and the path's bytes with percent signs, as in RFC 8089.
+
+    >>> path_text("a\nb.jpg"), path_text(os.fsdecode(b"caf\xe9.jpg")), path_text("file:x")
+    ('a\nb.jpg', 'file:caf%E9.jpg', 'file:file%3Ax')
+    """
+    text = os.fspath(path)
+    if text.startswith(_SCHEME) or any("\udc80" <= letter <= "\udcff" for letter in text):
+        return _SCHEME + quote_from_bytes(os.fsencode(text))
+    return text
+
+
+def text_path(text: str | os.PathLike[str]) -> Path:
+    r"""The path that `path_text` made a text of; a `file:///` address is read too.
+
+    >>> os.fsencode(text_path("file:caf%E9.jpg"))
+    b'caf\xe9.jpg'
+    """
+    text = os.fspath(text)
+    if not text.startswith(_SCHEME):
+        return Path(text)
+    place = text.removeprefix(_SCHEME)
+    return Path(os.fsdecode(unquote_to_bytes(place.removeprefix("//") if place.startswith("///") else place)))
+
+
+def given_path(text: str | os.PathLike[str]) -> Path:
+    """The path that somebody names: as `text_path` reads it, or a file that happens to be called so."""
+    path = text_path(text)
+    return Path(text) if os.path.lexists(text) and not os.path.lexists(path) else path
+
+
+def escaped(text: str) -> str:
+    r"""Text on one line that cannot drive a terminal: control and bidirectional characters are spelled out.
+
+    >>> escaped("two\nlines, a \x1b[31mcolor, \u202egpj.exe")
+    'two\\nlines, a \\x1b[31mcolor, \\u202egpj.exe'
+    """
+    return UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
