@@ -1,6 +1,6 @@
 """Damages small valid files at random and reads them as commands do: what is not refused in a documented way is shown.
 
-    python tools/fuzz.py [--inputs N] [--seed S] [--kinds images,safetensors,…] [--output docs/reliability/fuzz.json]
+    python tools/fuzz.py [--inputs N] [--seed S] [--kinds images,safetensors,…] [--output docs/reliability]
 
 Inputs are read in worker processes with limits: 5 s of computing (60 s by the clock) and 1 GiB of memory an input. An
 input is made from the seed, its kind and its number alone, so that `--only KIND:NUMBER` repeats one, with a traceback;
@@ -27,13 +27,13 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import convit
 from convit.cli.errors import _raised_here, describe
+from docs.make_reliability import keep
 from tools.fuzz_inputs import KINDS, damage_bytes
 
 SECONDS = 5.0  # of computing for an input
@@ -43,6 +43,10 @@ ADDRESSES = 6 * 2**30  # bytes of addresses beyond those; libraries reserve more
 LONGEST_MESSAGE = 2000
 BATCH = 2000  # inputs per worker process
 SHOWN = 20
+ABOUT = """{inputs:,} valid files, damaged at random and read as commands read them: bytes flipped,
+overwritten, dropped and repeated; values inside JSON, YAML and headers replaced, with checksums that are right again. A
+file falls where its error is not a documented one, where the message is longer than {longest:,} characters, where the
+process dies, computes for more than {seconds:g} s or takes more than {memory:,} MiB."""
 # what a worker is at: number, when it was begun, accepted and refused so far, the most seconds and bytes so far
 _STATE = struct.Struct("qdqqdq")
 
@@ -218,13 +222,25 @@ def _show(kind: str, result: Result) -> None:
         print(f"  {example}")
 
 
+def _keep(results: dict[str, Result], seed: int, folder: Path) -> None:
+    columns = ("kind", "inputs", "read", "refused", "fell", "s at most", "MiB at most")
+    rows = [
+        (kind, each.inputs, each.accepted, each.refused, sum(each.fallen.values()), each.slowest_seconds, each.peak_mib)
+        for kind, each in results.items()
+    ]
+    inputs = sum(each.inputs for each in results.values())
+    about = ABOUT.format(inputs=inputs, seconds=SECONDS, memory=MEMORY >> 20, longest=LONGEST_MESSAGE)
+    notes = [f"{kind} {example}" for kind, each in results.items() for example in each.examples]
+    keep("fuzz", f"python tools/fuzz.py --inputs {inputs} --seed {seed}", about, columns, rows, notes, folder)
+
+
 def main() -> None:
     """Go round the kinds until all inputs are read; after each round the results so far are written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=7000, help="damaged files over all kinds (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default=",".join(KINDS), help="comma-separated (default: %(default)s)")
-    parser.add_argument("--output", type=Path, help="JSON file of the results")
+    parser.add_argument("--output", type=Path, help="folder for fuzz.json, which docs/make_reliability.py reads")
     parser.add_argument("--keep", type=Path, help="existing folder for the first inputs that fell")
     parser.add_argument("--only", metavar="KIND:NUMBER", help="read this input in this process")
     options = parser.parse_args()
@@ -238,10 +254,7 @@ def main() -> None:
         for kind, result in results.items():
             run(kind, range(first, min(first + BATCH, each)), options.seed, result, options.keep)
         if options.output:
-            limits = {"seconds": SECONDS, "memory_mib": MEMORY >> 20}
-            content: dict[str, object] = {"version": convit.__version__, "seed": options.seed, **limits}
-            content["kinds"] = {kind: asdict(result) for kind, result in results.items()}
-            options.output.write_text(json.dumps(content, indent=1) + "\n")
+            _keep(results, options.seed, options.output)
     for kind, result in results.items():
         _show(kind, result)
     sys.exit(any(result.fallen for result in results.values()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -178,8 +177,8 @@ def _shown(value: object) -> str:
 
 def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
     """One number per channel; a single number holds for all, and a gray input takes the average of three."""
-    if not isinstance(values, Sequence) or not all(isinstance(each, Real) and math.isfinite(each) for each in values):
-        raise ValueError(f"{name} is {_shown(values)}, but must be finite numbers, one per channel")
+    if not isinstance(values, Sequence) or not all(isinstance(each, Real) and abs(each) <= 1e6 for each in values):
+        raise ValueError(f"{name} is {_shown(values)}, but must be numbers up to a million, one per channel")
     numbers = tuple(float(value) for value in values)
     if len(numbers) == channels:
         return numbers
