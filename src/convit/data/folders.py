@@ -16,6 +16,7 @@ from convit.data.samples import Samples
 from convit.images import find_images
 from convit.images.listing import is_folder, list_folder
 from convit.images.lists import ImageList, is_list, read_list
+from convit.images.names import not_found
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,18})")  # 01 is a name
 
@@ -84,7 +85,7 @@ class FolderSamples(LabeledFiles):
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise FileNotFoundError(f"there is no folder {folder}; give the folder whose sub-folders are the classes")
+            raise not_found(folder, f"there is no folder {folder}; give the folder whose sub-folders are the classes")
         classes = [child.name for child in list_folder(folder) if is_folder(child)]
         if not classes:
             raise ValueError(

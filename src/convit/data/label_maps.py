@@ -13,6 +13,7 @@ from typing import Any
 from convit.data.classes import ClassName, first_few, plain_name
 from convit.data.identity import sha256_of_lines
 from convit.data.samples import LabeledImage, Samples
+from convit.images.names import not_found
 from convit.output.text import short
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -102,7 +103,7 @@ def read_label_map(path: str | Path) -> LabelMap:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no label map {path}; check the path")
+        raise not_found(path, f"there is no label map {path}; check the path")
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from convit.data.remote import is_remote, list_remote, shown, url_path
 from convit.images.lists import is_list
+from convit.images.names import not_found
 
 Source = str | Path | Sequence[str | Path]
 
@@ -109,9 +110,10 @@ def find_files(source: Source, root: str | Path | None = None, kind: str = "shar
             matches = _local(place, suffixes) if isinstance(place, Path) else _remote(place, suffixes)
             if not matches:
                 what = "Parquet file" if kind == "parquet" else "shard"
-                raise FileNotFoundError(
+                message = (
                     f"no {what} at {shown(place)}; name {', '.join(suffixes)} files, or the folder that holds them"
                 )
+                raise not_found(Path(place), message)
             found.update(dict.fromkeys(matches))
     return list(found)
 

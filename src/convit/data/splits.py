@@ -12,6 +12,7 @@ from convit.data.locate import Source, find_files, kind_of
 from convit.data.remote import is_remote, shown, url_path
 from convit.images import find_images
 from convit.images.listing import is_folder, list_folder
+from convit.images.names import not_found
 
 PARTS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
 """The parts of a data set, and the names that each goes by, in any case: also as `seg_train`, `test_set`, `valData`."""
@@ -82,7 +83,7 @@ def choose_sub_folder(folder: Path, split: str) -> Path:
         SplitError: it has no such sub-folder; the message names those that there are.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}; check the path")
+        raise not_found(folder, f"there is no folder {folder}; check the path")
     found = _sub_folder(folder, split)
     if found is None:
         raise SplitError(f"{folder} has no split {split!r}; {_what_there_is([], folder)}")
@@ -204,7 +205,7 @@ def _files(data: Source, folder: Path | None) -> list[Path | str]:
     """The data's shards or Parquet files, whatever split they are of."""
     kind = kind_of(data)
     if folder is not None and not folder.exists() and not kind.suffixes:
-        raise FileNotFoundError(f"there is no folder {folder}; check the path")
+        raise not_found(folder, f"there is no folder {folder}; check the path")
     return find_files(data, None, kind.name) if kind.suffixes else []
 
 

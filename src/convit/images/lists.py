@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from urllib.parse import parse_qs, quote
 
 from convit.images.formats import IMAGE_SUFFIXES
-from convit.images.names import text_path
+from convit.images.names import not_found, text_path
 from convit.images.opening import read_bytes
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -86,7 +86,7 @@ def read_list(source: str | os.PathLike[str], root: str | os.PathLike[str] = "")
     file, _, said = os.fspath(source).partition("?")
     path, options = Path(root, file), parse_qs(said)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no list {path}; check the path")
+        raise not_found(path, f"there is no list {path}; check the path")
     folder = Path(root, options["images"][0]) if "images" in options else path.parent
     # bytes that are no UTF-8 stay what they are, as in the names of files
     text = read_bytes(path).decode("utf-8-sig", "surrogateescape")

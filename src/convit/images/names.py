@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -51,3 +52,17 @@ def escaped(text: str) -> str:
     'two\\nlines, a \\x1b[31mcolor, \\u202egpj.exe'
     """
     return UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+
+
+def broken_link(path: Path) -> str:
+    """The reason why a link leads nowhere; nothing where the path is no such link."""
+    with suppress(OSError):  # a name that is too long, say, is no link either
+        if path.is_symlink() and not path.exists():
+            return f"is a link to {path.readlink()}, which is not there; mend the link, or name another path"
+    return ""
+
+
+def not_found(path: Path, message: str) -> FileNotFoundError:
+    """The error for a path that leads nowhere; of a broken link every reader says the same."""
+    reason = broken_link(path)
+    return FileNotFoundError(f"{path}: {reason}" if reason else message)

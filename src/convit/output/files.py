@@ -48,13 +48,7 @@ def check_output(output: Path, *, overwrite: bool = False) -> None:
 def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool = False) -> None:
     """Find out whether a folder of files can be written, without leaving a trace; call it before the expensive work.
 
-    Args:
-        folder: where they shall stand; it and those above it may be missing.
-        names: the files.
-        overwrite: whether existing ones may be replaced.
-
-    Raises:
-        OSError: as `check_output`.
+    The folder and those above it may be missing. Raises as `check_output`.
     """
     if folder.is_dir():
         there = [name for name in names if (folder / name).exists()]
@@ -72,12 +66,7 @@ def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool = False)
 
 
 def check_packages(what: str, *packages: str, extra: str) -> None:
-    """Refuse work whose packages are missing before it begins, and say which extra brings them.
-
-    Args:
-        what: what needs them, as the message calls it.
-        packages: names to import.
-        extra: the extra of this package that brings them.
+    """Refuse work whose packages are missing before it begins, and say which extra of this package brings them.
 
     Raises:
         ImportError: one of them is not installed.
@@ -239,11 +228,7 @@ def explain(error: OSError, path: Path, remedy: str = ELSEWHERE) -> OSError:
 
 @contextmanager
 def explained(place: Path, remedy: str = ELSEWHERE) -> Generator[None]:
-    """Turn what the operating system refuses inside the block into one line that says where and what to do.
-
-    Raises:
-        OSError: the disk is full, writing is not allowed, or the like. Other errors pass through as they are.
-    """
+    """Turn what the operating system refuses inside the block (a full disk, say) into one line with a remedy."""
     try:
         yield
     except (OSError, RuntimeError) as error:

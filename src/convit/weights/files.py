@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from convit.images.names import not_found
 from convit.output.files import replace_file
 from convit.output.text import short
 from convit.weights.card import read_hub_config
@@ -59,7 +60,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = Path(path).expanduser()
     file = weights_file(path)
     if not file.is_file():
-        raise FileNotFoundError(f"there is no weight file {file}; check the path")
+        raise not_found(file, f"there is no weight file {file}; check the path")
     if file.suffix.lower() not in _READABLE:
         raise ValueError(f"{file} is not a weight file that can be read here; those end in {', '.join(_READABLE)}")
     if file.suffix.lower() == ".safetensors":
@@ -143,7 +144,7 @@ def described_file(path: str | Path) -> Path:
     """
     file = weights_file(Path(path).expanduser())
     if not file.is_file():
-        raise FileNotFoundError(f"there is no weight file {file}; check the path")
+        raise not_found(file, f"there is no weight file {file}; check the path")
     if "config" not in read_metadata(file):
         raise ValueError(f"{file} does not describe its model; save it with convit.weights.save_weights first")
     return file
