@@ -13,8 +13,8 @@ from matplotlib.figure import SubFigure
 from PIL import Image
 from skimage import data
 
-from convit.analysis import attention_maps, attention_rollout, gates
-from convit.analysis.drawing import colored, draw_explanation, few_layers, layer_title, overlay, percent, title_of
+from convit.analysis import attention_maps, attention_rollout, class_rollout, gates
+from convit.analysis.drawing import colored, draw_explanation, few_layers, overlay, percent, title_of
 from convit.analysis.explaining import Explanation, explain
 from convit.analysis.page import render_page
 from convit.model import ConViT, ConViTConfig
@@ -44,7 +44,7 @@ def found() -> Explanation:
     with torch.no_grad():
         model.blocks[0].attn.pos_proj.weight[:, 2] = -1.0
         model.blocks[0].attn.pos_proj.weight[2, 2] = 1.0
-    return explain(model, data.chelsea(), query=(2, 1))
+    return explain(model, data.chelsea(), query=(2, 1), with_matrices=True)
 
 
 def test_it_holds_what_the_model_did_with_the_picture() -> None:
@@ -161,13 +161,39 @@ def test_the_page_holds_every_layer_and_head_and_loads_nothing(found: Explanatio
     page = render_page(found)
     assert not re.findall(r"(?:src|href)=\"(?!data:)|https?://|url\(", page)
     assert "default-src 'none'" in page
-    views = json.loads(re.search(r'id="views">(.*?)</script>', page, re.DOTALL)[1])
+    shown = json.loads(re.search(r'id="shown">(.*?)</script>', page, re.DOTALL)[1])
+    views = shown["views"]
     assert [(view["number"], len(view["heads"])) for view in views] == [(1, 5), (2, 5), (3, 5)]
-    assert views[0]["title"] == layer_title(found, found.layers[0])
+    assert (views[0]["title"], views[2]["title"]) == (
+        "Layer 1, gated", "Layer 3, ordinary attention, the class token left out"
+    )  # fmt: skip
     drawn = views[1]["heads"][3]["maps"]
     assert [each["kind"] for each in drawn] == ["content", "position", "blended"]
+    assert (shown["grid"], shown["query"]) == ([3, 4], 9)
+    # every patch as a query, its row drawn in the colors of its own map
     with Image.open(io.BytesIO(base64.b64decode(drawn[0]["url"].partition(",")[2]))) as image:
-        np.testing.assert_array_equal(np.asarray(image), colored(found.layers[1].maps["content"][3]))
+        levels = np.asarray(image)
+    matrix = found.layers[1].matrices["content"][3]
+    np.testing.assert_array_equal(matrix[9].reshape(3, 4), found.layers[1].maps["content"][3])
+    for query in range(12):
+        seen = np.array(shown["colors"])[levels[query]].astype(int)
+        assert np.abs(seen - colored(matrix[query][None])[0].astype(int)).max() <= 6  # a step of 256
+        assert drawn[0]["peaks"][query] == pytest.approx(matrix[query].max(), rel=1e-3)
+
+
+def test_it_says_why_each_likely_class(found: Explanation) -> None:
+    assert len(found.class_maps) == len(found.predictions) == 3
+    model = _model()
+    images = create_transform(**resolve_model_data_config(model))(Image.fromarray(data.coffee()))[None]
+    again = explain(model, data.coffee())
+    for each, drawn in zip(again.predictions, again.class_maps, strict=True):
+        expected = class_rollout(model, images, [each.index])[0]
+        np.testing.assert_allclose(drawn, expected / expected.sum(), rtol=1e-3, atol=1e-6)
+        assert drawn.sum() == pytest.approx(1)
+    assert f"Why {found.predictions[0].label}:" in _texts(draw_explanation(found))
+    page = render_page(found)
+    assert page.count("Where the model looks for") == 3
+    assert "arXiv 2103.15679" in page
 
 
 def test_a_hostile_name_stays_text(found: Explanation) -> None:

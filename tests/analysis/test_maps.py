@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convit.analysis import attention_maps, attention_matrices, attention_rollout
+from convit.analysis import attention_maps, attention_matrices, attention_rollout, class_rollout
 from convit.model import ConViT, ConViTConfig
 from tests.shaken import shake
 
@@ -107,3 +107,62 @@ def test_bf16_maps_are_fp32_and_the_model_is_left_as_it_was() -> None:
     found = next(attention_maps(model.bfloat16(), images.bfloat16())).blended
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected.float(), rtol=0.1, atol=0.1)
+
+
+def _nudged(model: ConViT, image: Tensor, label: int, layer: int, place: tuple[int, ...], by: float) -> float:
+    """The class's logit with one number of one attention matrix moved."""
+
+    def nudge(_: nn.Module, arguments: tuple[Tensor]) -> Tensor:
+        changed = arguments[0].clone()
+        changed[place] += by
+        return changed
+
+    hook = model.blocks[layer].attn.attn_drop.register_forward_pre_hook(nudge)
+    logit = model(image)[0, label].item()
+    hook.remove()
+    return logit
+
+
+@pytest.mark.parametrize(("pool", "local"), [("token", 1), ("avg", 1), ("avg", 2)])
+def test_class_rollout_is_chefers_with_the_gradient_measured(pool: str, local: int) -> None:
+    """Element by element: every number of every matrix is moved, and the rule is written out as plain products."""
+    model, image = _model(global_pool=pool, depth=2, local_up_to_layer=local).eval(), _images(4, 8, 1)
+    found = class_rollout(model, image, [2])
+    matrices = [matrix[0] for matrix in attention_matrices(model, image)]
+    tokens = 2 + model.num_prefix_tokens
+    expected = torch.eye(tokens, dtype=torch.float64)
+    model.set_attention("plain")
+    for layer, matrix in enumerate(matrices):
+        weighted = torch.zeros(tokens, tokens, dtype=torch.float64)
+        shift = tokens - matrix.shape[-1]
+        for head, query, key in torch.cartesian_prod(*(torch.arange(size) for size in matrix.shape)).tolist():
+            ends = (_nudged(model, image, 2, layer, (0, head, query, key), by) for by in (1e-5, -1e-5))
+            gradient = (next(ends) - next(ends)) / 2e-5
+            weighted[shift + query, shift + key] += max(0.0, gradient * matrix[head, query, key].item()) / 4
+        expected = expected + weighted @ expected
+    first = model.num_prefix_tokens
+    pooled = expected[0, 1:] if pool == "token" else (expected - torch.eye(tokens))[first:, first:].mean(0)
+    torch.testing.assert_close(found[0].flatten(), pooled, rtol=1e-4, atol=1e-9)
+    assert found.max() > 0
+
+
+def test_class_rollout_leaves_the_model_alone_and_tells_classes_apart() -> None:
+    model, images = _model().train().requires_grad_(False), _images()
+    model.set_attention("fused")
+    maps = class_rollout(model, images, [0, 1])
+    assert maps.shape == (2, 3, 3)
+    assert not maps.requires_grad
+    assert not images.requires_grad
+    torch.testing.assert_close(maps[1:], class_rollout(model, images[1:], [1]))
+    assert not torch.allclose(maps[0], class_rollout(model, images[:1], [2])[0])
+    assert model.training
+    assert not any(layer.plain for layer in (block.attn for block in model.blocks))
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    model.requires_grad_(True)
+    class_rollout(model, images, [0, 1])
+    assert all(parameter.grad is None for parameter in model.parameters())
+    for classes in ([0], [0, 3], [0, -1]):
+        with pytest.raises(ValueError, match="must be one of 0 to 2 for each"):
+            class_rollout(model, images, classes)
+    with pytest.raises(ValueError, match="gives no logits"):
+        class_rollout(_model(num_classes=0), images, [0, 1])

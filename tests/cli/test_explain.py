@@ -57,6 +57,16 @@ def test_a_page_shows_the_chosen_layer_in_a_browser(
     drawn = in_browser(output).partition('id="maps">')[2].partition("</section>")[0]
     assert drawn.count("<figure>") == 3
     assert "position; peak" in drawn
+    # what a reader does: a click into the patch of row 6, column 1, and one step to the right with the keyboard
+    script = """const stack = document.querySelector("#maps .stack"), box = stack.getBoundingClientRect();
+    const clientX = box.left + box.width * 1.5 / 8, clientY = box.top + box.height * 6.5 / 8;
+    stack.dispatchEvent(new MouseEvent("click", { clientX, clientY }));
+    document.querySelector("#maps .stack").dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));"""
+    output.write_text(output.read_text().replace("</body>", f"<script>{script}</script></body>"))
+    clicked = in_browser(output)
+    assert 'id="query">the patch in row 6, column 2</span>' in clicked
+    assert clicked.count("top: 75%; left: 25%") == 3
+    assert clicked.partition('id="maps">')[2].partition("</section>")[0] != drawn
 
 
 @pytest.mark.parametrize(

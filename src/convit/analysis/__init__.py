@@ -7,13 +7,14 @@ matplotlib (`drawing.py`, `page.py`) is imported by name.
 
 from convit.analysis.attention import LayerMaps, attention_maps, attention_matrices, nonlocality
 from convit.analysis.gating import forced_gates, gates, locality_centers, masked_position_embedding
-from convit.analysis.rollout import attention_rollout
+from convit.analysis.rollout import attention_rollout, class_rollout
 
 __all__ = [
     "LayerMaps",
     "attention_maps",
     "attention_matrices",
     "attention_rollout",
+    "class_rollout",
     "forced_gates",
     "gates",
     "locality_centers",

@@ -129,7 +129,7 @@ def attention_maps(model: ConViT, images: Float[Tensor, "batch channels height w
     [(1, 4, 8, 8), (1, 4, 8, 8), (1, 4, 9, 9)]
     """
     inputs, grid = _attention_inputs(model, images), patch_grid(model, images)
-    return (_maps(index, layer, inputs.pop(0), grid) for index, layer in enumerate(_layers(model)))
+    return (_maps(index, layer, inputs.pop(0), grid) for index, layer in enumerate(layers_of(model)))
 
 
 def attention_matrices(
@@ -204,9 +204,9 @@ def _attention_inputs(model: ConViT, images: Tensor) -> list[Tensor]:
     def keep(module: nn.Module, arguments: tuple[Any, ...]) -> None:
         inputs.append(arguments[0])
 
-    hooks = [layer.register_forward_pre_hook(keep) for layer in _layers(model)]
+    hooks = [layer.register_forward_pre_hook(keep) for layer in layers_of(model)]
     try:
-        with _evaluating(model):
+        with evaluating(model):
             # every token, also in the last block, of which `forward` may compute the class token alone
             model.forward_features(images)
     finally:
@@ -216,7 +216,7 @@ def _attention_inputs(model: ConViT, images: Tensor) -> list[Tensor]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Generator[None]:
+def evaluating(model: nn.Module) -> Generator[None]:
     """Without dropout; each module's own mode returns, since parts of a model may be frozen in evaluation mode."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -227,7 +227,8 @@ def _evaluating(model: nn.Module) -> Generator[None]:
             module.training = training
 
 
-def _layers(model: ConViT) -> list[nn.Module]:
+def layers_of(model: ConViT) -> list[nn.Module]:
+    """The attention layer of every block, first first."""
     return [block.get_submodule("attn") for block in model.blocks]
 
 

@@ -5,6 +5,7 @@ Needs matplotlib, the extra `plot`.
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import matplotlib
@@ -104,8 +105,8 @@ def layer_title(explanation: Explanation, view: LayerView) -> str:
 
 
 def _draw_pictures(part: Any, explanation: Explanation) -> None:
-    class_layers = list(explanation.class_attention)[-MOST_CLASS_LAYERS:]
-    axes = part.subplots(1, 2 + len(class_layers), squeeze=False)[0]
+    class_layers = list(explanation.class_attention)[-(1 if explanation.class_maps else MOST_CLASS_LAYERS) :]
+    axes = part.subplots(1, 2 + len(class_layers) + bool(explanation.class_maps), squeeze=False)[0]
     height, width = explanation.pixels.shape[:2]
     _show(axes[0], explanation.pixels, f"As the model sees it:\n{height} x {width} pixels")
     _mark_query(axes[0], explanation)
@@ -115,7 +116,11 @@ def _draw_pictures(part: Any, explanation: Explanation) -> None:
         _show(panel, overlay(explanation.pixels, mean), title)
     whose = "the class token" if class_layers else "the mean of the patches"
     title = f"What reaches {whose}\nby attention rollout{_peak(explanation.rollout)}"
-    _show(axes[-1], overlay(explanation.pixels, explanation.rollout), title)
+    _show(axes[1 + len(class_layers)], overlay(explanation.pixels, explanation.rollout), title)
+    if explanation.class_maps:
+        label = textwrap.shorten(explanation.predictions[0].label, 24, placeholder="…") or "this class"
+        title = f"Why {label}:\nclass rollout{_peak(explanation.class_maps[0])}"
+        _show(axes[-1], overlay(explanation.pixels, explanation.class_maps[0]), title)
     colors = ScalarMappable(Normalize(0, 1), matplotlib.colormaps[COLORS])
     bar = part.colorbar(colors, ax=axes, fraction=0.02, pad=0.01, ticks=[0, 1], alpha=OPACITY)
     bar.ax.set_yticklabels(["nothing", "the panel's\npeak"])
@@ -157,7 +162,7 @@ def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
     axes.imshow(picture)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_title(title)
+    axes.set_title(title, parse_math=False)
 
 
 def _mark_query(axes: Axes, explanation: Explanation) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Float32, UInt8
 
 from convit.analysis.attention import LayerMaps, attention_maps, patch_grid
 from convit.analysis.gating import gates, locality_centers
-from convit.analysis.rollout import attention_rollout
+from convit.analysis.rollout import attention_rollout, class_rollout
 from convit.images.opening import ImageSource, open_image, source_name
 from convit.inference.classifier import read_labels, read_temperature
 from convit.inference.predicting import Predictor, load_by_name
@@ -34,11 +34,14 @@ class LayerView:
         number: the layer, counted from 1.
         maps: by kind: "content", "position" and "blended" in GPSA layers, "blended" alone in the others; each
             (heads, rows, columns), a share of the query's attention per patch.
+        matrices: by kind, what every patch reads, (heads, queries, keys); the class token alone where that is the
+            query. Empty unless asked for.
         gate: the gate of each head; None in ordinary layers.
     """
 
     number: int
     maps: dict[str, Heads]
+    matrices: dict[str, Float32[np.ndarray, "heads queries keys"]]
     gate: Float32[np.ndarray, " heads"] | None
 
 
@@ -58,6 +61,8 @@ class Explanation:
         class_attention: by layer number, what the class token reads of each patch; empty without a class token.
         rollout: what reaches the class token of each patch by attention rollout; the mean over the patches' rows
             without one. Divided by its sum over the patches.
+        class_maps: for each prediction where the model looks for it, see `convit.analysis.class_rollout`; each divided
+            by its sum, unless that is 0.
         gates: one row per GPSA layer, one column per head; None without GPSA layers.
         centers: (row, column) offsets per GPSA layer and head, NaN where there is none; None without GPSA layers.
     """
@@ -72,6 +77,7 @@ class Explanation:
     heads: tuple[int, ...]
     class_attention: dict[int, Heads]
     rollout: Float32[np.ndarray, "rows columns"]
+    class_maps: tuple[Float32[np.ndarray, "rows columns"], ...]
     gates: Float32[np.ndarray, "layers heads"] | None
     centers: Float32[np.ndarray, "layers heads 2"] | None
 
@@ -86,6 +92,7 @@ def explain(
     img_size: int | tuple[int, int] | None = None,
     top_k: int = 3,
     apply_exif: bool = True,
+    with_matrices: bool = False,
 ) -> Explanation:
     """Run a model on one image and keep what its heads look at.
 
@@ -98,6 +105,7 @@ def explain(
         img_size: side or (height, width) of the model's input, pixels; None: what the model was made for.
         top_k: how many classes to name.
         apply_exif: whether the photograph is turned upright.
+        with_matrices: also keeps what every other patch reads, for a page on which the query can be changed.
 
     Raises:
         ImageError: the image cannot be read.
@@ -117,19 +125,21 @@ def explain(
     place = _place(query, grid)
     if place is None:
         chosen_layers = _with_class_token(model, chosen_layers, asked=layers is not None)
-    views, class_attention = _look(model, images, place, chosen_layers, chosen_heads)
+    views, class_attention = _look(model, images, place, chosen_layers, chosen_heads, with_matrices)
+    predictions = _predict(model, images, top_k)
     has_gates = model.config.local_up_to_layer > 0
     return Explanation(
         name=source_name(image),
         model=predictor.name,
         pixels=_padded(pixels, grid, model.config.patch_size),
         grid=grid,
-        predictions=_predict(model, images, top_k),
+        predictions=predictions,
         query=place,
         layers=tuple(views),
         heads=chosen_heads,
         class_attention=class_attention,
         rollout=_rollout(model, images, grid),
+        class_maps=_class_maps(model, images, predictions),
         gates=_array(gates(model)) if has_gates else None,
         centers=_array(locality_centers(model)) if has_gates else None,
     )
@@ -171,7 +181,7 @@ def _with_class_token(model: ConViT, layers: tuple[int, ...], *, asked: bool) ->
 
 
 def _look(
-    model: ConViT, images: torch.Tensor, place: Query, layers: Sequence[int], heads: Sequence[int]
+    model: ConViT, images: torch.Tensor, place: Query, layers: Sequence[int], heads: Sequence[int], whole: bool
 ) -> tuple[list[LayerView], dict[int, Heads]]:
     """The query's view in the chosen layers, and the class token's wherever it is."""
     kept = [head - 1 for head in heads]
@@ -183,21 +193,36 @@ def _look(
             class_attention[number] = _array(maps.class_attention()[0])
         if number in layers:
             gate = None if maps.gate is None else _array(maps.gate)[kept]
-            views[number] = LayerView(number, _query_maps(maps, place, kept), gate)
+            views[number] = LayerView(number, *_query_maps(maps, place, kept, whole), gate)
     return [views[number] for number in layers], class_attention
 
 
-def _query_maps(maps: LayerMaps, place: Query, heads: list[int]) -> dict[str, Heads]:
+def _query_maps(
+    maps: LayerMaps, place: Query, heads: list[int], whole: bool
+) -> tuple[dict[str, Heads], dict[str, np.ndarray]]:
+    """The query's maps, and with `whole` those of every patch."""
     if place is None:
-        return {"blended": _array(maps.class_attention()[0])[heads]}
+        found = _array(maps.class_attention()[0])[heads]
+        return {"blended": found}, {"blended": found.reshape(len(heads), 1, -1)} if whole else {}
     kinds = ("blended",) if maps.position is None else ("content", "position", "blended")
-    return {kind: _array(maps.from_patch(*place, kind)[0])[heads] for kind in kinds}
+    matrices = {kind: _array(maps.among_patches(kind)[0])[heads] for kind in kinds}
+    row = place[0] * maps.grid[1] + place[1]
+    return {kind: each[:, row].reshape(len(heads), *maps.grid) for kind, each in matrices.items()}, (
+        matrices if whole else {}
+    )
 
 
 def _rollout(model: ConViT, images: torch.Tensor, grid: tuple[int, int]) -> Float32[np.ndarray, "rows columns"]:
     whole = attention_rollout(model, images)[0]
     row = whole[0, 1:] if model.num_prefix_tokens else whole.mean(dim=0)
     return _array((row / row.sum()).unflatten(0, grid))
+
+
+def _class_maps(
+    model: ConViT, images: torch.Tensor, predictions: Sequence[Prediction]
+) -> tuple[Float32[np.ndarray, "rows columns"], ...]:
+    found = (class_rollout(model, images, [each.index])[0] for each in predictions)  # one at a time: memory
+    return tuple(_array(each / each.sum().clamp_min(torch.finfo(each.dtype).tiny)) for each in found)
 
 
 @torch.inference_mode()

@@ -18,10 +18,9 @@ from convit.analysis.drawing import (
     colored,
     draw_explanation,
     gray,
-    layer_title,
     query_name,
 )
-from convit.analysis.explaining import Explanation
+from convit.analysis.explaining import Explanation, LayerView
 from convit.evaluation.page import percent
 from convit.output.pages import data_url, fill_template
 from convit.output.plots import png_of
@@ -34,17 +33,24 @@ def render_page(explanation: Explanation) -> str:
     """The page's text: it loads nothing, from the network or from beside it.
 
     Args:
-        explanation: what `explain` gave, with every layer and head that shall be chosen from.
+        explanation: what `explain` gave with `with_matrices`, with every layer and head that shall be chosen from.
     """
-    views = [_view(explanation, place) for place in range(len(explanation.layers))]
+    views = [_view(explanation, view) for view in explanation.layers]
     height, width = explanation.pixels.shape[:2]
+    (rows, columns), query = explanation.grid, explanation.query
+    shown = {
+        "views": views,
+        "grid": [rows, columns],
+        "query": None if query is None else query[0] * columns + query[1],
+        "colors": colored(np.arange(256, dtype=np.float32)[None] / 255)[0].tolist(),
+    }
     return fill_template(
         TEMPLATE,
         name=explanation.name.rsplit("/", 1)[-1],
         model=explanation.model,
         predictions=[(each.label, percent(each.score)) for each in explanation.predictions],
+        reasons=[data_url(_png(colored(each))) for each in explanation.class_maps],
         query=query_name(explanation),
-        frame=_frame(explanation),
         overview=data_url(png_of(draw_explanation(explanation, with_layers=False))),
         gray=data_url(_png((gray(explanation.pixels) * 255).astype(np.uint8))),
         opacity=OPACITY,
@@ -52,36 +58,31 @@ def render_page(explanation: Explanation) -> str:
         shown_width=round(SHOWN_SIDE * width / max(height, width)),
         heads=explanation.heads,
         views=views,
+        can_choose=query is not None,
         # a "<" inside a script element could end it
-        views_json=json.dumps(views).replace("<", "\\u003c"),
+        shown_json=json.dumps(shown).replace("<", "\\u003c"),
     )
 
 
-def _view(explanation: Explanation, place: int) -> dict[str, Any]:
-    view = explanation.layers[place]
-    heads = [
-        {
-            "gate": None if view.gate is None else f"{view.gate[head]:.2f}",
-            "maps": [
+def _view(explanation: Explanation, view: LayerView) -> dict[str, Any]:
+    """A layer's heads: of each map the peak of every query, and an image with a query's shares of its peak per row."""
+    heads: list[dict[str, Any]] = []
+    for head in range(len(explanation.heads)):
+        maps: list[dict[str, Any]] = []
+        for kind, matrices in view.matrices.items():
+            peaks = matrices[head].max(axis=1)
+            levels = 255 * matrices[head] / np.maximum(peaks, np.finfo(np.float32).tiny)[:, None]
+            maps.append(
                 {
                     "kind": kind if view.gate is not None else "ordinary attention",
-                    "peak": percent(maps[head].max()),
-                    "url": data_url(_png(colored(maps[head]))),
+                    "peaks": [float(f"{peak:.4g}") for peak in peaks],
+                    "url": data_url(_png(levels.round().astype(np.uint8))),
                 }
-                for kind, maps in view.maps.items()
-            ],
-        }
-        for head in range(len(explanation.heads))
-    ]
-    return {"number": view.number, "title": layer_title(explanation, view), "heads": heads}
-
-
-def _frame(explanation: Explanation) -> dict[str, float] | None:
-    """The query's patch in percent of the image."""
-    if explanation.query is None:
-        return None
-    (row, column), (rows, columns) = explanation.query, explanation.grid
-    return {"top": 100 * row / rows, "left": 100 * column / columns, "height": 100 / rows, "width": 100 / columns}
+            )
+        heads.append({"gate": None if view.gate is None else f"{view.gate[head]:.2f}", "maps": maps})
+    kind = "gated" if view.gate is not None else "ordinary attention"
+    left_out = ", the class token left out" if view.gate is None and explanation.query is not None else ""
+    return {"number": view.number, "title": f"Layer {view.number}, {kind}{left_out}", "heads": heads}
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -1,12 +1,15 @@
-"""Attention rollout: what reaches the class token through all layers."""
+"""Attention rollout: what reaches the class token through all layers, and what of it speaks for a class."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from convit.analysis.attention import attention_maps, patch_grid
+from convit.analysis.attention import attention_maps, evaluating, layers_of, patch_grid
 from convit.model import ConViT
 
 
@@ -43,3 +46,76 @@ def attention_rollout(
         rollout = mixing if rollout is None else mixing @ rollout
     assert rollout is not None  # a model has at least one layer
     return rollout
+
+
+def class_rollout(
+    model: ConViT, images: Float[Tensor, "batch channels height width"], classes: Sequence[int]
+) -> Float[Tensor, "batch rows columns"]:
+    """Where a model looks for a class: attention rollout, weighted by what it does to the class's logit.
+
+    R <- R + mean over heads of (dlogit/dA * A)+ R over the layers, first layer first, R beginning as the identity; what
+    is given is the class token's row of R over the patches (of a model that pools patches the mean of their rows, less
+    the identity). Attention that speaks against the class counts as none.
+
+    Source: Chefer et al. 2021 (arXiv 2103.15679), Eqs. 5-6. Differs: GPSA layers have no class token, whose row and
+    column are 0 there.
+
+    Args:
+        model: a ConViT with classes, in any mode; it is left as it was, gradients included.
+        images: as in `convit.analysis.attention_maps`.
+        classes: the class to explain in each image.
+
+    Returns:
+        A map per image, at least 0, of which the proportions alone mean something. In fp32 at least, without gradient.
+
+    Raises:
+        ValueError: the model gives no logits, there is not one class per image or no such class, or the patch size does
+            not divide the images' height or width.
+    """
+    if not model.num_classes or model.global_pool == "":
+        raise ValueError("the model gives no logits, so no class can be explained; take one with a head and pooling")
+    if len(classes) != len(images) or not all(0 <= index < model.num_classes for index in classes):
+        raise ValueError(
+            f"the classes are {list(classes)} for {len(images)} images, but must be one of 0 to "
+            f"{model.num_classes - 1} for each"
+        )
+    matrices, logits = _attend(model, images)
+    wanted = logits[torch.arange(len(images)), list(classes)].sum()  # images do not mix
+    grid = patch_grid(model, images)
+    tokens = grid[0] * grid[1] + model.num_prefix_tokens
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    identity = torch.eye(tokens, dtype=wide, device=images.device)
+    relevance = identity.repeat(len(images), 1, 1)
+    for matrix, gradient in zip(matrices, torch.autograd.grad(wanted, matrices), strict=True):
+        kept = (matrix.detach() * gradient).to(wide).clamp_min(0).mean(dim=1)
+        missing = tokens - kept.shape[-1]
+        relevance = relevance + nn.functional.pad(kept, (missing, 0, missing, 0)) @ relevance
+    found, first = relevance - identity, model.num_prefix_tokens
+    return (found[:, 0, 1:] if model.global_pool == "token" else found[:, first:, first:].mean(dim=1)).unflatten(
+        -1, grid
+    )
+
+
+@torch.enable_grad()
+def _attend(model: ConViT, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Every layer's attention matrix as the model applies it, and the logits that come of them, with gradient."""
+    layers: list[Any] = layers_of(model)
+    forms = [(layer, layer.plain) for layer in layers]
+    matrices: list[Tensor] = []
+    # the plain form computes the matrix and hands it to its dropout
+    hooks = [
+        layer.attn_drop.register_forward_pre_hook(lambda _, arguments: matrices.append(arguments[0]))
+        for layer in layers
+    ]
+    try:
+        with evaluating(model):
+            for layer in layers:
+                layer.plain = True
+            # also a model whose weights are frozen gives gradients so; every token, as the rollout takes them
+            logits = model.forward_head(model.forward_features(images.detach().requires_grad_()))
+    finally:
+        for layer, form in forms:
+            layer.plain = form
+        for hook in hooks:
+            hook.remove()
+    return matrices, logits

@@ -50,9 +50,10 @@ def explain(
 ) -> None:
     """Show what a model's heads look at in one image.
 
-    The image as the model sees it, what the class token reads in the last layers, attention rollout, the gates, each
-    head's learned offset, and a query's attention by content, by position and blended, per layer and head. Prints the
-    path of what it wrote, in a pipe as JSON.
+    The image as the model sees it, what the class token reads in the last layers, attention rollout, what speaks for
+    the likeliest class, the gates, each head's learned offset, and a query's attention by content, by position and
+    blended, per layer and head; in a page the query is chosen with a click. Prints the path of what it wrote, in a
+    pipe as JSON.
     """
     size = options.parse_size(img_size)
     suffix = output.suffix.lower()
@@ -66,17 +67,19 @@ def explain(
     check_packages("an explanation", "matplotlib", extra="plot")
     if suffix == ".html":
         check_packages("a page, other than a .png,", "jinja2", extra="plot")
+    from convit.images import open_image
+
+    # opened before torch is imported and the model is loaded, which may take their time
+    picture = open_image(image, apply_exif=exif)
     from convit.analysis.drawing import few_layers
     from convit.analysis.explaining import explain as look_into
     from convit.analysis.explaining import load_plain
-    from convit.images import open_image
 
-    # opened before the model is loaded, which may take its time
-    picture = open_image(image, apply_exif=exif)
     loaded = load_plain(model, weights, device=device, precision="fp32")
     if wanted is None and suffix == ".png":
         wanted = few_layers(loaded, of_class_token=asked is None)
-    found = look_into(loaded, picture, query=asked, layers=wanted, heads=of_heads, img_size=size, top_k=top_k)
+    chosen = {"query": asked, "layers": wanted, "heads": of_heads, "img_size": size, "top_k": top_k}
+    found = look_into(loaded, picture, **chosen, with_matrices=suffix == ".html")
     write_file(output, _render(replace(found, name=image.name), as_page=suffix == ".html"), overwrite=overwrite)
     options.print_result(str(output), {"path": output})
 
