@@ -2,23 +2,28 @@
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from PIL import Image
 
 from convit.data import open_samples
 from convit.evaluation import Evaluator
 from convit.finetuning import run as finetune_run
+from convit.finetuning.report import loss_note
+from convit.inference import Classifier
+from convit.training.recipe import Recipe
 from convit.training.recipe_io import read_recipe
 from convit.training.task import DivergedError
 from convit.weights import WEIGHT_SETS, create_model, load_model
+from convit.weights.files import store_calibration
 from tests.cli.conftest import Run
 
 COLORS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
@@ -152,13 +157,42 @@ def test_the_file_classifies_at_once(tuned: tuple[Path, Run], pictures: Path, co
     assert {each["label"] for each in run.rows[0]["predictions"]} == set(COLORS)
 
 
-def test_the_line_in_the_report_loads_the_file_in_timm(tuned: tuple[Path, Run]) -> None:
+def test_the_snippet_in_the_report_labels_an_image_with_timm_alone(
+    tuned: tuple[Path, Run], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """As `Classifier` does: the same preprocessing, upright, class names and temperature."""
     report = json.loads((tuned[0] / "report.json").read_text())
-    theirs = eval(report["use"]["timm"], {"timm": timm}).eval()
+    own = tmp_path / "own.safetensors"
+    shutil.copy(tuned[0] / "weights.safetensors", own)
+    store_calibration(own, {"temperature": 1.5})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(pictures / "blue" / "0.png").convert("RGB").save("new/photo.jpg", exif=exif)
+    given: dict[str, Any] = {}
+    exec(report["use"]["timm"].replace(str(tuned[0] / "weights.safetensors"), str(own)), given)
+    best = Classifier(weights=own)("new/photo.jpg")[0]
+    label, score = capsys.readouterr().out.split()
+    assert label == best.label
+    assert float(score) == pytest.approx(best.score, rel=1e-3)
+    theirs = given["model"]
     ours = load_model(tuned[0] / "weights.safetensors").eval()
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(ours(images), theirs(images), atol=1e-4, rtol=1e-4)
+
+
+def test_the_page_says_why_training_loss_lies_above_validation_loss_and_names_the_run(tuned: tuple[Path, Run]) -> None:
+    text = (tuned[0] / "report.html").read_text()
+    assert "The training loss is taken on randomly cropped and changed images" in text
+    assert "against labels smoothed by 0.1" in text
+    assert json.loads((tuned[0] / "report.json").read_text())["validation"]["model"] == "mine"
+    plain = read_recipe(tuned[0] / "recipe.yaml").model_dump()
+    plain["augment"] |= {"crop": "none", "rand_augment": None, "erasing": 0}
+    plain["mixing"] |= {"label_smoothing": 0, "mixup": 0, "cutmix": 0, "class_weights": None}
+    plain["model"]["options"] = {}
+    assert loss_note(Recipe.model_validate(plain)) == ""
 
 
 def test_an_output_that_exists_is_kept_and_resumed_on_request(

@@ -235,3 +235,15 @@ def test_the_page_sorts_in_a_browser(tmp_path: Path, in_browser: Callable[[Path]
         drawn = [re.findall(r'data-value="([^"]+)"', row) for row in table.split("<tr>")[2:]]
         assert [float(row[2]) for row in drawn] == pytest.approx(order)
         assert table.count('aria-sort="descending"') == (file != page)
+
+
+def test_names_that_run_from_right_to_left_are_set_apart(tmp_path: Path) -> None:
+    hebrew = "\u05d7\u05ea\u05d5\u05dc\u202e"
+    names = (hebrew, *SIX[1:])
+    scores = made_scores(names=[f"{hebrew}{number}.jpg" for number in range(60)])
+    errors = ({"name": hebrew, "error": f"{hebrew} is empty"},)
+    write_report(made_evaluation(scores, names, model=hebrew, errors=errors), MadeImages(61), tmp_path / "report")
+    text = (tmp_path / "report" / "index.html").read_text().partition("<main>")[2]
+    drawn = re.sub(r"<svg.*?</svg>|<img [^>]*>|aria-label=\"[^\"]*\"", "", text, flags=re.DOTALL)
+    assert drawn.count(hebrew) > 20
+    assert len(re.findall(f"<bdi>[^<]*{hebrew}[^<]*</bdi>", drawn)) == len(re.findall(f"[^<>]*{hebrew}[^<>]*", drawn))

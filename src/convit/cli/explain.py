@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,7 +78,7 @@ def explain(
     loaded = load_plain(model, weights, device=device, precision="fp32")
     if wanted is None and suffix == ".png":
         wanted = few_layers(loaded, of_class_token=asked is None)
-    chosen = {"query": asked, "layers": wanted, "heads": of_heads, "img_size": size, "top_k": top_k}
+    chosen: dict[str, Any] = {"query": asked, "layers": wanted, "heads": of_heads, "img_size": size, "top_k": top_k}
     found = look_into(loaded, picture, **chosen, with_matrices=suffix == ".html")
     write_file(output, _render(replace(found, name=image.name), as_page=suffix == ".html"), overwrite=overwrite)
     options.print_result(str(output), {"path": output})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from torch import nn
@@ -40,13 +39,6 @@ def find_weights_used(model: str | None, weights: str | Path | None) -> Path:
     if scheme == "local-dir":
         return weights_file(Path(rest))
     return fetch_weights(find_weight_set(model or DEFAULT_MODEL))
-
-
-def name_of(model: str | nn.Module | None, weights: str | os.PathLike[str] | None) -> str:
-    """What messages call a model, before it is loaded."""
-    if isinstance(model, nn.Module):
-        return type(model).__name__
-    return model or (DEFAULT_MODEL if weights is None else Path(weights).name)
 
 
 def fingerprint_of(model: str | nn.Module | None, weights: str | Path | None) -> str:

@@ -21,6 +21,7 @@ from convit.model import ConViTConfig
 from convit.output.files import write_file
 from convit.output.text import epoch_score, read_lines
 from convit.training.epoch_log import duration
+from convit.training.recipe import Recipe
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 LONGEST_LINE = 100
@@ -113,6 +114,53 @@ def timm_line(config: ConViTConfig, weights: Path) -> str | None:
     return line if len(line) <= LONGEST_LINE else "timm.create_model(\n    " + ",\n    ".join(arguments) + ",\n)"
 
 
+def timm_snippet(config: ConViTConfig, weights: Path) -> str | None:
+    """A script that labels an image with timm alone: preprocessing, class names and temperature are read from the file.
+
+    None for what timm cannot build.
+    """
+    model = timm_line(config, weights)
+    if model is None:
+        return None
+    return f"""import json
+
+import timm
+from PIL import Image, ImageOps
+from safetensors import safe_open
+
+with safe_open({_python(str(weights))}, "pt") as file:
+    about = json.loads(file.metadata()["convit"])
+model = {model}.eval()
+settings = ["input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode"]
+transform = timm.data.create_transform(**{{name: about[name] for name in settings}})
+image = ImageOps.exif_transpose(Image.open("new/photo.jpg")).convert("RGB")
+logits = model(transform(image)[None])[0] / about.get("calibration", {{"temperature": 1}})["temperature"]
+score, index = logits.softmax(dim=-1).max(dim=-1)
+print(about["classes"][index], score.item())"""
+
+
+def loss_note(recipe: Recipe) -> str:
+    """Why the training loss lies above the validation loss; "" where both are measured alike."""
+    mixing, augment = recipe.mixing, recipe.augment
+    mixed = " or ".join(name for name, alpha in (("mixup", mixing.mixup), ("CutMix", mixing.cutmix)) if alpha)
+    reasons = {
+        "on randomly cropped and changed images": augment.crop != "none" or augment.rand_augment or augment.erasing,
+        f"with pairs of them blended by {mixed}": mixed and mixing.probability,
+        f"against labels smoothed by {mixing.label_smoothing:g}": mixing.label_smoothing,
+        "with classes weighted": mixing.class_weights,
+        "with parts of the network dropped at random": any(
+            value for name, value in recipe.model.options.items() if name.endswith(("drop_rate", "drop_path_rate"))
+        ),
+    }
+    told = [reason for reason, holds in reasons.items() if holds]
+    if not told:
+        return ""
+    return (
+        f"The training loss is taken {', '.join(told)}; the validation loss on plain images with plain labels. That is "
+        "why the first usually lies above the second, and no sign of a mistake."
+    )
+
+
 def draw_curves(output: Path) -> dict[str, str]:
     """The training curves as "svg", or under "missing" what stands in their place."""
     from convit.output.plots import svg_of
@@ -157,6 +205,7 @@ def _about(output: Path, weights: Path, summary: RunSummary, evaluation: Evaluat
         "validation": evaluation.to_dict() if evaluation else None,
         "unreadable": summary.unreadable,
         "weights": str(weights),
+        "loss_note": loss_note(recipe),
         "use": _commands(weights, summary.config),
         "versions": {name: version(name) for name in ("convit", "torch", "lightning")}
         | {"python": platform.python_version()},
@@ -173,7 +222,7 @@ def _commands(weights: Path, config: ConViTConfig) -> dict[str, str | None]:
         f"classifier = convit.Classifier(weights={_python(str(weights))})\n"
         'best = classifier("new/photo.jpg")[0]  # Prediction(label, index, score)',
         "model": f"model = convit.load_model({_python(str(weights))})",
-        "timm": timm_line(config, weights),
+        "timm": timm_snippet(config, weights),
     }
 
 

@@ -37,6 +37,11 @@ Source = TypeVar("Source")
 Read = TypeVar("Read")
 
 MOST_WORKERS = 32
+_NAMELESS = (
+    "weights.safetensors",
+    "model.safetensors",
+    "pytorch_model.bin",
+)  # what every run calls its file
 UNTAGGED = object()
 
 
@@ -103,7 +108,7 @@ class Predictor:
         self.device = first.device if stays else pick_device(options.device)
         decode = find_decoder(self.device) if options.decode == "gpu" else None  # refused before anything is loaded
         loaded = model if is_module else load_by_name(model, weights, num_classes=num_classes).to(self.device)
-        self.name = _name_of(model, weights, loaded)
+        self.name = model_name(model, weights)
         settings = TransformSettings.from_model(loaded, {"img_size": options.img_size})
         self.transform = EvaluationTransform(settings)
         config = getattr(loaded, "config", None)
@@ -280,14 +285,20 @@ class ImagePredictor(Predictor, Generic[Result]):
             yield self._result(row) if row.tag is UNTAGGED else (row.tag, self._result(row))
 
 
-def _name_of(model: str | nn.Module | None, weights: str | Path | None, loaded: nn.Module) -> str:
-    if isinstance(model, str):
-        return model
-    if model is None:
-        return DEFAULT_MODEL if weights is None else Path(weights).name
-    card = getattr(loaded, "pretrained_cfg", None) or {}
-    known = ".".join(str(card[key]) for key in ("architecture", "tag") if card.get(key))
-    return known or type(loaded).__name__
+def model_name(model: str | nn.Module | None, weights: str | Path | None) -> str:
+    """What to call a model: its name, its file's, or that of the run or folder whose weights have no name of their own.
+
+    >>> model_name(None, "runs/flowers/weights.safetensors"), model_name(None, "runs/roses.safetensors")
+    ('flowers', 'roses.safetensors')
+    """
+    if isinstance(model, nn.Module):
+        card: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+        known = ".".join(str(card[key]) for key in ("architecture", "tag") if card.get(key))
+        return known or type(model).__name__
+    if model is not None or weights is None:
+        return model or DEFAULT_MODEL
+    file = Path(weights).expanduser()
+    return (file.resolve().parent.name if file.name in _NAMELESS else "") or file.name
 
 
 def default_workers() -> int:

@@ -15,9 +15,10 @@ from jaxtyping import Float32
 from pydantic import BaseModel, PositiveInt, ValidationError
 from torch import nn
 
-from convit.evaluation.weights_used import MODULE, fingerprint_of, name_of
+from convit.evaluation.weights_used import MODULE, fingerprint_of
 from convit.images.names import escaped, path_text, text_path
 from convit.inference.embedder import Embedder
+from convit.inference.predicting import model_name
 from convit.output.files import write_file
 
 FILE = "index.json"
@@ -91,7 +92,7 @@ def check_model(db: Path, known: Identity, model: str | nn.Module | None, weight
     """Refuse any model but the one that made an index, with a `ValueError`."""
     if fingerprint_of(model, weights) != known.fingerprint:
         raise ValueError(
-            f"{db} was made by {known.name}, but the model is {name_of(model, weights)}, whose weights are "
+            f"{db} was made by {known.name}, but the model is {model_name(model, weights)}, whose weights are "
             "others; name the model that made it, or make another index"
         )
 
