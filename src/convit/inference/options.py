@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from convit.optimization.precision import check_precision
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from convit.images.opening import ImageSource
 
 DEFAULT_MODEL = "convit_base.fb_in1k"
 DECODERS = ("cpu", "gpu")
+_NAMELESS = ("weights.safetensors", "model.safetensors", "pytorch_model.bin")  # what every run calls its file
 KINDS = ("pooled", "pre_logits", "tokens", "patches", "layer:N")
 
 
@@ -101,3 +104,19 @@ def layer_of(kind: str) -> int | None:
     """
     match = re.fullmatch(r"layer:([0-9]{1,4})", kind)
     return int(match[1]) if match else None
+
+
+def model_name(model: str | nn.Module | None, weights: str | Path | None) -> str:
+    """What to call a model: its name, its file's, or that of the run or folder whose weights have no name of their own.
+
+    >>> model_name(None, "runs/flowers/weights.safetensors"), model_name(None, "runs/roses.safetensors")
+    ('flowers', 'roses.safetensors')
+    """
+    if model is not None and not isinstance(model, str):
+        card: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+        known = ".".join(str(card[key]) for key in ("architecture", "tag") if card.get(key))
+        return known or type(model).__name__
+    if model is not None or weights is None:
+        return model or DEFAULT_MODEL
+    file = Path(weights).expanduser()
+    return (file.resolve().parent.name if file.name in _NAMELESS else "") or file.name

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from convit.images import ImageError, current_limits
 from convit.images.opening import ImageSource, opened, source_name
 from convit.inference.gpu_decoding import GpuReader, find_decoder
-from convit.inference.options import DEFAULT_MODEL, RunKeywords, RunOptions
+from convit.inference.options import DEFAULT_MODEL, RunKeywords, RunOptions, model_name
 from convit.model.config import ConViTConfig, check_divisible
 from convit.optimization.precision import default_precision, dtype_of, name_of, pick_device
 from convit.output.rows import Timings
@@ -37,11 +37,6 @@ Source = TypeVar("Source")
 Read = TypeVar("Read")
 
 MOST_WORKERS = 32
-_NAMELESS = (
-    "weights.safetensors",
-    "model.safetensors",
-    "pytorch_model.bin",
-)  # what every run calls its file
 UNTAGGED = object()
 
 
@@ -283,22 +278,6 @@ class ImagePredictor(Predictor, Generic[Result]):
         """
         for row in self._run(sources):
             yield self._result(row) if row.tag is UNTAGGED else (row.tag, self._result(row))
-
-
-def model_name(model: str | nn.Module | None, weights: str | Path | None) -> str:
-    """What to call a model: its name, its file's, or that of the run or folder whose weights have no name of their own.
-
-    >>> model_name(None, "runs/flowers/weights.safetensors"), model_name(None, "runs/roses.safetensors")
-    ('flowers', 'roses.safetensors')
-    """
-    if isinstance(model, nn.Module):
-        card: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
-        known = ".".join(str(card[key]) for key in ("architecture", "tag") if card.get(key))
-        return known or type(model).__name__
-    if model is not None or weights is None:
-        return model or DEFAULT_MODEL
-    file = Path(weights).expanduser()
-    return (file.resolve().parent.name if file.name in _NAMELESS else "") or file.name
 
 
 def default_workers() -> int:

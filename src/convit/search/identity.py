@@ -18,7 +18,7 @@ from torch import nn
 from convit.evaluation.weights_used import MODULE, fingerprint_of
 from convit.images.names import escaped, path_text, text_path
 from convit.inference.embedder import Embedder
-from convit.inference.predicting import model_name
+from convit.inference.options import model_name
 from convit.output.files import write_file
 
 FILE = "index.json"
