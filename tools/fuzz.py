@@ -41,7 +41,7 @@ CLOCK_SECONDS = 60.0  # until a process that computes nothing is ended
 MEMORY = 2**30  # bytes beyond what a worker holds before its first input
 ADDRESSES = 6 * 2**30  # bytes of addresses beyond those; libraries reserve more than they use
 LONGEST_MESSAGE = 2000
-BATCH = 2000  # inputs per worker process
+BATCH = 1000  # inputs per worker process
 SHOWN = 20
 ABOUT = """{inputs:,} valid files, damaged at random and read as commands read them: bytes flipped,
 overwritten, dropped and repeated; values inside JSON, YAML and headers replaced, with checksums that are right again. A
@@ -235,7 +235,7 @@ def _keep(results: dict[str, Result], seed: int, folder: Path) -> None:
 
 
 def main() -> None:
-    """Go round the kinds until all inputs are read; after each round the results so far are written."""
+    """Go round the kinds until all inputs are read; the results so far are written all the time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=7000, help="damaged files over all kinds (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -253,8 +253,8 @@ def main() -> None:
     for first in range(0, each, BATCH):
         for kind, result in results.items():
             run(kind, range(first, min(first + BATCH, each)), options.seed, result, options.keep)
-        if options.output:
-            _keep(results, options.seed, options.output)
+            if options.output:
+                _keep(results, options.seed, options.output)
     for kind, result in results.items():
         _show(kind, result)
     sys.exit(any(result.fallen for result in results.values()))

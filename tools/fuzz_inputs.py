@@ -77,7 +77,8 @@ def damage_text(content: bytes, chance: random.Random) -> bytes:
         place = chance.randrange(len(text) + 1)
         end = place + chance.choice((0, 1, 3, 9))
         token = str(chance.choice(chance.choice((NUMBERS, WORDS, MARKS))))
-        text = text[:place] + token * chance.choice((1, 1, 1, 2, 3000)) + text[end:]
+        token = token if len(token) > 99 else token * chance.choice((1, 1, 1, 2, 3000))
+        text = text[:place] + token + text[end:]
         if chance.random() < 0.3:
             lines = text.splitlines(keepends=True)
             text += chance.choice(lines) if lines else ""

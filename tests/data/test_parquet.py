@@ -1,4 +1,6 @@
 import json
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +158,20 @@ def test_damaged_text_is_refused_as_damage(tmp_path: Path) -> None:
         ) as caught:
             open_dataset(damaged)
         assert not isinstance(caught.value, UnicodeDecodeError)
+
+
+@pytest.mark.parametrize("name", [b"bytes", b"image", b"label"])
+def test_names_of_columns_that_are_not_text(tmp_path: Path, name: bytes) -> None:
+    whole = write_parquet(tmp_path / "whole.parquet", range(4), noted=False).read_bytes()
+    path, places = tmp_path / "damaged.parquet", [match.start() for match in re.finditer(name, whole)]
+    refused = 0
+    for place in places:
+        path.write_bytes(whole[:place] + b"\xe1" * len(name) + whole[place + len(name) :])
+        with suppress(ValueError):
+            ParquetSamples([path])
+            continue
+        with pytest.raises(ValueError, match=r"damaged\.parquet") as caught:
+            ParquetSamples([path])
+        assert type(caught.value) is ValueError
+        refused += 1
+    assert refused > 0

@@ -53,19 +53,20 @@ class ParquetSamples(Samples):
         # a remote file is fetched whole; one here is mapped
         self._contents = [file if isinstance(file, Path) else pa.py_buffer(read_remote(file)) for file in self.files]
         self._metadata = [self._read_metadata(number) for number in range(len(self.files))]
-        schema = self._metadata[0].schema.to_arrow_schema()
+        with self._opened(0):
+            schema = self._metadata[0].schema.to_arrow_schema()
         features = hub_features(schema)
         self._image, label = choose_columns(schema, features, shown(self.files[0]))
         columns: list[pa.ChunkedArray] = []
         self._groups: list[tuple[int, int]] = []  # (file, row group) of every row group, in order
         sizes: list[int] = []
+        image_bytes = 0
         for number, (file, metadata) in enumerate(zip(self.files, self._metadata, strict=True)):
-            if not {self._image, label} <= set(metadata.schema.to_arrow_schema().names):
-                raise ValueError(
-                    f"{shown(file)} lacks the columns {self._image!r} and {label!r} of {shown(self.files[0])}; read "
-                    f"files of one kind together"
-                )
             with self._opened(number) as opened:
+                if not {self._image, label} <= set(metadata.schema.to_arrow_schema().names):
+                    wanted = f"{self._image!r} and {label!r} of {shown(self.files[0])}"
+                    raise ValueError(f"{shown(file)} lacks the columns {wanted}; read files of one kind together")
+                image_bytes += self._image_bytes(metadata)
                 columns.append(opened.read(columns=[label], use_threads=False).column(label))
                 columns[-1].validate(full=True)
             self._groups += [(number, group) for group in range(metadata.num_row_groups)]
@@ -78,7 +79,7 @@ class ParquetSamples(Samples):
         labels, classes = read_labels(_joined(columns), features.get(label), source)
         super().__init__(labels, Rows(len(labels), self.name), named(classes), f"the label column of {source}")
         self._kept: OrderedDict[int, Any] = OrderedDict()
-        self._keep_all = sum(map(self._image_bytes, self._metadata)) <= (IN_MEMORY if in_memory is None else in_memory)
+        self._keep_all = image_bytes <= (IN_MEMORY if in_memory is None else in_memory)
         if self._keep_all:
             # in this process, so that workers share what it holds
             for index in range(len(self._groups)):
