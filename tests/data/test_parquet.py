@@ -175,3 +175,24 @@ def test_names_of_columns_that_are_not_text(tmp_path: Path, name: bytes) -> None
         assert type(caught.value) is ValueError
         refused += 1
     assert refused > 0
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        b"\xff",
+        b"[" * 100_000,
+        b'{"info": 5}',
+        b'{"info": {"features": ["label"]}}',
+        b'{"info": {"features": {"label": "names"}}}',
+        b'{"info": {"features": {"label": {"names": "ab"}}}}',
+        b'{"info": {"features": {"label": {"names": 2}}}}',
+        b'{"info": {"features": {"label": {"names": [1, 2]}}}}',
+        b'{"info": {"features": {"label": {"_type": ["ClassLabel"], "names": null}}}}',
+    ],
+)
+def test_notes_that_are_not_the_hubs_are_passed_over(tmp_path: Path, notes: bytes) -> None:
+    table = pa.table({"image": _rows(2), "label": [0, 1]}).replace_schema_metadata({"huggingface": notes})
+    pq.write_table(table, tmp_path / "x.parquet")
+    samples = ParquetSamples([tmp_path / "x.parquet"])
+    assert (list(samples.labels), samples.classes) == ([0, 1], None)

@@ -6,6 +6,7 @@ import threading
 import time
 import warnings
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -240,3 +241,14 @@ def test_pillow_never_warns_of_bombs() -> None:
         with opened(content) as (image, _):
             image.crop((0, 0, 10_000, 9_400))
     assert caught == []
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "TIFF", "WEBP", "JPEG2000", "GIF"])
+def test_damage_anywhere_is_an_error_of_the_image(kind: str) -> None:
+    options = {"compression": "tiff_adobe_deflate"} if kind == "TIFF" else {}
+    content = bytearray(encode(Image.fromarray(np.tile(NOISE, (4, 4, 1))), kind, **options))
+    for start in range(0, len(content), max(1, len(content) // 40)):
+        broken = content.copy()
+        broken[start : start + 20] = bytes(255 - value for value in broken[start : start + 20])
+        with suppress(ImageError):
+            assert open_image(bytes(broken)).mode == "RGB"

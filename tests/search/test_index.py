@@ -1,5 +1,6 @@
 """An index follows its folder, survives what can happen to it, and refuses what does not fit."""
 
+import json
 import os
 import shutil
 import signal
@@ -317,3 +318,28 @@ def test_names_that_are_no_text_are_indexed_and_open_again(
     assert names == {"file:odd/caf%E9.png", "odd/a\nb.png", "odd/file:x.png"}
     (folder / "odd" / os.fsdecode(b"caf\xe9.png")).unlink()
     assert open_index().update(folder).removed == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dim": 0}, "dim: Input should be greater than 0"),
+        ({"dim": "16"}, "dim: Input should be a valid integer"),
+        ({"image": [32]}, "image: 1: Field required"),
+        ({"preprocessing": []}, "preprocessing: Input should be an object"),
+        ({"precisions": "fp32"}, "precisions: Input should be a valid array"),
+        ({"root": None}, "root: Input should be a valid string"),
+        ({"more": 1}, "more: Extra inputs are not permitted"),
+    ],
+)
+def test_what_is_known_of_an_index_has_a_schema(tmp_path: Path, change: dict[str, object], said: str) -> None:
+    known: dict[str, object] = {"root": "/x", "name": "n", "model": None, "weights": None, "fingerprint": "sha256:0"}
+    known |= {"dim": 16, "image": [32, 32], "preprocessing": {}, "precisions": ["fp32"]}
+    (tmp_path / "index.json").write_text(json.dumps(known))
+    assert Index.open(tmp_path).model_name == "n"
+    for text in (json.dumps(known | change), "[" * 100_000, "\xff"):
+        (tmp_path / "index.json").write_text(text, encoding="latin-1")
+        with pytest.raises(ValueError, match=r"index.json is damaged \(.*\); delete the folder") as error:
+            Index.open(tmp_path)
+        assert str(error.value).isprintable()
+        assert said in str(error.value) or text[0] != "{"

@@ -100,6 +100,30 @@ def test_a_copy_that_goes_meanwhile_is_made_again(store: Store, tmp_path: Path) 
     assert len(search_exactly(store, vectors[3], 20)) == 20
 
 
+@pytest.mark.parametrize(
+    "damage", ["other values", "other rows", "unknown rows", "fewer", "wider", "doubles", "no array"]
+)
+def test_a_copy_that_is_not_the_stores_is_not_believed(store: Store, tmp_path: Path, damage: str) -> None:
+    vectors = vectors_of(40)
+    fill(store, vectors)
+    mapped_vectors(store)
+    files = [next(tmp_path.glob(f"{what}-*.npy")) for what in ("rows", "vectors")]
+    rows, copy = (np.load(file) for file in files)
+    if damage in ("other values", "wider", "doubles"):
+        copy = vectors_of(40, seed=5)
+        copy = np.hstack([copy, copy]) if damage == "wider" else copy.astype(float) if damage == "doubles" else copy
+    elif damage.endswith("rows"):
+        rows = rows[::-1] if damage == "other rows" else rows + np.uint64(10**6)
+    elif damage == "fewer":
+        rows, copy = rows[:30], copy[:30]
+    for file, values in zip(files, (rows, copy), strict=True):
+        np.save(file, values)
+    if damage == "no array":
+        files[1].write_bytes(b"\x80\x04]." * 100)
+    assert paths(store, search_exactly(store, vectors[3], 1)) == ["3"]
+    assert np.array_equal(np.load(files[1]), vectors)
+
+
 def test_a_store_that_cannot_be_written_is_searched_in_memory(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""What is said of conditions that fail and of stores that cannot be read."""
+"""What is said of stores that cannot be read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,31 +31,6 @@ def store(tmp_path: Path) -> Store:
     return made
 
 
-@pytest.mark.parametrize(
-    ("where", "reason"),
-    [
-        ("CAST(label AS INT) > 0", "Cannot cast string 'cat'"),
-        ("1 / (width - 1) > 0", "Divide by zero"),
-        ("labl = 'corrupt'", "No field named labl"),
-        ("label ===", "sql parser error"),
-        ("label", "does not return a boolean"),
-    ],
-)
-def test_a_condition_is_to_blame_for_itself(store: Store, where: str, reason: str) -> None:
-    with pytest.raises(
-        ValueError, match="is not a condition over path, sha256, size, mtime_ns, width, height, label"
-    ) as error:
-        store.check_condition(where)
-    assert reason in str(error.value)
-    assert "\n" not in str(error.value)
-    assert "damaged" not in str(error.value)
-
-
-def test_conditions_that_hold_pass(store: Store) -> None:
-    store.check_condition("TRY_CAST(label AS INT) > 3")
-    assert store.read(["path"], "label = 'cat'").to_pylist() == [{"path": "c"}]
-
-
 def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
@@ -72,9 +47,6 @@ def test_damage_is_called_so(store: Store, part: str, harm: Callable[[Path], Non
     message = r"db: the store is damaged \(.*\); try once more, and if it stays so delete the folder and index again$"
     with pytest.raises(ValueError, match=message):
         Store(store.db, 2, create=False).read(["vector"])
-    if part == "data":
-        with pytest.raises(ValueError, match=message):
-            Store(store.db, 2, create=False).check_condition("label = 'cat'")
 
 
 @pytest.mark.parametrize(

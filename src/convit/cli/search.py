@@ -75,7 +75,7 @@ ExistingDb = Annotated[Path, typer.Option("--db", metavar="DIR", help="Folder of
 Where = Annotated[
     str | None,
     typer.Option(
-        metavar="SQL",
+        metavar="CONDITION",
         help="Only images that match this condition on path, label, width, height, size: "
         "\"label = 'cat' AND width > 640\"",
     ),

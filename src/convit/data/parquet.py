@@ -158,12 +158,18 @@ def open_source(source: Source, *, root: str | Path | None, split: str | None, i
 
 
 def hub_features(schema: pa.Schema) -> dict[str, Any]:
-    """What the `datasets` library noted of the columns when it wrote a file; nothing where it did not."""
+    """What the `datasets` library noted of the columns when it wrote a file; nothing where it did not, or not so."""
     try:
         noted: Any = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        return dict(noted["info"]["features"])
-    except (ValueError, KeyError, TypeError):
+        features: dict[str, Any] = dict(noted["info"]["features"])
+    except (KeyError, RecursionError, TypeError, ValueError):
         return {}
+    return {name: feature for name, feature in features.items() if _is_feature(feature)}
+
+
+def _is_feature(noted: Any) -> bool:
+    names = noted.get("names") if isinstance(noted, dict) else ()
+    return names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
 
 
 def _joined(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:

@@ -32,6 +32,7 @@ from convit.search.listing import ListedImage, split_of
 from convit.search.nearest import Hit, build_index, has_index, mapped_vectors, search_approximately, search_exactly
 from convit.search.store import TABLE, Store
 from convit.search.updating import Update, carry_out, plan_update
+from convit.search.where import parse_where
 
 APPROXIMATE_FROM = 200_000
 _HIT_COLUMNS = ("path", "label", "width", "height")
@@ -187,7 +188,8 @@ class Index:
         Args:
             source: an image, as `convit.Embedder` takes it, or a vector of the model (float32, any length but 0).
             k: how many to find.
-            where: an SQL condition over path, sha256, size, mtime_ns, width, height and label.
+            where: a condition over path, sha256, size, mtime_ns, width, height and label, see
+                `convit.search.where.parse_where`.
 
         Returns:
             The images, the most similar first; fewer than `k` where there are no more.
@@ -200,8 +202,7 @@ class Index:
         if k < 1:
             raise ValueError(f"k is {k}, but must be at least 1")
         store = self._store
-        if where is not None:
-            store.check_condition(where)
+        where = None if where is None else parse_where(where)
         is_vector = isinstance(source, np.ndarray) and source.ndim == 1
         vector = unit_vector(np.asarray(source), self._known) if is_vector else self.embedder(source)
         if where is None and len(store) >= self.approximate_from and has_index(store):

@@ -83,26 +83,13 @@ class Store:
             query = self.table.search().select(list(columns)).with_row_id(row_ids)
             return (query.where(where) if where else query).to_arrow()
 
-    def check_condition(self, where: str) -> None:
-        """Refuse what is no SQL condition over the columns, or is none for some row: not every text is a number.
-
-        Raises:
-            ValueError: it is none, or the store is damaged.
-        """
-        try:
-            self.table.count_rows(where)
-        except (RuntimeError, ValueError) as error:
-            self.read(self._plain)  # where the store itself is at fault, that is said
-            raise ValueError(
-                f"where is {where!r}, which is not a condition over {', '.join(self._plain)} ({brief(error)}); "
-                "write SQL, such as \"label = 'cat' AND width >= 640\""
-            ) from error
-
     def take(self, row_ids: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         """Rows by number, in that order."""
         with explained(self.db):
             rows = self.table.take_row_ids(list(row_ids)).select(list(columns)).with_row_id().to_arrow()
         found = {row.pop("_rowid"): row for row in rows.to_pylist()}
+        if missing := [row_id for row_id in row_ids if row_id not in found]:
+            raise ValueError(f"{self.db} has no row {missing[0]}; delete vectors-*.npy and rows-*.npy there")
         return [found[row_id] for row_id in row_ids]
 
     def put(self, rows: Sequence[dict[str, Any]]) -> None:
