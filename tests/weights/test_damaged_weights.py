@@ -67,6 +67,8 @@ def write_description(path: Path, model: ConViT, text: str) -> Path:
         ("mean", [10**400] * 3, "mean is .*, but must be numbers"),
         ("std", [float("inf")] * 3, "std is .*, but must be numbers"),
         ("crop_pct", 1e-320, "crop_pct is .*, but must lie in"),
+        ("calibration", {"temperature": 10**400}, "holds the temperature 1000"),
+        ("calibration", [1.0], "holds the temperature None"),
         ("interpolation", {}, "interpolation is {}, but must be one of"),
     ],
 )
@@ -291,3 +293,10 @@ def test_nothing_of_a_pickle_runs(model: ConViT, tmp_path: Path) -> None:
     (path := tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(ValueError, match="could run code from it, so it is refused"):
         load_weights(path)
+
+
+def test_what_reading_would_refuse_is_not_written(model: ConViT, tmp_path: Path) -> None:
+    for metadata, words in (({"license": {"name": "mit"}}, "its license is"), ({"classes": "abc"}, "list of names")):
+        with pytest.raises(ValueError, match=words):
+            save_weights(tmp_path / "a.safetensors", model, metadata)
+    assert list(tmp_path.iterdir()) == []

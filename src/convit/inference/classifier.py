@@ -125,13 +125,9 @@ def read_temperature(model: nn.Module) -> float:
     Raises:
         ValueError: the card holds something that is not a temperature.
     """
+    from convit.weights.card import temperature_of
+
     card: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
     if not card.get("calibration") or getattr(model, "num_classes", None) != card.get("num_classes"):
         return 1.0  # a new head has other logits
-    found = card["calibration"].get("temperature") if isinstance(card["calibration"], dict) else None
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found < float("inf"):
-        raise ValueError(
-            f"the weights' calibration holds the temperature {found!r}, but it must be a number above 0; fit it again "
-            "with convit evaluate --calibrate"
-        )
-    return float(found)
+    return temperature_of(card["calibration"])

@@ -150,6 +150,8 @@ def check_description(description: Mapping[str, Any]) -> None:
     for key in ("architecture", "tag", *PROVENANCE):
         if not isinstance(description.get(key), str | None):
             raise ValueError(f"its {key} is {short(description[key])}, but must be text")
+    if description.get("calibration"):
+        temperature_of(description["calibration"])
     if not isinstance(config := description.get("config", {}), dict):
         raise ValueError(f"its config is {short(config)}, but must be an object")
     names = description.get("classes", [])
@@ -159,6 +161,21 @@ def check_description(description: Mapping[str, Any]) -> None:
     # a model of other images than gray and RGB ones has no preprocessing of ours
     if not isinstance(size, list) or not size or size[0] in (1, 3):
         TransformSettings.from_card(description, input_size=size)
+
+
+def temperature_of(calibration: Any) -> float:
+    """The temperature that a calibration holds.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    found = calibration.get("temperature") if isinstance(calibration, dict) else None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= 1e6:
+        raise ValueError(
+            f"the weights' calibration holds the temperature {short(found)}, but it must be a number above 0; fit it "
+            "again with convit evaluate --calibrate"
+        )
+    return float(found)
 
 
 def known_classes(repo: str) -> list[str] | None:

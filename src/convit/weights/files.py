@@ -91,14 +91,14 @@ def save_weights(
         dtype: stores floating-point tensors so, e.g. `torch.float16` at half the size; None keeps each as it is.
 
     Raises:
-        ValueError: the path does not end in .safetensors.
+        ValueError: the path does not end in .safetensors, or the metadata says of the model what none has.
         TypeError: the metadata holds something that JSON cannot.
         PermissionError: writing is not allowed there.
         OSError: the disk is full.
     """
     import safetensors.torch
 
-    from convit.weights.card import describe
+    from convit.weights.card import check_description, describe
 
     path = Path(path).expanduser()
     if path.suffix.lower() != ".safetensors":
@@ -112,6 +112,7 @@ def save_weights(
         raise TypeError(
             f"the metadata cannot be written as JSON ({error}); use plain numbers, strings, lists and dicts"
         ) from error
+    check_description(json.loads(text))  # which reading it will do
     tensors = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in plain.state_dict().items()
