@@ -232,6 +232,8 @@ def _label_maps() -> list[tuple[str, bytes]]:
     pairs = {"cat": "tabby", "2": "n02123045", "big_dog": "17"}
     rows = "".join(f"{name},{target}\n" for name, target in pairs.items()).encode()
     texts = [(".json", json.dumps(pairs).encode()), (".json", json.dumps(list(pairs)).encode()), (".csv", rows)]
+    numbered = json.dumps([{"index": number, "name": name, "wnid": None} for number, name in enumerate(pairs)])
+    texts += [(".classes.json", numbered.encode()), (".classes.json", texts[1][1])]
     return [*texts, (".tsv", rows.replace(b",", b"\t")), (".txt", rows.replace(b",", b" "))]
 
 
@@ -275,9 +277,10 @@ def _read_recipe(path: Path) -> object:
 
 
 def _read_label_map(path: Path) -> object:
+    from convit.data.classes import read_classes
     from convit.data.label_maps import read_label_map
 
-    return read_label_map(path)
+    return read_classes(path) if path.name.endswith(".classes.json") else read_label_map(path)
 
 
 _PARQUET: Made = ((".parquet", partial(write_parquet, numbers=range(6))),)

@@ -33,10 +33,12 @@ def test_class_names_come_from_names_or_objects(tmp_path: Path) -> None:
     assert tuple(each.name for each in read_classes(file)) == ("cat", "dog")
     file.write_text(json.dumps([{"index": 1, "name": "dog"}, {"index": 0, "name": "cat"}]))
     assert tuple(each.name for each in read_classes(file)) == ("cat", "dog")
-    for broken in ("{", '[{"index": 0}]', "3"):
+    infinite, wordy = '[{"index": Infinity, "name": "a"}]', json.dumps([{"index": "x" * 10_000, "name": "a"}])
+    for broken in ("{", '[{"index": 0}]', "3", "[" * 100_000, infinite, wordy):
         file.write_text(broken)
-        with pytest.raises(ValueError, match="not a list of class names"):
+        with pytest.raises(ValueError, match="not a list of class names") as caught:
             read_classes(file)
+        assert len(str(caught.value)) < 1000
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:

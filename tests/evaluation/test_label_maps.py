@@ -121,6 +121,7 @@ def test_a_map_of_several_right_labels_and_of_competing_classes(tmp_path: Path) 
         ("x.json", '{"felis": "cat", "canis": "dog"}', "does not say what 'canis_lupus', 'mau' of the data mean"),
         ("x.json", '["cat", "dog"]', r"lists 2 classes, but the data have 4"),
         ("x.json", '["cat"', r"x\.json is not a label map \(Expecting"),
+        ("x.json", "[" * 100_000, r"is not a label map \(maximum recursion depth"),
         ("x.json", "7", r"is not a label map \(it is neither an object nor a list\)"),
         ("x.json", "{}", r"is not a label map \(it is empty\)"),
         ("x.json", '{"a": null}', r"is not a label map \(it holds None where a name or a whole number must stand\)"),

@@ -106,10 +106,10 @@ def read_classes(path: str | Path, content: bytes | None = None) -> tuple[ClassN
         if [int(row["index"]) for row in rows] != list(range(len(rows))):
             raise ValueError("its indices do not count from 0 without gaps")
         return tuple(ClassName(str(row["name"]), row.get("wnid")) for row in rows)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:  # broken JSON and UTF-8 are ValueErrors
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(
-            f'{path} is not a list of class names ({error}); write ["cat", "dog"] or [{{"index": 0, "name": "cat"}}], '
-            "or remove it where the labels are the model's own"
+            f"{path} is not a list of class names ({str(error)[:200]}); write "
+            '["cat", "dog"] or [{"index": 0, "name": "cat"}], or remove it where the labels are the model\'s own'
         ) from error
 
 

@@ -108,7 +108,7 @@ def read_label_map(path: str | Path) -> LabelMap:
     try:
         text = content.decode("utf-8-sig")
         rows = _parse(text, path.suffix.lower())
-    except ValueError as error:  # broken UTF-8 and broken JSON are ValueErrors too
+    except (ValueError, RecursionError) as error:  # broken UTF-8 and broken JSON are ValueErrors too
         raise ValueError(
             f'{path} is not a label map ({error}); write {{"data\'s class": "model\'s class"}} as .json, or two '
             "columns as .csv, .tsv or .txt"

@@ -78,7 +78,7 @@ def read_real_labels(path: Path) -> list[tuple[int, ...]]:
     """
     try:
         rows: Any = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); fetch real.json again") from error
     classes = range(len(class_wnids("imagenet1k")))
     fits = isinstance(rows, list) and all(

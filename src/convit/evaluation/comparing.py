@@ -141,7 +141,7 @@ def _read(file: Path) -> dict[str, Any]:
     remedy = "give JSON files that `convit evaluate --output` or `--report` wrote"
     try:
         found: Any = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not valid JSON ({error}); {remedy}") from None
     if not isinstance(found, dict) or not set(found) >= _NEEDED:
         raise ValueError(f"{file} is not a result of `convit evaluate`; {remedy}")
