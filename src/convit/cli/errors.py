@@ -109,6 +109,18 @@ def leave_if_unreadable(unreadable: Mapping[str, str]) -> None:
     raise typer.Exit(SOME_UNREADABLE)
 
 
+def leave_if_skipped(skipped: int, total: int | None, where: Path) -> None:
+    """Say how many images a run that has ended skipped, and end the command with code 3; nothing where there are none.
+
+    Raises:
+        typer.Exit: with code 3.
+    """
+    if skipped:
+        count = f"{skipped:,} of {total:,} images" if total else "1 image" if skipped == 1 else f"{skipped:,} images"
+        print(f"convit: done, {one_line(f'{count} skipped (see {where})')}", file=sys.stderr)
+        raise typer.Exit(SOME_UNREADABLE)
+
+
 def say_left_out(scored: int, unreadable: int, first: str) -> None:
     """Say that images take no part in the metrics because they could not be read.
 

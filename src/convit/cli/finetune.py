@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convit.cli import errors, options
-from convit.weights.progress import bar
 
 if TYPE_CHECKING:
     from convit.evaluation import Evaluation
-    from convit.finetuning.cost import Cost
-    from convit.finetuning.plan import Plan
-    from convit.finetuning.run import FinetuneResult
+    from convit.finetuning.baseline import Baseline
+    from convit.finetuning.run import FinetuneRun
 
 WORST = 5  # classes in the summary
 
@@ -86,72 +83,41 @@ def finetune(
     from convit.output.files import check_packages
 
     check_packages("training", *options.TRAINING_PACKAGES, extra="train")
-    from convit.finetuning.plan import FinetuneOptions, plan_finetune, resume_plan
-    from convit.finetuning.run import check_free
+    from convit.finetuning.plan import FinetuneOptions
+    from convit.finetuning.run import default_folder, prepare
     from convit.finetuning.run import finetune as tune
-    from convit.training.run import is_first_process
 
-    folder = output or Path("runs") / (Path(images).resolve().name or "images")
-    if not (resume or dry_run) and is_first_process():
-        check_free(folder, images)
-    images = lists.of(images)
-    choices = FinetuneOptions(model, size, epochs, batch_size, lr, seed, tuple(freeze or ()), tuple(changes or ()))
-    plan = resume_plan(images, folder, choices) if resume else plan_finetune(images, choices)
-    quiet = errors.is_quiet()
-    talks = is_first_process() and not quiet
-    cost = _estimate(plan, as_comments=dry_run) if (talks or dry_run) and not resume else None
+    wanted = FinetuneOptions(model, size, epochs, batch_size, lr, seed, tuple(freeze or ()), tuple(changes or ()))
+    source = lists.of(images)
     if dry_run:
-        typer.echo(plan.to_yaml(), nl=False)
+        said: list[str] = []
+        plan, _ = prepare(source, wanted, said.append)
+        typer.echo("".join(f"# {line}\n" for line in said[1:]) + plan.to_yaml(), nl=False)
         return
-    if is_first_process():
-        plan.save(folder)
-    tuned = tune(
-        plan, folder, cost=cost, resume=resume, quiet=quiet, bar=lambda what, total: bar(what, total, shown=talks)
-    )
+    folder = output or default_folder(images)
+    tuned = tune(source, folder, options=wanted, resume=resume, quiet=errors.is_quiet())
     if tuned is None:
         return
-    if not quiet:
-        _sum_up(tuned, plan)
-    if tuned.unreadable:
-        name, reason = next(iter(tuned.unreadable.items()))
-        first = reason if name in reason else f"{name}: {reason}"
-        count = "1 image" if len(tuned.unreadable) == 1 else f"{len(tuned.unreadable)} images"
-        errors.tell(f"error: {count} could not be read and took no part, see the report; the first: {first}")
-        raise typer.Exit(errors.SOME_UNREADABLE)
+    if not errors.is_quiet():
+        _sum_up(tuned)
+    errors.leave_if_skipped(len(tuned.unreadable), tuned.images, tuned.report or tuned.folder)
 
 
-def _estimate(plan: Plan, *, as_comments: bool) -> Cost:
-    from convit.finetuning.cost import advise, estimate_cost
-    from convit.optimization.precision import pick_device
-
-    def show(line: str) -> None:
-        typer.echo(f"# {line}") if as_comments else errors.tell(line)
-
-    recipe = plan.recipe
-    show(f"found {plan.layout}: {sum(plan.counts.values()):,} images")
-    for warning in plan.warnings:
-        show(f"warning: {warning}")
-    cost = estimate_cost(plan, pick_device("auto"))
-    show(f"fine-tuning {recipe.model.weights}, {recipe.run.batch_size} images per step; {cost}")
-    if (cheaper := advise(plan, cost)) is not None:
-        show(cheaper)
-    return cost
-
-
-def _sum_up(tuned: FinetuneResult, plan: Plan) -> None:
-    found = tuned.evaluation
+def _sum_up(tuned: FinetuneRun) -> None:
+    found, baseline = tuned.evaluation, tuned.baseline
     from convit.output.console import is_terminal, make_table, print_parts
 
     if found is not None and is_terminal(sys.stdout):
-        print_parts(sys.stdout, make_table((plan.recipe.data.name, ""), _rows(found), unfolded={0}))
+        print_parts(sys.stdout, make_table((tuned.name, ""), _rows(found, baseline), unfolded={0}))
     metrics = found and {"top1": found.top1, "interval": found.intervals["top1"], "count": found.count}
+    metrics = {**(metrics or {}), "baseline_top1": baseline and baseline.top1}
     # below the table, where nothing folds them: they are there to be copied
     lines = f"report   {tuned.report}\nweights  {tuned.weights}\n"
     lines += f"use it   convit classify new/ --weights {shlex.quote(str(tuned.weights))}"
-    options.print_result(lines, {"report": tuned.report, "weights": tuned.weights, **(metrics or {})})
+    options.print_result(lines, {"report": tuned.report, "weights": tuned.weights, **metrics})
 
 
-def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:
+def _rows(evaluation: Evaluation, baseline: Baseline | None) -> list[tuple[str, str]]:
     """What the summary says of the validation images."""
     from convit.evaluation.report import class_name, confused_pairs
 
@@ -167,6 +133,7 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str]]:
     label = "classes" if len(counts) <= WORST else "worst classes"
     return [
         ("top-1", f"{evaluation.top1:.1f} % ({count}, 95 % interval {low:.0f}-{high:.0f} %)"),
+        *((("baseline", str(baseline)),) if baseline else ()),
         ("mean over classes", f"{evaluation.mean_class_top1:.1f} %"),
         *((label if number == 0 else "", row) for number, row in enumerate(classes)),
         *(("mistaken" if number == 0 else "", row) for number, row in enumerate(mistaken)),

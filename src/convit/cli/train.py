@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convit.cli import errors, options
+
+if TYPE_CHECKING:
+    from convit.training.run_folder import TrainingRun
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see recipes/ for examples.")]
 Data = Annotated[str, typer.Option(metavar="DIR|URL", help="Base folder or URL of the recipe's data paths.")]
@@ -24,13 +28,25 @@ def train(
     from convit.output.files import check_packages
 
     check_packages("training", *options.TRAINING_PACKAGES, extra="train")
-    from convit.training.recipe_io import read_recipe
-    from convit.training.run import run_recipe
+    from convit.training.run import is_first_process
+    from convit.training.run import train as train_by
 
-    chosen = read_recipe(recipe, changes or [])
-    folder = output or Path("runs") / chosen.name
-    weights = run_recipe(chosen, data, folder, resume=resume, quiet=errors.is_quiet())
-    options.print_result(str(weights), {"weights": weights})
+    run = train_by(recipe, data, output, changes=changes or [], resume=resume, quiet=errors.is_quiet())
+    if is_first_process():
+        _sum_up(run)
+        errors.leave_if_skipped(len(run.skipped), run.images, run.folder / "corrupt.jsonl")
+
+
+def _sum_up(run: TrainingRun) -> None:
+    from convit.training.epoch_log import duration
+
+    best, seconds = run.best, sum(line.get("seconds") or 0.0 for line in run.history)
+    top1 = best.get("val_top1")
+    lines = [] if top1 is None else [f"top-1    {top1:.2f} % of the validation images, in epoch {best['epoch']}"]
+    lines += [f"time     {duration(seconds)}", f"weights  {run.weights}"]
+    lines += [f"use it   convit classify new/ --weights {shlex.quote(str(run.weights))}"]
+    known = {"top1": top1, "epoch": best.get("epoch"), "seconds": seconds}
+    options.print_result("\n".join(lines), {"weights": run.weights, **known})
 
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders from `convit train`.")]

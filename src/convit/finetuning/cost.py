@@ -9,7 +9,7 @@ import torch
 
 from convit.data.datasets import ImageDataset, apply_seeded
 from convit.finetuning.plan import Plan
-from convit.finetuning.settings import find_starting_weights
+from convit.finetuning.settings import Choice, find_starting_weights
 from convit.model import ConViT
 from convit.model.counting import count_operations
 from convit.training.epoch_log import duration
@@ -17,7 +17,7 @@ from convit.training.models import freeze
 from convit.training.optimizers import total_epochs
 from convit.training.run_folder import device_name
 from convit.training.splits import Split, open_split
-from convit.training.trials import choose_precision, time_pass
+from convit.training.trials import choose_precision, choose_threads, computing_with, time_pass
 
 WORK = 5e9  # multiply-accumulates of a measured step; larger batches hardly change the time per image
 LOADED = 8  # images that are loaded to see how long that takes
@@ -52,8 +52,8 @@ class Cost:
         )
 
 
-def estimate_cost(plan: Plan, device: torch.device) -> Cost:
-    """Measure a few steps and multiply.
+def measure(plan: Plan, device: torch.device) -> tuple[Plan, Cost]:
+    """Measure a few steps and multiply; on a CPU also choose with how many threads to compute.
 
     Raises:
         ValueError: a setting of the plan does not fit the model.
@@ -73,14 +73,19 @@ def estimate_cost(plan: Plan, device: torch.device) -> Cost:
     batch = int(min(recipe.run.batch_size, max(2, WORK // max(1, count_operations(model, form="fused").macs))))
     size = config.image_height, config.image_width
     precision, _ = choose_precision(recipe, model, size)
-    step, look = (time_pass(model, batch, size, precision, device, train=train) / batch for train in (True, False))
-    load = _measure_loading(split)
+    if device.type == "cpu" and plan.may_measure and not plan.is_asked("run.threads"):
+        plan = plan.decide(Choice("run.threads", *choose_threads(model, batch, size, precision)))
+    threads = plan.recipe.run.threads
+    with computing_with(threads):
+        step, look = (time_pass(model, batch, size, precision, device, train=train) / batch for train in (True, False))
+        load = _measure_loading(split)
+        where = device_name(device)
     epochs = total_epochs(recipe.schedule)
     workers = max(1, recipe.data.workers)
     # on the CPU loading takes its share of the cores that compute; beside a GPU it goes on at the same time
     per_image = step + load / workers if device.type == "cpu" else max(step, load / workers)
     seconds = epochs * (training * per_image + validation * (look + load))
-    return Cost(seconds, look, load, training, validation, epochs, device_name(device))
+    return plan, Cost(seconds, look, load, training, validation, epochs, where)
 
 
 def advise(plan: Plan, cost: Cost) -> str | None:

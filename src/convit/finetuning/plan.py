@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -71,6 +71,7 @@ class Plan:
         layout: what was found, in words.
         counts: images per class, before any are held out.
         warnings: what the user should know before it starts.
+        asked: settings that the user chose, or whole sections of them.
         opened: the images, opened once, by what the recipe calls them.
     """
 
@@ -81,6 +82,7 @@ class Plan:
     layout: str
     counts: dict[str, int]
     warnings: tuple[str, ...] = field(default=())
+    asked: tuple[str, ...] = field(default=())
     opened: dict[str, Samples] = field(default_factory=dict[str, Samples], repr=False, compare=False)
 
     def reasons(self) -> list[Choice]:
@@ -92,6 +94,24 @@ class Plan:
             as_planned = planned.items() <= value.items() if isinstance(planned, dict) and value else planned == value
             chosen.append(choice if as_planned else Choice(choice.key, value, "changed with --set"))
         return chosen
+
+    @property
+    def may_measure(self) -> bool:
+        """Whether the run has one process; several would measure differently, and must agree."""
+        return self.recipe.run.devices == 1 and self.recipe.run.nodes == 1
+
+    def is_asked(self, key: str) -> bool:
+        """Whether the user chose this setting."""
+        return any(key == asked or key.startswith(f"{asked}.") for asked in self.asked)
+
+    def decide(self, *choices: Choice) -> Plan:
+        """The plan with other or further settings; those that the user chose stay."""
+        values = self.recipe.model_dump(mode="json", exclude_unset=True)
+        new = {choice.key: choice for choice in choices if not self.is_asked(choice.key)}
+        for choice in new.values():
+            set_value(values, choice.key, choice.value)
+        kept = {choice.key: choice for choice in self.choices} | new
+        return replace(self, recipe=make_recipe(values), choices=tuple(kept.values()))
 
     def to_yaml(self) -> str:
         """The recipe as a file that `convit train` takes, with the reasons as comments."""
@@ -105,7 +125,7 @@ class Plan:
             lines += ["  " + _as_yaml({key: value}, reasons.get(f"{name}.{key}")) for key, value in content.items()]
         return "\n".join(lines) + "\n"
 
-    def save(self, output: Path) -> None:
+    def save(self, output: Path, **measured: Any) -> None:
         """Write beside the run what a resumed run and the report need besides the recipe.
 
         Raises:
@@ -117,6 +137,7 @@ class Plan:
             "counts": self.counts,
             "warnings": list(self.warnings),
             "choices": [choice._asdict() for choice in self.choices],
+            **measured,
         }
         output.mkdir(parents=True, exist_ok=True)
         (output / PLAN_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -161,7 +182,19 @@ def plan_finetune(
         set_value(values, choice.key, choice.value)
     recipe = make_recipe(values, options.changes)
     warnings = (*found.warnings, *division.warnings)
-    return Plan(str(source), found.root, recipe, tuple(choices), found.layout, found.counts(), warnings, found.opened())
+    asked = [change.partition("=")[0].strip() for change in options.changes]
+    asked += ["optimizer.lr"] if options.lr is not None else []
+    return Plan(
+        str(source),
+        found.root,
+        recipe,
+        tuple(choices),
+        found.layout,
+        found.counts(),
+        warnings,
+        tuple(asked),
+        found.opened(),
+    )
 
 
 def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> Plan:
@@ -194,7 +227,7 @@ def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> P
         )
     own = read_recipe(output / "recipe.yaml")
     recipe = make_recipe(own.model_dump(mode="json"), [*_as_changes(options, own), *options.changes])
-    return Plan(str(source), found.root, recipe, choices, layout, counts, warnings, found.opened())
+    return Plan(str(source), found.root, recipe, choices, layout, counts, warnings, opened=found.opened())
 
 
 def _fixed_values(found: LabeledImages, base: StartingWeights, options: FinetuneOptions) -> dict[str, Any]:

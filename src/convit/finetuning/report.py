@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ from convit.data import Samples
 from convit.evaluation import Evaluation
 from convit.evaluation.page import draw_figures, render_page
 from convit.evaluation.report import headlines
+from convit.finetuning.baseline import Baseline
 from convit.finetuning.cost import Cost
 from convit.finetuning.plan import Plan
 from convit.model import ConViTConfig
@@ -44,6 +45,7 @@ class RunSummary:
         unreadable: name and problem of images that could not be read.
         seconds: that the training took in this process.
         cost: what was said beforehand; None where nothing was measured.
+        baseline: logistic regression on the embeddings, before training.
     """
 
     plan: Plan
@@ -52,6 +54,7 @@ class RunSummary:
     unreadable: dict[str, str]
     seconds: float
     cost: Cost | None
+    baseline: Baseline | None
 
 
 def write_report(
@@ -80,6 +83,7 @@ def write_report(
         title=f"{run['name']}: {len(summary.counts)} classes, fine-tuned",
         headlines=[
             *(headlines(evaluation) if evaluation else ()),
+            *_baseline_headline(summary.baseline),
             ("trained on", f"{run['training_images']:,} images", f"{run['validation_images']:,} kept to validate with"),
             ("training took", run["time"], done + best),
         ],
@@ -90,6 +94,12 @@ def write_report(
     write_file(output / "report.json", json.dumps(run, indent=2, ensure_ascii=False) + "\n", overwrite=True)
     write_file(output / "report.html", html, overwrite=True)
     return output / "report.html"
+
+
+def _baseline_headline(baseline: Baseline | None) -> list[tuple[str, str, str]]:
+    if baseline is None:
+        return []
+    return [("baseline", f"{baseline.top1:.1f} %", "logistic regression on the embeddings before training")]
 
 
 def timm_line(config: ConViTConfig, weights: Path) -> str | None:
@@ -201,6 +211,7 @@ def _about(output: Path, weights: Path, summary: RunSummary, evaluation: Evaluat
         },
         "seconds": summary.seconds,
         "time": duration(sum(line.get("seconds") or 0.0 for line in log) or summary.seconds),
+        "baseline": asdict(summary.baseline) if summary.baseline else None,
         "estimated": str(summary.cost) if summary.cost else None,
         "validation": evaluation.to_dict() if evaluation else None,
         "unreadable": summary.unreadable,

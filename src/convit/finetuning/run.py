@@ -4,42 +4,52 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from convit.data.corrupt import CorruptImages
 from convit.data.datasets import ImageDataset
 from convit.data.samples import Part, Samples
 from convit.evaluation import Evaluation, Evaluator
 from convit.evaluation.report import keep_temperature
-from convit.finetuning.cost import Cost
-from convit.finetuning.plan import Plan
+from convit.finetuning.baseline import Baseline, fit_baseline, read_baseline
+from convit.finetuning.cost import Cost, advise, measure
+from convit.finetuning.plan import FinetuneOptions, Plan, plan_finetune, resume_plan
+from convit.finetuning.rates import choose_by_trying
 from convit.finetuning.report import RunSummary, write_report
+from convit.optimization.precision import pick_device
 from convit.output.files import check_packages
-from convit.training.run import UNREADABLE, WEIGHTS, is_first_process, run_recipe
+from convit.training.run import is_first_process, run_recipe, speaker
+from convit.training.run_folder import UNREADABLE, WEIGHTS, TrainingRun, last_checkpoint
 from convit.training.splits import Split, open_split
+from convit.training.trials import computing_with
 from convit.weights import load_model
+from convit.weights.progress import bar
 
-Bar = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 LEFT_BY_RUNS = ("recipe.yaml", WEIGHTS, "checkpoints", "report.html")
 
 
-@dataclass(frozen=True)
-class FinetuneResult:
-    """What a run left.
+class FinetuneRun(TrainingRun):
+    """What fine-tuning left.
 
     Attributes:
-        weights: the trained file.
-        report: `report.html`.
+        name: of the images.
         evaluation: of the weights on the validation images; None where the recipe was changed to have none.
+        baseline: of logistic regression on them, before training; None where there was none.
         unreadable: name and problem of every image that could not be read.
     """
 
-    weights: Path
-    report: Path
-    evaluation: Evaluation | None
-    unreadable: dict[str, str]
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        evaluation: Evaluation | None,
+        baseline: Baseline | None,
+        unreadable: dict[str, str],
+    ) -> None:
+        super().__init__(folder)
+        self.name, self.evaluation, self.baseline, self.unreadable = name, evaluation, baseline, unreadable
 
 
 def validation_images(dataset: ImageDataset, root: Path) -> Samples:
@@ -77,54 +87,114 @@ def check_free(output: Path, source: str | Path) -> None:
         )
 
 
-def finetune(
-    plan: Plan,
-    output: Path,
-    *,
-    cost: Cost | None = None,
-    resume: bool = False,
-    quiet: bool = False,
-    bar: Bar = lambda what, total: nullcontext(lambda: None),
-) -> FinetuneResult | None:
-    """Train by a plan, evaluate, and write `report.html` and `report.json` beside the weights.
+def default_folder(images: str | Path) -> Path:
+    """Where a run goes that nobody named a folder for: runs/NAME, after the images."""
+    return Path("runs") / (Path(images).resolve().name or "images")
 
-    Args:
-        plan: what `plan_finetune` or `resume_plan` gave.
-        output: the run's folder.
-        cost: what was said beforehand, for the report.
-        resume: goes on from the last checkpoint.
-        quiet: shows no bar.
-        bar: shows how far the evaluation has come.
 
-    Returns:
-        What the run left; None in processes other than the first.
+def prepare(images: str | Path, options: FinetuneOptions, say: Callable[[str], None]) -> tuple[Plan, Cost]:
+    """Look at images, plan, and measure what the run will cost; `say` hears what was found.
 
     Raises:
+        Whatever `plan_finetune` raises.
+    """
+    say("reading the images…")
+    plan = plan_finetune(images, options)
+    say(f"found {plan.layout}: {sum(plan.counts.values()):,} images")
+    for warning in plan.warnings:
+        say(f"warning: {warning}")
+    plan, cost = measure(plan, pick_device())
+    say(f"fine-tuning {plan.recipe.model.weights}, {plan.recipe.run.batch_size} images per step; {cost}")
+    if (cheaper := advise(plan, cost)) is not None:
+        say(cheaper)
+    return plan, cost
+
+
+def finetune(
+    images: str | Path,
+    output: str | Path | None = None,
+    *,
+    options: FinetuneOptions | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    **changes: Any,
+) -> FinetuneRun | None:
+    """Fine-tune a classifier on images, as `convit finetune` does, and write `report.html` beside the weights.
+
+    Logistic regression on the embeddings of the weights to begin with is the baseline; with a frozen backbone the head
+    starts from it.
+
+    Args:
+        images: a folder with a sub-folder per class, or another form that `convit.data.open_samples` takes.
+        output: the run's folder; None for runs/NAME, after the images.
+        options: what is asked for; the rest is chosen by looking at the images.
+        resume: goes on from the last checkpoint.
+        quiet: says nothing on standard error.
+        changes: fields of `FinetuneOptions` to take instead of those in `options`: model, epochs, lr, freeze, …
+
+    Returns:
+        The run: its `history`, `model`, `classifier`, `report` and `evaluation`. None in processes but the first.
+
+    Raises:
+        FileExistsError: the folder holds a run already, and `resume` is off.
         ImportError: a package of the extra `evaluate` is not installed, which the report needs.
-        Whatever `convit.training.run.run_recipe` raises.
+        TypeError: there is no such option.
+        Whatever `plan_finetune` and `convit.training.run.run_recipe` raise.
+
+    For example::
+
+        run = convit.finetune("photos/", model="convit_small.fb_in1k", epochs=10)
+        run.classifier("new.jpg")
     """
     check_packages("the report of a fine-tuning run", "scipy", "sklearn", "matplotlib", "jinja2", extra="evaluate")
+    wanted, say = replace(options or FinetuneOptions(), **changes), speaker(quiet=quiet)
+    folder = Path(output or default_folder(images))
+    first = is_first_process()
+    if first and not resume:
+        check_free(folder, images)
+    cost, baseline, head = None, None, None
+    if resume:
+        plan = resume_plan(images, folder, wanted)
+    else:
+        plan, cost = prepare(images, wanted, say)
+    with computing_with(plan.recipe.run.threads):
+        if last_checkpoint(folder) is not None:
+            baseline = read_baseline(folder)
+        elif first and (found := fit_baseline(plan, quiet=quiet)) is not None:
+            baseline, head = found
+            say(f"baseline: {baseline}")
+        if "backbone" not in plan.recipe.model.freeze:
+            head = None
+        if cost is not None:
+            plan = choose_by_trying(plan, head, pick_device())
+    if first:
+        plan.save(folder, baseline=baseline and asdict(baseline))
     begun = time.monotonic()
-    weights = run_recipe(plan.recipe, plan.root, output, resume=resume, quiet=quiet, opened=plan.opened)
-    if not is_first_process():
-        return None
-    trained = time.monotonic() - begun
+    run_recipe(plan.recipe, plan.root, folder, resume=resume, quiet=quiet, opened=plan.opened, head=head)
+    return _evaluate(plan, folder, cost, baseline, time.monotonic() - begun, quiet=quiet) if first else None
+
+
+def _evaluate(
+    plan: Plan, folder: Path, cost: Cost | None, baseline: Baseline | None, seconds: float, *, quiet: bool
+) -> FinetuneRun:
+    """Measure the weights on the validation images and write the report."""
+    weights = folder / WEIGHTS
     model = load_model(weights)
     split = open_split(plan.recipe, plan.root, model.config.image_height, model.config.image_width, opened=plan.opened)
     classes = split.classes or tuple(f"class {index}" for index in range(model.config.num_classes))
     images, evaluation = None, None
     if isinstance(split.validation, ImageDataset):
         images = validation_images(split.validation, plan.root)
-        with bar("validation", len(images)) as advance:
+        with bar("validation", len(images), shown=not quiet) as advance:
             # upright, as they were trained on
             evaluation = keep_temperature(Evaluator(weights=weights).evaluate(images, advance, calibrate=True), weights)
-    left_out = CorruptImages(output / UNREADABLE, plan.recipe.data.corrupt_limit).reasons()
+    left_out = CorruptImages(folder / UNREADABLE, plan.recipe.data.corrupt_limit).reasons()
     unreadable = {each["name"]: each["error"] for each in (evaluation.errors if evaluation else ())}
     unreadable |= {shorten(name, plan.root): reason for name, reason in left_out.items()}
     counts = _counts(split, classes, unreadable, plan.root)
-    summary = RunSummary(plan, model.config, counts, unreadable, trained, cost)
-    report = write_report(output, weights, summary, evaluation, images)
-    return FinetuneResult(weights, report, evaluation, unreadable)
+    summary = RunSummary(plan, model.config, counts, unreadable, seconds, cost, baseline)
+    write_report(folder, weights, summary, evaluation, images)
+    return FinetuneRun(folder, plan.recipe.data.name, evaluation, baseline, unreadable)
 
 
 def _counts(

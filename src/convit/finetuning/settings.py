@@ -159,24 +159,30 @@ def choose_epochs(images: int, batch_size: int, wanted: int | None = None) -> Ch
     return Choice(key, value, why.get(value, f"{steps * value:,} steps in all; the fewer images, the more rounds"))
 
 
-def choose_rate(batch_size: int, *, frozen: bool, wanted: float | None = None) -> list[Choice]:
+def choose_rate(
+    batch_size: int, *, frozen: bool, wanted: float | None = None, factor: float = 1.0, measured: str = ""
+) -> list[Choice]:
     """Learning rate and what belongs to it.
 
     Args:
         batch_size: images per step.
         frozen: only the head is trained.
         wanted: the user's own peak rate of the head.
+        factor: of the rule of thumb, where one was found by trying.
+        measured: what was found then, in words.
 
     Raises:
         ValueError: it is not above 0.
     """
     if wanted is not None and not 0 < wanted < math.inf:
         raise ValueError(f"the learning rate is {wanted}, but must be above 0, such as 3e-4")
-    peak = wanted or (FROZEN_LR_AT_64 if frozen else LR_AT_64) * math.sqrt(batch_size / 64)
+    peak = wanted or factor * (FROZEN_LR_AT_64 if frozen else LR_AT_64) * math.sqrt(batch_size / 64)
     peak = float(f"{peak:.3g}")
     why = "as asked: " if wanted is not None else ""
     why += f"{peak:.2g} at its peak for the head"
-    if wanted is None:
+    if measured:
+        why += f", {measured}"
+    elif wanted is None:
         why += ", grown with the square root of the batch" + (", higher for a head alone" if frozen else "")
     rate = [
         # the recipe's number is for 512 images

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -64,6 +64,18 @@ class MovingAverage(WeightAveraging):
         return "WeightAveraging"
 
 
+class FittedHead(NamedTuple):
+    """A head that was fitted before training: (classes, dim), (classes,); and its scores on the validation images.
+
+    `top1` is in percent, `loss` the mean cross-entropy.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    top1: float
+    loss: float
+
+
 class BestWeights(Callback):
     """Keeps the weights of the epoch with the best `epoch_score`, as they were validated: averaged, where they are.
 
@@ -73,6 +85,16 @@ class BestWeights(Callback):
     def __init__(self) -> None:
         self.score: tuple[float, float, int] = (-1.0, -inf, 0)
         self.weights: dict[str, Tensor] = {}
+
+    def begin_with(self, model: nn.Module, head: FittedHead) -> None:
+        """Count the start of training, with such a head, as epoch 0, which the others have to beat."""
+        self.score = head.top1, -head.loss, 0
+        self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """The best epoch with its scores, as a line of the log says them."""
+        return {"epoch": self.epoch, "val_loss": -self.score[1], "val_top1": self.score[0]}
 
     @property
     def epoch(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +64,15 @@ def freeze(model: nn.Module, patterns: list[str]) -> None:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in named.values()):
         raise ValueError(f"model.freeze is {patterns!r}, which leaves nothing to train; freeze less")
+
+
+@torch.no_grad()
+def set_head(model: nn.Module, weight: Float[Tensor, "classes dim"], bias: Float[Tensor, " classes"]) -> None:
+    """Let the last layer of a ConViT begin with these parameters."""
+    assert isinstance(model, ConViT)
+    head = cast(nn.Linear, model.head)
+    head.weight.copy_(weight)
+    head.bias.copy_(bias)
 
 
 def image_size(model: nn.Module, recipe: Recipe) -> tuple[int, int]:

@@ -219,6 +219,7 @@ class RunRecipe(Section):
         precision: "fp32", "bf16" (mixed; fp32 on processors that multiply bf16 numbers more slowly) or "fp16" (mixed);
             "auto" measures training steps at the start on a CPU and takes the faster of fp32 and bf16; on a GPU it is
             bf16 or, where it has none, fp16. What was chosen stands in `environment.yaml` and is kept on a resume.
+        threads: that a CPU computes with; None for PyTorch's choice. Another number rounds differently.
         compile: runs the model through torch.compile.
         activation_checkpointing: keeps only the tokens between blocks and computes the rest again: less memory, slower.
         devices: "auto" or a number of processes or GPUs per node.
@@ -239,6 +240,7 @@ class RunRecipe(Section):
     batch_size: PositiveInt = 1024
     accumulate: Literal["auto"] | PositiveInt = 1
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "bf16"
+    threads: PositiveInt | None = None
     compile: bool = False
     activation_checkpointing: bool = False
     devices: Literal["auto"] | PositiveInt = "auto"

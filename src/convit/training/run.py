@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -18,10 +18,15 @@ from convit.output.console import is_terminal, say
 from convit.output.text import read_lines
 from convit.training.checkpoints import Checkpoints, RunStopped
 from convit.training.epoch_log import AttentionLog, EpochBar, EpochLog
-from convit.training.final_weights import BestWeights, MovingAverage, write_weights
-from convit.training.models import Teacher, build_model, class_count, image_size
+from convit.training.final_weights import BestWeights, FittedHead, MovingAverage, write_weights
+from convit.training.models import Teacher, build_model, class_count, image_size, set_head
 from convit.training.recipe import Recipe
+from convit.training.recipe_io import read_recipe
 from convit.training.run_folder import (
+    LOG,
+    UNREADABLE,
+    WEIGHTS,
+    TrainingRun,
     check_identity,
     choose_checkpoint,
     identity,
@@ -35,9 +40,37 @@ from convit.training.run_folder import (
 from convit.training.splits import Split, StreamSource, open_split, sample_images, steps_per_epoch
 from convit.training.task import ClassificationTask, weigh_classes
 from convit.training.trainer import RecipeData, build_trainer, quiet_libraries, was_requeued
-from convit.training.trials import choose_parts, choose_precision
+from convit.training.trials import choose_parts, choose_precision, computing_with
 
-WEIGHTS, UNREADABLE = "weights.safetensors", "corrupt.jsonl"
+
+def train(
+    recipe: Recipe | str | Path,
+    data: str | Path = ".",
+    output: str | Path | None = None,
+    *,
+    changes: Sequence[str] = (),
+    resume: bool = False,
+    quiet: bool = False,
+    callbacks: tuple[Callback, ...] = (),
+) -> TrainingRun:
+    """Train by a recipe, as `convit train` does.
+
+    Args:
+        recipe: a YAML file, or what `convit.training.recipe_io` made of one.
+        data: folder or URL that the recipe's data paths start from.
+        output: folder for checkpoints, logs and weights; None for runs/NAME, after the recipe.
+        changes: "section.key=value" each, for a recipe that is read from a file.
+        resume: goes on from the last checkpoint.
+        quiet: writes nothing to standard error.
+        callbacks: more of Lightning's, as for `run_recipe`, which says what is raised.
+
+    Returns:
+        The run: its `history`, `model`, `classifier` and `weights`.
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, changes)
+    folder = Path(output or Path("runs") / chosen.name)
+    run_recipe(chosen, data, folder, resume=resume, quiet=quiet, callbacks=callbacks)
+    return TrainingRun(folder)
 
 
 def run_recipe(
@@ -46,6 +79,7 @@ def run_recipe(
     output: str | Path,
     *,
     opened: Mapping[str, Samples] | None = None,
+    head: FittedHead | None = None,
     resume: bool = False,
     quiet: bool = False,
     callbacks: tuple[Callback, ...] = (),
@@ -57,6 +91,7 @@ def run_recipe(
         data: folder that the recipe's data paths start from.
         output: folder for checkpoints, logs and weights.
         opened: data that are open already, by what the recipe calls them.
+        head: what the head starts from, which the epochs have to beat where the best is written.
         resume: goes on from the last checkpoint in `output`, or from the start where there is none yet.
         quiet: writes neither a line per epoch nor a bar to standard error.
         callbacks: more of Lightning's callbacks, called after the run's own and before checkpoints are written.
@@ -77,12 +112,14 @@ def run_recipe(
     output = Path(output)
     checkpoint = choose_checkpoint(output, resume=resume or was_requeued())
     model = build_model(recipe)
+    if head is not None:
+        set_head(model, head.weight, head.bias)
     size = image_size(model, recipe)
     corrupt = CorruptImages(output / UNREADABLE, recipe.data.corrupt_limit)
     split = open_split(recipe, data, *size, corrupt, opened)
     _check_fit(recipe, model, split)
     own = identity(recipe, split.files)
-    say = _speaker(quiet=quiet)
+    say = speaker(quiet=quiet)
     if checkpoint is not None:
         check_identity(checkpoint, own)
         if is_first_process() and (changes := note_changes(output, recipe, checkpoint)):
@@ -93,14 +130,16 @@ def run_recipe(
         if recipe.run.precision != precision:
             say(f"training in {precision}: {why}")
     if is_first_process():
-        write_description(output, recipe, split, precision=precision)
+        write_description(output, recipe, split, precision=precision, images=split.count(recipe.data.samples))
     best = BestWeights() if recipe.run.select == "best" else None
+    if best is not None and head is not None:
+        best.begin_with(model, head)
     own_callbacks = _own_callbacks(recipe, output, precision, best, quiet=quiet)
     if isinstance(model, ConViT) and recipe.run.attention_images:
         images = sample_images(split, recipe.run.attention_images)
         own_callbacks.append(AttentionLog(output / "attention.jsonl", images))
     own_recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"precision": precision})})
-    with quiet_libraries():
+    with quiet_libraries(), computing_with(recipe.run.threads):
         trainer = build_trainer(own_recipe, output, [*own_callbacks, *callbacks, Checkpoints(output, own, recipe.run)])
         processes = trainer.num_devices * trainer.num_nodes
         trainer.accumulate_grad_batches = choose_parts(own_recipe, model, size, processes, trainer.strategy.root_device)
@@ -137,7 +176,8 @@ def _fit(trainer: Trainer, task: ClassificationTask, data: RecipeData, checkpoin
     raise SystemExit(code) from None
 
 
-def _speaker(*, quiet: bool) -> Callable[[str], None]:
+def speaker(*, quiet: bool) -> Callable[[str], None]:
+    """What writes a line to standard error; in the first process alone, and nothing where `quiet`."""
     shown = is_first_process() and not quiet
     return say if shown else lambda _: None
 
@@ -157,12 +197,12 @@ def _own_callbacks(
 
 def _write_chosen(output: Path, recipe: Recipe, model: nn.Module, split: Split, best: BestWeights | None) -> None:
     """Write the best weights, or those that training ended with, which are the averaged ones."""
-    lines, epoch = read_lines(output / "log.jsonl"), None
+    lines = read_lines(output / LOG)
+    outcome = lines[-1] if lines else {}
     model.cpu()
     if best is not None and best.weights:
         model.load_state_dict(best.weights)
-        epoch = best.epoch
-    outcome = next((line for line in lines if line["epoch"] == epoch), lines[-1] if lines else {})
+        outcome = next((line for line in lines if line["epoch"] == best.epoch), best.outcome)
     write_weights(output / WEIGHTS, model, recipe, split.classes, outcome)
 
 

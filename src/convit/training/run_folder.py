@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,73 @@ import torch
 import yaml
 from pydantic import ValidationError
 
+from convit.data.corrupt import CorruptImages
+from convit.inference import Classifier
+from convit.model import ConViT
 from convit.optimization.precision import pick_device
 from convit.output.files import write_file
+from convit.output.text import read_lines
 from convit.training.recipe import AugmentRecipe, OptimizerRecipe, Recipe
 from convit.training.splits import Split
+from convit.weights import load_model
+from convit.weights.header import read_metadata
 
 CHECKPOINTS = "step-*.ckpt"
 IDENTITY_KEY = "convit_run"
-RECIPE, ENVIRONMENT = "recipe.yaml", "environment.yaml"
+RECIPE, ENVIRONMENT, LOG = "recipe.yaml", "environment.yaml", "log.jsonl"
+WEIGHTS, UNREADABLE = "weights.safetensors", "corrupt.jsonl"
 PACKAGES = ("convit", "torch", "torchvision", "lightning", "pillow", "numpy", "timm")
+
+
+class TrainingRun:
+    """What a run left in its folder; also that of an earlier run, `TrainingRun("runs/mine")`.
+
+    Attributes:
+        folder: with checkpoints, logs and weights.
+        weights: `weights.safetensors`, which describes itself.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.weights = self.folder / WEIGHTS
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """A line per epoch, with "epoch", "train_loss", "val_loss", "val_top1" (percent), "lr" and "seconds"."""
+        return read_lines(self.folder / LOG)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The line of the epoch whose weights were written; empty where there is none."""
+        return dict(read_metadata(self.weights).get("outcome", {}))
+
+    @property
+    def report(self) -> Path | None:
+        """`report.html`, where there is one."""
+        return found if (found := self.folder / "report.html").is_file() else None
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Name and problem of each image that could not be read."""
+        return CorruptImages(self.folder / UNREADABLE, 0).reasons()
+
+    @property
+    def images(self) -> int | None:
+        """Number of training and validation images; None where the run did not say."""
+        return _environment(self.folder).get("images")
+
+    @cached_property
+    def model(self) -> ConViT:
+        """The trained model, in evaluation mode."""
+        return load_model(self.weights)
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """Labels images with the trained model."""
+        return Classifier(weights=self.weights)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.folder)!r})"
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:
@@ -119,8 +178,12 @@ def steps_of(checkpoint: Path) -> int:
 
 def kept_precision(folder: Path) -> str | None:
     """The precision that the run in a folder began with; None where it did not say."""
+    return _environment(folder).get("precision")
+
+
+def _environment(folder: Path) -> dict[str, Any]:
     file = folder / ENVIRONMENT
-    return yaml.safe_load(file.read_text(encoding="utf-8")).get("precision") if file.is_file() else None
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def write_description(folder: Path, recipe: Recipe, split: Split, **choices: Any) -> None:

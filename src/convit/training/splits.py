@@ -86,6 +86,12 @@ class Split:
         """What the data are, by name; see `convit.data.fingerprint`. Read when it is first asked for."""
         return fingerprint(self.source, self.root, self.whole)
 
+    def count(self, streamed: int | None) -> int | None:
+        """Number of training and validation images; of a stream what the recipe says, `streamed`."""
+        if isinstance(self.train, StreamSource) or isinstance(self.validation, StreamSource):
+            return streamed
+        return len(self.train) + len(self.validation or ())
+
     def begin_epoch(self, epoch: int) -> None:
         """Prepare images as this epoch, numbered from 0, wants them."""
         for transform in self.transforms:

@@ -122,6 +122,9 @@ def load_model(
         hybrid_backbone: the CNN under the patch embedding, for a model that was saved with one.
         config_overrides: num_classes, img_size, …
 
+    Returns:
+        The model, in evaluation mode.
+
     Raises:
         ValueError: the file does not say which model it holds and is none of the variants, it is damaged, or it does
             not fit the overrides.
@@ -140,7 +143,7 @@ def load_model(
             "name the architecture: create_model('…', checkpoint_path=…)"
         )
     plan = _with_checkpoint(plan, Path(path), tensors, description)
-    return _build(plan, tensors, hybrid_backbone, config_overrides).to(device=device, dtype=dtype)
+    return _build(plan, tensors, hybrid_backbone, config_overrides).to(device=device, dtype=dtype).eval()
 
 
 def _resolve(name: str, *, wants_weights: bool, cache_dir: Path | None) -> _Plan:

@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from convit.evaluation.metrics import top
 from convit.evaluation.probes.report import ALPHAS, NEIGHBORS, STRENGTHS, ProbeScore
@@ -162,6 +162,26 @@ def choose_strength(
         if fallen or right == len(labels):
             break
     return Choice(tried[best][0], tuple(tried))
+
+
+def fit_linear(
+    vectors: Float32[np.ndarray, "rows dim"], labels: Int64[np.ndarray, " rows"], strength: float
+) -> tuple[Float64[np.ndarray, "classes dim"], Float64[np.ndarray, " classes"]]:
+    """Logistic regression as the weights and biases of a linear layer, which takes the vectors as they are.
+
+    Args:
+        vectors: of training images.
+        labels: their classes, from 0; each occurs.
+        strength: C.
+    """
+    model = _logistic()
+    _fit(model, vectors, labels, strength)
+    scaler, regression = model
+    weights = regression.coef_ / scaler.scale_
+    biases = regression.intercept_ - weights @ scaler.mean_
+    if len(weights) == 1:  # scikit-learn gives one row for two classes: the second's score above the first's
+        weights, biases = (np.concatenate([-each, each]) / 2 for each in (weights, biases))
+    return weights, biases
 
 
 def probe_ridge(task: Task, *, seed: int = 0) -> ProbeScore:

@@ -1,0 +1,214 @@
+"""Fine-tuning from Python: the baseline beside the result, what is measured once and kept, and the run that comes out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback
+from PIL import Image
+
+import convit
+from convit.evaluation.probes.fitting import fit_linear
+from convit.finetuning import cost, rates
+from convit.finetuning.baseline import fit_baseline
+from convit.finetuning.cost import measure
+from convit.finetuning.plan import FinetuneOptions, Plan, plan_finetune
+from convit.finetuning.rates import choose_by_trying
+from convit.finetuning.run import FinetuneRun
+from convit.training import trials
+from convit.training.run import run_recipe
+from convit.training.run_folder import TrainingRun
+from tests.training.small import small_recipe, write_data
+
+NANO = "convit_nano_patch4_32.cifar10"
+CPU = torch.device("cpu")
+QUICK = ("data.workers=0", "run.loggers=[]")
+
+
+@pytest.fixture(scope="module")
+def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three kinds of stripes, 12 images each, of two sides and with noise."""
+    folder, noise = tmp_path_factory.mktemp("stripes") / "patterns", np.random.default_rng(7)
+    ramp = np.arange(32) // 4 % 2 * 160 + 40
+    bases = {"across": np.tile(ramp[:, None], 32), "down": np.tile(ramp, (32, 1)), "plain": np.full((32, 32), 120)}
+    for name, base in bases.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = np.clip(base[..., None] + noise.normal(0, 25, (32, 32, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def frozen(stripes: Path) -> FinetuneRun:
+    """A head that starts from the baseline and hardly moves."""
+    run = convit.finetune(
+        stripes,
+        stripes.parent / "frozen",
+        model=NANO,
+        epochs=2,
+        lr=1e-9,
+        freeze=("backbone",),
+        changes=QUICK,
+        quiet=True,
+    )
+    assert run is not None
+    return run
+
+
+def _plan(source: Path, **options: Any) -> Plan:
+    return plan_finetune(source, FinetuneOptions(model=NANO, **({"changes": QUICK} | options)), device=CPU)
+
+
+def test_a_run_gives_its_history_model_classifier_and_report(frozen: FinetuneRun, stripes: Path) -> None:
+    assert [line["epoch"] for line in frozen.history] == [1, 2]
+    assert not frozen.model.training
+    assert frozen.classifier.labels == ("across", "down", "plain")
+    assert len(frozen.classifier(stripes / "down" / "3.png")) == 3
+    assert frozen.report == frozen.folder / "report.html"
+    assert frozen.images == 36
+    assert TrainingRun(frozen.folder).history == frozen.history
+
+
+def test_a_frozen_backbone_starts_from_the_baseline(frozen: FinetuneRun, stripes: Path) -> None:
+    found = fit_baseline(_plan(stripes, epochs=2, freeze=("backbone",)), quiet=True)
+    assert found is not None
+    baseline, head = found
+    torch.testing.assert_close(frozen.model.head.weight, head.weight, atol=1e-4, rtol=1e-3)
+    assert frozen.baseline == baseline
+    assert frozen.evaluation is not None
+    assert frozen.evaluation.top1 == pytest.approx(baseline.top1)
+    assert [line["val_top1"] for line in frozen.history] == [pytest.approx(baseline.top1, abs=1e-3)] * 2
+
+
+def test_the_baseline_stands_in_the_report(frozen: FinetuneRun) -> None:
+    assert frozen.report is not None
+    assert frozen.baseline is not None
+    report = json.loads((frozen.folder / "report.json").read_text())
+    assert report["baseline"]["top1"] == frozen.baseline.top1
+    assert report["baseline"]["count"] == report["validation_images"]
+    assert "logistic regression on the embeddings before training" in frozen.report.read_text()
+
+
+def test_a_start_that_no_epoch_beats_is_what_is_written(stripes: Path, tmp_path: Path) -> None:
+    options = {"epochs": 1, "freeze": ("backbone",), "lr": 30.0, "changes": (*QUICK, "optimizer.clip_norm=null")}
+    run = convit.finetune(stripes, tmp_path / "run", model=NANO, quiet=True, **options)
+    assert run is not None
+    assert run.baseline is not None
+    assert run.history[0]["val_top1"] < run.baseline.top1
+    assert run.best["epoch"] == 0
+    assert run.evaluation is not None
+    assert run.evaluation.top1 == pytest.approx(run.baseline.top1)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_fitted_head_scores_as_the_regression_does(classes: int) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    generator = np.random.default_rng(classes)
+    labels = np.arange(60) % classes
+    vectors = (generator.normal(5, 3, (60, 4)) + labels[:, None]).astype(np.float32)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200)).fit(vectors, labels)
+    weights, biases = fit_linear(vectors, labels, 0.1)
+    logits = torch.from_numpy(vectors @ weights.T + biases)
+    np.testing.assert_allclose(logits.softmax(dim=1).numpy(), model.predict_proba(vectors), atol=1e-5)
+
+
+def test_the_number_of_threads_is_measured_and_becomes_part_of_the_recipe(
+    stripes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials.torch, "get_num_threads", lambda: 4)
+    asked: list[int] = []
+    monkeypatch.setattr(trials.torch, "set_num_threads", asked.append)
+    monkeypatch.setattr(trials, "time_pass", lambda *_, **__: 1.0 if asked[-1] == 1 else 15.0)
+    monkeypatch.setattr(cost, "time_pass", lambda *_, **__: 0.1)
+    plan, _ = measure(_plan(stripes), CPU)
+    assert {1, 2, 4} <= set(asked)
+    assert plan.recipe.run.threads == 1
+    assert "by threads: 1: " in next(choice.reason for choice in plan.choices if choice.key == "run.threads")
+    assert "threads: 1  # measured" in plan.to_yaml()
+    chosen, _ = measure(_plan(stripes, changes=(*QUICK, "run.threads=3")), CPU)
+    assert chosen.recipe.run.threads == 3
+
+
+def test_a_run_computes_with_the_threads_of_its_recipe(tmp_path: Path) -> None:
+    class Note(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            seen.add(torch.get_num_threads())
+
+    seen: set[int] = set()
+    before = torch.get_num_threads()
+    recipe = small_recipe(tmp_path, f"run.threads={before + 1}")
+    run_recipe(recipe, write_data(tmp_path / "data"), tmp_path / "run", quiet=True, callbacks=(Note(),))
+    assert (seen, torch.get_num_threads()) == ({before + 1}, before)
+
+
+def test_the_rate_that_leaves_the_lowest_loss_is_taken(stripes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = _plan(stripes, epochs=80)
+    monkeypatch.setattr(rates, "_try", lambda *_: [1.5, 1.25, 0.75])
+    tried = choose_by_trying(plan, None, CPU)
+    for section, key in (("optimizer", "lr"), ("schedule", "min_lr"), ("schedule", "warmup_lr")):
+        before, after = (getattr(getattr(each.recipe, section), key) for each in (plan, tried))
+        assert after == pytest.approx(3 * before, rel=0.01)
+    assert "0.750 at" in next(choice.reason for choice in tried.choices if choice.key == "optimizer.lr")
+    asked = _plan(stripes, epochs=80, lr=2e-3)
+    assert choose_by_trying(asked, None, CPU) is asked
+    short = _plan(stripes, epochs=2)
+    assert choose_by_trying(short, None, CPU) is short
+
+
+def test_trying_rates_is_repeatable_skips_unreadable_images_and_sees_divergence(
+    stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates, "FACTORS", (1.0, 1e30))
+    folder = tmp_path / "patterns"
+    for path in stripes.glob("*/*.png"):
+        target = folder / path.relative_to(stripes)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"torn" if path.stem in ("2", "5") else path.read_bytes())
+    plans = [choose_by_trying(_plan(folder, epochs=80), None, CPU) for _ in range(2)]
+    assert plans[0].recipe == plans[1].recipe
+    reason = next(choice.reason for choice in plans[0].choices if choice.key == "optimizer.lr")
+    assert "inf at" in reason or "nan" not in reason
+
+
+def test_what_was_measured_is_kept_when_a_run_is_resumed(frozen: FinetuneRun, stripes: Path) -> None:
+    before = yaml.safe_load((frozen.folder / "recipe.yaml").read_text())
+    assert before["run"]["threads"] is not None
+    again = convit.finetune(stripes, frozen.folder, resume=True, epochs=3, quiet=True)
+    assert again is not None
+    after = yaml.safe_load((frozen.folder / "recipe.yaml").read_text())
+    assert (after["run"], after["optimizer"]) == (before["run"], before["optimizer"])
+    assert again.baseline == frozen.baseline
+    assert [line["epoch"] for line in again.history] == [1, 2, 3]
+
+
+def test_train_takes_a_recipe_and_gives_the_run(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    small_recipe(tmp_path)
+    run = convit.train(tmp_path / "small.yaml", data, tmp_path / "run", changes=["schedule.epochs=1"], quiet=True)
+    assert [line["epoch"] for line in run.history] == [1, 2]
+    assert run.best["epoch"] == 2
+    assert (run.report, run.skipped, run.images) == (None, {}, 40)
+    assert run.classifier.labels == ("even", "odd")
+    same = convit.train(small_recipe(tmp_path, "schedule.epochs=1"), data, tmp_path / "again", quiet=True)
+    assert all(torch.equal(*pair) for pair in zip(run.model.parameters(), same.model.parameters(), strict=True))
+
+
+def test_unknown_options_are_refused(stripes: Path, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="rounds"):
+        convit.finetune(stripes, tmp_path / "run", rounds=3)
+
+
+def test_the_room_and_the_function_do_not_collide() -> None:
+    import convit.finetuning
+    import convit.training
+
+    assert callable(convit.finetune)
+    assert callable(convit.train)
