@@ -1,4 +1,4 @@
-"""Fine-tuning from Python: the baseline beside the result, what is measured once and kept, and the run that comes out."""
+"""Fine-tuning from Python: the baseline beside the result, what is measured once and kept, and the run that is left."""
 
 import json
 from pathlib import Path

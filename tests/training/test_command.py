@@ -1,5 +1,7 @@
 """`convit train` in this process: what it prints and its exit codes."""
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,8 @@ import pytest
 from convit.cli import main
 from convit.training import run as run_module
 from convit.training.task import DivergedError
+from tests.data.making import write_folder
+from tests.training.small import TEXT, small_recipe, write_data
 
 RECIPE = "name: x\nmodel: {architecture: convit_tiny}\ndata: {name: y, train: nowhere.tar}\n"
 
@@ -52,11 +56,42 @@ def test_a_diverged_run_is_one_line_and_exit_code_1(
     assert capsys.readouterr().err == "convit: error: the loss is nan at step 7\n"
 
 
-def test_the_weights_file_is_the_output(
-    recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_run_ends_with_accuracy_time_weights_and_the_next_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "run_recipe", lambda *arguments, **options: Path("run/weights.safetensors"))
-    assert main(["train", str(recipe)]) == 0
-    assert capsys.readouterr().out == '{"weights": "run/weights.safetensors"}\n'
-    assert main(["train", str(recipe), "--quiet"]) == 0
-    assert capsys.readouterr().out == ""
+    small_recipe(tmp_path)
+    folder, command = tmp_path / "run", ["train", str(tmp_path / "small.yaml"), "--data", str(tmp_path / "data")]
+    write_data(tmp_path / "data")
+    assert main([*command, "--output", str(folder)]) == 0
+    found, said = capsys.readouterr()
+    weights = str(folder / "weights.safetensors")
+    result = json.loads(found)
+    assert result["weights"] == weights
+    assert (result["epoch"], 0 <= result["top1"] <= 100, result["seconds"] > 0) == (3, True, True)
+    assert "convit: training for 3 epochs, the last 1 of them to cool down (schedule.cooldown_epochs)" in said
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main([*command, "--output", str(folder), "--resume"]) == 0
+    found, said = capsys.readouterr()
+    assert [line.split()[0] for line in found.splitlines()] == ["top-1", "time", "weights", "use"]
+    assert found.splitlines()[0].endswith("% of the validation images, in epoch 3")
+    assert found.splitlines()[-1] == f"use it   convit classify new/ --weights {weights}"
+    assert "convit: all 3 epochs are done; there is nothing left to train" in said
+    assert main([*command, "--output", str(folder), "--resume", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_skipped_images_are_counted_at_the_end_and_named_within_the_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_folder(tmp_path / "data", ("cat", "dog"), per_class=12)
+    (data / "cat" / "torn.png").write_bytes(b"torn")
+    changes = ("data.train=.", "data.classes=null", "data.decode=each", "data.held_out=4", "schedule.epochs=1")
+    (tmp_path / "small.yaml").write_text(TEXT)
+    sets = [part for change in changes for part in ("--set", change)]
+    command = ["train", str(tmp_path / "small.yaml"), "--data", str(data), "--output", str(tmp_path / "run"), *sets]
+    assert main(command) == 3
+    listed = tmp_path / "run" / "corrupt.jsonl"
+    assert capsys.readouterr().err.splitlines()[-1] == f"convit: done, 1 of 25 images skipped (see {listed})"
+    line = json.loads(listed.read_text())
+    assert line["name"] == "cat/torn.png"
+    assert str(data) not in line["reason"]

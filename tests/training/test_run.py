@@ -175,6 +175,7 @@ def test_a_changed_recipe_is_named_kept_and_trained_by(
     short, run = ("schedule.cooldown_epochs=0", "run.select=best"), tmp_path / "run"
     run_recipe(small_recipe(tmp_path, *short), data, run)
     said = capsys.readouterr().err.splitlines()
+    assert not any("cool" in line for line in said)
     assert re.fullmatch(
         r"convit: epoch 1/2  train loss \S+  val loss \S+  val top-1 \S+ % \(best so far\)  .* left", said[0]
     )
@@ -194,6 +195,17 @@ def test_a_changed_recipe_is_named_kept_and_trained_by(
     assert {group["initial_lr"] for group in groups} == {peak_rate(OptimizerRecipe(lr=0.2), 8)}
     with pytest.raises(ValueError, match=r"trained with optimizer.name=adamw .* here it is optimizer.name=muon"):
         run_recipe(small_recipe(tmp_path, *longer, "optimizer.name=muon"), data, run, resume=True)
+    kept = (run / "recipe.yaml").read_bytes()
+    for change, words in (
+        ("schedule.epochs=1", r"3 epochs are trained already, but schedule\.epochs .* 1 in all"),
+        ("distillation={teacher: convit_nano_patch4_32.cifar10}", "distillation has changed"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            run_recipe(small_recipe(tmp_path, *longer, change), data, run, resume=True, quiet=True)
+    late = ("schedule.epochs=4", "schedule.final_epochs=2", "schedule.final_img_size=16")
+    with pytest.raises(ValueError, match="would have begun with epoch 3, but 3 epochs are trained already"):
+        run_recipe(small_recipe(tmp_path, *longer, *late), data, run, resume=True, quiet=True)
+    assert (run / "recipe.yaml").read_bytes() == kept
 
 
 @pytest.mark.parametrize("ema", [("null", "{decay: 0.9}"), ("{decay: 0.9}", "null")])

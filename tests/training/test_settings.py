@@ -1,7 +1,9 @@
 """What single settings of a recipe do to a whole, small run."""
 
 import csv
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback
 from torch import nn
 
+from convit.training import run as run_module
 from convit.training import trainer as trainer_module
 from convit.training import trials
+from convit.training.epoch_log import EpochBar
 from convit.training.models import Teacher, build_model
 from convit.training.recipe import AugmentRecipe, DistillationRecipe
 from convit.training.run import run_recipe
@@ -72,13 +76,21 @@ class _Accuracies(Callback):
         pl_module.on_validation_epoch_end = lambda: pl_module.log_dict({"val_loss": 1.0, "val_top1": value})
 
 
-def test_the_best_epochs_weights_are_written_and_training_stops_when_patience_ends(tmp_path: Path, data: Path) -> None:
+def test_the_best_epochs_weights_are_written_and_training_stops_when_patience_ends(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = small_recipe(
         tmp_path, "run.select=best", "schedule.patience=2", "schedule.epochs=9", "optimizer.lr=1e-9", "ema=null"
     )
     accuracies = _Accuracies([50.0, 70.0, 60.0, 65.0, 99.0])
-    weights = run_recipe(recipe, data, tmp_path / "run", quiet=True, callbacks=(accuracies,))
+    weights = run_recipe(recipe, data, tmp_path / "run", callbacks=(accuracies,))
     assert [line["epoch"] for line in _lines(tmp_path / "run")] == [1, 2, 3, 4]
+    *_, second, third, _, last = capsys.readouterr().err.splitlines()
+    assert "val top-1 70.00 % (best so far)" in second
+    assert "val top-1 60.00 % (best 70.00 % in epoch 2)" in third
+    assert last == (
+        "convit: stopped early after epoch 4 of 10: in 2 epochs no val top-1 was above the 70.00 % of epoch 2"
+    )
     assert load_model(weights).head.bias.mean().item() == pytest.approx(101.0, abs=0.01)
     outcome = json.loads(_metadata(weights))["outcome"]
     assert (outcome["epoch"], outcome["val_top1"]) == (2, 70.0)
@@ -146,6 +158,24 @@ def test_gates_and_non_locality_are_logged(tmp_path: Path, data: Path) -> None:
     lines = _lines(tmp_path / "run", "attention.jsonl")
     assert [line["epoch"] for line in lines] == [0, 1, 2, 3]
     assert (len(lines[0]["gates"]), len(lines[0]["nonlocality"])) == (1, 2)
+
+
+def test_the_bar_shows_validation_and_fits_narrow_terminals(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with numbers as large as ImageNet's."""
+    shown = io.StringIO()
+    bar = EpochBar()
+    bar._console_kwargs = {"file": shown, "force_terminal": True, "width": 72}
+    recipe = small_recipe(tmp_path, "schedule.epochs=299", "schedule.patience=1", "optimizer.lr=1e-9")
+    monkeypatch.setattr(run_module, "EpochBar", lambda: bar)
+    monkeypatch.setattr(run_module.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(EpochBar, "_get_train_description", lambda *_: "epoch 100/300")
+    run_recipe(recipe, data, tmp_path / "run")
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue()).replace("\r", "\n").splitlines()
+    assert any(line.startswith("epoch 100/300") and "4/4" in line for line in lines)
+    assert any(line.startswith("Validation") for line in lines)
+    assert max(len(line.rstrip()) for line in lines) <= 72
 
 
 def test_the_table_has_a_row_per_epoch_and_keeps_them_over_a_resume(tmp_path: Path, data: Path) -> None:

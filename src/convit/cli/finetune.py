@@ -133,7 +133,7 @@ def _rows(evaluation: Evaluation, baseline: Baseline | None) -> list[tuple[str, 
     label = "classes" if len(counts) <= WORST else "worst classes"
     return [
         ("top-1", f"{evaluation.top1:.1f} % ({count}, 95 % interval {low:.0f}-{high:.0f} %)"),
-        *((("baseline", str(baseline)),) if baseline else ()),
+        *((("baseline", f"{baseline.top1:.1f} % (logistic regression on the embeddings)"),) if baseline else ()),
         ("mean over classes", f"{evaluation.mean_class_top1:.1f} %"),
         *((label if number == 0 else "", row) for number, row in enumerate(classes)),
         *(("mistaken" if number == 0 else "", row) for number, row in enumerate(mistaken)),

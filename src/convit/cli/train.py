@@ -44,7 +44,8 @@ def _sum_up(run: TrainingRun) -> None:
     top1 = best.get("val_top1")
     lines = [] if top1 is None else [f"top-1    {top1:.2f} % of the validation images, in epoch {best['epoch']}"]
     lines += [f"time     {duration(seconds)}", f"weights  {run.weights}"]
-    lines += [f"use it   convit classify new/ --weights {shlex.quote(str(run.weights))}"]
+    if best:  # else the weights are another library's
+        lines += [f"use it   convit classify new/ --weights {shlex.quote(str(run.weights))}"]
     known = {"top1": top1, "epoch": best.get("epoch"), "seconds": seconds}
     options.print_result("\n".join(lines), {"weights": run.weights, **known})
 

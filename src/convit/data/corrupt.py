@@ -34,16 +34,18 @@ class CorruptImages:
     Args:
         path: the file; it and its folder are made when the first image is reported.
         limit: number of images that may be unreadable.
+        root: folder of the data; names are told relative to it, in reasons too.
 
     Raises:
         ValueError: `limit` is negative.
     """
 
-    def __init__(self, path: str | Path, limit: int) -> None:
+    def __init__(self, path: str | Path, limit: int, root: str | Path | None = None) -> None:
         if limit < 0:
             raise ValueError(f"the limit of corrupt images is {limit}, but must be 0 or more")
         self.path, self.limit = Path(path), limit
         self._known: set[str] = set()
+        self._root = "" if root is None or Path(root) == Path() else f"{root}/"
 
     def report(self, name: str, reason: object) -> None:
         """Write down that an image cannot be read; one that stands in the file already is not written again.
@@ -51,12 +53,14 @@ class CorruptImages:
         Raises:
             TooManyCorruptError: the file now names more images than the limit.
         """
+        name = name.removeprefix(self._root)
         if name in self._known:
             return
         self._known.add(name)
         if name not in self.reasons():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            line = json.dumps({"name": name, "reason": str(reason)}, ensure_ascii=False) + "\n"
+            told = {"name": name, "reason": str(reason).replace(f"{self._root}{name}", name)}
+            line = json.dumps(told, ensure_ascii=False) + "\n"
             if not self._ends_a_line():
                 line = "\n" + line
             with self.path.open("ab", buffering=0) as file:
@@ -77,7 +81,7 @@ class CorruptImages:
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
                 row = json.loads(line)
-                found.setdefault(str(row["name"]), str(row["reason"]))
+                found.setdefault(str(row["name"]).removeprefix(self._root), str(row["reason"]))
             except (ValueError, KeyError, TypeError):
                 continue  # a line that was cut off when a process was killed
         return found

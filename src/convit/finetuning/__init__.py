@@ -2,6 +2,6 @@
 
 Start reading at `run.py` (the whole of it). `images.py` looks at the folder, `settings.py` at the weights to begin
 with, and turns their numbers into settings with reasons, `plan.py` puts these into a recipe, `cost.py` says beforehand
-how long it will take, `baseline.py` what the embeddings are worth before, `rates.py` tries learning rates, and `report.py`
-says what came of it.
+how long it will take, `baseline.py` what the embeddings are worth before, `rates.py` tries learning rates, and
+`report.py` says what came of it.
 """

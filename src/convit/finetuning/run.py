@@ -188,9 +188,9 @@ def _evaluate(
         with bar("validation", len(images), shown=not quiet) as advance:
             # upright, as they were trained on
             evaluation = keep_temperature(Evaluator(weights=weights).evaluate(images, advance, calibrate=True), weights)
-    left_out = CorruptImages(folder / UNREADABLE, plan.recipe.data.corrupt_limit).reasons()
+    left_out = CorruptImages(folder / UNREADABLE, plan.recipe.data.corrupt_limit, root=plan.root).reasons()
     unreadable = {each["name"]: each["error"] for each in (evaluation.errors if evaluation else ())}
-    unreadable |= {shorten(name, plan.root): reason for name, reason in left_out.items()}
+    unreadable |= left_out
     counts = _counts(split, classes, unreadable, plan.root)
     summary = RunSummary(plan, model.config, counts, unreadable, seconds, cost, baseline)
     write_report(folder, weights, summary, evaluation, images)

@@ -16,6 +16,7 @@ from convit.model import ConViT
 from convit.output.console import say
 from convit.output.files import write_file
 from convit.output.text import add_line, csv_text, epoch_score, read_lines
+from convit.training.final_weights import BestWeights
 from convit.training.task import ClassificationTask
 
 MOST_IMAGES = 128
@@ -34,15 +35,23 @@ class EpochLog(Callback):
         folder: the run's.
         batch_size: images per batch in all processes together.
         precision: that it computes in.
+        best: what counts as the best epoch; None for the best of the log.
         table: whether the CSV is written.
         quiet: writes nothing to standard error.
     """
 
     def __init__(
-        self, folder: Path, batch_size: int, precision: str, *, table: bool = True, quiet: bool = False
+        self,
+        folder: Path,
+        batch_size: int,
+        precision: str,
+        *,
+        best: BestWeights | None = None,
+        table: bool = True,
+        quiet: bool = False,
     ) -> None:
         self.path, self.table = folder / "log.jsonl", folder / "csv" / "metrics.csv" if table else None
-        self.batch_size, self.precision, self.quiet = batch_size, precision, quiet
+        self.batch_size, self.precision, self.best, self.quiet = batch_size, precision, best, quiet
         self.trained = self.waited = 0.0  # seconds of the epoch so far
         self.batches = 0
         self.started = self.batch_ended = 0.0
@@ -101,8 +110,25 @@ class EpochLog(Callback):
         values = {key: float(value) for key, value in line.items() if isinstance(value, (int, float))}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
-        is_best = all(epoch_score(line) > epoch_score(old) for old in earlier)
-        self._say(trainer, f"epoch {_epoch_of(trainer)}  {_in_words(line, is_best=is_best)}")
+        self._say(trainer, f"epoch {_epoch_of(trainer)}  {_in_words(line, self._best_of([*earlier, line]))}")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where early stopping ended the run, and why."""
+        stopping = trainer.early_stopping_callback
+        lines = read_lines(self.path) if trainer.is_global_zero else []
+        if stopping is None or not lines or not stopping.stopped_epoch:
+            return
+        done, best = lines[-1]["epoch"], max(lines, key=lambda line: line.get("val_top1") or 0.0)
+        self._say(
+            trainer,
+            f"stopped early after epoch {done} of {trainer.max_epochs}: in {stopping.patience} epochs no val top-1 "
+            f"was above the {best['val_top1']:.2f} % of epoch {best['epoch']}",
+        )
+
+    def _best_of(self, lines: list[dict[str, Any]]) -> dict[str, Any]:
+        if self.best is not None and self.best.weights:
+            return self.best.outcome
+        return max(lines, key=epoch_score)
 
     def state_dict(self) -> dict[str, Any]:
         """The clocks of an epoch that has begun."""
@@ -121,7 +147,7 @@ class EpochLog(Callback):
 
 
 class EpochBar(RichProgressBar):
-    """Lightning's bar of the epoch, on standard error; epochs are counted from 1 there too."""
+    """Lightning's bars of the epoch and its validation, on standard error; epochs are counted from 1 there too."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=4, console_kwargs={"stderr": True})
@@ -129,6 +155,16 @@ class EpochBar(RichProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """None: the epoch's line has them, and reading one would wait for the GPU at every step."""
         return {}
+
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        """Without the speed, and with a bar that takes what is left of narrow terminals."""
+        *columns, _ = super().configure_columns(trainer)
+        columns[1].bar_width = None
+        return columns
+
+    def _add_task(self, total_batches: int | float, description: str, visible: bool = True) -> Any:
+        del visible  # Lightning hides the bar of validation
+        return super()._add_task(total_batches, description)
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
@@ -149,11 +185,13 @@ def _epoch_of(trainer: Trainer) -> str:
     return f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
 
 
-def _in_words(line: dict[str, Any], *, is_best: bool) -> str:
+def _in_words(line: dict[str, Any], best: dict[str, Any]) -> str:
     parts = [f"train loss {line['train_loss']:.3f}"] if line["train_loss"] is not None else []
     if line["val_loss"] is not None:
         parts += [f"val loss {line['val_loss']:.3f}"]
-        parts += [f"val top-1 {line['val_top1']:.2f} %{' (best so far)' if is_best else ''}"]
+        where = f"in epoch {best['epoch']}" if best["epoch"] else "before training"
+        told = "best so far" if best["epoch"] == line["epoch"] else f"best {best['val_top1']:.2f} % {where}"
+        parts += [f"val top-1 {line['val_top1']:.2f} % ({told})"]
     return "  ".join([*parts, f"{duration(line['seconds_left'])} left" if line["seconds_left"] else "done"])
 
 

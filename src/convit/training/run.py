@@ -20,6 +20,7 @@ from convit.training.checkpoints import Checkpoints, RunStopped
 from convit.training.epoch_log import AttentionLog, EpochBar, EpochLog
 from convit.training.final_weights import BestWeights, FittedHead, MovingAverage, write_weights
 from convit.training.models import Teacher, build_model, class_count, image_size, set_head
+from convit.training.optimizers import total_epochs
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import read_recipe
 from convit.training.run_folder import (
@@ -115,7 +116,7 @@ def run_recipe(
     if head is not None:
         set_head(model, head.weight, head.bias)
     size = image_size(model, recipe)
-    corrupt = CorruptImages(output / UNREADABLE, recipe.data.corrupt_limit)
+    corrupt = CorruptImages(output / UNREADABLE, recipe.data.corrupt_limit, root=data)
     split = open_split(recipe, data, *size, corrupt, opened)
     _check_fit(recipe, model, split)
     own = identity(recipe, split.files)
@@ -124,11 +125,17 @@ def run_recipe(
         check_identity(checkpoint, own)
         if is_first_process() and (changes := note_changes(output, recipe, checkpoint)):
             say(f"resuming with a changed recipe: {'; '.join(changes)}")
+        epochs = total_epochs(recipe.schedule)
+        if steps_of(checkpoint) >= epochs * steps_per_epoch(recipe, split):
+            say(f"all {epochs} epochs are done; there is nothing left to train")
     precision = kept_precision(output) if recipe.run.precision == "auto" and checkpoint is not None else None
     if precision is None:
         precision, why = choose_precision(recipe, model, size)
         if recipe.run.precision != precision:
             say(f"training in {precision}: {why}")
+    if (cooldown := recipe.schedule.cooldown_epochs) and checkpoint is None:
+        epochs = total_epochs(recipe.schedule)
+        say(f"training for {epochs} epochs, the last {cooldown} of them to cool down (schedule.cooldown_epochs)")
     if is_first_process():
         write_description(output, recipe, split, precision=precision, images=split.count(recipe.data.samples))
     best = BestWeights() if recipe.run.select == "best" else None
@@ -189,7 +196,7 @@ def _own_callbacks(
     wanted = (
         best,
         MovingAverage(recipe.ema.decay) if recipe.ema else None,
-        EpochLog(output, recipe.run.batch_size, precision, table="csv" in recipe.run.loggers, quiet=quiet),
+        EpochLog(output, recipe.run.batch_size, precision, best=best, table="csv" in recipe.run.loggers, quiet=quiet),
         EpochBar() if is_terminal(sys.stderr) and not quiet else None,
     )
     return [each for each in wanted if each is not None]

@@ -23,6 +23,7 @@ from convit.model import ConViT
 from convit.optimization.precision import pick_device
 from convit.output.files import write_file
 from convit.output.text import read_lines
+from convit.training.optimizers import total_epochs
 from convit.training.recipe import AugmentRecipe, OptimizerRecipe, Recipe
 from convit.training.splits import Split
 from convit.weights import load_model
@@ -141,6 +142,27 @@ def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> None:
             )
 
 
+def _check_changes(before: Recipe, now: Recipe, done: int) -> None:
+    """Refuse changes with which the result would be a run of neither recipe, after so many epochs."""
+    if before.distillation != now.distillation:
+        raise ValueError(
+            "distillation has changed, so that the result would be taught in part only; resume with the run's own, or "
+            "choose another --output"
+        )
+    if done > total_epochs(now.schedule):
+        raise ValueError(
+            f"{done} epochs are trained already, but schedule.epochs and cooldown_epochs are now "
+            f"{total_epochs(now.schedule)} in all; resume with {done} or more, or choose another --output"
+        )
+    sizes = [(each.final_img_size, total_epochs(each) - each.final_epochs) for each in (before.schedule, now.schedule)]
+    late_from = min((late for size, late in sizes if size is not None), default=done)
+    if sizes[0] != sizes[1] and late_from < done:
+        raise ValueError(
+            f"schedule.final_epochs would have begun with epoch {late_from + 1}, but {done} epochs are trained already "
+            "at other sizes; resume with the run's own, or choose another --output"
+        )
+
+
 def note_changes(folder: Path, recipe: Recipe, checkpoint: Path) -> list[str]:
     """Compare the recipe of a resumed run with the one of its folder, which is kept as recipe.before-STEP.yaml.
 
@@ -148,7 +170,7 @@ def note_changes(folder: Path, recipe: Recipe, checkpoint: Path) -> list[str]:
         "section.key: old → new" for each setting that differs.
 
     Raises:
-        ValueError: the optimizer's state would not fit the changed recipe.
+        ValueError: the optimizer's state would not fit the changed recipe, or the result would be a run of neither.
     """
     text = (folder / RECIPE).read_text(encoding="utf-8")
     before: dict[str, Any] = yaml.safe_load(text)
@@ -158,8 +180,11 @@ def note_changes(folder: Path, recipe: Recipe, checkpoint: Path) -> list[str]:
             f"the run in {folder} was trained with {was}, here it is {now}, which its optimizer's state does not fit; "
             f"resume with the same, or choose another --output"
         )
+    lines = read_lines(folder / LOG)
     with suppress(ValidationError):  # a section or value that is no longer there
-        before = Recipe.model_validate(before).model_dump(mode="json")
+        known = Recipe.model_validate(before)
+        before = known.model_dump(mode="json")
+        _check_changes(known, recipe, lines[-1]["epoch"] if lines else 0)
     old, new = _flat(before), _flat(recipe.model_dump(mode="json"))
     changes = [
         f"{key}: {_shorten(old.get(key))} → {_shorten(new.get(key))}"

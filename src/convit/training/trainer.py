@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
@@ -110,7 +110,7 @@ def build_trainer(recipe: Recipe, output: Path, callbacks: Sequence[Callback]) -
         logger=choose_loggers(recipe, output),
         log_every_n_steps=50,
         enable_checkpointing=False,
-        enable_progress_bar=False,
+        enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),
         enable_model_summary=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
