@@ -1,6 +1,7 @@
 """`convit finetune` from the command line, on pictures of three colors: what it leaves, and how it refuses."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -271,7 +272,8 @@ def test_the_head_alone(pictures: Path, convit: Command, tmp_path: Path) -> None
         (("--model", "lost.safetensors"), "there is no weight file lost.safetensors"),
         (("--epochs", "0"), "the number of epochs is 0"),
         (("--epochs", "few"), "Input should be a valid integer"),
-        (("--batch-size", "1"), "the batch size is 1, but must be 2 to 25"),
+        (("--batch-size", "26"), "the batch size is 26, but must be 2 to 25"),
+        (("--batch-size", "1"), "the batch size is 1, but must be at least 2"),
         (("--lr", "0"), "the learning rate is 0.0"),
         (("--img-size", "33"), "not tiled by patches of 4"),
         (("--img-size", "big"), "--img-size is 'big'"),
@@ -307,6 +309,51 @@ def test_wrong_pictures_are_one_line(convit: Command, tmp_path: Path, make: Call
     lines = [line for line in run.err.splitlines() if line != "convit: reading the images…"]
     assert (run.code, len(lines)) == (2, 1)
     assert words in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_and_places_are_checked_before_torch_is_imported(
+    pictures: Path, convit_process: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit(99)")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "recipe.yaml").touch()
+    path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    for arguments, words in (
+        ((tmp_path / "none",), "there is no folder"),
+        ((pictures, "--output", tmp_path / "taken"), "holds a run already"),
+        ((pictures, "--model", "convit_bas"), "did you mean"),
+        ((pictures, "--model", "none.pth"), "there is no weight file"),
+        ((pictures, "--lr", "-1"), "the learning rate is -1"),
+        ((pictures, "--set", "schedule.epoch=3"), "unknown key 'schedule.epoch'"),
+    ):
+        run = convit_process("finetune", *arguments, environment=path)
+        assert (run.code, words in run.err) == (2, True), run.err
+
+
+def test_absent_weights_are_said_before_the_images_are_read(
+    pictures: Path, convit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Path:
+        raise ConnectionError("the weights can be had from nowhere")
+
+    monkeypatch.setattr(finetune_run, "fetch_weights", fail)
+    run = convit("finetune", pictures, "--model", "convit_tiny.fb_in1k", "--output", tmp_path / "run")
+    assert (run.code, run.err) == (1, "convit: error: the weights can be had from nowhere\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_does_not_begin_leaves_no_folder(
+    pictures: Path, convit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(**options: object) -> None:
+        raise ModuleNotFoundError("no wandb")
+
+    monkeypatch.setattr("lightning.pytorch.loggers.WandbLogger", absent)
+    settings = ("--set", "data.workers=0", "--set", "run.loggers=[wandb]", "--model", NANO)
+    run = convit("finetune", pictures, "--output", tmp_path / "run", "--epochs", 1, *settings)
+    assert run.code == 1
+    assert "pip install wandb" in run.err
     assert not (tmp_path / "run").exists()
 
 

@@ -14,7 +14,8 @@ from convit.data import folders, open_samples
 from convit.data.locate import Source
 from convit.data.samples import Samples
 from convit.finetuning.images import choose_held_out, divide, find_labeled_images
-from convit.finetuning.plan import FinetuneOptions, Plan, plan_finetune
+from convit.finetuning.options import FinetuneOptions
+from convit.finetuning.plan import Plan, plan_finetune
 from convit.finetuning.report import timm_line
 from convit.finetuning.run import finetune
 from convit.finetuning.settings import (

@@ -16,7 +16,8 @@ from convit.evaluation.probes.fitting import fit_linear
 from convit.finetuning import cost, rates
 from convit.finetuning.baseline import fit_baseline
 from convit.finetuning.cost import measure
-from convit.finetuning.plan import FinetuneOptions, Plan, plan_finetune
+from convit.finetuning.options import FinetuneOptions
+from convit.finetuning.plan import Plan, plan_finetune
 from convit.finetuning.rates import choose_by_trying
 from convit.finetuning.run import FinetuneRun
 from convit.training import trials

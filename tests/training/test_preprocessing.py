@@ -9,7 +9,8 @@ from PIL import Image
 
 from convit import Classifier, Embedder, load_model
 from convit.evaluation import Evaluator
-from convit.finetuning.plan import FinetuneOptions, plan_finetune
+from convit.finetuning.options import FinetuneOptions
+from convit.finetuning.plan import plan_finetune
 from convit.training.run import run_recipe
 from convit.training.splits import transforms_for
 from convit.transforms import TransformSettings

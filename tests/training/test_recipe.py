@@ -1,4 +1,5 @@
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -105,11 +106,57 @@ def test_an_absent_recipe_is_named(tmp_path: Path) -> None:
         read_recipe(tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize("value", ["2020-99-99", "9" * 5000, "[" * 5000])
-def test_values_that_yaml_itself_trips_over_are_said_in_one_line(file: Path, value: str) -> None:
-    with pytest.raises(ValueError, match="is not valid YAML") as caught:
-        read_recipe(file, [f"name={value}"])
-    assert "\n" not in str(caught.value)
-    file.write_text(SMALL + f"seed: {value}\n")
-    with pytest.raises(ValueError, match=re.escape(f"{file} is not valid YAML")):
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("9" * 5000, "it has a number of 5,000 digits"),
+        ("-0x" + "f" * 90, "it has a number of 93 digits"),
+        ("[" * 5000, "it is nested more than 20 levels deep"),
+        ("{a: " * 300, "it is nested more than 20 levels deep"),
+        ("[&one [1, 2], *one]", "it has an alias (*name); write the value out"),
+        ("!!timestamp 2020-99-99", "it has a tag (!name); write a plain value"),
+        ("!!python/object:os.system {}", "it has a tag"),
+        ("!!bool 3", "it has a tag"),
+        ("[" + "1, " * 30_000 + "1]", "it has more than 25,000 keys and values"),
+        ("'" + "x" * 100_000, "while scanning a quoted scalar"),
+        ("\x07", "special characters are not allowed"),
+    ],
+)
+def test_what_yaml_could_make_endless_is_one_short_line(file: Path, text: str, problem: str) -> None:
+    before = time.monotonic()
+    for read in (lambda: read_recipe(file, [f"name={text}"]), lambda: read_recipe(file)):
+        with pytest.raises(ValueError, match="is not valid YAML: ") as caught:
+            read()
+        assert problem in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 700
+        file.write_text(SMALL + f"seed: {text}\n")
+    assert time.monotonic() - before < 30
+
+
+def test_aliases_that_double_are_refused_before_they_grow(file: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
+    file.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="it has an alias"):
         read_recipe(file)
+
+
+def test_a_file_of_megabytes_is_not_read(file: Path) -> None:
+    file.write_text(SMALL + "# " + "x" * 3_000_000)
+    with pytest.raises(ValueError, match=r"has 3,\d+,\d+ bytes, but a recipe has at most 262,144"):
+        read_recipe(file)
+
+
+def test_dates_are_text_and_numbers_are_finite(file: Path) -> None:
+    assert read_recipe(file, ["name=2020-99-99"]).name == "2020-99-99"
+    for change in ("seed=2020-01-01", "optimizer.lr=.inf", "optimizer.lr=1e999", "schedule.min_lr=.nan"):
+        with pytest.raises(ValueError, match=f"'{change.partition('=')[0]}' is "):
+            read_recipe(file, [change])
+
+
+def test_weights_of_twenty_thousand_classes_are_a_recipe(file: Path) -> None:
+    weights = ", ".join(["1.25"] * 21_841)
+    recipe = read_recipe(file, [f"mixing.class_weights=[{weights}]"])
+    assert isinstance(recipe.mixing.class_weights, list)
+    assert len(recipe.mixing.class_weights) == 21_841

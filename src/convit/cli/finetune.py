@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -83,18 +84,20 @@ def finetune(
     from convit.output.files import check_packages
 
     check_packages("training", *options.TRAINING_PACKAGES, extra="train")
-    from convit.finetuning.plan import FinetuneOptions
-    from convit.finetuning.run import default_folder, prepare
-    from convit.finetuning.run import finetune as tune
+    from convit.finetuning.options import FinetuneOptions, check_places, default_folder
 
     wanted = FinetuneOptions(model, size, epochs, batch_size, lr, seed, tuple(freeze or ()), tuple(changes or ()))
-    source = lists.of(images)
+    source, folder = lists.of(images), output or default_folder(images)
+    if not (resume or dry_run) and "LOCAL_RANK" not in os.environ:  # the first process of several has begun the run
+        check_places(source, folder)
+    from convit.finetuning.run import finetune as tune
+    from convit.finetuning.run import prepare
+
     if dry_run:
         said: list[str] = []
         plan, _ = prepare(source, wanted, said.append)
         typer.echo("".join(f"# {line}\n" for line in said[1:]) + plan.to_yaml(), nl=False)
         return
-    folder = output or default_folder(images)
     tuned = tune(source, folder, options=wanted, resume=resume, quiet=errors.is_quiet())
     if tuned is None:
         return

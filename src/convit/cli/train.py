@@ -28,10 +28,13 @@ def train(
     from convit.output.files import check_packages
 
     check_packages("training", *options.TRAINING_PACKAGES, extra="train")
+    from convit.training.recipe_io import read_recipe
+
+    chosen = read_recipe(recipe, changes or [])  # before torch is imported
     from convit.training.run import is_first_process
     from convit.training.run import train as train_by
 
-    run = train_by(recipe, data, output, changes=changes or [], resume=resume, quiet=errors.is_quiet())
+    run = train_by(chosen, data, output, resume=resume, quiet=errors.is_quiet())
     if is_first_process():
         _sum_up(run)
         errors.leave_if_skipped(len(run.skipped), run.images, run.folder / "corrupt.jsonl")

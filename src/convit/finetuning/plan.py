@@ -15,6 +15,7 @@ import yaml
 
 from convit.data.samples import Samples
 from convit.finetuning.images import LabeledImages, divide, find_labeled_images
+from convit.finetuning.options import FinetuneOptions
 from convit.finetuning.settings import (
     Choice,
     StartingWeights,
@@ -32,31 +33,6 @@ from convit.training.recipe_io import make_recipe, read_recipe, set_value
 
 PLAN_FILE = "finetune.json"
 FEW = 64  # training images for which starting a loading process takes longer than loading
-
-
-@dataclass(frozen=True)
-class FinetuneOptions:
-    """What the user asked for; None leaves the choice to `plan_finetune`.
-
-    Attributes:
-        model: weights to start from, a name or a file.
-        img_size: side of the model's input, or (height, width), pixels.
-        epochs: rounds over the images.
-        batch_size: images per step.
-        lr: peak learning rate of the head.
-        seed: start of all randomness, and of which images are held out.
-        freeze: what is not trained, as the recipe's `model.freeze`.
-        changes: "section.key=value" each, applied last.
-    """
-
-    model: str | None = None
-    img_size: int | tuple[int, int] | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    seed: int | None = None
-    freeze: tuple[str, ...] = ()
-    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

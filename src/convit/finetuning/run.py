@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,19 @@ from convit.evaluation import Evaluation, Evaluator
 from convit.evaluation.report import keep_temperature
 from convit.finetuning.baseline import Baseline, fit_baseline, read_baseline
 from convit.finetuning.cost import Cost, advise, measure
-from convit.finetuning.plan import FinetuneOptions, Plan, plan_finetune, resume_plan
+from convit.finetuning.options import FinetuneOptions, check_places, default_folder
+from convit.finetuning.plan import PLAN_FILE, Plan, plan_finetune, resume_plan
 from convit.finetuning.rates import choose_by_trying
 from convit.finetuning.report import RunSummary, write_report
+from convit.finetuning.settings import find_starting_weights
 from convit.optimization.precision import pick_device
 from convit.output.files import check_packages
 from convit.training.run import is_first_process, run_recipe, speaker
-from convit.training.run_folder import UNREADABLE, WEIGHTS, TrainingRun, last_checkpoint
+from convit.training.run_folder import RECIPE, UNREADABLE, WEIGHTS, TrainingRun, last_checkpoint
 from convit.training.splits import Split, open_split
 from convit.training.trials import computing_with
-from convit.weights import load_model
+from convit.weights import WEIGHT_SETS, fetch_weights, load_model
 from convit.weights.progress import bar
-
-LEFT_BY_RUNS = ("recipe.yaml", WEIGHTS, "checkpoints", "report.html")
 
 
 class FinetuneRun(TrainingRun):
@@ -65,31 +66,15 @@ def shorten(name: str, root: Path) -> str:
     return name.removeprefix(f"{root}/")
 
 
-def check_free(output: Path, source: str | Path) -> None:
-    """Refuse an output folder that holds a run already, or that would become a class of the images.
+def fetch_start(model: str | None) -> None:
+    """Fetch the weights to begin with, so that an absent network is said before the images are measured.
 
     Raises:
-        FileExistsError: it holds a run.
-        NotADirectoryError: it is a file.
-        ValueError: it lies inside the folder of images.
+        Whatever `convit.weights.fetch_weights` raises.
     """
-    if output.is_file():
-        raise NotADirectoryError(f"{output} is a file, but a run needs a folder; choose another --output")
-    found = next((name for name in LEFT_BY_RUNS if (output / name).exists()), None)
-    if found is not None:
-        raise FileExistsError(
-            f"{output} holds a run already ({found}); go on with --resume, or choose another --output"
-        )
-    if Path(source).is_dir() and output.resolve().is_relative_to(Path(source).resolve()):
-        raise ValueError(
-            f"the output {output} lies inside the folder of images {source}, where it would become a class; choose "
-            f"another --output"
-        )
-
-
-def default_folder(images: str | Path) -> Path:
-    """Where a run goes that nobody named a folder for: runs/NAME, after the images."""
-    return Path("runs") / (Path(images).resolve().name or "images")
+    start = find_starting_weights(model).weights
+    if start in WEIGHT_SETS:
+        fetch_weights(WEIGHT_SETS[start])
 
 
 def prepare(images: str | Path, options: FinetuneOptions, say: Callable[[str], None]) -> tuple[Plan, Cost]:
@@ -151,7 +136,8 @@ def finetune(
     folder = Path(output or default_folder(images))
     first = is_first_process()
     if first and not resume:
-        check_free(folder, images)
+        check_places(images, folder)
+        fetch_start(wanted.model)
     cost, baseline, head = None, None, None
     if resume:
         plan = resume_plan(images, folder, wanted)
@@ -170,7 +156,13 @@ def finetune(
     if first:
         plan.save(folder, baseline=baseline and asdict(baseline))
     begun = time.monotonic()
-    run_recipe(plan.recipe, plan.root, folder, resume=resume, quiet=quiet, opened=plan.opened, head=head)
+    try:
+        run_recipe(plan.recipe, plan.root, folder, resume=resume, quiet=quiet, opened=plan.opened, head=head)
+    finally:
+        if first and not (folder / RECIPE).is_file():  # it did not begin
+            (folder / PLAN_FILE).unlink(missing_ok=True)
+            with suppress(OSError):  # other files are there
+                folder.rmdir()
     return _evaluate(plan, folder, cost, baseline, time.monotonic() - begun, quiet=quiet) if first else None
 
 

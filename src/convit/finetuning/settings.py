@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from convit.finetuning.options import is_weight_file
 from convit.model import VARIANTS, ConViTConfig
 from convit.optimization.precision import pick_device
 from convit.transforms import TransformSettings
-from convit.weights import WEIGHT_SETS, find_weight_set, load_model
+from convit.weights import find_weight_set, load_model
 
 STEPS_PER_EPOCH = 20
 LEAST_BATCH, MOST_BATCH, MOST_BATCH_ON_CPU = 8, 256, 32
@@ -59,7 +60,7 @@ def find_starting_weights(model: str | None, device: torch.device | None = None)
             ConViT.
     """
     device = device or pick_device("auto")
-    if model is not None and _is_file(model):
+    if model is not None and is_weight_file(model):
         return _from_file(Path(model))
     reason = "as asked"
     if model is None:
@@ -75,15 +76,6 @@ def find_starting_weights(model: str | None, device: torch.device | None = None)
         num_classes=found.num_classes, in_chans=channels, img_size=(height, width)
     )
     return StartingWeights(found.architecture, found.name, config, found.preprocessing, reason)
-
-
-def _is_file(model: str) -> bool:
-    if model in WEIGHT_SETS or model in VARIANTS:
-        return False
-    path = Path(model)
-    if path.suffix in (".safetensors", ".pth", ".pt", ".bin") and not path.exists():
-        raise FileNotFoundError(f"there is no weight file {path}; correct the path, or name weights of `convit models`")
-    return path.exists()
 
 
 def _from_file(path: Path) -> StartingWeights:
@@ -139,16 +131,11 @@ def choose_batch_size(images: int, *, on_cpu: bool, wanted: int | None = None) -
 def choose_epochs(images: int, batch_size: int, wanted: int | None = None) -> Choice:
     """Rounds over the images: about a thousand steps in all, 10 rounds at least and 50 at most.
 
-    Raises:
-        ValueError: the user's own number is below 1.
-
     >>> choose_epochs(300, 8).value, choose_epochs(50_000, 256).value
     (28, 10)
     """
     key = "schedule.epochs"
     if wanted is not None:
-        if wanted < 1:
-            raise ValueError(f"the number of epochs is {wanted}, but must be at least 1")
         return Choice(key, wanted, "as asked")
     steps = max(1, images // batch_size)
     value = min(max(math.ceil(STEPS_IN_ALL / steps), LEAST_EPOCHS), MOST_EPOCHS)
@@ -170,12 +157,7 @@ def choose_rate(
         wanted: the user's own peak rate of the head.
         factor: of the rule of thumb, where one was found by trying.
         measured: what was found then, in words.
-
-    Raises:
-        ValueError: it is not above 0.
     """
-    if wanted is not None and not 0 < wanted < math.inf:
-        raise ValueError(f"the learning rate is {wanted}, but must be above 0, such as 3e-4")
     peak = wanted or factor * (FROZEN_LR_AT_64 if frozen else LR_AT_64) * math.sqrt(batch_size / 64)
     peak = float(f"{peak:.3g}")
     why = "as asked: " if wanted is not None else ""

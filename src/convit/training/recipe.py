@@ -10,9 +10,9 @@ from convit.transforms.settings import TransformSettings
 
 
 class Section(BaseModel):
-    """What all sections share: unknown keys are errors, values keep their type, nothing changes later."""
+    """What all sections share: unknown keys are errors, numbers are finite, nothing changes later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelRecipe(Section):

@@ -15,9 +15,49 @@ from pydantic import BaseModel, ValidationError
 from convit.output.text import short
 from convit.training.recipe import Recipe
 
-# what a date in the 13th month, a number of 5,000 digits and 1,000 brackets raise is not a YAMLError
-NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+MOST_BYTES, MOST_VALUES, DEEPEST, LONGEST_NUMBER = 256 * 1024, 25_000, 20, 40  # levels; characters of a whole number
+PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")
 RENAMED = {"optimiser": "optimizer"}
+
+
+class _Loader(yaml.SafeLoader):
+    """What a recipe needs of YAML: plain values, a few levels deep, each written out; dates are text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  # as PyYAML declares it
+        first: [(tag, pattern) for tag, pattern in found if tag[18:] in PLAIN]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    depth = values = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse aliases, which can stand for gigabytes, tags, and what is too large or nested too deeply."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*name); write the value out")
+        if getattr(self.peek_event(), "tag", None):
+            raise yaml.YAMLError("it has a tag (!name); write a plain value")
+        if self.depth == DEEPEST:
+            raise yaml.YAMLError(f"it is nested more than {DEEPEST} levels deep")
+        if self.values == MOST_VALUES:
+            raise yaml.YAMLError(f"it has more than {MOST_VALUES:,} keys and values")
+        self.depth, self.values = self.depth + 1, self.values + 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if isinstance(node, yaml.ScalarNode) and node.tag[18:] == "int" and len(node.value) > LONGEST_NUMBER:
+            raise yaml.YAMLError(f"it has a number of {len(node.value):,} digits")
+        return node
+
+
+def load_yaml(text: str | bytes, what: object) -> Any:
+    """Plain values from YAML.
+
+    Raises:
+        ValueError: it is not valid YAML, or has aliases, tags, more than 20 levels or 25,000 values, or numbers of
+            more than 40 digits; the message names `what` it is.
+    """
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{what} is not valid YAML: {textwrap.shorten(str(error), 400)}") from error
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
@@ -29,16 +69,17 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a YAML mapping, a key is unknown (the message names the closest), or a value has the
-            wrong type or range.
+        ValueError: the file is not a YAML mapping of at most 256 KiB, a key is unknown (the message names the closest),
+            or a value has the wrong type or range.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no recipe {path}; the project's own are in recipes/")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except NOT_YAML as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    with path.open("rb") as file:
+        text = file.read(MOST_BYTES + 1)
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes, but a recipe has at most {MOST_BYTES:,}")
+    content = load_yaml(text, path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} does not hold a recipe; it must map sections to settings, as those in recipes/ do")
     values = cast(dict[str, Any], content)
@@ -75,11 +116,8 @@ def change_values(values: dict[str, Any], change: str) -> None:
     """
     name, sign, text = change.partition("=")
     if not sign or not all(name.strip().split(".")):
-        raise ValueError(f"{change!r} is not a setting; write it as section.key=value, such as schedule.epochs=10")
-    try:
-        value = yaml.safe_load(text)
-    except NOT_YAML as error:
-        raise ValueError(f"the value of {change[:60]!r} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{short(change)} is not a setting; write it as section.key=value, such as schedule.epochs=10")
+    value = load_yaml(text, f"the value of {change[:60]!r}")
     # YAML 1.1 takes 1e-3 for a string, for want of a dot.
     set_value(values, name.strip(), _as_number(value) if isinstance(value, str) else value)
 

@@ -136,8 +136,6 @@ def run_recipe(
     if (cooldown := recipe.schedule.cooldown_epochs) and checkpoint is None:
         epochs = total_epochs(recipe.schedule)
         say(f"training for {epochs} epochs, the last {cooldown} of them to cool down (schedule.cooldown_epochs)")
-    if is_first_process():
-        write_description(output, recipe, split, precision=precision, images=split.count(recipe.data.samples))
     best = BestWeights() if recipe.run.select == "best" else None
     if best is not None and head is not None:
         best.begin_with(model, head)
@@ -150,6 +148,8 @@ def run_recipe(
         trainer = build_trainer(own_recipe, output, [*own_callbacks, *callbacks, Checkpoints(output, own, recipe.run)])
         processes = trainer.num_devices * trainer.num_nodes
         trainer.accumulate_grad_batches = choose_parts(own_recipe, model, size, processes, trainer.strategy.root_device)
+        if is_first_process():
+            write_description(output, recipe, split, precision=precision, images=split.count(recipe.data.samples))
         _fit(trainer, _build_task(own_recipe, model, split), RecipeData(split, recipe), checkpoint, output)
     if is_first_process():
         _write_chosen(output, recipe, model, split, best)

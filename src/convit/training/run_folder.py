@@ -25,6 +25,7 @@ from convit.output.files import write_file
 from convit.output.text import read_lines
 from convit.training.optimizers import total_epochs
 from convit.training.recipe import AugmentRecipe, OptimizerRecipe, Recipe
+from convit.training.recipe_io import load_yaml
 from convit.training.splits import Split
 from convit.weights import load_model
 from convit.weights.header import read_metadata
@@ -173,7 +174,7 @@ def note_changes(folder: Path, recipe: Recipe, checkpoint: Path) -> list[str]:
         ValueError: the optimizer's state would not fit the changed recipe, or the result would be a run of neither.
     """
     text = (folder / RECIPE).read_text(encoding="utf-8")
-    before: dict[str, Any] = yaml.safe_load(text)
+    before: dict[str, Any] = load_yaml(text, folder / RECIPE)
     optimizer = OptimizerRecipe.model_validate(before.get("optimizer", before.get("optimiser", {})))
     if (was := _state_layout(optimizer)) != (now := _state_layout(recipe.optimizer)):
         raise ValueError(
@@ -208,7 +209,7 @@ def kept_precision(folder: Path) -> str | None:
 
 def _environment(folder: Path) -> dict[str, Any]:
     file = folder / ENVIRONMENT
-    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return load_yaml(file.read_bytes(), file) if file.is_file() else {}
 
 
 def write_description(folder: Path, recipe: Recipe, split: Split, **choices: Any) -> None:
