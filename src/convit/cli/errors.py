@@ -117,7 +117,7 @@ def leave_if_skipped(skipped: int, total: int | None, where: Path) -> None:
     """
     if skipped:
         count = f"{skipped:,} of {total:,} images" if total else "1 image" if skipped == 1 else f"{skipped:,} images"
-        print(f"convit: done, {one_line(f'{count} skipped (see {where})')}", file=sys.stderr)
+        tell(f"done, {count} skipped (see {where})")
         raise typer.Exit(SOME_UNREADABLE)
 
 
