@@ -62,3 +62,11 @@ def test_what_falls_is_noticed_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPa
     assert [example.partition(":")[0] for example in result.examples] == ["3", "5", "7", "11", "13", "17", "19"]
     assert (result.inputs, result.accepted, result.refused) == (25, 18, 0)
     assert (tmp_path / f"bad-{SEED}-11.txt").read_bytes() == b"11"
+
+
+@pytest.mark.parametrize(
+    ("kind", "seed", "number"), [("parquet", 2, 411), ("parquet", 4, 1537), ("safetensors", 2, 3809)]
+)
+def test_inputs_that_fell_once(kind: str, seed: int, number: int) -> None:
+    fuzz.run(kind, range(number, number + 1), seed, result := fuzz.Result())
+    assert (result.examples, result.refused) == ([], 1)

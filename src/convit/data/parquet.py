@@ -60,17 +60,19 @@ class ParquetSamples(Samples):
         columns: list[pa.ChunkedArray] = []
         self._groups: list[tuple[int, int]] = []  # (file, row group) of every row group, in order
         sizes: list[int] = []
-        image_bytes = 0
+        stored_bytes = 0
         for number, (file, metadata) in enumerate(zip(self.files, self._metadata, strict=True)):
             with self._opened(number) as opened:
                 if not {self._image, label} <= set(metadata.schema.to_arrow_schema().names):
                     wanted = f"{self._image!r} and {label!r} of {shown(self.files[0])}"
                     raise ValueError(f"{shown(file)} lacks the columns {wanted}; read files of one kind together")
-                image_bytes += self._image_bytes(metadata)
                 columns.append(opened.read(columns=[label], use_threads=False).column(label))
                 columns[-1].validate(full=True)
             self._groups += [(number, group) for group in range(metadata.num_row_groups)]
-            sizes += [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+            sizes += [group.num_rows for group in groups]
+            # of all columns, since asking damaged metadata for one may abort the process
+            stored_bytes += sum(group.total_byte_size for group in groups)
         self._ends = list(accumulate(sizes))
         self._file_ends = list(accumulate(metadata.num_rows for metadata in self._metadata))
         source = shown(self.files[0]) if len(self.files) == 1 else f"{shown(self.files[0])} …"
@@ -79,7 +81,7 @@ class ParquetSamples(Samples):
         labels, classes = read_labels(_joined(columns), features.get(label), source)
         super().__init__(labels, Rows(len(labels), self.name), named(classes), f"the label column of {source}")
         self._kept: OrderedDict[int, Any] = OrderedDict()
-        self._keep_all = image_bytes <= (IN_MEMORY if in_memory is None else in_memory)
+        self._keep_all = stored_bytes <= (IN_MEMORY if in_memory is None else in_memory)
         if self._keep_all:
             # in this process, so that workers share what it holds
             for index in range(len(self._groups)):
@@ -125,12 +127,6 @@ class ParquetSamples(Samples):
         while not self._keep_all and len(self._kept) > KEPT_GROUPS:
             self._kept.popitem(last=False)
         return self._kept[index]
-
-    def _image_bytes(self, metadata: Any) -> int:
-        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-        columns = [group.column(number) for group in groups for number in range(group.num_columns)]
-        images = [column for column in columns if column.path_in_schema.partition(".")[0] == self._image]
-        return sum(column.total_uncompressed_size for column in images)
 
     def _read_metadata(self, number: int) -> Any:
         with self._opened(number) as opened:
