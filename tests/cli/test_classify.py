@@ -43,6 +43,7 @@ def test_rows_are_what_python_gives(run: Any, photos: Path, nano: Path) -> None:
 def test_one_summary_line_on_stderr(run: Any) -> None:
     assert run.err.startswith("convit: 4 images in ")
     assert "images/s, waited for data " in run.err
+    assert run.err.endswith("; left out: 1 .txt\n")
     assert run.err.count("\n") == 1
 
 

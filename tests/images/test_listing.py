@@ -1,10 +1,12 @@
 """Which files a folder stands for."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from convit.images import IMAGE_SUFFIXES, find_images
+from convit.images import IMAGE_SUFFIXES, find_images, formats, listing
+from convit.images.listing import describe_left_out
 
 
 def make(root: Path, *names: str) -> None:
@@ -78,6 +80,26 @@ def test_nothing_found(tmp_path: Path) -> None:
         find_images([])
     with pytest.raises(ValueError, match="or an empty one"):
         find_images([tmp_path, ""])
+
+
+def test_what_is_left_out_is_counted_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "_INSTALLED", ())
+    monkeypatch.setattr(listing, "IMAGE_SUFFIXES", (".jpg",))
+    make(tmp_path, "a.jpg", ".DS_Store", "._a.jpg", "b.heic", "c/d.HEIC", "c/e.mp4", "__MACOSX/a.jpg", "c/Thumbs.db")
+    make(tmp_path, *(f"c/{letter}.{letter}" for letter in "abcd"), "c/.ipynb_checkpoints/a.jpg", "x", "c/e\x1b.\u202e")
+    counted = Counter[str]()
+    assert [path.name for path in find_images(tmp_path, left_out=counted)] == ["a.jpg"]
+    assert describe_left_out(counted).startswith("left out: 2 .heic (pip install pillow-heif), 1 ")
+    assert describe_left_out(counted).endswith(" and 3 others")
+    assert {"__MACOSX", "no suffix", ".mp4", ".\u202e"} < set(counted)
+    assert describe_left_out(Counter({".\u202e": 1})) == "left out: 1 .\\u202e"
+    for folder, line in ((tmp_path / "c" / ".ipynb_checkpoints", ""), (tmp_path / "__MACOSX", "")):
+        counted = Counter[str]()
+        find_images(folder, left_out=counted)
+        assert describe_left_out(counted) == line
+    counted = Counter[str]()
+    find_images(tmp_path, recursive=False, left_out=counted)
+    assert "1 folders (without --recursive)" in describe_left_out(counted)
 
 
 def test_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

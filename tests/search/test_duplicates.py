@@ -2,16 +2,19 @@
 
 import io
 import logging
+import re
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from jinja2.filters import do_filesizeformat as filesizeformat
 from PIL import Image
 
 from convit import Embedder
 from convit.search import (
     Duplicate,
+    Hit,
     Index,
     ListedImage,
     duplicates,
@@ -19,6 +22,7 @@ from convit.search import (
     embed_images,
     find_duplicates,
     list_images,
+    search_page,
 )
 
 MODEL = "convit_nano_patch4_32.cifar10"
@@ -208,3 +212,27 @@ def test_the_page_stands_alone_and_escapes(made_up: Path, embedder: Embedder) ->
     assert "&lt;b&gt;&amp;" in page
     assert "http" not in page.replace("http-equiv", "")
     assert page.count(" alt=") == page.count("<img ") == 8
+
+
+def test_pages_say_what_the_files_are_and_link_to_them(photographs: dict[str, Image.Image], tmp_path: Path) -> None:
+    root, page_folder = tmp_path / "my images", tmp_path / "pages" / "new"
+    root.mkdir()
+    page_folder.mkdir(parents=True)
+    bidi = "cat\u202egnp.png"
+    for name in (bidi, "file:x#?.png"):
+        photographs["cat"].save(root / name, "PNG")
+    first, second = list_images(root)
+    width, height = photographs["cat"].size
+    page = duplicates_page([Duplicate("near", first, second, 1.0, 0.0)], "", root, folder=page_folder)
+    size = filesizeformat((root / bidi).stat().st_size)
+    assert page.count(f"</bdi></a>, {width} × {height}, {size}</span>") == 2
+    assert "file://" not in page
+    assert str(tmp_path) not in page
+    links = re.findall(r'<a href="([^"]*)">', page)
+    assert links == ["../../my%20images/cat%E2%80%AEgnp.png", "../../my%20images/file%3Ax%23%3F.png"]
+    hit = Hit(1, bidi, 0.5, "<b>\u2067", width, height)
+    page = search_page([hit], root / bidi, root, "", folder=root)
+    assert 'href="cat%E2%80%AEgnp.png"' in page
+    assert page.count(f"{width} × {height}, {size}") == 2
+    assert "<bdi>&lt;b&gt;\u2067</bdi>" in page
+    assert "<title>Images like cat\\u202egnp.png</title>" in page

@@ -76,7 +76,11 @@ def duplicates(
     if html is not None:
         from convit.search import duplicates_page
 
-        write_file(html, duplicates_page(found.pairs, head.splitlines()[-1], found.root), overwrite=target.overwrite)
+        write_file(
+            html,
+            duplicates_page(found.pairs, head.splitlines()[-1], found.root, folder=html.parent),
+            overwrite=target.overwrite,
+        )
     leave_if_unreadable(found.unreadable)
 
 

@@ -4,6 +4,7 @@ The order matters to the user: whatever can be wrong with paths, format or outpu
 fetched or loaded.
 """
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -35,12 +36,12 @@ def classify(
 
     Writes one row per image: its path, its classes and, if it could not be read, the error; the exit code is then 3.
     """
-    files, run = _find(paths, run, lists, recursive=recursive)
+    files, run, left_out = _find(paths, run, lists, recursive=recursive)
     from convit.inference import Classifier
 
     classifier = Classifier(model, weights=weights, top_k=top_k, options=run)
     about = {"model": classifier.name}
-    _write(files, classifier, target, "classification", top_k=classifier.top_k, about=about)
+    _write(files, classifier, target, "classification", left_out, top_k=classifier.top_k, about=about)
 
 
 Kind = Annotated[
@@ -70,28 +71,29 @@ def embed(
     Writes one row per image: its path, its vector and, if it could not be read, the error; the exit code is then 3.
     """
     check_kind(kind)
-    files, run = _find(paths, run, lists, recursive=recursive)
+    files, run, left_out = _find(paths, run, lists, recursive=recursive)
     from convit.inference import Embedder
 
     embedder = Embedder(model, weights=weights, kind=kind, normalize=normalize, options=run)
     about = {"model": embedder.name, "kind": kind, "normalize": normalize}
-    _write(files, embedder, target, "embedding", shape=embedder.shape, about=about)
+    _write(files, embedder, target, "embedding", left_out, shape=embedder.shape, about=about)
 
 
 def _find(
     paths: list[Path], run: RunOptions, lists: options.ListOptions, *, recursive: bool
-) -> tuple[list[Path], RunOptions]:
-    """The images, in the order of the results, and the run; for int8, its ranges are chosen on some of the images."""
-    from convit.images import find_images
+) -> tuple[list[Path], RunOptions, str]:
+    """The images, in the order of the results, the run (for int8, with some of the images), and what was left out."""
+    from convit.images.listing import describe_left_out, find_images
 
-    files = find_images([lists.of(str(path)) for path in paths], recursive)
+    left_out = Counter[str]()
+    files = find_images([lists.of(str(path)) for path in paths], recursive, left_out=left_out)
     if run.precision == "int8":
         from convit.data import evenly_spaced
 
         run = replace(
             run, calibration=[files[place] for place in evenly_spaced(options.CALIBRATION_IMAGES, len(files))]
         )
-    return files, run
+    return files, run, describe_left_out(left_out)
 
 
 def _write(
@@ -99,6 +101,7 @@ def _write(
     predictor: "Classifier | Embedder",
     target: options.Target,
     rows: Literal["classification", "embedding"],
+    left_out: str,
     **layout: Any,
 ) -> None:
     """Run the predictor over the images and write one row for each; `layout` is what the writer must know of them."""
@@ -121,8 +124,9 @@ def _write(
             writer.write(result)
             first_error = first_error or result.error
             advance()
-    if len(files) > 1:
-        errors.say(str(predictor.timings))
+    summary = [str(predictor.timings)] * (len(files) > 1) + [left_out] * bool(left_out)
+    if summary:
+        errors.say("; ".join(summary))
     if first_error is not None:
         count = f"{writer.failed} of {len(files)} images could not be read, see their rows; the first: "
         errors.tell(f"error: {count * (len(files) > 1)}{first_error}")

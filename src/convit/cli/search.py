@@ -36,6 +36,7 @@ def index(
     """
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
+    from convit.images.listing import describe_left_out
     from convit.search import Index
 
     opened = Index.open(
@@ -62,6 +63,8 @@ def index(
         f"{len(opened):,} images in {db}: {done.new:,} new, {done.changed:,} changed, {done.removed:,} removed, "
         f"{done.unchanged:,} as before"
     )
+    if line := describe_left_out(done.left_out):
+        errors.say(line)
     if done.is_approximate:
         errors.say("searches are approximate from now on, by a vector index")
     counts = {name: getattr(done, name) for name in ("new", "changed", "removed", "unchanged")}
@@ -118,4 +121,4 @@ def search(
     if html is not None:
         condition = f", of those where {where}" if where else ""
         about = f"The {len(hits)} most similar of {len(opened):,}{condition}, by vectors of {opened.model_name}."
-        write_file(html, search_page(hits, image, opened.root, about), overwrite=target.overwrite)
+        write_file(html, search_page(hits, image, opened.root, about, folder=html.parent), overwrite=target.overwrite)

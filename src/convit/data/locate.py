@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 
 from convit.data.remote import is_remote, list_remote, shown, url_path
+from convit.images.listing import is_hidden, list_folder
 from convit.images.lists import is_list
 from convit.images.names import not_found
 
@@ -72,7 +73,7 @@ def kind_of(source: Source, root: str | Path | None = None) -> Kind:
     place = located(source, root)
     if by_suffix is not None or is_remote(place) or any(sign in str(source) for sign in "*{"):
         return by_suffix or shards  # a pattern without a suffix means shards
-    files = [child for child in Path(place).iterdir() if child.is_file()] if Path(place).is_dir() else []
+    files = [child for child in list_folder(Path(place)) if child.is_file()] if Path(place).is_dir() else []
     return next((kind for kind in of_files if any(_ends(file, kind.suffixes) for file in files)), folder)
 
 
@@ -126,10 +127,11 @@ def file_names(files: Sequence[Path | str]) -> list[str]:
 
 def _local(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if path.is_dir():
-        return sorted(child for child in path.iterdir() if child.is_file() and _ends(child, suffixes))
+        return [child for child in list_folder(path) if child.is_file() and _ends(child, suffixes)]
     if path.is_file():
         return [path]
-    return sorted(match for match in path.parent.glob(path.name) if _ends(match, suffixes))
+    matches = (match for match in path.parent.glob(path.name) if not is_hidden(match.name))
+    return sorted(match for match in matches if _ends(match, suffixes))
 
 
 def _remote(url: str, suffixes: tuple[str, ...]) -> list[str]:

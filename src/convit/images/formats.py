@@ -75,6 +75,11 @@ def formats_for(start: bytes) -> tuple[str, ...]:
     return (plugin,)
 
 
+def needed_package(suffix: str) -> str | None:
+    """The package that reads files with this suffix, where it is not installed."""
+    return next((each[2] for name, each in _PLUGINS.items() if suffix in each[3] and name not in _INSTALLED), None)
+
+
 def describe_unread(start: bytes) -> str:
     """What a file is that cannot be opened, as its first bytes tell, and what to do."""
     plugin = _plugin_format(start)

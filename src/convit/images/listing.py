@@ -5,15 +5,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from convit.images.formats import IMAGE_SUFFIXES
+from convit.images.formats import IMAGE_SUFFIXES, needed_package
 from convit.images.lists import is_list, read_list
-from convit.images.names import given_path
+from convit.images.names import escaped, given_path
 
+_SHOWN = 6  # kinds of files that are left out
 _SKIPPED = ("__macosx", "@eadir", "thumbs.db")  # beside what starts with a dot: .DS_Store, ._x.jpg, .ipynb_checkpoints
 
 
 def find_images(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], recursive: bool = True, *, or_none: bool = False
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    recursive: bool = True,
+    *,
+    or_none: bool = False,
+    left_out: Counter[str] | None = None,
 ) -> list[Path]:
     """List the images that some paths stand for.
 
@@ -26,6 +31,8 @@ def find_images(
         paths: one path or several; the order is kept.
         recursive: whether folders within folders are searched.
         or_none: whether an empty list is given where no image was found, rather than an error.
+        left_out: is told how many files of the folders are no images that can be read, by suffix, and `__MACOSX` and
+            its kin; not what systems hide (`.DS_Store`, `Thumbs.db`). `describe_left_out` says it in a line.
 
     Returns:
         The paths of the images, in an order that stays the same from run to run.
@@ -39,7 +46,7 @@ def find_images(
     if not named or not all(os.fspath(path) for path in named):
         raise ValueError("no path was given, or an empty one; name at least one image or folder")
     given = [given_path(path) for path in named]
-    others: Counter[str] = Counter()
+    others = Counter[str]() if left_out is None else left_out
     found: list[Path] = []
     for path in given:
         if is_folder(path):
@@ -69,9 +76,12 @@ def _search(root: Path, recursive: bool, others: Counter[str]) -> Iterator[Path]
             continue
         searched.add((status.st_dev, status.st_ino))
         wanted: list[tuple[Path, bool]] = []
-        for entry in list_folder(path):
+        for entry in _children(path):
             suffix, leads_on = entry.suffix.lower(), is_folder(entry)
-            if (leads_on and recursive) or (not leads_on and suffix in IMAGE_SUFFIXES):
+            if is_hidden(entry.name):
+                if leads_on and not entry.name.startswith("."):
+                    others[entry.name] += 1
+            elif (leads_on and recursive) or (not leads_on and suffix in IMAGE_SUFFIXES):
                 wanted.append((entry, leads_on))
             else:
                 others["folders" if leads_on else suffix or "no suffix"] += 1
@@ -84,11 +94,32 @@ def list_folder(folder: Path) -> list[Path]:
     Raises:
         PermissionError: the folder must not be read.
     """
+    return [child for child in _children(folder) if not is_hidden(child.name)]
+
+
+def _children(folder: Path) -> list[Path]:
     try:
-        children = sorted(folder.iterdir(), key=lambda child: child.name)
+        return sorted(folder.iterdir(), key=lambda child: child.name)
     except PermissionError:
         raise PermissionError(f"{folder}: there is no permission to read this folder; change its mode") from None
-    return [child for child in children if not is_hidden(child.name)]
+
+
+def describe_left_out(left_out: Counter[str]) -> str:
+    """What `find_images` left out, in one line, the most frequent first; empty where that is nothing.
+
+    >>> describe_left_out(Counter({".mp4": 2, ".webm": 1, "__MACOSX": 1}))
+    'left out: 2 .mp4, 1 .webm, 1 __MACOSX'
+    """
+    shown = [f"{count:,} {escaped(kind)}{_remedy(kind)}" for kind, count in left_out.most_common(_SHOWN)]
+    more = sum(count for _, count in left_out.most_common()[_SHOWN:])
+    return f"left out: {', '.join(shown)}{f' and {more:,} others' if more else ''}" if shown else ""
+
+
+def _remedy(suffix: str) -> str:
+    if suffix == "folders":
+        return " (without --recursive)"
+    package = needed_package(suffix)
+    return f" (pip install {package})" if package else ""
 
 
 def is_hidden(name: str) -> bool:

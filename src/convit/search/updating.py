@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,7 @@ class Update:
         removed: images that left: deleted, or no longer readable.
         unchanged: images that were not read again, or only hashed.
         unreadable: path → one line that says what is wrong; such images are not in the index.
+        left_out: what the folder holds besides images, by suffix, see `convit.images.listing.describe_left_out`.
         is_approximate: whether there are so many images that searches are approximate from now on.
     """
 
@@ -52,6 +54,7 @@ class Update:
     removed: int = 0
     unchanged: int = 0
     unreadable: dict[str, str] = field(default_factory=dict[str, str])
+    left_out: Counter[str] = field(default_factory=Counter[str])
     is_approximate: bool = False
 
 
@@ -77,7 +80,7 @@ class Plan:
 def plan_update(root: Path, known: Mapping[str, FileRow]) -> Plan:
     """Compare a folder with what an index knows: size and time first, the content only where these differ."""
     plan, seen = Plan(), set[str]()
-    for file in find_images(root):
+    for file in find_images(root, left_out=plan.done.left_out):
         path = path_text(file.relative_to(root).as_posix())
         try:
             status = file.stat()
