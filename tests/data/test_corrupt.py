@@ -1,3 +1,4 @@
+import io
 import json
 from collections.abc import Sequence
 from multiprocessing import get_context
@@ -191,3 +192,20 @@ def test_a_sequence_leaves_them_out(broken_shards: list[Path], tmp_path: Path) -
     assert corrupt.count() == 5
     with pytest.raises(ValueError, match="s01: is text, not an image"):
         list(ShardSequence(StreamSource(broken_shards, _which)))
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("AVIF", "avif"), ("TIFF", "tif"), ("WEBP", "webp")])
+def test_a_damaged_file_of_any_format_is_counted(tmp_path: Path, kind: str, suffix: str) -> None:
+    for number in range(4):
+        (tmp_path / "data" / str(number % 2)).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / str(number % 2) / f"{number}.png").write_bytes(encoded(picture(number)))
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(buffer, kind)
+    broken = tmp_path / "data" / "0" / f"broken.{suffix}"
+    broken.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) * 2 // 3])
+    samples = open_dataset(tmp_path / "data").samples
+    corrupt = CorruptImages(tmp_path / "corrupt.jsonl", limit=1)
+    dataset = ImageDataset(samples, transform=np.array, corrupt=corrupt)
+    with plain_worker_errors():
+        assert len(list(DataLoader(dataset, batch_size=None, num_workers=1))) == 5
+    assert list(corrupt.reasons()) == [str(broken)]
