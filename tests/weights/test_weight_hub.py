@@ -115,6 +115,13 @@ def test_file_that_announces_too_much_is_not_fetched(hub, tmp_path):
     assert not [path for path in tmp_path.rglob("blobs/*") if path.is_file()]
 
 
+def test_notes_beside_weights_have_a_cap_of_their_own(hub, tmp_path):
+    hub.repos["someone/else"] = {"config.json": b" " * 100_000}
+    hub.lengths, hub.endless = False, True
+    with pytest.raises(ConnectionError, match=r"more than 16,777,216 bytes"):
+        create_model("hf-hub:someone/else", cache_dir=tmp_path)
+
+
 def test_transfer_that_trickles_is_ended(hub, tmp_path, monkeypatch):
     monkeypatch.setattr("convit.weights.download.STALL_SECONDS", 0.5)
     hub.repos[REPO] = {"model.safetensors": CONTENT}

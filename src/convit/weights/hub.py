@@ -20,6 +20,7 @@ from convit.weights.reach import why_unreachable
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # the first one is not a pickle, so it comes first
 _CLIENT_PACKAGES = {"huggingface_hub", "httpx", "httpx2", "requests", "urllib3", "hf_xet"}
+_MOST_NOTES = 2**24  # bytes of what is read beside weights, a `config.json`
 _CHUNK = 1 << 15  # bytes: less than the least rate brings until a stall is noticed
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -111,7 +112,7 @@ def _download(repo: Repo, name: str, folder: Path, most: int) -> Path | None:
 
     try:
         place = {"revision": repo.revision, "cache_dir": folder, "endpoint": endpoint()}
-        meter = Meter(most)
+        meter = Meter(most if name in WEIGHT_FILES else _MOST_NOTES)
         fetch = partial(hf_hub_download, repo.name, name, **place, tqdm_class=_metered(meter))
         path = _watched(fetch, meter)
     except errors.LocalEntryNotFoundError as error:  # before its base class: the hub did not answer after all
