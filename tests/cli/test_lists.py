@@ -69,6 +69,7 @@ def test_finetune_keeps_in_the_recipe_where_the_images_are(convit: Command, in_p
     assert run.code == 0, run.err
     recipe = yaml.safe_load(run.out)
     assert recipe["data"]["train"] == "train.csv?images=train_images"
+    assert "found 3 classes (airplane, bird, cat) in list data train.csv" in run.out + run.err
     output = in_place / "run"
     quick = ("--epochs", 1, "--set", "data.workers=0", "--set", "run.loggers=[]", "--output", output)
     assert convit("finetune", *LABELED, *NANO, *quick, "-q").code == 0

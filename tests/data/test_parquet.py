@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -196,3 +198,28 @@ def test_notes_that_are_not_the_hubs_are_passed_over(tmp_path: Path, notes: byte
     pq.write_table(table, tmp_path / "x.parquet")
     samples = ParquetSamples([tmp_path / "x.parquet"])
     assert (list(samples.labels), samples.classes) == ([0, 1], None)
+
+
+_READ_DAMAGED = """
+import sys
+from pathlib import Path
+from convit.data import open_samples
+
+whole, damaged = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
+begin = len(whole) - int.from_bytes(whole[-8:-4], "little") - 8
+for place in range(begin, begin + 200):
+    for flipped in (0x01, 0x04, 0x80):
+        damaged.write_bytes(whole[:place] + bytes([whole[place] ^ flipped]) + whole[place + 1 :])
+        try:
+            list(open_samples(damaged))
+        except ValueError as error:
+            if isinstance(error, UnicodeDecodeError) or "\\n" in str(error):
+                raise SystemExit(f"{place}: {error!r}")
+"""
+
+
+def test_a_damaged_description_is_refused_and_never_ends_the_process(tmp_path: Path) -> None:
+    whole = write_parquet(tmp_path / "whole.parquet", range(4), noted=False)
+    command = [sys.executable, "-c", _READ_DAMAGED, str(whole), str(tmp_path / "damaged.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -10,7 +10,8 @@ from math import prod
 from pathlib import Path
 
 from convit.data.remote import is_remote, list_remote, shown, url_path
-from convit.images.listing import is_hidden, list_folder
+from convit.images import IMAGE_SUFFIXES
+from convit.images.listing import is_folder, is_hidden, list_folder
 from convit.images.lists import is_list
 from convit.images.names import not_found
 
@@ -73,7 +74,9 @@ def kind_of(source: Source, root: str | Path | None = None) -> Kind:
     place = located(source, root)
     if by_suffix is not None or is_remote(place) or any(sign in str(source) for sign in "*{"):
         return by_suffix or shards  # a pattern without a suffix means shards
-    files = [child for child in list_folder(Path(place)) if child.is_file()] if Path(place).is_dir() else []
+    files = (
+        [child for child in list_folder(_around_files(Path(place))) if child.is_file()] if Path(place).is_dir() else []
+    )
     return next((kind for kind in of_files if any(_ends(file, kind.suffixes) for file in files)), folder)
 
 
@@ -127,11 +130,24 @@ def file_names(files: Sequence[Path | str]) -> list[str]:
 
 def _local(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if path.is_dir():
-        return [child for child in list_folder(path) if child.is_file() and _ends(child, suffixes)]
+        return [child for child in list_folder(_around_files(path)) if child.is_file() and _ends(child, suffixes)]
     if path.is_file():
         return [path]
     matches = (match for match in path.parent.glob(path.name) if not is_hidden(match.name))
     return sorted(match for match in matches if _ends(match, suffixes))
+
+
+def _around_files(folder: Path) -> Path:
+    """The folder that holds a data set's files: this one, or its `data` or the only one in it, as from the hub."""
+    suffixes = sum((kind.suffixes for kind in KINDS), ())
+    children = list_folder(folder)
+    if any(_ends(child, suffixes) for child in children):
+        return folder
+    folders = list(filter(is_folder, children))
+    inside = folder / "data" if folder / "data" in folders else folders[0] if len(folders) == 1 else folder
+    names = [child.name for child in list_folder(inside)]
+    holds = any(_ends(name, suffixes) for name in names) and not any(_ends(name, IMAGE_SUFFIXES) for name in names)
+    return inside if holds else folder
 
 
 def _remote(url: str, suffixes: tuple[str, ...]) -> list[str]:

@@ -11,7 +11,7 @@ from convit.data.label_maps import Relabeled, read_label_map
 from convit.data.locate import Source, file_names, find_files, kind_named, kind_of, located
 from convit.data.remote import remote_identity
 from convit.data.samples import Samples
-from convit.data.splits import choose_split
+from convit.data.splits import check_one_set, choose_split
 
 
 def open_samples(
@@ -43,7 +43,8 @@ def open_samples(
         source: in one of these forms.
         split: a part of the data: a sub-folder ("val" for data/val), shards or Parquet files whose names begin so
             ("test" for test-000000.tar.gz), or a split of a hub data set or of CIFAR; None for the whole, of hub data
-            sets and CIFAR the training images. Other names of a part are found too: see `convit.data.splits.PARTS`.
+            sets and CIFAR the training images; a folder or pattern of several parts is refused. Other names of a part
+            are found too: see `convit.data.splits.PARTS`.
         classes: class names in a model's order: the data's own names are matched with them, and labels that are mere
             numbers count in them.
         label_map: a file that says what class of the model each class of the data means, where names differ: see
@@ -69,6 +70,8 @@ def open_samples(
     if split is not None and not kind.prefixes:
         source, root = choose_split(located(source, root) if isinstance(source, str | Path) else source, split), None
         kind, split = kind_of(source), None
+    elif split is None and not kind.prefixes:
+        check_one_set(located(source, root) if isinstance(source, str | Path) else source)
     module = import_module(f"convit.data.{kind.module}")
     samples: Samples = module.open_source(source, root=root, split=split, in_memory=in_memory)
     samples.check_labels()

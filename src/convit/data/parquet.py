@@ -67,7 +67,7 @@ class ParquetSamples(Samples):
                     wanted = f"{self._image!r} and {label!r} of {shown(self.files[0])}"
                     raise ValueError(f"{shown(file)} lacks the columns {wanted}; read files of one kind together")
                 columns.append(opened.read(columns=[label], use_threads=False).column(label))
-                columns[-1].validate(full=True)
+                self._check(columns[-1], metadata.num_rows)
             self._groups += [(number, group) for group in range(metadata.num_row_groups)]
             groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
             sizes += [group.num_rows for group in groups]
@@ -120,13 +120,18 @@ class ParquetSamples(Samples):
             return self._kept[index]
         file, group = self._groups[index]
         with self._opened(file, self._metadata[file]) as opened:
-            table = opened.read_row_group(group, columns=[self._image], use_threads=False)
-            table.validate(full=True)
+            images = opened.read_row_group(group, columns=[self._image], use_threads=False).column(self._image)
+            self._check(images, self._ends[index] - (self._ends[index - 1] if index else 0))
         # one chunk, so that a row is found at once
-        self._kept[index] = table.column(self._image).combine_chunks()
+        self._kept[index] = images.combine_chunks()
         while not self._keep_all and len(self._kept) > KEPT_GROUPS:
             self._kept.popitem(last=False)
         return self._kept[index]
+
+    def _check(self, column: pa.ChunkedArray, rows: int) -> None:
+        column.validate(full=True)
+        if len(column) != rows:
+            raise pa.ArrowInvalid(f"it states {rows} rows and holds {len(column)}")
 
     def _read_metadata(self, number: int) -> Any:
         with self._opened(number) as opened:
@@ -143,8 +148,9 @@ class ParquetSamples(Samples):
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of damaged names
             if isinstance(error, OSError) and error.errno is not None:
                 raise
+            reason = " ".join(str(error).split())
             raise ValueError(
-                f"{shown(self.files[number])} cannot be read as Parquet ({error}); fetch or write it again"
+                f"{shown(self.files[number])} cannot be read as Parquet ({reason}); fetch or write it again"
             ) from error
 
 

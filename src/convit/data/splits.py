@@ -39,6 +39,34 @@ def part_of(name: str) -> str | None:
     return next((part for part, names in PARTS.items() if found and found[1].lower() in names), None)
 
 
+def part_of_file(file: Path | str) -> str | None:
+    """The part that a word in a file's name means.
+
+    >>> part_of_file("train-000.tar"), part_of_file("imagenet1k-validation-07.tar"), part_of_file("x.parquet")
+    ('train', 'val', None)
+    """
+    base = _base(file)
+    return next(filter(None, map(part_of, re.split(r"[-.]", base) + re.split(r"[-_.\d]+", base))), None)
+
+
+def check_one_set(source: Source) -> None:
+    """Refuse data that are several parts, of which one has to be named.
+
+    Raises:
+        ValueError: a folder's sub-folders are no classes, or the files in it (or of a pattern) belong to several parts.
+    """
+    kind = kind_of(source)
+    if kind.name == "folder" and Path(cast("str | Path", source)).is_dir():
+        _check_classes(_around_parts(Path(cast("str | Path", source))))
+    elif kind.suffixes and isinstance(source, str | Path):
+        found = {part_of_file(file) for file in find_files(source, None, kind.name)} - {None}
+        if len(found) > 1:
+            raise SplitError(
+                f"{shown(source)} holds the parts {', '.join(part for part in PARTS if part in found)}; name one of "
+                "them with --split (in Python: split=)"
+            )
+
+
 def spellings(split: str) -> tuple[str, ...]:
     """The plain names that a split goes by, the one that was asked for first.
 
@@ -65,11 +93,11 @@ def choose_split(data: Source, split: str) -> Source:
     folder = None if not isinstance(data, str | Path) or is_remote(data) else Path(data)
     files = _files(data, folder)
     if folder is not None and folder.is_dir():
-        inside = _sub_folder(folder, split)
+        inside = _sub_folder(_around_parts(folder), split)
         if inside is not None:
-            return inside
+            return _unwrap(inside)
     exact = [file for file in files if _base(file).startswith((f"{split}-", f"{split}."))]
-    found = exact or [file for file in files if part_of(split) is not None and part_of(_stem(file)) == part_of(split)]
+    found = exact or [file for file in files if part_of(split) is not None and part_of_file(file) == part_of(split)]
     if found:
         return cast("Source", found)
     raise SplitError(f"{_told(data)} has no split {split!r}; {_what_there_is(files, folder)}")
@@ -131,7 +159,7 @@ def find_layout(source: Source) -> Layout:
     if kind_of(source).suffixes:
         folder = Path(source) if isinstance(source, str | Path) and not is_remote(source) else None
         files = _files(source, folder)
-        by_part = {part: [file for file in files if part_of(_stem(file)) == part] for part in PARTS}
+        by_part = {part: [file for file in files if part_of_file(file) == part] for part in PARTS}
         if not by_part["train"] or len(by_part["train"]) == len(files):
             return Layout(source)
         train, validation, test = (cast("Source", by_part[part]) or None for part in PARTS)
@@ -139,8 +167,7 @@ def find_layout(source: Source) -> Layout:
     folder = Path(cast("str | Path", source))
     if not folder.is_dir():
         return Layout(folder)
-    while not _part_folders(folder) and (inside := _only_folder(folder)) is not None and _part_folders(inside):
-        folder = inside
+    folder = _around_parts(folder)
     parts = _part_folders(folder)
     if "train" not in parts:
         _check_classes(folder)
@@ -156,13 +183,19 @@ def holds_folders(folder: Path) -> bool:
     return any(map(is_folder, list_folder(folder))) and not find_images(folder, recursive=False, or_none=True)
 
 
+def _around_parts(folder: Path) -> Path:
+    """The folder whose sub-folders are parts, where it lies alone in this one; else this one."""
+    inside = None if _part_folders(folder) else _only_folder(folder)
+    return inside if inside is not None and _part_folders(inside) else folder
+
+
 def _part_folders(folder: Path) -> dict[str, Path]:
     """The sub-folders that are parts, by part; of two names for one part the likelier."""
     found: dict[str, Path] = {}
     for part, names in PARTS.items():
         children = [child for child in list_folder(folder) if is_folder(child) and part_of(child.name) == part]
         likely = [folder / name for name in names if folder / name in children]
-        chosen = next(filter(holds_folders, [*likely, *children]), None)
+        chosen = next((each for each in [*likely, *children] if holds_folders(each) or kind_of(each).suffixes), None)
         if chosen is not None:
             found[part] = chosen
     return found
@@ -180,16 +213,23 @@ def _unwrap(folder: Path) -> Path:
 
 def _check_classes(folder: Path) -> None:
     """Refuse sub-folders that are parts or repetitions of one set, not classes."""
-    inside = {
-        child.name: {each.name for each in list_folder(child) if is_folder(each)}
-        for child in list_folder(folder)
-        if is_folder(child)
-    }
-    shared = set.intersection(*inside.values()) if len(inside) > 1 else set[str]()
-    if len(shared) > 1 and all(holds_folders(folder / name) for name in inside):
+    children = [child for child in list_folder(folder) if is_folder(child)]
+    names, parts = first_few([child.name for child in children], _SHOWN), _part_folders(folder)
+    if "train" in parts or len(parts) > 1 or (len(children) > 1 and all(part_of(child.name) for child in children)):
+        raise SplitError(
+            f"the sub-folders {names} of {folder} are parts, not classes; name one of them (with --split), whose "
+            "images lie in a sub-folder per class"
+        )
+    shared: set[str] | None = None
+    for child in children:
+        inside = {each.name for each in list_folder(child) if is_folder(each)}
+        shared = inside if shared is None else shared & inside
+        if len(shared) < 2:
+            return
+    if shared and len(children) > 1 and all(map(holds_folders, children)):
         raise ValueError(
-            f"the sub-folders {', '.join(list(inside)[:_SHOWN])} of {folder} are not classes: each holds "
-            f"{', '.join(sorted(shared)[:_SHOWN])}; call the parts train, val and test, or name one of them"
+            f"the sub-folders {names} of {folder} are not classes: each holds {first_few(sorted(shared), _SHOWN)}; "
+            "call the parts train, val and test, or name one of them"
         )
 
 

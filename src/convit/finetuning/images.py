@@ -115,7 +115,7 @@ def find_labeled_images(source: str | Path) -> LabeledImages:
         samples=training,
         validation_samples=validating,
         short_side=_median_side(training),
-        layout=_describe(layout, len(classes), kind.name),
+        layout=_describe(layout, classes, kind.name),
         warnings=tuple(_warn(layout)),
     )
 
@@ -176,8 +176,9 @@ def _per_class(labels: Sequence[int], classes: int) -> tuple[int, ...]:
     return tuple(found[label] for label in range(classes))
 
 
-def _describe(layout: Layout, classes: int, kind: str) -> str:
-    found = f"{classes} class folders in {layout.train}/" if kind == "folder" else f"{kind} data {_shown(layout.train)}"
+def _describe(layout: Layout, classes: Sequence[str], kind: str) -> str:
+    names = f"{len(classes)} classes ({first_few(classes, 12)})"
+    found = f"{names} in {layout.train}/" if kind == "folder" else f"{names} in {kind} data {_shown(layout.train)}"
     return found if layout.validation is None else f"{found}, validation images in {_shown(layout.validation)}"
 
 
