@@ -32,12 +32,12 @@ def find_weights_used(model: str | None, weights: str | Path | None) -> Path:
         As `create_model`.
     """
     if weights is not None:
-        return weights_file(Path(weights).expanduser())
+        return weights_file(weights)
     scheme, _, rest = (model or DEFAULT_MODEL).partition(":")
     if scheme in ("hf-hub", "hf_hub"):
         return fetch_hub_file(parse_repo(rest))
     if scheme == "local-dir":
-        return weights_file(Path(rest))
+        return weights_file(rest)
     return fetch_weights(find_weight_set(model or DEFAULT_MODEL))
 
 

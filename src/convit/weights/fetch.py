@@ -86,12 +86,11 @@ def fetch_hub_file(repo: Repo, names: tuple[str, ...] = WEIGHT_FILES, cache_dir:
 
 def is_cached(weight_set: WeightSet, cache_dir: Path | None = None) -> bool:
     """Say whether the file of a weight set is on this machine, so that no network is needed for it."""
+    file, repo, url = weight_set.file, weight_set.hub_repo, weight_set.url
     if weight_set.source == "bundled":
-        return weight_set.file is not None and weight_set.file.is_file()
-    repo = weight_set.hub_repo
-    if repo is not None and hub.cached_file(Repo(repo), WEIGHT_FILES, cache_dir) is not None:
-        return True
-    return weight_set.url is not None and is_kept(weight_set.url, cache_dir or default_folder())
+        return file is not None and file.is_file()
+    in_hub = repo is not None and hub.cached_file(Repo(repo), WEIGHT_FILES, cache_dir) is not None
+    return in_hub or (url is not None and is_kept(url, cache_dir or default_folder()))
 
 
 def _remedy() -> str:

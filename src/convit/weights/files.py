@@ -57,10 +57,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ValueError: the file is damaged, of another type, or holds something else than tensors by name.
         PermissionError: the file may not be read.
     """
-    path = Path(path).expanduser()
     file = weights_file(path)
-    if not file.is_file():
-        raise not_found(file, f"there is no weight file {file}; check the path")
     if file.suffix.lower() not in _READABLE:
         raise ValueError(f"{file} is not a weight file that can be read here; those end in {', '.join(_READABLE)}")
     if file.suffix.lower() == ".safetensors":
@@ -69,7 +66,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, metadata = _read_pickle(file), {}
     tensors = _strip_surroundings(tensors, file)
     config = file.with_name("config.json")
-    if not metadata and path.is_dir() and config.is_file():
+    if not metadata and file != Path(path).expanduser() and config.is_file():
         metadata = read_hub_config(config)
     elif metadata:
         _check_metadata(metadata, tensors, file)
@@ -143,36 +140,32 @@ def described_file(path: str | Path) -> Path:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, or does not describe its model.
     """
-    file = weights_file(Path(path).expanduser())
-    if not file.is_file():
-        raise not_found(file, f"there is no weight file {file}; check the path")
+    file = weights_file(path)
     if "config" not in read_metadata(file):
         raise ValueError(f"{file} does not describe its model; save it with convit.weights.save_weights first")
     return file
 
 
-def weights_file(path: Path) -> Path:
+def weights_file(path: str | Path) -> Path:
     """The file that `load_weights` reads: `path` itself, or the weights inside it where it is a folder.
 
     Raises:
-        FileNotFoundError: the folder holds no weights.
+        FileNotFoundError: there is no such file, or the folder holds no weights.
         ValueError: it holds several weight files.
     """
-    return _find_in_folder(path) if path.is_dir() else path
-
-
-def _find_in_folder(folder: Path) -> Path:
-    for name in _PREFERRED:
-        if (folder / name).is_file():
-            return folder / name
-    for suffix in _READABLE:
-        found = sorted(folder.glob(f"*{suffix}"))
+    path = Path(path).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise not_found(path, f"there is no weight file {path}; check the path")
+    for pattern in (*_PREFERRED, *(f"*{suffix}" for suffix in _READABLE)):
+        found = sorted(each for each in path.glob(pattern) if each.is_file())
         if len(found) > 1:
             names = ", ".join(each.name for each in found)
-            raise ValueError(f"{folder} holds several weight files ({names}); name one of them")
+            raise ValueError(f"{path} holds several weight files ({names}); name one of them")
         if found:
             return found[0]
-    raise FileNotFoundError(f"there is no weight file in {folder}; those end in {', '.join(_READABLE)}")
+    raise FileNotFoundError(f"there is no weight file in {path}; those end in {', '.join(_READABLE)}")
 
 
 def _check_metadata(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], file: Path) -> None:
