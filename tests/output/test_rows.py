@@ -282,7 +282,7 @@ def test_tables_print_nothing_that_drives_a_terminal() -> None:
         assert "a\\nb.jpg" in text
     plain = io.StringIO()
     for kind in ("table", "markdown"):
-        with open_writer(None, kind, "rows", columns=["path"], stream=plain) as writer:
+        with open_writer(None, kind, "rows", columns=["path"], stream=plain, head="# of \x1b[2Jx\u202e") as writer:
             for name in STRANGE:
                 writer.write({"path": name})
     assert plain.getvalue().replace("\n", "").isprintable()

@@ -45,12 +45,13 @@ def make_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    shown = None if title is None else Text(printable(title))
+    table = Table(title=shown, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for number, heading in enumerate(columns):
         justify = "right" if number in right else "left"
-        table.add_column(Text(heading), justify=justify, overflow="fold", no_wrap=number in unfolded)
+        table.add_column(Text(printable(heading)), justify=justify, overflow="fold", no_wrap=number in unfolded)
     for number, cells in enumerate(rows):
-        table.add_row(*(Text(_printable(cell)) for cell in cells), style="red" if number in red else None)
+        table.add_row(*(Text(printable(cell)) for cell in cells), style="red" if number in red else None)
     return table
 
 
@@ -70,7 +71,7 @@ def print_parts(stream: TextIO, *parts: "Table | str") -> None:
         console.width = max(widths, default=_WIDEST)
     for part in parts:
         if isinstance(part, str):
-            print(_printable(part), file=text or stream)
+            print(printable(part), file=text or stream)
         else:
             console.print(part)
     if text is not None:
@@ -82,7 +83,7 @@ def print_result(text: str | None, result: Mapping[str, Any]) -> None:
     if not is_terminal(sys.stdout):
         print(json.dumps(dict(result), default=str))
     elif text is not None:
-        print(_printable(text))
+        print(printable(text))
 
 
 def say(line: str) -> None:
@@ -90,7 +91,8 @@ def say(line: str) -> None:
     print(f"convit: {escaped(line)}", file=sys.stderr, flush=True)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Text whose lines stay lines, and which holds nothing else that drives a terminal."""
     return "\n".join(map(escaped, text.split("\n")))
 
 

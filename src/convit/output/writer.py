@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from convit.output.console import printable
 from convit.output.files import FORMATS_OF, Rows, WholeFile, explain
 from convit.output.rows import Classifications, Embeddings, Layout, PlainRows
 from convit.output.text import Csv, Encoder, Json, JsonLines, Markdown, Table
@@ -66,7 +67,7 @@ def open_writer(
             return Writer(_binary_encoder(whole, format, layout, about), whole)
         text = (stream or sys.stdout) if whole is None else _text_stream(whole)
         if format == "markdown" and head:
-            text.write(f"{head}\n\n")
+            text.write(f"{printable(head)}\n\n")
         if format == "csv":
             return Writer(Csv(text, layout, spreadsheet_safe=spreadsheet_safe), whole)
         return Writer(_TEXT[format](text, layout), whole)
