@@ -104,7 +104,7 @@ def test_a_picture_that_cannot_be_read_is_named(convit: Command, folder: Path, t
     (tmp_path / "cat" / "1.png").write_text("no picture")
     done = convit("ablate", tmp_path, *MODEL, "--experiment", "position-embedding", "-q")
     assert (done.code, done.err.count("\n")) == (3, 1)
-    assert "1 of 3 images could not be read and count in no metric" in done.err
+    assert "done, 1 of 3 images skipped: they could not be read and count in no metric" in done.err
 
 
 @pytest.mark.parametrize(

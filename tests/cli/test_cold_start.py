@@ -24,3 +24,23 @@ def test_one_photograph_loads_nothing_that_it_does_not_need(command: str, photos
     assert (row["error"], left["code"]) == (None, 0)
     assert "torch" in left["loaded"]
     assert UNNEEDED & set(left["loaded"]) == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "{photos}/nothing", "--weights", "{nano}"), "there is no folder"),
+        (("evaluate", "{photos}", "--weights", "{photos}/no.safetensors"), "there is no weight file"),
+        (("explain", "{photos}/no.jpg", "-o", "{photos}/x.png"), "there is no such file"),
+        (("explain", "{photos}/cat.jpg", "-o", "{photos}/x.png", "--weights", "{photos}/no.pth"), "no weight file"),
+    ],
+)
+def test_what_is_not_there_is_said_before_torch_is_imported(
+    arguments: tuple[str, ...], message: str, photos: Path, nano: Path
+) -> None:
+    given = [argument.format(photos=photos, nano=nano) for argument in arguments]
+    run = subprocess.run([sys.executable, "-c", _PROGRAM, *given], capture_output=True, text=True, check=True)
+    left = json.loads(run.stdout.splitlines()[-1])
+    assert left["code"] == 2
+    assert message in run.stderr
+    assert not {"torch", "matplotlib.pyplot"} & set(left["loaded"])

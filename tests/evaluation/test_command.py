@@ -50,7 +50,13 @@ def test_unreadable_images_give_exit_code_3(folder: Path, weights: Path, capsys:
     result = json.loads(written.out)
     assert (result["count"], result["unreadable"], result["errors"][0]["name"]) == (18, 1, "cat/bad.jpg")
     assert written.err.count("\n") == 1
-    assert "1 of 19 images could not be read and count in no metric; the first: cat/bad.jpg" in written.err
+    assert "done, 1 of 19 images skipped: they could not be read and count in no metric; the first: cat/bad.jpg" in (
+        written.err
+    )
+    output = folder.parent / "found.json"
+    assert main(["evaluate", str(folder), "--weights", str(weights), "-o", str(output)]) == 3
+    assert f"done, 1 of 19 images skipped (see {output}): they could not be read" in capsys.readouterr().err
+    assert json.loads(output.read_text())["errors"][0]["name"] == "cat/bad.jpg"
 
 
 def _refused(arguments: list[str], capsys: Captured, code: int = 2) -> str:

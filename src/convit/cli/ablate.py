@@ -60,5 +60,5 @@ def ablate(
         stream.write(json_text(found) if target.format == "json" else to_markdown(found))
     baseline = found["baseline"]
     if baseline["unreadable"]:
-        errors.say_left_out(baseline["count"], baseline["unreadable"], baseline["errors"][0]["error"])
+        errors.say_left_out(baseline["count"], baseline["errors"], target.output if target.format == "json" else None)
         raise typer.Exit(errors.SOME_UNREADABLE)

@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -121,16 +121,17 @@ def leave_if_skipped(skipped: int, total: int | None, where: Path) -> None:
         raise typer.Exit(SOME_UNREADABLE)
 
 
-def say_left_out(scored: int, unreadable: int, first: str) -> None:
+def say_left_out(scored: int, unreadable: Sequence[Mapping[str, str]], where: Path | None) -> None:
     """Say that images take no part in the metrics because they could not be read.
 
     Args:
-        scored: Number of images that the metrics count.
-        unreadable: Number of the others.
-        first: What is wrong with the first of them.
+        scored: number of images that the metrics count.
+        unreadable: what is wrong with each of the others, under "error".
+        where: the file that names them all, if there is one.
     """
-    images = f"{unreadable} of {scored + unreadable} images could not be read and count in no metric"
-    tell(f"error: {images}; the first: {first}")
+    images = f"{len(unreadable)} of {scored + len(unreadable)} images skipped"
+    see = "" if where is None else f" (see {where})"
+    tell(f"done, {images}{see}: they could not be read and count in no metric; the first: {unreadable[0]['error']}")
 
 
 def tell(line: str) -> None:

@@ -1,5 +1,6 @@
 """`convit evaluate`: how good a model is on labeled images; and whether one result is better than another."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -97,12 +98,17 @@ def evaluate(
             raise ValueError(f"{target.output} lies in the report's folder, which has its own files; choose another")
         check_report(report, overwrite=target.overwrite)
     from convit.data import open_samples
+    from convit.weights.files import weights_file
+
+    if os.environ.get("RANK", "0") != "0":  # the first of several processes speaks
+        errors.quiet_output()
+    # before torch is imported, which takes its time
+    if weights is not None:
+        weights_file(weights)
+    images = open_samples(lists.of(data), split=split, label_map=classes)
     from convit.evaluation import Evaluator, join_processes, own_device
 
     with join_processes() as processes:
-        if not processes.writes:
-            errors.quiet_output()
-        images = open_samples(lists.of(data), split=split, label_map=classes)
         evaluator = Evaluator(
             model,
             weights=weights,
@@ -170,7 +176,8 @@ def _finish(evaluation: "Evaluation", images: "Samples", target: options.Target,
     if report is not None:
         errors.say(f"the report is {report / 'index.html'}")
     if evaluation.errors:
-        errors.say_left_out(evaluation.count, evaluation.unreadable, evaluation.errors[0]["error"])
+        kept = target.output if target.output is not None and target.format == "json" else None
+        errors.say_left_out(evaluation.count, evaluation.errors, kept if report is None else report / "index.html")
 
 
 def _compare(files: tuple[Path, Path], target: options.Target, named: dict[str, object]) -> None:

@@ -68,8 +68,11 @@ def explain(
     if suffix == ".html":
         check_packages("a page, other than a .png,", "jinja2", extra="plot")
     from convit.images import open_image
+    from convit.weights.files import weights_file
 
-    # opened before torch is imported and the model is loaded, which may take their time
+    # before torch is imported and the model is loaded, which may take their time
+    if weights is not None:
+        weights_file(weights)
     picture = open_image(image, apply_exif=exif)
     from convit.analysis.drawing import few_layers
     from convit.analysis.explaining import explain as look_into
