@@ -103,7 +103,7 @@ _QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress bars 
 _LIMIT = Annotated[
     list[str] | None,
     typer.Option(
-        "--limit",
+        "--image-limit",
         metavar="NAME=NUMBER",
         help="Move a limit of what one image may cost: file_bytes, pixels, decoded_bytes, bytes_in_flight, "
         "metadata_bytes, such as decoded_bytes=2GiB; can be repeated.",
@@ -248,7 +248,7 @@ CALIBRATION_IMAGES = 64
 
 
 def spell_out(command: Callable[..., None]) -> Callable[..., None]:
-    """A command in the form that typer takes: its bundles as their options, with `--limit`, `--quiet` and `--debug`.
+    """A command as typer takes it: its bundles as their options, with `--image-limit`, `--quiet` and `--debug`.
 
     `--quiet` takes effect before the command runs; see `errors.is_quiet`.
     """
@@ -262,16 +262,16 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
             options |= bundle.options
         else:
             options[each.name] = (hints[each.name], each.default)
-    options |= {"limit": (_LIMIT, None), "quiet": (_QUIET, False), "debug": (_DEBUG, False)}
+    options |= {"image_limit": (_LIMIT, None), "quiet": (_QUIET, False), "debug": (_DEBUG, False)}
 
     # `main` reads `debug` before options are parsed
-    def spelled_out(*, limit: list[str] | None, quiet: bool, debug: bool, **given: Any) -> None:
+    def spelled_out(*, image_limit: list[str] | None, quiet: bool, debug: bool, **given: Any) -> None:
         if quiet:
             errors.quiet_output()
-        if limit:
+        if image_limit:
             from convit.images.limits import set_limits
 
-            set_limits(limit)
+            set_limits(image_limit)
         for name, bundle in bundles.items():
             given[name] = bundle.build(**{option: given.pop(option) for option in bundle.options})
         command(**given)
