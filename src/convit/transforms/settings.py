@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
+
+from convit.output.text import short
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -54,14 +55,14 @@ class TransformSettings:
             or not all(isinstance(number, Integral) and 1 <= number <= _LARGEST_SIDE for number in size)
         ):
             raise ValueError(
-                f"input_size is {_shown(size)}, but must be (channels, height, width) with 1 or 3 channels and "
+                f"input_size is {short(size)}, but must be (channels, height, width) with 1 or 3 channels and "
                 f"sides of at most {_LARGEST_SIDE:,} pixels"
             )
         for name, known in (("interpolation", INTERPOLATIONS), ("crop_mode", CROP_MODES)):
             if (value := getattr(self, name)) not in known:
-                raise ValueError(f"{name} is {_shown(value)}, but must be one of {', '.join(known)}")
+                raise ValueError(f"{name} is {short(value)}, but must be one of {', '.join(known)}")
         if not isinstance(self.crop_pct, Real) or not 0.01 <= self.crop_pct <= 1.0:
-            raise ValueError(f"crop_pct is {_shown(self.crop_pct)}, but must lie in [0.01, 1]")
+            raise ValueError(f"crop_pct is {short(self.crop_pct)}, but must lie in [0.01, 1]")
         object.__setattr__(self, "input_size", tuple(int(number) for number in size))
         object.__setattr__(self, "mean", _per_channel("mean", self.mean, size[0]))
         object.__setattr__(self, "std", _per_channel("std", self.std, size[0]))
@@ -171,14 +172,10 @@ def as_height_width(size: int | Sequence[int]) -> tuple[int, int]:
 _FIELDS = tuple(field.name for field in fields(TransformSettings))
 
 
-def _shown(value: object) -> str:
-    return reprlib.repr(value)[:80]
-
-
 def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
     """One number per channel; a single number holds for all, and a gray input takes the average of three."""
     if not isinstance(values, Sequence) or not all(isinstance(each, Real) and abs(each) <= 1e6 for each in values):
-        raise ValueError(f"{name} is {_shown(values)}, but must be numbers up to a million, one per channel")
+        raise ValueError(f"{name} is {short(values)}, but must be numbers up to a million, one per channel")
     numbers = tuple(float(value) for value in values)
     if len(numbers) == channels:
         return numbers
