@@ -1,6 +1,7 @@
 """No image takes the memory or the time of a run: what is refused by name, what is passed over, and what waits."""
 
 import io
+import os
 import struct
 import threading
 import time
@@ -221,6 +222,15 @@ def test_decoded_bytes_in_flight_have_a_limit() -> None:
     assert max(together) == 80
     with IN_FLIGHT.hold(1000, 100):  # alone, one that is larger than the limit passes
         pass
+
+
+def test_a_forked_process_starts_with_nothing_in_flight() -> None:
+    with IN_FLIGHT.hold(100, 100):
+        child = os.fork()
+        if child == 0:
+            with IN_FLIGHT.hold(100, 100):
+                os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_an_image_waits_for_those_before_it() -> None:

@@ -99,8 +99,12 @@ class _InFlight:
     """How many decoded bytes are held in this process."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._held = 0
+        self._changed, self._held = threading.Condition(), 0
+        if hasattr(os, "register_at_fork"):  # threads that hold some are not copied with the process
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        self._changed, self._held = threading.Condition(), 0
 
     @contextmanager
     def hold(self, amount: int, most: int) -> Generator[None]:
