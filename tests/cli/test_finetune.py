@@ -407,6 +407,7 @@ def test_unreadable_pictures_are_left_out_named_and_make_the_exit_code_3(convit:
     assert report["validation"]["count"] == report["validation_images"] < 7
     assert report["training_images"] + report["validation_images"] == 30
     assert "10 images could not be read and took no part" in (tmp_path / "run" / "report.html").read_text()
+    assert f": 1 epoch of {report['training_images']} images at" in run.err
     report_page = tmp_path / "run" / "report.html"
     assert run.err.splitlines()[-1] == f"convit: done, 10 of 40 images skipped (see {report_page})"
 

@@ -91,11 +91,12 @@ def finetune(
     if not (resume or dry_run) and "LOCAL_RANK" not in os.environ:  # the first process of several has begun the run
         check_places(source, folder)
     from convit.finetuning.run import finetune as tune
-    from convit.finetuning.run import prepare
+    from convit.finetuning.run import prepare, say_cost
 
     if dry_run:
         said: list[str] = []
-        plan, _ = prepare(source, wanted, said.append)
+        plan, cost = prepare(source, wanted, said.append)
+        say_cost(plan, cost, said.append)
         typer.echo("".join(f"# {line}\n" for line in said[1:]) + plan.to_yaml(), nl=False)
         return
     tuned = tune(source, folder, options=wanted, resume=resume, quiet=errors.is_quiet())

@@ -39,6 +39,7 @@ class Baseline:
         images: training images that it learned from.
         strength: C, chosen by cross-validation on them.
         weights: that embedded the images.
+        unreadable: training images that could not be read.
     """
 
     top1: float
@@ -46,6 +47,7 @@ class Baseline:
     images: int
     strength: float
     weights: str
+    unreadable: int = 0
 
     def __str__(self) -> str:
         return (
@@ -85,7 +87,10 @@ def fit_baseline(plan: Plan, *, quiet: bool = False) -> tuple[Baseline, FittedHe
     logits, right = torch.from_numpy(test.vectors) @ weight.T + bias, torch.from_numpy(test.labels)
     top1 = 100 * (logits.argmax(dim=1) == right).double().mean().item()
     head = FittedHead(weight, bias, top1, F.cross_entropy(logits, right).item())
-    return Baseline(top1, len(test.labels), len(train.labels), strength, str(recipe.model.weights)), head
+    known = Baseline(
+        top1, len(test.labels), len(train.labels), strength, str(recipe.model.weights), len(train.unreadable)
+    )
+    return known, head
 
 
 def read_baseline(folder: Path) -> Baseline | None:

@@ -45,9 +45,10 @@ class Cost:
     device: str
 
     def __str__(self) -> str:
+        rounds = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         speed = self.training * self.epochs / max(self.seconds, 1e-9)
         return (
-            f"about {duration(self.seconds)} on {self.device}: {self.epochs} epochs of {self.training:,} images at "
+            f"about {duration(self.seconds)} on {self.device}: {rounds} of {self.training:,} images at "
             f"{speed:,.0f} per second (measured on single steps; early stopping may end it sooner)"
         )
 

@@ -82,7 +82,7 @@ def check_places(images: str | Path, output: Path) -> None:
         ValueError: it lies inside the folder of images.
     """
     place = located(images)  # a URL stays a string
-    if kind_of(images).name == "folder" and isinstance(place, Path) and not place.exists():
+    if isinstance(place, Path) and not place.exists() and kind_of(images).name == "folder":
         raise FileNotFoundError(f"there is no folder {images}; give the folder whose sub-folders are the classes")
     if output.is_file():
         raise NotADirectoryError(f"{output} is a file, but a run needs a folder; choose another --output")

@@ -78,7 +78,7 @@ def fetch_start(model: str | None) -> None:
 
 
 def prepare(images: str | Path, options: FinetuneOptions, say: Callable[[str], None]) -> tuple[Plan, Cost]:
-    """Look at images, plan, and measure what the run will cost; `say` hears what was found.
+    """Look at images, plan, and measure what the run will cost; `say` hears what is found.
 
     Raises:
         Whatever `plan_finetune` raises.
@@ -88,11 +88,14 @@ def prepare(images: str | Path, options: FinetuneOptions, say: Callable[[str], N
     say(f"found {plan.layout}: {sum(plan.counts.values()):,} images")
     for warning in plan.warnings:
         say(f"warning: {warning}")
-    plan, cost = measure(plan, pick_device())
+    return measure(plan, pick_device())
+
+
+def say_cost(plan: Plan, cost: Cost, say: Callable[[str], None]) -> None:
+    """Say what a run will take, and of long ones which ways are cheaper."""
     say(f"fine-tuning {plan.recipe.model.weights}, {plan.recipe.run.batch_size} images per step; {cost}")
     if (cheaper := advise(plan, cost)) is not None:
         say(cheaper)
-    return plan, cost
 
 
 def finetune(
@@ -143,15 +146,19 @@ def finetune(
         plan = resume_plan(images, folder, wanted)
     else:
         plan, cost = prepare(images, wanted, say)
+    frozen = "backbone" in plan.recipe.model.freeze
     with computing_with(plan.recipe.run.threads):
         if last_checkpoint(folder) is not None:
             baseline = read_baseline(folder)
-        elif first and (found := fit_baseline(plan, quiet=quiet)) is not None:
+        elif (first or frozen) and (found := fit_baseline(plan, quiet=quiet)) is not None:
             baseline, head = found
             say(f"baseline: {baseline}")
-        if "backbone" not in plan.recipe.model.freeze:
+            if cost is not None:
+                cost = replace(cost, training=cost.training - baseline.unreadable)
+        if not frozen:
             head = None
         if cost is not None:
+            say_cost(plan, cost, say)
             plan = choose_by_trying(plan, head, pick_device())
     if first:
         plan.save(folder, baseline=baseline and asdict(baseline))
