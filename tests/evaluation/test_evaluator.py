@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from convit import Classifier
 from convit.data import open_samples
@@ -35,6 +36,28 @@ def test_folder_against_the_classifier(folder: Path, weights: Path) -> None:
     ]
     assert evaluation.loss == pytest.approx(sum(losses) / 18, rel=1e-5)
     assert 0 < evaluation.correct_top5 <= 15, "the model never has the clock among its first five"
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 7])
+def test_photographs_that_lie_on_their_side_are_seen_upright_unless_asked_otherwise(
+    orientation: int, folder: Path, weights: Path, tmp_path: Path
+) -> None:
+    """The result says which."""
+    turn = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for file in folder.rglob("*.jpg"):
+        with Image.open(file) as image:
+            for name, shown in (("upright", image), ("turned", image.transpose(turn))):
+                place = tmp_path / name / file.parent.name
+                place.mkdir(parents=True, exist_ok=True)
+                shown.save(place / f"{file.stem}.png", exif=exif if name == "turned" else None)
+    upright, turned = (_evaluate(tmp_path / name, weights) for name in ("upright", "turned"))
+    assert turned.loss == pytest.approx(upright.loss, rel=1e-6)
+    assert turned.preprocessing["apply_exif"] is True
+    as_stored = _evaluate(tmp_path / "turned", weights, apply_exif=False)
+    assert as_stored.preprocessing["apply_exif"] is False
+    assert as_stored.scores.losses != pytest.approx(upright.scores.losses, rel=1e-3)
 
 
 def test_shards_give_the_same_figures(folder: Path, shards: Path, weights: Path) -> None:
