@@ -38,6 +38,7 @@ def write_description(path: Path, model: ConViT, text: str) -> Path:
     [
         ("config.depth", 2**64, "depth is 18446744073709551616, but must be a whole number"),
         ("config.depth", 1000, "states 1000 as depth, but the tensors have 2"),
+        ("config.depth", 1001, "depth is 1001, but must be a whole number of at least 1 and at most 1,000"),
         ("config.depth", 2.0, "depth is 2.0, but must be a whole number"),
         ("config.embed_dim", 10**6, "states 4000000 as dim, but the tensors have 16"),
         ("config.embed_dim", "wide", "embed_dim is 'wide'"),
@@ -237,6 +238,26 @@ def test_hub_configurations_that_are_damaged(tmp_path: Path, content: str, words
     with pytest.raises(ValueError, match=words) as caught:
         read_hub_config(path)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("options", [{"depth": 999}, {"embed_dim": 2**19}, {"mlp_ratio": 1e5}, {"num_classes": 10**6}])
+def test_hub_configurations_are_checked_against_the_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    torch.save(create_model("convit_nano_patch4_32").state_dict(), tmp_path / "pytorch_model.bin")
+    config = {"architecture": "convit_nano_patch4_32", "num_classes": 10, "model_args": options}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("convit.weights.factory.ConViT", pytest.fail)
+    files = {"config.json": tmp_path / "config.json"}
+    monkeypatch.setattr(
+        "convit.weights.factory.fetch_hub_file",
+        lambda repo, names=("pytorch_model.bin",), cache_dir=None: files.get(names[0], tmp_path / "pytorch_model.bin"),
+    )
+    for load in (load_model, lambda path: create_model("hf-hub:some/one", pretrained=True)):
+        with pytest.raises(
+            ValueError, match=r"the description inside .*config\.json.* is not that .* states .* tensors"
+        ):
+            load(tmp_path)
 
 
 class Trained(nn.Module):

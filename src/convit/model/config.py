@@ -10,16 +10,16 @@ from numbers import Integral, Real
 from typing import Any, Literal
 
 GlobalPool = Literal["", "token", "avg"]
-_WHOLE_NUMBERS = {  # and the least that each may be
-    "patch_size": 1,
-    "in_chans": 1,
-    "embed_dim": 1,
-    "depth": 1,
-    "num_heads": 1,
-    "num_classes": 0,
-    "local_up_to_layer": 0,
+_LARGEST, _DEEPEST = 2**20, 1000  # far above any model's numbers; a damaged file may say anything
+_WHOLE_NUMBERS = {  # and the least and the most that each may be
+    "patch_size": (1, _LARGEST),
+    "in_chans": (1, _LARGEST),
+    "embed_dim": (1, _LARGEST),
+    "depth": (1, _DEEPEST),
+    "num_heads": (1, _LARGEST),
+    "num_classes": (0, _LARGEST),
+    "local_up_to_layer": (0, _LARGEST),
 }
-_LARGEST = 2**20  # far above any model's numbers; a damaged file may say anything
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class ConViTConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "img_size", _as_size(self.img_size))
-        for name, least in _WHOLE_NUMBERS.items():
-            if not _lies_in(value := getattr(self, name), Integral, least, _LARGEST):
-                rule = f"a whole number of at least {least} and at most {_LARGEST:,}"
+        for name, (least, most) in _WHOLE_NUMBERS.items():
+            if not _lies_in(value := getattr(self, name), Integral, least, most):
+                rule = f"a whole number of at least {least} and at most {most:,}"
                 raise ValueError(f"{name} is {_shown(value)}, but must be {rule}")
         for name in ("drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"):
             if not _lies_in(value := getattr(self, name), Real, 0, math.nextafter(1, 0)):

@@ -14,7 +14,7 @@ from convit.model import VARIANTS, ConViT, ConViTConfig, FeatureExtractor
 from convit.weights.adapt import adapt_weights, infer_config, recognize
 from convit.weights.card import PROVENANCE, describe_weight_set, known_classes, make_card, read_hub_config
 from convit.weights.fetch import fetch_hub_file, fetch_weights
-from convit.weights.files import load_weights
+from convit.weights.files import check_metadata, load_weights
 from convit.weights.hub import parse_repo
 from convit.weights.weight_sets import WEIGHT_SETS, closest, default_weight_set, find_weight_set
 
@@ -100,6 +100,8 @@ def create_model(
         if "config" in description:  # where the file describes itself, it knows better
             known = {**plan.description, **description}
             plan = replace(plan, config=_inference_config(description), description=known)
+        elif "config" in plan.description:
+            check_metadata(plan.description, tensors, f"the config.json of {model_name}")
     model = _build(plan, tensors, hybrid_backbone, config_overrides).to(device=device, dtype=dtype)
     return FeatureExtractor(model, out_indices) if features_only else model
 

@@ -67,9 +67,9 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = _strip_surroundings(tensors, file)
     config = file.with_name("config.json")
     if not metadata and file != Path(path).expanduser() and config.is_file():
-        metadata = read_hub_config(config)
-    elif metadata:
-        _check_metadata(metadata, tensors, file)
+        metadata, file = read_hub_config(config), config
+    if metadata:
+        check_metadata(metadata, tensors, file)
     return tensors, metadata
 
 
@@ -168,7 +168,8 @@ def weights_file(path: str | Path) -> Path:
     raise FileNotFoundError(f"there is no weight file in {path}; those end in {', '.join(_READABLE)}")
 
 
-def _check_metadata(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], file: Path) -> None:
+def check_metadata(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], place: object) -> None:
+    """Refuse a description that is not that of the tensors, before anything is built from it; errors name `place`."""
     from convit.model.config import ConViTConfig
     from convit.weights.adapt import check_config
     from convit.weights.card import check_description
@@ -178,7 +179,7 @@ def _check_metadata(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], 
         if "config" in metadata:
             check_config(ConViTConfig.from_dict(metadata["config"]), tensors)
     except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"the description inside {file} is not that of a model ({error}); save it again") from error
+        raise ValueError(f"the description inside {place} is not that of a model ({error}); save it again") from error
 
 
 @contextmanager
