@@ -57,6 +57,14 @@ def test_every_way_of_writing(folder: Path, tmp_path: Path, name: str) -> None:
     }
 
 
+def test_a_line_names_its_own_class_before_others(tmp_path: Path) -> None:
+    write_folders(tmp_path / "data", {"A": [0], "a": [1]})
+    with pytest.raises(ValueError, match="does not say what 'a' of the data mean"):
+        open_samples(tmp_path / "data", label_map=_write(tmp_path, "x.json", '{"A": "cat"}'))
+    both = _write(tmp_path, "y.json", '{"A": "Cat", "a": "cat"}')
+    assert _meant(tmp_path / "data", both, ("dog", "cat"), 2) == {"A/00.png": 1, "a/01.png": 1}
+
+
 def test_two_columns_of_text_without_tabs(tmp_path: Path) -> None:
     write_folders(tmp_path / "data", {"n1": [0], "n2": [1]})
     path = _write(tmp_path, "x.txt", "n1 Egyptian mau\nn2\tcat\n".replace("\t", "   "))

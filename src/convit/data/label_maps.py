@@ -24,7 +24,7 @@ class LabelMap:
     """A label map as it was read: name and sha256 of its file, and what it says.
 
     Attributes:
-        by_name: target by class of the data; classes are compared without case, underscores counting as spaces.
+        by_name: target by class of the data, both as they are written.
         in_order: target by label, where the map is a list.
     """
 
@@ -33,12 +33,22 @@ class LabelMap:
     by_name: dict[str, str] = field(default_factory=dict[str, str])
     in_order: tuple[str, ...] | None = None
 
-    def target(self, label: int, known: ClassName | None) -> str | None:
-        """The model's class that a label means, by its name where the data have one; None where the map is silent."""
+    def targets(self, labels: Sequence[int], classes: Sequence[ClassName] | None) -> dict[int, str | None]:
+        """The model's class that each label means, by its name where the data have one; None where the map is silent.
+
+        Case, underscores for spaces and how accents are composed make no difference, except that a line is not taken
+        from the class of the data that it names.
+        """
         if self.in_order is not None:
-            return self.in_order[label] if label < len(self.in_order) else None
-        keys = [str(label)] if known is None else [known.name, *([known.wnid] if known.wnid else [])]
-        return next((self.by_name[plain_name(key)] for key in keys if plain_name(key) in self.by_name), None)
+            return {label: self.in_order[label] if label < len(self.in_order) else None for label in labels}
+        own = {each.name for each in classes or ()}
+        relaxed = {plain_name(name): target for name, target in self.by_name.items() if name not in own}
+        found: dict[int, str | None] = {}
+        for label in labels:
+            keys = [str(label)] if classes is None else [classes[label].name, *filter(None, [classes[label].wnid])]
+            answers = (self.by_name.get(key, relaxed.get(plain_name(key))) for key in keys)
+            found[label] = next(filter(None, answers), None)
+        return found
 
 
 class Relabeled(Samples):
@@ -116,14 +126,13 @@ def read_label_map(path: str | Path) -> LabelMap:
     sha256 = hashlib.sha256(content).hexdigest()
     if rows and rows[0][0] is None:
         return LabelMap(path.name, sha256, in_order=tuple(target for _, target in rows))
-    by_name: dict[str, str] = {}
+    first: dict[str, str] = {}
     for name, target in rows:
-        key = plain_name(name or "")
-        if plain_name(by_name.setdefault(key, target)) != plain_name(target):
-            raise ValueError(
-                f"{path} says both {short(by_name[key])} and {short(target)} of {short(name)}; leave one of them out"
-            )
-    return LabelMap(path.name, sha256, by_name)
+        said = first.setdefault(plain_name(name or ""), target)
+        if plain_name(said) != plain_name(target):
+            both = f"both {short(said)} and {short(target)} of {short(name)}"
+            raise ValueError(f"{path} says {both}; leave one of them out")
+    return LabelMap(path.name, sha256, {name or "": target for name, target in rows})
 
 
 def _parse(text: str, suffix: str) -> list[tuple[str | None, str]]:
@@ -181,7 +190,7 @@ def _targets(images: Samples, label_map: LabelMap) -> dict[int, str]:
             f"{label_map.name} lists {len(label_map.in_order)} classes, but the data have {len(classes)}; list the "
             "model's class of each, in their order"
         )
-    found = {label: label_map.target(label, None if classes is None else classes[label]) for label in labels}
+    found = label_map.targets(labels, classes)
     missing = [label for label, target in found.items() if target is None]
     if missing:
         named = [f"label {label}" if classes is None else repr(classes[label].name) for label in missing]
