@@ -12,6 +12,8 @@ from jinja2.filters import do_filesizeformat as filesizeformat
 from PIL import Image
 
 from convit import Embedder
+from convit.data import open_samples
+from convit.images import open_image
 from convit.search import (
     Duplicate,
     Hit,
@@ -155,6 +157,23 @@ def test_shards_are_read_too(made_up: Path, embedder: Embedder, tmp_path: Path) 
         ("near", "train/coffee_1", "val/cat_cropped"),
         ("near", "train/rocket_1", "val/rocket_recompressed"),
     ]
+
+
+def test_shards_need_no_labels(tmp_path: Path, photographs: dict[str, Image.Image]) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for name, label in (("cat", b"3"), ("coffee", None), ("clock", None)):
+            buffer = io.BytesIO()
+            photographs[name].save(buffer, "PNG")
+            for suffix, content in ((".png", buffer.getvalue()), (".cls", label)):
+                if content is not None:
+                    member = tarfile.TarInfo(name + suffix)
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    images = list_images(tmp_path)
+    assert [(image.name, image.label) for image in images] == [("cat", "3"), ("coffee", None), ("clock", None)]
+    assert open_image(images[2].read()).size == photographs["clock"].size
+    with pytest.raises(ValueError, match=r"'coffee' of .*needs an image .* and a \.cls"):
+        open_samples(tmp_path)
 
 
 def test_unreadable_images_take_no_part(made_up: Path, embedder: Embedder) -> None:

@@ -27,6 +27,7 @@ from convit.output.text import short
 
 Shard = Path | str  # a Path lies here, a str is a URL
 Sample = tuple[str, bytes, int]
+_Members = tuple[str, dict[str, bytes]]
 
 LABEL_SUFFIX = "cls"
 _LARGEST_HEADER = 2**20  # bytes of a long name and the like
@@ -44,6 +45,7 @@ class ShardSamples(Samples):
             `<key>.<image suffix>` and `<key>.cls`.
         in_memory: whether encoded images are kept, so that each can be reached by its place: for sets that fit
             (CIFAR-10 takes 60 MB). Otherwise they are read again, in order.
+        needs_label: whether a sample without a label is an error; else its label is -1.
 
     Raises:
         ConnectionError, FileNotFoundError, PermissionError, ValueError: as `read_shard`; or there is no sample, or
@@ -52,15 +54,16 @@ class ShardSamples(Samples):
 
     kind = "shards"
 
-    def __init__(self, shards: Sequence[Shard], *, in_memory: bool = False) -> None:
-        self.shards = tuple(shards)
+    def __init__(self, shards: Sequence[Shard], *, in_memory: bool = False, needs_label: bool = True) -> None:
+        self.shards, self._needs_label = tuple(shards), needs_label
         self._sha256: dict[Shard, str] = {}  # of remote shards: what was read; files here are read when asked
         self._ends: list[int] = []
         self._images: list[bytes] | None = [] if in_memory else None
         names: list[str] = []
         labels: list[int] = []
         for shard in self.shards:
-            for key, content, label in read_shard(shard, note_sha256=partial(self._sha256.__setitem__, shard)):
+            note = partial(self._sha256.__setitem__, shard)
+            for key, content, label in read_shard(shard, note_sha256=note, needs_label=needs_label):
                 names.append(key)
                 labels.append(label)
                 if self._images is not None:
@@ -96,7 +99,7 @@ class ShardSamples(Samples):
             place = next(following, None)
             if place is None:
                 continue
-            for number, (key, content, _) in enumerate(read_shard(shard), start=start):
+            for number, (key, content, _) in enumerate(read_shard(shard, needs_label=self._needs_label), start=start):
                 if number == place:
                     yield number, content, key
                     place = next(following, None)
@@ -122,7 +125,11 @@ def open_source(source: Source, *, root: str | Path | None, split: str | None, i
 
 
 def read_shard(
-    shard: Shard, classes: int | None = None, *, note_sha256: Callable[[str], None] | None = None
+    shard: Shard,
+    classes: int | None = None,
+    *,
+    note_sha256: Callable[[str], None] | None = None,
+    needs_label: bool = True,
 ) -> Iterator[Sample]:
     """Yield (key, encoded image, class index) of one shard, in file order.
 
@@ -132,6 +139,7 @@ def read_shard(
         shard: the file, or its URL.
         classes: number of classes, where known; labels must lie below it.
         note_sha256: is told the sha256 of a remote shard, once it has been read to its end.
+        needs_label: whether a sample without a label is an error; else its label is -1.
 
     Raises:
         ConnectionError: a remote shard cannot be read.
@@ -145,12 +153,15 @@ def read_shard(
         samples = read_on(str(shard), lambda file: _streamed(file, source, note_sha256))
     else:
         samples = _samples(Path(shard), source)
-    for key, image, label in samples:
-        check_label(label, key, source, classes)
+    for key, sample in samples:
+        without = not needs_label and LABEL_SUFFIX not in sample
+        _, image, label = _assemble(source, key, {**sample, LABEL_SUFFIX: b"-1"} if without else sample)
+        if not without:
+            check_label(label, key, source, classes)
         yield key, image, label
 
 
-def _streamed(file: BinaryIO, source: str, note_sha256: Callable[[str], None] | None) -> Iterator[Sample]:
+def _streamed(file: BinaryIO, source: str, note_sha256: Callable[[str], None] | None) -> Iterator[_Members]:
     if note_sha256 is None:
         yield from _samples(file, source)
         return
@@ -174,19 +185,19 @@ class _HashedFile:
         return data
 
 
-def _samples(file: Path | BinaryIO | _HashedFile, source: str) -> Iterator[Sample]:
+def _samples(file: Path | BinaryIO | _HashedFile, source: str) -> Iterator[_Members]:
     sample: dict[str, bytes] = {}
     key = ""
     for name, data in _members(file, source):
         folder, slash, base = name.rpartition("/")
         stem, _, suffix = base.partition(".")
         if folder + slash + stem != key and sample:
-            yield _assemble(source, key, sample)
+            yield key, sample
             sample = {}
         key = folder + slash + stem
         sample[suffix.lower()] = data
     if sample:
-        yield _assemble(source, key, sample)
+        yield key, sample
 
 
 def _members(file: Path | BinaryIO | _HashedFile, source: str) -> Iterator[tuple[str, bytes]]:

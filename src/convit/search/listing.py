@@ -16,7 +16,8 @@ from PIL import Image
 
 from convit.data.locate import find_files, kind_of
 from convit.data.opening import open_samples
-from convit.data.samples import Samples, Stored, read_stored
+from convit.data.samples import Samples, Stored, check_label, read_stored
+from convit.data.shards import ShardSamples
 from convit.data.splits import part_of
 from convit.images import find_images
 from convit.images.lists import read_list
@@ -73,9 +74,9 @@ def list_images(source: str | Path) -> list[ListedImage]:
     """List the images of a folder, a list or a data set, with labels and splits where there are any.
 
     In folders the label is the name of the class folder, and the split that of a part above it (`val/cat/1.jpg`), as
-    `convit.data.splits` knows them; neither is needed. In all that `convit.data.open_samples` opens besides, the label
-    is the class's name, or its number where the data do not say it, and the split of shards and Parquet files is the
-    file's name without its number (`val-000000.tar`).
+    `convit.data.splits` knows them. In all that `convit.data.open_samples` opens besides, the label is the class's
+    name, or its number where the data do not say it, and the split of shards and Parquet files is the file's name
+    without its number (`val-000000.tar`). Folders, lists and shards need no labels.
 
     Raises:
         FileNotFoundError: there is nothing at `source`.
@@ -99,10 +100,15 @@ def list_images(source: str | Path) -> list[ListedImage]:
     found: list[ListedImage] = []
     for file in find_files(source, kind=kind.name) if kind.suffixes else [source]:
         split = None if not kind.suffixes else _NUMBER.sub("", str(file).rpartition("/")[2].split(".")[0]) or None
-        samples = open_samples(file, in_memory=True)
+        if kind.name == "shards":
+            samples = ShardSamples([file], in_memory=True, needs_label=False)
+        else:
+            samples = open_samples(file, in_memory=True)
         titles = samples.class_names
         for place, (name, label) in enumerate(zip(samples.names, samples.labels, strict=True)):
-            title = str(label) if titles is None else titles[label]
+            if label >= 0:
+                check_label(label, name, samples.source, None if titles is None else len(titles))
+            title = None if label < 0 else str(label) if titles is None else titles[label]
             found.append(ListedImage(name, title, split, "", partial(_read, samples, place)))
     return found
 
