@@ -65,7 +65,8 @@ def test_what_falls_is_noticed_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("kind", "seed", "number"), [("parquet", 2, 411), ("parquet", 4, 1537), ("safetensors", 2, 3809)]
+    ("kind", "seed", "number"),
+    [("parquet", 2, 411), ("parquet", 4, 1537), ("parquet", 6, 2840), ("safetensors", 2, 3809)],
 )
 def test_inputs_that_fell_once(kind: str, seed: int, number: int) -> None:
     fuzz.run(kind, range(number, number + 1), seed, result := fuzz.Result())
