@@ -236,7 +236,7 @@ def test_standard_output_on_a_full_disk(format: str, convit: Command, photos: Pa
 # whoever loses patience ----------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_ends_quietly_and_leaves_nothing_behind(photos: Path, nano: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_in_one_line_and_leaves_nothing_behind(photos: Path, nano: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for number in range(1500):
@@ -249,7 +249,7 @@ def test_ctrl_c_ends_quietly_and_leaves_nothing_behind(photos: Path, nano: Path,
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "")
+    assert (process.returncode, err) == (130, "convit: stopped by Ctrl-C; unfinished output was removed\n")
     assert list(output.iterdir()) == []
 
 
