@@ -93,6 +93,7 @@ def test_checkpoint_decides_what_the_caller_does_not_name(tmp_path):
 
 
 def test_own_file_carries_everything(own_file, donor):
+    assert (load_model(own_file).training, create_model(NANO, checkpoint_path=own_file).training) == (False, True)
     for model in (load_model(own_file), create_model(NANO, checkpoint_path=own_file)):
         assert torch.equal(model.blocks[0].attn.qk.weight, donor.blocks[0].attn.qk.weight)
         card = model.pretrained_cfg

@@ -123,19 +123,12 @@ def run_recipe(
     say = speaker(quiet=quiet)
     if checkpoint is not None:
         check_identity(checkpoint, own)
-        if is_first_process() and (changes := note_changes(output, recipe, checkpoint)):
-            say(f"resuming with a changed recipe: {'; '.join(changes)}")
-        epochs = total_epochs(recipe.schedule)
-        if steps_of(checkpoint) >= epochs * steps_per_epoch(recipe, split):
-            say(f"all {epochs} epochs are done; there is nothing left to train")
+    _say_first(recipe, output, checkpoint, steps_per_epoch(recipe, split), say)
     precision = kept_precision(output) if recipe.run.precision == "auto" and checkpoint is not None else None
     if precision is None:
         precision, why = choose_precision(recipe, model, size)
         if recipe.run.precision != precision:
             say(f"training in {precision}: {why}")
-    if (cooldown := recipe.schedule.cooldown_epochs) and checkpoint is None:
-        epochs = total_epochs(recipe.schedule)
-        say(f"training for {epochs} epochs, the last {cooldown} of them to cool down (schedule.cooldown_epochs)")
     best = BestWeights() if recipe.run.select == "best" else None
     if best is not None and head is not None:
         best.begin_with(model, head)
@@ -154,6 +147,19 @@ def run_recipe(
     if is_first_process():
         _write_chosen(output, recipe, model, split, best)
     return output / WEIGHTS
+
+
+def _say_first(recipe: Recipe, output: Path, checkpoint: Path | None, steps: int, say: Callable[[str], None]) -> None:
+    """Say what a user may not expect: cool-down, or what has changed since the checkpoint and that it is the last."""
+    epochs, cooldown = total_epochs(recipe.schedule), recipe.schedule.cooldown_epochs
+    if checkpoint is None:
+        if cooldown:
+            say(f"training for {epochs} epochs, the last {cooldown} of them to cool down (schedule.cooldown_epochs)")
+        return
+    if is_first_process() and (changes := note_changes(output, recipe, checkpoint)):
+        say(f"resuming with a changed recipe: {'; '.join(changes)}")
+    if steps_of(checkpoint) >= epochs * steps:
+        say(f"all {epochs} epochs are done; there is nothing left to train")
 
 
 def is_first_process() -> bool:
