@@ -177,6 +177,9 @@ def test_trying_rates_is_repeatable_skips_unreadable_images_and_sees_divergence(
     assert plans[0].recipe == plans[1].recipe
     reason = next(choice.reason for choice in plans[0].choices if choice.key == "optimizer.lr")
     assert "inf at" in reason or "nan" not in reason
+    monkeypatch.setattr(rates, "_readable", lambda *_: iter(()))
+    plan = _plan(folder, epochs=80)
+    assert choose_by_trying(plan, None, CPU) is plan
 
 
 def test_what_was_measured_is_kept_when_a_run_is_resumed(frozen: FinetuneRun, stripes: Path) -> None:

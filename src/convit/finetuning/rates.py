@@ -46,6 +46,8 @@ def choose_by_trying(plan: Plan, head: FittedHead | None, device: torch.device) 
     if steps < LEAST_STEPS or not isinstance(split.train, ImageDataset):
         return plan
     losses = _try(model.to(device), recipe, split, split.train, steps)
+    if not losses:
+        return plan
     batch, frozen = recipe.run.batch_size, "backbone" in recipe.model.freeze
     peaks = (peak_rate(recipe.optimizer, batch) * factor for factor in FACTORS)
     told = ", ".join(f"{loss:.3f} at {peak:.2g}" for loss, peak in zip(losses, peaks, strict=True))
@@ -55,13 +57,15 @@ def choose_by_trying(plan: Plan, head: FittedHead | None, device: torch.device) 
 
 
 def _try(model: nn.Module, recipe: Recipe, split: Split, train: ImageDataset, steps: int) -> list[float]:
-    """The loss that each rate leaves; infinite where it diverges."""
+    """The loss that each rate leaves, infinite where it diverges; none where no image is there to judge by."""
     order = np.random.default_rng(recipe.seed).permutation(len(train)).tolist()
     judged, batch = order[: min(MOST_JUDGED, len(order) // 5)], min(recipe.run.batch_size, MOST_BATCH)
     learned = islice(cycle(order[len(judged) :]), 2 * steps * batch)  # some may be unreadable
     seeded = _readable(train, ((index, augmentation_seed(recipe.seed, place)) for place, index in enumerate(learned)))
     plain = ImageDataset(train.samples, split.transforms[1], indices=[train.indices[index] for index in judged])
-    device = next(model.parameters()).device
+    judges, device = list(_readable(plain, range(len(plain)))), next(model.parameters()).device
+    if not judges:
+        return []
     half = recipe.run.precision == "bf16"
     models = [deepcopy(model).train() for _ in FACTORS]
     peak = peak_rate(recipe.optimizer, recipe.run.batch_size) * math.sqrt(batch / recipe.run.batch_size)
@@ -77,7 +81,10 @@ def _try(model: nn.Module, recipe: Recipe, split: Split, train: ImageDataset, st
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for step in range(steps):
-            images, labels = _stack(islice(seeded, batch), device)
+            pairs = list(islice(seeded, batch))
+            if not pairs:
+                break
+            images, labels = _stack(pairs, device)
             for each, optimizer, rates in zip(models, optimizers, full, strict=True):
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * min(1.0, (step + 1) / (steps / 2))
@@ -87,7 +94,7 @@ def _try(model: nn.Module, recipe: Recipe, split: Split, train: ImageDataset, st
                     nn.utils.clip_grad_norm_(each.parameters(), recipe.optimizer.clip_norm)
                 optimizer.step()
                 optimizer.zero_grad()
-    images, labels = _stack(_readable(plain, range(len(plain))), device)
+    images, labels = _stack(judges, device)
     with torch.no_grad():
         found = [loss_of(each.eval(), images, labels).item() for each in models]
     return [loss if math.isfinite(loss) else math.inf for loss in found]
@@ -102,6 +109,6 @@ def _readable(dataset: ImageDataset, keys: Iterable[Any]) -> Iterator[tuple[Tens
         yield pair
 
 
-def _stack(pairs: Iterable[tuple[Tensor, int]], device: torch.device) -> tuple[Tensor, Tensor]:
+def _stack(pairs: list[tuple[Tensor, int]], device: torch.device) -> tuple[Tensor, Tensor]:
     images, labels = zip(*pairs, strict=True)
     return torch.stack(images).to(device), torch.tensor(labels, device=device)
