@@ -94,6 +94,21 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     assert all(0 < line["seconds"] < 100 for line in lines)  # of training, not since the machine was started
 
 
+@pytest.mark.parametrize("options", [("run.select=last",), ("run.select=best",), ("run.select=last", "ema=null")])
+def test_a_run_that_ended_at_its_last_step_writes_the_same_weights_again(
+    tmp_path: Path, data: Path, options: tuple[str, ...]
+) -> None:
+    """Where nothing is left to train, the moving average is still what is written."""
+    recipe = small_recipe(tmp_path, *options)
+    expected = safetensors.torch.load_file(run_recipe(recipe, data, tmp_path / "run", quiet=True))
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    unfinished = tmp_path / "run" / "checkpoints" / "step-000000003.part"  # of a process that was killed
+    unfinished.write_bytes(b"half")
+    found = safetensors.torch.load_file(run_recipe(recipe, data, tmp_path / "run", resume=True, quiet=True))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert not unfinished.exists()
+
+
 def test_it_learns_from_an_image_folder(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data" / "train", ["dark", "light"], per_class=16)
     for name, low in (("dark", 0), ("light", 128)):

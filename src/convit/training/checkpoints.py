@@ -40,6 +40,11 @@ class Checkpoints(Callback):
         self.last_step = 0
         self.signal = 0
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove what a killed process had not finished writing."""
+        for file in self.folder.glob("*.part") if trainer.is_global_zero else ():
+            file.unlink()
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over from Lightning, which puts the earlier handlers back when training ends."""
         if threading.current_thread() is threading.main_thread():

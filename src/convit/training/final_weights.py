@@ -47,6 +47,10 @@ class MovingAverage(WeightAveraging):
         """Put the trained weights back."""
         super().on_validation_epoch_end(trainer, pl_module)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the average in also where the checkpoint was that of the last step, so that training did not begin."""
+        super().on_train_end(trainer, pl_module)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what `state_dict` gave, or the average that checkpoints once held among the callbacks' states."""
         if "average" in state_dict:
