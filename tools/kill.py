@@ -171,8 +171,11 @@ def start(name: str, folder: Path) -> BaseProcess:
     if name == "embed":
         out.mkdir(exist_ok=True)
     more = ["--resume"] if subject.resumes and (out / "recipe.yaml").exists() else []
+    (folder / SAID).unlink(missing_ok=True)
     process = SERVER.Process(target=run, args=([name, *subject.arguments, *more], folder))
     process.start()
+    while process.is_alive() and not (folder / SAID).exists():  # what comes before is not the command's
+        time.sleep(0.001)
     return process
 
 

@@ -6,6 +6,15 @@ cannot be written is noticed before any model is loaded. Start reading at `convi
 the module of each.
 """
 
-from convit.cli.app import main
+from collections.abc import Sequence
 
 __all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit code, as `convit.cli.app.main` does."""
+    try:
+        from convit.cli import app
+    except KeyboardInterrupt:  # in the moment that the imports take
+        return 130
+    return app.main(arguments)
