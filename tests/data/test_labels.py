@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from convit.data import fingerprint, open_samples
+from convit.search import list_images
 from tests.data.making import encoded, picture, write_folder, write_members
 
 
@@ -99,3 +100,19 @@ def test_classes_whose_names_are_no_text_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b",b", b",\xe9"))
     with pytest.raises(ValueError, match="not valid UTF-8; rename it"):
         open_samples(path)
+
+
+def test_images_are_listed_without_labels(tmp_path: Path) -> None:
+    members = [("a.png", encoded(picture(0))), ("b.png", encoded(picture(1))), ("b.cls", b"7")]
+    write_members(tmp_path / "train-0.tar", members)
+    pq.write_table(pa.table({"image": [encoded(picture(2)), encoded(picture(3))]}), tmp_path / "test.parquet")
+    found = list_images(tmp_path / "train-0.tar")
+    assert [(image.name, image.label, image.split, image.read()) for image in found] == [
+        ("a", None, "train", encoded(picture(0))),
+        ("b", "7", "train", encoded(picture(1))),
+    ]
+    found = list_images(tmp_path / "test.parquet")
+    assert [(image.label, image.read()) for image in found] == [(None, encoded(picture(place))) for place in (2, 3)]
+    for name in ("train-0.tar", "test.parquet"):
+        with pytest.raises(ValueError, match=r"needs an image .* and a \.cls|has no label column"):
+            open_samples(tmp_path / name)

@@ -13,13 +13,16 @@ IMAGE_NAMES = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "picture"
 LABEL_NAMES = ("label", "labels", "fine_label", "cls", "class", "target", "category", "class_label")
 
 
-def choose_columns(schema: pa.Schema, features: Mapping[str, Any], source: object) -> tuple[str, str]:
+def choose_columns(
+    schema: pa.Schema, features: Mapping[str, Any], source: object, *, needs_label: bool = True
+) -> tuple[str, str | None]:
     """The (image, label) columns of a table.
 
     Args:
         schema: names and types of the columns.
         features: what the `datasets` library notes of columns: "_type" is "Image" or "ClassLabel" for ours.
         source: file or set, for messages.
+        needs_label: whether there must be labels; else the column may be None.
 
     Raises:
         ValueError: there is no such column, or more than one could be meant; the message names those found.
@@ -37,7 +40,7 @@ def choose_columns(schema: pa.Schema, features: Mapping[str, Any], source: objec
         raise ValueError(
             f"{source} has no image column among {found}; name one 'image', of bytes or of {{bytes, path}}"
         )
-    if label is None:
+    if label is None and needs_label:
         raise ValueError(f"{source} has no label column among {found}; name one 'label', of whole numbers or of names")
     return image, label
 

@@ -38,6 +38,7 @@ class HubSamples(Samples):
         self.fingerprint: str = table._fingerprint  # of the set's files, before anything is done to it
         features = {column: {"_type": type(kind).__name__} for column, kind in table.features.items()}
         self._image, label = choose_columns(table.features.arrow_schema, features, source)
+        assert label is not None
         notes = {"names": getattr(table.features[label], "names", None)}
         column = table.select_columns([label]).with_format("arrow")[:].column(label)
         labels, classes = read_labels(column, notes, source)

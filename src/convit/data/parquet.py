@@ -40,6 +40,7 @@ class ParquetSamples(Samples):
             numbers, or names, whose sorted distinct values are then the classes). Columns are found by the hub's notes
             in the file or by name.
         in_memory: bytes of encoded images up to which all of them are held; None for 4 GB.
+        needs_label: whether there must be labels; without them each is -1.
 
     Raises:
         FileNotFoundError, ValueError: as `convit.data.open_samples`.
@@ -47,7 +48,7 @@ class ParquetSamples(Samples):
 
     kind = "parquet"
 
-    def __init__(self, files: Sequence[Path | str], *, in_memory: int | None = None) -> None:
+    def __init__(self, files: Sequence[Path | str], *, in_memory: int | None = None, needs_label: bool = True) -> None:
         self.files = list(files)
         self._file_names = file_names(files)
         # a remote file is fetched whole; one here is mapped
@@ -56,18 +57,19 @@ class ParquetSamples(Samples):
         with self._opened(0):
             schema = self._metadata[0].schema.to_arrow_schema()
         features = hub_features(schema)
-        self._image, label = choose_columns(schema, features, shown(self.files[0]))
+        self._image, label = choose_columns(schema, features, shown(self.files[0]), needs_label=needs_label)
         columns: list[pa.ChunkedArray] = []
         self._groups: list[tuple[int, int]] = []  # (file, row group) of every row group, in order
         sizes: list[int] = []
         stored_bytes = 0
         for number, (file, metadata) in enumerate(zip(self.files, self._metadata, strict=True)):
             with self._opened(number) as opened:
-                if not {self._image, label} <= set(metadata.schema.to_arrow_schema().names):
+                if not {self._image, label or self._image} <= set(metadata.schema.to_arrow_schema().names):
                     wanted = f"{self._image!r} and {label!r} of {shown(self.files[0])}"
                     raise ValueError(f"{shown(file)} lacks the columns {wanted}; read files of one kind together")
-                columns.append(opened.read(columns=[label], use_threads=False).column(label))
-                self._check(columns[-1], metadata.num_rows)
+                if label is not None:
+                    columns.append(opened.read(columns=[label], use_threads=False).column(label))
+                    self._check(columns[-1], metadata.num_rows)
             self._groups += [(number, group) for group in range(metadata.num_row_groups)]
             groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
             sizes += [group.num_rows for group in groups]
@@ -78,7 +80,9 @@ class ParquetSamples(Samples):
         source = shown(self.files[0]) if len(self.files) == 1 else f"{shown(self.files[0])} …"
         if not self._ends or not self._ends[-1]:
             raise ValueError(f"{source} has no row; give files with images")
-        labels, classes = read_labels(_joined(columns), features.get(label), source)
+        labels, classes = [-1] * self._ends[-1], None
+        if label is not None:
+            labels, classes = read_labels(_joined(columns), features.get(label), source)
         super().__init__(labels, Rows(len(labels), self.name), named(classes), f"the label column of {source}")
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._keep_all = stored_bytes <= (IN_MEMORY if in_memory is None else in_memory)

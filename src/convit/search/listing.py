@@ -16,6 +16,7 @@ from PIL import Image
 
 from convit.data.locate import find_files, kind_of
 from convit.data.opening import open_samples
+from convit.data.parquet import ParquetSamples
 from convit.data.samples import Samples, Stored, check_label, read_stored
 from convit.data.shards import ShardSamples
 from convit.data.splits import part_of
@@ -102,6 +103,8 @@ def list_images(source: str | Path) -> list[ListedImage]:
         split = None if not kind.suffixes else _NUMBER.sub("", str(file).rpartition("/")[2].split(".")[0]) or None
         if kind.name == "shards":
             samples = ShardSamples([file], in_memory=True, needs_label=False)
+        elif kind.name == "parquet":
+            samples = ParquetSamples([file], needs_label=False)
         else:
             samples = open_samples(file, in_memory=True)
         titles = samples.class_names
