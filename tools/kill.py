@@ -182,6 +182,7 @@ def start(name: str, folder: Path) -> BaseProcess:
 def run(arguments: list[str], folder: Path) -> None:
     """What a child process does: the command, as its script does it."""
     os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
     for number, file in ((0, os.devnull), (1, os.devnull), (2, SAID)):
         os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), number)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
@@ -273,9 +274,9 @@ def check(name: str, folder: Path, expected: Result, found: Found, *, is_whole: 
         found.fault("left behind", f"{name} at its end: {', '.join(sorted(file.name for file in left))}")
 
 
-def kill_often(name: str, kills: int, generator: random.Random, place: Path) -> Found:
-    """End a command so many times, and let it finish in between whenever it can."""
-    found, folder = Found(), place / name
+def kill_often(name: str, kills: int, generator: random.Random, place: Path, seconds: float) -> Found:
+    """End a command so many times, or as often as there is time for, and let it finish in between whenever it can."""
+    found, folder, until = Found(), place / name, time.monotonic() + seconds
     folder.mkdir()
     write_inputs(folder)
     finish(name, folder)
@@ -285,7 +286,7 @@ def kill_often(name: str, kills: int, generator: random.Random, place: Path) -> 
     writes, whole = finish(name, folder)
     check(name, folder, expected, found, is_whole=True)
     shutil.rmtree(folder / "out")
-    while sum(found.ended.values()) < kills:
+    while sum(found.ended.values()) < kills and time.monotonic() < until:
         number = generator.choice(SIGNALS)
         delay = generator.uniform(0 if generator.random() < 0.25 else writes, whole)
         if end_one(name, folder, number, delay, found):
@@ -326,6 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; 1 where there was a fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="of all commands together")
+    parser.add_argument("--minutes", type=float, default=240, help="of all commands together, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--command", choices=SUBJECTS, action="append", help="only this one; can be repeated")
     parser.add_argument("--write", action="store_true", help="keep the counts for docs/reliability.md")
@@ -334,10 +336,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     SERVER.set_forkserver_preload(HEAVY)
     names = given.command or list(SUBJECTS)
     found: dict[str, Found] = {}
+    seconds = 60 * given.minutes / len(names)
     with tempfile.TemporaryDirectory() as place:
         for number, name in enumerate(names):
             share = given.kills * (number + 1) // len(names) - given.kills * number // len(names)
-            found[name] = kill_often(name, share, random.Random(f"{given.seed} {name}"), Path(place))
+            found[name] = kill_often(name, share, random.Random(f"{given.seed} {name}"), Path(place), seconds)
             counts = ", ".join(f"{found[name].ended[each.name]} {each.name}" for each in SIGNALS)
             print(f"{name}: {counts}; {sum(found[name].faults.values())} faults", flush=True)
             print(*(f"  {line}" for line in found[name].told), sep="\n", end="" if not found[name].told else "\n")

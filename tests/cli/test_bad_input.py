@@ -107,8 +107,17 @@ def test_a_folder_with_some_bad_images(convit: Command, photos: Path, nano: Path
     assert [len(row["predictions"]) for row in run.rows] == [5, 0, 0, 0, 5]
     summary, error = run.err.splitlines()
     assert summary.startswith("convit: 5 images (3 failed) in ")
-    assert error.startswith("convit: error: 3 of 5 images could not be read, see their rows; the first: ")
+    assert error.startswith("convit: done, 3 of 5 images skipped (see their rows); the first: ")
     assert "b_bomb.jpg" in error
+
+
+def test_a_folder_in_which_nothing_can_be_read(convit: Command, nano: Path, tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).touch()
+    run = convit("classify", tmp_path, "--weights", nano, terminal={"err"})
+    assert run.code == 3
+    assert run.err.splitlines()[0] == f"convit: reading {tmp_path} …"
+    assert run.err.splitlines()[-1].startswith("convit: error: none of 2 images could be read; the first: ")
 
 
 # models and weights --------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_lists_make_every_combination(convit: Command, monkeypatch: pytest.Monke
         (("--against", "timn:x"), 2, "there is no candidate 'timn:x'"),
         (("--against", "timm:no_such_model"), 2, "timm cannot make 'no_such_model'"),
         (("--against", "a,,b"), 2, "must be names with commas between them"),
-        (("--weights", "/nowhere"), 2, "weights is /nowhere, but there is no such file"),
+        (("--weights", "/nowhere"), 2, "there is no weight file /nowhere"),
     ],
 )
 def test_bad_input_is_one_line(convit: Command, options: tuple[str, ...], code: int, words: str) -> None:

@@ -105,7 +105,7 @@ def test_unreadable_images_are_named(convit: Runner, own: Path) -> None:
     (own / "train" / "cat" / "0.png").write_bytes(b"")
     run = convit("probe", own, "--model", MODEL, "--no-cache", "--probe", "ridge", "--shots", "none", "--workers", 0)
     assert run.code == 3
-    assert "convit: error: cat/0.png: is empty (0 bytes)" in run.err
+    assert "skipped; the first: cat/0.png: is empty (0 bytes)" in run.err
     assert json.loads(run.out)["train_images"] == 17
 
 

@@ -79,7 +79,7 @@ def test_an_update_follows_the_folder(convit: Runner, db: Path, pictures: Path) 
     assert run.code == 3
     assert "4 images in" in run.err
     assert "1 new, 0 changed, 1 removed, 3 as before" in run.err
-    assert "convit: error: " in run.err
+    assert "convit: done, 1 of 5 images skipped; the first: " in run.err
     assert "broken.jpg: is empty (0 bytes)" in run.err
 
 

@@ -13,8 +13,7 @@ import torch
 from convit.benchmark.candidates import Candidate, default_candidates, our_candidate, parse_candidate
 from convit.model import VARIANTS
 from convit.optimization.precision import CASTS, PRECISIONS, has_fp8, pick_device
-from convit.weights import WEIGHT_SETS
-from convit.weights.weight_sets import closest
+from convit.weights.weight_sets import check_model_name
 
 EIGHT_BITS = ("fp8", "int8")
 TRAINING_PRECISIONS = ("fp32", "bf16")
@@ -89,8 +88,7 @@ class Case:
         """
         if self.mode not in MODES:
             raise ValueError(f"mode is {self.mode!r}, but must be one of {', '.join(MODES)}")
-        if not (self.model in VARIANTS or self.model in WEIGHT_SETS or ":" in self.model or "/" in self.model):
-            raise ValueError(f"there is no model {self.model!r}; {closest(self.model, [*VARIANTS, *WEIGHT_SETS])}")
+        check_model_name(self.model)
         check_precision(self.precision, self.torch_device, training=self.mode == "train")
         for name, value in (("batch", self.batch), ("rounds", self.rounds), ("threads", self.threads)):
             if value is not None and value < 1:

@@ -32,6 +32,7 @@ def ablate(
     Masks the position embedding (the paper's Table 5), and forces the gates of the first 3, 5, 10 and all GPSA layers:
     no content, no position (Table 6). Nothing is trained, and no file is changed.
     """
+    errors.say_reading(data)
     from convit.data import EvenlySpaced, open_samples
 
     images = open_samples(lists.of(data), split=split)

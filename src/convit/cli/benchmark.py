@@ -90,10 +90,15 @@ def benchmark(
     are compared before anything is timed; the benchmark refuses where they differ. Ours is what `convit.optimize`
     gives, or in training the model itself. A variant's weights are drawn, a weight set's its own.
     """
+    from convit.weights.weight_sets import check_model_name
+
+    models = _words(model, "--model")
+    for name in models:
+        check_model_name(name)
     from convit.benchmark import make_cases, run_cases, start_report
 
     cases = make_cases(
-        _words(model, "--model"),
+        models,
         None if against is None else _words(against, "--against"),
         _words(precision, "--precision"),
         _sizes(size),

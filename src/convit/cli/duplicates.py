@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convit.cli import options
-from convit.cli.errors import leave_if_unreadable
+from convit.cli import errors, options
 from convit.weights.progress import bar
 
 if TYPE_CHECKING:
@@ -66,6 +65,11 @@ def duplicates(
         raise ValueError(f"{named} with --db has no effect, as nothing is embedded; leave it out")
     if html is not None:
         check_output(html, overwrite=target.overwrite)
+    if db is not None:
+        from convit.search.store import check_place
+
+        check_place(db, create=False)
+    errors.say_reading(folder)
     how = {"similarity": threshold, "difference": difference, "splits": _split_names(splits)}
     if db is not None:
         found = _in_index(db, how, model=model, weights=weights)
@@ -81,7 +85,7 @@ def duplicates(
             duplicates_page(found.pairs, head.splitlines()[-1], found.root, folder=html.parent),
             overwrite=target.overwrite,
         )
-    leave_if_unreadable(found.unreadable)
+    errors.leave_if_unreadable(found.unreadable, found.images)
 
 
 @dataclass(frozen=True)

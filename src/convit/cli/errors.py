@@ -20,6 +20,8 @@ from typing import Any
 
 import typer
 
+from convit.output.console import is_terminal
+
 FAILED = 1
 WRONG_INPUT = 2
 SOME_UNREADABLE = 3
@@ -89,36 +91,43 @@ def describe(error: BaseException, command: str = "convit") -> tuple[int, str]:
     return FAILED, f"unexpected {type(error).__name__}: {str(error) or 'no message'} (--debug shows the traceback)"
 
 
-def leave_if_unreadable(unreadable: Mapping[str, str]) -> None:
+def leave_if_unreadable(unreadable: Mapping[str, str], read: int) -> None:
     """Name the images that could not be read, and end the command with code 3; do nothing where there are none.
 
     Args:
         unreadable: name → one line that says what is wrong; with `--quiet` only the first is named.
+        read: Number of the others.
 
     Raises:
         typer.Exit: with code 3.
     """
-    if not unreadable:
-        return
     # a problem that does not name its image is told with the name in front
     lines = [problem if name in problem else f"{name}: {problem}" for name, problem in unreadable.items()]
     for line in lines[1 : 1 if is_quiet() else _MOST_NAMED]:
         tell(f"warning: {line}")
-    count = "" if len(lines) == 1 else f"{len(lines)} images could not be read; the first: "
-    tell(f"error: {count}{lines[0]}")
-    raise typer.Exit(SOME_UNREADABLE)
+    leave_if_skipped(len(lines), read + len(lines), first=next(iter(lines), ""))
 
 
-def leave_if_skipped(skipped: int, total: int | None, where: Path) -> None:
+def leave_if_skipped(skipped: int, total: int | None, where: object = "", first: str = "") -> None:
     """Say how many images a run that has ended skipped, and end the command with code 3; nothing where there are none.
+
+    Args:
+        skipped: Number of images that could not be read; where nothing is left, that is an error.
+        total: Number of all images, where it is known.
+        where: What says more of them.
+        first: What is wrong with the first.
 
     Raises:
         typer.Exit: with code 3.
     """
-    if skipped:
-        count = f"{skipped:,} of {total:,} images" if total else "1 image" if skipped == 1 else f"{skipped:,} images"
-        tell(f"done, {count} skipped (see {where})")
-        raise typer.Exit(SOME_UNREADABLE)
+    if not skipped:
+        return
+    count = f"{skipped:,} of {total:,} images" if total else "1 image" if skipped == 1 else f"{skipped:,} images"
+    if first and skipped == total:
+        tell(f"error: {first}" if total == 1 else f"error: none of {total:,} images could be read; the first: {first}")
+    else:
+        tell(f"done, {count} skipped{f' (see {where})' if where else ''}{first and f'; the first: {first}'}")
+    raise typer.Exit(SOME_UNREADABLE)
 
 
 def say_left_out(scored: int, unreadable: Sequence[Mapping[str, str]], where: Path | None) -> None:
@@ -265,6 +274,12 @@ def on_stderr() -> Generator[None]:
 def say(line: str) -> None:
     """Tell the user how things stand; nothing is said with `--quiet`."""
     _log.info("%s", line)
+
+
+def say_reading(*sources: object) -> None:
+    """Give whoever looks on the first word of a command that reads folders or data sets, before what takes seconds."""
+    if is_terminal(sys.stderr):
+        say(f"reading {', '.join(str(source) for source in sources if source is not None)} …")
 
 
 def is_quiet() -> bool:

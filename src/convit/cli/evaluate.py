@@ -97,14 +97,11 @@ def evaluate(
         if target.output is not None and target.output.resolve().parent == report.resolve():
             raise ValueError(f"{target.output} lies in the report's folder, which has its own files; choose another")
         check_report(report, overwrite=target.overwrite)
-    from convit.data import open_samples
-    from convit.weights.files import weights_file
-
-    if os.environ.get("RANK", "0") != "0":  # the first of several processes speaks
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         errors.quiet_output()
-    # before torch is imported, which takes its time
-    if weights is not None:
-        weights_file(weights)
+    errors.say_reading(data)
+    from convit.data import open_samples
+
     images = open_samples(lists.of(data), split=split, label_map=classes)
     from convit.evaluation import Evaluator, join_processes, own_device
 

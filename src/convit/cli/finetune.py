@@ -90,6 +90,7 @@ def finetune(
     source, folder = lists.of(images), output or default_folder(images)
     if not (resume or dry_run) and "LOCAL_RANK" not in os.environ:  # the first process of several has begun the run
         check_places(source, folder)
+    errors.say_reading(images)
     from convit.finetuning.run import finetune as tune
     from convit.finetuning.run import prepare, say_cost
 

@@ -57,8 +57,7 @@ def describe(name: str) -> dict[str, Any]:
     """
     from convit.cli.catalog import config_of, describe_variant, describe_weights, limits_of
     from convit.model import VARIANTS
-    from convit.weights import WEIGHT_SETS, find_weight_set
-    from convit.weights.weight_sets import closest
+    from convit.weights.weight_sets import check_model_name, find_weight_set
 
     if name in VARIANTS:
         variant = VARIANTS[name]
@@ -70,8 +69,7 @@ def describe(name: str) -> dict[str, Any]:
             "weights": {"default": entry.weights_from or None, "source": variant.source},
             "configuration": config.to_dict(),
         }
-    if name.partition(".")[0] not in VARIANTS:
-        raise ValueError(f"there is no model {name!r}; {closest(name, [*VARIANTS, *WEIGHT_SETS])}")
+    check_model_name(name)
     weights = find_weight_set(name)
     entry = describe_weights(weights)
     return {

@@ -262,7 +262,9 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
             options |= bundle.options
         else:
             options[each.name] = (hints[each.name], each.default)
-    options |= {"image_limit": (_LIMIT, None), "quiet": (_QUIET, False), "debug": (_DEBUG, False)}
+    shared = {"image_limit": (_LIMIT, None), "quiet": (_QUIET, False), "debug": (_DEBUG, False)}
+    assert not options.keys() & shared.keys()
+    options |= shared
 
     # `main` reads `debug` before options are parsed
     def spelled_out(*, image_limit: list[str] | None, quiet: bool, debug: bool, **given: Any) -> None:
@@ -272,6 +274,14 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
             from convit.images.limits import set_limits
 
             set_limits(image_limit)
+        if hints.get("weights") == Weights and given["weights"] is not None:
+            from convit.weights.files import weights_file
+
+            weights_file(given["weights"])
+        if hints.get("model") == Model and given["model"] is not None:
+            from convit.weights.weight_sets import check_model_name
+
+            check_model_name(given["model"])
         for name, bundle in bundles.items():
             given[name] = bundle.build(**{option: given.pop(option) for option in bundle.options})
         command(**given)

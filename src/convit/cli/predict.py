@@ -85,6 +85,7 @@ def _find(
     """The images, in the order of the results, the run (for int8, with some of the images), and what was left out."""
     from convit.images.listing import describe_left_out, find_images
 
+    errors.say_reading(*paths)
     left_out = Counter[str]()
     files = find_images([lists.of(str(path)) for path in paths], recursive, left_out=left_out)
     if run.precision == "int8":
@@ -127,7 +128,4 @@ def _write(
     summary = [str(predictor.timings)] * (len(files) > 1) + [left_out] * bool(left_out)
     if summary:
         errors.say("; ".join(summary))
-    if first_error is not None:
-        count = f"{writer.failed} of {len(files)} images could not be read, see their rows; the first: "
-        errors.tell(f"error: {count * (len(files) > 1)}{first_error}")
-        raise typer.Exit(errors.SOME_UNREADABLE)
+    errors.leave_if_skipped(writer.failed, len(files), target.output or "their rows", first_error or "")

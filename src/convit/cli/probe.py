@@ -83,6 +83,7 @@ def probe(
         raise ValueError("--cache and --no-cache exclude each other; leave one of them out")
     if report is not None:
         _check_report(report, target, draws_curve=bool(counts))
+    errors.say_reading(data, test)
     from convit.evaluation.probes import EmbeddingCache, check_probes, open_sets
 
     check_probes(names, counts, draws)
@@ -101,7 +102,8 @@ def probe(
         _write_report(found, report, overwrite=target.overwrite)
     if target.output is not None:
         errors.say(str(found))
-    errors.leave_if_unreadable(found.unreadable)
+    read = len(train.labels) + (0 if tested is None else len(tested.labels))
+    errors.leave_if_unreadable(found.unreadable, read)
 
 
 def parse_shots(text: str) -> list[int]:

@@ -36,6 +36,10 @@ def index(
     """
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
+    from convit.search.store import check_place
+
+    check_place(db, create=True)
+    errors.say_reading(folder)
     from convit.images.listing import describe_left_out
     from convit.search import Index
 
@@ -69,7 +73,7 @@ def index(
         errors.say("searches are approximate from now on, by a vector index")
     counts = {name: getattr(done, name) for name in ("new", "changed", "removed", "unchanged")}
     options.print_result(None, {"db": db, "images": len(opened), **counts})
-    errors.leave_if_unreadable(done.unreadable)
+    errors.leave_if_unreadable(done.unreadable, len(opened))
 
 
 COLUMNS = ("rank", "path", "score", "label", "width", "height")
@@ -108,13 +112,18 @@ def search(
 
     if html is not None:
         check_output(html, overwrite=target.overwrite)
+    from convit.images import open_image
     from convit.images.names import given_path
+    from convit.search.store import check_place
+
+    check_place(db, create=False)
+    image = given_path(image)
+    open_image(image)  # a mistake in it is found before the model is loaded
     from convit.search import Index, search_page
 
     opened = Index.open(
         db, model=model, weights=weights, approximate_from=approximate_from, device=device, precision=precision
     )
-    image = given_path(image)
     hits = opened.search(image, k, where=where)
     rows = [{**asdict(hit), "score": round(hit.score, 6)} for hit in hits]
     target.write_rows(rows, COLUMNS, f"# Images like {image.name}")

@@ -31,6 +31,7 @@ def train(
     from convit.training.recipe_io import read_recipe
 
     chosen = read_recipe(recipe, changes or [])  # before torch is imported
+    errors.say_reading(data)
     from convit.training.run import is_first_process
     from convit.training.run import train as train_by
 

@@ -4,24 +4,6 @@ The room promises parameter names of the published files, any image size, and fo
 (`plain.py`).
 """
 
-from convit.model.attention import GatedPositionalSelfAttention, SelfAttention
-from convit.model.config import ConViTConfig, GlobalPool
-from convit.model.convit import ConViT
-from convit.model.counting import Operations, count_operations
-from convit.model.features import FeatureExtractor
-from convit.model.positional import resample_position_embedding
-from convit.model.variants import VARIANTS, Variant
+import lazy_loader
 
-__all__ = [
-    "VARIANTS",
-    "ConViT",
-    "ConViTConfig",
-    "FeatureExtractor",
-    "GatedPositionalSelfAttention",
-    "GlobalPool",
-    "Operations",
-    "SelfAttention",
-    "Variant",
-    "count_operations",
-    "resample_position_embedding",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

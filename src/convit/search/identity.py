@@ -20,8 +20,8 @@ from convit.images.names import escaped, path_text, text_path
 from convit.inference.embedder import Embedder
 from convit.inference.options import model_name
 from convit.output.files import write_file
+from convit.search.store import FILE
 
-FILE = "index.json"
 # what an index's first embedder is told and the later ones are told again
 _KEPT_OPTIONS: dict[str, Any] = {"apply_exif": True, "fast_decode": False, "kind": "pooled"}
 

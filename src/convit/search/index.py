@@ -18,7 +18,6 @@ from convit.images.opening import read_bytes
 from convit.inference.embedder import Embedder
 from convit.search.duplicates import Duplicate, find_duplicates
 from convit.search.identity import (
-    FILE,
     Identity,
     check_model,
     identity_of,
@@ -30,7 +29,7 @@ from convit.search.identity import (
 )
 from convit.search.listing import ListedImage, split_of
 from convit.search.nearest import Hit, build_index, has_index, mapped_vectors, search_approximately, search_exactly
-from convit.search.store import TABLE, Store
+from convit.search.store import Store, check_place
 from convit.search.updating import Update, carry_out, plan_update
 from convit.search.where import parse_where
 
@@ -96,16 +95,8 @@ class Index:
             FileExistsError: the folder holds something else.
             ValueError: as for the class.
         """
-        place = Path(db)
-        if not (place / FILE).exists():
-            if place.is_dir() and any(entry.name != ".lock" for entry in place.iterdir()):
-                damaged = f"; its {FILE} is missing" if (place / f"{TABLE}.lance").exists() else ""
-                raise FileExistsError(f"{place} holds other files and no index{damaged}; choose another folder")
-            if place.exists() and not place.is_dir():
-                raise FileExistsError(f"{place} is a file, not an index; choose another name")
-            if not create:
-                raise FileNotFoundError(f"{place}: there is no index; make one with convit index FOLDER --db {place}")
-        return cls(place, **options)
+        check_place(Path(db), create=create)
+        return cls(db, **options)
 
     @property
     def root(self) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 from convit.output.files import explained as explained_disk
 
 TABLE = "images"
+FILE = "index.json"
 _AT_ONCE = 500  # paths in one condition
 # what LanceDB says of files that are lost, cut off or overwritten
 _DAMAGE = (
@@ -26,6 +27,24 @@ _DAMAGE = (
     "is not aligned to",
     "was not found",
 )
+
+
+def check_place(db: Path, *, create: bool) -> None:
+    """Refuse a folder that holds no index, or where none can be made; without torch.
+
+    Raises:
+        FileNotFoundError: there is none, and `create` is false.
+        FileExistsError: the folder holds something else.
+    """
+    if (db / FILE).exists():
+        return
+    if db.is_dir() and any(entry.name != ".lock" for entry in db.iterdir()):
+        damaged = f"; its {FILE} is missing" if (db / f"{TABLE}.lance").exists() else ""
+        raise FileExistsError(f"{db} holds other files and no index{damaged}; choose another folder")
+    if db.exists() and not db.is_dir():
+        raise FileExistsError(f"{db} is a file, not an index; choose another name")
+    if not create:
+        raise FileNotFoundError(f"{db}: there is no index; make one with convit index FOLDER --db {db}")
 
 
 class FileRow(NamedTuple):

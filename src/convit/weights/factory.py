@@ -16,7 +16,7 @@ from convit.weights.card import PROVENANCE, describe_weight_set, known_classes, 
 from convit.weights.fetch import fetch_hub_file, fetch_weights
 from convit.weights.files import check_metadata, load_weights
 from convit.weights.hub import parse_repo
-from convit.weights.weight_sets import WEIGHT_SETS, closest, default_weight_set, find_weight_set
+from convit.weights.weight_sets import check_model_name, default_weight_set, find_weight_set
 
 _TRAINING_ONLY = ("drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate")
 
@@ -155,9 +155,7 @@ def _resolve(name: str, *, wants_weights: bool, cache_dir: Path | None) -> _Plan
     if scheme == "local-dir":
         return _resolve_folder(Path(rest), wants_weights=wants_weights)
     architecture, _, tag = name.partition(".")
-    if architecture not in VARIANTS:
-        hint = f"; a hub repository is named hf-hub:{name}, a folder local-dir:{name}" if "/" in name else ""
-        raise ValueError(f"there is no model {name!r}; {closest(name, [*VARIANTS, *WEIGHT_SETS])}{hint}")
+    check_model_name(name)
     found = find_weight_set(name) if tag or wants_weights else default_weight_set(architecture)
     config = VARIANTS[architecture].config
     if found is None:

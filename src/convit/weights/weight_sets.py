@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from convit.model.variants import VARIANTS
 from convit.transforms.settings import TransformSettings
 from convit.weights.header import read_metadata
 from convit.weights.labels import LABEL_SETS, class_names
@@ -178,6 +179,23 @@ WEIGHT_SETS: Mapping[str, WeightSet] = _Table()
 def default_weight_set(architecture: str) -> WeightSet | None:
     """Give the weight set that a bare architecture name stands for: its first one, or None where it has none."""
     return next((each for each in WEIGHT_SETS.values() if each.architecture == architecture), None)
+
+
+def check_model_name(name: str) -> None:
+    """Refuse a name that is no variant's or weight set's, without torch; what names a hub or a folder passes.
+
+    Raises:
+        ValueError: there is no such model, or there are no such weights; the message names the closest.
+        FileNotFoundError: as `find_weight_set`.
+    """
+    architecture, _, tag = name.partition(".")
+    if name.partition(":")[0] in ("hf-hub", "hf_hub", "local-dir"):
+        return
+    if architecture not in VARIANTS:
+        hint = f"; a hub repository is named hf-hub:{name}, a folder local-dir:{name}" if "/" in name else ""
+        raise ValueError(f"there is no model {name!r}; {closest(name, [*VARIANTS, *WEIGHT_SETS])}{hint}")
+    if tag:
+        find_weight_set(name)
 
 
 def find_weight_set(name: str) -> WeightSet:
