@@ -83,7 +83,7 @@ def test_one_command_leaves_weights_report_and_a_summary(tuned: tuple[Path, Run]
     assert "top-1" in run.out
     assert re.search(r"baseline +\d+\.\d % \(logistic regression on the embeddings\)", run.out)
     assert f"convit classify new/ --weights {output / 'weights.safetensors'}" in run.out
-    assert "found 3 class folders" in run.err
+    assert "found 3 classes (blue, green, red) in" in run.err
     assert re.search(r"about \d+ (seconds|minutes) on this CPU", run.err)
 
 
