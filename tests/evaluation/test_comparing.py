@@ -42,6 +42,7 @@ def test_a_clear_difference(tmp_path: Path) -> None:
     assert found.significant
     assert "second.json is significantly better than" in found.verdict
     assert compare(second, first).verdict.startswith(second)
+    assert "difference" in found._repr_html_()
     assert compare(second, first).differences["top1"] == -30.0
 
 

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from convit.evaluation.metrics import LEVEL, Interval, bootstrap
-from convit.output.console import make_table, print_parts
+from convit.output.console import as_html, make_table, print_parts
 from convit.output.files import check_packages
 
 _NEEDED = {"model", "top1", "data", "data_sha256", "classes", "competing"}
@@ -71,6 +71,9 @@ class Comparison:
             return f"no significant difference: {self.second.file} against {self.first.file}: {points}"
         better, other = (self.second, self.first) if self.differences["top1"] > 0 else (self.first, self.second)
         return f"{better.file} is significantly better than {other.file}: {points}"
+
+    def _repr_html_(self) -> str:
+        return as_html(write_comparison, self)
 
     def to_dict(self) -> dict[str, Any]:
         """What `json.dumps` takes."""

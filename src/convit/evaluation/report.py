@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from convit.data.identity import file_sha256
 from convit.evaluation.metrics import Confusion, Interval
 from convit.evaluation.scoring import Scores
-from convit.output.console import make_table, print_parts
+from convit.output.console import as_html, make_table, print_parts
 from convit.output.text import csv_text
 
 
@@ -125,6 +125,9 @@ class Evaluation:
             for name, value in self.to_dict(with_images=with_images).items()
         ]
         return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    def _repr_html_(self) -> str:
+        return as_html(write_table, self)
 
     def __str__(self) -> str:
         failed = f", {self.unreadable} could not be read" if self.unreadable else ""

@@ -1,11 +1,12 @@
 """What people read on a screen: tables of one look, as wide as the terminal, or as wide as they need elsewhere."""
 
+import html
 import io
 import json
 import logging
 import sys
 import warnings
-from collections.abc import Container, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -76,6 +77,13 @@ def print_parts(stream: TextIO, *parts: "Table | str") -> None:
             console.print(part)
     if text is not None:
         stream.write(text.getvalue())
+
+
+def as_html(write: Callable[[Any, TextIO], None], result: Any) -> str:
+    """What a notebook shows of a result: the table that `write` prints for people, escaped."""
+    text = io.StringIO()
+    write(result, text)
+    return f"<pre>{html.escape(text.getvalue())}</pre>"
 
 
 def print_result(text: str | None, result: Mapping[str, Any]) -> None:

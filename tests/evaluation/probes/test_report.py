@@ -1,6 +1,7 @@
 """A whole run on made-up vectors: table, JSON, CSV and figure."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -62,6 +63,7 @@ def test_the_table_and_the_csv_have_the_same_rows(probing: Probing) -> None:
     assert f"± {probing.few_shot[0].top1_deviation:.2f}" in shown
     assert "50 per class is left out: class 'ant' has 15 training images." in shown
     assert "1 image could not be read and count in no metric." in shown
+    assert probing._repr_html_() == f"<pre>{html.escape(shown)}</pre>"  # in a notebook
 
 
 def test_a_run_is_the_same_again(task: Task, embedded: MakeEmbedded) -> None:

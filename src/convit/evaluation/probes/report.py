@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from convit.evaluation.metrics import bootstrap, top
-from convit.output.console import make_table, print_parts
+from convit.output.console import as_html, make_table, print_parts
 from convit.output.text import csv_text, json_text
 
 # the values among which each probe chooses
@@ -160,6 +160,9 @@ class Probing:
     def to_csv(self) -> str:
         """`rows` as CSV text with a head line."""
         return csv_text(COLUMNS, ([row[key] for key in COLUMNS] for row in self.rows()))
+
+    def _repr_html_(self) -> str:
+        return as_html(write_table, self)
 
     def __str__(self) -> str:
         # all of them: the best would be one that was chosen on test images
