@@ -20,8 +20,8 @@ KEPT = Path(__file__).with_name("reliability")
 PARTS = {"fuzz": "Mutated files", "kill": "Killed runs"}
 HEAD = """# Reliability
 
-What was tried to break this version, and what came of it. Written by `python docs/make_reliability.py` from
-`docs/reliability/`; nothing here is edited by hand.
+What was tried to break this package, and what came of it. Written by `python docs/make_reliability.py` from
+`docs/reliability/`.
 """
 
 

@@ -32,7 +32,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from docs.make_reliability import keep
+from docs.make_reliability import KEPT, keep
 
 MODEL = "convit_nano_patch4_32.cifar10"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -306,12 +306,18 @@ def kill_often(name: str, kills: int, generator: random.Random, place: Path, sec
 
 
 def write_found(found: dict[str, Found], kills: int, seed: int) -> None:
-    """Keep the counts for docs/reliability.md."""
+    """Keep the counts for docs/reliability.md; those of commands that were not run this time stay."""
     columns = ("command", *(number.name for number in SIGNALS), *FAULTS)
-    rows = [
-        (f"`{name}`", *(each.ended[number.name] for number in SIGNALS), *(each.faults[kind] for kind in FAULTS))
+    file = KEPT / "kill.json"
+    before = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
+    rows = {row[0]: row for row in before} | {
+        f"`{name}`": [
+            f"`{name}`",
+            *(each.ended[number.name] for number in SIGNALS),
+            *(each.faults[kind] for kind in FAULTS),
+        ]
         for name, each in found.items()
-    ]
+    }
     about = (
         "Commands were ended by SIGKILL, SIGTERM and SIGINT at random moments, three quarters of them while they "
         "wrote, and started again until they finished. Counted is every run whose files were damaged, whose rows, "
@@ -320,7 +326,7 @@ def write_found(found: dict[str, Found], kills: int, seed: int) -> None:
         "the command takes the signal) or message was another one."
     )
     command = f"python tools/kill.py --kills {kills} --seed {seed} --write"
-    keep("kill", command, about, columns, rows, [line for each in found.values() for line in each.told])
+    keep("kill", command, about, columns, list(rows.values()), [line for each in found.values() for line in each.told])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

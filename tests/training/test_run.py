@@ -109,6 +109,18 @@ def test_a_run_that_ended_at_its_last_step_writes_the_same_weights_again(
     assert not unfinished.exists()
 
 
+def test_sigterm_before_the_first_step_is_not_taken_for_ctrl_c(tmp_path: Path, data: Path) -> None:
+    class Ended(Callback):
+        def on_sanity_check_start(self, *_: object) -> None:
+            raise SystemExit(143)  # as the command line's own handler does
+
+        on_train_start = on_sanity_check_start
+
+    with pytest.raises(SystemExit) as caught:
+        run_recipe(small_recipe(tmp_path), data, tmp_path / "run", quiet=True, callbacks=(Ended(),))
+    assert caught.value.code == 143
+
+
 def test_it_learns_from_an_image_folder(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data" / "train", ["dark", "light"], per_class=16)
     for name, low in (("dark", 0), ("light", 128)):

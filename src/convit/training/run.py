@@ -174,12 +174,12 @@ def _fit(trainer: Trainer, task: ClassificationTask, data: RecipeData, checkpoin
         return
     except RunStopped as stopped:
         number, code, step = stopped.signal, stopped.code, stopped.step
-    except SystemExit:
+    except SystemExit as ended:
         if not trainer.interrupted:
             raise
-        # a second Ctrl-C, at which Lightning ends the process; its caller may want to do more
-        last = last_checkpoint(output)
-        number, code, step = signal.SIGINT, 1, steps_of(last) if last else 0
+        # a second Ctrl-C, at which Lightning ends the process, or SIGTERM before the first step or after the last one
+        last, code = last_checkpoint(output), ended.code
+        number, step = signal.SIGTERM if code == 128 + signal.SIGTERM else signal.SIGINT, steps_of(last) if last else 0
     if is_first_process():
         where = f"its checkpoint of step {step}" if step else "no checkpoint yet"
         line = f"stopped, with {where}; go on with: {resume_command()}"
