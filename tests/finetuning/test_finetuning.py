@@ -31,6 +31,7 @@ from convit.model import ConViTConfig
 from convit.training.optimizers import peak_rate
 from convit.training.recipe import OptimizerRecipe, Recipe
 from convit.weights import WEIGHT_SETS
+from convit.weights.weight_sets import BUNDLED_NAMES
 from tests.data.making import picture, write_folder, write_parquet, write_shard
 
 NANO = "convit_nano_patch4_32.cifar10"
@@ -242,7 +243,21 @@ def test_short_runs_have_neither_averaging_nor_early_stopping() -> None:
     assert (long["schedule.patience"], long["ema"]) == (10, {"decay": 0.99})
 
 
-def test_the_default_weights_suit_the_device() -> None:
+def test_without_a_network_the_weights_in_the_package_are_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    plan = _plan(_fill(tmp_path / "pets", cat=6, dog=6), model=None)
+    assert plan.recipe.model.weights == BUNDLED_NAMES[0]
+    assert plan.warnings[0] == (
+        f"convit_tiny.fb_in1k cannot be fetched (HF_HUB_OFFLINE is set); {BUNDLED_NAMES[0]} is in the package"
+    )
+
+
+def test_the_default_weights_suit_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convit.finetuning.settings.why_unavailable", lambda _: None)
     assert find_starting_weights(None, CPU).weights == "convit_tiny.fb_in1k"
     assert find_starting_weights(None, torch.device("cuda")).weights == "convit_small.fb_in1k"
 

@@ -157,7 +157,7 @@ def plan_finetune(
     for choice in choices:
         set_value(values, choice.key, choice.value)
     recipe = make_recipe(values, options.changes)
-    warnings = (*found.warnings, *division.warnings)
+    warnings = (*([base.reason] if base.is_fallback else []), *found.warnings, *division.warnings)
     asked = [change.partition("=")[0].strip() for change in options.changes]
     asked += ["optimizer.lr"] if options.lr is not None else []
     return Plan(

@@ -20,6 +20,8 @@ from convit.model import VARIANTS, ConViTConfig
 from convit.optimization.precision import pick_device
 from convit.transforms import TransformSettings
 from convit.weights import find_weight_set, load_model
+from convit.weights.fetch import why_unavailable
+from convit.weights.weight_sets import BUNDLED_NAMES
 
 STEPS_PER_EPOCH = 20
 LEAST_BATCH, MOST_BATCH, MOST_BATCH_ON_CPU = 8, 256, 32
@@ -32,17 +34,25 @@ MIXING_FROM = 2000  # training images
 UNEVEN, VERY_UNEVEN = 3.0, 10.0  # largest class over smallest
 REPEATABLE = 10  # images of a class that may be shown as often as a large class's many
 SMALL_IMAGE = 64  # pixels
-ON_GPU, ON_CPU = "convit_small.fb_in1k", "convit_tiny.fb_in1k"
+ON_GPU = ("convit_small.fb_in1k", "the best of the published ones for its cost")
+ON_CPU = (
+    "convit_tiny.fb_in1k",
+    "without a GPU, the smallest of the published ones: the others need four times as long and more",
+)
 
 
 class StartingWeights(NamedTuple):
-    """Trained weights to begin with, and why these; `config` has the model's own image size."""
+    """Trained weights to begin with, and why these; `config` has the model's own image size.
+
+    `is_fallback`: they stand in for the published ones, which cannot be fetched.
+    """
 
     architecture: str
     weights: str
     config: ConViTConfig
     preprocessing: TransformSettings
     reason: str
+    is_fallback: bool = False
 
 
 def find_starting_weights(model: str | None, device: torch.device | None = None) -> StartingWeights:
@@ -51,7 +61,8 @@ def find_starting_weights(model: str | None, device: torch.device | None = None)
     Args:
         model: a weight set, an architecture for its default weights, or a file that `convit train` or
             `convit finetune` wrote. None: "convit_small.fb_in1k" on a GPU, "convit_tiny.fb_in1k" on a CPU, where a
-            step of the small model takes about four times as long.
+            step of the small model takes about four times as long; where neither the caches nor the hub have them,
+            the weights in the package.
         device: where it will be trained; None for the best there is.
 
     Raises:
@@ -62,20 +73,20 @@ def find_starting_weights(model: str | None, device: torch.device | None = None)
     device = device or pick_device("auto")
     if model is not None and is_weight_file(model):
         return _from_file(Path(model))
-    reason = "as asked"
+    reason, obstacle = "as asked", None
     if model is None:
-        model = ON_CPU if device.type == "cpu" else ON_GPU
-        reason = (
-            "without a GPU, the smallest of the published ones: the others need four times as long and more"
-            if device.type == "cpu"
-            else "the best of the published ones for its cost"
-        )
+        model, reason = ON_CPU if device.type == "cpu" else ON_GPU
+        if (obstacle := why_unavailable(find_weight_set(model))) is not None:
+            reason = f"{model} cannot be fetched ({obstacle}); {BUNDLED_NAMES[0]} is in the package"
+            model = BUNDLED_NAMES[0]
     found = find_weight_set(model)
     channels, height, width = found.input_size
     config = VARIANTS[found.architecture].config.replace(
         num_classes=found.num_classes, in_chans=channels, img_size=(height, width)
     )
-    return StartingWeights(found.architecture, found.name, config, found.preprocessing, reason)
+    return StartingWeights(
+        found.architecture, found.name, config, found.preprocessing, reason, is_fallback=obstacle is not None
+    )
 
 
 def _from_file(path: Path) -> StartingWeights:

@@ -8,6 +8,7 @@ from pathlib import Path
 from convit.weights import hub
 from convit.weights.download import cached_url, default_folder, fetch_url, is_kept
 from convit.weights.hub import WEIGHT_FILES, Repo
+from convit.weights.reach import why_unreachable
 from convit.weights.weight_sets import BUNDLED_NAMES, WeightSet
 
 _log = logging.getLogger(__name__)
@@ -91,6 +92,18 @@ def is_cached(weight_set: WeightSet, cache_dir: Path | None = None) -> bool:
         return file is not None and file.is_file()
     in_hub = repo is not None and hub.cached_file(Repo(repo), WEIGHT_FILES, cache_dir) is not None
     return in_hub or (url is not None and is_kept(url, cache_dir or default_folder()))
+
+
+def why_unavailable(weight_set: WeightSet, cache_dir: Path | None = None) -> str | None:
+    """Say what keeps a weight set from this machine, within seconds; None where it is here or the hub answers.
+
+    Args:
+        weight_set: what to look for.
+        cache_dir: as in `fetch_weights`.
+    """
+    if is_cached(weight_set, cache_dir):
+        return None
+    return "HF_HUB_OFFLINE is set" if hub.is_offline() else why_unreachable(hub.endpoint())
 
 
 def _remedy() -> str:
