@@ -174,4 +174,4 @@ def test_a_name_that_is_no_utf8_costs_nothing(tmp_path: Path, folder: Path, weig
     (folder / "cat" / "0.jpg").rename(folder / "cat" / os.fsdecode(b"\xff.jpg"))
     output = tmp_path / "result.json"
     assert main(["evaluate", str(folder), "--weights", str(weights), "--output", str(output), "-q"]) == 0
-    assert "cat/\udcff.jpg" in json.loads(output.read_text())["images"]["names"]
+    assert "file:cat/%FF.jpg" in json.loads(output.read_text())["images"]["names"]

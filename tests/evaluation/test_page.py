@@ -150,7 +150,12 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     names = [f"{number}\udcff.jpg" for number in range(60)]
     write_report(made_evaluation(made_scores(names=names)), MadeImages(61), tmp_path / "report")
     assert json.loads((tmp_path / "report" / "evaluation.json").read_text())["images"]["names"][3] == names[3]
-    assert _rows(tmp_path / "report" / "predictions.csv")[3]["name"] == r"3\udcff.jpg"
+
+
+def test_tables_for_spreadsheets(tmp_path: Path) -> None:
+    evaluation = made_evaluation(made_scores(names=[f"=1+{number}" for number in range(60)]))
+    write_report(evaluation, MadeImages(61), tmp_path / "report", spreadsheet_safe=True)
+    assert _rows(tmp_path / "report" / "predictions.csv")[3]["name"] == "'=1+3"
 
 
 def test_many_classes_are_a_table_of_pairs_instead_of_a_map(tmp_path: Path) -> None:

@@ -288,6 +288,17 @@ def test_tables_print_nothing_that_drives_a_terminal() -> None:
     assert plain.getvalue().replace("\n", "").isprintable()
 
 
+def test_csv_does_not_drive_a_terminal() -> None:
+    class Terminal(io.StringIO):
+        isatty = staticmethod(lambda: True)
+
+    text = Terminal()
+    with open_writer(None, "csv", "rows", columns=["path"], stream=text) as writer:
+        for name in STRANGE:
+            writer.write({"path": name})
+    assert text.getvalue().replace("\n", "").isprintable()
+
+
 def test_spreadsheets_compute_nothing_when_asked() -> None:
     rows = [Classification(name, (), "-1: is empty") for name in ("=1+1.jpg", "+a", "-b", "@c", "\td", "\re", "f=1")]
     plain, safe = (as_text(rows, "csv", top_k=1, spreadsheet_safe=each) for each in (False, True))

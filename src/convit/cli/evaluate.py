@@ -1,6 +1,7 @@
 """`convit evaluate`: how good a model is on labeled images; and whether one result is better than another."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -72,6 +73,7 @@ def evaluate(
     target: Annotated[options.Target, options.results("table", "json")] = options.STDOUT,
     calibrate: Calibrate = False,
     report: Report = None,
+    spreadsheet_safe: options.SpreadsheetSafe = False,
     compare: Compare = None,
     lists: options.Lists = options.NO_LISTS,
     run: options.EvaluationRun = options.DEFAULTS,
@@ -85,7 +87,8 @@ def evaluate(
     """
     if compare is not None:
         named = {"DATA": data, "--model": model, "--weights": weights, "--split": split, "--classes": classes}
-        _compare(compare, target, {**named, "--tta": tta, "--calibrate": calibrate or None, "--report": report})
+        flags = {"--calibrate": calibrate or None, "--spreadsheet-safe": spreadsheet_safe or None}
+        _compare(compare, target, {**named, "--tta": tta, "--report": report, **flags})
         return
     if data is None:
         raise ValueError("there are no images to evaluate on; name a folder or shards, or two results after --compare")
@@ -120,7 +123,7 @@ def evaluate(
     if processes.writes:
         if calibrate and weights is not None:
             evaluation = _keep_temperature(evaluation, weights)
-        _finish(evaluation, images, target, report)
+        _finish(evaluation, images, replace(target, spreadsheet_safe=spreadsheet_safe), report)
         # a process that leaves with a code of its own is a failed one to torchrun, which then says so at length
         if evaluation.errors and processes.count == 1:
             raise typer.Exit(errors.SOME_UNREADABLE)
@@ -167,7 +170,8 @@ def _finish(evaluation: "Evaluation", images: "Samples", target: options.Target,
     if report is not None:
         from convit.evaluation import write_report
 
-        write_report(evaluation, images, report, overwrite=target.overwrite)
+        safe = target.spreadsheet_safe
+        write_report(evaluation, images, report, overwrite=target.overwrite, spreadsheet_safe=safe)
     if target.output is not None or report is not None:
         errors.say(str(evaluation))
     if report is not None:

@@ -29,6 +29,7 @@ from convit.evaluation.processes import Processes
 from convit.evaluation.report import Evaluation
 from convit.evaluation.scoring import Outcome, Scores, score_image
 from convit.evaluation.weights_used import find_weights_used, fingerprint_of
+from convit.images.names import path_text
 from convit.images.opening import ImageSource
 from convit.inference.classifier import read_temperature
 from convit.inference.options import RunKeywords, RunOptions
@@ -115,7 +116,7 @@ class Evaluator(Predictor):
             for image in data if places is None else data.take(places):
                 labels = tuple(classes[label] for label in image.accepted or (image.label,))
                 labels = labels if position is None else tuple(position[each] for each in labels)
-                yield (image.name, labels), image.content
+                yield (path_text(image.name), labels), image.content
 
         for row in self._run(labeled()):
             (name, labels), logits = row.tag, None
@@ -214,6 +215,7 @@ class Evaluator(Predictor):
         seconds = max(each.seconds for each in timings)
         found = confusion(scores)
         per_class = by_class(scores, found, self.class_names)
+        classes = match_classes(data, self.class_names, self.num_classes)
         bins = calibration_bins(scores.right(), scores.confidences)
         return Evaluation(
             model=self.name,
@@ -231,7 +233,7 @@ class Evaluator(Predictor):
             temperature=self.temperature,
             temperature_fit=None,
             classes=self.num_classes,
-            classes_in_data=len(data.distinct_labels),
+            classes_in_data=len({classes[label] for label in data.distinct_labels}),
             competing=self.num_classes if competing is None else len(competing),
             tta=self.tta,
             precision=self.precision,

@@ -61,7 +61,14 @@ def check_report(folder: Path, *, overwrite: bool = False) -> None:
     check_folder(folder, FILES, overwrite=overwrite)
 
 
-def write_report(evaluation: Evaluation, images: Samples, folder: Path, *, overwrite: bool = False) -> None:
+def write_report(
+    evaluation: Evaluation,
+    images: Samples,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    spreadsheet_safe: bool = False,
+) -> None:
     """Write an evaluation's report: page, figures and tables, each file whole or not at all.
 
     `index.html` loads nothing. Beside it stand `evaluation.json` (all metrics, and every image's scores),
@@ -72,6 +79,7 @@ def write_report(evaluation: Evaluation, images: Samples, folder: Path, *, overw
         images: what was evaluated; the worst mistakes are read again.
         folder: where to; made where it is missing, with those above it.
         overwrite: whether the files of an earlier report may be replaced.
+        spreadsheet_safe: for the tables, see `convit.output.text.csv_line`.
 
     Raises:
         ValueError: the evaluation has no scores of its images.
@@ -85,9 +93,9 @@ def write_report(evaluation: Evaluation, images: Samples, folder: Path, *, overw
     figures = draw_figures(evaluation)
     contents: dict[str, str | bytes] = {
         "evaluation.json": evaluation.to_json(with_images=True),
-        "per_class.csv": per_class_csv(evaluation),
-        "confusion.csv": confusion_csv(evaluation),
-        "predictions.csv": predictions_csv(evaluation),
+        "per_class.csv": per_class_csv(evaluation, spreadsheet_safe=spreadsheet_safe),
+        "confusion.csv": confusion_csv(evaluation, spreadsheet_safe=spreadsheet_safe),
+        "predictions.csv": predictions_csv(evaluation, spreadsheet_safe=spreadsheet_safe),
         **{f"{name}.png": png_of(figure) for name, figure in figures.items()},
         "index.html": render_page(evaluation, images, figures),
     }

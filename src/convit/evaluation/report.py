@@ -270,26 +270,28 @@ def confused_pairs(evaluation: Evaluation, most: int) -> list[tuple[int, int, in
     return sorted(wrong, key=lambda pair: -pair[2])[:most]
 
 
-def per_class_csv(evaluation: Evaluation) -> str:
+def per_class_csv(evaluation: Evaluation, *, spreadsheet_safe: bool = False) -> str:
     """One line per class that has images, by its number: images, top-1 and top-5 (percent), mistaken for which."""
     rows: list[tuple[Any, ...]] = []
     for row in evaluation.per_class:
         taken = row["mistaken_for"]
         mistaken = ("", "") if taken is None else (taken, class_name(evaluation, taken))
         rows.append((row["class"], row["name"], row["count"], row["top1"], row["top5"], *mistaken))
-    return csv_text(("class", "name", "images", "top1", "top5", "mistaken_for", "mistaken_for_name"), rows)
+    titles = ("class", "name", "images", "top1", "top5", "mistaken_for", "mistaken_for_name")
+    return csv_text(titles, rows, spreadsheet_safe=spreadsheet_safe)
 
 
-def confusion_csv(evaluation: Evaluation) -> str:
+def confusion_csv(evaluation: Evaluation, *, spreadsheet_safe: bool = False) -> str:
     """One line per right and predicted class that occur together, with the number of images."""
     rows = (
         (right, class_name(evaluation, right), taken, class_name(evaluation, taken), count)
         for right, taken, count in evaluation.confusion
     )
-    return csv_text(("right", "right_name", "predicted", "predicted_name", "count"), rows)
+    titles = ("right", "right_name", "predicted", "predicted_name", "count")
+    return csv_text(titles, rows, spreadsheet_safe=spreadsheet_safe)
 
 
-def predictions_csv(evaluation: Evaluation) -> str:
+def predictions_csv(evaluation: Evaluation, *, spreadsheet_safe: bool = False) -> str:
     """One line per image that could be scored, by its place in the data.
 
     `label` and `predicted` are the model's class numbers, `confidence` is the probability of the predicted class,
@@ -312,4 +314,4 @@ def predictions_csv(evaluation: Evaluation) -> str:
         )
     )
     titles = ("place", "name", "label", "label_name", "predicted", "predicted_name", "confidence", "rank", "loss")
-    return csv_text(titles, rows)
+    return csv_text(titles, rows, spreadsheet_safe=spreadsheet_safe)

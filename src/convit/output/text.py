@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from convit.images.names import UNSAFE
-from convit.output.console import make_table, print_parts
+from convit.output.console import is_terminal, make_table, print_parts, printable
 from convit.output.files import write_file
 from convit.output.rows import Layout
 
@@ -84,7 +84,10 @@ class Json(Encoder):
 
 
 class Csv(Encoder):
-    """One line per row, with a head line; a `ValueError` for embeddings with more than one vector per image."""
+    """One line per row, with a head line; a `ValueError` for embeddings with more than one vector per image.
+
+    A terminal gets what could drive it spelled out, files and pipes the very names.
+    """
 
     def __init__(self, stream: TextIO, layout: Layout, *, spreadsheet_safe: bool = False) -> None:
         self._layout, self._stream, self._is_safe = layout, stream, spreadsheet_safe
@@ -92,7 +95,8 @@ class Csv(Encoder):
 
     def add(self, row: Any) -> None:
         """Write one line."""
-        self._stream.write(csv_line(self._layout.as_values(row), spreadsheet_safe=self._is_safe))
+        line = csv_line(self._layout.as_values(row), spreadsheet_safe=self._is_safe)
+        self._stream.write(printable(line) if is_terminal(self._stream) else line)
 
 
 @dataclass(eq=False)
@@ -135,9 +139,9 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Rows of values as CSV text with a head line."""
-    return "".join(map(csv_line, [columns, *rows]))
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, spreadsheet_safe: bool = False) -> str:
+    """Rows of values as CSV text with a head line; see `csv_line`."""
+    return "".join(csv_line(row, spreadsheet_safe=spreadsheet_safe) for row in [columns, *rows])
 
 
 def csv_line(values: Sequence[Any], *, spreadsheet_safe: bool = False) -> str:
