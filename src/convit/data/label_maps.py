@@ -61,11 +61,10 @@ class Relabeled(Samples):
     def __init__(self, whole: Samples, label_map: LabelMap) -> None:
         self._whole, self._map = whole, label_map
         targets = _targets(whole, label_map)
-        # spelled alike is one class, whatever the case; what else means the same is found when the model is known
-        numbers: dict[str, int] = {}
-        self._new = {label: numbers.setdefault(plain_name(target), len(numbers)) for label, target in targets.items()}
-        first = {self._new[label]: target for label, target in reversed(targets.items())}
-        classes = [ClassName(first[number], mapped=True) for number in range(len(numbers))]
+        # targets in other spellings may mean the same, which is found when the model is known
+        numbers = {target: number for number, target in enumerate(dict.fromkeys(targets.values()))}
+        self._new = {label: numbers[target] for label, target in targets.items()}
+        classes = [ClassName(target, mapped=True) for target in numbers]
         labels = [self._new[label] for label in whole.labels]
         super().__init__(labels, whole.names, classes, f"the label map {label_map.name}")
         self.kind, self.restricted, self.stored, self.where = whole.kind, whole.restricted, whole.stored, whole.where

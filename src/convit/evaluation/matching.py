@@ -51,7 +51,8 @@ def match_classes(data: Samples, names: Sequence[str] | None, num_classes: int) 
     wanted = [data.classes[label] for label in labels]
     for find in finders:
         found = [find(each) for each in wanted]
-        if None not in found and len(set(found)) == len(found):
+        # a label map may write one target in several ways
+        if None not in found and (len(set(found)) == len(found) or all(each.mapped for each in wanted)):
             return _by_label(labels, [index for index in found if index is not None])
     if names is None and len(data.classes) == num_classes and not any(each.mapped for each in wanted):
         return _by_label(labels, labels)
