@@ -55,3 +55,9 @@ def test_no_bar_for_few_items_or_when_unwanted(
     with progress.bar("images", total, shown=shown) as advance:
         advance()
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_pillow_finds_odd_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with errors.on_stderr():
+        warnings.warn_explicit("Corrupt EXIF data", UserWarning, "TiffImagePlugin.py", 1, module="PIL.TiffImagePlugin")
+    assert capsys.readouterr().err == ""

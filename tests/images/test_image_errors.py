@@ -234,3 +234,15 @@ def test_opening_needs_no_torch_and_prints_nothing(tmp_path: Path) -> None:
     script += "sys.exit(any(name in sys.modules for name in ('torch', 'pyarrow', 'rich')))"
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_damaged_tiff_file_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(
+        file, "TIFF", compression="tiff_adobe_deflate"
+    )
+    content = bytearray(file.getvalue())
+    content[100:400] = bytes(300)  # of the pixels
+    with pytest.raises(ImageError, match="is cut off or damaged"):
+        open_image(bytes(content))
+    assert capfd.readouterr().err == ""  # libtiff has no words of its own

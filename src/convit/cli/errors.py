@@ -263,6 +263,8 @@ def on_stderr() -> Generator[None]:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
+            # what Pillow finds odd in a file has no name of that file; what it cannot read is an error of the image
+            warnings.filterwarnings("ignore", module=r"PIL\.")
             yield
     finally:
         _log.setLevel(level)

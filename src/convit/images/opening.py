@@ -1,11 +1,13 @@
 """Opening one image, whatever it is and whatever is wrong with it."""
 
+import ctypes
+import functools
 import os
 import stat
 import threading
 import warnings
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -235,11 +237,22 @@ def open_header(content: bytes, name: str, limits: Limits | None = None) -> Imag
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     if image is None:
         raise ImageError(name, describe_unread(start))
+    if image.format == "TIFF":
+        _silence_libtiff()
     if image.width * image.height > limits.pixels:
         raise _too_large(name, "pixels", "pixels", limits.pixels)
     if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") * image.width * image.height > _MOST_SCANNED:
         raise ImageError(name, "has so many scans that it would be decoded for minutes; save it as a plain JPEG")
     return image
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Keep libtiff, which Pillow carries, from writing to standard error what it finds wrong with a file."""
+    with suppress(OSError, AttributeError):  # linked into Pillow, or hidden in it: the lines are only a nuisance
+        libraries = ctypes.CDLL(Image.core.__file__)
+        libraries.TIFFSetErrorHandler(None)
+        libraries.TIFFSetWarningHandler(None)
 
 
 def image_size(content: bytes, name: str) -> tuple[int, int]:
