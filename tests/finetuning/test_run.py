@@ -1,6 +1,7 @@
 """Fine-tuning from Python: the baseline beside the result, what is measured once and kept, and the run that is left."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ QUICK = ("data.workers=0", "run.loggers=[]")
 @pytest.fixture(scope="module")
 def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three kinds of stripes, 12 images each, of two sides and with noise."""
-    folder, noise = tmp_path_factory.mktemp("stripes") / "patterns", np.random.default_rng(7)
+    folder, noise = tmp_path_factory.mktemp("stripes") / "patt\u202eerns", np.random.default_rng(7)
     ramp = np.arange(32) // 4 % 2 * 160 + 40
     bases = {"across": np.tile(ramp[:, None], 32), "down": np.tile(ramp, (32, 1)), "plain": np.full((32, 32), 120)}
     for name, base in bases.items():
@@ -92,7 +93,12 @@ def test_the_baseline_stands_in_the_report(frozen: FinetuneRun) -> None:
     report = json.loads((frozen.folder / "report.json").read_text())
     assert report["baseline"]["top1"] == frozen.baseline.top1
     assert report["baseline"]["count"] == report["validation_images"]
-    assert "logistic regression on the embeddings before training" in frozen.report.read_text()
+    page = frozen.report.read_text()
+    assert "logistic regression on the embeddings before training" in page
+    # the folder's name turns the direction of writing: it is set apart, in an element of its own or in a block
+    named = re.findall(r"<(\w+)(?: class=\"soft\")?>[^<]*\u202e", page.partition("</title>")[2])
+    assert "bdi" in named
+    assert set(named) <= {"bdi", "pre", "td"}
 
 
 def test_a_start_that_no_epoch_beats_is_what_is_written(stripes: Path, tmp_path: Path) -> None:
