@@ -1,6 +1,7 @@
 """What fine-tuning decides by looking at pictures, and what it makes of a model's answers."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -74,12 +75,15 @@ def test_train_and_validation_folders_are_used_as_they_are(tmp_path: Path, name:
     assert (division.held_out, division.training, division.validation) == (0, (6, 6), (2, 1))
 
 
-def test_a_test_folder_beside_validation_is_left_alone_and_said_so(tmp_path: Path) -> None:
+def test_a_test_folder_beside_validation_is_for_the_end_and_said_so(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         _fill(tmp_path / part, cat=6, dog=6)
     found = find_labeled_images(tmp_path)
     assert found.validation == "val"
-    assert "test/ is left alone" in found.warnings[0]
+    assert found.warnings == ()
+    assert found.layout.endswith(f"test images for the end in {tmp_path}/test/")
+    assert found.test is not None
+    assert len(found.test) == 12
 
 
 @pytest.mark.parametrize(
@@ -96,10 +100,18 @@ def test_a_test_folder_is_neither_trained_nor_selected_on(tmp_path: Path, train:
         _fill(tmp_path / part, cat=6, dog=6)
     found = find_labeled_images(tmp_path)
     assert (found.train, found.validation, found.counts()) == (train, None, {"cat": 6, "dog": 6})
-    assert f"{test}/ is left alone, for the end" in found.warnings[0]
+    assert f"test images for the end in {tmp_path}/{test}/" in found.layout
     assert divide(found, seed=0).held_out > 0
     if not train.startswith("images"):
         assert len(open_samples(tmp_path / test.partition("/")[0])) == len(open_samples(tmp_path, split="test")) == 12
+
+
+def test_a_test_part_with_other_classes_is_left_alone(tmp_path: Path) -> None:
+    _fill(tmp_path / "train", cat=6, dog=6)
+    _fill(tmp_path / "test", cat=2, unknown=3)
+    found = find_labeled_images(tmp_path)
+    assert found.test is None
+    assert re.search(r"test/ is left alone, as it cannot be scored: .*unknown", found.warnings[0])
 
 
 def test_parts_that_are_tables_are_told_apart(tmp_path: Path) -> None:
@@ -107,7 +119,8 @@ def test_parts_that_are_tables_are_told_apart(tmp_path: Path) -> None:
         write_parquet(tmp_path / f"{part}-0.parquet", range(count))
     found = find_labeled_images(tmp_path)
     assert (len(found.samples), len(found.validation_samples or ())) == (12, 4)
-    assert "test-0.parquet is left alone" in found.warnings[0]
+    assert found.layout.endswith("test-0.parquet")
+    assert len(found.test or ()) == 2
 
 
 def test_folds_are_not_classes(tmp_path: Path) -> None:

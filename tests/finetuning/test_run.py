@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from lightning.pytorch import Callback
 from PIL import Image
 
 import convit
+from convit.data import open_samples
+from convit.evaluation import Evaluator
 from convit.evaluation.probes.fitting import fit_linear
 from convit.finetuning import cost, rates
 from convit.finetuning.baseline import fit_baseline
@@ -99,6 +103,27 @@ def test_the_baseline_stands_in_the_report(frozen: FinetuneRun) -> None:
     named = re.findall(r"<(\w+)(?: class=\"soft\")?>[^<]*\u202e", page.partition("</title>")[2])
     assert "bdi" in named
     assert set(named) <= {"bdi", "pre", "td"}
+
+
+def test_a_test_part_is_scored_once_at_the_end(stripes: Path, tmp_path: Path) -> None:
+    for part, moved in (("Train", range(2, 12)), ("Test", range(2))):
+        for name, number in product(("across", "down", "plain"), moved):
+            (tmp_path / "data" / part / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(stripes / name / f"{number}.png", tmp_path / "data" / part / name)
+    (tmp_path / "data" / "Test" / "plain" / "1.png").write_bytes(b"damaged")
+    run = convit.finetune(
+        tmp_path / "data", tmp_path / "run", model=NANO, epochs=1, freeze=("backbone",), changes=QUICK, quiet=True
+    )
+    assert run is not None
+    assert run.test is not None
+    assert run.report is not None
+    whole = Evaluator(weights=run.weights).evaluate(open_samples(tmp_path / "data" / "Test"))
+    assert (run.test.count, run.test.top1, run.test.loss) == (5, whole.top1, whole.loss)
+    assert list(run.unreadable) == ["Test/plain/1.png"]
+    report = json.loads((run.folder / "report.json").read_text())
+    assert report["test"]["top1"] == whole.top1
+    assert report["training_images"] + report["validation_images"] == 30
+    assert f"{whole.correct_top1} of 5 test images" in run.report.read_text()
 
 
 def test_a_start_that_no_epoch_beats_is_what_is_written(stripes: Path, tmp_path: Path) -> None:

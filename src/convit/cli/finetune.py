@@ -105,7 +105,8 @@ def finetune(
         return
     if not errors.is_quiet():
         _sum_up(tuned)
-    errors.leave_if_skipped(len(tuned.unreadable), tuned.images, tuned.report or tuned.folder)
+    tested = tuned.test.count + tuned.test.unreadable if tuned.test else 0
+    errors.leave_if_skipped(len(tuned.unreadable), (tuned.images or 0) + tested, tuned.report or tuned.folder)
 
 
 def _sum_up(tuned: FinetuneRun) -> None:
@@ -113,21 +114,20 @@ def _sum_up(tuned: FinetuneRun) -> None:
     from convit.output.console import is_terminal, make_table, print_parts
 
     if found is not None and is_terminal(sys.stdout):
-        print_parts(sys.stdout, make_table((tuned.name, ""), _rows(found, baseline), unfolded={0}))
+        print_parts(sys.stdout, make_table((tuned.name, ""), _rows(found, tuned.test, baseline), unfolded={0}))
     metrics = found and {"top1": found.top1, "interval": found.intervals["top1"], "count": found.count}
-    metrics = {**(metrics or {}), "baseline_top1": baseline and baseline.top1}
+    others = {"test_top1": tuned.test and tuned.test.top1, "baseline_top1": baseline and baseline.top1}
     # below the table, where nothing folds them: they are there to be copied
     lines = f"report   {tuned.report}\nweights  {tuned.weights}\n"
     lines += f"use it   convit classify new/ --weights {shlex.quote(str(tuned.weights))}"
-    options.print_result(lines, {"report": tuned.report, "weights": tuned.weights, **metrics})
+    options.print_result(lines, {"report": tuned.report, "weights": tuned.weights, **(metrics or {}), **others})
 
 
-def _rows(evaluation: Evaluation, baseline: Baseline | None) -> list[tuple[str, str]]:
-    """What the summary says of the validation images."""
+def _rows(evaluation: Evaluation, test: Evaluation | None, baseline: Baseline | None) -> list[tuple[str, str]]:
+    """What the summary says of the validation images, and of the test part."""
     from convit.evaluation.report import class_name, confused_pairs
+    from convit.finetuning.report import told_top1
 
-    low, high = evaluation.intervals["top1"]
-    count = f"{evaluation.correct_top1:,} of {evaluation.count:,} validation images"
     counts = {row["class"]: row["count"] for row in evaluation.per_class}
     worst = sorted(evaluation.per_class, key=lambda row: row["top1"])[:WORST]
     classes = [f"{row['name']}  {row['top1']:.1f} % of {row['count']:,}" for row in worst]
@@ -137,7 +137,8 @@ def _rows(evaluation: Evaluation, baseline: Baseline | None) -> list[tuple[str, 
     ]
     label = "classes" if len(counts) <= WORST else "worst classes"
     return [
-        ("top-1", f"{evaluation.top1:.1f} % ({count}, 95 % interval {low:.0f}-{high:.0f} %)"),
+        ("top-1", f"{evaluation.top1:.1f} % ({told_top1(evaluation, 'validation')})"),
+        *((("test top-1", f"{test.top1:.1f} % ({told_top1(test)})"),) if test else ()),
         *((("baseline", f"{baseline.top1:.1f} % (logistic regression on the embeddings)"),) if baseline else ()),
         ("mean over classes", f"{evaluation.mean_class_top1:.1f} %"),
         *((label if number == 0 else "", row) for number, row in enumerate(classes)),

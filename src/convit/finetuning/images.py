@@ -33,6 +33,7 @@ class LabeledImages:
         train, validation: as the recipe's section `data` takes them; without `validation`, images have to be held out.
         classes: names in index order.
         samples, validation_samples: the opened images of both.
+        test: the images to score once at the end, whose labels count as the others' do; None where there are none.
         short_side: median of the shorter sides of some of the images, pixels; None where none of them can be read.
         layout: what was found, in words.
         warnings: what the user should know before training, in words.
@@ -45,6 +46,7 @@ class LabeledImages:
     classes: tuple[str, ...]
     samples: Samples
     validation_samples: Samples | None
+    test: Samples | None
     short_side: int | None
     layout: str
     warnings: tuple[str, ...]
@@ -82,7 +84,7 @@ def find_labeled_images(source: str | Path) -> LabeledImages:
     Args:
         source: a folder with a sub-folder per class; a folder with training images and perhaps validation images by
             the names of `convit.data.splits.PARTS`, which hold these; or any other form that `convit.data.open_samples`
-            takes. A test part is left alone.
+            takes. A test part is only opened.
 
     Raises:
         FileNotFoundError: there is nothing at `source`.
@@ -101,6 +103,8 @@ def find_labeled_images(source: str | Path) -> LabeledImages:
     if layout.validation is not None:
         validating = open_samples(layout.validation, classes=training.class_titles, in_memory=True)
 
+    test, problem = _open_test(layout, training)
+
     def named(part: Source) -> str | list[str]:
         if not isinstance(part, str | Path):
             return list(map(str, part))
@@ -114,9 +118,10 @@ def find_labeled_images(source: str | Path) -> LabeledImages:
         classes=classes,
         samples=training,
         validation_samples=validating,
+        test=test,
         short_side=_median_side(training),
         layout=_describe(layout, classes, kind.name),
-        warnings=tuple(_warn(layout)),
+        warnings=tuple(_warn(layout, problem)),
     )
 
 
@@ -179,12 +184,24 @@ def _per_class(labels: Sequence[int], classes: int) -> tuple[int, ...]:
 def _describe(layout: Layout, classes: Sequence[str], kind: str) -> str:
     names = f"{len(classes)} classes ({first_few(classes, 12)})"
     found = f"{names} in {layout.train}/" if kind == "folder" else f"{names} in {kind} data {_shown(layout.train)}"
-    return found if layout.validation is None else f"{found}, validation images in {_shown(layout.validation)}"
+    if layout.validation is not None:
+        found += f", validation images in {_shown(layout.validation)}"
+    return found if layout.test is None else f"{found}, test images for the end in {_shown(layout.test)}"
 
 
-def _warn(layout: Layout) -> Iterator[str]:
-    if layout.test is not None:
-        yield f"{_shown(layout.test)} is left alone, for the end: neither trained nor selected on"
+def _open_test(layout: Layout, training: Samples) -> tuple[Samples | None, str]:
+    """The test part, or why it cannot be scored: training does not need it."""
+    if layout.test is None:
+        return None, ""
+    try:
+        return open_samples(layout.test, classes=training.class_titles), ""
+    except (ValueError, OSError) as error:
+        return None, str(error)
+
+
+def _warn(layout: Layout, problem: str) -> Iterator[str]:
+    if layout.test is not None and problem:
+        yield f"{_shown(layout.test)} is left alone, as it cannot be scored: {problem}"
     if layout.others:
         ignored = ", ".join(f"{folder}/" for folder in layout.others)
         yield f"{ignored} is left alone: neither trained on nor read"

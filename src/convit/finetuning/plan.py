@@ -49,6 +49,7 @@ class Plan:
         warnings: what the user should know before it starts.
         asked: settings that the user chose, or whole sections of them.
         opened: the images, opened once, by what the recipe calls them.
+        test: images that are scored once, at the end; None where there are none.
     """
 
     source: str
@@ -60,6 +61,7 @@ class Plan:
     warnings: tuple[str, ...] = field(default=())
     asked: tuple[str, ...] = field(default=())
     opened: dict[str, Samples] = field(default_factory=dict[str, Samples], repr=False, compare=False)
+    test: Samples | None = field(default=None, repr=False, compare=False)
 
     def reasons(self) -> list[Choice]:
         """The choices with the values that the recipe has in the end, where the user changed some."""
@@ -170,6 +172,7 @@ def plan_finetune(
         warnings,
         tuple(asked),
         found.opened(),
+        found.test,
     )
 
 
@@ -203,7 +206,9 @@ def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> P
         )
     own = read_recipe(output / "recipe.yaml")
     recipe = make_recipe(own.model_dump(mode="json"), [*_as_changes(options, own), *options.changes])
-    return Plan(str(source), found.root, recipe, choices, layout, counts, warnings, opened=found.opened())
+    return Plan(
+        str(source), found.root, recipe, choices, layout, counts, warnings, opened=found.opened(), test=found.test
+    )
 
 
 def _fixed_values(found: LabeledImages, base: StartingWeights, options: FinetuneOptions) -> dict[str, Any]:

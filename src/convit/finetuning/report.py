@@ -46,6 +46,7 @@ class RunSummary:
         seconds: that the training took in this process.
         cost: what was said beforehand; None where nothing was measured.
         baseline: logistic regression on the embeddings, before training.
+        test: evaluation on the data's own test part; None where there is none.
     """
 
     plan: Plan
@@ -55,6 +56,7 @@ class RunSummary:
     seconds: float
     cost: Cost | None
     baseline: Baseline | None
+    test: Evaluation | None = None
 
 
 def write_report(
@@ -83,6 +85,7 @@ def write_report(
         title=f"{run['name']}: {len(summary.counts)} classes, fine-tuned",
         headlines=[
             *(headlines(evaluation) if evaluation else ()),
+            *_test_headline(summary.test),
             *_baseline_headline(summary.baseline),
             ("trained on", f"{run['training_images']:,} images", f"{run['validation_images']:,} kept to validate with"),
             ("training took", run["time"], done + best),
@@ -94,6 +97,19 @@ def write_report(
     write_file(output / "report.json", json.dumps(run, indent=2, ensure_ascii=False) + "\n", overwrite=True)
     write_file(output / "report.html", html, overwrite=True)
     return output / "report.html"
+
+
+def _test_headline(test: Evaluation | None) -> list[tuple[str, str, str]]:
+    if test is None:
+        return []
+    return [("test top-1", f"{test.top1:.1f} %", f"{told_top1(test)}; nothing was chosen by them")]
+
+
+def told_top1(evaluation: Evaluation, kind: str = "test") -> str:
+    """What stands behind a top-1: how many images, and its interval."""
+    low, high = evaluation.intervals["top1"]
+    correct, count = evaluation.correct_top1, evaluation.count
+    return f"{correct:,} of {count:,} {kind} images, 95 % interval {low:.0f}-{high:.0f} %"
 
 
 def _baseline_headline(baseline: Baseline | None) -> list[tuple[str, str, str]]:
@@ -214,6 +230,7 @@ def _about(output: Path, weights: Path, summary: RunSummary, evaluation: Evaluat
         "baseline": asdict(summary.baseline) if summary.baseline else None,
         "estimated": str(summary.cost) if summary.cost else None,
         "validation": evaluation.to_dict() if evaluation else None,
+        "test": summary.test.to_dict() if summary.test else None,
         "unreadable": summary.unreadable,
         "weights": str(weights),
         "loss_note": loss_note(recipe),

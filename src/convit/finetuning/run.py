@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,7 +37,8 @@ class FinetuneRun(TrainingRun):
     Attributes:
         name: of the images.
         evaluation: of the weights on the validation images; None where the recipe was changed to have none.
-        baseline: of logistic regression on them, before training; None where there was none.
+        test: evaluation on the data's own test part, which nothing was selected on; None where there is none.
+        baseline: of logistic regression on the validation images, before training; None where there was none.
         unreadable: name and problem of every image that could not be read.
     """
 
@@ -46,16 +47,18 @@ class FinetuneRun(TrainingRun):
         folder: Path,
         name: str,
         evaluation: Evaluation | None,
+        test: Evaluation | None,
         baseline: Baseline | None,
         unreadable: dict[str, str],
     ) -> None:
         super().__init__(folder)
-        self.name, self.evaluation, self.baseline, self.unreadable = name, evaluation, baseline, unreadable
+        self.name, self.evaluation, self.test, self.baseline = name, evaluation, test, baseline
+        self.unreadable = unreadable
 
 
-def validation_images(dataset: ImageDataset, root: Path) -> Samples:
-    """The validation images of a run as `convit evaluate` takes them: encoded, named within `root`."""
-    images = Part(dataset.samples, dataset.indices)
+def images_to_score(samples: Samples, places: Sequence[int], root: Path) -> Samples:
+    """Some images of a run's data as `convit evaluate` takes them: encoded, named within `root`."""
+    images = Part(samples, places)
     images.names = [shorten(images.where(place), root) for place in range(len(images))]
     images.classes = None  # the labels are the model's own, whatever the data call their classes
     return images
@@ -176,24 +179,38 @@ def finetune(
 def _evaluate(
     plan: Plan, folder: Path, cost: Cost | None, baseline: Baseline | None, seconds: float, *, quiet: bool
 ) -> FinetuneRun:
-    """Measure the weights on the validation images and write the report."""
+    """Measure the weights on the validation images, then once on the test part, and write the report."""
     weights = folder / WEIGHTS
     model = load_model(weights)
     split = open_split(plan.recipe, plan.root, model.config.image_height, model.config.image_width, opened=plan.opened)
     classes = split.classes or tuple(f"class {index}" for index in range(model.config.num_classes))
     images, evaluation = None, None
     if isinstance(split.validation, ImageDataset):
-        images = validation_images(split.validation, plan.root)
+        images = images_to_score(split.validation.samples, split.validation.indices, plan.root)
         with bar("validation", len(images), shown=not quiet) as advance:
             # upright, as they were trained on
             evaluation = keep_temperature(Evaluator(weights=weights).evaluate(images, advance, calibrate=True), weights)
+    test = _test(plan, weights, quiet=quiet)
     left_out = CorruptImages(folder / UNREADABLE, plan.recipe.data.corrupt_limit, root=plan.root).reasons()
-    unreadable = {each["name"]: each["error"] for each in (evaluation.errors if evaluation else ())}
+    unreadable = {each["name"]: each["error"] for found in (evaluation, test) if found for each in found.errors}
     unreadable |= left_out
     counts = _counts(split, classes, unreadable, plan.root)
-    summary = RunSummary(plan, model.config, counts, unreadable, seconds, cost, baseline)
+    summary = RunSummary(plan, model.config, counts, unreadable, seconds, cost, baseline, test)
     write_report(folder, weights, summary, evaluation, images)
-    return FinetuneRun(folder, plan.recipe.data.name, evaluation, baseline, unreadable)
+    return FinetuneRun(folder, plan.recipe.data.name, evaluation, test, baseline, unreadable)
+
+
+def _test(plan: Plan, weights: Path, *, quiet: bool) -> Evaluation | None:
+    """Score the data's own test part; None where there is none, or no image of it can be read."""
+    if plan.test is None:
+        return None
+    images = images_to_score(plan.test, range(len(plan.test)), plan.root)
+    try:
+        with bar("test", len(images), shown=not quiet) as advance:
+            return Evaluator(weights=weights).evaluate(images, advance)
+    except ValueError as error:  # the run is worth its report nevertheless
+        speaker(quiet=quiet)(f"warning: the test part is not scored: {error}")
+        return None
 
 
 def _counts(
