@@ -33,14 +33,20 @@ def test_one_photograph_loads_nothing_that_it_does_not_need(command: str, photos
         (("evaluate", "{photos}", "--weights", "{photos}/no.safetensors"), "there is no weight file"),
         (("explain", "{photos}/no.jpg", "-o", "{photos}/x.png"), "there is no such file"),
         (("explain", "{photos}/cat.jpg", "-o", "{photos}/x.png", "--weights", "{photos}/no.pth"), "no weight file"),
+        (("train", "{recipe}", "--data", "{photos}"), "there is no folder {photos}/nothing"),
+        (("train", "{recipe}", "--data", "{photos}", "--set", "data.train=a-*.parquet"), "no Parquet file at {photos}"),
+        (("finetune", "{photos}/a.parquet"), "no Parquet file at {photos}/a.parquet"),
     ],
 )
 def test_what_is_not_there_is_said_before_torch_is_imported(
-    arguments: tuple[str, ...], message: str, photos: Path, nano: Path
+    arguments: tuple[str, ...], message: str, photos: Path, nano: Path, tmp_path: Path
 ) -> None:
-    given = [argument.format(photos=photos, nano=nano) for argument in arguments]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: a\nmodel: {architecture: convit_tiny}\ndata: {name: a, train: nothing}\n")
+    places = {"photos": photos, "nano": nano, "recipe": recipe}
+    given = [argument.format(**places) for argument in arguments]
     run = subprocess.run([sys.executable, "-c", _PROGRAM, *given], capture_output=True, text=True, check=True)
     left = json.loads(run.stdout.splitlines()[-1])
     assert left["code"] == 2
-    assert message in run.stderr
+    assert message.format(**places) in run.stderr
     assert not {"torch", "matplotlib.pyplot"} & set(left["loaded"])

@@ -116,3 +116,12 @@ def test_images_are_listed_without_labels(tmp_path: Path) -> None:
     for name in ("train-0.tar", "test.parquet"):
         with pytest.raises(ValueError, match=r"needs an image .* and a \.cls|has no label column"):
             open_samples(tmp_path / name)
+
+
+def test_what_a_folder_holds_besides_images_is_told_in_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_folder(tmp_path / "data", ["cat", "dog"])
+    for name in ("clip.mp4", "photo.HEIC", "other.mp4", ".DS_Store", "Thumbs.db"):
+        (folder / "dog" / name).touch()
+    with caplog.at_level("INFO", "convit"):
+        open_samples(folder)
+    assert caplog.messages == [f"{folder}: left out: 2 .mp4, 1 .heic (pip install pillow-heif)"]

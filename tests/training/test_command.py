@@ -26,7 +26,7 @@ def recipe(tmp_path: Path) -> Path:
     [
         (["--set", "schedule.epoch=1"], ["unknown key 'schedule.epoch'", "'schedule.epochs'"]),
         (["--set", "run.batch_size=few"], ["'run.batch_size' is 'few'"]),
-        (["--resume"], ["there is no run in", "--output"]),
+        (["--resume", "--set", "data.train=."], ["there is no run in", "--output"]),
         ([], ["no shard at", "nowhere.tar"]),
     ],
 )
@@ -52,7 +52,7 @@ def test_a_diverged_run_is_one_line_and_exit_code_1(
         raise DivergedError("the loss is nan at step 7")
 
     monkeypatch.setattr(run_module, "run_recipe", diverge)
-    assert main(["train", str(recipe)]) == 1
+    assert main(["train", str(recipe), "--set", f"data.train={recipe.parent}"]) == 1
     assert capsys.readouterr().err == "convit: error: the loss is nan at step 7\n"
 
 

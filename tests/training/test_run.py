@@ -201,7 +201,8 @@ def test_a_changed_recipe_is_named_kept_and_trained_by(
 ) -> None:
     short, run = ("schedule.cooldown_epochs=0", "run.select=best"), tmp_path / "run"
     run_recipe(small_recipe(tmp_path, *short), data, run)
-    said = capsys.readouterr().err.splitlines()
+    first, *said = capsys.readouterr().err.splitlines()
+    assert first == "convit: found 32 images of 2 classes (even, odd), 8 to validate with"
     assert not any("cool" in line for line in said)
     assert re.fullmatch(
         r"convit: epoch 1/2  train loss \S+  val loss \S+  val top-1 \S+ % \(best so far\)  .* left", said[0]
@@ -209,7 +210,7 @@ def test_a_changed_recipe_is_named_kept_and_trained_by(
     assert said[1].endswith("  done")
     longer = (*short, "schedule.epochs=3", "optimizer.lr=0.2", "optimizer.weight_decay=0.1", "mixing.mixup=0")
     run_recipe(small_recipe(tmp_path, *longer), data, run, resume=True)
-    said = capsys.readouterr().err.splitlines()
+    _, *said = capsys.readouterr().err.splitlines()
     for change in ("optimizer.lr: 0.1 → 0.2", "schedule.epochs: 2 → 3", "mixing.mixup: 0.8 → 0"):
         assert change in said[0]
     assert said[1] == "convit: resuming at step 8 in epoch 3/3"

@@ -28,10 +28,14 @@ def train(
     from convit.output.files import check_packages
 
     check_packages("training", *options.TRAINING_PACKAGES, extra="train")
+    from convit.data.locate import check_there
     from convit.training.recipe_io import read_recipe
 
     chosen = read_recipe(recipe, changes or [])  # before torch is imported
-    errors.say_reading(data)
+    sources = [source for source in (chosen.data.train, chosen.data.validation) if source is not None]
+    for source in sources:
+        check_there(source, data)
+    errors.say_reading(*sources)
     from convit.training.run import is_first_process
     from convit.training.run import train as train_by
 

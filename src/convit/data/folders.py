@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,11 +16,12 @@ from convit.data.identity import ContentDigests, file_line, file_sha256, sha256_
 from convit.data.locate import Source, kind_named, located
 from convit.data.samples import Samples
 from convit.images import find_images
-from convit.images.listing import is_folder, list_folder
+from convit.images.listing import describe_left_out, is_folder, list_folder
 from convit.images.lists import ImageList, is_list, read_list
 from convit.images.names import not_found
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,18})")  # 01 is a name
+_log = logging.getLogger(__name__)
 
 
 class LabeledFiles(Samples):
@@ -91,7 +94,10 @@ class FolderSamples(LabeledFiles):
             raise ValueError(
                 f"{folder} has no class sub-folders; put the images of each class into a folder of its own"
             )
-        names = relative_names(folder)
+        left_out = Counter[str]()
+        names = relative_names(folder, left_out)
+        if left_out:
+            _log.info("%s: %s", folder, describe_left_out(left_out))
         loose = [name for name in names if "/" not in name]
         if loose:
             raise ValueError(
@@ -148,6 +154,6 @@ def open_list(listed: ImageList) -> LabeledFiles:
     return samples
 
 
-def relative_names(folder: Path) -> list[str]:
-    """The images in a folder, as paths within it with forward slashes."""
-    return [path.relative_to(folder).as_posix() for path in find_images(folder, or_none=True)]
+def relative_names(folder: Path, left_out: Counter[str] | None = None) -> list[str]:
+    """The images in a folder, as paths within it with forward slashes; `left_out` as in `find_images`."""
+    return [path.relative_to(folder).as_posix() for path in find_images(folder, or_none=True, left_out=left_out)]

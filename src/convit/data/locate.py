@@ -89,6 +89,24 @@ def located(name: str | Path, root: str | Path | None = None) -> Path | str:
     return Path(root) / name
 
 
+def check_there(source: Source, root: str | Path | None = None) -> None:
+    """Refuse a folder, shards or Parquet files that are not there, before any is opened; nothing is fetched.
+
+    Raises:
+        FileNotFoundError: there is no such folder or file.
+        ValueError: a brace pattern is not as it must be.
+    """
+    for name in [source] if isinstance(source, str | Path) else source:
+        place = located(name, root)
+        if not isinstance(place, Path) or place.exists():
+            continue
+        kind = kind_of(name, root)
+        if kind.suffixes:
+            find_files(place, None, kind.name)
+        elif kind.name == "folder":
+            raise not_found(place, f"there is no folder {place}; give the folder whose sub-folders are the classes")
+
+
 def find_files(source: Source, root: str | Path | None = None, kind: str = "shards") -> list[Path | str]:
     """The shards or Parquet files that a pattern, a list of patterns or a folder means, each group in sorted order.
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from convit.data.locate import kind_of, located
+from convit.data.locate import check_there
 from convit.training.recipe_io import make_recipe
 from convit.weights.weight_sets import default_weight_set, find_weight_set
 
@@ -81,9 +81,7 @@ def check_places(images: str | Path, output: Path) -> None:
         NotADirectoryError: it is a file.
         ValueError: it lies inside the folder of images.
     """
-    place = located(images)  # a URL stays a string
-    if isinstance(place, Path) and not place.exists() and kind_of(images).name == "folder":
-        raise FileNotFoundError(f"there is no folder {images}; give the folder whose sub-folders are the classes")
+    check_there(images)
     if output.is_file():
         raise NotADirectoryError(f"{output} is a file, but a run needs a folder; choose another --output")
     found = next((name for name in LEFT_BY_RUNS if (output / name).exists()), None)

@@ -173,11 +173,11 @@ class EpochBar(RichProgressBar):
 def duration(seconds: float) -> str:
     """A time as people say it.
 
-    >>> duration(40), duration(1000), duration(9000)
-    ('40 seconds', '17 minutes', '2.5 hours')
+    >>> duration(1.2), duration(40), duration(1000), duration(9000)
+    ('1 second', '40 seconds', '17 minutes', '2.5 hours')
     """
     if seconds < 90:
-        return f"{max(1, round(seconds))} seconds"
+        return f"{round(seconds)} seconds" if seconds >= 1.5 else "1 second"
     return f"{round(seconds / 60)} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"
 
 

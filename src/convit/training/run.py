@@ -121,6 +121,8 @@ def run_recipe(
     _check_fit(recipe, model, split)
     own = identity(recipe, split.files)
     say = speaker(quiet=quiet)
+    if opened is None:  # else whoever opened the data has told
+        say(f"found {split}")
     if checkpoint is not None:
         check_identity(checkpoint, own)
     _say_first(recipe, output, checkpoint, steps_per_epoch(recipe, split), say)

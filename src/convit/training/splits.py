@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convit.data.classes import read_classes
+from convit.data.classes import first_few, read_classes
 from convit.data.corrupt import CorruptImages
 from convit.data.datasets import DecodedSamples, ImageDataset, Transform, check_trainable, hold_out, take_share
 from convit.data.locate import Source, find_files
@@ -85,6 +85,14 @@ class Split:
     def files(self) -> dict[str, str]:
         """What the data are, by name; see `convit.data.fingerprint`. Read when it is first asked for."""
         return fingerprint(self.source, self.root, self.whole)
+
+    def __str__(self) -> str:
+        """What is trained on and validated with, in words."""
+        named = "" if self.classes is None else f" of {len(self.classes)} classes ({first_few(self.classes, 12)})"
+        if isinstance(self.train, StreamSource):
+            return f"a stream of images{named}"
+        held = f", {len(self.validation):,} to validate with" if isinstance(self.validation, ImageDataset) else ""
+        return f"{len(self.train):,} images{named}{held}"
 
     def count(self, streamed: int | None) -> int | None:
         """Number of training and validation images; of a stream what the recipe says, `streamed`."""
