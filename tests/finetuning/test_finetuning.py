@@ -111,6 +111,7 @@ def test_a_test_part_with_other_classes_is_left_alone(tmp_path: Path) -> None:
     _fill(tmp_path / "test", cat=2, unknown=3)
     found = find_labeled_images(tmp_path)
     assert found.test is None
+    assert "for the end" not in found.layout
     assert re.search(r"test/ is left alone, as it cannot be scored: .*unknown", found.warnings[0])
 
 

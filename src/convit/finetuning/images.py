@@ -120,7 +120,7 @@ def find_labeled_images(source: str | Path) -> LabeledImages:
         validation_samples=validating,
         test=test,
         short_side=_median_side(training),
-        layout=_describe(layout, classes, kind.name),
+        layout=_describe(layout, classes, kind.name, scored=test is not None),
         warnings=tuple(_warn(layout, problem)),
     )
 
@@ -181,12 +181,14 @@ def _per_class(labels: Sequence[int], classes: int) -> tuple[int, ...]:
     return tuple(found[label] for label in range(classes))
 
 
-def _describe(layout: Layout, classes: Sequence[str], kind: str) -> str:
+def _describe(layout: Layout, classes: Sequence[str], kind: str, *, scored: bool) -> str:
     names = f"{len(classes)} classes ({first_few(classes, 12)})"
     found = f"{names} in {layout.train}/" if kind == "folder" else f"{names} in {kind} data {_shown(layout.train)}"
     if layout.validation is not None:
         found += f", validation images in {_shown(layout.validation)}"
-    return found if layout.test is None else f"{found}, test images for the end in {_shown(layout.test)}"
+    if layout.test is not None and scored:
+        found += f", test images for the end in {_shown(layout.test)}"
+    return found
 
 
 def _open_test(layout: Layout, training: Samples) -> tuple[Samples | None, str]:
