@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,12 @@ if os.environ.get("CONVIT_CHECK_SHAPES", "1") == "1":
 
     sys.modules["convit_shapes"] = shapes  # the hook imports by name, and pytest exchanges the package `tests`
     install_import_hook(SHAPED, "convit_shapes.check_shapes")
+
+
+def pytest_configure() -> None:
+    """Take back that SIGINT is ignored, as it is in what a shell starts in the background: commands inherit it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

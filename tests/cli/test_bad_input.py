@@ -253,7 +253,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_nothing_behind(photos: Path, nano: P
     output = tmp_path / "out"
     output.mkdir()
     command = [sys.executable, "-m", "convit", "classify", pictures, "--weights", nano, "--output", output / "a.csv"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_obey_ctrl_c)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not any(file.stat().st_size > 2000 for file in output.iterdir()):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
@@ -268,11 +268,6 @@ def test_debug_shows_where_it_happened(convit: Command, tmp_path: Path) -> None:
     assert run.err.startswith("Traceback")
     assert str(Path(package.__file__).parent) in run.err
     assert run.err.splitlines()[-1].startswith("convit: error: ")
-
-
-def _obey_ctrl_c() -> None:
-    """Take back that SIGINT is ignored, as it is in what a shell started in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _obey_permissions() -> None:
