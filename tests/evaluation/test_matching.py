@@ -74,6 +74,7 @@ def test_shards_without_names_hold_the_models_numbers() -> None:
         (_data(["CAT"]), ("Cat", "cat"), 2, "'CAT' is none of the model's 2 classes"),
         (_data(["cat"]), ("cat", "cat"), 2, "'cat' is none of the model's 2 classes"),
         (_data(["01", "1"]), ("1", "2"), 2, "two that mean the same class"),
+        (_data(["01", "02"]), ("ash", "elm", "oak"), 3, "are called 01, 02, but the model's classes count from 0"),
         (_data(["7"]), ("a", "b"), 2, "'7' is none of the model's 2 classes"),
         (
             _data(None, [0, 12], "shards"),
