@@ -84,7 +84,7 @@ def test_one_command_leaves_weights_report_and_a_summary(tuned: tuple[Path, Run]
     assert re.search(r"baseline +\d+\.\d % \(logistic regression on the embeddings\)", run.out)
     assert f"convit classify new/ --weights {output / 'weights.safetensors'}" in run.out
     assert "found 3 classes (blue, green, red) in" in run.err
-    assert re.search(r"about \d+ (seconds|minutes) on this CPU", run.err)
+    assert re.search(r"about \d+ (seconds?|minutes) on this CPU", run.err)
 
 
 def test_the_figures_are_those_of_training_and_of_an_evaluation(tuned: tuple[Path, Run], pictures: Path) -> None:
