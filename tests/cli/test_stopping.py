@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from convit.cli import errors, main
+
 NANO = ("--model", "convit_nano_patch4_32.cifar10")
 # every image takes half a second to open, and the first leaves a mark; a benchmark leaves it where it times
 _PROGRAM = """
@@ -130,3 +132,15 @@ def test_a_benchmark(stopped: Stopped) -> None:
         signal.SIGINT, "benchmark", "--model", NANO[1], "--device", "cpu", "--against", "eager"
     )
     assert (code, written, said.splitlines()[-1]) == (130, "", f"convit: stopped by Ctrl-C; {REMOVED}")
+
+
+@pytest.mark.parametrize("place", ["open_streams", "on_stderr", "close_streams"])
+def test_ctrl_c_around_a_command(
+    place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(errors, place, interrupted)
+    assert main(["models", "--format", "json"]) == 130
+    assert capsys.readouterr().err == "convit: stopped by Ctrl-C\n"

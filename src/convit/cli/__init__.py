@@ -6,6 +6,7 @@ cannot be written is noticed before any model is loaded. Start reading at `convi
 the module of each.
 """
 
+import sys
 from collections.abc import Sequence
 
 __all__ = ["main"]
@@ -15,6 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code, as `convit.cli.app.main` does."""
     try:
         from convit.cli import app
-    except KeyboardInterrupt:  # in the moment that the imports take
+
+        return app.main(arguments)
+    except KeyboardInterrupt:  # in the moments that the imports take, or that lie around the command
+        if sys.stderr is not None:
+            print("convit: stopped by Ctrl-C", file=sys.stderr)
         return 130
-    return app.main(arguments)
