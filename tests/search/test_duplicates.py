@@ -26,6 +26,7 @@ from convit.search import (
     list_images,
     search_page,
 )
+from tests.data.making import write_parquet
 
 MODEL = "convit_nano_patch4_32.cifar10"
 
@@ -157,6 +158,12 @@ def test_shards_are_read_too(made_up: Path, embedder: Embedder, tmp_path: Path) 
         ("near", "train/coffee_1", "val/cat_cropped"),
         ("near", "train/rocket_1", "val/rocket_recompressed"),
     ]
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "train-7.parquet", "train-00000-of-00001.parquet"])
+def test_the_split_of_a_file_is_its_name_without_numbers(tmp_path: Path, name: str) -> None:
+    write_parquet(tmp_path / name, [0])
+    assert [image.split for image in list_images(tmp_path / name)] == ["train"]
 
 
 def test_shards_need_no_labels(tmp_path: Path, photographs: dict[str, Image.Image]) -> None:

@@ -28,7 +28,7 @@ from convit.images.opening import read_bytes
 if TYPE_CHECKING:
     from convit.inference.embedder import Embedder
 
-_NUMBER = re.compile(r"[-_.]?\d+$")
+_NUMBER = re.compile(r"[-_.]?\d+(?:-of-\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def list_images(source: str | Path) -> list[ListedImage]:
     In folders the label is the name of the class folder, and the split that of a part above it (`val/cat/1.jpg`), as
     `convit.data.splits` knows them. In all that `convit.data.open_samples` opens besides, the label is the class's
     name, or its number where the data do not say it, and the split of shards and Parquet files is the file's name
-    without its number (`val-000000.tar`). Folders, lists and shards need no labels.
+    without its number (`val-000000.tar`, `val-00000-of-00001.parquet`). Folders, lists and shards need no labels.
 
     Raises:
         FileNotFoundError: there is nothing at `source`.
