@@ -13,6 +13,7 @@ An input falls where the error is not one that `convit` documents (at the comman
 from __future__ import annotations
 
 import argparse
+import ctypes
 import faulthandler
 import json
 import mmap
@@ -172,6 +173,7 @@ def _work(kind: str, numbers: range, seed: int, shared: mmap.mmap, writing: int)
     for number in (signal.SIGPROF, signal.SIGALRM):  # end the process, whatever library is computing
         signal.signal(number, signal.SIG_DFL)
     signal.alarm(0)
+    ctypes.CDLL(None).malloc_trim(0)  # memory that is free but held would hide what an input takes
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is the parent's
     start = _peak()
     limit = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE + ADDRESSES
