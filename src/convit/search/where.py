@@ -118,9 +118,7 @@ class _Parser:
         negated = "NOT " if self.accept("NOT") else ""
         compared = f"CAST({column} AS BIGINT)" if column in ("width", "height") else column  # 32 bits wide in the table
         text_only = ("LIKE",) if column in TEXT_COLUMNS else ()
-        sign = self.expect(
-            "IN", "BETWEEN", *text_only, *(() if negated else ("=", "==", "!=", "<>", "<", "<=", ">", ">="))
-        )
+        sign = self.expect("IN", "BETWEEN", *text_only, *(() if negated else _COMPARISONS))
         if sign == "IN":
             self.expect("(")
             values = [self.value(column)]
