@@ -270,6 +270,14 @@ def test_without_a_network_the_weights_in_the_package_are_the_start(
     )
 
 
+def test_weights_that_are_known_are_not_sought_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = find_starting_weights(NANO, CPU)
+    sought: list[object] = []
+    monkeypatch.setattr("convit.finetuning.plan.find_starting_weights", lambda *given: sought.append(given))
+    plan = plan_finetune(_fill(tmp_path / "pets", cat=6, dog=6), device=CPU, start=start)
+    assert (plan.recipe.model.weights, sought) == (NANO, [])
+
+
 def test_the_default_weights_suit_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convit.finetuning.settings.why_unavailable", lambda _: None)
     assert find_starting_weights(None, CPU).weights == "convit_tiny.fb_in1k"

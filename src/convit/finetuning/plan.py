@@ -30,6 +30,7 @@ from convit.finetuning.settings import (
 from convit.optimization.precision import has_bf16, pick_device
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import make_recipe, read_recipe, set_value
+from convit.training.run_folder import RECIPE
 
 PLAN_FILE = "finetune.json"
 FEW = 64  # training images for which starting a loading process takes longer than loading
@@ -122,7 +123,11 @@ class Plan:
 
 
 def plan_finetune(
-    source: str | Path, options: FinetuneOptions | None = None, *, device: torch.device | None = None
+    source: str | Path,
+    options: FinetuneOptions | None = None,
+    *,
+    device: torch.device | None = None,
+    start: StartingWeights | None = None,
 ) -> Plan:
     """Look at images and decide how to fine-tune on them. Fetches nothing.
 
@@ -130,13 +135,14 @@ def plan_finetune(
         source: where the images are; see `convit.finetuning.images.find_labeled_images`.
         options: what the user asked for.
         device: where it will be trained; None for the best there is.
+        start: the weights to begin with, where they are known already.
 
     Raises:
         FileNotFoundError: there is nothing at `source`, or no such weight file.
         ValueError: the images are not as they must be, the weights are unknown, or an option is out of range.
     """
     options, device = options or FinetuneOptions(), device or pick_device("auto")
-    base = find_starting_weights(options.model, device)
+    base = start or find_starting_weights(options.model, device)
     found = find_labeled_images(source)
     division = divide(found, options.seed or 0)
     images = sum(division.training)
@@ -188,7 +194,7 @@ def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> P
         FileNotFoundError: there is no such run, or nothing at `source`.
         ValueError: the images have changed, an option is out of range, or what the run left is damaged.
     """
-    if not (output / PLAN_FILE).is_file() or not (output / "recipe.yaml").is_file():
+    if not (output / PLAN_FILE).is_file() or not (output / RECIPE).is_file():
         raise FileNotFoundError(
             f"there is no fine-tuning run in {output}; start without --resume, or give the run's folder with --output"
         )
@@ -204,7 +210,7 @@ def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> P
             f"{source} holds {sum(found.counts().values())} images, but the run in {output} began with "
             f"{sum(counts.values())} or others; bring the images back, or start again with another --output"
         )
-    own = read_recipe(output / "recipe.yaml")
+    own = read_recipe(output / RECIPE)
     recipe = make_recipe(own.model_dump(mode="json"), [*_as_changes(options, own), *options.changes])
     return Plan(
         str(source), found.root, recipe, choices, layout, counts, warnings, opened=found.opened(), test=found.test

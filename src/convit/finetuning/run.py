@@ -20,7 +20,7 @@ from convit.finetuning.options import FinetuneOptions, check_places, default_fol
 from convit.finetuning.plan import PLAN_FILE, Plan, plan_finetune, resume_plan
 from convit.finetuning.rates import choose_by_trying
 from convit.finetuning.report import RunSummary, write_report
-from convit.finetuning.settings import find_starting_weights
+from convit.finetuning.settings import StartingWeights, find_starting_weights
 from convit.optimization.precision import pick_device
 from convit.output.files import check_packages
 from convit.training.run import is_first_process, run_recipe, speaker
@@ -69,25 +69,28 @@ def shorten(name: str, root: Path) -> str:
     return name.removeprefix(f"{root}/")
 
 
-def fetch_start(model: str | None) -> None:
-    """Fetch the weights to begin with, so that an absent network is said before the images are measured.
+def fetch_start(model: str | None) -> StartingWeights:
+    """Find and fetch the weights to begin with, so that an absent network is said before the images are measured.
 
     Raises:
         Whatever `convit.weights.fetch_weights` raises.
     """
-    start = find_starting_weights(model).weights
-    if start in WEIGHT_SETS:
-        fetch_weights(WEIGHT_SETS[start])
+    start = find_starting_weights(model)
+    if start.weights in WEIGHT_SETS:
+        fetch_weights(WEIGHT_SETS[start.weights])
+    return start
 
 
-def prepare(images: str | Path, options: FinetuneOptions, say: Callable[[str], None]) -> tuple[Plan, Cost]:
-    """Look at images, plan, and measure what the run will cost; `say` hears what is found.
+def prepare(
+    images: str | Path, options: FinetuneOptions, say: Callable[[str], None], start: StartingWeights | None = None
+) -> tuple[Plan, Cost]:
+    """Look at images, plan, and measure what the run will cost; `say` hears what is found, `start` is what was fetched.
 
     Raises:
         Whatever `plan_finetune` raises.
     """
     say("reading the images…")
-    plan = plan_finetune(images, options)
+    plan = plan_finetune(images, options, start=start)
     say(f"found {plan.layout}: {sum(plan.counts.values()):,} images")
     for warning in plan.warnings:
         say(f"warning: {warning}")
@@ -140,15 +143,15 @@ def finetune(
     check_packages("the report of a fine-tuning run", "scipy", "sklearn", "matplotlib", "jinja2", extra="evaluate")
     wanted, say = replace(options or FinetuneOptions(), **changes), speaker(quiet=quiet)
     folder = Path(output or default_folder(images))
-    first = is_first_process()
+    first, start = is_first_process(), None
     if first and not resume:
         check_places(images, folder)
-        fetch_start(wanted.model)
+        start = fetch_start(wanted.model)
     cost, baseline, head = None, None, None
     if resume:
         plan = resume_plan(images, folder, wanted)
     else:
-        plan, cost = prepare(images, wanted, say)
+        plan, cost = prepare(images, wanted, say, start)
     frozen = "backbone" in plan.recipe.model.freeze
     with computing_with(plan.recipe.run.threads):
         if last_checkpoint(folder) is not None:
