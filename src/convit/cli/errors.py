@@ -122,11 +122,10 @@ def leave_if_skipped(skipped: int, total: int | None, where: object = "", first:
     """
     if not skipped:
         return
-    count = f"{skipped:,} of {total:,} images" if total else "1 image" if skipped == 1 else f"{skipped:,} images"
     if first and skipped == total:
         tell(f"error: {first}" if total == 1 else f"error: none of {total:,} images could be read; the first: {first}")
     else:
-        tell(f"done, {count} skipped{f' (see {where})' if where else ''}{first and f'; the first: {first}'}")
+        tell(_done(skipped, total, where) + (first and f"; the first: {first}"))
     raise typer.Exit(SOME_UNREADABLE)
 
 
@@ -138,9 +137,13 @@ def say_left_out(scored: int, unreadable: Sequence[Mapping[str, str]], where: Pa
         unreadable: what is wrong with each of the others, under "error".
         where: the file that names them all, if there is one.
     """
-    images = f"{len(unreadable)} of {scored + len(unreadable)} images skipped"
-    see = "" if where is None else f" (see {where})"
-    tell(f"done, {images}{see}: they could not be read and count in no metric; the first: {unreadable[0]['error']}")
+    done = _done(len(unreadable), scored + len(unreadable), where)
+    tell(f"{done}: they could not be read and count in no metric; the first: {unreadable[0]['error']}")
+
+
+def _done(skipped: int, total: int | None, where: object) -> str:
+    count = f"{skipped:,} of {total:,} images" if total else "1 image" if skipped == 1 else f"{skipped:,} images"
+    return f"done, {count} skipped{f' (see {where})' if where else ''}"
 
 
 def tell(line: str) -> None:
