@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +76,6 @@ def _relaxed(name: str) -> str:
     return name.lstrip("0") or "0" if name.isascii() and name.isdecimal() else plain_name(name)
 
 
-def first_few(names: Collection[str], shown: int = 3) -> str:
-    """The first of some names, as messages say them.
-
-    >>> first_few("abcde")
-    'a, b, c and 2 more'
-    """
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(islice(names, shown)) + more
-
-
 def read_classes(path: str | Path, content: bytes | None = None) -> tuple[ClassName, ...]:
     """What a `classes.json` says of each label, in label order; `content` is what it holds, where it was read already.
 
@@ -94,7 +83,7 @@ def read_classes(path: str | Path, content: bytes | None = None) -> tuple[ClassN
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no such list, or the indices do not count from 0 without gaps.
+        ValueError: it is not such a list, or the indices do not count from 0 without gaps.
     """
     try:
         rows: Any = json.loads(Path(path).read_bytes() if content is None else content)

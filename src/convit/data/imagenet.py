@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from convit.data.classes import ClassName, first_few
+from convit.data.classes import ClassName
 from convit.data.folders import FolderSamples, LabeledFiles
 from convit.data.locate import Source, located
 from convit.data.samples import Samples
@@ -24,6 +24,7 @@ from convit.data.validation_labels import (
 )
 from convit.images import find_images
 from convit.images.listing import is_folder, list_folder
+from convit.output.text import first_few
 from convit.weights.labels import class_names, class_wnids
 
 _SUBSETS = Path(__file__).with_name("imagenet_subsets.json")

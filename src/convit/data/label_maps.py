@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from convit.data.classes import ClassName, first_few, plain_name
+from convit.data.classes import ClassName, plain_name
 from convit.data.identity import sha256_of_lines
 from convit.data.samples import LabeledImage, Samples
 from convit.images.names import not_found
-from convit.output.text import short
+from convit.output.text import first_few, short
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 

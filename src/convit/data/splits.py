@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from convit.data.classes import first_few
 from convit.data.locate import Source, find_files, kind_of
 from convit.data.remote import is_remote, shown, url_path
 from convit.images import find_images
 from convit.images.listing import is_folder, list_folder
 from convit.images.names import not_found
+from convit.output.text import first_few
 
 PARTS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
 """The parts of a data set, and the names that each goes by, in any case: also as `seg_train`, `test_set`, `valData`."""
@@ -53,7 +53,7 @@ def check_one_set(source: Source) -> None:
     """Refuse data that are several parts, of which one has to be named.
 
     Raises:
-        ValueError: a folder's sub-folders are no classes, or the files in it (or of a pattern) belong to several parts.
+        ValueError: a folder's sub-folders are not classes, or its files (or a pattern's) belong to several parts.
     """
     kind = kind_of(source)
     if kind.name == "folder" and Path(cast("str | Path", source)).is_dir():

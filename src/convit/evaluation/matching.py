@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from convit.data import ClassName, Samples
-from convit.data.classes import find_name, first_few, wnid_or_name
+from convit.data.classes import find_name, wnid_or_name
+from convit.output.text import first_few
 from convit.weights.labels import LABEL_SETS, class_names, class_wnids
 
 _LISTED = 8  # classes of the model and of the data that a message names

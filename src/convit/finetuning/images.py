@@ -9,7 +9,6 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from convit.data.classes import first_few
 from convit.data.datasets import ImageDataset, check_trainable, hold_out
 from convit.data.locate import Source, kind_of
 from convit.data.opening import open_samples
@@ -17,6 +16,7 @@ from convit.data.samples import Samples, read_stored
 from convit.data.splits import Layout, find_layout
 from convit.images import ImageError
 from convit.images.opening import image_size, read_bytes
+from convit.output.text import first_few
 
 LEAST_IMAGES = 10
 HELD_OUT_SHARE, MOST_HELD_OUT_SHARE, MOST_HELD_OUT = 0.18, 0.25, 5000
@@ -88,7 +88,7 @@ def find_labeled_images(source: str | Path) -> LabeledImages:
 
     Raises:
         FileNotFoundError: there is nothing at `source`.
-        ValueError: it is no such folder, a class is empty, or there are too few classes or images.
+        ValueError: it is not such a folder, a class is empty, or there are too few classes or images.
         Whatever `convit.data.open_samples` raises.
     """
     kind, folder = kind_of(source), Path(source)

@@ -6,8 +6,9 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -36,6 +37,16 @@ def short(value: object) -> str:
     (30, '[[1]]')
     """
     return reprlib.repr(value)[:80]
+
+
+def first_few(names: Collection[str], shown: int = 3) -> str:
+    """The first of some names, as messages say them.
+
+    >>> first_few("abcde")
+    'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(islice(names, shown)) + more
 
 
 class Encoder:

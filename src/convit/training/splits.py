@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convit.data.classes import first_few, read_classes
+from convit.data.classes import read_classes
 from convit.data.corrupt import CorruptImages
 from convit.data.datasets import DecodedSamples, ImageDataset, Transform, check_trainable, hold_out, take_share
 from convit.data.locate import Source, find_files
 from convit.data.opening import fingerprint, open_samples
 from convit.data.samples import Samples
 from convit.data.streams import ShardSequence, StreamSource
+from convit.output.text import first_few
 from convit.training.optimizers import total_epochs
 from convit.training.recipe import AugmentRecipe, DataRecipe, Recipe
 from convit.transforms.augmentation import RandAugment

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from convit.model.positional import resample_position_embedding
 from convit.model.variants import VARIANTS
+from convit.output.text import first_few
 
 if TYPE_CHECKING:
     from convit.model import ConViT, ConViTConfig
@@ -205,8 +206,7 @@ def _remedy(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _some(names: list[str]) -> str:
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(textwrap.shorten(name, 80, placeholder="…") for name in names[:_SHOWN]) + rest
+    return first_few([textwrap.shorten(name, 80, placeholder="…") for name in names], _SHOWN)
 
 
 def _shape(tensor: Tensor) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from convit.images.names import not_found
 from convit.output.files import replace_file
-from convit.output.text import short
+from convit.output.text import first_few, short
 from convit.weights.card import read_hub_config
 from convit.weights.header import METADATA_KEY, read_metadata
 
@@ -252,8 +252,7 @@ def _strip_surroundings(tensors: dict[str, Tensor], file: Path) -> dict[str, Ten
         key: each for key, each in tensors.items() if not prefix or (isinstance(key, str) and key.startswith(prefix))
     }
     if rest := [short(key) for key in tensors if key not in inside]:
-        more = f" and {len(rest) - 4} more" if rest[4:] else ""
-        _log.warning("%s: left out what stands beside the model: %s%s", file, ", ".join(rest[:4]), more)
+        _log.warning("%s: left out what stands beside the model: %s", file, first_few(rest, 4))
     for key, value in inside.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise ValueError(
