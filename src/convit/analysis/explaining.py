@@ -260,7 +260,7 @@ def load_plain(
         precision: "auto", "fp32", "bf16" or "fp16".
 
     Raises:
-        ValueError: the name, the device or the precision is unknown, or the model is no ConViT.
+        ValueError: the name, the device or the precision is unknown, or the model is not a ConViT.
         FileNotFoundError, OSError: the weights cannot be found or fetched.
     """
     place = pick_device(device)

@@ -123,7 +123,7 @@ class ListOptions:
         """A source with what was said of it.
 
         Raises:
-            ValueError: something was said, and it is no list.
+            ValueError: `--images` or `--allow-outside` was given, and the source is not a list.
         """
         from convit.images.lists import list_source
 

@@ -185,7 +185,7 @@ class Samples:
 def _is_text(name: str) -> bool:
     try:
         name.encode()
-    except UnicodeEncodeError:  # bytes of a file's name that are no UTF-8
+    except UnicodeEncodeError:  # bytes of a file's name that are not UTF-8
         return False
     return True
 

@@ -52,7 +52,7 @@ class Limits:
         """Read limits that are written as NAME=NUMBER, divided by commas; K, M, G, Ki, Mi and Gi are known.
 
         Raises:
-            ValueError: a name or a number is none.
+            ValueError: a name is unknown, or what follows is not a number.
         """
         known = [field.name for field in fields(cls)]
         found: dict[str, int] = {}

@@ -31,7 +31,7 @@ def find_images(
         paths: one path or several; the order is kept.
         recursive: whether folders within folders are searched.
         or_none: whether an empty list is given where no image was found, rather than an error.
-        left_out: is told how many files of the folders are no images that can be read, by suffix, and `__MACOSX` and
+        left_out: counts the files of the folders that are not images that can be read, by suffix, and `__MACOSX` and
             its kin; not what systems hide (`.DS_Store`, `Thumbs.db`). `describe_left_out` says it in a line.
 
     Returns:

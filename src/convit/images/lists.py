@@ -56,7 +56,7 @@ def list_source(
     """A list of images as a source that says where its paths start and whether they may leave that folder.
 
     Raises:
-        ValueError: there is something to say, and `source` is no list.
+        ValueError: there is something to say, and `source` is not a list.
 
     >>> list_source("labels.csv", "my/photos", allow_outside=True)
     'labels.csv?images=my%2Fphotos&allow-outside=yes'
@@ -88,7 +88,7 @@ def read_list(source: str | os.PathLike[str], root: str | os.PathLike[str] = "")
     if not path.is_file():
         raise not_found(path, f"there is no list {path}; check the path")
     folder = Path(root, options["images"][0]) if "images" in options else path.parent
-    # bytes that are no UTF-8 stay what they are, as in the names of files
+    # bytes that are not UTF-8 stay what they are, as in the names of files
     text = read_bytes(path).decode("utf-8-sig", "surrogateescape")
     if path.suffix.lower() == ".txt":
         names, labels = [line.strip() for line in text.split("\n") if line.strip()], None
@@ -113,7 +113,7 @@ def check_inside(name: str, source: object) -> None:
     """Refuse the path of an image that leads out of the folder that it starts from.
 
     Raises:
-        ValueError: it is absolute, leads above its start, or is no path.
+        ValueError: it is absolute, leads above its start, or is not a path.
     """
     if "\0" in name:
         raise ValueError(f"{source} names {name!r}, which is not a path; correct it")

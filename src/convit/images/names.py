@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 _SCHEME = "file:"
-# control characters, ends of lines, what changes the direction of writing, and what stands for bytes that are no UTF-8
+# control characters, ends of lines, what changes the direction of writing, and what stands for bytes that are not UTF-8
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -55,8 +55,8 @@ def escaped(text: str) -> str:
 
 
 def broken_link(path: Path) -> str:
-    """The reason why a link leads nowhere; nothing where the path is no such link."""
-    with suppress(OSError):  # a name that is too long, say, is no link either
+    """The reason why a link leads nowhere; empty where the path is not such a link."""
+    with suppress(OSError):  # a name that is too long, say, is not a link either
         if path.is_symlink() and not path.exists():
             return f"is a link to {path.readlink()}, which is not there; mend the link, or name another path"
     return ""

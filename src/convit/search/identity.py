@@ -180,7 +180,7 @@ def unit_vector(vector: np.ndarray, known: Identity) -> Float32[np.ndarray, " di
     """A vector that somebody hands over, scaled to length 1.
 
     Raises:
-        ValueError: it has not the length of the model's, or is zero or not finite.
+        ValueError: its length is not that of the model's, or is zero or not finite.
     """
     if len(vector) != known.dim:
         raise ValueError(f"the vector has {len(vector)} values, but {known.name} gives {known.dim}")

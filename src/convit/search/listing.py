@@ -128,7 +128,7 @@ def embed_images(
         for image in images:
             try:
                 content = image.read()
-            except (OSError, ValueError):  # no bytes are no image either, and that is what is said
+            except (OSError, ValueError):  # empty bytes are refused below, which names the image
                 content = b""
             yield replace(image, sha256=_hash_of(content)), content
 

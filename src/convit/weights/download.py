@@ -108,7 +108,7 @@ def fetch_url(url: str, folder: Path, sha256: str | None = None, most: int = MOS
 
     Raises:
         ConnectionError: the server cannot be reached, refuses, stops in the middle, hardly sends anything, or sends
-            something that is no PyTorch file, or more than `most` bytes.
+            something that is not a PyTorch file, or more than `most` bytes.
         PermissionError: the folder cannot be written.
         OSError: the disk is full, or the file has another hash than it must have.
     """
