@@ -64,6 +64,19 @@ def test_duplicates_need_no_labels(convit: Command) -> None:
         assert (run.code, run.rows) == (0, []), run.err
 
 
+@pytest.mark.usefixtures("in_place")
+def test_an_index_is_made_of_a_list(convit: Command, tmp_path: Path) -> None:
+    db = tmp_path / "db"
+    for new, unchanged in ((30, 0), (0, 30)):
+        run = convit("index", *LABELED, "--db", db, *NANO)
+        assert (run.code, run.rows[0]["new"], run.rows[0]["unchanged"]) == (0, new, unchanged), run.err
+    hit = convit("search", "train_images/001.png", "--db", db, "-k", 1).rows[0]
+    assert (hit["path"], hit["label"]) == ("001.png", "bird")
+    assert convit("duplicates", "--db", db, "--threshold", 1, "--difference", 0).rows == []
+    assert "say nothing of an index" in convit("duplicates", "--db", db, "--allow-outside").err
+    assert "no list nowhere.csv" in convit("index", "nowhere.csv", "--db", tmp_path / "x").err
+
+
 def test_finetune_keeps_in_the_recipe_where_the_images_are(convit: Command, in_place: Path) -> None:
     run = convit("finetune", *LABELED, *NANO, "--dry-run")
     assert run.code == 0, run.err

@@ -20,6 +20,7 @@ from convit.finetuning.images import find_labeled_images
 from convit.images import ImageError, find_images, open_image
 from convit.model import ConViT, ConViTConfig
 from convit.search import embed_images, list_images
+from convit.search.listing import list_files
 from convit.search.updating import plan_update
 from convit.training.recipe import Recipe
 from convit.training.splits import open_split
@@ -212,7 +213,7 @@ def test_embedding_evaluating_probing_and_searching(
     places = [image.place for image in collection.images]
     searched: dict[str, Pixels] = dict(zip(places, collection.vectors, strict=True))
     _assert_same(searched | dict.fromkeys(collection.unreadable), wanted)
-    assert sorted(plan_update(root, {}).embed) == sorted(set(expected) - {"odd/gone.jpg"})
+    assert sorted(plan_update(list_files(root), {}).embed) == sorted(set(expected) - {"odd/gone.jpg"})
 
     classifier = Classifier(model, batch_size=1, workers=0)
     scores = [[each.score for each in row.predictions] for row in classifier.iterate(list(readable.values()))]

@@ -15,6 +15,7 @@ from filelock import FileLock
 from PIL import Image
 
 from convit import Embedder
+from convit.images.lists import list_source
 from convit.model import ConViT, ConViTConfig
 from convit.search import Index
 from convit.search.nearest import Found, search_approximately
@@ -343,3 +344,43 @@ def test_what_is_known_of_an_index_has_a_schema(tmp_path: Path, change: dict[str
             Index.open(tmp_path)
         assert str(error.value).isprintable()
         assert said in str(error.value) or text[0] != "{"
+
+
+def test_the_index_of_a_list_follows_it(open_index: Opener, folder: Path, tmp_path: Path) -> None:
+    outside = folder / "clock" / "1.png"
+    file = tmp_path / "lists" / "labels.csv"
+    file.parent.mkdir()
+
+    def update(rows: dict[str, str], source: str | None = None) -> tuple[int, int, int, int, int]:
+        file.write_text("image,label\n" + "".join(f"{name},{label}\n" for name, label in rows.items()))
+        index = open_index()
+        done = index.update(source or list_source(file, folder / "..", allow_outside=True))
+        return len(index), done.new, done.changed, done.removed, done.unchanged
+
+    rows = {"pictures/cat/1.png": "animal", "pictures/page/1": "thing", str(outside): "thing"}
+    assert update(rows) == (3, 3, 0, 0, 0)
+    labels = {hit.path: hit.label for hit in open_index().search(outside)}
+    assert labels == {"pictures/cat/1.png": "animal", "pictures/page/1.png": "thing", str(outside): "thing"}
+    # paths open from the index's root, also where nothing but the index is at hand
+    assert all((open_index().root / path).is_file() for path in labels)
+    del rows["pictures/page/1"]
+    (folder / "cat" / "1.png").write_bytes(outside.read_bytes())
+    assert update(rows | {str(outside): "time"}) == (2, 0, 1, 1, 1)
+    assert {hit.path: hit.label for hit in open_index().search(outside)}[str(outside)] == "time"
+    (pair,) = open_index().duplicates()
+    assert (pair.kind, pair.labels_differ) == ("identical", True)
+    assert update({**rows, "pictures/nowhere.png": "x"})[:2] == (2, 0)
+    with pytest.raises(ValueError, match=r"is the index of .*labels\.csv, not of .*pictures; name that list"):
+        open_index().update(folder)
+    with pytest.raises(ValueError, match=r"labels\.csv, not of .*labels\.csv; name that list \(with the same --images"):
+        update({"cat/1.png": "animal"}, list_source(file, folder))
+    file = file.rename(tmp_path / "moved.csv")
+    assert update(rows, list_source(tmp_path / "moved.csv", folder.parent, allow_outside=True)) == (2, 0, 0, 0, 2)
+
+
+def test_lists_that_cannot_be_indexed_leave_nothing(open_index: Opener, folder: Path) -> None:
+    for line, kind, said in (("/etc/hosts", ValueError, "outside"), ("none.png", FileNotFoundError, "none of the 1")):
+        (folder / "some.txt").write_text(line)
+        with pytest.raises(kind, match=said):
+            open_index().update(folder / "some.txt")
+    assert not open_index().db.exists()

@@ -59,6 +59,8 @@ def duplicates(
 
     if (folder is None) == (db is None):
         raise ValueError("name a folder of images or an index with --db, one of the two")
+    if db is not None and lists != options.NO_LISTS:
+        raise ValueError("--images and --allow-outside say nothing of an index; leave them out")
     given = [name for name in options.EMBEDDING if getattr(run, name) != getattr(options.DEFAULTS, name)]
     if db is not None and given:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -104,7 +106,7 @@ def _in_index(db: Path, how: dict[str, Any], **made_by: Any) -> _Found:
     from convit.search import Index
 
     index = Index.open(db, **made_by)
-    return _Found(index.duplicates(**how), index.root.name, index.root, len(index), index.model_name, {})
+    return _Found(index.duplicates(**how), index.place.name, index.root, len(index), index.model_name, {})
 
 
 def _in_folder(folder: str, how: dict[str, Any], **made_by: Any) -> _Found:

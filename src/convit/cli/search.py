@@ -1,4 +1,4 @@
-"""`convit index` keeps the vectors of a folder up to date; `convit search` finds the images most like one."""
+"""`convit index` keeps the vectors of images up to date; `convit search` finds the images most like one."""
 
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -10,7 +10,7 @@ import typer
 from convit.cli import errors, options
 from convit.weights.progress import bar
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images.")]
+Source = Annotated[str, typer.Argument(metavar="FOLDER", help="Folder or list of images.")]
 Db = Annotated[Path, typer.Option("--db", metavar="DIR", help="Folder of the index; created if needed.")]
 CommitEvery = Annotated[
     int, typer.Option(min=1, metavar="N", help="Save progress every N images, or every five seconds.")
@@ -21,21 +21,27 @@ ApproximateFrom = Annotated[
 
 
 def index(
-    folder: Folder,
+    folder: Source,
     db: Db,
+    lists: options.Lists = options.NO_LISTS,
     model: options.Model = None,
     weights: options.Weights = None,
     run: options.EmbeddingRun = options.DEFAULTS,
     commit_every: CommitEvery = 256,
     approximate_from: ApproximateFrom = 200_000,
 ) -> None:
-    """Build or update a search index of a folder.
+    """Build or update a search index of a folder or a list of images.
 
     Embeds new and changed images and removes deleted ones. An interrupted run continues where it stopped. The exit code
     is 3 if some images could not be read.
     """
-    if not folder.exists():
-        raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
+    source = lists.of(folder)
+    from convit.images.lists import is_list, read_list
+
+    if is_list(source):
+        read_list(source)  # a mistake in it is found before the model is loaded
+    elif not Path(source).exists():
+        raise FileNotFoundError(f"{source}: there is no such folder; check the path")
     from convit.search.store import check_place
 
     check_place(db, create=True)
@@ -62,7 +68,7 @@ def index(
             if advance is not None:
                 advance()
 
-        done = opened.update(folder, commit_every=commit_every, expect=expect, advance=step)
+        done = opened.update(source, commit_every=commit_every, expect=expect, advance=step)
     errors.say(
         f"{len(opened):,} images in {db}: {done.new:,} new, {done.changed:,} changed, {done.removed:,} removed, "
         f"{done.unchanged:,} as before"

@@ -30,7 +30,7 @@ class Identity(BaseModel, frozen=True, strict=True, extra="forbid"):
     """What is known of an index besides its rows.
 
     Attributes:
-        root: the indexed folder, absolute.
+        root: the folder that the paths of its images start from, absolute.
         name: the model's name, as messages show it.
         model: the name that loads it; None where `weights` describe themselves, or a module was handed over.
         weights: the file or folder that its weights were read from, absolute; None for published ones.
@@ -39,6 +39,7 @@ class Identity(BaseModel, frozen=True, strict=True, extra="forbid"):
         image: (height, width) of the model's input, pixels.
         preprocessing: how images are made into that input: crop, interpolation, EXIF orientation and the like.
         precisions: what its vectors were computed in, such as "fp32"; several where updates differed.
+        listed_in: the list that names its images, absolute; None where they are those of the folder.
     """
 
     root: str
@@ -50,6 +51,12 @@ class Identity(BaseModel, frozen=True, strict=True, extra="forbid"):
     image: tuple[PositiveInt, PositiveInt]
     preprocessing: dict[str, Any]
     precisions: tuple[str, ...]
+    listed_in: str | None = None
+
+    @property
+    def place(self) -> str:
+        """What was indexed: the list, else the folder."""
+        return self.listed_in or self.root
 
     def write(self, db: Path) -> None:
         """Keep it in the store's folder; the file appears whole or not at all."""
@@ -145,15 +152,15 @@ def load_embedder(
 
 def identity_of(
     embedder: Embedder,
-    root: Path,
+    place: Mapping[str, str | None],
     model: str | nn.Module | None,
     weights: str | Path | None,
     options: Mapping[str, Any],
 ) -> Identity:
-    """What a new index keeps of the model that makes it, by what was handed to `load_embedder`."""
+    """What a new index keeps of its `place` (root, listed_in), and of its model by what `load_embedder` was given."""
     settings = embedder.transform.settings
     return Identity(
-        root=path_text(root.resolve()),
+        **place,
         name=escaped(embedder.name),
         model=model if isinstance(model, str) else None,
         weights=None if weights is None else path_text(Path(weights).expanduser().resolve()),

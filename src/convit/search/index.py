@@ -1,8 +1,9 @@
-"""An index of a folder's images: brought up to date, searched, and looked through for duplicates."""
+"""An index of the images of a folder or a list: brought up to date, searched, and looked through for duplicates."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 from jaxtyping import Float32
 from torch import nn
 
-from convit.images import ImageSource, find_images
+from convit.images import ImageSource
+from convit.images.lists import is_list
 from convit.images.names import path_text, text_path
 from convit.images.opening import read_bytes
 from convit.inference.embedder import Embedder
@@ -27,7 +29,7 @@ from convit.search.identity import (
     read_identity,
     unit_vector,
 )
-from convit.search.listing import ListedImage, split_of
+from convit.search.listing import Files, ListedImage, list_files, split_of
 from convit.search.nearest import Hit, build_index, has_index, mapped_vectors, search_approximately, search_exactly
 from convit.search.store import Store, check_place
 from convit.search.updating import Update, carry_out, plan_update
@@ -39,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class Index:
-    """Embeddings of a folder's images in a folder of its own; made by `Index.open`.
+    """Embeddings of the images of a folder or a list, in a folder of its own; made by `Index.open`.
 
     Args:
         db: the index's folder.
@@ -100,8 +102,13 @@ class Index:
 
     @property
     def root(self) -> Path:
-        """The indexed folder; `FileNotFoundError` where nothing was indexed yet."""
+        """The folder that the images' paths start from; `FileNotFoundError` where nothing was indexed yet."""
         return text_path(self._known.root)
+
+    @property
+    def place(self) -> Path:
+        """What was indexed, a folder or a list; `FileNotFoundError` where nothing was indexed yet."""
+        return text_path(self._known.place)
 
     @property
     def model_name(self) -> str:
@@ -118,21 +125,23 @@ class Index:
 
     def update(
         self,
-        folder: str | Path,
+        source: str | Path,
         *,
         commit_every: int = 256,
         expect: Callable[[int], None] | None = None,
         advance: Callable[[], None] | None = None,
     ) -> Update:
-        """Bring the index up to date with its folder.
+        """Bring the index up to date with its folder or list.
 
         New and changed images are embedded, deleted ones leave. An image counts as changed where its size or time
         of writing is another than before and its content too. What was embedded is kept every few seconds, so that an
         update that was killed goes on from there. A precision other than before is kept and logged as a warning: an
-        index made on a GPU can be brought up to date without one.
+        index made on a GPU can be brought up to date without one. Classes are those of the folders, or of the list as
+        it is now.
 
         Args:
-            folder: the folder; after the first time the same one, or wherever it has been moved.
+            source: a folder, or a list of images as `convit.images.lists.list_source` writes it; after the first time
+                the same one, or wherever it has been moved.
             commit_every: images after which the rows are kept, at the latest.
             expect: called once with the number of images to embed.
             advance: called after each of them.
@@ -141,29 +150,29 @@ class Index:
             What was done.
 
         Raises:
-            FileNotFoundError, NotADirectoryError: there is no such folder.
-            ValueError: it holds no image, the index belongs to another folder, model or preprocessing, or is damaged.
+            FileNotFoundError, NotADirectoryError: there is no such folder or list.
+            ValueError: it holds no image, the list is not as it must be, the index belongs to another folder, list,
+                model or preprocessing, or is damaged.
             BlockingIOError: another process is updating the index.
             OSError: the index cannot be written.
         """
-        root = Path(folder)
-        if root.exists() and not root.is_dir():
-            raise NotADirectoryError(f"{root} is a file; name the folder of the images")
+        if not is_list(source) and Path(source).is_file():
+            raise NotADirectoryError(f"{source} is a file; name the folder of the images, or a list of them")
         if commit_every < 1:
             raise ValueError(f"commit_every is {commit_every}, but must be at least 1")
-        if self.identity is None:
-            find_images(root)  # a folder without an image is refused before anything is made
+        left_out = Counter[str]()
+        files = list_files(source, left_out)  # what holds no image is refused before anything is made
         with locked(self.db):
             self._read_again()
-            self._check_root(root)
-            self._keep_identity(root)
-            plan = plan_update(root, self._store.files())
+            self._keep_identity(files)
+            plan = plan_update(files, self._store.files())
+            plan.done.left_out = left_out
             if plan.embed:
                 self._note_precision()
             if expect is not None:
                 expect(len(plan.embed))
             embed = self.embedder.iterate if plan.embed else lambda _: iter(())
-            done = carry_out(plan, root, self._store, embed, commit_every=commit_every, advance=advance)
+            done = carry_out(plan, files.root, self._store, embed, commit_every=commit_every, advance=advance)
             if done.new or done.changed or done.removed or plan.touched:
                 self._store.tidy()
             if len(self._store) >= self.approximate_from:
@@ -244,26 +253,31 @@ class Index:
             self.__dict__.pop("embedder", None)
             self.identity = known
 
-    def _check_root(self, root: Path) -> None:
-        """Refuse another folder; one that was moved is known by its images, where the old one is no more."""
+    def _keep_identity(self, files: Files) -> None:
+        """Keep what a new index is of; later refuse another folder or list, but for one that was moved."""
+        file = files.listed_in
+        place = {
+            "root": path_text(files.root.resolve()),
+            "listed_in": None if file is None else path_text(file.resolve()),
+        }
         known = self.identity
-        if known is None or known.root == path_text(root.resolve()):
-            return
-        if not self.root.exists() and any((root / text_path(path)).exists() for path in self._store.files()):
-            return
-        raise ValueError(f"{self.db} is the index of {known.root}, not of {root}; name that folder, or another index")
-
-    def _keep_identity(self, root: Path) -> None:
-        place = path_text(root.resolve())
-        if self.identity is None:
-            self.identity = identity_of(self.embedder, root, self._model, self._weights, self._options)
+        if known is None:
+            self.identity = identity_of(self.embedder, place, self._model, self._weights, self._options)
             self.identity.write(self.db)
-        elif self.identity.root != place:
-            _log.info("the folder has moved from %s to %s", self.identity.root, place)
-            self.identity = self.identity.model_copy(update={"root": place})
+        elif known.model_dump(include=set(place)) != place:
+            # it is known by its images, where the old one is no more
+            moved = not (self.root.exists() and self.place.exists())
+            if not moved or not any((files.root / text_path(path)).exists() for path in self._store.files()):
+                what = "folder" if known.listed_in is None else "list (with the same --images)"
+                raise ValueError(
+                    f"{self.db} is the index of {known.place}, not of {file or files.root}; name that {what}, or "
+                    "another index"
+                )
+            self.identity = known.model_copy(update=place)
+            _log.info("%s has moved to %s", known.place, self.identity.place)
             self.identity.write(self.db)
         if "_store" not in self.__dict__:
-            self._store = Store(self.db, self.identity.dim, create=True)
+            self._store = Store(self.db, self._known.dim, create=True)
 
     def _note_precision(self) -> None:
         """Keep in mind, and say, that new vectors are computed in another precision than those that are there."""

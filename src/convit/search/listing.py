@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -21,7 +22,7 @@ from convit.data.samples import Samples, Stored, check_label, read_stored
 from convit.data.shards import ShardSamples
 from convit.data.splits import part_of
 from convit.images import find_images
-from convit.images.lists import read_list
+from convit.images.lists import is_list, read_list
 from convit.images.names import escaped, path_text
 from convit.images.opening import read_bytes
 
@@ -84,19 +85,11 @@ def list_images(source: str | Path) -> list[ListedImage]:
         ValueError: there is no image, or a file is damaged.
     """
     kind = kind_of(source)
-    if kind.name == "folder":
-        root = Path(source)
-        files = {file.relative_to(root).as_posix() if file != root else file.name: file for file in find_images(root)}
+    if kind.name in ("folder", "list"):
+        files = list_files(source)
         return [
-            ListedImage(path_text(name), label_of(name), split_of(name), "", partial(read_bytes, file))
-            for name, file in files.items()
-        ]
-    if kind.name == "list":
-        listed = read_list(source)
-        labels = listed.labels or map(label_of, listed.names)
-        return [
-            ListedImage(path_text(name), label, split_of(name), "", partial(read_bytes, listed.folder / name))
-            for name, label in zip(listed.names, labels, strict=True)
+            ListedImage(path_text(name), label, split_of(name), "", partial(read_bytes, files.root / name))
+            for name, label in files.images
         ]
     found: list[ListedImage] = []
     for file in find_files(source, kind=kind.name) if kind.suffixes else [source]:
@@ -114,6 +107,33 @@ def list_images(source: str | Path) -> list[ListedImage]:
             title = None if label < 0 else str(label) if titles is None else titles[label]
             found.append(ListedImage(name, title, split, "", partial(_read, samples, place)))
     return found
+
+
+class Files(NamedTuple):
+    """Images that are files: the folder that their names start from, (name, class or None) of each, and their list."""
+
+    root: Path
+    images: list[tuple[str, str | None]]
+    listed_in: Path | None = None
+
+
+def list_files(source: str | Path, left_out: Counter[str] | None = None) -> Files:
+    """List the images of a folder or of a list, with the classes that the list gives, else by `label_of`.
+
+    `left_out` is as in `convit.images.find_images`.
+
+    Raises:
+        FileNotFoundError: there is no such folder or list, or none of the images of the list.
+        ValueError: the folder holds no image, or the list is not as it must be.
+    """
+    if is_list(source):
+        listed = read_list(source)
+        labels = listed.labels or map(label_of, listed.names)
+        return Files(listed.folder, list(zip(listed.names, labels, strict=True)), listed.file)
+    place = Path(source)
+    root = place.parent if place.is_file() else place
+    names = [file.relative_to(root).as_posix() for file in find_images(place, left_out=left_out)]
+    return Files(root, [(name, label_of(name)) for name in names])
 
 
 def embed_images(

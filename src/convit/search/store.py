@@ -48,11 +48,12 @@ def check_place(db: Path, *, create: bool) -> None:
 
 
 class FileRow(NamedTuple):
-    """What a row says of its file: sha256 of its content, bytes, and when it was last written, in nanoseconds."""
+    """What a row says of its file: sha256 of its content, bytes, when it was last written (nanoseconds), its class."""
 
     sha256: str
     size: int
     mtime_ns: int
+    label: str | None
 
 
 class Store:
@@ -92,7 +93,7 @@ class Store:
 
     def files(self) -> dict[str, FileRow]:
         """Path → what is known of that file."""
-        rows = self.read(["path", "sha256", "size", "mtime_ns"])
+        rows = self.read(["path", *FileRow._fields])
         columns = (rows.column(name).to_pylist() for name in rows.column_names)
         return {path: FileRow(*row) for path, *row in zip(*columns, strict=True)}
 
@@ -125,12 +126,10 @@ class Store:
             self.table.merge_insert("path").when_matched_update_all().when_not_matched_insert_all().execute(data)
 
     def touch(self, files: dict[str, FileRow]) -> None:
-        """Note new sizes and times of files whose content is as before."""
+        """Note new sizes, times and labels of files whose content is as before."""
         for paths in _groups(files):
             rows = self.read(self.schema.names, _among(paths)).to_pylist()
-            self.put(
-                [{**row, "size": files[row["path"]].size, "mtime_ns": files[row["path"]].mtime_ns} for row in rows]
-            )
+            self.put([{**row, **files[row["path"]]._replace(sha256=row["sha256"])._asdict()} for row in rows])
 
     def remove(self, paths: Iterable[str]) -> None:
         """Take rows out by path."""

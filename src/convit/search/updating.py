@@ -1,10 +1,9 @@
-"""Bringing an index up to date with its folder: what is new, changed or gone, and the rows kept every few seconds."""
+"""Bringing an index up to date with its images: what is new, changed or gone, and the rows kept every few seconds."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from convit.images import ImageError, find_images
+from convit.images import ImageError
 from convit.images.names import path_text, text_path
 from convit.images.opening import image_size, read_bytes
 from convit.output.rows import Embedding
-from convit.search.listing import label_of
+from convit.search.listing import Files
 from convit.search.store import FileRow, Store
 
 COMMIT_SECONDS = 5.0
@@ -63,10 +62,10 @@ class Plan:
     """What has to be done.
 
     Attributes:
-        embed: relative path → size and time of files that are new or have another content; no sha256 yet.
+        embed: path → size, time and label of files that are new or have another content; no sha256 yet.
         changed: those among them that the index knows.
-        touched: path → new size and time of files that were written again with the same content.
-        gone: paths whose files are no longer there.
+        touched: path → what is new of files with the same content: size, time or label.
+        gone: paths whose files are no longer there, or no longer listed.
         done: what is known beforehand: the unchanged images, and what cannot be looked at.
     """
 
@@ -77,21 +76,25 @@ class Plan:
     done: Update = field(default_factory=Update)
 
 
-def plan_update(root: Path, known: Mapping[str, FileRow]) -> Plan:
-    """Compare a folder with what an index knows: size and time first, the content only where these differ."""
+def plan_update(files: Files, known: Mapping[str, FileRow]) -> Plan:
+    """Compare files with what an index knows: size and time first, the content only where these differ."""
     plan, seen = Plan(), set[str]()
-    for file in find_images(root, left_out=plan.done.left_out):
-        path = path_text(file.relative_to(root).as_posix())
+    for name, label in dict(files.images).items():
+        path, file = path_text(name), files.root / name
         try:
             status = file.stat()
         except OSError as error:
             plan.done.unreadable[path] = f"cannot be read ({error.strerror}); check the path and the disk"
             continue
         seen.add(path)
-        now, before = FileRow("", status.st_size, status.st_mtime_ns), known.get(path)
+        now, before = FileRow("", status.st_size, status.st_mtime_ns, _valid(label)), known.get(path)
         if before is not None and before[1:] == now[1:]:
             plan.done.unchanged += 1
-        elif before is not None and before.size == now.size and describe(file).sha256 == before.sha256:
+        elif (
+            before is not None
+            and before.size == now.size
+            and (before.mtime_ns == now.mtime_ns or describe(file).sha256 == before.sha256)
+        ):
             plan.touched[path] = now
             plan.done.unchanged += 1
         else:
@@ -127,7 +130,7 @@ def carry_out(
 
     Args:
         plan: what is to be done.
-        root: the folder.
+        root: the folder that the paths start from.
         store: the rows.
         embed: gives one embedding per (tag, path), in order, with its tag.
         commit_every: images after which the rows are kept, at the latest.
@@ -144,13 +147,7 @@ def carry_out(
         for (path, file, about), result in embed(described):
             is_known = path in plan.changed
             if result.error is None:
-                known = {
-                    **about._asdict(),
-                    "size": file.size,
-                    "mtime_ns": file.mtime_ns,
-                    "label": _label(path),
-                }
-                held.append({"path": path, **known, "vector": result.values})
+                held.append({"path": path, **file._asdict(), **about._asdict(), "vector": result.values})
                 done.changed += is_known
                 done.new += not is_known
             else:
@@ -171,6 +168,5 @@ def carry_out(
     return done
 
 
-def _label(path: str) -> str | None:
-    label = label_of(os.fspath(text_path(path)))
+def _valid(label: str | None) -> str | None:
     return label and label.encode("utf-8", "backslashreplace").decode()
