@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from convit.model import ConViT, GatedPositionalSelfAttention, plain
 from convit.model.attention import split_heads
+from convit.model.positional import patch_distances
 
 Grid = tuple[int, int]
 
@@ -173,7 +174,7 @@ def nonlocality(model: ConViT, images: Float[Tensor, "batch channels height widt
     rows: list[Tensor] = []
     for maps in attention_maps(model, images):
         matrix = maps.among_patches()
-        lengths = _distances(maps.grid, matrix)
+        lengths = patch_distances(maps.grid, matrix)
         rows.append((matrix.flatten(2) @ lengths.flatten()).mean(dim=0) / len(lengths))
     return torch.stack(rows)
 
@@ -236,10 +237,3 @@ def patch_grid(model: ConViT, images: Tensor) -> Grid:
     """(rows, columns) of patches, rounded up as `dynamic_img_pad` pads; other models take no images that need it."""
     size = model.config.patch_size
     return -(-images.shape[-2] // size), -(-images.shape[-1] // size)
-
-
-def _distances(grid: Grid, like: Tensor) -> Float[Tensor, "patches patches"]:
-    """‖δ_ij‖ between the patches of a grid, in patches."""
-    place = torch.arange(grid[0] * grid[1], device=like.device)
-    row, column = (place // grid[1]).to(like.dtype), (place % grid[1]).to(like.dtype)
-    return torch.hypot(row[None, :] - row[:, None], column[None, :] - column[:, None])

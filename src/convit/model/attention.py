@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from convit.model import plain
 from convit.model.kernels import fused_gated_attention
-from convit.model.positional import apply_axis_attention, local_position_weights, position_factors
+from convit.model.positional import (
+    apply_axis_attention,
+    grid_of,
+    local_position_weights,
+    patch_distances,
+    position_factors,
+)
 
 
 class GatedPositionalSelfAttention(nn.Module):
@@ -31,6 +37,9 @@ class GatedPositionalSelfAttention(nn.Module):
         attn_drop: dropout on the attention matrix in training, in [0, 1).
         proj_drop: dropout after the projection in training, in [0, 1).
         locality_strength: how narrow the initial convolution is.
+
+    Attributes:
+        grid_size: (rows, columns) of patches that a call without a grid means, set by the model; None for a square.
     """
 
     def __init__(
@@ -46,6 +55,7 @@ class GatedPositionalSelfAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.locality_strength = locality_strength
+        self.grid_size: tuple[int, int] | None = None
         self.plain = False
         self.kernel = False
         self.qk = nn.Linear(dim, 2 * dim, bias=qkv_bias)
@@ -83,22 +93,32 @@ class GatedPositionalSelfAttention(nn.Module):
         return position_factors(self.pos_proj.weight, self.pos_proj.bias, grid)
 
     def attention_matrix(
-        self, x: Float[Tensor, "batch patches dim"], grid: tuple[int, int]
+        self, x: Float[Tensor, "batch patches dim"], grid: tuple[int, int] | None = None
     ) -> Float[Tensor, "batch heads patches patches"]:
         """The blended attention matrix of Eq. 7 on a (rows, columns) grid; memory grows with patches²."""
+        grid = grid or grid_of(x.shape[1], self.grid_size)
         query, key = (split_heads(part, self.num_heads) for part in self.qk(x).chunk(2, dim=-1))
         content = plain.content_attention(query, key)
         position = plain.position_attention(self.pos_proj.weight, self.pos_proj.bias, grid)
         return plain.gated_attention(content, position, self.gate)
 
+    def get_attention_map(
+        self, x: Float[Tensor, "batch patches dim"], return_map: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """How far each head looks, averaged over images and patches: timm's method; see `attended_distance`."""
+        matrix = self.attention_matrix(x).mean(dim=0)
+        distance = attended_distance(matrix, grid_of(x.shape[1], self.grid_size))
+        return (distance, matrix) if return_map else distance
+
     def forward(
-        self, x: Float[Tensor, "batch patches dim"], grid: tuple[int, int]
+        self, x: Float[Tensor, "batch patches dim"], grid: tuple[int, int] | None = None
     ) -> Float[Tensor, "batch patches dim"]:
-        """Attend among the patches of a (rows, columns) grid, given in row-major order.
+        """Attend among the patches of a (rows, columns) grid, given in row-major order; see `grid_size` for None.
 
         Raises:
-            ValueError: `kernel` is set where the Triton kernel can't run.
+            ValueError: `kernel` is set where the Triton kernel can't run, or the grid is unknown.
         """
+        grid = grid or grid_of(x.shape[1], self.grid_size)
         value = split_heads(self.v(x), self.num_heads)
         if self.plain or (self.training and self.attn_drop.p > 0):
             read = join_heads(self.attn_drop(self.attention_matrix(x, grid)) @ value)
@@ -115,13 +135,14 @@ class GatedPositionalSelfAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Ordinary multi-head self-attention, as in the blocks that see the class token; arguments as in GPSA."""
+    """Ordinary multi-head self-attention, as in the blocks that see the class token; all names as in GPSA."""
 
     def __init__(
         self, dim: int, num_heads: int, *, qkv_bias: bool = False, attn_drop: float = 0.0, proj_drop: float = 0.0
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.grid_size: tuple[int, int] | None = None
         self.plain = False
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop)
@@ -132,6 +153,18 @@ class SelfAttention(nn.Module):
         """The attention matrix among all tokens; memory grows with tokens²."""
         query, key, _ = (split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
         return plain.content_attention(query, key)
+
+    def get_attention_map(
+        self, x: Float[Tensor, "batch tokens dim"], return_map: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """As GPSA's, of patches alone or with a class token in front, whose row and column do not count.
+
+        Differs from timm's, which fails where there is a class token.
+        """
+        matrix, known = self.attention_matrix(x).mean(dim=0), self.grid_size
+        has_class = known is not None and x.shape[1] == known[0] * known[1] + 1
+        distance = attended_distance(matrix, grid_of(x.shape[1] - has_class, known))
+        return (distance, matrix) if return_map else distance
 
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], *, class_only: bool = False
@@ -153,6 +186,18 @@ class SelfAttention(nn.Module):
         query = F.linear(x[:, :1], weight[:dim], None if bias is None else bias[:dim])
         key_value = F.linear(x, weight[dim:], None if bias is None else bias[dim:])
         return tuple(split_heads(part, self.num_heads) for part in (query, *key_value.chunk(2, dim=-1)))
+
+
+def attended_distance(matrix: Float[Tensor, "heads tokens tokens"], grid: tuple[int, int]) -> Float[Tensor, " heads"]:
+    """Mean distance in patches between a patch and what it attends to (paper Eq. 8), for each head.
+
+    Of tokens before the patches the rows and columns are left out, and what is left of each row sums to 1 again.
+    """
+    patches = grid[0] * grid[1]
+    if matrix.shape[-1] > patches:
+        matrix = matrix[..., -patches:, -patches:]
+        matrix = matrix / matrix.sum(dim=-1, keepdim=True)
+    return (matrix.flatten(-2) @ patch_distances(grid, matrix).flatten()) / patches
 
 
 def split_heads(x: Float[Tensor, "batch tokens dim"], num_heads: int) -> Float[Tensor, "batch heads tokens head_dim"]:

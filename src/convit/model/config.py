@@ -124,6 +124,11 @@ class ConViTConfig:
         """(rows, columns) of patches at `img_size`, padded up where `dynamic_img_pad` allows it."""
         return -(-self.image_height // self.patch_size), -(-self.image_width // self.patch_size)
 
+    @property
+    def num_patches(self) -> int:
+        """Patches of that grid."""
+        return self.grid_size[0] * self.grid_size[1]
+
     def replace(self, **changes: Any) -> ConViTConfig:
         """A copy with some fields changed.
 

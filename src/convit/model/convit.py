@@ -16,8 +16,10 @@ from convit.model.config import ConViTConfig, GlobalPool, check_divisible
 from convit.model.kernels import check_runs
 from convit.model.layers import (
     Block,
+    Embedding,
     PatchEmbedding,
     build_embedding,
+    initialize_layers,
     resample_patch_kernel,
     to_image_layout,
     wanted_blocks,
@@ -59,21 +61,20 @@ class ConViT(nn.Module):
         super().__init__()
         self.config = config
         self.num_features = self.embed_dim = self.head_hidden_size = config.dim
+        self.in_chans, self.use_pos_embed = config.in_chans, config.use_pos_embed
+        self.local_up_to_layer, self.locality_strength = config.local_up_to_layer, config.locality_strength
         self.grad_checkpointing = False
         self.plain = False
         self.pretrained_cfg: dict[str, Any] = {}
-        self.patch_embed = build_embedding(config, hybrid_backbone)
+        self.patch_embed: nn.Module = build_embedding(config, hybrid_backbone)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
-        self.pos_embed = (
-            nn.Parameter(torch.zeros(1, config.grid_size[0] * config.grid_size[1], config.dim))
-            if config.use_pos_embed
-            else None
-        )
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.num_patches, config.dim)) if config.use_pos_embed else None
         self.pos_drop = nn.Dropout(config.pos_drop_rate)
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         self.head_drop = nn.Dropout(config.drop_rate)
         self.head = self._make_head()
+        self._fit_grid()
         if initialize:
             self._initialize()
 
@@ -81,6 +82,15 @@ class ConViT(nn.Module):
     def num_classes(self) -> int:
         """Width of the head; 0 where the model returns embeddings."""
         return self.config.num_classes
+
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        """`pretrained_cfg` under timm's older name."""
+        return self.pretrained_cfg
+
+    @default_cfg.setter
+    def default_cfg(self, card: dict[str, Any]) -> None:
+        self.pretrained_cfg = card
 
     @property
     def global_pool(self) -> GlobalPool:
@@ -137,11 +147,12 @@ class ConViT(nn.Module):
         self,
         images: Float[Tensor, "batch channels height width"],
         indices: int | Sequence[int] | None = None,
-        return_prefix_tokens: bool = False,
         norm: bool = False,
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
+        *,
+        return_prefix_tokens: bool = False,
     ) -> Any:
         """What chosen blocks give, and the model's own features, with timm's arguments.
 
@@ -149,12 +160,12 @@ class ConViT(nn.Module):
             images: as in `forward`.
             indices: blocks to keep: None for all, n for the last n, or their indices (negative ones count from the
                 end).
-            return_prefix_tokens: pairs each map with its prefix tokens (batch, 1, dim); (batch, 0, dim) before the
-                class token joins.
             norm: applies the last norm to each.
             stop_early: computes no block after the last one kept; the second result is then that block's tokens.
             output_fmt: "NCHW" for maps (batch, dim, rows, columns), "NLC" for (batch, patches, dim).
             intermediates_only: leaves the second result out.
+            return_prefix_tokens: pairs each map with its prefix tokens (batch, 1, dim); (batch, 0, dim) before the
+                class token joins.
 
         Returns:
             The list of maps with `intermediates_only`, else (features after the last norm, list of maps).
@@ -264,6 +275,7 @@ class ConViT(nn.Module):
             resampled = resample_position_embedding(self.pos_embed.data, old.grid_size, new.grid_size)
             self.pos_embed = nn.Parameter(resampled, requires_grad=self.pos_embed.requires_grad)
         self.config = new
+        self._fit_grid()
 
     def reset_classifier(self, num_classes: int, global_pool: GlobalPool | None = None) -> None:
         """A fresh head for `num_classes` classes (0: none, embeddings), and another pooling where one is given.
@@ -275,7 +287,7 @@ class ConViT(nn.Module):
             num_classes=num_classes, global_pool=self.global_pool if global_pool is None else global_pool
         )
         self.head = self._make_head().to(self.norm.weight)
-        _initialize_linear(self.head)
+        initialize_layers([self.head])
 
     def get_classifier(self) -> nn.Module:
         """The head: a linear layer, or an identity where `num_classes` is 0."""
@@ -297,6 +309,15 @@ class ConViT(nn.Module):
             "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
         }
 
+    def _fit_grid(self) -> None:
+        """Tell the parts which grid of patches the configuration means."""
+        self.num_patches = self.config.num_patches
+        for module in (self.patch_embed, *self.blocks.modules()):
+            if isinstance(module, Embedding):
+                module.fit(self.config)
+            elif isinstance(module, GatedPositionalSelfAttention | SelfAttention):
+                module.grid_size = self.config.grid_size
+
     def _make_head(self) -> nn.Module:
         return nn.Linear(self.num_features, self.num_classes) if self.num_classes else nn.Identity()
 
@@ -305,15 +326,4 @@ class ConViT(nn.Module):
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         if self.pos_embed is not None:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        for module in (*self.blocks.modules(), self.head):
-            _initialize_linear(module)
-        for module in self.blocks.modules():
-            if isinstance(module, GatedPositionalSelfAttention):
-                module.initialize_locality()
-
-
-def _initialize_linear(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        initialize_layers((*self.blocks.modules(), self.head))

@@ -13,23 +13,51 @@ from convit.model.layers import wanted_blocks
 
 
 class FeatureInfo:
-    """Channels, reduction and module name of each map that a `FeatureExtractor` gives."""
+    """What is known of a model's feature maps, one dict per block, and which of them a `FeatureExtractor` gives.
 
-    def __init__(self, entries: Sequence[dict[str, Any]], out_indices: Sequence[int]) -> None:
-        self.info = list(entries)
-        self.out_indices = tuple(out_indices)
+    Every method means the given maps unless `idx` names blocks: one index for one value, several for a list.
 
-    def channels(self) -> list[int]:
+    Args:
+        feature_info: a dict per block, see `ConViT.feature_info`; each gets its "index".
+        out_indices: blocks whose maps are given; n for the last n.
+    """
+
+    def __init__(self, feature_info: Sequence[dict[str, Any]], out_indices: int | Sequence[int]) -> None:
+        self.info = [{"index": index, **entry} for index, entry in enumerate(feature_info)]
+        self.out_indices = tuple(range(-out_indices, 0) if isinstance(out_indices, int) else out_indices)
+
+    def __len__(self) -> int:
+        return len(self.info)
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        return self.info[item]
+
+    def from_other(self, out_indices: int | Sequence[int]) -> FeatureInfo:
+        """The same of other maps."""
+        return FeatureInfo(self.info, out_indices)
+
+    def get_dicts(self, keys: Sequence[str] | None = None, idx: int | Sequence[int] | None = None) -> Any:
+        """The dicts, with `keys` alone where they are named."""
+        if isinstance(idx, int):
+            return self.info[idx] if keys is None else {key: self.info[idx][key] for key in keys}
+        return [self.get_dicts(keys, index) for index in (self.out_indices if idx is None else idx)]
+
+    def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:
+        """What the dicts hold under `key`."""
+        found = self.get_dicts((key,), idx)
+        return found[key] if isinstance(idx, int) else [each[key] for each in found]
+
+    def channels(self, idx: int | Sequence[int] | None = None) -> Any:
         """Channels of each map."""
-        return [int(self.info[index]["num_chs"]) for index in self.out_indices]
+        return self.get("num_chs", idx)
 
-    def reduction(self) -> list[int]:
+    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
         """Stride of each map, pixels."""
-        return [int(self.info[index]["reduction"]) for index in self.out_indices]
+        return self.get("reduction", idx)
 
-    def module_name(self) -> list[str]:
+    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
         """The block behind each map."""
-        return [str(self.info[index]["module"]) for index in self.out_indices]
+        return self.get("module", idx)
 
 
 class FeatureExtractor(nn.Module):

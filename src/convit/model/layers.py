@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
@@ -14,11 +14,37 @@ from convit.model.attention import GatedPositionalSelfAttention, SelfAttention
 from convit.model.config import ConViTConfig
 
 
-class PatchEmbedding(nn.Module):
+class Embedding(nn.Module):
+    """What every patch embedding tells of itself, by timm's names.
+
+    Attributes:
+        patch_size: (height, width) of a patch, pixels.
+        img_size: (height, width) that the model's position embedding is made for, pixels; None outside a model.
+        grid_size: (rows, columns) of patches at that size.
+        num_patches: their number.
+    """
+
+    def __init__(self, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = (patch_size, patch_size)
+        self.fit(None)
+
+    def fit(self, config: ConViTConfig | None) -> None:
+        """Take sizes over from a model's configuration."""
+        self.img_size = None if config is None else (config.image_height, config.image_width)
+        self.grid_size = None if config is None else config.grid_size
+        self.num_patches = None if config is None else config.num_patches
+
+    def feat_ratio(self, as_scalar: bool = True) -> int | tuple[int, int]:
+        """Stride of the patches in pixels: one number, or (height, width)."""
+        return self.patch_size[0] if as_scalar else self.patch_size
+
+
+class PatchEmbedding(Embedding):
     """Cut an image into square patches of `patch_size` pixels and project each to a token of `dim` channels."""
 
     def __init__(self, patch_size: int, in_chans: int, dim: int) -> None:
-        super().__init__()
+        super().__init__(patch_size)
         self.proj = nn.Conv2d(in_chans, dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch patches dim"]:
@@ -26,7 +52,7 @@ class PatchEmbedding(nn.Module):
         return self.proj(images).flatten(2).transpose(1, 2)
 
 
-class HybridEmbedding(nn.Module):
+class HybridEmbedding(Embedding):
     """Patches of a CNN's feature map instead of an image's pixels.
 
     Args:
@@ -41,7 +67,7 @@ class HybridEmbedding(nn.Module):
     """
 
     def __init__(self, backbone: nn.Module, patch_size: int, in_chans: int, dim: int) -> None:
-        super().__init__()
+        super().__init__(patch_size)
         self.backbone = backbone
         channels, stride = _probe(backbone, in_chans, size=8 * patch_size)
         if patch_size % stride:
@@ -58,7 +84,7 @@ class HybridEmbedding(nn.Module):
         return self.proj(features).flatten(2).transpose(1, 2)
 
 
-def build_embedding(config: ConViTConfig, hybrid_backbone: nn.Module | None = None) -> nn.Module:
+def build_embedding(config: ConViTConfig, hybrid_backbone: nn.Module | None = None) -> PatchEmbedding | HybridEmbedding:
     """The patch embedding that `config` asks for, on top of `hybrid_backbone` where one is given."""
     if hybrid_backbone is None:
         return PatchEmbedding(config.patch_size, config.in_chans, config.dim)
@@ -142,9 +168,15 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, int(dim * config.mlp_ratio), config.proj_drop_rate)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens dim"], grid: tuple[int, int], class_only: bool = False
+        self, x: Float[Tensor, "batch tokens dim"], grid: tuple[int, int] | None = None, class_only: bool = False
     ) -> Float[Tensor, "batch queries dim"]:
-        """Update the tokens; with `class_only` (blocks without GPSA), give the first alone, read from all of them."""
+        """Update the tokens; with `class_only` (blocks without GPSA), give the first alone, read from all of them.
+
+        `grid` is the (rows, columns) of the patches; None for the model's own grid where it has as many, else a square.
+
+        Raises:
+            ValueError: a block with GPSA is given patches of neither without their grid.
+        """
         normed = self.norm1(x)
         read = self.attn(normed, grid) if self.is_local else self.attn(normed, class_only=class_only)
         x = (x[:, :1] if class_only else x) + self.drop_path(read)
@@ -174,6 +206,19 @@ def wanted_blocks(indices: int | Sequence[int] | None, depth: int) -> list[int]:
     if not indices:
         raise ValueError("no block was asked for; name at least one, or None for all")
     return sorted({index % depth for index in indices})
+
+
+def initialize_layers(modules: Iterable[nn.Module]) -> None:
+    """Draw the weights of linear layers and set those of GPSA as in the authors' code; others keep PyTorch's."""
+    layers = list(modules)
+    for module in layers:
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in layers:
+        if isinstance(module, GatedPositionalSelfAttention):
+            module.initialize_locality()
 
 
 def to_image_layout(

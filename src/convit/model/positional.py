@@ -79,6 +79,31 @@ def local_position_weights(num_heads: int, locality_strength: float) -> Float[Te
     return locality_strength * weights
 
 
+def patch_distances(grid: tuple[int, int], like: Tensor) -> Float[Tensor, "patches patches"]:
+    """‖δ_ij‖ between the patches of a (rows, columns) grid, in patches; on the device and in the dtype of `like`."""
+    place = torch.arange(grid[0] * grid[1], device=like.device)
+    row, column = (place // grid[1]).to(like.dtype), (place % grid[1]).to(like.dtype)
+    return torch.hypot(row[None, :] - row[:, None], column[None, :] - column[:, None])
+
+
+def grid_of(patches: int, known: tuple[int, int] | None) -> tuple[int, int]:
+    """(rows, columns) of so many patches where nobody says it: the `known` grid where it has as many, else a square.
+
+    Raises:
+        ValueError: the number is neither.
+
+    >>> grid_of(28, (4, 7)), grid_of(9, (4, 7))
+    ((4, 7), (3, 3))
+    """
+    if known is not None and known[0] * known[1] == patches:
+        return known
+    side = math.isqrt(patches)
+    if side * side != patches:
+        of_model = "" if known is None else f" nor the model's {known[0]} x {known[1]}"
+        raise ValueError(f"{patches} patches make no square{of_model}; pass their grid as (rows, columns)")
+    return side, side
+
+
 def resample_position_embedding(
     pos_embed: Float[Tensor, "1 old_patches dim"], old_grid: tuple[int, int], new_grid: tuple[int, int]
 ) -> Float[Tensor, "1 new_patches dim"]:
