@@ -4,7 +4,16 @@ from .inference import Classifier, Embedder, Prediction
 from .model import VARIANTS, ConViT, ConViTConfig
 from .optimization import optimize
 from .training.run import train
-from .weights import create_model, is_model, list_models, list_pretrained, load_model
+from .weights import (
+    create_model,
+    get_pretrained_cfg,
+    is_model,
+    is_model_pretrained,
+    list_models,
+    list_pretrained,
+    load_model,
+    model_entrypoint,
+)
 
 __version__: str
 
@@ -18,10 +27,13 @@ __all__ = [
     "create_model",
     "data",
     "finetune",
+    "get_pretrained_cfg",
     "is_model",
+    "is_model_pretrained",
     "list_models",
     "list_pretrained",
     "load_model",
+    "model_entrypoint",
     "optimize",
     "train",
 ]

@@ -250,7 +250,7 @@ def test_hub_configurations_are_checked_against_the_tensors(
     monkeypatch.setattr("convit.weights.factory.ConViT", pytest.fail)
     files = {"config.json": tmp_path / "config.json"}
     monkeypatch.setattr(
-        "convit.weights.factory.fetch_hub_file",
+        "convit.weights.resolving.fetch_hub_file",
         lambda repo, names=("pytorch_model.bin",), cache_dir=None: files.get(names[0], tmp_path / "pytorch_model.bin"),
     )
     for load in (load_model, lambda path: create_model("hf-hub:some/one", pretrained=True)):

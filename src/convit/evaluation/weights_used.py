@@ -12,7 +12,7 @@ from convit.inference.options import DEFAULT_MODEL
 from convit.weights.fetch import fetch_hub_file, fetch_weights
 from convit.weights.files import weights_file
 from convit.weights.hub import parse_repo
-from convit.weights.weight_sets import find_weight_set
+from convit.weights.weight_sets import find_weight_set, split_source
 
 MODULE = "module:"
 
@@ -33,10 +33,10 @@ def find_weights_used(model: str | None, weights: str | Path | None) -> Path:
     """
     if weights is not None:
         return weights_file(weights)
-    scheme, _, rest = (model or DEFAULT_MODEL).partition(":")
-    if scheme in ("hf-hub", "hf_hub"):
+    source, rest = split_source(model or DEFAULT_MODEL)
+    if source == "hf-hub":
         return fetch_hub_file(parse_repo(rest))
-    if scheme == "local-dir":
+    if source == "local-dir":
         return weights_file(rest)
     return fetch_weights(find_weight_set(model or DEFAULT_MODEL))
 

@@ -90,6 +90,7 @@ class ConViT(nn.Module):
 
     @default_cfg.setter
     def default_cfg(self, card: dict[str, Any]) -> None:
+        """Replaces `pretrained_cfg`."""
         self.pretrained_cfg = card
 
     @property

@@ -4,15 +4,15 @@ from .fetch import fetch_weights, is_cached
 from .files import load_weights, save_weights
 from .labels import class_names, class_wnids
 from .progress import show_progress
-from .weight_sets import (
-    WEIGHT_SETS,
-    WeightSet,
-    default_weight_set,
-    find_weight_set,
+from .registry import (
+    get_pretrained_cfg,
     is_model,
+    is_model_pretrained,
     list_models,
     list_pretrained,
+    model_entrypoint,
 )
+from .weight_sets import WEIGHT_SETS, WeightSet, default_weight_set, find_weight_set
 
 __all__ = [
     "WEIGHT_SETS",
@@ -24,12 +24,15 @@ __all__ = [
     "default_weight_set",
     "fetch_weights",
     "find_weight_set",
+    "get_pretrained_cfg",
     "is_cached",
     "is_model",
+    "is_model_pretrained",
     "list_models",
     "list_pretrained",
     "load_model",
     "load_weights",
+    "model_entrypoint",
     "save_weights",
     "show_progress",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import textwrap
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ _HEAD = ("head.weight", "head.bias")
 _EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)  # PyTorch copies these, but computes nothing in them
 _SHOWN = 4  # names in one line of an error
 
+_log = logging.getLogger(__name__)
+
 
 def adapt_weights(
     tensors: Mapping[str, Tensor],
@@ -29,6 +32,7 @@ def adapt_weights(
     *,
     source_grid: tuple[int, int] | None = None,
     source_name: str = "the file",
+    strict: bool = True,
 ) -> dict[str, Tensor]:
     """Make weights fit a model, so that a strict `load_state_dict` takes them.
 
@@ -43,12 +47,14 @@ def adapt_weights(
         source_grid: (rows, columns) of patches that the position embedding was trained for; None takes a square where
             the number is one, else the model's own.
         source_name: what to call the weights in errors.
+        strict: refuses names that are missing or too many; else missing ones stay as the model has them, those too many
+            are left out, and a warning names both.
 
     Returns:
         Exactly the model's names, with its shapes.
 
     Raises:
-        ValueError: names are missing or too many, or a shape differs otherwise.
+        ValueError: names are missing or too many (with `strict`), or a shape differs otherwise.
     """
     adapted = {name: tensor.float() if tensor.dtype in _EIGHT_BITS else tensor for name, tensor in tensors.items()}
     for name, tensor in adapted.items():
@@ -58,6 +64,8 @@ def adapt_weights(
     _adapt_channels(adapted, wanted)
     _adapt_head(adapted, wanted)
     _adapt_positions(adapted, model.config, source_grid)
+    if not strict:
+        adapted = _without_others(adapted, wanted, source_name)
     _check_fit(adapted, wanted, source_name)
     return adapted
 
@@ -179,6 +187,19 @@ def _adapt_positions(adapted: dict[str, Tensor], config: ConViTConfig, source_gr
         side = math.isqrt(count)
         source_grid = (side, side) if side**2 == count else config.grid_size
     adapted["pos_embed"] = resample_position_embedding(positions, source_grid, config.grid_size)
+
+
+def _without_others(adapted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source_name: str) -> dict[str, Tensor]:
+    missing, extra = (
+        [name for name in one if name not in other] for one, other in ((wanted, adapted), (adapted, wanted))
+    )
+    if not adapted.keys() & (wanted.keys() - set(_HEAD)):
+        raise ValueError(f"{source_name} has none of the model's weights; {_remedy(adapted)}")
+    if missing:
+        _log.warning("%s lacks %s: left as the model had it", source_name, _some(missing))
+    if extra:
+        _log.warning("%s has %s, which the model does not have: left out", source_name, _some(extra))
+    return {name: adapted.get(name, own) for name, own in wanted.items()}
 
 
 def _check_fit(adapted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source_name: str) -> None:

@@ -22,6 +22,26 @@ if TYPE_CHECKING:
 # what images need where nothing else is known; the size follows the model
 DEFAULT_PREPROCESSING = {name: value for name, value in TransformSettings().to_dict().items() if name != "input_size"}
 PROVENANCE = ("trained_on", "license", "origin")
+_SOURCES = ("url", "file", "hf_hub_id", "hf_hub_filename", "source")
+_ALWAYS = ("pool_size", "first_conv", "classifier")  # which timm writes even where they are None
+
+
+class PretrainedCfg(dict[str, Any]):
+    """What is known of weights, by key and, as in timm, by attribute."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"nothing is known of {name!r}; there are {', '.join(self)}") from None
+
+    def to_dict(self, remove_source: bool = False, remove_null: bool = True) -> dict[str, Any]:
+        """A plain dict, without what says where the weights are, and without what is None, where that is asked for."""
+        return {
+            key: value
+            for key, value in self.items()
+            if not (remove_source and key in _SOURCES) and (value is not None or not remove_null or key in _ALWAYS)
+        }
 
 
 def describe_weight_set(weight_set: WeightSet) -> dict[str, Any]:
@@ -30,10 +50,43 @@ def describe_weight_set(weight_set: WeightSet) -> dict[str, Any]:
     return {
         "architecture": weight_set.architecture,
         "tag": weight_set.tag,
+        "num_classes": weight_set.num_classes,
         **weight_set.preprocessing.to_dict(),
         **{key: getattr(weight_set, key) for key in PROVENANCE},
         **({} if names is None else {"classes": list(names)}),
     }
+
+
+def describe_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe what a card (`make_card`, timm's `pretrained_cfg`) says of preprocessing, classes and provenance."""
+    names = card.get("label_names") or card.get("labels")
+    kept = (*DEFAULT_PREPROCESSING, *PROVENANCE)
+    return {
+        **{key: card[key] for key in kept if card.get(key) is not None},
+        **({"classes": list(names)} if names else {}),
+    }
+
+
+def fields_of_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the fields of a `ConViTConfig` that a card fixes: in_chans, img_size and num_classes."""
+    channels, *size = card.get("input_size") or (None,)
+    found = {"in_chans": channels, "img_size": tuple(size) or None, "num_classes": card.get("num_classes")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def card_of(weight_set: WeightSet) -> dict[str, Any]:
+    """Make the card of a model that has these very weights."""
+    from convit.model.variants import VARIANTS
+
+    description = describe_weight_set(weight_set)
+    config = VARIANTS[weight_set.architecture].config.replace(**fields_of_card(description))
+    return make_card(weight_set.architecture, config, description, origin_of(weight_set))
+
+
+def origin_of(weight_set: WeightSet) -> dict[str, Any]:
+    """Say where the weights of a set come from, in the keys of a card."""
+    found = weight_set
+    return {"tag": found.tag, "source": found.source, "hf_hub_id": found.hub_repo, "url": found.url}
 
 
 def describe(model: ConViT) -> dict[str, Any]:
@@ -124,18 +177,13 @@ def _translate(architecture: str, content: Mapping[str, Any], config: ConViTConf
         name: tuple(value) if isinstance(value, list) else value
         for name, value in (content.get("model_args") or {}).items()
     }
-    channels, height, width = card.get("input_size") or (config.in_chans, config.image_height, config.image_width)
-    classes = content.get("num_classes", card.get("num_classes", config.num_classes))
-    described = {"in_chans": channels, "img_size": (height, width), "num_classes": classes}
-    config = config.replace(**{**described, **options})
-    names = content.get("label_names") or card.get("label_names") or card.get("labels")
+    beside = {key: content[key] for key in ("num_classes", "label_names") if content.get(key) is not None}
+    config = config.replace(**{**fields_of_card({**card, **beside}), **options})
     description = {
         "architecture": architecture,
         "config": config.to_dict(),
         "tag": card.get("tag"),
-        **{key: card[key] for key in DEFAULT_PREPROCESSING if card.get(key) is not None},
-        **({"license": card["license"]} if card.get("license") else {}),
-        **({"classes": list(names)} if names else {}),
+        **describe_card({**card, **beside}),
     }
     check_description(description)
     return description

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -11,63 +10,66 @@ import torch
 from torch import Tensor, nn
 
 from convit.model import VARIANTS, ConViT, ConViTConfig, FeatureExtractor
-from convit.weights.adapt import adapt_weights, infer_config, recognize
-from convit.weights.card import PROVENANCE, describe_weight_set, known_classes, make_card, read_hub_config
-from convit.weights.fetch import fetch_hub_file, fetch_weights
-from convit.weights.files import check_metadata, load_weights
-from convit.weights.hub import parse_repo
-from convit.weights.weight_sets import check_model_name, default_weight_set, find_weight_set
-
-_TRAINING_ONLY = ("drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate")
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a name stands for: architecture, configuration, what is known of its weights, and their file if wanted."""
-
-    architecture: str
-    config: ConViTConfig
-    description: dict[str, Any] = field(default_factory=dict[str, Any])
-    origin: dict[str, Any] = field(default_factory=dict[str, Any])
-    path: Path | None = None
+from convit.weights.adapt import adapt_weights, recognize
+from convit.weights.card import PROVENANCE, make_card
+from convit.weights.files import load_weights
+from convit.weights.resolving import Plan, inference_config, resolve
 
 
 @overload
 def create_model(
-    model_name: str, pretrained: bool = ..., *, features_only: Literal[False] = ..., **options: Any
+    model_name: str, pretrained: bool = ..., *timm: Any, features_only: Literal[False] = ..., **options: Any
 ) -> ConViT: ...
 @overload
 def create_model(
-    model_name: str, pretrained: bool = ..., *, features_only: Literal[True], **options: Any
+    model_name: str, pretrained: bool = ..., *timm: Any, features_only: Literal[True], **options: Any
 ) -> FeatureExtractor: ...
 def create_model(
     model_name: str,
     pretrained: bool = False,
-    *,
+    pretrained_cfg: str | Mapping[str, Any] | Any | None = None,
+    pretrained_cfg_overlay: Mapping[str, Any] | None = None,
     checkpoint_path: str | Path | None = None,
     cache_dir: str | Path | None = None,
+    scriptable: bool | None = None,
+    exportable: bool | None = None,
+    no_jit: bool | None = None,
+    *,
+    pretrained_strict: bool = True,
     features_only: bool = False,
     out_indices: int | Sequence[int] | None = None,
+    feature_cls: str | Callable[..., Any] | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     hybrid_backbone: nn.Module | None = None,
     **config_overrides: Any,
-) -> ConViT | FeatureExtractor:
+) -> Any:
     """Create a model by name, with timm's arguments and meaning.
 
-    Differs from timm: position embeddings are resampled to the `img_size` asked for; a `checkpoint_path` is adapted to
-    other channels, classes and sizes as pretrained weights are, and where the caller names none of those, the file
-    decides them; a `checkpoint_path` takes the place of pretrained weights instead of being loaded over them.
+    Differs from timm: position embeddings are resampled to the `img_size` asked for; a `checkpoint_path` (or another
+    source of weights that the caller names) is adapted to other channels, classes and sizes as pretrained weights are,
+    and where the caller names none of those, the file decides them; a `checkpoint_path` takes the place of pretrained
+    weights instead of being loaded over them.
 
     Args:
         model_name: a variant ("convit_base", for its default weights), a weight set ("convit_base.fb_in1k"), a
             timm-style hub repository ("hf-hub:owner/name" or "hf-hub:owner/name@revision") or a folder of that form
             ("local-dir:path").
         pretrained: loads the weights that the name stands for; else they are random.
-        checkpoint_path: loads the weights of a local file or folder instead.
+        pretrained_cfg: the tag of a weight set ("fb_in1k"), or timm's description of weights in place of the published
+            ones, as a dict or as its `PretrainedCfg`: where they are (state_dict, file, hf_hub_id or url, the first
+            that is there), their num_classes and input_size, which the model takes over, and the preprocessing.
+        pretrained_cfg_overlay: changes single keys of that description.
+        checkpoint_path: loads the weights of a local file or folder instead; "" as None.
         cache_dir: where fetched files are kept; None for the usual caches.
+        scriptable: must not be true: TorchScript is not supported.
+        exportable: accepted; every model can be exported.
+        no_jit: accepted; no model holds scripted layers.
+        pretrained_strict: refuses weights whose names are not the model's; else see `adapt_weights`.
         features_only: gives a `FeatureExtractor`, which returns feature maps.
         out_indices: blocks whose maps it returns; None for the last three.
+        feature_cls: "getter" or None for a `FeatureExtractor`; a callable is called as timm's classes are, with the
+            model and `out_indices`.
         device: where the model is put.
         dtype: what its floating-point parameters become.
         hybrid_backbone: a CNN under the patch embedding, see `HybridEmbedding`.
@@ -79,8 +81,8 @@ def create_model(
 
     Raises:
         ValueError: the name is unknown (the message names the closest), has no public weights, or the weights do not
-            fit.
-        TypeError: an override is not a field of `ConViTConfig`.
+            fit; or an argument has a value that no ConViT can have.
+        TypeError: an override is not a field of `ConViTConfig`, or `pretrained_cfg` has a key that timm's has not.
         FileNotFoundError: there is no such file or folder.
         ConnectionError: the weights can be had from nowhere.
         PermissionError: the cache cannot be written.
@@ -89,21 +91,22 @@ def create_model(
     >>> create_model("convit_nano_patch4_32", num_classes=3).eval()(torch.zeros(1, 3, 32, 32)).shape
     torch.Size([1, 3])
     """
-    folder = None if cache_dir is None else Path(cache_dir)
-    plan = _resolve(model_name, wants_weights=pretrained and checkpoint_path is None, cache_dir=folder)
+    del exportable, no_jit
+    if scriptable:
+        raise ValueError("scriptable is True, but TorchScript is not supported; use torch.export or torch.jit.trace")
+    build_features = _feature_class(feature_cls)
+    plan = resolve(model_name, pretrained_cfg, pretrained_cfg_overlay, Path(cache_dir) if cache_dir else None)
     tensors: dict[str, Tensor] | None = None
-    if checkpoint_path is not None:
-        tensors, description = load_weights(checkpoint_path)
-        plan = _with_checkpoint(plan, Path(checkpoint_path), tensors, description)
-    elif plan.path is not None:
-        tensors, description = load_weights(plan.path)
-        if "config" in description:  # where the file describes itself, it knows better
-            known = {**plan.description, **description}
-            plan = replace(plan, config=_inference_config(description), description=known)
-        elif "config" in plan.description:
-            check_metadata(plan.description, tensors, f"the config.json of {model_name}")
-    model = _build(plan, tensors, hybrid_backbone, config_overrides).to(device=device, dtype=dtype)
-    return FeatureExtractor(model, out_indices) if features_only else model
+    if checkpoint_path:
+        file = Path(checkpoint_path)
+        plan = plan.from_source({"source": "file", "file": str(file)}, lambda: file)
+    if pretrained or checkpoint_path:
+        tensors, plan = plan.read()
+    overrides = {**plan.wanted, **{name: value for name, value in config_overrides.items() if value is not None}}
+    model = _build(plan, tensors, hybrid_backbone, overrides, strict=pretrained_strict).to(device=device, dtype=dtype)
+    if not features_only:
+        return model
+    return build_features(model, out_indices=min(3, len(model.blocks)) if out_indices is None else out_indices)
 
 
 def load_model(
@@ -136,81 +139,29 @@ def load_model(
     tensors, description = load_weights(path)
     architecture = description.get("architecture") or recognize(tensors)
     if "config" in description:
-        plan = _Plan(architecture or "convit", _inference_config(description), description)
+        plan = Plan(architecture or "convit", inference_config(description))
     elif architecture is not None:
-        plan = _resolve(architecture, wants_weights=False, cache_dir=None)
+        plan = resolve(architecture)
     else:
         raise ValueError(
             f"{path} does not say which model it holds, and its shapes are none of {', '.join(VARIANTS)}; "
             "name the architecture: create_model('…', checkpoint_path=…)"
         )
-    plan = _with_checkpoint(plan, Path(path), tensors, description)
-    return _build(plan, tensors, hybrid_backbone, config_overrides).to(device=device, dtype=dtype).eval()
+    file = Path(path)
+    plan = plan.from_source({"source": "file", "file": str(file)}, lambda: file).told(tensors, description)
+    overrides = {name: value for name, value in config_overrides.items() if value is not None}
+    return _build(plan, tensors, hybrid_backbone, overrides).to(device=device, dtype=dtype).eval()
 
 
-def _resolve(name: str, *, wants_weights: bool, cache_dir: Path | None) -> _Plan:
-    scheme, _, rest = name.partition(":")
-    if scheme in ("hf-hub", "hf_hub"):
-        return _resolve_hub(rest, wants_weights=wants_weights, cache_dir=cache_dir)
-    if scheme == "local-dir":
-        return _resolve_folder(Path(rest), wants_weights=wants_weights)
-    architecture, _, tag = name.partition(".")
-    check_model_name(name)
-    found = find_weight_set(name) if tag or wants_weights else default_weight_set(architecture)
-    config = VARIANTS[architecture].config
-    if found is None:
-        return _Plan(architecture, config)
-    origin = {"tag": found.tag, "source": found.source, "hf_hub_id": found.hub_repo, "url": found.url}
-    channels, height, width = found.input_size
-    config = config.replace(num_classes=found.num_classes, in_chans=channels, img_size=(height, width))
-    path = fetch_weights(found, cache_dir) if wants_weights else None
-    return _Plan(architecture, config, describe_weight_set(found), origin, path)
-
-
-def _resolve_hub(text: str, *, wants_weights: bool, cache_dir: Path | None) -> _Plan:
-    repo = parse_repo(text)
-    description = read_hub_config(fetch_hub_file(repo, ("config.json",), cache_dir))
-    if not description:
-        raise ValueError(f"{repo.name} is not a timm-style hub repository: its config.json names no architecture")
-    if "classes" not in description and (names := known_classes(repo.name)) is not None:
-        description["classes"] = names
-    path = fetch_hub_file(repo, cache_dir=cache_dir) if wants_weights else None
-    origin = {"tag": description.get("tag"), "source": "hf-hub", "hf_hub_id": text}
-    return _Plan(description["architecture"], ConViTConfig.from_dict(description["config"]), description, origin, path)
-
-
-def _resolve_folder(folder: Path, *, wants_weights: bool) -> _Plan:
-    _, description = load_weights(folder)
-    if not description:
+def _feature_class(feature_cls: str | Callable[..., Any] | None) -> Callable[..., Any]:
+    if feature_cls is None or feature_cls == "getter":
+        return FeatureExtractor
+    if isinstance(feature_cls, str):
         raise ValueError(
-            f"{folder} has no config.json that names an architecture; use create_model('…', checkpoint_path='{folder}')"
+            f"feature_cls is {feature_cls!r}, but only 'getter' has a class here; pass one of timm's classes itself, "
+            "such as timm.models.FeatureHookNet"
         )
-    origin = {"tag": description.get("tag"), "source": "local-dir", "file": str(folder)}
-    config = ConViTConfig.from_dict(description["config"])
-    return _Plan(description["architecture"], config, description, origin, folder if wants_weights else None)
-
-
-def _with_checkpoint(plan: _Plan, path: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> _Plan:
-    """The plan for a caller's own file in place of the weights that the name stands for."""
-    origin = {"source": "file", "file": str(path)}
-    if "config" in description:
-        found = description.get("architecture")
-        if found is not None and found != plan.architecture:
-            raise ValueError(f"{path} holds a {found}, but a {plan.architecture} was asked for; name {found} instead")
-        return replace(plan, config=_inference_config(description), description=description, origin=origin)
-    # A bare state dict says nothing of its training: the variant's usual preprocessing is the best guess. A thousand
-    # classes are ImageNet's, as in the released files; ten could be anybody's.
-    unknown = PROVENANCE if plan.origin.get("source") == "hub" else ("classes", *PROVENANCE)
-    known = {key: value for key, value in plan.description.items() if key not in unknown}
-    config = infer_config(tensors, plan.config)
-    return replace(plan, config=config, description=known, origin=origin)
-
-
-def _inference_config(description: dict[str, Any]) -> ConViTConfig:
-    """The configuration in a file without its training's drop rates: those are the next caller's choice, as in timm."""
-    return ConViTConfig.from_dict(
-        {key: value for key, value in description["config"].items() if key not in _TRAINING_ONLY}
-    )
+    return feature_cls
 
 
 def _without_weights(config: ConViTConfig) -> ConViT:
@@ -224,15 +175,22 @@ def _without_weights(config: ConViTConfig) -> ConViT:
 
 
 def _build(
-    plan: _Plan, tensors: dict[str, Tensor] | None, hybrid_backbone: nn.Module | None, overrides: dict[str, Any]
+    plan: Plan,
+    tensors: dict[str, Tensor] | None,
+    hybrid_backbone: nn.Module | None,
+    overrides: Mapping[str, Any],
+    *,
+    strict: bool = True,
 ) -> ConViT:
-    config = plan.config.replace(**{name: value for name, value in overrides.items() if value is not None})
-    model = _without_weights(config) if tensors and not hybrid_backbone else ConViT(config, hybrid_backbone)
+    config = plan.config.replace(**overrides)
+    all_loaded = tensors and strict and not hybrid_backbone
+    model = _without_weights(config) if all_loaded else ConViT(config, hybrid_backbone)
     description = plan.description
     if tensors is None:  # random weights know no classes and come from nowhere
         description = {key: value for key, value in description.items() if key not in ("classes", *PROVENANCE)}
     else:
         source = plan.origin.get("file") or plan.origin.get("hf_hub_id") or plan.architecture
-        model.load_state_dict(adapt_weights(tensors, model, source_grid=plan.config.grid_size, source_name=source))
+        grid = plan.config.grid_size
+        model.load_state_dict(adapt_weights(tensors, model, source_grid=grid, source_name=str(source), strict=strict))
     model.pretrained_cfg = make_card(plan.architecture, config, description, plan.origin)
     return model

@@ -228,7 +228,7 @@ def _check_beginning(file: Path) -> None:
             raise ValueError("it begins otherwise")
 
 
-def _unwrap(content: Any, file: Path) -> dict[str, Tensor]:
+def _unwrap(content: Any, file: object) -> dict[str, Tensor]:
     """The mapping that holds the model, out of what training scripts keep beside it."""
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{file} holds {_kind(content)}, but must hold tensors by name (a state dict)")
@@ -240,7 +240,7 @@ def _unwrap(content: Any, file: Path) -> dict[str, Tensor]:
     return dict(inside[places[0]] if places else content)
 
 
-def _strip_surroundings(tensors: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+def _strip_surroundings(tensors: dict[str, Tensor], file: object) -> dict[str, Tensor]:
     """Take off the prefix under which the model stands, and leave out what stands beside it."""
     import torch
 
@@ -270,7 +270,16 @@ def _anchors(content: Mapping[Any, Any]) -> list[str]:
     return [name for name in content if isinstance(name, str) and (name == _ANCHOR or name.endswith(f".{_ANCHOR}"))]
 
 
-def _several_models(file: Path, places: Iterable[Any]) -> ValueError:
+def tensors_in(content: Any, place: object) -> dict[str, Tensor]:
+    """The model's tensors by name, out of what training scripts put around it; see `load_weights`.
+
+    Raises:
+        ValueError: it holds something else; the message names `place`.
+    """
+    return _strip_surroundings(_unwrap(content, place), place)
+
+
+def _several_models(file: object, places: Iterable[Any]) -> ValueError:
     named = ", ".join(short(place) for place in list(places)[:4])
     return ValueError(f"{file} holds several models, under {named}; save the state dict of one of them alone")
 

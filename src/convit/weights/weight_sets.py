@@ -1,15 +1,13 @@
 """The table of pretrained weights: where each comes from, how images are prepared, how good it is, who says so.
 
-Needs no torch until models are listed, so that the command line can show it at once.
+Needs no torch, so that the command line can show it at once.
 """
 
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -181,6 +179,17 @@ def default_weight_set(architecture: str) -> WeightSet | None:
     return next((each for each in WEIGHT_SETS.values() if each.architecture == architecture), None)
 
 
+def split_source(name: str) -> tuple[str, str]:
+    """Split a model's name into its source ("hf-hub", "local-dir", or "" for the table) and what is named there.
+
+    >>> split_source("HF-HUB:timm/convit_tiny.fb_in1k"), split_source("convit_tiny")
+    (('hf-hub', 'timm/convit_tiny.fb_in1k'), ('', 'convit_tiny'))
+    """
+    prefix, _, rest = name.partition(":")
+    source = {"hf_hub": "hf-hub"}.get(prefix.lower(), prefix.lower())
+    return (source, rest) if source in ("hf-hub", "local-dir") else ("", name)
+
+
 def check_model_name(name: str) -> None:
     """Refuse a name that is no variant's or weight set's, without torch; what names a hub or a folder passes.
 
@@ -188,9 +197,9 @@ def check_model_name(name: str) -> None:
         ValueError: there is no such model, or there are no such weights; the message names the closest.
         FileNotFoundError: as `find_weight_set`.
     """
-    architecture, _, tag = name.partition(".")
-    if name.partition(":")[0] in ("hf-hub", "hf_hub", "local-dir"):
+    if split_source(name)[0]:
         return
+    architecture, _, tag = name.partition(".")
     if architecture not in VARIANTS:
         hint = f"; a hub repository is named hf-hub:{name}, a folder local-dir:{name}" if "/" in name else ""
         raise ValueError(f"there is no model {name!r}; {closest(name, [*VARIANTS, *WEIGHT_SETS])}{hint}")
@@ -253,46 +262,3 @@ def _measurement(report: Mapping[str, Any]) -> str:
 
 def _matching_label_set(names: list[str]) -> str:
     return next((each for each in LABEL_SETS if list(class_names(each)) == list(names)), "")
-
-
-def list_models(filter: str | Sequence[str] = "", pretrained: bool = False) -> list[str]:  # noqa: A002  # timm's name
-    """List the variants, or with `pretrained` the weight sets (names with tags), in natural order.
-
-    `filter` is a shell pattern such as "convit_*plus", or several; empty for all.
-
-    >>> list_models("*plus")
-    ['convit_base_plus', 'convit_small_plus', 'convit_tiny_plus']
-    """
-    from convit.model import VARIANTS
-
-    names = WEIGHT_SETS if pretrained else VARIANTS
-    patterns = [filter] if isinstance(filter, str) else list(filter)
-    patterns = [pattern for pattern in patterns if pattern] or ["*"]
-    if pretrained:  # a pattern without a tag means every tag
-        patterns = [each for pattern in patterns for each in (pattern, f"{pattern}.*")]
-    return sorted((name for name in names if any(fnmatch.fnmatch(name, each) for each in patterns)), key=_natural)
-
-
-def list_pretrained(filter: str | Sequence[str] = "") -> list[str]:  # noqa: A002  # timm's name
-    """List the weight sets, as `list_models(filter, pretrained=True)`.
-
-    >>> list_pretrained("convit_b*")
-    ['convit_base.fb_in1k']
-    """
-    return list_models(filter, pretrained=True)
-
-
-def is_model(model_name: str) -> bool:
-    """Say whether there is a variant of that name; a tag is ignored.
-
-    >>> is_model("convit_base.fb_in1k"), is_model("resnet50")
-    (True, False)
-    """
-    from convit.model import VARIANTS
-
-    return model_name.partition(".")[0] in VARIANTS
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A sort key that counts numbers as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name.lower())]
