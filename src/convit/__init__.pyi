@@ -13,6 +13,7 @@ from .weights import (
     list_pretrained,
     load_model,
     model_entrypoint,
+    save_weights,
 )
 
 __version__: str
@@ -35,5 +36,6 @@ __all__ = [
     "load_model",
     "model_entrypoint",
     "optimize",
+    "save_weights",
     "train",
 ]

@@ -164,16 +164,15 @@ def test_the_snippet_in_the_report_labels_an_image_with_timm_alone(
 ) -> None:
     """As `Classifier` does: the same preprocessing, upright, class names and temperature."""
     report = json.loads((tuned[0] / "report.json").read_text())
-    own = tmp_path / "own.safetensors"
-    shutil.copy(tuned[0] / "weights.safetensors", own)
-    store_calibration(own, {"temperature": 1.5})
+    own = shutil.copytree(tuned[0], tmp_path / "own", symlinks=True)
+    store_calibration(own / "weights.safetensors", {"temperature": 1.5})
     monkeypatch.chdir(tmp_path)
     (tmp_path / "new").mkdir()
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.open(pictures / "blue" / "0.png").convert("RGB").save("new/photo.jpg", exif=exif)
     given: dict[str, Any] = {}
-    exec(report["use"]["timm"].replace(str(tuned[0] / "weights.safetensors"), str(own)), given)
+    exec(report["use"]["timm"].replace(str(tuned[0]), str(own)), given)
     best = Classifier(weights=own)("new/photo.jpg")[0]
     label, score = capsys.readouterr().out.split()
     assert label == best.label
@@ -182,7 +181,9 @@ def test_the_snippet_in_the_report_labels_an_image_with_timm_alone(
     ours = load_model(tuned[0] / "weights.safetensors").eval()
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        torch.testing.assert_close(ours(images), theirs(images), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(ours(images), theirs(images), atol=1e-5, rtol=0)
+    exec(report["use"]["transformers"], given)
+    assert given["best"]["label"] in COLORS
 
 
 def test_the_page_says_why_training_loss_lies_above_validation_loss_and_names_the_run(tuned: tuple[Path, Run]) -> None:

@@ -17,7 +17,6 @@ from convit.data.samples import Samples
 from convit.finetuning.images import choose_held_out, divide, find_labeled_images
 from convit.finetuning.options import FinetuneOptions
 from convit.finetuning.plan import Plan, plan_finetune
-from convit.finetuning.report import timm_line
 from convit.finetuning.run import finetune
 from convit.finetuning.settings import (
     choose_augmentation,
@@ -28,7 +27,6 @@ from convit.finetuning.settings import (
     choose_schedule,
     find_starting_weights,
 )
-from convit.model import ConViTConfig
 from convit.training.optimizers import peak_rate
 from convit.training.recipe import OptimizerRecipe, Recipe
 from convit.weights import WEIGHT_SETS
@@ -387,14 +385,6 @@ def _noting(function: Callable[..., Any], root: Path, listed: list[str]) -> Call
 
 
 # What came of it
-
-
-def test_timm_cannot_build_oblong_models() -> None:
-    path = Path("w.safetensors")
-    assert timm_line(ConViTConfig(img_size=(112, 448)), path) is None
-    assert timm_line(ConViTConfig(img_size=192, num_classes=2), path) == (
-        'timm.create_model("convit_tiny", checkpoint_path="w.safetensors", num_classes=2, img_size=192)'
-    )
 
 
 def test_labels_are_counted_in_index_order(tmp_path: Path) -> None:

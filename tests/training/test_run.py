@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.torch
+import timm
 import torch
 from lightning.pytorch import Callback
 from PIL import Image
@@ -49,6 +50,12 @@ def test_a_run_leaves_weights_that_describe_themselves_log_recipe_and_versions(t
         "free",
     )
     assert {tensor.dtype for tensor in safetensors.torch.load_file(weights).values()} == {torch.float16}
+    assert (tmp_path / "run" / "model.safetensors").readlink() == Path("weights.safetensors")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'run'}", pretrained=True).eval()
+    assert theirs.pretrained_cfg["label_names"] == ["even", "odd"]
+    image = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(theirs(image), model(image), rtol=0, atol=1e-5)
     lines = _lines(tmp_path / "run")
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     for key in ("train_loss", "val_loss", "val_top1", "lr", "images_per_second", "data_wait_share"):

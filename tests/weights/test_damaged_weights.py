@@ -229,7 +229,7 @@ def test_float8_files_are_read(model: ConViT, tmp_path: Path) -> None:
     ],
 )
 def test_hub_configurations_that_are_damaged(tmp_path: Path, content: str, words: str | None) -> None:
-    from convit.weights.card import read_hub_config
+    from convit.weights.timm_config import read_hub_config
 
     (path := tmp_path / "config.json").write_text(content)
     if words is None:

@@ -17,6 +17,7 @@ from convit.data.splits import Layout, find_layout
 from convit.images import ImageError
 from convit.images.opening import image_size, read_bytes
 from convit.output.text import first_few
+from convit.weights.labels import numbered_classes
 
 LEAST_IMAGES = 10
 HELD_OUT_SHARE, MOST_HELD_OUT_SHARE, MOST_HELD_OUT = 0.18, 0.25, 5000
@@ -98,7 +99,7 @@ def find_labeled_images(source: str | Path) -> LabeledImages:
     layout = Layout(source) if kind.prefixes else find_layout(source)
     training = open_samples(layout.train, in_memory=True)
     _check_number(training, source if layout.train == source else layout.train)
-    classes = training.class_names or tuple(f"class {index}" for index in range(max(training.labels) + 1))
+    classes = training.class_names or numbered_classes(max(training.labels) + 1)
     validating = None
     if layout.validation is not None:
         validating = open_samples(layout.validation, classes=training.class_titles, in_memory=True)

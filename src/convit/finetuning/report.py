@@ -23,15 +23,9 @@ from convit.output.files import write_file
 from convit.output.text import epoch_score, read_lines
 from convit.training.epoch_log import duration
 from convit.training.recipe import Recipe
+from convit.weights.timm_config import why_not_timm
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
-LONGEST_LINE = 100
-# what timm's three registered ConViTs are made of; every other field has the same default there and here
-TIMM_BASES = {"convit_tiny": 4, "convit_small": 9, "convit_base": 16}
-TIMM_FIELDS = (
-    "img_size", "patch_size", "in_chans", "global_pool", "embed_dim", "num_heads", "depth", "mlp_ratio", "qkv_bias",
-    "local_up_to_layer", "use_pos_embed",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -118,51 +112,23 @@ def _baseline_headline(baseline: Baseline | None) -> list[tuple[str, str, str]]:
     return [("baseline", f"{baseline.top1:.1f} %", "logistic regression on the embeddings before training")]
 
 
-def timm_line(config: ConViTConfig, weights: Path) -> str | None:
-    """The call that loads a trained file in timm; None for what timm cannot build.
-
-    >>> timm_line(ConViTConfig(num_heads=9, num_classes=5), Path("w.safetensors"))
-    'timm.create_model("convit_small", checkpoint_path="w.safetensors", num_classes=5)'
-    """
-    # timm computes wrong offsets for images that are not square
-    if config.image_height != config.image_width:
-        return None
-    heads = {count: name for name, count in TIMM_BASES.items()}
-    base = heads.get(config.num_heads, "convit_tiny")
-    default = ConViTConfig(num_heads=TIMM_BASES[base])
-    given = {"checkpoint_path": str(weights), "num_classes": config.num_classes}
-    values, defaults = config.to_dict(), default.to_dict()
-    for name in TIMM_FIELDS:
-        if values[name] != defaults[name]:
-            given[name] = config.image_height if name == "img_size" else values[name]
-    arguments = [f'"{base}"', *(f"{name}={_python(value)}" for name, value in given.items())]
-    line = f"timm.create_model({', '.join(arguments)})"
-    return line if len(line) <= LONGEST_LINE else "timm.create_model(\n    " + ",\n    ".join(arguments) + ",\n)"
-
-
-def timm_snippet(config: ConViTConfig, weights: Path) -> str | None:
-    """A script that labels an image with timm alone: preprocessing, class names and temperature are read from the file.
-
-    None for what timm cannot build.
-    """
-    model = timm_line(config, weights)
-    if model is None:
-        return None
+def timm_snippet(folder: Path) -> str:
+    """A script that labels an image with timm alone, with the preprocessing, class names and temperature of a run."""
     return f"""import json
 
 import timm
 from PIL import Image, ImageOps
 from safetensors import safe_open
 
-with safe_open({_python(str(weights))}, "pt") as file:
-    about = json.loads(file.metadata()["convit"])
-model = {model}.eval()
-settings = ["input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode"]
-transform = timm.data.create_transform(**{{name: about[name] for name in settings}})
+folder = {_python(str(folder))}
+model = timm.create_model(f"local-dir:{{folder}}", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 image = ImageOps.exif_transpose(Image.open("new/photo.jpg")).convert("RGB")
-logits = model(transform(image)[None])[0] / about.get("calibration", {{"temperature": 1}})["temperature"]
+with safe_open(f"{{folder}}/model.safetensors", "pt") as file:
+    calibration = json.loads(file.metadata()["convit"]).get("calibration", {{"temperature": 1}})
+logits = model(transform(image)[None])[0] / calibration["temperature"]
 score, index = logits.softmax(dim=-1).max(dim=-1)
-print(about["classes"][index], score.item())"""
+print(model.pretrained_cfg["label_names"][index], score.item())"""
 
 
 def loss_note(recipe: Recipe) -> str:
@@ -250,7 +216,11 @@ def _commands(weights: Path, config: ConViTConfig) -> dict[str, str | None]:
         f"classifier = convit.Classifier(weights={_python(str(weights))})\n"
         'best = classifier("new/photo.jpg")[0]  # Prediction(label, index, score)',
         "model": f"model = convit.load_model({_python(str(weights))})",
-        "timm": timm_snippet(config, weights),
+        "not_timm": why_not_timm(config),
+        "timm": timm_snippet(weights.parent),
+        "transformers": "from transformers import pipeline\n\n"
+        f'label = pipeline("image-classification", model={_python(str(weights.parent))})\n'
+        'best = label("new/photo.jpg")[0]  # {"label": …, "score": …}',
     }
 
 

@@ -28,6 +28,7 @@ from convit.training.run_folder import RECIPE, UNREADABLE, WEIGHTS, TrainingRun,
 from convit.training.splits import Split, open_split
 from convit.training.trials import computing_with
 from convit.weights import WEIGHT_SETS, fetch_weights, load_model
+from convit.weights.labels import numbered_classes
 from convit.weights.progress import bar
 
 
@@ -186,7 +187,7 @@ def _evaluate(
     weights = folder / WEIGHTS
     model = load_model(weights)
     split = open_split(plan.recipe, plan.root, model.config.image_height, model.config.image_width, opened=plan.opened)
-    classes = split.classes or tuple(f"class {index}" for index in range(model.config.num_classes))
+    classes = split.classes or numbered_classes(model.config.num_classes)
     images, evaluation = None, None
     if isinstance(split.validation, ImageDataset):
         images = images_to_score(split.validation.samples, split.validation.indices, plan.root)

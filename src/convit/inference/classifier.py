@@ -11,6 +11,7 @@ from convit.images.opening import ImageSource
 from convit.inference.options import RunKeywords, RunOptions
 from convit.inference.predicting import ImagePredictor, Row
 from convit.output.rows import Classification, Prediction
+from convit.weights.labels import numbered_classes
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -116,7 +117,7 @@ def read_labels(model: nn.Module) -> tuple[str, ...]:
         raise ValueError(f"the {type(model).__name__} has num_classes=0, so it names no classes; use an Embedder")
     if names is not None and len(names) == count:
         return tuple(str(name) for name in names)
-    return tuple(f"class {index}" for index in range(int(count)))
+    return numbered_classes(int(count))
 
 
 def read_temperature(model: nn.Module) -> float:

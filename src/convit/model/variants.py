@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from convit.model.config import ConViTConfig
@@ -61,3 +62,20 @@ _ROWS = (
 )
 
 VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _ROWS}
+_SHAPE = ("dim", "num_heads", "depth", "local_up_to_layer", "patch_size")
+
+
+def find_variant(found: ConViTConfig | Mapping[str, int], first: str | None = None) -> str | None:
+    """Name the variant that has these width, heads, depth and patches, or None.
+
+    Args:
+        found: a configuration, or those numbers by name.
+        first: the name to prefer where several have them.
+    """
+    shape = found if isinstance(found, Mapping) else {name: getattr(found, name) for name in _SHAPE}
+    same = [
+        name
+        for name, variant in VARIANTS.items()
+        if all(shape.get(each) == getattr(variant.config, each) for each in _SHAPE)
+    ]
+    return first if first in same else next(iter(same), None)

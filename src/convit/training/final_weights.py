@@ -20,6 +20,7 @@ from convit.output.files import replace_file
 from convit.output.text import epoch_score
 from convit.training.recipe import Recipe
 from convit.weights import save_weights
+from convit.weights.timm_config import accompany
 
 DROP_RATES = ("drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate")
 
@@ -127,7 +128,7 @@ class BestWeights(Callback):
 def write_weights(
     path: str | Path, model: nn.Module, recipe: Recipe, classes: Sequence[str] | None, outcome: Mapping[str, Any]
 ) -> None:
-    """Write a trained model with all that is needed to use it.
+    """Write a trained model with all that is needed to use it, in timm and transformers too.
 
     Args:
         path: ends in .safetensors.
@@ -161,6 +162,7 @@ def write_weights(
         plain = config.replace(**dict.fromkeys(DROP_RATES, 0.0))
         size = [config.in_chans, config.image_height, config.image_width]
         save_weights(path, model, {"config": plain.to_dict(), "input_size": size, **metadata}, dtype=dtype)
+        accompany(Path(path))
         return
     tensors = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from convit.model.positional import resample_position_embedding
-from convit.model.variants import VARIANTS
+from convit.model.variants import find_variant
 from convit.output.text import first_few
 
 if TYPE_CHECKING:
@@ -111,12 +111,7 @@ def read_shapes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
 
 def recognize(tensors: Mapping[str, Tensor]) -> str | None:
     """Name the published variant whose width, heads, depth and patches a state dict has, or None."""
-    found = read_shapes(tensors)
-    for name, variant in VARIANTS.items():
-        shape = ("dim", "num_heads", "depth", "local_up_to_layer", "patch_size")
-        if all(found.get(each) == getattr(variant.config, each) for each in shape):
-            return name
-    return None
+    return find_variant(read_shapes(tensors))
 
 
 def infer_config(tensors: Mapping[str, Tensor], config: ConViTConfig) -> ConViTConfig:

@@ -7,14 +7,12 @@ calibration (the temperature that was fitted for exactly these weights, and what
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convit.output.text import short
 from convit.transforms.settings import TransformSettings
-from convit.weights.weight_sets import WEIGHT_SETS, WeightSet, closest
+from convit.weights.weight_sets import WeightSet
 
 if TYPE_CHECKING:
     from convit.model import ConViT, ConViTConfig
@@ -142,53 +140,6 @@ def make_card(
     }
 
 
-def read_hub_config(path: Path) -> dict[str, Any]:
-    """Read the `config.json` of a timm-style hub repository or folder as a description.
-
-    Empty where the file names no architecture, as other libraries' `config.json`.
-
-    Raises:
-        ValueError: the file is not a JSON object, names an architecture that is not a ConViT, or says of it what no
-            ConViT has.
-    """
-    from convit.model.variants import VARIANTS
-
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); copy or fetch it again") from error
-    if not isinstance(content, dict) or "architecture" not in content:
-        return {}
-    architecture = content["architecture"]
-    if not isinstance(architecture, str) or architecture not in VARIANTS:
-        shown = short(architecture)
-        raise ValueError(
-            f"{path} describes the architecture {shown}, which is not a ConViT; {closest(shown, VARIANTS)}"
-        )
-    try:
-        return _translate(architecture, content, VARIANTS[architecture].config)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not as timm writes it ({error}); copy or fetch it again") from error
-
-
-def _translate(architecture: str, content: Mapping[str, Any], config: ConViTConfig) -> dict[str, Any]:
-    card: dict[str, Any] = content.get("pretrained_cfg", content)  # older files are that dict itself
-    options = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in (content.get("model_args") or {}).items()
-    }
-    beside = {key: content[key] for key in ("num_classes", "label_names") if content.get(key) is not None}
-    config = config.replace(**{**fields_of_card({**card, **beside}), **options})
-    description = {
-        "architecture": architecture,
-        "config": config.to_dict(),
-        "tag": card.get("tag"),
-        **describe_card({**card, **beside}),
-    }
-    check_description(description)
-    return description
-
-
 def check_description(description: Mapping[str, Any]) -> None:
     """Refuse a description whose values have other types or ranges than `describe` writes.
 
@@ -224,9 +175,3 @@ def temperature_of(calibration: Any) -> float:
             "again with convit evaluate --calibrate"
         )
     return float(found)
-
-
-def known_classes(repo: str) -> list[str] | None:
-    """Name the classes of a hub repository that the table knows, since its `config.json` does not; None for others."""
-    names = next((each.label_names for each in WEIGHT_SETS.values() if each.hub_repo == repo), None)
-    return None if names is None else list(names)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, cast
 from convit.images.names import not_found
 from convit.output.files import replace_file
 from convit.output.text import first_few, short
-from convit.weights.card import read_hub_config
 from convit.weights.header import METADATA_KEY, read_metadata
+from convit.weights.timm_config import CONFIG_FILE, MODEL_FILE, accompany, read_hub_config
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 _READABLE = (".safetensors", *_PICKLES)
-_PREFERRED = ("model.safetensors", "pytorch_model.bin")
+_PREFERRED = ("weights.safetensors", MODEL_FILE, "pytorch_model.bin")  # a run's, the hub's
 # What training scripts wrap around the weights; averaged weights first, as in timm.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _ANCHOR = "cls_token"  # a name that every ConViT has once
@@ -65,7 +65,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     else:
         tensors, metadata = _read_pickle(file), {}
     tensors = _strip_surroundings(tensors, file)
-    config = file.with_name("config.json")
+    config = file.with_name(CONFIG_FILE)
     if not metadata and file != Path(path).expanduser() and config.is_file():
         metadata, file = read_hub_config(config), config
     if metadata:
@@ -78,17 +78,20 @@ def save_weights(
 ) -> None:
     """Write a model as a safetensors file that `load_model` and `create_model(checkpoint_path=…)` rebuild it from.
 
-    The file appears whole or not at all; an existing one is replaced.
+    The file appears whole or not at all; an existing one is replaced. A folder gets `model.safetensors` and timm's
+    `config.json`, so that timm (`local-dir:FOLDER`) and transformers' Auto classes read it too. Where timm's ConViT
+    cannot compute the model, there is no `config.json`, and a warning says why.
 
     Args:
-        path: where to write; must end in .safetensors.
+        path: where to write: a file that ends in .safetensors, or a folder, which is there, or has no suffix, or ends
+            in "/".
         model: the model; its configuration and the preprocessing and classes in its `pretrained_cfg` go into the file.
         metadata: more to say of it, or to say instead: trained_on, license, classes (names in index order), … ;
             anything that JSON can hold.
         dtype: stores floating-point tensors so, e.g. `torch.float16` at half the size; None keeps each as it is.
 
     Raises:
-        ValueError: the path does not end in .safetensors, or the metadata says of the model what none has.
+        ValueError: the path is that of another kind of file, or the metadata says of the model what none has.
         TypeError: the metadata holds something that JSON cannot.
         PermissionError: writing is not allowed there.
         OSError: the disk is full.
@@ -97,11 +100,7 @@ def save_weights(
 
     from convit.weights.card import check_description, describe
 
-    path = Path(path).expanduser()
-    if path.suffix.lower() != ".safetensors":
-        raise ValueError(
-            f"weights are written as safetensors, but {path} ends otherwise; name it {path.with_suffix('.safetensors')}"
-        )
+    file = _file_to_write(path)
     plain = cast("ConViT", getattr(model, "_orig_mod", model))  # torch.compile wraps the model
     try:
         text = json.dumps({**describe(plain), **(metadata or {})})
@@ -115,7 +114,9 @@ def save_weights(
         for name, tensor in plain.state_dict().items()
     }
     # Serialised in memory, so that a full disk shows as Python's own error. "format" is what other libraries look for.
-    replace_file(path, safetensors.torch.save(tensors, metadata={"format": "pt", METADATA_KEY: text}))
+    replace_file(file, safetensors.torch.save(tensors, metadata={"format": "pt", METADATA_KEY: text}))
+    if file.name == MODEL_FILE:
+        accompany(file)
 
 
 def store_calibration(path: str | Path, calibration: Mapping[str, Any]) -> None:
@@ -180,6 +181,17 @@ def check_metadata(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], p
             check_config(ConViTConfig.from_dict(metadata["config"]), tensors)
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"the description inside {place} is not that of a model ({error}); save it again") from error
+
+
+def _file_to_write(path: str | Path) -> Path:
+    file = Path(path).expanduser()
+    if file.is_dir() or not file.suffix or str(path).endswith("/"):
+        return file / MODEL_FILE
+    if file.suffix.lower() != ".safetensors":
+        raise ValueError(
+            f"weights are written as safetensors, but {file} ends otherwise; name it {file.with_suffix('.safetensors')}"
+        )
+    return file
 
 
 @contextmanager

@@ -38,6 +38,15 @@ def class_wnids(label_set: str) -> tuple[str | None, ...]:
     return tuple(wnid for wnid, _ in _read(label_set))
 
 
+def numbered_classes(count: int) -> tuple[str, ...]:
+    """What the classes of a model are called that names none.
+
+    >>> numbered_classes(2)
+    ('class 0', 'class 1')
+    """
+    return tuple(f"class {index}" for index in range(count))
+
+
 @cache
 def _read(label_set: str) -> tuple[tuple[str | None, str], ...]:
     if label_set not in LABEL_SETS:

@@ -16,15 +16,15 @@ from convit.weights.card import (
     describe_card,
     describe_weight_set,
     fields_of_card,
-    known_classes,
     make_card,
     origin_of,
-    read_hub_config,
 )
 from convit.weights.download import default_folder, fetch_url
 from convit.weights.fetch import fetch_hub_file, fetch_weights
 from convit.weights.files import check_metadata, load_weights, tensors_in
-from convit.weights.hub import WEIGHT_FILES, parse_repo
+from convit.weights.header import read_metadata
+from convit.weights.hub import WEIGHT_FILES, Repo, parse_repo
+from convit.weights.timm_config import CONFIG_FILE, MODEL_FILE, known_classes, read_hub_config
 from convit.weights.weight_sets import WEIGHT_SETS, check_model_name, default_weight_set, find_weight_set, split_source
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ class Plan:
                     f"{place} holds a {found}, but a {self.architecture} was asked for; name {found} instead"
                 )
             known = {**(self.description if self.is_published else {}), **said, **self.stated}
-            return replace(self, config=inference_config(said), description=known)
+            own = found if self.is_published and found is not None else self.architecture
+            return replace(self, architecture=own, config=inference_config(said), description=known)
         if not self.is_published:
             return replace(self, config=infer_config(tensors, self.config))
         if "config" in self.description:
@@ -168,7 +169,7 @@ def _resolve_table(name: str, cache_dir: Path | None) -> Plan:
 
 def _resolve_hub(text: str, cache_dir: Path | None) -> Plan:
     repo = parse_repo(text)
-    description = read_hub_config(fetch_hub_file(repo, ("config.json",), cache_dir))
+    description = _describe_hub(repo, cache_dir)
     if not description:
         raise ValueError(f"{repo.name} is not a timm-style hub repository: its config.json names no architecture")
     if "classes" not in description and (names := known_classes(repo.name)) is not None:
@@ -177,6 +178,19 @@ def _resolve_hub(text: str, cache_dir: Path | None) -> Plan:
     config = ConViTConfig.from_dict(description["config"])
     fetch = partial(fetch_hub_file, repo, cache_dir=cache_dir)
     return Plan(description["architecture"], config, description, origin, fetch)
+
+
+def _describe_hub(repo: Repo, cache_dir: Path | None) -> dict[str, Any]:
+    """What a repository says of its model; one that timm cannot compute has no config.json, and describes itself."""
+    try:
+        return read_hub_config(fetch_hub_file(repo, (CONFIG_FILE,), cache_dir))
+    except ValueError as error:
+        if not isinstance(error.__cause__, LookupError):
+            raise
+        try:
+            return read_metadata(fetch_hub_file(repo, (MODEL_FILE,), cache_dir))
+        except ValueError:
+            raise error from None
 
 
 def _resolve_folder(folder: Path) -> Plan:
