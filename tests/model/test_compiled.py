@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.utils import parametrize
 
 from convit.model import ConViT, ConViTConfig
 
@@ -39,3 +40,33 @@ def test_exports_with_a_dynamic_batch(pool: str) -> None:
     for count in (1, 3, 17):
         images = torch.randn(count, 3, 32, 32)
         torch.testing.assert_close(exported(images), model(images))
+
+
+def test_a_hook_or_an_adapter_after_compiling_is_followed() -> None:
+    model = ConViT(CONFIG).eval()
+    images = torch.randn(2, 3, 32, 32)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.inference_mode():
+        before = compiled(images)
+        hook = model.blocks[-1].attn.qkv.register_forward_hook(lambda _, given, out: 2 * out)
+        torch.testing.assert_close(compiled(images), model(images))
+        assert not torch.allclose(model(images), before)
+        hook.remove()
+        torch.testing.assert_close(compiled(images), before)
+        parametrize.register_parametrization(model.blocks[0].attn.pos_proj, "weight", torch.nn.Softplus())
+        torch.testing.assert_close(compiled(images), model(images))
+        assert not torch.allclose(model(images), before)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_shortcuts_survive_compilation_and_export(strict: bool) -> None:
+    model, graphs = ConViT(CONFIG).eval(), []
+    images = torch.randn(2, 3, 32, 32)
+    torch.compile(model, backend=lambda graph, _: graphs.append(graph) or graph.forward)(images)
+    graphs.append(torch.export.export(model, (images,), strict=strict).graph_module)
+    for graph in graphs:
+        values = [node.meta.get("val", node.meta.get("example_value")) for node in graph.graph.nodes]
+        shapes = [tuple(value.shape) for value in values if isinstance(value, torch.Tensor)]
+        wide = 4 * model.config.dim
+        assert (2, 1, wide) in shapes  # the last block's MLP, for the class token alone
+        assert (2, 17, wide) not in shapes

@@ -1,9 +1,12 @@
 """The model's public calls: shapes, sizes, heads, features, errors."""
 
+import copy
+from collections.abc import Iterator
+
 import pytest
 import torch
 
-from convit.model import ConViT, ConViTConfig, FeatureExtractor, GatedPositionalSelfAttention
+from convit.model import ConViT, ConViTConfig, FeatureExtractor, GatedPositionalSelfAttention, count_operations
 
 CONFIG = ConViTConfig(img_size=32, patch_size=8, num_heads=4, embed_dim=8, depth=4, local_up_to_layer=3, num_classes=5)
 IMAGES = torch.randn(2, 3, 32, 32)
@@ -117,6 +120,89 @@ def test_set_input_size_keeps_what_the_model_computes() -> None:
     assert torch.nn.functional.cosine_similarity(large.patch_embed(smooth), small.patch_embed(half), dim=-1).min() > 0.9
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_what_is_rebuilt_keeps_mode_precision_and_freezing(frozen: bool) -> None:
+    model = _model().double().requires_grad_(not frozen)
+    model.set_input_size((32, 128), patch_size=16)
+    assert {name for name, value in model.named_parameters() if value.requires_grad == frozen} == set()
+    model.reset_classifier(3)
+    assert all(value.requires_grad for value in model.head.parameters())  # fresh weights are there to be learned
+    assert {value.dtype for value in model.parameters()} == {torch.float64}
+    assert not any(module.training for module in model.modules())
+    assert model.train()(torch.randn(1, 3, 32, 128).double()).shape == (1, 3)
+    model.reset_classifier(4)
+    assert all(module.training for module in model.modules())
+    model.to("meta").reset_classifier(5)
+    assert {value.device.type for value in model.parameters()} == {"meta"}
+
+
+def test_an_adapted_patch_kernel_is_not_resampled() -> None:
+    model = _model()
+    model.patch_embed.proj.register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match=r"patch_size is 16, but patch_embed\.proj is adapted.*remove"):
+        model.set_input_size((32, 128), patch_size=16)
+
+
+def test_pruning_leaves_what_the_maps_need() -> None:
+    whole = _model(depth=6, drop_path_rate=0.5)
+    maps = whole.forward_intermediates(IMAGES, intermediates_only=True)
+    for chosen, depth, has_class_token in (([1], 2, False), ([0, 2], 3, False), ([-3], 4, True), (1, 6, True)):
+        model = copy.deepcopy(whole)
+        kept = model.prune_intermediate_layers(chosen)
+        assert (len(model.blocks), model.config.depth, model.cls_token is not None) == (depth, depth, has_class_token)
+        assert (model.num_classes, model.global_pool) == (0, "")
+        assert model.config.drop_path_rate == pytest.approx(model.blocks[-1].drop_path.rate)
+        for ours, index in zip(model.forward_intermediates(IMAGES, kept, intermediates_only=True), kept, strict=True):
+            torch.testing.assert_close(ours, maps[index])
+        assert model(IMAGES).shape == (2, 16 + has_class_token, 32)
+    model = copy.deepcopy(whole)
+    model.prune_intermediate_layers(1, prune_head=False)
+    torch.testing.assert_close(model(IMAGES), whole(IMAGES))
+    model.prune_intermediate_layers([0], prune_norm=True, prune_head=False)  # a head that reads the class token goes
+    assert isinstance(model.norm, torch.nn.Identity)
+    assert model.num_classes == 0
+    with pytest.raises(ValueError, match="no block sees a class token"):
+        model.reset_classifier(0, "token")
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("out_indices", [None, 1, 4, (0,), (2,), (0, -1), (3,)])
+@pytest.mark.parametrize("saving", [True, False])
+def test_features_train_under_ddp(out_indices: object, norm: bool, saving: bool) -> None:
+    backbone = FeatureExtractor(ConViT(CONFIG), out_indices, norm=norm)
+    backbone.model.set_grad_checkpointing(saving)
+    parallel = torch.nn.parallel.DistributedDataParallel(backbone)
+    for _ in range(2):  # the second step fails where the first left a parameter without gradient
+        sum(values.square().sum() for values in parallel(IMAGES)).backward()
+    assert all(value.grad is not None for value in backbone.parameters())
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("options", [{}, {"global_pool": "avg"}, {"global_pool": "avg", "local_up_to_layer": 4}])
+def test_models_train_under_ddp(options: dict[str, object]) -> None:
+    parallel = torch.nn.parallel.DistributedDataParallel(ConViT(CONFIG.replace(**options)))
+    for _ in range(2):
+        parallel(IMAGES).square().sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_torchscript_is_refused_in_one_line() -> None:
+    for scripted in (_model(), FeatureExtractor(_model()), torch.nn.Sequential(_model())):
+        with pytest.raises(
+            TypeError, match=r"^TorchScript .* torch\.export\.export.* torch\.jit\.trace\(model, images\)$"
+        ):
+            torch.jit.script(scripted)
+
+
 def test_gradient_checkpointing_changes_memory_not_gradients() -> None:
     plain, saving = (ConViT(CONFIG) for _ in range(2))
     saving.load_state_dict(plain.state_dict())
@@ -127,15 +213,12 @@ def test_gradient_checkpointing_changes_memory_not_gradients() -> None:
         torch.testing.assert_close(ours.grad, reference.grad)
 
 
-def test_hook_on_the_last_block_sees_the_class_token_alone() -> None:
+def test_the_last_block_is_computed_for_the_class_token_alone() -> None:
     model = _model()
-    seen = []
-    model.blocks[-1].register_forward_hook(lambda _module, _inputs, output: seen.append(tuple(output.shape)))
-    model(IMAGES)
-    model.forward_features(IMAGES)
-    model.set_attention("plain")
-    model(IMAGES)
-    assert seen == [(2, 1, 32), (2, 17, 32), (2, 17, 32)]
+    alone, whole = (count_operations(_model(global_pool=pool), form="fused").macs for pool in ("token", "avg"))
+    dim, tokens = model.config.dim, 17
+    # queries, projection and MLP of 16 tokens, and their attention, are left out
+    assert whole - alone == (tokens - 1) * (10 * dim * dim + 2 * tokens * dim)
     with pytest.raises(ValueError, match="'flash'"):
         model.set_attention("flash")  # type: ignore[arg-type]
 
@@ -163,11 +246,18 @@ def test_hybrid_backbone() -> None:
         hybrid.set_input_size(patch_size=16)
 
 
-def test_attention_dropout_takes_the_plain_path_in_training_only() -> None:
+def test_attention_dropout_takes_the_plain_path_in_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ConViT(CONFIG.replace(attn_drop_rate=0.5))
     layer = next(m for m in model.modules() if isinstance(m, GatedPositionalSelfAttention))
-    matrices = []
-    layer.attn_drop.register_forward_hook(lambda _module, _inputs, output: matrices.append(output))
+    matrices, forward = [], torch.nn.Dropout.forward
+
+    def drop(self: torch.nn.Dropout, values: torch.Tensor) -> torch.Tensor:
+        dropped = forward(self, values)
+        if self is layer.attn_drop:
+            matrices.append(dropped)
+        return dropped
+
+    monkeypatch.setattr(torch.nn.Dropout, "forward", drop)
     model.train()(IMAGES)
     assert matrices[0].shape == (2, 4, 16, 16)
     assert 0.3 < (matrices[0] == 0).float().mean() < 0.7

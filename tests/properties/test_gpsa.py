@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convit.model import GatedPositionalSelfAttention, resample_position_embedding
-from convit.model.plain import position_attention
 from convit.model.positional import apply_axis_attention, axis_attention
 
 sides = st.integers(min_value=1, max_value=9)
@@ -37,7 +36,7 @@ def test_position_attention_is_the_product_of_its_factors(height: int, width: in
     layer = _layer()
     rows, columns = layer.position_factors((height, width))
     product = torch.einsum("hab,hcd->hacbd", rows, columns).flatten(3).flatten(1, 2)
-    whole = position_attention(layer.pos_proj.weight, layer.pos_proj.bias, (height, width))
+    whole = layer.position_attention((height, width))
     torch.testing.assert_close(product, whole)
     value = torch.randn(3, 4, height * width, 8, dtype=torch.float64)
     torch.testing.assert_close(apply_axis_attention(value, rows, columns), whole @ value)
@@ -59,7 +58,7 @@ def test_saturated_gates_choose_one_half_and_stay_finite(value: float, share: fl
         layer.gating_param.fill_(value)
     x = torch.randn(1, 12, 32, dtype=torch.float64)
     assert torch.equal(layer.gate, torch.full((4,), share, dtype=torch.float64))
-    position = position_attention(layer.pos_proj.weight, layer.pos_proj.bias, (3, 4))
+    position = layer.position_attention((3, 4))
     matrix = layer.attention_matrix(x, (3, 4))[0]
     assert torch.equal(matrix, position) == (share == 1.0)
     layer(x, (3, 4)).sum().backward()
@@ -72,7 +71,7 @@ def test_heads_start_as_a_convolution(heads: int) -> None:
     layer.initialize_locality()
     kernel = math.isqrt(heads)
     center = (kernel - 1) / 2 if kernel % 2 == 0 else kernel // 2
-    attention = position_attention(layer.pos_proj.weight, layer.pos_proj.bias, (9, 9)).detach()
+    attention = layer.position_attention((9, 9)).detach()
     center_query = attention.unflatten(1, (9, 9))[:, 4, 4]
     grid = torch.arange(9.0)
     for head in range(heads):

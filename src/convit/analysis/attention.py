@@ -187,7 +187,7 @@ def _maps(index: int, layer: nn.Module, x: Tensor, grid: Grid) -> LayerMaps:
         return LayerMaps(index, grid, wide, wide, None, None)
     query, key = (split_heads(part, layer.num_heads) for part in layer.qk(x).chunk(2, dim=-1))
     content = _widened(plain.content_attention(query, key))
-    position = plain.position_attention(layer.pos_proj.weight, layer.pos_proj.bias, grid)
+    position = layer.position_attention(grid)
     return LayerMaps(
         index, grid, plain.gated_attention(content, position, layer.gate), content, position, layer.gate.detach()
     )

@@ -118,7 +118,7 @@ def explain(
     chosen_heads = _chosen("head", heads, model.config.num_heads)
     predictor = Predictor(model, None, img_size=img_size)
     pixels = predictor.transform.to_pixels(open_image(image, apply_exif=apply_exif))
-    weight = model.norm.weight
+    weight = next(model.parameters())
     batch = normalize_batch(torch.from_numpy(pixels.copy()[None]).to(weight.device), predictor.transform.settings)
     images = batch.to(weight.dtype)
     grid = patch_grid(model, images)

@@ -52,8 +52,7 @@ def locality_centers(model: ConViT) -> Float[Tensor, "layers heads 2"]:
     Raises:
         ValueError: the model has no GPSA layer.
     """
-    weight = torch.stack([layer.pos_proj.weight.detach() for layer in _gated_layers(model)])
-    weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    weight = torch.stack([layer.position_weights().detach() for layer in _gated_layers(model)])
     columns, rows, quadratic = weight.unbind(-1)
     centers = torch.stack((rows, columns), dim=-1) / (-2 * quadratic).unsqueeze(-1)
     return centers.masked_fill((quadratic >= 0).unsqueeze(-1), torch.nan)

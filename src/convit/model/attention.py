@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ from convit.model.positional import (
     patch_distances,
     position_factors,
 )
+from convit.model.scripting import ScriptableGPSA
+from convit.model.shortcuts import is_recorded, is_untouched
 
 
 class GatedPositionalSelfAttention(nn.Module):
@@ -26,8 +29,9 @@ class GatedPositionalSelfAttention(nn.Module):
 
     Source: ConViT (arXiv 2103.10697), Eqs. 4-7. Differs: mixes the two outputs instead of the two attention matrices,
     which is the same by linearity, and applies the position matrix through its two factors. So no patches x patches
-    tensor is built, in training either, unless `plain` is set or attention dropout is at work. With `kernel` set the
-    whole of it is one Triton kernel.
+    tensor is built, in training either, unless `plain` is set, attention dropout is at work, or somebody hooked
+    `attn_drop` to see one. With `kernel` set the whole of it is one Triton kernel. A `pos_proj` that is adapted, hooked
+    or parametrized is called on the offsets between patches, whose position matrix (one for the batch) is then built.
 
     Args:
         dim: width of a token.
@@ -53,7 +57,7 @@ class GatedPositionalSelfAttention(nn.Module):
         locality_strength: float = 1.0,
     ) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.dim, self.num_heads = dim, num_heads
         self.locality_strength = locality_strength
         self.grid_size: tuple[int, int] | None = None
         self.plain = False
@@ -81,6 +85,10 @@ class GatedPositionalSelfAttention(nn.Module):
         self.pos_proj.bias.zero_()
         self.gating_param.fill_(1.0)
 
+    def __prepare_scriptable__(self) -> ScriptableGPSA:
+        """What `torch.jit.script` compiles instead, in a graph that FX recorded."""
+        return ScriptableGPSA(self)
+
     @property
     def gate(self) -> Float[Tensor, " heads"]:
         """How much each head reads by place, in (0, 1); fp32 at least."""
@@ -89,8 +97,28 @@ class GatedPositionalSelfAttention(nn.Module):
     def position_factors(
         self, grid: tuple[int, int]
     ) -> tuple[Float[Tensor, "heads grid_height grid_height"], Float[Tensor, "heads grid_width grid_width"]]:
-        """The attentions between rows and between columns of `grid`; their Kronecker product is position attention."""
+        """The attentions between rows and between columns of `grid`; their Kronecker product is position attention.
+
+        Reads `pos_proj` instead of calling it.
+        """
         return position_factors(self.pos_proj.weight, self.pos_proj.bias, grid)
+
+    def position_attention(self, grid: tuple[int, int]) -> Float[Tensor, "heads patches patches"]:
+        """The position half of Eq. 7 on a (rows, columns) grid, fp32 at least; memory grows with patches²."""
+        return plain.position_attention(self._position_scores, grid, self.gating_param)
+
+    def position_weights(self) -> Float[Tensor, "heads 3"]:
+        """How much (δx, δy, δx² + δy²) weigh for each head, whatever stands in for `pos_proj`; fp32 at least."""
+        dtype = torch.promote_types(self.gating_param.dtype, torch.float32)
+        places = torch.cat((torch.zeros(1, 3), torch.eye(3))).to(self.gating_param.device, dtype)
+        scores = self._position_scores(places)
+        return (scores[1:] - scores[:1]).T
+
+    def _position_scores(self, places: Float[Tensor, "*pairs 3"]) -> Float[Tensor, "*pairs heads"]:
+        layer = self.pos_proj
+        if is_untouched(layer, nn.Linear):  # as precise as `places`: bf16 is inexact for whole numbers above 256
+            return F.linear(places, layer.weight.to(places.dtype), layer.bias.to(places.dtype))
+        return layer(places.to(self.gating_param.dtype)).to(places.dtype)
 
     def attention_matrix(
         self, x: Float[Tensor, "batch patches dim"], grid: tuple[int, int] | None = None
@@ -99,8 +127,7 @@ class GatedPositionalSelfAttention(nn.Module):
         grid = grid or grid_of(x.shape[1], self.grid_size)
         query, key = (split_heads(part, self.num_heads) for part in self.qk(x).chunk(2, dim=-1))
         content = plain.content_attention(query, key)
-        position = plain.position_attention(self.pos_proj.weight, self.pos_proj.bias, grid)
-        return plain.gated_attention(content, position, self.gate)
+        return plain.gated_attention(content, self.position_attention(grid), self.gate)
 
     def get_attention_map(
         self, x: Float[Tensor, "batch patches dim"], return_map: bool = False
@@ -120,17 +147,21 @@ class GatedPositionalSelfAttention(nn.Module):
         """
         grid = grid or grid_of(x.shape[1], self.grid_size)
         value = split_heads(self.v(x), self.num_heads)
-        if self.plain or (self.training and self.attn_drop.p > 0):
+        if self.plain or _is_seen(self.attn_drop):
             read = join_heads(self.attn_drop(self.attention_matrix(x, grid)) @ value)
+            return self.proj_drop(self.proj(read))
+        query, key = (split_heads(part, self.num_heads) for part in self.qk(x).chunk(2, dim=-1))
+        is_separable = is_untouched(self.pos_proj, nn.Linear)
+        if self.kernel and is_separable:
+            read = fused_gated_attention(query, key, value, *self.position_factors(grid), self.gate)
         else:
-            query, key = (split_heads(part, self.num_heads) for part in self.qk(x).chunk(2, dim=-1))
-            rows, columns = self.position_factors(grid)
-            if self.kernel:
-                read = fused_gated_attention(query, key, value, rows, columns, self.gate)
+            content = F.scaled_dot_product_attention(query, key, value)
+            if is_separable:
+                rows, columns = (factor.to(value.dtype) for factor in self.position_factors(grid))
+                position = apply_axis_attention(value, rows, columns)
             else:
-                content = F.scaled_dot_product_attention(query, key, value)
-                position = apply_axis_attention(value, rows.to(value.dtype), columns.to(value.dtype))
-                read = join_heads(torch.lerp(content, position, self.gate.to(value.dtype)[:, None, None]))
+                position = self.position_attention(grid).to(value.dtype) @ value
+            read = join_heads(torch.lerp(content, position, self.gate.to(value.dtype)[:, None, None]))
         return self.proj_drop(self.proj(read))
 
 
@@ -151,7 +182,7 @@ class SelfAttention(nn.Module):
 
     def attention_matrix(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch heads tokens tokens"]:
         """The attention matrix among all tokens; memory grows with tokens²."""
-        query, key, _ = (split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
+        query, key, _ = self._query_key_value(x, class_only=False)
         return plain.content_attention(query, key)
 
     def get_attention_map(
@@ -171,21 +202,28 @@ class SelfAttention(nn.Module):
     ) -> Float[Tensor, "batch queries dim"]:
         """Attend among all tokens; with `class_only`, give what the first token reads and nothing else."""
         query, key, value = self._query_key_value(x, class_only=class_only)
-        if self.plain:
+        if self.plain or not is_untouched(self.attn_drop, nn.Dropout) or is_recorded(x):
             read = self.attn_drop(plain.content_attention(query, key)) @ value
         else:
-            dropout = self.attn_drop.p if self.training else 0.0
+            dropout = self.attn_drop.p if self.attn_drop.training else 0.0
             read = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         return self.proj_drop(self.proj(join_heads(read)))
 
     def _query_key_value(self, x: Tensor, *, class_only: bool) -> tuple[Tensor, ...]:
-        if not class_only:
-            return tuple(split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
-        dim = x.shape[-1]
-        weight, bias = self.qkv.weight, self.qkv.bias
-        query = F.linear(x[:, :1], weight[:dim], None if bias is None else bias[:dim])
-        key_value = F.linear(x, weight[dim:], None if bias is None else bias[dim:])
-        return tuple(split_heads(part, self.num_heads) for part in (query, *key_value.chunk(2, dim=-1)))
+        if class_only and is_untouched(self.qkv, nn.Linear):
+            dim = x.shape[-1]
+            weight, bias = self.qkv.weight, self.qkv.bias
+            query = F.linear(x[:, :1], weight[:dim], None if bias is None else bias[:dim])
+            key, value = F.linear(x, weight[dim:], None if bias is None else bias[dim:]).chunk(2, dim=-1)
+        else:
+            query, key, value = self.qkv(x).chunk(3, dim=-1)
+            query = query[:, :1] if class_only else query
+        return tuple(split_heads(part, self.num_heads) for part in (query, key, value))
+
+
+def _is_seen(attn_drop: nn.Module) -> bool:
+    """Whether the attention matrix must be built for dropout, or for whoever hooked or exchanged the layer."""
+    return not is_untouched(attn_drop, nn.Dropout) or (attn_drop.training and cast(nn.Dropout, attn_drop).p > 0)
 
 
 def attended_distance(matrix: Float[Tensor, "heads tokens tokens"], grid: tuple[int, int]) -> Float[Tensor, " heads"]:

@@ -13,18 +13,20 @@ from torch.utils.checkpoint import checkpoint
 
 from convit.model.attention import GatedPositionalSelfAttention, SelfAttention
 from convit.model.config import ConViTConfig, GlobalPool, check_divisible
+from convit.model.features import prune
 from convit.model.kernels import check_runs
 from convit.model.layers import (
     Block,
     Embedding,
-    PatchEmbedding,
     build_embedding,
+    fit_grid,
+    in_place_of,
     initialize_layers,
-    resample_patch_kernel,
     to_image_layout,
     wanted_blocks,
 )
-from convit.model.positional import resample_position_embedding
+from convit.model.positional import resample_position_embedding, stretched
+from convit.model.shortcuts import is_recorded, is_untouched, takes_shortcuts
 
 Grid = tuple[int, int]
 
@@ -35,8 +37,7 @@ class ConViT(nn.Module):
     Source: d'Ascoli et al. 2021, arXiv 2103.10697. Parameter names are those of the authors' and timm's files.
 
     With `global_pool="token"` only the class token is read at the end, so `forward` computes the last block for that
-    token alone: a hook on `blocks[-1]` (or on its `attn`, `mlp`, `norm2` and drop paths) then sees (batch, 1, dim),
-        and hooks on its `attn.qkv` do not fire.
+    token alone, unless a hook, an adapter or another class of layer in that block or in `norm` could tell.
     `forward_features` and `set_attention("plain")` compute every token.
 
     Args:
@@ -67,11 +68,12 @@ class ConViT(nn.Module):
         self.plain = False
         self.pretrained_cfg: dict[str, Any] = {}
         self.patch_embed: nn.Module = build_embedding(config, hybrid_backbone)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
+        token = torch.zeros(1, 1, config.dim)  # kept in files, also where no block sees it
+        self.cls_token: nn.Parameter | None = nn.Parameter(token, requires_grad=config.has_class_token)
         self.pos_embed = nn.Parameter(torch.zeros(1, config.num_patches, config.dim)) if config.use_pos_embed else None
         self.pos_drop = nn.Dropout(config.pos_drop_rate)
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
-        self.norm = nn.LayerNorm(config.dim, eps=1e-6)
+        self.norm: nn.Module = nn.LayerNorm(config.dim, eps=1e-6)
         self.head_drop = nn.Dropout(config.drop_rate)
         self.head = self._make_head()
         self._fit_grid()
@@ -119,7 +121,8 @@ class ConViT(nn.Module):
         Raises:
             ValueError: the patch size does not divide the images' height or width.
         """
-        class_only = self.global_pool == "token" and not self.plain
+        class_only = self.global_pool == "token" and not self.plain and not is_recorded(images)
+        class_only = class_only and is_untouched(self.norm, nn.LayerNorm) and takes_shortcuts(self.blocks[-1])
         return self.forward_head(self.norm(self._encode(images, class_only=class_only)))
 
     def forward_features(
@@ -209,12 +212,12 @@ class ConViT(nn.Module):
         # channels last from here on: otherwise every residual sum keeps the convolution's layout and every norm copies
         tokens = self.patch_embed(images).contiguous()
         if self.pos_embed is not None:
-            tokens = tokens + resample_position_embedding(self.pos_embed, self.config.grid_size, grid)
+            tokens = tokens + stretched(self.pos_embed, self.config.grid_size, grid)
         return self.pos_drop(tokens), grid
 
     def _step(self, index: int, block: nn.Module, tokens: Tensor, grid: Grid, *, class_only: bool = False) -> Tensor:
         """One block, after the class token joined where it is its turn."""
-        if index == self.config.local_up_to_layer:
+        if self.cls_token is not None and index == self.config.local_up_to_layer:
             tokens = torch.cat((self.cls_token.to(tokens.dtype).expand(tokens.shape[0], -1, -1), tokens), dim=1)
         if self.grad_checkpointing and torch.is_grad_enabled():
             return cast(Tensor, checkpoint(block, tokens, grid, class_only, use_reentrant=False))
@@ -235,7 +238,7 @@ class ConViT(nn.Module):
         if form not in ("fused", "triton", "plain"):
             raise ValueError(f"the attention form is {form!r}, but must be 'fused', 'triton' or 'plain'")
         if form == "triton":
-            check_runs(self.cls_token.device, self.config.dim // self.config.num_heads)
+            check_runs(next(self.parameters()).device, self.config.dim // self.config.num_heads)
         self.plain = form == "plain"
         for module in self.modules():
             if isinstance(module, GatedPositionalSelfAttention | SelfAttention):
@@ -263,23 +266,25 @@ class ConViT(nn.Module):
         old = self.config
         new = old.replace(img_size=img_size or old.img_size, patch_size=patch_size or old.patch_size)
         if new.patch_size != old.patch_size:
-            if not isinstance(self.patch_embed, PatchEmbedding):
-                raise ValueError(
-                    f"patch_size is {patch_size}, but the hybrid backbone was built for {old.patch_size}; "
-                    "create a new model"
-                )
-            old_proj = self.patch_embed.proj
-            self.patch_embed = PatchEmbedding(new.patch_size, new.in_chans, new.dim).to(old_proj.weight)
-            self.patch_embed.proj.weight.data = resample_patch_kernel(old_proj.weight, new.patch_size)
-            self.patch_embed.proj.bias = old_proj.bias
+            cast(Embedding, self.patch_embed).resize(new.patch_size)
         if self.pos_embed is not None:
             resampled = resample_position_embedding(self.pos_embed.data, old.grid_size, new.grid_size)
-            self.pos_embed = nn.Parameter(resampled, requires_grad=self.pos_embed.requires_grad)
+            self.pos_embed = in_place_of(self.pos_embed, resampled)
         self.config = new
         self._fit_grid()
 
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop for good what chosen blocks (as in `forward_intermediates`) don't need; see `features.prune`.
+
+        Raises:
+            ValueError: a block that does not exist.
+        """
+        return prune(self, wanted_blocks(indices, len(self.blocks)), prune_norm=prune_norm, prune_head=prune_head)
+
     def reset_classifier(self, num_classes: int, global_pool: GlobalPool | None = None) -> None:
-        """A fresh head for `num_classes` classes (0: none, embeddings), and another pooling where one is given.
+        """A fresh, trainable head for `num_classes` classes (0: none, embeddings), and another pooling if one is given.
 
         Raises:
             ValueError: `global_pool` is unknown, or "token" where the model has no class token.
@@ -287,7 +292,7 @@ class ConViT(nn.Module):
         self.config = self.config.replace(
             num_classes=num_classes, global_pool=self.global_pool if global_pool is None else global_pool
         )
-        self.head = self._make_head().to(self.norm.weight)
+        self.head = self._make_head().to(next(self.parameters())).train(self.head.training)
         initialize_layers([self.head])
 
     def get_classifier(self) -> nn.Module:
@@ -311,20 +316,15 @@ class ConViT(nn.Module):
         }
 
     def _fit_grid(self) -> None:
-        """Tell the parts which grid of patches the configuration means."""
         self.num_patches = self.config.num_patches
-        for module in (self.patch_embed, *self.blocks.modules()):
-            if isinstance(module, Embedding):
-                module.fit(self.config)
-            elif isinstance(module, GatedPositionalSelfAttention | SelfAttention):
-                module.grid_size = self.config.grid_size
+        fit_grid((self.patch_embed, *self.blocks.modules()), self.config)
 
     def _make_head(self) -> nn.Module:
         return nn.Linear(self.num_features, self.num_classes) if self.num_classes else nn.Identity()
 
     def _initialize(self) -> None:
         """Weights as in the authors' code; the patch convolution keeps PyTorch's."""
-        nn.init.trunc_normal_(self.cls_token, std=0.02)
-        if self.pos_embed is not None:
-            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        for embedding in (self.cls_token, self.pos_embed):
+            if embedding is not None:
+                nn.init.trunc_normal_(embedding, std=0.02)
         initialize_layers((*self.blocks.modules(), self.head))

@@ -75,7 +75,7 @@ def count_operations(
     twin.set_attention(form)
     config = model.config if img_size is None else model.config.replace(img_size=img_size)
     image = torch.empty(
-        1, config.in_chans, config.image_height, config.image_width, device="meta", dtype=twin.norm.weight.dtype
+        1, config.in_chans, config.image_height, config.image_width, device="meta", dtype=next(twin.parameters()).dtype
     )
     # inference_mode would hide the matrix products inside `linear`
     with torch.no_grad(), _OperationCounter() as counter:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convit.model.convit import ConViT
 from convit.model.layers import wanted_blocks
+
+if TYPE_CHECKING:
+    from convit.model.convit import ConViT
 
 
 class FeatureInfo:
@@ -60,11 +62,39 @@ class FeatureInfo:
         return self.get("module", idx)
 
 
+def prune(model: ConViT, chosen: list[int], *, prune_norm: bool, prune_head: bool) -> list[int]:
+    """Drop what the maps of chosen blocks don't need, so that every parameter left gets a gradient.
+
+    Args:
+        model: changed in place; `config` follows.
+        chosen: indices of blocks, rising. Those behind the last one go, and the class token with them where it joins
+            behind it.
+        prune_norm: drops the last norm.
+        prune_head: drops head and pooling; they go anyway where they read a class token that goes.
+
+    Returns:
+        The indices.
+    """
+    depth, old = chosen[-1] + 1, model.config
+    changes: dict[str, Any] = {"depth": depth}
+    changes["drop_path_rate"] = old.drop_path_rate * (depth - 1) / max(old.depth - 1, 1)
+    model.blocks = model.blocks[:depth]
+    if depth <= old.local_up_to_layer:
+        model.cls_token = None
+        prune_head = prune_head or old.global_pool == "token"
+    if prune_norm:
+        model.norm = nn.Identity().train(model.norm.training)
+    model.config = old.replace(**changes, **({"num_classes": 0, "global_pool": ""} if prune_head else {}))
+    if prune_head:
+        model.reset_classifier(0)
+    return chosen
+
+
 class FeatureExtractor(nn.Module):
     """A backbone: images in, one feature map per chosen block out. Blocks after the last one are not computed.
 
     Args:
-        model: the model; its head is removed.
+        model: the model; what the maps don't need is removed from it.
         out_indices: blocks as in `ConViT.forward_intermediates`; None keeps the last three.
         output_fmt: "NCHW" or "NLC".
         norm: applies the last norm to each map.
@@ -82,11 +112,11 @@ class FeatureExtractor(nn.Module):
     ) -> None:
         super().__init__()
         chosen = wanted_blocks(min(3, len(model.blocks)) if out_indices is None else out_indices, len(model.blocks))
-        model.reset_classifier(0)
+        self.feature_info = FeatureInfo(model.feature_info, chosen)
+        model.prune_intermediate_layers(chosen, prune_norm=not norm)
         self.model = model
         self.output_fmt = output_fmt
         self.norm = norm
-        self.feature_info = FeatureInfo(model.feature_info, chosen)
         self.pretrained_cfg = model.pretrained_cfg
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> list[Tensor]:

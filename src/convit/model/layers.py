@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from convit.model.attention import GatedPositionalSelfAttention, SelfAttention
 from convit.model.config import ConViTConfig
+from convit.model.shortcuts import is_untouched
 
 
 class Embedding(nn.Module):
@@ -35,6 +36,15 @@ class Embedding(nn.Module):
         self.grid_size = None if config is None else config.grid_size
         self.num_patches = None if config is None else config.num_patches
 
+    def resize(self, patch_size: int) -> None:
+        """Cut patches of another size.
+
+        Raises:
+            ValueError: a hybrid backbone fixes it, or `proj` is adapted, hooked or exchanged.
+        """
+        was = self.patch_size[0]
+        raise ValueError(f"patch_size is {patch_size}, but the hybrid backbone was built for {was}; create a new model")
+
     def feat_ratio(self, as_scalar: bool = True) -> int | tuple[int, int]:
         """Stride of the patches in pixels: one number, or (height, width)."""
         return self.patch_size[0] if as_scalar else self.patch_size
@@ -50,6 +60,17 @@ class PatchEmbedding(Embedding):
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch patches dim"]:
         """The patches in row-major order."""
         return self.proj(images).flatten(2).transpose(1, 2)
+
+    def resize(self, patch_size: int) -> None:
+        """Cut patches of another size, with a resampled kernel; see `Embedding.resize`."""
+        if not is_untouched(self.proj, nn.Conv2d):
+            raise ValueError(
+                f"patch_size is {patch_size}, but patch_embed.proj is adapted, hooked or exchanged, so its kernel of "
+                f"{self.patch_size[0]} can't be resampled; merge or remove what was added first"
+            )
+        self.patch_size = self.proj.kernel_size = self.proj.stride = (patch_size, patch_size)
+        kernel = cast(nn.Parameter, self.proj.weight)
+        self.proj.weight = in_place_of(kernel, resample_patch_kernel(kernel, patch_size))
 
 
 class HybridEmbedding(Embedding):
@@ -182,6 +203,18 @@ class Block(nn.Module):
         x = (x[:, :1] if class_only else x) + self.drop_path(read)
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
+    def __prepare_scriptable__(self) -> Block:
+        """What `torch.jit.script` asks of every part of a model."""
+        raise TypeError(
+            "TorchScript can't compile a ConViT's source; use torch.export.export(model, (images,)), or record a call "
+            "with torch.jit.trace(model, images)"
+        )
+
+    def takes_shortcuts(self) -> bool:
+        """Whether nobody can tell that some of its tokens are not computed, or that its layers are read, not called."""
+        kinds = (Block, GatedPositionalSelfAttention, SelfAttention, Mlp, DropPath)
+        return all(is_untouched(part, *kinds, nn.LayerNorm, nn.Linear, nn.GELU, nn.Dropout) for part in self.modules())
+
 
 def wanted_blocks(indices: int | Sequence[int] | None, depth: int) -> list[int]:
     """Block indices in rising order: all (None), the last n (an int), or those named (negative: from the end).
@@ -206,6 +239,20 @@ def wanted_blocks(indices: int | Sequence[int] | None, depth: int) -> list[int]:
     if not indices:
         raise ValueError("no block was asked for; name at least one, or None for all")
     return sorted({index % depth for index in indices})
+
+
+def fit_grid(modules: Iterable[nn.Module], config: ConViTConfig) -> None:
+    """Tell a model's parts which grid of patches its configuration means."""
+    for module in modules:
+        if isinstance(module, Embedding):
+            module.fit(config)
+        elif isinstance(module, GatedPositionalSelfAttention | SelfAttention):
+            module.grid_size = config.grid_size
+
+
+def in_place_of(parameter: nn.Parameter, value: Tensor) -> nn.Parameter:
+    """A parameter of another shape that follows `parameter`, frozen where that is."""
+    return nn.Parameter(value.to(parameter), requires_grad=parameter.requires_grad)
 
 
 def initialize_layers(modules: Iterable[nn.Module]) -> None:

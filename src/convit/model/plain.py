@@ -6,6 +6,8 @@ wants to look at the matrix.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,17 +21,19 @@ def content_attention(
 
 
 def position_attention(
-    weight: Float[Tensor, "heads 3"], bias: Float[Tensor, " heads"], grid: tuple[int, int]
+    project: Callable[[Tensor], Tensor], grid: tuple[int, int], like: Tensor
 ) -> Float[Tensor, "heads patches patches"]:
-    """softmax_j(w·(δx, δy, δx² + δy²) + b) for every pair of patches of a (rows, columns) grid; fp32 at least."""
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    place = torch.arange(grid[0] * grid[1], device=weight.device)
+    """softmax_j(w·(δx, δy, δx² + δy²) + b) for every pair of patches of a (rows, columns) grid; fp32 at least.
+
+    `project` maps the three features in the last dimension to one score per head; `like` has the device and precision.
+    """
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    place = torch.arange(grid[0] * grid[1], device=like.device)
     row, column = place // grid[1], place % grid[1]
     delta_x = (column[None, :] - column[:, None]).to(dtype)
     delta_y = (row[None, :] - row[:, None]).to(dtype)
-    features = torch.stack((delta_x, delta_y, delta_x.square() + delta_y.square()), dim=-1)
-    logits = torch.nn.functional.linear(features, weight.to(dtype), bias.to(dtype))
-    return torch.softmax(logits.permute(2, 0, 1), dim=-1)
+    scores = project(torch.stack((delta_x, delta_y, delta_x.square() + delta_y.square()), dim=-1))
+    return torch.softmax(scores.to(dtype).permute(2, 0, 1), dim=-1)
 
 
 def gated_attention(

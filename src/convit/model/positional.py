@@ -122,9 +122,14 @@ def resample_position_embedding(
             f"a position embedding of {pos_embed.shape[1]} patches is not one of a {old_grid[0]} x {old_grid[1]} grid; "
             "say which grid (rows, columns) it was made for"
         )
-    if old_grid == new_grid:
+    return stretched(pos_embed, old_grid, new_grid)
+
+
+def stretched(pos_embed: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
+    """As `resample_position_embedding`, unchecked, in the Python that TorchScript compiles."""
+    if old_grid[0] == new_grid[0] and old_grid[1] == new_grid[1]:
         return pos_embed
     dtype = torch.promote_types(pos_embed.dtype, torch.float32)
     image = pos_embed.to(dtype).unflatten(1, old_grid).permute(0, 3, 1, 2)
-    image = F.interpolate(image, size=new_grid, mode="bicubic", antialias=True)
+    image = F.interpolate(image, size=[new_grid[0], new_grid[1]], mode="bicubic", antialias=True)
     return image.flatten(2).transpose(1, 2).to(pos_embed.dtype)

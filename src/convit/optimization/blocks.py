@@ -19,6 +19,7 @@ from convit.model.convit import ConViT
 from convit.model.kernels import fused_gated_attention
 from convit.model.layers import Block, PatchEmbedding
 from convit.model.positional import apply_axis_attention, position_factors, resample_position_embedding
+from convit.model.shortcuts import is_hooked
 from convit.optimization.folding import Affine, Grid, PerGrid, affine_of, after_norm, joined, scaled
 
 MakeProduct = Callable[..., nn.Module]
@@ -149,6 +150,10 @@ class FastBlock(nn.Module):
         read = self.attend(F.layer_norm(x, self.dim, eps=self.eps), grid, class_only)
         x = self.proj(read).add_(x[:, :1] if class_only else x)
         return self.fc2(self.fc1(F.layer_norm(x, self.dim, eps=self.eps))).add_(x)
+
+    def takes_shortcuts(self) -> bool:
+        """Whether nobody can tell that only some of its tokens are computed."""
+        return not any(map(is_hooked, self.modules()))
 
 
 class FastEmbedding(nn.Module):

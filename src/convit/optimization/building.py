@@ -16,6 +16,7 @@ from convit.model.attention import GatedPositionalSelfAttention
 from convit.model.convit import ConViT
 from convit.model.kernels.gated_attention import DTYPES, check_runs
 from convit.model.layers import Block, PatchEmbedding
+from convit.model.shortcuts import is_untouched, takes_shortcuts
 from convit.optimization.blocks import FastBlock, FastEmbedding, MakeProduct, embedding_of_levels
 from convit.optimization.calls import FixedBatch, GraphedCall, compiled
 from convit.optimization.optimized import OptimizedConViT, Runner
@@ -46,7 +47,7 @@ def fastest_attention(model: ConViT, images: Float[Tensor, "batch channels heigh
     if not local or images.device.type != "cuda":
         return "fused"
     layer = local[0]
-    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else layer.v.weight.dtype
+    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else layer.gating_param.dtype
     try:
         check_runs(images.device, model.config.dim // layer.num_heads)
     except ValueError:
@@ -62,8 +63,8 @@ def fastest_attention(model: ConViT, images: Float[Tensor, "batch channels heigh
 
 def _time_form(layer: GatedPositionalSelfAttention, form: str, batch: int, grid: tuple[int, int]) -> float:
     """Seconds for random tokens; the layer is left as it was."""
-    weight, before = layer.v.weight, (layer.plain, layer.kernel)
-    tokens = torch.randn(batch, grid[0] * grid[1], weight.shape[1], device=weight.device, dtype=weight.dtype)
+    like, before = layer.gating_param, (layer.plain, layer.kernel)
+    tokens = torch.randn(batch, grid[0] * grid[1], layer.dim, device=like.device, dtype=like.dtype)
     tokens.requires_grad_(layer.training)
     layer.plain, layer.kernel = False, form == "triton"
     learned = [parameter for parameter in layer.parameters() if parameter.requires_grad]
@@ -100,6 +101,8 @@ Images = Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch cha
 NORMS = Step("norms", "folded", "scale and shift are in the products after them")
 POSITION = Step("position attention", "two factors per grid", "computed once, the gate in the first")
 LAST_BLOCK = Step("last block", "class token alone", "nothing else is read, unless every token is asked for")
+TOUCHED = "layers in these blocks are adapted, hooked or exchanged, so they are called as they are"
+WHOLE_LAST_BLOCK = Step("last block", "every token", "it is not folded")
 TOGETHER = Step("queries, keys, values", "one product", "of one input; the attention scale is in the queries' weights")
 APART = Step("queries, keys, values", "three products", "OpenVINO takes long to cut one result in three")
 LEVELS = Step("8-bit images", "normalized in the patch kernel", "which is linear")
@@ -141,7 +144,8 @@ def optimize(
 
     Raises:
         TypeError: `model` is not a `ConViT`.
-        ValueError: an unknown precision, one that the device cannot compute in, or int8 on a CPU without `calibration`.
+        ValueError: an unknown precision, one that the device cannot compute in, or int8 on a CPU without `calibration`
+            or with adapted or hooked layers.
         ModuleNotFoundError: the precision needs a package that is not installed.
 
     >>> from convit.model import ConViT, ConViTConfig
@@ -151,7 +155,7 @@ def optimize(
     """
     if not isinstance(model, ConViT):
         raise TypeError(f"model is a {type(model).__name__}, but only a ConViT can be optimized")
-    device = model.cls_token.device
+    device = next(model.parameters()).device
     chosen = choose_precision(precision, device, calibrated=calibration is not None)
     computed = choose_dtype(chosen.choice, device)
     backend = choose_backend(chosen.choice, device, compile=compile)
@@ -159,6 +163,7 @@ def optimize(
     product = fastest_product(device, dtype) if backend.choice == "torch" else PlainProduct
     settings = TransformSettings.from_model(model)
     apart = backend.choice == "openvino"
+    kept = _called(model, backend.choice)
     attention = _choose_attention(model, device, dtype, batch_size)
     folded = _fold(model, partial(product, dtype=dtype), dtype, kernel=attention.choice == "triton", apart=apart)
     if chosen.choice in ("fp8", "int8") and device.type == "cuda":
@@ -166,7 +171,8 @@ def optimize(
     runner = _runner(backend.choice, device, batch_size, _batches(calibration, settings))
     of_levels = None if apart else _taking_levels(model, folded, dtype, settings)
     together, levels = APART if apart else TOGETHER, NO_LEVELS if of_levels is None else LEVELS
-    steps = (chosen, computed, backend, attention, NORMS, together, POSITION, LAST_BLOCK, levels, PRODUCTS[product])
+    last = LAST_BLOCK if takes_shortcuts(model.blocks[-1]) else WHOLE_LAST_BLOCK
+    steps = (chosen, computed, backend, attention, NORMS, together, POSITION, last, levels, PRODUCTS[product], *kept)
     plan = Plan(str(device), chosen.choice, computed.choice, backend.choice, steps)
     return OptimizedConViT(folded, of_levels, plan, dtype, runner, settings)
 
@@ -187,10 +193,14 @@ def _fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, kernel: bool,
     folded._modules, folded._parameters, folded._buffers = {}, {}, {}
     folded.pos_embed = None  # added by the fast embedding
     folded.patch_embed = FastEmbedding(model, model.patch_embed, dtype)
-    folded.cls_token = nn.Parameter(model.cls_token.detach().to(dtype, copy=True), requires_grad=False)
-    folded.pos_drop, folded.head_drop = nn.Dropout(0.0), nn.Dropout(0.0)
+    token = model.cls_token
+    folded.cls_token = None if token is None else nn.Parameter(token.detach().to(dtype, copy=True), requires_grad=False)
+    folded.pos_drop, folded.head_drop = copy.deepcopy(model.pos_drop), copy.deepcopy(model.head_drop)
     folded.blocks = nn.ModuleList(
-        FastBlock(cast(Block, block), make, dtype, kernel=kernel, apart=apart) for block in model.blocks
+        FastBlock(cast(Block, block), make, dtype, kernel=kernel, apart=apart)
+        if takes_shortcuts(block)
+        else copy.deepcopy(block).to(dtype)
+        for block in model.blocks
     )
     folded.norm = copy.deepcopy(model.norm).to(dtype)
     folded.head = copy.deepcopy(model.head).to(dtype)
@@ -199,11 +209,24 @@ def _fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, kernel: bool,
     return folded.eval().requires_grad_(False)
 
 
+def _called(model: ConViT, backend: str) -> tuple[Step, ...]:
+    """Which blocks are kept; a caller who merges adapters first gets all of them folded."""
+    kept = ", ".join(str(index) for index, block in enumerate(model.blocks) if not takes_shortcuts(block))
+    if kept and backend == "openvino":
+        raise ValueError(
+            f"layers in blocks {kept} are adapted, hooked or exchanged, and OpenVINO can't run them; merge adapters "
+            "and remove hooks, or take another precision"
+        )
+    return (Step("blocks not folded", kept, TOUCHED),) if kept else ()
+
+
 def _taking_levels(model: ConViT, folded: ConViT, dtype: torch.dtype, settings: TransformSettings) -> ConViT | None:
-    """The folded model for uint8 pixel values, which shares all but the embedding; None where a CNN comes first."""
-    if not isinstance(model.patch_embed, PatchEmbedding) or len(settings.mean) != model.config.in_chans:
+    """The folded model for uint8 pixel values, which shares all but the embedding; None where its kernel isn't read."""
+    embedding = cast(PatchEmbedding, model.patch_embed)
+    is_read = is_untouched(embedding, PatchEmbedding) and is_untouched(embedding.proj, nn.Conv2d)
+    if not is_read or len(settings.mean) != model.config.in_chans:
         return None
-    patches = embedding_of_levels(model.patch_embed, settings.mean, settings.std)
+    patches = embedding_of_levels(embedding, settings.mean, settings.std)
     twin = copy.copy(folded)
     twin._modules = {**folded._modules, "patch_embed": FastEmbedding(model, patches, dtype)}
     return twin.eval().requires_grad_(False)

@@ -247,7 +247,7 @@ def measure(model: ConViT, images: Tensor) -> dict[str, list[list[float]]]:
     Raises:
         ValueError: the patch size does not divide the images' height or width.
     """
-    weight = model.norm.weight
+    weight = next(model.parameters())
     measured: dict[str, Any] = {}
     with torch.random.fork_rng(devices=[weight.device] if weight.device.type == "cuda" else []):
         if model.config.local_up_to_layer:
