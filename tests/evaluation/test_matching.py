@@ -52,9 +52,15 @@ def test_shards_without_names_hold_the_models_numbers() -> None:
     assert match_classes(_data(None, [0, 2], "shards"), ("a", "b", "c"), 3)[2] == 2
 
 
+def test_numbers_without_names_are_classes_that_are_called_so() -> None:
+    assert match_classes(_data(None, [0, 2], "parquet"), ("2", "0", "5"), 3)[::2] == [1, 0]
+    assert match_classes(_data(None, [0, 2], "parquet"), ("0", "1", "2"), 3) == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("data", "names", "count", "message"),
     [
+        (_data(None, [0, 1], "parquet"), ("0", "2", "5"), 3, r"'1' is none .*\(0, 2, 5\); the data have 0, 1;"),
         (
             _data(["cat", "dgo"]),
             ("cat", "dog"),

@@ -14,10 +14,11 @@ import yaml
 from convit.data import folders, open_samples
 from convit.data.locate import Source
 from convit.data.samples import Samples
+from convit.evaluation import match_classes
 from convit.finetuning.images import choose_held_out, divide, find_labeled_images
 from convit.finetuning.options import FinetuneOptions
 from convit.finetuning.plan import Plan, plan_finetune
-from convit.finetuning.run import finetune
+from convit.finetuning.run import finetune, images_to_score
 from convit.finetuning.settings import (
     choose_augmentation,
     choose_balance,
@@ -390,3 +391,10 @@ def _noting(function: Callable[..., Any], root: Path, listed: list[str]) -> Call
 def test_labels_are_counted_in_index_order(tmp_path: Path) -> None:
     found = find_labeled_images(_fill(tmp_path, b=4, a=9))
     assert Counter(found.samples.labels) == {0: 9, 1: 4}
+
+
+@pytest.mark.parametrize("names", [("5", "70"), ("a", "b"), ("0", "1")])
+def test_images_are_scored_by_the_models_own_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    found = find_labeled_images(_fill(tmp_path, **dict.fromkeys(names, 6)))
+    images = images_to_score(found.samples, range(len(found.samples)), tmp_path)
+    assert match_classes(images, found.classes, 2) == [0, 1]

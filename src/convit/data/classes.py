@@ -35,6 +35,15 @@ def named(names: Sequence[str] | None) -> tuple[ClassName, ...] | None:
     return None if names is None else tuple(map(ClassName, names))
 
 
+def are_ids(names: Sequence[str]) -> bool:
+    """Whether classes are called by numbers that are not their places, so that a number is a name and no place.
+
+    >>> are_ids(["5", "70"]), are_ids(["0", "1"]), are_ids(["cat", "7"]), are_ids([])
+    (True, False, False, False)
+    """
+    return bool(names) and all(map(str.isdecimal, names)) and list(names) != list(map(str, range(len(names))))
+
+
 def wnid_or_name(each: ClassName) -> str:
     """A class's WordNet id, which may stand in place of its name: of sub-folders, say.
 

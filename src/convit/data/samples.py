@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from convit.data.classes import ClassName
+from convit.data.classes import ClassName, are_ids, named
 from convit.data.identity import ContentDigests, sha256_of_lines
 from convit.images import ImageError, open_image
 from convit.images.opening import read_bytes
@@ -144,12 +144,11 @@ class Samples:
             ValueError: a class that occurs is not in that list, or a label without a name is too large for it.
         """
         places = {name: index for index, name in enumerate(names)}
-        are_ids = all(map(str.isdecimal, names)) and list(names) != list(map(str, range(len(names))))
-        if self.classes is None and are_ids:
-            self.classes = tuple(map(ClassName, self.class_titles))
+        if self.classes is None and are_ids(names):
+            self.classes = named(self.class_titles)
         if self.classes is not None:
             occurring = [self.classes[label].name for label in self.distinct_labels]
-            if not are_ids and all(name.isdecimal() and name not in places for name in occurring):
+            if not are_ids(names) and all(name.isdecimal() and name not in places for name in occurring):
                 places = {str(index): index for index in range(len(names))}
             unknown = next((name for name in occurring if name not in places), None)
             if unknown is not None:

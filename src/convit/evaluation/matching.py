@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from convit.data import ClassName, Samples
-from convit.data.classes import find_name, wnid_or_name
+from convit.data.classes import are_ids, find_name, wnid_or_name
 from convit.output.text import first_few
 from convit.weights.labels import LABEL_SETS, class_names, class_wnids
 
@@ -31,7 +31,8 @@ def match_classes(data: Samples, names: Sequence[str] | None, num_classes: int) 
     4. the model does not know its classes' names, and has as many: their order counts (of sub-folders: sorted). Not
        with a label map, whose right side must be classes of the model.
 
-    Data that do not name their classes hold the model's own class numbers. Nothing is guessed beyond that: a data set
+    Data that do not name their classes hold the model's own class numbers, or its classes' names where these are other
+    numbers. Nothing is guessed beyond that: a data set
     whose labels only might fit would give a wrong accuracy without a word.
 
     Args:
@@ -45,12 +46,12 @@ def match_classes(data: Samples, names: Sequence[str] | None, num_classes: int) 
     Raises:
         ValueError: the classes cannot be matched; the message names some that fit nothing.
     """
-    if data.classes is None:
+    if data.classes is None and not are_ids(names or ()):
         _check_numbers(data, max(data.distinct_labels), num_classes)
         return list(range(num_classes))
     labels = sorted({*data.distinct_labels, *data.competing}) if data.restricted else data.distinct_labels
     finders = _finders(names, num_classes)
-    wanted = [data.classes[label] for label in labels]
+    wanted = [ClassName(str(label)) if data.classes is None else data.classes[label] for label in labels]
     for find in finders:
         found = [find(each) for each in wanted]
         # a label map may write one target in several ways
@@ -58,7 +59,7 @@ def match_classes(data: Samples, names: Sequence[str] | None, num_classes: int) 
             if find is finders[-1]:
                 _check_count(data, wanted)
             return _by_label(labels, [index for index in found if index is not None])
-    if names is None and len(data.classes) == num_classes and not any(each.mapped for each in wanted):
+    if names is None and len(data.classes or ()) == num_classes and not any(each.mapped for each in wanted):
         return _by_label(labels, labels)
     if data.kind != "folder" and all(each.name.isdecimal() and not each.mapped for each in wanted):
         _check_numbers(data, max(int(each.name) for each in wanted), num_classes)

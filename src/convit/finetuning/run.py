@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from convit.data.classes import are_ids
 from convit.data.corrupt import CorruptImages
 from convit.data.datasets import ImageDataset
 from convit.data.samples import Part, Samples
@@ -61,7 +62,8 @@ def images_to_score(samples: Samples, places: Sequence[int], root: Path) -> Samp
     """Some images of a run's data as `convit evaluate` takes them: encoded, named within `root`."""
     images = Part(samples, places)
     images.names = [shorten(images.where(place), root) for place in range(len(images))]
-    images.classes = None  # the labels are the model's own, whatever the data call their classes
+    if not are_ids(samples.class_names or ()):
+        images.classes = None  # the labels are the model's own, whatever the data call their classes
     return images
 
 
