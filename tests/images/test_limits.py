@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -16,9 +18,10 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from convit.images import ImageError, Limits, colors, current_limits, open_image, opening
+from convit.images.colors import peak_bytes
 from convit.images.limits import IN_FLIGHT
 from convit.images.metadata import parse_orientation
-from convit.images.opening import opened, read_bytes
+from convit.images.opening import open_header, opened, read_bytes
 
 NOISE = np.random.default_rng(3).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 
@@ -34,6 +37,19 @@ def with_chunk(kind: bytes, body: bytes) -> bytes:
     content = encode(Image.fromarray(NOISE), "PNG")
     chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
     return content[:33] + chunk + content[33:]
+
+
+def turned_exif() -> bytes:
+    """EXIF of a photograph that lies on its side."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif.tobytes()
+
+
+def swapped_profile() -> bytes:
+    """A color profile with red and blue exchanged."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile.replace(b"rXYZ", b"?XYZ").replace(b"bXYZ", b"rXYZ").replace(b"?XYZ", b"bXYZ")
 
 
 def refusal(source: object, **limits: int) -> str:
@@ -136,18 +152,14 @@ def test_useful_metadata_of_png_is_kept() -> None:
     xmp = b'<x tiff:Orientation="6"/>'
     for body in (b"\0\0\0\0" + xmp, b"\1\0\0\0" + zlib.compress(xmp)):
         assert open_image(with_chunk(b"iTXt", b"XML:com.adobe.xmp\0" + body)).size == (30, 40)
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    swapped = profile.replace(b"rXYZ", b"?XYZ").replace(b"bXYZ", b"rXYZ").replace(b"?XYZ", b"bXYZ")
-    content = with_chunk(b"iCCP", b"profile\0\0" + zlib.compress(swapped))
+    content = with_chunk(b"iCCP", b"profile\0\0" + zlib.compress(swapped_profile()))
     assert not np.array_equal(np.asarray(open_image(content)), NOISE)
     assert np.array_equal(np.asarray(open_image(content, limits=Limits(metadata_bytes=10))), NOISE)
 
 
 def test_jpeg_with_many_blocks_is_read_once_through() -> None:
     plain = encode(Image.fromarray(NOISE), "JPEG")
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    turned = encode(Image.fromarray(NOISE), "JPEG", exif=exif)
+    turned = encode(Image.fromarray(NOISE), "JPEG", exif=turned_exif())
     first = turned[2:].find(b"\xff\xe1") + 2
     after = first + 2 + int.from_bytes(turned[first + 2 : first + 4], "big")
     assert open_image(turned).size == (30, 40)
@@ -233,6 +245,20 @@ def test_a_forked_process_starts_with_nothing_in_flight() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
+def test_images_count_until_they_are_transformed() -> None:
+    content, limits = encode(Image.new("RGB", (900, 500)), "PNG"), Limits(bytes_in_flight=1_800_000)
+    waiting = threading.Thread(target=open_image, args=(content,), kwargs={"limits": limits})
+    with IN_FLIGHT.until_scaled():
+        with suppress(ImageError):  # of one that cannot be read nothing stays
+            open_image(content[:-500], limits=limits)
+        open_image(content, limits=limits)
+        waiting.start()
+        waiting.join(0.1)
+        assert waiting.is_alive()
+    waiting.join(5)
+    assert not waiting.is_alive()
+
+
 def test_an_image_waits_for_those_before_it() -> None:
     content, limits = encode(Image.new("RGB", (900, 500)), "PNG"), Limits(bytes_in_flight=1_350_000)
     waiting = threading.Thread(target=open_image, args=(content,), kwargs={"limits": limits})
@@ -242,6 +268,47 @@ def test_an_image_waits_for_those_before_it() -> None:
         assert waiting.is_alive()
     waiting.join(5)
     assert not waiting.is_alive()
+
+
+_PEAK = """
+import re, sys
+from convit.images import open_image
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+content, small = (open(file, "rb").read() for file in sys.argv[1:])
+open_image(small)
+before = peak()
+open_image(content)
+print((peak() - before) * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+@pytest.mark.parametrize(
+    ("mode", "options", "turns"),
+    [
+        ("L", {}, False),
+        ("RGB", {}, False),
+        ("RGB", {"exif": turned_exif()}, True),
+        ("RGB", {"icc_profile": swapped_profile()}, False),
+        ("RGBA", {}, False),
+        ("RGBA", {"icc_profile": swapped_profile(), "exif": turned_exif()}, True),
+        ("LA", {}, False),
+        ("P", {}, False),
+        ("I;16", {}, False),
+    ],
+    ids=range(9),
+)
+def test_what_an_image_takes_is_what_counts(mode: str, options: dict[str, bytes], turns: bool, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("large.png", "small.png")]
+    for file, size in zip(files, ((6000, 4000), (60, 40)), strict=True):
+        image = Image.new("RGBA", size, (200, 90, 60, 130))
+        image = Image.new(mode, size, 300) if mode == "I;16" else image.convert(mode)
+        image.save(file, compress_level=1, **options)
+    run = subprocess.run([sys.executable, "-c", _PEAK, *files], capture_output=True, text=True, check=True)
+    with open_header(files[0].read_bytes(), "large.png") as image:
+        counted = peak_bytes(image, turns=turns)
+    assert counted == pytest.approx(int(run.stdout), rel=0.25)
 
 
 def test_pillow_never_warns_of_bombs() -> None:

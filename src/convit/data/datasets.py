@@ -17,6 +17,7 @@ from convit.data.corrupt import CorruptImages, read_or_report
 from convit.data.locate import Source
 from convit.data.opening import open_samples
 from convit.data.samples import Samples, Stored
+from convit.images.limits import IN_FLIGHT
 from convit.transforms import create_transform as create_transform  # where timm's users look for them
 from convit.transforms import resolve_model_data_config as resolve_model_data_config
 
@@ -60,9 +61,10 @@ class ImageDataset(Dataset[tuple[Any, int]]):
             ValueError: the image cannot be read, and there is no `corrupt` or no other image of its class.
         """
         index, seed = key if isinstance(key, tuple) else (key, None)
-        image: Any = self._image(index)
-        if self.transform is not None:
-            image = self.transform(image) if seed is None else apply_seeded(self.transform, image, seed)
+        with IN_FLIGHT.until_scaled():
+            image: Any = self._image(index)
+            if self.transform is not None:
+                image = self.transform(image) if seed is None else apply_seeded(self.transform, image, seed)
         return image, self.label(index)
 
     def label(self, index: int) -> int:

@@ -172,6 +172,7 @@ class ResumableLoader:
         workers: processes that load; 0 loads in this one.
         begin_epoch: is told the number of each epoch before its first batch is loaded.
         pin_memory: whether batches go to page-locked memory, for GPUs.
+        worker_init_fn: as of PyTorch's `DataLoader`, such as `convit.images.limits.share_in_flight`.
     """
 
     def __init__(
@@ -183,6 +184,7 @@ class ResumableLoader:
         workers: int = 0,
         begin_epoch: Callable[[int], None] = lambda epoch: None,
         pin_memory: bool = False,
+        worker_init_fn: Callable[[int], None] | None = None,
     ) -> None:
         self.dataset, self.begin_epoch = dataset, begin_epoch
         self.sampler: Any = sampler or dataset
@@ -196,6 +198,7 @@ class ResumableLoader:
             # those of a stream are new in each epoch, and copy it with its epoch and position
             persistent_workers=workers > 0 and sampler is not None,
             pin_memory=pin_memory,
+            worker_init_fn=worker_init_fn,
         )
 
     def __len__(self) -> int:

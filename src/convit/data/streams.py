@@ -19,6 +19,7 @@ from convit.data.remote import shown
 from convit.data.sampling import augmentation_seed
 from convit.data.shards import Sample, Shard, read_shard
 from convit.images import open_image
+from convit.images.limits import IN_FLIGHT
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,14 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
         done = len(range(lane, self.batches_done, workers)) * self.batch_size
         # Raw samples are counted, readable or not: each has one place in the stream.
         rest = itertools.islice(self._samples(lane, workers), done, None)
-        for name, image, label in decode_stream(rest, self.source.corrupt):
-            seed = augmentation_seed(self.seed, self.epoch, zlib.crc32(name.encode()))
-            yield apply_seeded(self.source.transform, image, seed), label
+        decoded = decode_stream(rest, self.source.corrupt)
+        while True:
+            with IN_FLIGHT.until_scaled():
+                name, image, label = next(decoded)
+                seed = augmentation_seed(self.seed, self.epoch, zlib.crc32(name.encode()))
+                transformed = apply_seeded(self.source.transform, image, seed)
+            del image
+            yield transformed, label
 
     def _samples(self, lane: int, workers: int) -> Iterator[Sample]:
         """What one worker reads, pass after pass, each shuffled for itself, so that a pass gives every sample once."""
@@ -124,9 +130,12 @@ class ShardSequence(IterableDataset[tuple[Any, int]]):
         source = self.source
         everything = itertools.chain.from_iterable(read_shard(shard, source.classes) for shard in source.shards)
         for name, content, label in itertools.islice(everything, self.rank, None, self.world_size):
-            image = _decoded(name, content, source.corrupt)
-            if image is not None:
-                yield source.transform(image), label
+            with IN_FLIGHT.until_scaled():
+                image = _decoded(name, content, source.corrupt)
+                transformed = None if image is None else source.transform(image)
+            del image
+            if transformed is not None:
+                yield transformed, label
 
 
 def _shuffled(samples: Iterator[Sample], size: int, generator: random.Random) -> Iterator[Sample]:

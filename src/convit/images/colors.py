@@ -100,6 +100,20 @@ def to_levels(image: Image.Image) -> Image.Image:
     return image if image.mode in ("RGB", "L") else image.convert("RGB")
 
 
+def peak_bytes(image: Image.Image, *, turns: bool = False) -> int:
+    """Memory that an image's pixels and the copies that `to_rgb` makes of them take, at most; before it is decoded.
+
+    Pillow keeps a color in 4 bytes; the image itself stays beside the last two copies. `turns` says whether it is
+    turned upright afterwards, which makes one more.
+    """
+    copies = turns + (image.mode != "RGB" or "transparency" in image.info)
+    if isinstance(profile := image.info.get("icc_profile"), bytes):
+        gray = image.mode in ("1", "L", "LA", "La", *_DEEP_MODES)
+        copies += changes_colors(profile, "L" if gray else image.mode if image.mode == "CMYK" else "RGB")
+    own = 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
+    return image.width * image.height * (own + 4 * min(copies, 2))
+
+
 def _by_strips(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     made = Image.new(mode, image.size)
     for strip in _strips(image):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import lru_cache, partial
+from types import SimpleNamespace
+from typing import Any
 
 VARIABLE = "CONVIT_LIMITS"
 """The environment variable that changes the limits of all commands and their processes, as `Limits.parse` reads it."""
@@ -26,8 +28,10 @@ class Limits:
         pixels: width times height; an image with more is refused before it is decoded.
         decoded_bytes: pixels times channels times bytes of each (2 to 4 in WebP, AVIF and JPEG 2000, whose decoders
             hold several copies); likewise.
-        bytes_in_flight: decoded bytes of the images that are open at once in a process; the next one waits.
-        metadata_bytes: EXIF, XMP and color profile; what goes beyond is passed over and the image read without it.
+        bytes_in_flight: memory of the images that are decoded and scaled at once, in a process or in all workers of its
+            data loaders; the next one waits. Pillow keeps a color in 4 bytes, and conversions make a copy.
+        metadata_bytes: EXIF, XMP and color profile; what goes beyond is passed over and the image read without it,
+            as is what Pillow refuses in PNG files: a profile or XMP that inflates to more than 1 MiB.
 
     Raises:
         ValueError: a limit is below 1.
@@ -96,28 +100,75 @@ def set_limits(settings: Iterable[str]) -> None:
 
 
 class _InFlight:
-    """How many decoded bytes are held in this process."""
+    """How many bytes of decoded images are held, in this process or in several that share the count."""
 
     def __init__(self) -> None:
-        self._changed, self._held = threading.Condition(), 0
+        self._scope = threading.local()
+        self._alone()
         if hasattr(os, "register_at_fork"):  # threads that hold some are not copied with the process
-            os.register_at_fork(after_in_child=self._forget)
+            os.register_at_fork(after_in_child=self._alone)
 
-    def _forget(self) -> None:
-        self._changed, self._held = threading.Condition(), 0
+    def _alone(self) -> None:
+        self.share(threading.Condition(), SimpleNamespace(value=0))
+
+    def share(self, changed: Any, held: Any) -> None:
+        """Count from now on by a condition, and a number `held.value`, that other processes may have as well."""
+        self._changed, self._held = changed, held
 
     @contextmanager
     def hold(self, amount: int, most: int) -> Generator[None]:
-        """Wait until there is room, or nothing else is held; then hold an amount while the block runs."""
+        """Wait until there is room, or nothing else is held; then hold an amount while the block runs.
+
+        Where it runs `until_scaled`, and without an error, the amount is held until that has ended.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: not self._held or self._held + amount <= most)
-            self._held += amount
-        try:
+            while not self._changed.wait_for(lambda: not self._held.value or self._held.value + amount <= most, 1):
+                _leave_if_orphaned()
+            self._held.value += amount
+        scope: ExitStack | None = getattr(self._scope, "open", None)
+        with ExitStack() as mine:
+            mine.callback(self._release, amount)
             yield
-        finally:
-            with self._changed:
-                self._held -= amount
-                self._changed.notify_all()
+            if scope is not None:
+                scope.push(mine.pop_all())
+
+    @contextmanager
+    def until_scaled(self) -> Generator[None]:
+        """Let the images that this thread opens within the block count until its end: while they are transformed."""
+        with ExitStack() as self._scope.open:
+            try:
+                yield
+            finally:
+                self._scope.open = None
+
+    def _release(self, amount: int) -> None:
+        with self._changed:
+            self._held.value -= amount
+            self._changed.notify_all()
 
 
 IN_FLIGHT = _InFlight()
+
+
+def share_in_flight() -> Callable[[int], None]:
+    """A count of bytes in flight for several processes: each calls what is given, with any number, when it starts.
+
+    That is what PyTorch's `DataLoader` does with a `worker_init_fn`. When a process dies, what it held stays counted:
+    PyTorch then ends the others.
+    """
+    import multiprocessing
+
+    return partial(_share, multiprocessing.Condition(), multiprocessing.RawValue("q"))
+
+
+def _share(changed: Any, held: Any, _: int) -> None:
+    IN_FLIGHT.share(changed, held)
+
+
+def _leave_if_orphaned() -> None:
+    """End a process that waits for others where the one that started them has gone."""
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        raise SystemExit(1)

@@ -15,7 +15,7 @@ from typing import IO, TypeAlias
 import numpy as np
 from PIL import Image, ImageMode, UnidentifiedImageError
 
-from convit.images.colors import array_to_image, to_levels
+from convit.images.colors import array_to_image, peak_bytes, to_levels
 from convit.images.formats import ImageError, describe_unread, formats_for
 from convit.images.limits import IN_FLIGHT, Limits, current_limits
 from convit.images.metadata import lies_on_its_side, read_orientation, turn_upright, without_ballast
@@ -119,7 +119,9 @@ def opened(
                         problem = f"takes {decoded:,} bytes decoded, more than the {limits.decoded_bytes:,} that are"
                         raise ImageError(name, f"{problem} allowed; scale it down, or raise the limit decoded_bytes")
                     if decoded > _COUNTED:
-                        held.enter_context(IN_FLIGHT.hold(decoded, limits.bytes_in_flight))
+                        turns = apply_exif and read_orientation(image) != 1
+                        taken = max(decoded, peak_bytes(image, turns=turns))
+                        held.enter_context(IN_FLIGHT.hold(taken, limits.bytes_in_flight))
                     found = _decode(image, apply_exif, full_size)
             except (ImageError, MemoryError):
                 raise

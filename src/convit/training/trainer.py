@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from convit.data.sampling import EpochSampler, ResumableLoader, StepSharding
 from convit.data.streams import ShardSequence, ShardStream, StreamSource
+from convit.images.limits import share_in_flight
 from convit.output.console import quiet_loggers
 from convit.training.optimizers import total_epochs
 from convit.training.recipe import Recipe
@@ -32,6 +34,10 @@ class RecipeData(LightningDataModule):
         super().__init__()
         self.split, self.recipe = split, recipe
 
+    @cached_property
+    def _count_together(self) -> Callable[[int], None] | None:
+        return share_in_flight() if self.recipe.data.workers else None
+
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled, augmented batches; the last incomplete one of an epoch is left out."""
         recipe, source = self.recipe, self.split.train
@@ -41,6 +47,7 @@ class RecipeData(LightningDataModule):
             "workers": workers,
             "begin_epoch": self.split.begin_epoch,
             "pin_memory": self.trainer.strategy.root_device.type == "cuda",
+            "worker_init_fn": self._count_together,
         }
         if isinstance(source, StreamSource):
             stream = ShardStream(
@@ -71,9 +78,10 @@ class RecipeData(LightningDataModule):
             return []
         if isinstance(source, StreamSource):
             images = ShardSequence(source, rank=sharding.rank, world_size=sharding.world_size)
-            return [DataLoader(images, size, num_workers=min(workers, 1))]
+            return [DataLoader(images, size, num_workers=min(workers, 1), worker_init_fn=self._count_together)]
         mine = range(sharding.rank, len(source), sharding.world_size)
-        return [DataLoader(source, size, sampler=mine, num_workers=workers if len(mine) > WORTH_WORKERS else 0)]
+        workers = workers if len(mine) > WORTH_WORKERS else 0
+        return [DataLoader(source, size, sampler=mine, num_workers=workers, worker_init_fn=self._count_together)]
 
 
 def sharding_of(trainer: Trainer, recipe: Recipe) -> StepSharding:
