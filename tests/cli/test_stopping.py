@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end every long command with one line, 143 or 130, and nothing half-written."""
+"""SIGTERM, SIGHUP and Ctrl-C end every long command with one line, 143 or 130, and nothing half-written."""
 
 import os
 import signal
@@ -81,6 +81,7 @@ COMMANDS = {
     ("command", "number"),
     [
         ("embed", signal.SIGTERM),
+        ("embed", signal.SIGHUP),
         ("classify", signal.SIGINT),
         *(pytest.param(name, signal.SIGTERM, marks=pytest.mark.slow) for name in COMMANDS if name != "embed"),
         *(pytest.param(name, signal.SIGINT, marks=pytest.mark.slow) for name in COMMANDS if name != "classify"),
@@ -93,7 +94,7 @@ def test_a_stop_leaves_nothing_half_written(
     out.mkdir()
     options = [str(option).replace("OUT", str(out)) for option in COMMANDS[command]]
     code, written, said = stopped(number, command, labeled, *NANO, "--device", "cpu", *options)
-    by = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}[number]
+    by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     assert (code, written) == (128 + number, "")
     assert said.splitlines()[-1] == f"convit: stopped by {by}; {REMOVED}"
     assert list(out.iterdir()) == []

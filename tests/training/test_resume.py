@@ -90,8 +90,8 @@ def test_a_run_that_was_killed_ends_bit_for_bit_as_if_it_was_not(
 
 @pytest.mark.parametrize(
     ("number", "code", "options"),
-    [(signal.SIGTERM, 143, ("run.devices=2",)), (signal.SIGINT, 130, ())],
-    ids=["SIGTERM to two processes", "Ctrl-C"],
+    [(signal.SIGTERM, 143, ("run.devices=2",)), (signal.SIGINT, 130, ()), (signal.SIGHUP, 129, ())],
+    ids=["SIGTERM to two processes", "Ctrl-C", "a terminal that was closed"],
 )
 def test_a_run_that_is_told_to_stop_saves_itself_and_says_how_to_go_on(
     tmp_path: Path, number: int, code: int, options: tuple[str, ...]

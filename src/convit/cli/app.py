@@ -113,8 +113,8 @@ def _convit(  # pyright: ignore[reportUnusedFunction]  # typer calls it
     Pretrained weights are downloaded and verified when they are first used. Images can be of any size.
 
     Exit codes: 0 success; 1 failure while running (network, disk, permissions); 2 invalid input (option, path, model,
-    file); 3 finished, but some images could not be read; 130 or 143 stopped by Ctrl-C or SIGTERM; 141 the reader of
-    standard output has gone.
+    file); 3 finished, but some images could not be read; 129, 130 or 143 stopped by SIGHUP, Ctrl-C or SIGTERM; 141 the
+    reader of standard output has gone.
     """
 
 
@@ -125,8 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What stands after `convit`; `None` for the process's own.
 
     Returns:
-        0 done; 1 failed while running; 2 wrong input; 3 finished, but some images could not be read; 130 stopped by
-        Ctrl-C; 141 the reader of standard output has gone; 143 stopped by SIGTERM.
+        0 done; 1 failed while running; 2 wrong input; 3 finished, but some images could not be read; 129 stopped by
+        SIGHUP, 130 by Ctrl-C, 143 by SIGTERM; 141 the reader of standard output has gone.
     """
     errors.open_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = typer.main.get_command(app)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8 must not cost the result
-    with errors.on_stderr(), errors.stopped_by_sigterm():
+    with errors.on_stderr(), errors.stopped_by_signals():
         try:
             with command.make_context("convit", given) as context:
                 command.invoke(context)

@@ -20,7 +20,7 @@ from typing import Any
 
 import typer
 
-from convit.output.console import is_terminal
+from convit.output.console import STOPPING, is_terminal
 
 FAILED = 1
 WRONG_INPUT = 2
@@ -28,14 +28,13 @@ SOME_UNREADABLE = 3
 # 128 and the signal's number, as shells have it
 INTERRUPTED = 130
 READER_GONE = 141
-TERMINATED = 143
 
 _MOST_NAMED = 10  # images that could not be read
 _PACKAGE = Path(__file__).parents[1]
 
 
 class Terminated(SystemExit):
-    """SIGTERM ended the command."""
+    """SIGTERM, or SIGHUP of a terminal that was closed, ended the command; the code is 128 and the signal's number."""
 
 
 def report(error: BaseException, *, debug: bool = False, command: str = "convit") -> int:
@@ -58,8 +57,9 @@ def report(error: BaseException, *, debug: bool = False, command: str = "convit"
     if isinstance(error, KeyboardInterrupt | Terminated):
         left = notes or "unfinished output was removed"
         if isinstance(error, Terminated):
-            tell(f"stopped by SIGTERM; {left}")
-            return TERMINATED
+            code = int(error.code or 0)
+            tell(f"stopped by {signal.Signals(code - 128).name}; {left}")
+            return code
         tell(str(error) or f"stopped by Ctrl-C; {left}")  # training says itself where it stopped
         return INTERRUPTED
     code, message = describe(error, command)
@@ -234,22 +234,28 @@ def close_streams() -> None:
 
 
 @contextmanager
-def stopped_by_sigterm() -> Generator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, by an exception, so that what is unfinished is cleared away."""
+def stopped_by_signals() -> Generator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, by an exception, so that what is unfinished is cleared away.
+
+    Signals that are ignored (by `nohup`) or handled already stay so.
+    """
+    numbers = [number for number in STOPPING if signal.getsignal(number) == signal.SIG_DFL]
 
     def stop(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the clearing
-        raise Terminated(TERMINATED)
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)  # a second one must not disturb the clearing
+        raise Terminated(128 + number)
 
-    is_default = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if not is_default or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGTERM, stop)
+    for number in numbers:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 _log = logging.getLogger("convit")

@@ -4,10 +4,11 @@ import html
 import io
 import json
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from convit.images.names import escaped
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDEST = 10_000  # characters; a path has at most 4,096
+# what ends a command besides Ctrl-C; not every system has SIGHUP, which tells that the terminal was closed
+STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -96,7 +99,8 @@ def print_result(text: str | None, result: Mapping[str, Any]) -> None:
 
 def say(line: str) -> None:
     """Tell people something in one line on standard error, behind the program's name."""
-    print(f"convit: {escaped(line)}", file=sys.stderr, flush=True)
+    with suppress(OSError, ValueError):  # a terminal that was closed costs nobody the results
+        print(f"convit: {escaped(line)}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from convit.output.console import STOPPING
 from convit.training.recipe import RunRecipe
 from convit.training.run_folder import CHECKPOINTS, IDENTITY_KEY, last_checkpoint
 from convit.training.task import ClassificationTask, DivergedError
@@ -27,7 +28,7 @@ class RunStopped(SystemExit):
 
 
 class Checkpoints(Callback):
-    """Writes a checkpoint every some minutes or steps, after every epoch and at SIGTERM or Ctrl-C; keeps the last few.
+    """Writes a checkpoint every some minutes or steps, after every epoch and when a signal ends it; keeps the last few.
 
     A signal stops the run after the step (or the epoch, where it is being validated); a second Ctrl-C at once.
     Checkpoints go into `checkpoints/` of the run's folder; `identity` is what `check_identity` compares on a resume.
@@ -48,8 +49,9 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over from Lightning, which puts the earlier handlers back when training ends."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._take_note)
+            for number in (signal.SIGINT, *STOPPING):
+                if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` has it
+                    signal.signal(number, self._take_note)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

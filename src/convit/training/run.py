@@ -14,7 +14,7 @@ from torch import nn
 from convit.data.corrupt import CorruptImages
 from convit.data.samples import Samples
 from convit.model import ConViT
-from convit.output.console import is_terminal, say
+from convit.output.console import STOPPING, is_terminal, say
 from convit.output.text import read_lines
 from convit.training.checkpoints import Checkpoints, RunStopped
 from convit.training.epoch_log import AttentionLog, EpochBar, EpochLog
@@ -107,7 +107,7 @@ def run_recipe(
         ValueError: the recipe does not fit the data or the model, or the checkpoint is of another run.
         DivergedError: the loss became infinite or NaN.
         KeyboardInterrupt: Ctrl-C stopped it, after a checkpoint was written.
-        SystemExit: SIGTERM stopped it likewise; the code is 143.
+        SystemExit: SIGTERM or SIGHUP stopped it likewise; the code is 143 or 129.
         OSError: nothing can be written.
     """
     output = Path(output)
@@ -179,9 +179,10 @@ def _fit(trainer: Trainer, task: ClassificationTask, data: RecipeData, checkpoin
     except SystemExit as ended:
         if not trainer.interrupted:
             raise
-        # a second Ctrl-C, at which Lightning ends the process, or SIGTERM before the first step or after the last one
+        # a second Ctrl-C, at which Lightning ends the process, or a signal before the first step or after the last one
         last, code = last_checkpoint(output), ended.code
-        number, step = signal.SIGTERM if code == 128 + signal.SIGTERM else signal.SIGINT, steps_of(last) if last else 0
+        number = next((each for each in STOPPING if code == 128 + each), signal.SIGINT)
+        step = steps_of(last) if last else 0
     if is_first_process():
         where = f"its checkpoint of step {step}" if step else "no checkpoint yet"
         line = f"stopped, with {where}; go on with: {resume_command()}"
