@@ -114,6 +114,22 @@ def test_a_test_part_with_other_classes_is_left_alone(tmp_path: Path) -> None:
     assert re.search(r"test/ is left alone, as it cannot be scored: .*unknown", found.warnings[0])
 
 
+def test_classes_of_a_test_part_may_be_spelled_otherwise(tmp_path: Path) -> None:
+    _fill(tmp_path / "train", **{"Café": 6, "01": 6, "Dog": 6})
+    _fill(tmp_path / "val", **{"1": 1, "café": 2})
+    _fill(tmp_path / "test", **{"cafe\u0301": 1, "1": 2, "dog": 3})
+    found = find_labeled_images(tmp_path)
+    assert (found.classes, found.warnings) == (("01", "Café", "Dog"), ())
+    assert found.test is not None
+    assert [Counter(part.labels) for part in (found.test, found.validation_samples) if part] == [
+        {0: 2, 1: 1, 2: 3},
+        {0: 1, 1: 2},
+    ]
+    _fill(tmp_path / "test", DOG=1)
+    assert "'DOG' of the sub-folders of" in find_labeled_images(tmp_path).warnings[0]
+    assert "is the same as another one among the 3 known" in find_labeled_images(tmp_path).warnings[0]
+
+
 def test_parts_that_are_tables_are_told_apart(tmp_path: Path) -> None:
     for part, count in (("train", 12), ("validation", 4), ("test", 2)):
         write_parquet(tmp_path / f"{part}-0.parquet", range(count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from convit.data.classes import ClassName, are_ids, named
+from convit.data.classes import ClassName, are_ids, find_name, named
 from convit.data.identity import ContentDigests, sha256_of_lines
 from convit.images import ImageError, open_image
 from convit.images.opening import read_bytes
@@ -136,27 +137,30 @@ class Samples:
         return self.digests.lines(behind, lambda place: read_stored(self.stored(place)))
 
     def count_in(self, names: Sequence[str]) -> None:
-        """Let labels count in a model's list of class names, to which the data's own names are matched.
+        """Let labels count in a model's list of class names, to which the data's own are matched as `find_name` does.
 
         Numbers without names count in that list; where numbers name the classes themselves, they are such names.
 
         Raises:
-            ValueError: a class that occurs is not in that list, or a label without a name is too large for it.
+            ValueError: a class that occurs is not in that list or means the same as another one, or a label without a
+                name is too large for it.
         """
-        places = {name: index for index, name in enumerate(names)}
+        find = find_name(names)
         if self.classes is None and are_ids(names):
             self.classes = named(self.class_titles)
         if self.classes is not None:
             occurring = [self.classes[label].name for label in self.distinct_labels]
-            if not are_ids(names) and all(name.isdecimal() and name not in places for name in occurring):
-                places = {str(index): index for index in range(len(names))}
-            unknown = next((name for name in occurring if name not in places), None)
-            if unknown is not None:
+            if not are_ids(names) and all(name.isdecimal() and find(name) is None for name in occurring):
+                find = find_name([str(index) for index in range(len(names))])
+            found = Counter(map(find, occurring))
+            wrong = next((name for name in occurring if find(name) is None or found[find(name)] > 1), None)
+            if wrong is not None:
+                what = "is none of" if find(wrong) is None else "is the same as another one among"
                 raise ValueError(
-                    f"the class {unknown!r} of {self.source} is none of the {len(names)} known classes; rename it, "
+                    f"the class {wrong!r} of {self.source} {what} the {len(names)} known classes; rename it, "
                     "remove it, or leave the list of classes away"
                 )
-            order = [places.get(each.name, -1) for each in self.classes]
+            order = [-1 if (place := find(each.name)) is None else place for each in self.classes]
             self.labels = [order[label] for label in self.labels]
             self.accepted = [tuple(order[label] for label in each) for each in self.accepted]
             self.competing = sorted(order[label] for label in self.competing)
