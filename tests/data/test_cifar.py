@@ -8,6 +8,7 @@ import pytest
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from convit.data import fingerprint, open_dataset
+from convit.finetuning.images import find_labeled_images
 
 NAMES = {"cifar10": [f"c{index}" for index in range(10)], "cifar100": [f"f{index:02d}" for index in range(100)]}
 
@@ -85,3 +86,11 @@ def test_the_fingerprint_is_that_of_the_files(cifar: Path) -> None:
     found = fingerprint("cifar100:.", cifar)
     assert sorted(found) == ["meta", "train"]  # those of the split
     assert found["train"] == hashlib.sha256((cifar / "cifar-100-python/train").read_bytes()).hexdigest()
+
+
+def test_the_test_part_is_kept_for_the_end(cifar: Path) -> None:
+    found = find_labeled_images(f"cifar10:{cifar}")
+    assert (len(found.samples), found.train) == (20, f"cifar10:{cifar}")
+    assert found.test is not None
+    assert found.test.labels == [3, 2, 1, 0]
+    assert find_labeled_images(f"cifar10:{cifar}:train").test is not None

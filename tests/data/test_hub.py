@@ -11,6 +11,7 @@ import pytest
 
 from convit.data import fingerprint, open_dataset, open_samples
 from convit.data.hub import parse_hub
+from convit.finetuning.images import find_labeled_images
 from tests.data.making import encoded, picture, write_parquet
 
 
@@ -57,6 +58,27 @@ def test_an_absent_split_is_named() -> None:
         open_dataset("hub:owner/name:dev")
     with pytest.raises(ValueError, match=r"hub:owner/name/large cannot be opened: BuilderConfig 'large' not found"):
         open_dataset("hub:owner/name/large")
+
+
+@pytest.mark.usefixtures("_hub")
+@pytest.mark.parametrize(
+    ("source", "tested"),
+    [
+        ("hub:owner/name", 3),
+        ("hub:owner/name/default:train", 3),
+        ("hub:owner/name:test", None),
+        ("hub:owner/two", None),
+    ],
+)
+def test_the_test_part_is_kept_for_the_end(source: str, tested: int | None, tmp_path: Path) -> None:
+    for name in ("name", "two"):
+        (tmp_path / "owner" / name / "data").mkdir(parents=True, exist_ok=True)
+        write_parquet(tmp_path / "owner" / name / "data/train-00000-of-00001.parquet", range(12))
+    write_parquet(tmp_path / "owner/name/data/test-00000-of-00001.parquet", range(12, 15 if tested else 24))
+    found = find_labeled_images(source)
+    assert (len(found.samples), found.train, found.warnings) == (12, source, ())
+    assert (None if found.test is None else len(found.test)) == tested
+    assert ("test images for the end in hub:owner/name" in found.layout) == bool(tested)
 
 
 @pytest.mark.usefixtures("_hub")

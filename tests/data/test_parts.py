@@ -81,7 +81,7 @@ def test_classes_may_be_called_like_parts(tmp_path: Path) -> None:
 def test_files_of_several_parts_are_one_set_where_all_are_named(tmp_path: Path) -> None:
     files = [write_parquet(tmp_path / f"{name}-0.parquet", range(3)) for name in ("train", "validation")]
     assert len(open_samples(files)) == 6
-    with pytest.raises(ValueError, match=r"\*\.parquet holds the parts train, val; name one of them with --split"):
+    with pytest.raises(ValueError, match=r"\*\.parquet holds the parts train, val; name one of them, by its files"):
         open_samples(f"{tmp_path}/*.parquet")
 
 

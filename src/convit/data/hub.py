@@ -89,10 +89,8 @@ def open_source(source: Source, *, root: str | Path | None, split: str | None, i
     for spelling in [name for name in spellings(split) if name == split or name in _SPLITS]:
         try:
             return HubSamples(f"{name}:{spelling}")
-        except ValueError as error:
-            if "Unknown split" not in str(error):  # the library's words, which name the splits that there are
-                raise
-            refused.append(SplitError(str(error)))
+        except SplitError as error:
+            refused.append(error)
     raise refused[0]
 
 
@@ -124,7 +122,9 @@ def _load(datasets: Any, source: str, name: str, config: str | None, split: str)
             f"with `hf auth login` if it is private or gated"
         ) from error
     except ValueError as error:
-        raise ValueError(f"{source} cannot be opened: {_first_line(error)}") from error
+        # the library's words, which name the splits that there are
+        kind = SplitError if "Unknown split" in str(error) else ValueError
+        raise kind(f"{source} cannot be opened: {_first_line(error)}") from error
     except (OSError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise

@@ -63,7 +63,7 @@ def check_one_set(source: Source) -> None:
         if len(found) > 1:
             raise SplitError(
                 f"{shown(source)} holds the parts {', '.join(part for part in PARTS if part in found)}; name one of "
-                "them with --split (in Python: split=)"
+                "them, by its files or as the split"
             )
 
 
@@ -150,13 +150,20 @@ def find_layout(source: Source) -> Layout:
     """Find the parts of a folder, or of the shards or Parquet files in it, by their names.
 
     A folder of parts may lie in a folder of its own, and the classes of a part too (`images/train`,
-    `seg_train/seg_train`). Without a training part the data are one set.
+    `seg_train/seg_train`). Without a training part the data are one set. Hub data sets and CIFAR may have a test part,
+    unless another part than the training images is named; whether they do is known when it is opened.
 
     Raises:
         FileNotFoundError: there is nothing at `source`.
         ValueError: the sub-folders are not classes, but hold the same sub-folders each.
     """
-    if kind_of(source).suffixes:
+    kind = kind_of(source)
+    if kind.prefixes:
+        whole, _, said = str(source).rpartition(":")
+        whole, said = (whole, said) if ":" in whole else (source, "train")
+        has_test = kind.name != "imagenet" and part_of(said) == "train"
+        return Layout(source, test=f"{whole}:test" if has_test else None)
+    if kind.suffixes:
         folder = Path(source) if isinstance(source, str | Path) and not is_remote(source) else None
         files = _files(source, folder)
         by_part = {part: [file for file in files if part_of_file(file) == part] for part in PARTS}
@@ -217,8 +224,8 @@ def _check_classes(folder: Path) -> None:
     names, parts = first_few([child.name for child in children], _SHOWN), _part_folders(folder)
     if "train" in parts or len(parts) > 1 or (len(children) > 1 and all(part_of(child.name) for child in children)):
         raise SplitError(
-            f"the sub-folders {names} of {folder} are parts, not classes; name one of them (with --split), whose "
-            "images lie in a sub-folder per class"
+            f"the sub-folders {names} of {folder} are parts, not classes; name one of them, such as "
+            f"{children[0]}, whose images lie in a sub-folder per class"
         )
     shared: set[str] | None = None
     for child in children:

@@ -13,7 +13,7 @@ from convit.data.datasets import ImageDataset, check_trainable, hold_out
 from convit.data.locate import Source, kind_of
 from convit.data.opening import open_samples
 from convit.data.samples import Samples, read_stored
-from convit.data.splits import Layout, find_layout
+from convit.data.splits import Layout, SplitError, find_layout
 from convit.images import ImageError
 from convit.images.opening import image_size, read_bytes
 from convit.output.text import first_few
@@ -96,7 +96,7 @@ def find_labeled_images(source: str | Path) -> LabeledImages:
     if kind.name == "folder" and folder.is_file():
         raise ValueError(f"{folder} is a file; give a folder with a sub-folder per class (unpack an archive first)")
     in_folder = kind.name == "folder"
-    layout = Layout(source) if kind.prefixes else find_layout(source)
+    layout = find_layout(source)
     training = open_samples(layout.train, in_memory=True)
     _check_number(training, source if layout.train == source else layout.train)
     classes = training.class_names or numbered_classes(max(training.labels) + 1)
@@ -198,6 +198,8 @@ def _open_test(layout: Layout, training: Samples) -> tuple[Samples | None, str]:
         return None, ""
     try:
         return open_samples(layout.test, classes=training.class_titles), ""
+    except SplitError:  # a hub data set that has none
+        return None, ""
     except (ValueError, OSError) as error:
         return None, str(error)
 
