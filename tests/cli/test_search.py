@@ -96,6 +96,7 @@ def test_an_update_follows_the_folder(convit: Runner, db: Path, pictures: Path) 
         ),
         (("index", "{pictures}/nothing", "--db", "{db}"), "there is no such folder"),
         (("index", "{pictures}", "--db", "{pictures}"), "holds other files and no index"),
+        (("index", "{pictures}", "--db", "{db}\n2"), "LanceDB opens no folder with control characters in its path"),
         (("duplicates",), "name a folder of images or an index"),
         (("duplicates", "--db", "{db}", "--splits", "a,b"), "must be two or more of: none here"),
         (("duplicates", "--db", "{db}", "--threshold", "3"), "similarity is 3"),

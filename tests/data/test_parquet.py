@@ -1,4 +1,5 @@
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from torch.utils.data import DataLoader
 
-from convit.data import ImageDataset, open_dataset
+from convit.data import ImageDataset, open_dataset, open_samples
 from convit.data.locate import kind_of
 from convit.data.parquet import ParquetSamples
+from convit.images import ImageError, open_image
 from tests.data.making import encoded, picture, write_parquet
 
 
@@ -144,9 +146,12 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"b\.parquet lacks the columns 'image' and 'label' of .*a\.parquet"):
         open_dataset(["a.parquet", "b.parquet"], root=tmp_path)
     empty = _write(tmp_path / "c.parquet", {"image": [{"bytes": None, "path": "a.png"}, None], "label": [0, 1]})
-    for row in range(2):
-        with pytest.raises(ValueError, match=rf"c\.parquet row {row}: is empty"):
+    for row, said in enumerate((r"names the file a\.png and does not hold it; write images into", "is empty")):
+        with pytest.raises(ValueError, match=rf"c\.parquet row {row}: {said}"):
             open_dataset(empty)[row]
+        content = pickle.loads(pickle.dumps(open_samples(empty).labeled(row).content))
+        with pytest.raises(ImageError, match=said):
+            open_image(content)
 
 
 def test_damaged_text_is_refused_as_damage(tmp_path: Path) -> None:

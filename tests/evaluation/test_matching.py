@@ -37,6 +37,7 @@ def _data(classes: Sequence[str | ClassName] | None, labels: Sequence[int] | Non
         (["A", "DOG"], ("a", "A", "dog"), [1, 2]),
         (["cafe\u0301"], ("tea", "caf\u00e9"), [1]),
         (["caf\u00e9", "cafe\u0301"], ("cafe\u0301", "caf\u00e9"), [1, 0]),
+        (["1", "2"], None, [0, 1]),
         (["one", "other"], None, [0, 1]),  # nothing is known of the model's classes: sorted order
     ],
 )
@@ -81,6 +82,13 @@ def test_numbers_without_names_are_classes_that_are_called_so() -> None:
         (_data(["cat"]), ("cat", "cat"), 2, "'cat' is none of the model's 2 classes"),
         (_data(["01", "1"]), ("1", "2"), 2, "two that mean the same class"),
         (_data(["01", "02"]), ("ash", "elm", "oak"), 3, "are called 01, 02, but the model's classes count from 0"),
+        (
+            _data(["1", "2"], kind="parquet"),
+            ("ash", "elm", "oak"),
+            3,
+            "called 1, 2, but the model's classes count",
+        ),
+        (_data(["1", "2", "3"], kind="list"), ("ash", "elm", "oak"), 3, "label 3, but the model has 3 classes"),
         (_data(["7"]), ("a", "b"), 2, "'7' is none of the model's 2 classes"),
         (
             _data(None, [0, 12], "shards"),

@@ -21,6 +21,7 @@ from convit.data.identity import file_sha256, identity_of_files
 from convit.data.locate import Source, file_names, find_files
 from convit.data.remote import read_remote, shown
 from convit.data.samples import Rows, Samples
+from convit.images.opening import NoBytes
 
 IN_MEMORY = 4 << 30  # bytes of encoded images up to which all of them are held
 KEPT_GROUPS = 8  # row groups that each process keeps of larger sets
@@ -93,10 +94,13 @@ class ParquetSamples(Samples):
             self._contents.clear()
 
     def stored(self, index: int) -> bytes:
-        """The encoded image; no bytes where the row has none."""
+        """The encoded image; `NoBytes` where the row only names a file."""
         group, row = self.place(index)
         value = self._row_group(group)[row].as_py()
-        return (value.get("bytes") if isinstance(value, dict) else value) or b""
+        data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+        if path and not data:
+            return NoBytes(f"names the file {path} and does not hold it; write images into the Parquet file as bytes")
+        return data or b""
 
     def place(self, index: int) -> tuple[int, int]:
         """(row group counted over all files, row within it) of a sample."""

@@ -27,7 +27,7 @@ def match_classes(data: Samples, names: Sequence[str] | None, num_classes: int) 
        accents are composed and zeros before a number make no difference, as long as one class alone can be meant;
     2. they are, or come with, WordNet ids of the model's classes (ImageNet-1k: `n02123045`);
     3. they are the numbers of the model's classes ("0" to "999", zeros in front allowed), unless numbers name these;
-       sub-folders that are called 1 to their number are refused, since they may as well count from 1;
+       classes that are called 1 to their number are refused, since they may as well count from 1;
     4. the model does not know its classes' names, and has as many: their order counts (of sub-folders: sorted). Not
        with a label map, whose right side must be classes of the model.
 
@@ -79,13 +79,13 @@ def competing_classes(data: Samples, names: Sequence[str] | None, num_classes: i
 
 
 def _check_count(data: Samples, wanted: Sequence[ClassName]) -> None:
-    """Refuse sub-folders 1 to n: of the model's numbers 0 alone is absent, or they count from 1."""
+    """Refuse classes 1 to n: of the model's numbers 0 alone is absent, or they count from 1."""
     numbers = [] if any(each.mapped for each in wanted) else sorted(int(each.name) for each in wanted)
-    if data.kind == "folder" and len(numbers) > 1 and numbers == list(range(1, len(numbers) + 1)):
+    if len(numbers) > 1 and numbers == list(range(1, len(numbers) + 1)):
         raise ValueError(
-            f"{data.source} are called {first_few([each.name for each in wanted], _LISTED)}, but the model's classes "
-            "count from 0, so each may mean one class or the next; name them by the model's class names, or give a "
-            "label map"
+            f"the classes in {data.source} are called {first_few([each.name for each in wanted], _LISTED)}, but the "
+            "model's classes count from 0, so each may mean one class or the next; name them by the model's class "
+            "names, or give a label map"
         )
 
 

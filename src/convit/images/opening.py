@@ -156,7 +156,7 @@ def read_bytes(source: ImageSource, limits: Limits | None = None) -> bytes:
         TypeError: `source` is of another type, or a file that is open for reading text.
     """
     if isinstance(source, bytes | bytearray | memoryview):
-        return bytes(source)
+        return source if isinstance(source, bytes) else bytes(source)
     most = (limits or current_limits()).file_bytes
     if not isinstance(source, str | os.PathLike):
         return _read_file(source, most)
@@ -215,7 +215,7 @@ def open_header(content: bytes, name: str, limits: Limits | None = None) -> Imag
         Whatever Pillow raises on a damaged header.
     """
     if not content:
-        raise ImageError(name, "is empty (0 bytes); fetch or export it again")
+        raise ImageError(name, getattr(content, "reason", "is empty (0 bytes); fetch or export it again"))
     limits = limits or current_limits()
     start = content[:512]
     formats = formats_for(start)
@@ -295,6 +295,18 @@ def _decode(
         return decoded, decoded.size
     width, height = full_size
     return decoded, (height, width) if lies_on_its_side(orientation) else (width, height)
+
+
+class NoBytes(bytes):
+    """The content of an image that is not there, and why, as the end of "row 3 …"."""
+
+    reason: str
+
+    def __new__(cls, reason: bytes | str = b"") -> "NoBytes":
+        """An empty content with its `reason`."""
+        made = super().__new__(cls)
+        made.reason = str(reason)
+        return made
 
 
 def _too_large(name: str, unit: str, limit: str, most: int) -> ImageError:

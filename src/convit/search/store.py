@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from convit.images.names import UNSAFE
 from convit.output.files import explained as explained_disk
 
 TABLE = "images"
@@ -35,7 +37,10 @@ def check_place(db: Path, *, create: bool) -> None:
     Raises:
         FileNotFoundError: there is none, and `create` is false.
         FileExistsError: the folder holds something else.
+        ValueError: its path has control characters, or is not UTF-8.
     """
+    if UNSAFE.search(os.fspath(db)):
+        raise ValueError(f"{db}: LanceDB opens no folder with control characters in its path; choose another name")
     if (db / FILE).exists():
         return
     if db.is_dir() and any(entry.name != ".lock" for entry in db.iterdir()):
