@@ -47,6 +47,23 @@ def found() -> Explanation:
     return explain(model, data.chelsea(), query=(2, 1), with_matrices=True)
 
 
+def test_the_map_is_of_the_class_asked_for() -> None:
+    model = _model()
+    model.pretrained_cfg = {**model.pretrained_cfg, "label_names": ["cat", "Dog", "dog"]}
+    likeliest = explain(model, data.coffee(), top_k=3)
+    by_index = {each.index: (each, at) for at, each in enumerate(likeliest.predictions)}
+    for name, index in (("CAT", 0), ("Dog", 1), ("2", 2)):
+        found = explain(model, data.coffee(), classes=[name])
+        expected, at = by_index[index]
+        assert (found.predictions[0].index, found.predictions[0].label) == (index, expected.label)
+        assert found.predictions[0].score == pytest.approx(expected.score)
+        np.testing.assert_allclose(found.class_maps[0], likeliest.class_maps[at], atol=1e-6)
+    so = "no one class 'DOG': 1 and 2 are called so; give a number"
+    for name, said in (("DOG", so), ("cta", "no class 'cta'; the nearest: cat; give"), ("3", "from 0 to 2")):
+        with pytest.raises(ValueError, match=said):
+            explain(model, data.coffee(), classes=[name])
+
+
 def test_it_holds_what_the_model_did_with_the_picture() -> None:
     model = _model()
     found = explain(model, data.coffee(), query=(2, 1), heads=[4, 2], layers=[1, 3])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +14,14 @@ from jaxtyping import Float32, UInt8
 from convit.analysis.attention import LayerMaps, attention_maps, patch_grid
 from convit.analysis.gating import gates, locality_centers
 from convit.analysis.rollout import attention_rollout, class_rollout
+from convit.data.classes import find_name, plain_name
 from convit.images.opening import ImageSource, open_image, source_name
 from convit.inference.classifier import read_labels, read_temperature
 from convit.inference.predicting import Predictor, load_by_name
 from convit.model import ConViT
 from convit.optimization.precision import default_precision, dtype_of, pick_device
 from convit.output.rows import Prediction
+from convit.output.text import first_few
 from convit.transforms import normalize_batch
 
 Heads = Float32[np.ndarray, "heads rows columns"]
@@ -54,7 +56,7 @@ class Explanation:
         model: the model's name.
         pixels: the image as the model sees it: resized, cropped, and padded where the model pads.
         grid: (rows, columns) of patches.
-        predictions: the likeliest classes, best first; empty for a model without classes.
+        predictions: the likeliest classes, best first, or those asked for; empty for a model without classes.
         query: (row, column) of the patch whose attention `layers` hold, from 0; None for the class token.
         layers: the chosen layers.
         heads: the chosen heads, counted from 1.
@@ -91,6 +93,7 @@ def explain(
     heads: Sequence[int] | None = None,
     img_size: int | tuple[int, int] | None = None,
     top_k: int = 3,
+    classes: Sequence[str] = (),
     apply_exif: bool = True,
     with_matrices: bool = False,
 ) -> Explanation:
@@ -103,14 +106,15 @@ def explain(
         layers: the layers to look into, from 1; None for all that the query takes part in.
         heads: the heads to look at, from 1; None for all.
         img_size: side or (height, width) of the model's input, pixels; None: what the model was made for.
-        top_k: how many classes to name.
+        top_k: how many of the likeliest classes to name.
+        classes: the classes to name instead, by name or number.
         apply_exif: whether the photograph is turned upright.
         with_matrices: also keeps what every other patch reads, for a page on which the query can be changed.
 
     Raises:
         ImageError: the image cannot be read.
-        ValueError: the query is outside of the grid, or is the class token where a layer has none; a layer or head
-            does not exist; the model takes no color images or not this size.
+        ValueError: the query is outside of the grid, or is the class token where a layer has none; a layer, head or
+            class does not exist; the model takes no color images or not this size.
     """
     if model.config.in_chans != 3:
         raise ValueError(f"the model takes {model.config.in_chans} channels, but only color images are explained")
@@ -126,7 +130,7 @@ def explain(
     if place is None:
         chosen_layers = _with_class_token(model, chosen_layers, asked=layers is not None)
     views, class_attention = _look(model, images, place, chosen_layers, chosen_heads, with_matrices)
-    predictions = _predict(model, images, top_k)
+    predictions = _predict(model, images, top_k, classes)
     has_gates = model.config.local_up_to_layer > 0
     return Explanation(
         name=source_name(image),
@@ -226,15 +230,31 @@ def _class_maps(
 
 
 @torch.inference_mode()
-def _predict(model: ConViT, images: torch.Tensor, top_k: int) -> tuple[Prediction, ...]:
+def _predict(model: ConViT, images: torch.Tensor, top_k: int, classes: Sequence[str]) -> tuple[Prediction, ...]:
     if not model.num_classes or model.global_pool == "":
+        if classes:
+            raise ValueError(f"the model has no classes, and none is called {classes[0]!r}; leave the class out")
         return ()
     labels = read_labels(model)
+    chosen = [_class_index(each, labels) for each in classes]
     scores = (model(images)[0].float() / read_temperature(model)).softmax(dim=-1)
-    best: Any = scores.topk(min(top_k, len(labels)))
-    return tuple(
-        Prediction(labels[index], index, score)
-        for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    indices: list[int] = chosen or scores.topk(min(top_k, len(labels))).indices.tolist()
+    return tuple(Prediction(labels[index], index, scores[index].item()) for index in indices)
+
+
+def _class_index(name: str, labels: Sequence[str]) -> int:
+    """The class of a name, or of a number where the classes are not called by numbers."""
+    index = find_name(labels)(name)
+    if index is None and name.isascii() and name.isdecimal() and not any(map(str.isdecimal, labels)):
+        index = find_name([str(number) for number in range(len(labels))])(name)
+    if index is not None:
+        return index
+    meant = [str(number) for number, label in enumerate(labels) if plain_name(label) == plain_name(name)]
+    if meant:
+        raise ValueError(f"the model has no one class {name!r}: {' and '.join(meant)} are called so; give a number")
+    near = first_few(get_close_matches(name, labels) or labels, 5)
+    raise ValueError(
+        f"the model has no class {name!r}; the nearest: {near}; give a name, or a number from 0 to {len(labels) - 1}"
     )
 
 

@@ -31,6 +31,14 @@ Layers = Annotated[
 ]
 Heads = Annotated[str | None, typer.Option(metavar="N,N-N", help="Heads, counted from 1.  [default: all]")]
 TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, metavar="K", help="Number of classes to show.")]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="NAME",
+        help="Class to show the map of, by name or number, instead of the likeliest ones; can be repeated.",
+    ),
+]
 MOST_NUMBERS = 1000
 
 
@@ -43,6 +51,7 @@ def explain(
     layers: Layers = None,
     heads: Heads = None,
     top_k: TopK = 3,
+    classes: Classes = None,
     device: options.Device = "auto",
     img_size: options.ImgSize = None,
     exif: options.Exif = True,
@@ -51,9 +60,9 @@ def explain(
     """Show what a model's heads look at in one image.
 
     The image as the model sees it, what the class token reads in the last layers, attention rollout, what speaks for
-    the likeliest class, the gates, each head's learned offset, and a query's attention by content, by position and
-    blended, per layer and head; in a page the query is chosen with a click. Prints the path of what it wrote, in a
-    pipe as JSON.
+    the likeliest class (or --class), the gates, each head's learned offset, and a query's attention by content, by
+    position and blended, per layer and head; in a page the query is chosen with a click. Prints the path of what it
+    wrote, in a pipe as JSON.
     """
     size = options.parse_size(img_size)
     suffix = output.suffix.lower()
@@ -82,6 +91,7 @@ def explain(
     if wanted is None and suffix == ".png":
         wanted = few_layers(loaded, of_class_token=asked is None)
     chosen: dict[str, Any] = {"query": asked, "layers": wanted, "heads": of_heads, "img_size": size, "top_k": top_k}
+    chosen["classes"] = classes or ()
     found = look_into(loaded, picture, **chosen, with_matrices=suffix == ".html")
     write_file(output, _render(replace(found, name=image.name), as_page=suffix == ".html"), overwrite=overwrite)
     options.print_result(str(output), {"path": output})
