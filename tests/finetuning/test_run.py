@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from convit.data import open_samples
 from convit.evaluation import Evaluator
 from convit.evaluation.probes.fitting import fit_linear
 from convit.finetuning import cost, rates
-from convit.finetuning.baseline import fit_baseline
+from convit.finetuning.baseline import Baseline, advise_freezing, fit_baseline
 from convit.finetuning.cost import measure
 from convit.finetuning.options import FinetuneOptions
 from convit.finetuning.plan import Plan, plan_finetune
 from convit.finetuning.rates import choose_by_trying
+from convit.finetuning.report import RunSummary, write_report
 from convit.finetuning.run import FinetuneRun
 from convit.training import trials
 from convit.training.run import run_recipe
@@ -103,6 +105,22 @@ def test_the_baseline_stands_in_the_report(frozen: FinetuneRun) -> None:
     named = re.findall(r"<(\w+)(?: class=\"soft\")?>[^<]*\u202e", page.partition("</title>")[2])
     assert "bdi" in named
     assert set(named) <= {"bdi", "pre", "td"}
+
+
+def test_features_that_training_made_worse_are_said(frozen: FinetuneRun, stripes: Path) -> None:
+    plan, baseline = _plan(stripes), Baseline(84.5, 9, 30, 1.0, NANO)
+    assert advise_freezing(baseline, 73.5, plan.recipe) == (
+        "the features before training did better (84.5 % against 73.5 %): try --freeze backbone, which starts from them"
+    )
+    assert (
+        advise_freezing(baseline, 84.5, plan.recipe) == advise_freezing(None, 1.0, plan.recipe) == frozen.advice == ""
+    )
+    assert advise_freezing(baseline, 73.5, _plan(stripes, freeze=("backbone",)).recipe) == ""
+    better = replace(baseline, top1=101.0)
+    evaluation = Evaluator(weights=frozen.weights).evaluate(open_samples(stripes))
+    summary = RunSummary(plan, frozen.model.config, [], {}, 1.0, None, better)
+    page = write_report(frozen.folder, frozen.weights, summary, evaluation, open_samples(stripes)).read_text()
+    assert "try --freeze backbone" in page
 
 
 def test_a_test_part_is_scored_once_at_the_end(stripes: Path, tmp_path: Path) -> None:

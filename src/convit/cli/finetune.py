@@ -105,6 +105,8 @@ def finetune(
         return
     if not errors.is_quiet():
         _sum_up(tuned)
+        if tuned.advice:
+            errors.say(tuned.advice)
     tested = tuned.test.count + tuned.test.unreadable if tuned.test else 0
     errors.leave_if_skipped(len(tuned.unreadable), (tuned.images or 0) + tested, tuned.report or tuned.folder)
 

@@ -23,6 +23,7 @@ from convit.optimization import optimize
 from convit.optimization.precision import pick_device
 from convit.training.final_weights import FittedHead
 from convit.training.models import build_model
+from convit.training.recipe import Recipe
 from convit.training.splits import open_split
 from convit.weights.progress import bar
 
@@ -91,6 +92,16 @@ def fit_baseline(plan: Plan, *, quiet: bool = False) -> tuple[Baseline, FittedHe
         top1, len(test.labels), len(train.labels), strength, str(recipe.model.weights), len(train.unreadable)
     )
     return known, head
+
+
+def advise_freezing(baseline: Baseline | None, top1: float | None, recipe: Recipe) -> str:
+    """What to try where training has made the features worse than they were; empty where it has not."""
+    if baseline is None or top1 is None or baseline.top1 <= top1 or "backbone" in recipe.model.freeze:
+        return ""
+    return (
+        f"the features before training did better ({baseline.top1:.1f} % against {top1:.1f} %): try --freeze backbone, "
+        "which starts from them"
+    )
 
 
 def read_baseline(folder: Path) -> Baseline | None:

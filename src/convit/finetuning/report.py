@@ -15,7 +15,7 @@ from convit.data import Samples
 from convit.evaluation import Evaluation
 from convit.evaluation.page import draw_figures, render_page
 from convit.evaluation.report import headlines
-from convit.finetuning.baseline import Baseline
+from convit.finetuning.baseline import Baseline, advise_freezing
 from convit.finetuning.cost import Cost
 from convit.finetuning.plan import Plan
 from convit.model import ConViTConfig
@@ -80,7 +80,7 @@ def write_report(
         headlines=[
             *(headlines(evaluation) if evaluation else ()),
             *_test_headline(summary.test),
-            *_baseline_headline(summary.baseline),
+            *_baseline_headline(summary.baseline, run["advice"]),
             ("trained on", f"{run['training_images']:,} images", f"{run['validation_images']:,} kept to validate with"),
             ("training took", run["time"], done + best),
         ],
@@ -106,10 +106,11 @@ def told_top1(evaluation: Evaluation, kind: str = "test") -> str:
     return f"{correct:,} of {count:,} {kind} images, 95 % interval {low:.0f}-{high:.0f} %"
 
 
-def _baseline_headline(baseline: Baseline | None) -> list[tuple[str, str, str]]:
+def _baseline_headline(baseline: Baseline | None, advice: str) -> list[tuple[str, str, str]]:
     if baseline is None:
         return []
-    return [("baseline", f"{baseline.top1:.1f} %", "logistic regression on the embeddings before training")]
+    told = "logistic regression on the embeddings before training"
+    return [("baseline", f"{baseline.top1:.1f} %", f"{told}; {advice}" if advice else told)]
 
 
 def timm_snippet(folder: Path) -> str:
@@ -194,6 +195,7 @@ def _about(output: Path, weights: Path, summary: RunSummary, evaluation: Evaluat
         "seconds": summary.seconds,
         "time": duration(sum(line.get("seconds") or 0.0 for line in log) or summary.seconds),
         "baseline": asdict(summary.baseline) if summary.baseline else None,
+        "advice": advise_freezing(summary.baseline, evaluation and evaluation.top1, recipe),
         "estimated": str(summary.cost) if summary.cost else None,
         "validation": evaluation.to_dict() if evaluation else None,
         "test": summary.test.to_dict() if summary.test else None,

@@ -15,7 +15,7 @@ from convit.data.datasets import ImageDataset
 from convit.data.samples import Part, Samples
 from convit.evaluation import Evaluation, Evaluator
 from convit.evaluation.report import keep_temperature
-from convit.finetuning.baseline import Baseline, fit_baseline, read_baseline
+from convit.finetuning.baseline import Baseline, advise_freezing, fit_baseline, read_baseline
 from convit.finetuning.cost import Cost, advise, measure
 from convit.finetuning.options import FinetuneOptions, check_places, default_folder
 from convit.finetuning.plan import PLAN_FILE, Plan, plan_finetune, resume_plan
@@ -41,6 +41,7 @@ class FinetuneRun(TrainingRun):
         evaluation: of the weights on the validation images; None where the recipe was changed to have none.
         test: evaluation on the data's own test part, which nothing was selected on; None where there is none.
         baseline: of logistic regression on the validation images, before training; None where there was none.
+        advice: what to try next; empty where there is nothing to say.
         unreadable: name and problem of every image that could not be read.
     """
 
@@ -52,10 +53,12 @@ class FinetuneRun(TrainingRun):
         test: Evaluation | None,
         baseline: Baseline | None,
         unreadable: dict[str, str],
+        advice: str = "",
     ) -> None:
         super().__init__(folder)
         self.name, self.evaluation, self.test, self.baseline = name, evaluation, test, baseline
         self.unreadable = unreadable
+        self.advice = advice
 
 
 def images_to_score(samples: Samples, places: Sequence[int], root: Path) -> Samples:
@@ -203,7 +206,8 @@ def _evaluate(
     counts = _counts(split, classes, unreadable, plan.root)
     summary = RunSummary(plan, model.config, counts, unreadable, seconds, cost, baseline, test)
     write_report(folder, weights, summary, evaluation, images)
-    return FinetuneRun(folder, plan.recipe.data.name, evaluation, test, baseline, unreadable)
+    advice = advise_freezing(baseline, evaluation and evaluation.top1, plan.recipe)
+    return FinetuneRun(folder, plan.recipe.data.name, evaluation, test, baseline, unreadable, advice)
 
 
 def _test(plan: Plan, weights: Path, *, quiet: bool) -> Evaluation | None:
