@@ -33,11 +33,16 @@ def _fails_early(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of one image each, and an image beside them."""
+    """Two classes of one image each, an image beside them, and a recipe whose run has begun."""
     place = tmp_path_factory.mktemp("place")
     for name in ("data/cat/0.png", "data/dog/0.png", "0.png"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(place / name)
+    (place / "recipe.yaml").write_text(
+        "name: again\nmodel: {architecture: convit_nano_patch4_32}\ndata: {name: data, train: data}\n"
+    )
+    (place / "runs/again/checkpoints").mkdir(parents=True)
+    (place / "runs/again/checkpoints/step-000000001.ckpt").touch()
     return place
 
 
@@ -65,12 +70,24 @@ def test_paths_weights_and_models(command: str, wrong: tuple[str, ...], folder: 
         (("evaluate", "data", "-o", "out.xyz"), "'.xyz' does not stand for a format here"),
         (("benchmark", "--weights", "nowhere"), "there is no weight file nowhere"),
         (("benchmark", "--model", "convit_bas"), "there is no model 'convit_bas'"),
+        (("benchmark", "--device", "gpu"), "device is 'gpu'"),
+        (("benchmark", "--batch", "none"), "--batch is 'none'"),
+        (("benchmark", "-o", "0.png"), "0.png"),
+        (("evaluate", "data", "--device", "cuda:x"), "device is 'cuda:x'"),
+        (("explain", "0.png", "-o", "x.png", "--device", "tpu"), "device is 'tpu'"),
+        (("train", "recipe.yaml"), "runs/again holds a run already (step-000000001.ckpt)"),
+        (("train", "recipe.yaml", "--resume", "-o", "nowhere"), "there is no run in nowhere"),
+        (("plot", "nowhere"), "there is no run nowhere"),
+        (("plot", "data"), "there is no log.jsonl in data"),
+        (("plot", "data", "-o", "x.gif"), "x.gif ends in none of .png, .svg, .pdf"),
+        (("evaluate", "--compare", "nowhere.json", "0.png"), "nowhere.json"),
+        (("evaluate", "--compare", "recipe.yaml", "0.png"), "recipe.yaml is not valid JSON"),
         (("info", "convit_bas"), "there is no model 'convit_bas'"),
     ],
 )
 def test_other_mistakes(arguments: tuple[str, ...], word: str, folder: Path) -> None:
     assert word in _fails_early(folder, *arguments)
-    assert sorted(path.name for path in folder.iterdir()) == ["0.png", "data"]
+    assert sorted(path.name for path in folder.iterdir()) == ["0.png", "data", "recipe.yaml", "runs"]
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from PIL import Image
 from convit.training import trainer as trainer_module
 from convit.training.checkpoints import Checkpoints
 from convit.training.optimizers import peak_rate
+from convit.training.places import last_checkpoint
 from convit.training.recipe import OptimizerRecipe
 from convit.training.recipe_io import read_recipe
 from convit.training.run import run_recipe
-from convit.training.run_folder import last_checkpoint
 from convit.training.task import DivergedError
 from convit.weights import load_model
 from tests.data.making import encoded, write_folder, write_members, write_shard

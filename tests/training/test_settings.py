@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback
 from torch import nn
 
+from convit.training import places, trials
 from convit.training import run as run_module
-from convit.training import trainer as trainer_module
-from convit.training import trials
 from convit.training.epoch_log import EpochBar
 from convit.training.models import Teacher, build_model
 from convit.training.recipe import AugmentRecipe, DistillationRecipe
@@ -274,7 +273,7 @@ def test_a_job_that_slurm_started_again_goes_on(tmp_path: Path, data: Path, monk
     recipe = small_recipe(tmp_path)
     run_recipe(recipe, data, tmp_path / "run", quiet=True)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert trainer_module.was_requeued()
+    assert places.was_requeued()
     assert run_recipe(recipe, data, tmp_path / "run", quiet=True).is_file()
 
 

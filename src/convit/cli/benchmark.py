@@ -95,14 +95,20 @@ def benchmark(
     models = _words(model, "--model")
     for name in models:
         check_model_name(name)
+    others = None if against is None else _words(against, "--against")
+    precisions, sizes, batches = _words(precision, "--precision"), _sizes(size), _batches(batch)
+    if output is not None:
+        from convit.output.files import check_folder
+
+        check_folder(output, ("results.json",), overwrite=overwrite)
     from convit.benchmark import make_cases, run_cases, start_report
 
     cases = make_cases(
         models,
-        None if against is None else _words(against, "--against"),
-        _words(precision, "--precision"),
-        _sizes(size),
-        _batches(batch),
+        others,
+        precisions,
+        sizes,
+        batches,
         mode=mode,
         device=device,
         compiled=compile,
@@ -110,10 +116,6 @@ def benchmark(
         threads=threads,
         weights=None if weights is None else str(weights),
     )
-    if output is not None:
-        from convit.output.files import check_folder
-
-        check_folder(output, ("results.json",), overwrite=overwrite)
     if rounds is not None and rounds < 5:
         errors.say("fewer than 5 rounds: medians and quartiles say little")
     report = start_report(cases[0])

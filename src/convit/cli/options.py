@@ -13,7 +13,7 @@ import typer
 
 from convit.cli import errors
 from convit.inference.options import DEFAULT_MODEL, RunOptions
-from convit.optimization.precision import Precision
+from convit.optimization.precision import Precision, check_device_name
 from convit.output.console import is_terminal
 from convit.output.files import FORMATS_OF, SUFFIXES, check_output, choose_format, write_file
 
@@ -159,6 +159,7 @@ EMBEDDING = ("device", "precision", "batch_size", "workers")
 
 def _of_run(**options: Any) -> Bundle:
     def build(img_size: str | None = None, **given: Any) -> RunOptions:
+        check_device_name(given["device"])
         return RunOptions(img_size=parse_size(img_size), **given)
 
     return Bundle({name: (option, getattr(DEFAULTS, name)) for name, option in options.items()}, build)
@@ -282,6 +283,8 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
             from convit.weights.weight_sets import check_model_name
 
             check_model_name(given["model"])
+        if hints.get("device") == Device:
+            check_device_name(given["device"])
         for name, bundle in bundles.items():
             given[name] = bundle.build(**{option: given.pop(option) for option in bundle.options})
         command(**given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,9 +30,12 @@ def train(
 
     check_packages("training", *options.TRAINING_PACKAGES, extra="train")
     from convit.data.locate import check_there
+    from convit.training.places import choose_checkpoint, default_folder
     from convit.training.recipe_io import read_recipe
 
     chosen = read_recipe(recipe, changes or [])  # before torch is imported
+    if "LOCAL_RANK" not in os.environ:  # the first process of several has begun the run
+        choose_checkpoint(output or default_folder(chosen), resume=resume)
     sources = [source for source in (chosen.data.train, chosen.data.validation) if source is not None]
     for source in sources:
         check_there(source, data)
@@ -78,14 +82,19 @@ def plot(runs: Runs, output: Output = None, overwrite: options.Overwrite = False
     from convit.output.files import check_output, check_packages
 
     check_packages("a figure", "matplotlib", extra="plot")
-    from convit.output.plots import plot_format, save_figure
-    from convit.training.plots import draw_runs
+    from convit.output.files import figure_format
+    from convit.training.places import find_log
 
     if output is None and len({run.resolve() for run in runs}) > 1:
         raise ValueError("several runs need a place for their figure; name it, such as --output runs.png")
     target = output or runs[0] / "plot.png"
-    plot_format(target)
+    figure_format(target)
     if output is not None:
         check_output(output, overwrite=overwrite)
+    for run in runs:
+        find_log(run)
+    from convit.output.plots import save_figure
+    from convit.training.plots import draw_runs
+
     save_figure(draw_runs(runs), target, overwrite=overwrite or output is None)
     options.print_result(str(target), {"path": target})

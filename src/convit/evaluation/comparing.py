@@ -97,10 +97,10 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
         ImportError: SciPy is not installed, which the extra `evaluate` brings.
     """
     check_packages("a comparison", "scipy", extra="evaluate")
-    from scipy.stats import binomtest
-
     one, other = _read(Path(first)), _read(Path(second))
     shared = _shared_images(one, other, str(first), str(second))
+    from scipy.stats import binomtest
+
     ours = _columns(one, [row for row, _ in shared])
     theirs = _columns(other, [row for _, row in shared])
     differences = {name: theirs[name] - ours[name] for name in ours}

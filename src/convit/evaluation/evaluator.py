@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from convit.data import Samples
@@ -34,6 +33,7 @@ from convit.images.opening import ImageSource
 from convit.inference.classifier import read_temperature
 from convit.inference.options import RunKeywords, RunOptions
 from convit.inference.predicting import Predictor
+from convit.optimization.precision import describe_device
 from convit.output.files import check_packages
 from convit.output.rows import Timings
 
@@ -253,10 +253,3 @@ class Evaluator(Predictor):
             class_names=self.class_names,
             scores=scores,
         )
-
-
-def describe_device(device: torch.device) -> str:
-    """Name a device and what it is, such as "cuda (NVIDIA H100)" or "cpu (x86_64, 2 threads)"."""
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({platform.machine()}, {torch.get_num_threads()} threads)"

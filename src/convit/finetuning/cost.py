@@ -12,10 +12,10 @@ from convit.finetuning.plan import Plan
 from convit.finetuning.settings import Choice, find_starting_weights
 from convit.model import ConViT
 from convit.model.counting import count_operations
+from convit.optimization.precision import describe_device
 from convit.training.epoch_log import duration
 from convit.training.models import freeze
 from convit.training.optimizers import total_epochs
-from convit.training.run_folder import device_name
 from convit.training.splits import Split, open_split
 from convit.training.trials import choose_precision, choose_threads, computing_with, time_pass
 
@@ -80,7 +80,7 @@ def measure(plan: Plan, device: torch.device) -> tuple[Plan, Cost]:
     with computing_with(threads):
         step, look = (time_pass(model, batch, size, precision, device, train=train) / batch for train in (True, False))
         load = _measure_loading(split)
-        where = device_name(device)
+        where = describe_device(device).replace("cpu (", "this CPU (")
     epochs = total_epochs(recipe.schedule)
     workers = max(1, recipe.data.workers)
     # on the CPU loading takes its share of the cores that compute; beside a GPU it goes on at the same time

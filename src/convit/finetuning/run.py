@@ -24,8 +24,9 @@ from convit.finetuning.report import RunSummary, write_report
 from convit.finetuning.settings import StartingWeights, find_starting_weights
 from convit.optimization.precision import pick_device
 from convit.output.files import check_packages
+from convit.training.places import RECIPE, last_checkpoint
 from convit.training.run import is_first_process, run_recipe, speaker
-from convit.training.run_folder import RECIPE, UNREADABLE, WEIGHTS, TrainingRun, last_checkpoint
+from convit.training.run_folder import UNREADABLE, WEIGHTS, TrainingRun
 from convit.training.splits import Split, open_split
 from convit.training.trials import computing_with
 from convit.weights import WEIGHT_SETS, fetch_weights, load_model

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import platform
+import re
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
@@ -103,17 +104,13 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     Raises:
         ValueError: there is no such kind of device, or none of it here.
     """
+    check_device_name(str(name))
     import torch
 
     if str(name) == "auto":
         found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(found)
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(f"device is {str(name)!r}, but must be auto, cpu, cuda, cuda:1 (and so on) or mps")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device is {str(name)!r}, but PyTorch sees {torch.cuda.device_count()} CUDA GPUs; "
@@ -122,6 +119,26 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("device is 'mps', but there is no Apple GPU here; use device='auto' or 'cpu'")
     return device
+
+
+def check_device_name(name: str) -> None:
+    """Refuse what is the name of no kind of device; without torch.
+
+    Raises:
+        ValueError: it is another text.
+    """
+    if not re.fullmatch(r"auto|(cpu|cuda|mps)(:(0|[1-9]\d?))?", name):
+        raise ValueError(f"device is {name!r}, but must be auto, cpu, cuda, cuda:1 (and so on) or mps")
+
+
+def describe_device(device: torch.device) -> str:
+    """Name a device and what it is, such as "cuda (NVIDIA H100)" or "cpu (x86_64, 2 threads)"."""
+    import torch
+
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"{device} ({platform.machine()}, {threads} {'thread' if threads == 1 else 'threads'})"
 
 
 def _capability(device: torch.device) -> tuple[int, int]:

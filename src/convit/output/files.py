@@ -312,3 +312,14 @@ def choose_format(
     if output is None and chosen in _FILES_ONLY:
         raise ValueError(f"{chosen} is not text and needs a file; name one as output")
     return chosen
+
+
+def figure_format(path: Path) -> str:
+    """The format that a figure's suffix means: "png", "svg" or "pdf".
+
+    Raises:
+        ValueError: it means none of them.
+    """
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"{path} ends in none of .png, .svg, .pdf; choose one of these suffixes")
+    return path.suffix.lower()[1:]

@@ -15,9 +15,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from convit.output.files import write_file
+from convit.output.files import figure_format, write_file
 
-SUFFIXES = (".png", ".svg", ".pdf")
 DOTS_PER_INCH = 160
 INK, SOFT, LINE = "#1c2430", "#55606e", "#dfe4ea"
 BLUE, RED, GREEN, PINK, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
@@ -87,17 +86,6 @@ def svg_of(figure: Figure) -> str:
     return text
 
 
-def plot_format(path: Path) -> str:
-    """The format that a file's suffix means: "png", "svg" or "pdf".
-
-    Raises:
-        ValueError: it means none of them.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path} ends in none of {', '.join(SUFFIXES)}; choose one of these suffixes")
-    return path.suffix.lower()[1:]
-
-
 def save_figure(figure: Figure, path: Path, *, overwrite: bool = False) -> None:
     """Write a figure whole or not at all; the same figure gives the same bytes.
 
@@ -105,7 +93,7 @@ def save_figure(figure: Figure, path: Path, *, overwrite: bool = False) -> None:
         ValueError: the suffix is none of .png, .svg and .pdf.
         OSError: as `convit.output.files.write_file`.
     """
-    write_file(path, _saved(figure, plot_format(path)), overwrite=overwrite)
+    write_file(path, _saved(figure, figure_format(path)), overwrite=overwrite)
 
 
 def _saved(figure: Figure, kind: str, style: Any = None, **options: Any) -> bytes:

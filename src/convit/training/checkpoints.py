@@ -13,8 +13,9 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from convit.output.console import STOPPING
+from convit.training.places import CHECKPOINTS, last_checkpoint
 from convit.training.recipe import RunRecipe
-from convit.training.run_folder import CHECKPOINTS, IDENTITY_KEY, last_checkpoint
+from convit.training.run_folder import IDENTITY_KEY
 from convit.training.task import ClassificationTask, DivergedError
 
 

@@ -24,6 +24,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from convit.output.plots import INK, SERIES_COLORS, series_look, styled
 from convit.output.text import epoch_score, read_lines
+from convit.training.places import find_log
 
 Values = npt.NDArray[np.float64]
 
@@ -113,11 +114,7 @@ def draw_runs(folders: Sequence[str | Path]) -> Figure:
 
 
 def _read_run(folder: Path, name: str) -> RunCurves:
-    log, attention = folder / "log.jsonl", folder / "attention.jsonl"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no run {folder}; give the folder that `convit train` wrote (its --output)")
-    if not log.is_file():
-        raise FileNotFoundError(f"there is no log.jsonl in {folder}; give a run's folder, with an epoch trained")
+    log, attention = find_log(folder), folder / "attention.jsonl"
     lines = read_lines(log)
     if not lines:
         raise ValueError(f"{log} is empty; train at least one epoch first")

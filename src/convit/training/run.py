@@ -21,18 +21,16 @@ from convit.training.epoch_log import AttentionLog, EpochBar, EpochLog
 from convit.training.final_weights import BestWeights, FittedHead, MovingAverage, write_weights
 from convit.training.models import Teacher, build_model, class_count, image_size, set_head
 from convit.training.optimizers import total_epochs
+from convit.training.places import LOG, choose_checkpoint, default_folder, last_checkpoint
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import read_recipe
 from convit.training.run_folder import (
-    LOG,
     UNREADABLE,
     WEIGHTS,
     TrainingRun,
     check_identity,
-    choose_checkpoint,
     identity,
     kept_precision,
-    last_checkpoint,
     note_changes,
     resume_command,
     steps_of,
@@ -40,7 +38,7 @@ from convit.training.run_folder import (
 )
 from convit.training.splits import Split, StreamSource, open_split, sample_images, steps_per_epoch
 from convit.training.task import ClassificationTask, weigh_classes
-from convit.training.trainer import RecipeData, build_trainer, quiet_libraries, was_requeued
+from convit.training.trainer import RecipeData, build_trainer, quiet_libraries
 from convit.training.trials import choose_parts, choose_precision, computing_with
 
 
@@ -69,7 +67,7 @@ def train(
         The run: its `history`, `model`, `classifier` and `weights`.
     """
     chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, changes)
-    folder = Path(output or Path("runs") / chosen.name)
+    folder = Path(output or default_folder(chosen))
     run_recipe(chosen, data, folder, resume=resume, quiet=quiet, callbacks=callbacks)
     return TrainingRun(folder)
 
@@ -111,7 +109,7 @@ def run_recipe(
         OSError: nothing can be written.
     """
     output = Path(output)
-    checkpoint = choose_checkpoint(output, resume=resume or was_requeued())
+    checkpoint = choose_checkpoint(output, resume=resume)
     model = build_model(recipe)
     if head is not None:
         set_head(model, head.weight, head.bias)

@@ -20,19 +20,19 @@ from pydantic import ValidationError
 from convit.data.corrupt import CorruptImages
 from convit.inference import Classifier
 from convit.model import ConViT
-from convit.optimization.precision import pick_device
+from convit.optimization.precision import describe_device, pick_device
 from convit.output.files import write_file
-from convit.output.text import read_lines
+from convit.output.text import read_lines, short
 from convit.training.optimizers import total_epochs
+from convit.training.places import LOG, RECIPE
 from convit.training.recipe import AugmentRecipe, OptimizerRecipe, Recipe
 from convit.training.recipe_io import load_yaml
 from convit.training.splits import Split
 from convit.weights import load_model
 from convit.weights.header import read_metadata
 
-CHECKPOINTS = "step-*.ckpt"
 IDENTITY_KEY = "convit_run"
-RECIPE, ENVIRONMENT, LOG = "recipe.yaml", "environment.yaml", "log.jsonl"
+ENVIRONMENT = "environment.yaml"
 WEIGHTS, UNREADABLE = "weights.safetensors", "corrupt.jsonl"
 PACKAGES = ("convit", "torch", "torchvision", "lightning", "pillow", "numpy", "timm")
 
@@ -88,30 +88,6 @@ class TrainingRun:
         return f"{type(self).__name__}({str(self.folder)!r})"
 
 
-def last_checkpoint(folder: str | Path) -> Path | None:
-    """The checkpoint with the most steps in a run's folder, or None."""
-    return max(Path(folder, "checkpoints").glob(CHECKPOINTS), default=None)
-
-
-def choose_checkpoint(folder: Path, *, resume: bool) -> Path | None:
-    """The checkpoint to go on from; None to begin.
-
-    Raises:
-        FileExistsError: the folder holds a run already, and `resume` is false.
-        FileNotFoundError: there is no run to resume.
-    """
-    found = last_checkpoint(folder)
-    if resume and not (folder / RECIPE).is_file():
-        raise FileNotFoundError(
-            f"there is no run in {folder}; start without --resume, or give the run's folder with --output"
-        )
-    if not resume and found is not None:
-        raise FileExistsError(
-            f"{folder} holds a run already ({found.name}); go on with --resume, or choose another --output"
-        )
-    return found
-
-
 def identity(recipe: Recipe, files: Mapping[str, str]) -> dict[str, Any]:
     """What must be the same where a run is resumed; `files` are the fingerprints of its data."""
     whole = recipe.model_dump(mode="json")
@@ -138,8 +114,8 @@ def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> None:
     for key, value in expected.items():
         if found.get(key) != value:
             raise ValueError(
-                f"{checkpoint} is of another run: its {key} is {_shorten(found.get(key))}, here it is "
-                f"{_shorten(value)}; resume with its own recipe and data, or choose another --output"
+                f"{checkpoint} is of another run: its {key} is {short(found.get(key))}, here it is "
+                f"{short(value)}; resume with its own recipe and data, or choose another --output"
             )
 
 
@@ -188,7 +164,7 @@ def note_changes(folder: Path, recipe: Recipe, checkpoint: Path) -> list[str]:
         _check_changes(known, recipe, lines[-1]["epoch"] if lines else 0)
     old, new = _flat(before), _flat(recipe.model_dump(mode="json"))
     changes = [
-        f"{key}: {_shorten(old.get(key))} → {_shorten(new.get(key))}"
+        f"{key}: {short(old.get(key))} → {short(new.get(key))}"
         for key in dict.fromkeys([*old, *new])
         if old.get(key) != new.get(key)
     ]
@@ -221,22 +197,13 @@ def write_description(folder: Path, recipe: Recipe, split: Split, **choices: Any
     environment = {
         "python": platform.python_version(),
         "packages": packages,
-        "device": device_name(pick_device()),
+        "device": describe_device(pick_device()),
         **choices,
         "data_sha256": dict(split.files),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in ((RECIPE, recipe.model_dump(mode="json")), (ENVIRONMENT, environment)):
         write_file(folder / name, yaml.safe_dump(content, sort_keys=False), overwrite=True)
-
-
-def device_name(device: torch.device) -> str:
-    """What people call a device."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    kind = f"this CPU ({platform.machine()}, {threads} {'thread' if threads == 1 else 'threads'})"
-    return kind if device.type == "cpu" else str(device)
 
 
 def resume_command() -> str:
@@ -258,8 +225,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
-
-
-def _shorten(value: Any) -> str:
-    text = str(value)
-    return text if len(text) < 80 else f"{text[:77]}…"

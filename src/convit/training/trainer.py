@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -146,11 +145,6 @@ def choose_loggers(recipe: Recipe, output: Path) -> list[Logger]:
                 "run.loggers names wandb, which is not installed; install it with: pip install wandb"
             ) from error
     return loggers
-
-
-def was_requeued() -> bool:
-    """Whether SLURM started this job again, so that it must go on by itself."""
-    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
 
 
 @contextmanager
