@@ -152,7 +152,7 @@ def load_embedder(
 
 def identity_of(
     embedder: Embedder,
-    place: Mapping[str, str | None],
+    place: Mapping[str, Any],
     model: str | nn.Module | None,
     weights: str | Path | None,
     options: Mapping[str, Any],
