@@ -51,6 +51,12 @@ def read_json(folder: Path, names: Sequence[str]) -> dict[str, Any]:
     return {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names}
 
 
+def fill_section(text: str, start: str, end: str, content: str) -> str:
+    """A document with what stands between two marks made anew."""
+    before, rest = text.split(start)
+    return f"{before}{start}{content}{end}{rest.split(end)[1]}"
+
+
 def write_or_check(path: Path, text: str, command: str, *, check: bool) -> int:
     """Write a document, or find out whether it is up to date.
 
@@ -71,13 +77,14 @@ def write_or_check(path: Path, text: str, command: str, *, check: bool) -> int:
     return 0
 
 
-def read_arguments(description: str | None, arguments: list[str] | None) -> argparse.Namespace:
-    """The command line of a tool that measures data, draws figures and writes a document."""
+def read_arguments(description: str | None, arguments: list[str] | None, *, draws: bool = True) -> argparse.Namespace:
+    """The command line of a tool that measures data, draws figures (unless it has none) and writes a document."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     measuring = commands.add_parser("measure")
     measuring.add_argument("data")
     measuring.add_argument("--split")
-    commands.add_parser("draw")
+    if draws:
+        commands.add_parser("draw")
     commands.add_parser("write").add_argument("--check", action="store_true")
     return parser.parse_args(arguments)

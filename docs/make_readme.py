@@ -10,6 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from documents import fill_section
+
 from convit.cli.catalog import Entry, entries
 from convit.weights.published import DATA_SETS
 
@@ -66,8 +70,7 @@ def _percent(value: float | None) -> str:
 
 def filled(text: str) -> str:
     """The README with its table made anew."""
-    before, rest = text.split(START)
-    return f"{before}{START}\n{table()}\n{END}{rest.split(END)[1]}"
+    return fill_section(text, START, END, f"\n{table()}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
