@@ -6,13 +6,14 @@ BIN := .venv/bin
 # uv installs torch in half a minute where pip takes three
 INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 
-.PHONY: help demo test quick soak lint types check-hub measure-bundled benchmarks clean
+.PHONY: help demo test quick soak lint types docs check-hub measure-bundled benchmarks clean
 
 help:
 	@echo "demo             make .venv, install, label and embed a few photographs with the weights in the package"
 	@echo "test             make .venv, install with the test tools, lint, types, whole suite"
 	@echo "quick            the suite without its slow tests"
 	@echo "soak             long forms of some tests: many kills, many damaged files"
+	@echo "docs             the documentation site, in build/site"
 	@echo "check-hub        fetch the published weights and compare with timm on photographs (needs the hub)"
 	@echo "measure-bundled  measure the bundled weights again: make measure-bundled DATA=test-000000.tar.gz"
 	@echo "benchmarks       every benchmark, and benchmarks/RESULTS.md from it"
@@ -52,6 +53,10 @@ soak: .venv/installed-test
 
 quick: .venv/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow and not compiled and not soak'
+
+docs: .venv/installed-test
+	$(BIN)/python docs/make_command_line.py
+	$(BIN)/zensical build --strict
 
 check-hub: .venv/installed-test
 	$(BIN)/python tools/check_hub.py --output tools/check_hub.json

@@ -42,8 +42,11 @@ class Evaluator(Predictor):
     """Measures a model on labeled images: top-1, top-5 and loss.
 
     Args:
-        model, weights, options, changes: as for `convit.Classifier`: photographs are turned upright as their EXIF
-            orientation asks. Published accuracies were measured without that; `apply_exif=False` compares with them.
+        model: what is measured, as for `convit.Classifier`.
+        weights: local file or folder to load instead of published weights.
+        options: how to run; photographs are turned upright as their EXIF orientation asks. Published accuracies were
+            measured without that; `apply_exif=False` compares with them.
+        changes: fields of `RunOptions` to take instead of those in `options`.
         tta: "flip" averages the logits of each image and its mirror image, at twice the cost.
 
     Attributes:

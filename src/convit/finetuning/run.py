@@ -140,7 +140,7 @@ def finetune(
         FileExistsError: the folder holds a run already, and `resume` is off.
         ImportError: a package of the extra `evaluate` is not installed, which the report needs.
         TypeError: there is no such option.
-        Whatever `plan_finetune` and `convit.training.run.run_recipe` raise.
+        ValueError, OSError: the images, weights or settings do not fit, as `plan_finetune` and `run_recipe` say.
 
     For example::
 

@@ -35,7 +35,8 @@ class Embedder(ImagePredictor[Embedding]):
             "layer:N" - (patches, dim), the patch tokens that block N gives (from 0), before the last norm. int8 on a
             CPU gives none of these.
         normalize: whether every vector is scaled to length 1.
-        options, changes: as in `Classifier`; the result is float32 in every precision.
+        options: as in `Classifier`; the result is float32 in every precision.
+        changes: as in `Classifier`.
 
     Attributes:
         name, device, precision, batch_size, workers, kind, normalize: as chosen.
