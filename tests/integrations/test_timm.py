@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import timm
-import timm.loss
 import timm.optim
+import timm.task
 import torch
 from timm import utils
 from timm.models import _hub
@@ -131,8 +131,8 @@ def test_what_train_calls(tmp_path: Path) -> None:
     average = utils.ModelEmaV3(model, decay=0.5)
     saver = utils.CheckpointSaver(model, optimizer, args=None, model_ema=average, checkpoint_dir=str(tmp_path))
     before = copy.deepcopy(model.state_dict())
-    loss = timm.loss.LabelSmoothingCrossEntropy()(model(IMAGES), torch.tensor([1, 3]))
-    loss.backward()
+    task = timm.task.ClassificationTask(model, criterion_kwargs={"smoothing": 0.1}, device=torch.device("cpu"))
+    task(IMAGES, torch.tensor([1, 3]))["loss"].backward()
     utils.dispatch_clip_grad(timm.models.model_parameters(model, exclude_head=True), value=1.0, mode="norm")
     optimizer.step()
     average.update(model)
@@ -163,6 +163,15 @@ def test_what_validate_inference_and_benchmark_call() -> None:
     assert half(IMAGES.bfloat16()).dtype == torch.bfloat16
     groups = timm.models.group_parameters(model, model.group_matcher())
     assert sum(len(names) for names in groups.values()) == len(list(model.parameters()))
+
+
+@pytest.mark.usefixtures("ours")
+def test_a_teacher_teaches() -> None:
+    teacher, student = (timm.create_model("convit_tiny", num_classes=5, **SMALL) for _ in range(2))
+    for make in (timm.task.LogitDistillationTask, timm.task.FeatureDistillationTask):
+        task = make(student, teacher, criterion_kwargs={"smoothing": 0.1}, device=torch.device("cpu"), verbose=False)
+        task(IMAGES, torch.tensor([1, 3]))["loss"].backward()
+    assert all(value.grad is not None for value in student.parameters())
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore::torch.jit.TracerWarning")

@@ -187,6 +187,16 @@ def test_features_train_under_ddp(out_indices: object, norm: bool, saving: bool)
 
 
 @pytest.mark.usefixtures("process_group")
+def test_ddp_minds_what_is_not_pruned() -> None:
+    backbone = FeatureExtractor(ConViT(CONFIG), (0,))
+    backbone.unused = torch.nn.Linear(1, 1)
+    parallel = torch.nn.parallel.DistributedDataParallel(backbone)
+    parallel(IMAGES)[0].sum().backward()
+    with pytest.raises(RuntimeError, match="Expected to have finished reduction in the prior iteration"):
+        parallel(IMAGES)
+
+
+@pytest.mark.usefixtures("process_group")
 @pytest.mark.parametrize("options", [{}, {"global_pool": "avg"}, {"global_pool": "avg", "local_up_to_layer": 4}])
 def test_models_train_under_ddp(options: dict[str, object]) -> None:
     parallel = torch.nn.parallel.DistributedDataParallel(ConViT(CONFIG.replace(**options)))

@@ -122,6 +122,19 @@ def test_a_changed_layer_moves_output_and_gradient(kind: str, name: str) -> None
     _assert_like_the_plain_twin(CHANGES[kind], name)
 
 
+def test_quantized_layers_are_called() -> None:
+    from torchao import quantization
+
+    fast, plain = _shaken().float().eval(), _shaken().float().eval()
+    for model in (fast, plain):
+        quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
+    plain.set_attention("plain")
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert relative_error(fast(images), plain(images)) < 1e-5
+        assert relative_error(fast(images), _shaken().float().eval()(images)) > 1e-4
+
+
 @pytest.mark.parametrize("kind", ["LoRA", "DoRA", "IA3"])
 def test_adapters_on_every_layer_at_once(kind: str) -> None:
     _assert_like_the_plain_twin(CHANGES[kind], "all-linear")
