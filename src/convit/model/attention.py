@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convit.model import plain
-from convit.model.kernels import fused_gated_attention
+from convit.model import kernels, plain
 from convit.model.positional import (
     apply_axis_attention,
     grid_of,
@@ -153,7 +152,7 @@ class GatedPositionalSelfAttention(nn.Module):
         query, key = (split_heads(part, self.num_heads) for part in self.qk(x).chunk(2, dim=-1))
         is_separable = is_untouched(self.pos_proj, nn.Linear)
         if self.kernel and is_separable:
-            read = fused_gated_attention(query, key, value, *self.position_factors(grid), self.gate)
+            read = kernels.fused_gated_attention(query, key, value, *self.position_factors(grid), self.gate)
         else:
             content = F.scaled_dot_product_attention(query, key, value)
             if is_separable:

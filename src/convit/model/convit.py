@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from convit.model import kernels
 from convit.model.attention import GatedPositionalSelfAttention, SelfAttention
 from convit.model.config import ConViTConfig, GlobalPool, check_divisible
 from convit.model.features import prune
-from convit.model.kernels import check_runs
 from convit.model.layers import (
     Block,
     Embedding,
@@ -238,7 +238,7 @@ class ConViT(nn.Module):
         if form not in ("fused", "triton", "plain"):
             raise ValueError(f"the attention form is {form!r}, but must be 'fused', 'triton' or 'plain'")
         if form == "triton":
-            check_runs(next(self.parameters()).device, self.config.dim // self.config.num_heads)
+            kernels.check_runs(next(self.parameters()).device, self.config.dim // self.config.num_heads)
         self.plain = form == "plain"
         for module in self.modules():
             if isinstance(module, GatedPositionalSelfAttention | SelfAttention):
