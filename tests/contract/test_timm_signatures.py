@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import timm
+import timm.data
 from timm.models import FeatureInfo as TimmFeatureInfo
 from timm.models import PretrainedCfg as TimmPretrainedCfg
 
@@ -38,6 +39,11 @@ def assert_takes_what_timm_takes(ours: Callable[..., Any], theirs: Callable[...,
         assert mine[name].default == expected.default, name
     added = [each for name, each in mine.items() if name not in inspect.signature(theirs).parameters]
     assert all(each.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD) for each in added)
+
+
+@pytest.mark.parametrize("name", ["create_transform", "resolve_data_config", "resolve_model_data_config"])
+def test_functions_of_data(name: str) -> None:
+    assert_takes_what_timm_takes(getattr(convit.data, name), getattr(timm.data, name))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

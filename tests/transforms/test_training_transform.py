@@ -6,7 +6,9 @@ from skimage import data
 
 from convit.transforms import create_transform
 from convit.transforms.augmentation import _OPERATIONS, RandAugment
-from convit.transforms.training import PaddedCrop, create_training_transform, parse_rand_augment, training_transform
+from convit.transforms.policies import parse_policy, parse_rand_augment
+from convit.transforms.stages import create_training_transform
+from convit.transforms.training import PaddedCrop, training_transform
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,12 @@ def test_rand_augment_never_applied_leaves_the_picture(cat: Image.Image) -> None
 
 def test_timms_names_reach_the_same_pipeline(cat: Image.Image) -> None:
     theirs = create_transform(
-        32, is_training=True, interpolation="bicubic", auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25
+        32,
+        is_training=True,
+        interpolation="bicubic",
+        auto_augment="rand-m9-mstd0.5-inc1",
+        re_prob=0.25,
+        re_mode="pixel",
     )
     ours = training_transform(32, rand_augment=RandAugment(), erasing=0.25)
     torch.manual_seed(5)
@@ -99,13 +106,18 @@ def test_timms_names_reach_the_same_pipeline(cat: Image.Image) -> None:
     ("options", "problem"),
     [
         ({"interpolation": "cubic"}, "interpolation is 'cubic'"),
-        ({"auto_augment": "augmix-m3"}, "only 'rand-"),
+        ({"auto_augment": "augmix-q3"}, "'q3' means nothing; write it as 'augmix-"),
+        ({"auto_augment": "rand-m9-inc0"}, "only 'rand-"),
+        ({"auto_augment": "v7"}, "auto_augment is 'v7', but must be a policy such as"),
+        ({"train_crop_mode": "center"}, "train_crop_mode is 'center', but must be 'rrc', 'rkrc' or 'rkrr'"),
+        ({"color_jitter": (0.1, 0.2)}, "color_jitter is .*, but must be one number, three or four"),
+        ({"re_count": 0}, "re_count 0, but must be"),
         ({"auto_augment": "rand-x9"}, "'x9' means nothing"),
         ({"auto_augment": "rand-m90"}, "out of range"),
-        ({"re_mode": "const"}, "re_mode is 'const'"),
+        ({"re_mode": "blur"}, "re_mode is 'blur'"),
     ],
 )
-def test_unknown_options_are_refused(options: dict[str, str], problem: str) -> None:
+def test_unknown_options_are_refused(options: dict[str, object], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         create_training_transform(32, **options)  # type: ignore[arg-type]
 
@@ -113,3 +125,13 @@ def test_unknown_options_are_refused(options: dict[str, str], problem: str) -> N
 def test_an_unknown_crop_is_refused() -> None:
     with pytest.raises(ValueError, match="crop is 'center'"):
         training_transform(32, crop="center")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["original", "originalr", "v0", "v0r"])
+def test_auto_augment_has_one_policy_under_timms_names(cat: Image.Image, name: str) -> None:
+    torch.manual_seed(3)
+    expected = parse_policy("original", "bicubic", (1, 2, 3))(cat)
+    torch.manual_seed(3)
+    result = parse_policy(name, "lanczos", (1, 2, 3))(cat)
+    assert (result.size, result.mode) == (cat.size, "RGB")
+    assert np.array_equal(np.asarray(result), np.asarray(expected))

@@ -2,7 +2,7 @@
 
 Start reading at `opening` (the one door), go on with `samples` (what each data set gives) and `datasets` (for PyTorch).
 
-`resolve_model_data_config` and `create_transform` stand here too, because timm's users look for them under `data`.
+`create_transform` and both `resolve_…data_config` stand here too, where timm's users look for them.
 Nothing heavy is imported before a name is used.
 """
 

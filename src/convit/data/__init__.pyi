@@ -6,6 +6,7 @@ from .datasets import (
     create_transform,
     hold_out,
     open_dataset,
+    resolve_data_config,
     resolve_model_data_config,
     take_share,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "hold_out",
     "open_dataset",
     "open_samples",
+    "resolve_data_config",
     "resolve_model_data_config",
     "take_share",
 ]

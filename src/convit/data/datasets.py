@@ -19,6 +19,7 @@ from convit.data.opening import open_samples
 from convit.data.samples import Samples, Stored
 from convit.images.limits import IN_FLIGHT
 from convit.transforms import create_transform as create_transform  # where timm's users look for them
+from convit.transforms import resolve_data_config as resolve_data_config
 from convit.transforms import resolve_model_data_config as resolve_model_data_config
 
 Transform = Callable[[Any], Any]

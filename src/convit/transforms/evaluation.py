@@ -28,6 +28,7 @@ class EvaluationTransform:
     Args:
         settings: sizes, interpolation, crop and scale.
         normalize: whether a call gives normalized float32 values; otherwise it gives the cropped uint8 pixel values.
+        border: pixels that are cut off every side first.
 
     Attributes:
         least_side: pixels that an image's sides must keep where it is decoded at a fraction of its size.
@@ -36,8 +37,8 @@ class EvaluationTransform:
     torch.Size([3, 32, 48])
     """
 
-    def __init__(self, settings: TransformSettings, *, normalize: bool = True) -> None:
-        self.settings = settings
+    def __init__(self, settings: TransformSettings, *, normalize: bool = True, border: int = 0) -> None:
+        self.settings, self.border = settings, border
         self.normalize_output = normalize
         # twice the size before the crop leaves the resizing enough to average over
         self.least_side = 2 * max(settings.resized_size)
@@ -76,11 +77,15 @@ class EvaluationTransform:
 
         Raises:
             TypeError: `image` is not a Pillow image.
+            ValueError: nothing is left of it within the border.
         """
         if not isinstance(image, Image.Image):
             raise TypeError(
                 f"the transform takes a Pillow image, not {type(image).__name__}; see convit.images.open_image"
             )
+        if self.border:
+            image, inner = without_border(image, self.border, full_size or image.size)
+            full_size = None if full_size is None else inner
         mode = "RGB" if self.settings.input_size[0] == 3 else "L"
         # gray stays gray until it is small, unless it gets a border in color
         if image.mode != mode and (image.mode != "L" or self.settings.crop_mode == "border"):
@@ -115,7 +120,22 @@ class EvaluationTransform:
 
     def __repr__(self) -> str:
         chosen = ", ".join(f"{name}={value!r}" for name, value in self.settings.to_dict().items())
-        return f"{type(self).__name__}({chosen}{'' if self.normalize_output else ', normalize=False'})"
+        chosen += "" if self.normalize_output else ", normalize=False"
+        return f"{type(self).__name__}({chosen}{f', border={self.border}' if self.border else ''})"
+
+
+def without_border(image: Image.Image, border: int, full_size: tuple[int, int]) -> tuple[Image.Image, tuple[int, int]]:
+    """Cut pixels of the full size off every side of an image, and give it with its new full size (width, height).
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    width, height = full_size
+    if min(width, height) <= 2 * border:
+        raise ValueError(f"an image of {width} x {height} pixels (width x height) ends within a border of {border}")
+    across, down = round(border * image.width / width), round(border * image.height / height)
+    inner = image.crop((across, down, image.width - across, image.height - down))
+    return inner, (width - 2 * border, height - 2 * border)
 
 
 def normalize_batch(

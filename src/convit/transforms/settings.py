@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -9,6 +10,8 @@ from numbers import Integral, Real
 from typing import Any
 
 from convit.output.text import short
+
+_log = logging.getLogger(__name__)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -116,23 +119,56 @@ class TransformSettings:
 
     @classmethod
     def from_model(
-        cls, model: Any, args: Mapping[str, Any] | None = None, pretrained_cfg: Mapping[str, Any] | None = None
+        cls,
+        model: Any,
+        args: Mapping[str, Any] | None = None,
+        pretrained_cfg: Mapping[str, Any] | None = None,
+        use_test_size: bool = False,
     ) -> TransformSettings:
         """Read the settings that a model was trained or published with; see `resolve_model_data_config`."""
-        card = pretrained_cfg if pretrained_cfg is not None else getattr(model, "pretrained_cfg", None) or {}
-        wanted = {key: value for key, value in (args or {}).items() if key in _FIELDS and value is not None}
-        img_size, config = (args or {}).get("img_size"), getattr(model, "config", None)
+        card = pretrained_cfg or getattr(model, "pretrained_cfg", None) or {}
+        if use_test_size:
+            tests = {key: card.get(f"test_{key}") for key in ("input_size", "crop_pct")}
+            card = {**card, **{key: value for key, value in tests.items() if value}}
+        given = args or {}
+        wanted = {key: given[key] for key in _FIELDS if given.get(key) not in (None, "", 0)}
         if "input_size" not in wanted:
+            config = getattr(model, "config", None)
+            chosen = next((given[key] for key in ("in_chans", "chans") if given.get(key) is not None), None)
             own = card.get("input_size") or (
-                int(getattr(config, "in_chans", 3)),
+                int(chosen or getattr(config, "in_chans", 3)),
                 *as_height_width(getattr(config, "img_size", 224)),
             )
-            wanted["input_size"] = tuple(own) if img_size is None else (own[0], *as_height_width(img_size))
+            img_size = given.get("img_size")
+            wanted["input_size"] = (
+                tuple(own) if img_size is None else (int(chosen or own[0]), *as_height_width(img_size))
+            )
         return cls.from_card(card, **wanted)
 
 
+def resolve_data_config(
+    args: Mapping[str, Any] | None = None,
+    pretrained_cfg: Mapping[str, Any] | None = None,
+    model: Any = None,
+    use_test_size: bool = False,
+    verbose: bool = False,
+) -> dict[str, Any]:
+    """`resolve_model_data_config` with its arguments in another order, and without a model if need be.
+
+    Raises:
+        ValueError: a value is out of range, or none of model, args and pretrained_cfg is given.
+    """
+    if model is None and not args and not pretrained_cfg:
+        raise ValueError("nothing says how images are prepared; give a model, args or a pretrained_cfg")
+    return resolve_model_data_config(model, args, pretrained_cfg, use_test_size, verbose)
+
+
 def resolve_model_data_config(
-    model: Any, args: Mapping[str, Any] | None = None, pretrained_cfg: Mapping[str, Any] | None = None
+    model: Any,
+    args: Mapping[str, Any] | None = None,
+    pretrained_cfg: Mapping[str, Any] | None = None,
+    use_test_size: bool = False,
+    verbose: bool = False,
 ) -> dict[str, Any]:
     """Read the preprocessing that belongs to a model, as keyword arguments of `create_transform`.
 
@@ -140,8 +176,11 @@ def resolve_model_data_config(
         model: any object; its `pretrained_cfg` (dict) is read if there is one, and `config.img_size` and
             `config.in_chans` where that says nothing of the input's size.
         args: values that win over the model's; keys as in the result, and `img_size` (pixels: one side, or
-            (height, width)). Those that are `None` are passed over.
+            (height, width)) with `in_chans`, for which the model's channels stand. Those that are None, 0 or empty are
+            passed over.
         pretrained_cfg: read in place of the model's own.
+        use_test_size: takes `test_input_size` and `test_crop_pct`, where they are known.
+        verbose: logs the result.
 
     Returns:
         A dict with `input_size` (channels, height, width), `interpolation`, `mean`, `std`, `crop_pct` and `crop_mode`;
@@ -150,7 +189,10 @@ def resolve_model_data_config(
     Raises:
         ValueError: a value is out of range.
     """
-    return TransformSettings.from_model(model, args, pretrained_cfg).to_dict()
+    found = TransformSettings.from_model(model, args, pretrained_cfg, use_test_size).to_dict()
+    if verbose:
+        _log.info("images are prepared with %s", found)
+    return found
 
 
 def as_height_width(size: int | Sequence[int]) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -81,76 +80,6 @@ def training_transform(
     return Pipeline(steps)
 
 
-def create_training_transform(
-    input_size: int | Sequence[int],
-    *,
-    interpolation: str = "bicubic",
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-    scale: tuple[float, float] | None = None,
-    ratio: tuple[float, float] | None = None,
-    hflip: float = 0.5,
-    color_jitter: float | None = 0.4,
-    auto_augment: str | None = None,
-    re_prob: float = 0.0,
-    re_mode: str = "pixel",
-    crop_pct: float | None = None,
-    crop_mode: str | None = None,
-) -> Callable[[Image.Image], Float[Tensor, "3 height width"]]:
-    """`training_transform` under timm's names, for `create_transform(is_training=True)`.
-
-    `interpolation` "random" means bicubic here; `hflip` is the probability of a left-right flip, `re_prob` that of
-    erasing, whose only `re_mode` is "pixel" (noise for each pixel); `auto_augment` is "rand-m9-mstd0.5-inc1" and the
-    like (see `parse_rand_augment`), in place of `color_jitter`; `crop_pct` and `crop_mode` are ignored, as in timm.
-
-    Raises:
-        ValueError: a value is unknown or out of range.
-    """
-    del crop_pct, crop_mode
-    if re_mode != "pixel":
-        raise ValueError(f"re_mode is {re_mode!r}, but erasing knows only 'pixel', the paper's")
-    return training_transform(
-        input_size,
-        mean=mean,
-        std=std,
-        interpolation="bicubic" if interpolation == "random" else interpolation,
-        scale=scale or (0.08, 1.0),
-        ratio=ratio or (3 / 4, 4 / 3),
-        flip=hflip,
-        rand_augment=parse_rand_augment(auto_augment) if auto_augment else None,
-        color_jitter=color_jitter or 0.0,
-        erasing=re_prob,
-    )
-
-
-def parse_rand_augment(text: str) -> RandAugment:
-    """The RandAugment that timm's short form means: m magnitude, mstd its noise, n operations, p probability.
-
-    Operations always grow with the magnitude (inc1).
-
-    Raises:
-        ValueError: the text has another form.
-
-    >>> parse_rand_augment("rand-m9-mstd0.5-inc1")
-    RandAugment(operations=2, magnitude=9.0, noise=0.5, probability=0.5)
-    """
-    head, *parts = text.split("-")
-    options: dict[str, float] = {"m": 10.0, "mstd": 0.0, "n": 2.0, "p": 0.5, "inc": 1.0}
-    for part in parts:
-        match = re.fullmatch(r"([a-z]+)(\d+\.?\d*)", part)
-        if match is None or match[1] not in options:
-            raise ValueError(
-                f"auto_augment is {text!r}, where {part!r} means nothing; write it as 'rand-m9-mstd0.5-inc1', "
-                f"optionally with n2 and p0.5"
-            )
-        options[match[1]] = float(match[2])
-    if head != "rand" or options["inc"] != 1.0:
-        raise ValueError(
-            f"auto_augment is {text!r}, but only 'rand-…' with inc1 is known, such as 'rand-m9-mstd0.5-inc1'"
-        )
-    return RandAugment(int(options["n"]), options["m"], options["mstd"], options["p"])
-
-
 class Pipeline:
     """Steps in order; unlike `v2.Compose` it is a plain callable without a module's overhead per call."""
 
@@ -165,14 +94,15 @@ class Pipeline:
 
 
 class Flip:
-    """Left-right flip with a probability."""
+    """Left-right (or top-bottom) flip with a probability."""
 
-    def __init__(self, probability: float) -> None:
+    def __init__(self, probability: float, *, vertical: bool = False) -> None:
         self.probability = probability
+        self.method = Image.Transpose.FLIP_TOP_BOTTOM if vertical else Image.Transpose.FLIP_LEFT_RIGHT
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """The image, or its mirror image."""
-        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if torch.rand(()).item() < self.probability else image
+        return image.transpose(self.method) if torch.rand(()).item() < self.probability else image
 
 
 class PaddedCrop:

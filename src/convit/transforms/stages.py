@@ -1,0 +1,187 @@
+"""Training-time preprocessing under timm's names, in its three stages: crop and flip, change colors, make a tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from convit.transforms.evaluation import EvaluationTransform
+from convit.transforms.policies import parse_policy
+from convit.transforms.settings import IMAGENET_MEAN, IMAGENET_STD, TransformSettings, as_height_width
+from convit.transforms.training import Flip, Pipeline
+
+_ERASING = ("const", "rand", "pixel")
+
+
+def create_training_transform(
+    input_size: int | Sequence[int],
+    *,
+    train_crop_mode: str | None = None,
+    scale: tuple[float, float] | None = None,
+    ratio: tuple[float, float] | None = None,
+    hflip: float = 0.5,
+    vflip: float = 0.0,
+    color_jitter: float | Sequence[float] | None = 0.4,
+    color_jitter_prob: float | None = None,
+    grayscale_prob: float = 0.0,
+    gaussian_blur_prob: float = 0.0,
+    auto_augment: str | None = None,
+    interpolation: str = "bicubic",
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    re_prob: float = 0.0,
+    re_mode: str = "const",
+    re_count: int = 1,
+    normalize: bool = True,
+    separate: bool = False,
+) -> Callable[[Image.Image], Any] | tuple[Callable[[Any], Any], ...]:
+    """Make the training transform of `create_transform`, whose arguments, result and errors these are.
+
+    All random numbers come from torch's global generator (timm's from Python's too).
+    """
+    settings = TransformSettings((3, *as_height_width(input_size)), _certain(interpolation), tuple(mean), tuple(std))
+    size = (settings.height, settings.width)
+    if train_crop_mode not in (None, "", "rrc", "rkrc", "rkrr"):
+        raise ValueError(f"train_crop_mode is {train_crop_mode!r}, but must be 'rrc', 'rkrc' or 'rkrr'")
+    if re_mode not in _ERASING or re_count < 1:
+        raise ValueError(
+            f"re_mode is {re_mode!r} and re_count {re_count}, but must be one of {', '.join(_ERASING)}, and at least 1"
+        )
+    kinds = _kinds(interpolation)
+    if train_crop_mode in ("rkrc", "rkrr"):
+        keeping = (scale or (0.8, 1.0), ratio or (0.9, 1 / 0.9), train_crop_mode == "rkrr")
+        crops: list[Any] = [RatioCrop(size, Image.Resampling[each.upper()], *keeping) for each in kinds]
+    else:
+        shape: dict[str, Any] = {"scale": scale or (0.08, 1.0), "ratio": ratio or (3 / 4, 4 / 3)}
+        crops = [v2.RandomResizedCrop(size, interpolation=v2.InterpolationMode(each), **shape) for each in kinds]
+    flips = [Flip(chance, vertical=vertical) for chance, vertical in ((hflip, False), (vflip, True)) if chance > 0]
+    first = [crops[0] if len(crops) == 1 else v2.RandomChoice(crops), *flips]
+    second = [parse_policy(auto_augment, settings.interpolation, settings.fill)] if auto_augment else []
+    if color_jitter and (not auto_augment or "3a" in auto_augment):
+        second.append(_sometimes(_jitter(color_jitter), color_jitter_prob))
+    second += [v2.RandomGrayscale(grayscale_prob)] if grayscale_prob else []
+    second += [_sometimes(v2.GaussianBlur(23), gaussian_blur_prob)] if gaussian_blur_prob else []
+    last: list[Any] = [np.asarray, EvaluationTransform(settings).normalize if normalize else _levels, torch.from_numpy]
+    if re_prob > 0 and normalize:
+        last.append(_erasing(re_prob, re_mode, re_count))
+    if separate:
+        return Pipeline(first), Pipeline(second), Pipeline(last)
+    return Pipeline([*first, *second, *last])
+
+
+class RatioCrop:
+    """Resize the short side to the size with a little scale and aspect, each with probability 0.5, and crop or pad.
+
+    Args:
+        size: (height, width) of the result, pixels.
+        resampling: how pixels are interpolated.
+        scale: share of the area that the crop shows.
+        ratio: width over height, over the image's own.
+        anywhere: cuts at a random place instead of the center.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        resampling: Image.Resampling,
+        scale: tuple[float, float],
+        ratio: tuple[float, float],
+        anywhere: bool,
+    ) -> None:
+        self.size, self.resampling, self.scale, self.ratio, self.anywhere = size, resampling, scale, ratio, anywhere
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """The crop, `size` large; what the image lacks is mirrored at its edges."""
+        applied = torch.rand(2).tolist()
+        draws = torch.rand(4).tolist()
+        zoom = 1.0 if applied[0] >= 0.5 else 1 / math.sqrt(_between(*self.scale, draws[0]))
+        aspect = 1.0
+        if applied[1] < 0.5:
+            low, high = (math.log(each) for each in self.ratio)
+            aspect = math.exp(_between(low, high, draws[1]) / 2)
+        (height, width), short = self.size, min(image.height / self.size[0], image.width / self.size[1])
+        scaled = round(image.width * zoom * aspect / short), round(image.height * zoom / aspect / short)
+        image = image.resize(scaled, self.resampling)
+        places = draws[2:] if self.anywhere else None
+        down, across = max(0, height - image.height), max(0, width - image.width)
+        if down or across:
+            left, top = across // 2, down // 2
+            pixels = np.asarray(image)
+            sides = [(top, down - top), (left, across - left), (0, 0)][: pixels.ndim]
+            image = Image.fromarray(np.pad(pixels, sides, mode="reflect"))
+        spare = image.height - height, image.width - width
+        top, left = (
+            round(room / 2.0) if places is None else int(place * (room + 1))
+            for room, place in zip(spare, places or (0, 0), strict=True)
+        )
+        return image.crop((left, top, left + width, top + height))
+
+
+class Erasing:
+    """Random erasing (Zhong et al. 2020) of a normalized tensor, with timm's kinds and counts.
+
+    Args:
+        probability: that an image is changed.
+        mode: what the rectangles hold: "const" zeros, "rand" one random color each, "pixel" noise.
+        most: at most so many rectangles, each a share of the area.
+    """
+
+    def __init__(self, probability: float, mode: str, most: int = 1) -> None:
+        self.probability, self.mode, self.most = probability, mode, most
+
+    def __call__(self, values: Float[Tensor, "channels height width"]) -> Float[Tensor, "channels height width"]:
+        """The values, perhaps with rectangles in them."""
+        if torch.rand(()).item() >= self.probability:
+            return values
+        count = int(torch.randint(1, self.most + 1, ()).item())
+        for _ in range(count):
+            kinds: dict[str, Any] = {"const": 0, "pixel": "random", "rand": torch.randn(values.shape[0]).tolist()}
+            values = _rectangle(1.0, kinds[self.mode], count)(values)
+        return values
+
+
+def _erasing(probability: float, mode: str, most: int) -> Callable[[Tensor], Tensor]:
+    if mode == "rand" or most > 1:
+        return Erasing(probability, mode, most)
+    return _rectangle(probability, "random" if mode == "pixel" else 0)
+
+
+def _rectangle(probability: float, value: Any, count: int = 1) -> v2.RandomErasing:
+    """One rectangle of `count` that share the area."""
+    return v2.RandomErasing(probability, scale=(0.02 / count, 1 / 3 / count), ratio=(0.3, 3.3), value=value)
+
+
+def _kinds(interpolation: str) -> tuple[str, ...]:
+    return ("bilinear", "bicubic") if interpolation == "random" else (interpolation,)
+
+
+def _certain(interpolation: str) -> str:
+    """The one that stands for "random" where operations turn and shear."""
+    return _kinds(interpolation)[-1]
+
+
+def _jitter(strength: float | Sequence[float]) -> v2.ColorJitter:
+    factors = [strength] * 3 if isinstance(strength, int | float) else list(strength)
+    if len(factors) not in (3, 4):
+        raise ValueError(f"color_jitter is {strength}, but must be one number, three or four")
+    return v2.ColorJitter(*factors)
+
+
+def _sometimes(step: Any, probability: float | None) -> Any:
+    return step if probability is None else v2.RandomApply([step], probability)
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return low + (high - low) * share
+
+
+def _levels(pixels: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
