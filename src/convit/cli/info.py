@@ -1,8 +1,9 @@
-"""`convit info`: one variant or weight set in full."""
+"""`convit info`: one variant, weight set, weight file or hub repository in full."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,8 +12,15 @@ from convit.cli import options
 
 if TYPE_CHECKING:
     from convit.cli.catalog import Entry
+    from convit.weights.resolving import Plan
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Model or weight set; see `convit models`.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|FILE|FOLDER|hf-hub:OWNER/NAME",
+        help="Model or weight set (see `convit models`), weights on this machine, or a hub repository.",
+    ),
+]
 
 _LABELS: dict[str, str] = {
     "gmacs": "GMACs, paper's form",
@@ -26,8 +34,9 @@ _SIZES = ("image", "input_size", "img_size")
 
 
 def info(name: Name, target: Annotated[options.Target, options.results("text", "json")] = options.STDOUT) -> None:
-    """Show one variant or weight set in full.
+    """Show one variant, weight set, weight file or hub repository in full.
 
+    Of a hub repository config.json alone is fetched.
     Costs are counted, twice: on the paper's equations as written, which is what others' tables count, and on what the
     fast path executes.
     """
@@ -50,15 +59,25 @@ def _as_lines(facts: dict[str, Any]) -> str:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Give everything known of a variant or weight set, by section.
+    """Give everything known of a variant, weight set, file, folder or hub repository, by section.
 
     Raises:
-        ValueError: if there is nothing of that name; the message names the closest.
+        ValueError: there is nothing of that name (the message names the closest), or the file is damaged or does not
+            say which model it holds.
+        FileNotFoundError: there is no such file, or no weights in the folder.
+        ConnectionError: the hub repository can't be reached.
     """
     from convit.cli.catalog import config_of, describe_variant, describe_weights, limits_of
     from convit.model import VARIANTS
-    from convit.weights.weight_sets import check_model_name, find_weight_set
+    from convit.weights.files import READABLE
+    from convit.weights.weight_sets import WEIGHT_SETS, check_model_name, find_weight_set, split_source
 
+    source, rest = split_source(name)
+    if source == "hf-hub":
+        return _of_hub(name, rest)
+    is_file = source or name.endswith(READABLE) or Path(name).expanduser().exists()
+    if is_file and name not in (*VARIANTS, *WEIGHT_SETS):
+        return _of_file(Path(rest))
     if name in VARIANTS:
         variant = VARIANTS[name]
         entry, config = describe_variant(variant), variant.config
@@ -81,6 +100,45 @@ def describe(name: str) -> dict[str, Any]:
         "limits": {"note": limits_of(weights)},
         "weights": _weights(weights, entry.cached),
         "configuration": config_of(weights).to_dict(),
+    }
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    from convit.weights.files import weights_file
+    from convit.weights.resolving import read_file
+
+    _, plan = read_file(path)
+    return _of_plan(str(path), plan, weights_file(path))
+
+
+def _of_hub(name: str, repo: str) -> dict[str, Any]:
+    from convit.weights.hub import WEIGHT_FILES, cached_file, parse_repo
+    from convit.weights.resolving import resolve
+
+    plan = resolve(name)
+    return _of_plan(name, plan, cached_file(parse_repo(repo), WEIGHT_FILES))
+
+
+def _of_plan(name: str, plan: Plan, file: Path | None) -> dict[str, Any]:
+    """What a file or repository says of its model; `file` is where its weights are on this machine."""
+    from convit.weights.card import DEFAULT_PREPROCESSING, PROVENANCE, make_card
+    from convit.weights.download import hash_file
+
+    card = make_card(plan.architecture, plan.config, plan.description, plan.origin)
+    return {
+        "name": name,
+        "model": {"architecture": plan.architecture},
+        "cost": _cost(plan.config),
+        "preprocessing": {key: card[key] for key in ("input_size", *DEFAULT_PREPROCESSING)},
+        "classes": {"number": plan.config.num_classes, "set": None, "names": card["label_names"]},
+        "weights": {
+            **{key: card[key] for key in (*PROVENANCE, "source")},
+            "hub_repository": card["hf_hub_id"],
+            "sha256": None if file is None else hash_file(file),
+            "cached": file is not None,
+            "file": None if file is None else str(file),
+        },
+        "configuration": plan.config.to_dict(),
     }
 
 

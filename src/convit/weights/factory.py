@@ -9,11 +9,10 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from convit.model import VARIANTS, ConViT, ConViTConfig, FeatureExtractor
-from convit.weights.adapt import adapt_weights, recognize
+from convit.model import ConViT, ConViTConfig, FeatureExtractor
+from convit.weights.adapt import adapt_weights
 from convit.weights.card import PROVENANCE, make_card
-from convit.weights.files import load_weights
-from convit.weights.resolving import Plan, inference_config, resolve
+from convit.weights.resolving import Plan, read_file, resolve
 
 
 @overload
@@ -136,19 +135,7 @@ def load_model(
         FileNotFoundError: there is no such file.
         TypeError: an override is not a field of `ConViTConfig`.
     """
-    tensors, description = load_weights(path)
-    architecture = description.get("architecture") or recognize(tensors)
-    if "config" in description:
-        plan = Plan(architecture or "convit", inference_config(description))
-    elif architecture is not None:
-        plan = resolve(architecture)
-    else:
-        raise ValueError(
-            f"{path} does not say which model it holds, and its shapes are none of {', '.join(VARIANTS)}; "
-            "name the architecture: create_model('…', checkpoint_path=…)"
-        )
-    file = Path(path)
-    plan = plan.from_source({"source": "file", "file": str(file)}, lambda: file).told(tensors, description)
+    tensors, plan = read_file(Path(path))
     overrides = {name: value for name, value in config_overrides.items() if value is not None}
     return _build(plan, tensors, hybrid_backbone, overrides).to(device=device, dtype=dtype).eval()
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from convit.model import ConViT
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
-_READABLE = (".safetensors", *_PICKLES)
+READABLE = (".safetensors", *_PICKLES)
 _PREFERRED = ("weights.safetensors", MODEL_FILE, "pytorch_model.bin")  # a run's, the hub's
 # What training scripts wrap around the weights; averaged weights first, as in timm.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
@@ -58,8 +58,8 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         PermissionError: the file may not be read.
     """
     file = weights_file(path)
-    if file.suffix.lower() not in _READABLE:
-        raise ValueError(f"{file} is not a weight file that can be read here; those end in {', '.join(_READABLE)}")
+    if file.suffix.lower() not in READABLE:
+        raise ValueError(f"{file} is not a weight file that can be read here; those end in {', '.join(READABLE)}")
     if file.suffix.lower() == ".safetensors":
         tensors, metadata = _read_safetensors(file), read_metadata(file)
     else:
@@ -159,14 +159,14 @@ def weights_file(path: str | Path) -> Path:
         return path
     if not path.is_dir():
         raise not_found(path, f"there is no weight file {path}; check the path")
-    for pattern in (*_PREFERRED, *(f"*{suffix}" for suffix in _READABLE)):
+    for pattern in (*_PREFERRED, *(f"*{suffix}" for suffix in READABLE)):
         found = sorted(each for each in path.glob(pattern) if each.is_file())
         if len(found) > 1:
             names = ", ".join(each.name for each in found)
             raise ValueError(f"{path} holds several weight files ({names}); name one of them")
         if found:
             return found[0]
-    raise FileNotFoundError(f"there is no weight file in {path}; those end in {', '.join(_READABLE)}")
+    raise FileNotFoundError(f"there is no weight file in {path}; those end in {', '.join(READABLE)}")
 
 
 def check_metadata(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], place: object) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from convit.model.config import ConViTConfig
 from convit.model.variants import VARIANTS
-from convit.weights.adapt import infer_config
+from convit.weights.adapt import infer_config, recognize
 from convit.weights.card import (
     PROVENANCE,
     describe_card,
@@ -146,6 +146,27 @@ def resolve(
         check_model_name(architecture)
         plan, card = Plan(architecture, VARIANTS[architecture].config), {**_as_dict(pretrained_cfg), **card}
     return plan.with_card(card, cache_dir)
+
+
+def read_file(path: Path) -> tuple[dict[str, Tensor], Plan]:
+    """Read a file or folder of this machine, and what it says or shows of its model.
+
+    Raises:
+        ValueError: it does not say which model it holds and is none of the variants, or it is damaged.
+        FileNotFoundError: there is no such file.
+    """
+    tensors, said = load_weights(path)
+    architecture = said.get("architecture") or recognize(tensors)
+    if "config" in said:
+        plan = Plan(architecture or "convit", inference_config(said))
+    elif architecture is not None:
+        plan = resolve(architecture)
+    else:
+        raise ValueError(
+            f"{path} does not say which model it holds, and its shapes are none of {', '.join(VARIANTS)}; "
+            "name the architecture: create_model('…', checkpoint_path=…)"
+        )
+    return tensors, plan.from_source({"source": "file", "file": str(path)}, lambda: path).told(tensors, said)
 
 
 def inference_config(description: Mapping[str, Any]) -> ConViTConfig:
