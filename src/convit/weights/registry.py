@@ -102,6 +102,7 @@ def model_entrypoint(model_name: str, module_filter: str | None = None) -> Calla
         return create_model(architecture, pretrained, **options)
 
     entrypoint.__name__ = entrypoint.__qualname__ = architecture
+    entrypoint.__doc__ = f"Create a {architecture}; arguments are those of `convit.create_model`."
     return entrypoint
 
 
