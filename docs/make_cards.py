@@ -19,13 +19,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from convit.weights.header import read_header, read_metadata
+from convit.output.text import read_lines
+from convit.weights.model_card import Sources
+from convit.weights.model_card import render_card as card_text
 from convit.weights.weight_sets import BUNDLED_FOLDER
 
 HERE = Path(__file__).resolve().parent
+INTRO = (
+    "A small ConViT that ships inside the `convit` package, so that a machine without a hub can label and embed images "
+    "at once.\nIt was trained from scratch by this project; no weights, teacher or stem of others went into it."
+)
 TRAINING_FILES = {
     "weights.safetensors": ".safetensors",
     "recipe.yaml": ".recipe.yaml",
@@ -102,104 +107,20 @@ def render_card(name: str, folder: Path = BUNDLED_FOLDER) -> str:
         FileNotFoundError: one of the files that it is made from is missing, or the data set has no note in
             docs/data_sets.
     """
-    facts = collect_facts(name, folder)
     note = (HERE / "data_sets" / f"{name.partition('.')[2]}.md").read_text(encoding="utf-8")
-    for title, text in _sections(note).items():
-        facts[title] = Template(text).substitute(facts)
-    return Template((HERE / "model_card.md").read_text(encoding="utf-8")).substitute(facts)
-
-
-def collect_facts(name: str, folder: Path) -> dict[str, str]:
-    """Everything that a card says of a weight set, by the names that the template uses."""
-    file = folder / f"{name}.safetensors"
-    described = read_metadata(file)
-    measured: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    log = [json.loads(line) for line in (folder / f"{name}.log.jsonl").read_text(encoding="utf-8").splitlines()]
-    recipe = (folder / f"{name}.recipe.yaml").read_text(encoding="utf-8").strip()
-    environment = (folder / f"{name}.environment.yaml").read_text(encoding="utf-8").strip()
-    return {
-        "name": name,
-        "megabytes": f"{file.stat().st_size / 1e6:.2f}",
-        "stored_as": _stored_as(file),
-        "classes": ", ".join(described["classes"]),
-        "trained_on": described["trained_on"],
-        "terms": described["license"],
-        "recipe": recipe,
-        "environment": environment,
-        **_architecture(described),
-        **_training(described, log),
-        **_measurement(measured),
-        "calibration": _calibration(described.get("calibration")),
-    }
-
-
-def _stored_as(file: Path) -> str:
-    kinds = {entry["dtype"] for name, entry in read_header(file).items() if name != "__metadata__"}
-    return ", ".join(sorted({"F16": "fp16", "BF16": "bf16", "F32": "fp32"}.get(kind, kind) for kind in kinds))
-
-
-def _architecture(described: dict[str, Any]) -> dict[str, str]:
-    from convit.model import ConViT, ConViTConfig
-
-    config = ConViTConfig.from_dict(described["config"])
-    parameters = sum(parameter.numel() for parameter in ConViT(config).parameters())
-    return {
-        "parameters": f"{parameters:,}",
-        "num_classes": str(config.num_classes),
-        "height": str(config.image_height),
-        "width": str(config.image_width),
-        "patch_size": str(config.patch_size),
-        "depth": str(config.depth),
-        "local_layers": str(config.local_up_to_layer),
-        "heads": str(config.num_heads),
-        "dim": str(config.dim),
-        "mean": ", ".join(map(str, described["mean"])),
-        "std": ", ".join(map(str, described["std"])),
-        "interpolation": str(described["interpolation"]),
-        "crop_pct": str(described["crop_pct"]),
-    }
-
-
-def _training(described: dict[str, Any], log: list[dict[str, Any]]) -> dict[str, str]:
-    recipe, last = described["recipe"], log[-1]
-    averaged = f"their exponential moving average (decay {recipe['ema']['decay']})" if recipe["ema"] else "as they were"
-    held_out = recipe["data"]["held_out"]
-    return {
-        "epochs": str(last["epoch"]),
-        "hours": f"{sum(line['seconds'] for line in log) / 3600:.2f}",
-        "averaging": averaged,
-        "held_out": f"{held_out:,}",
-        "held_out_top1": "not measured" if last.get("val_top1") is None else f"{last['val_top1']:.2f} %",
-        "train_images_per_second": f"{sorted(line['images_per_second'] for line in log)[len(log) // 2]:.0f}",
-        "seed": str(recipe["seed"]),
-    }
-
-
-def _measurement(measured: dict[str, Any]) -> dict[str, str]:
-    files = measured["data"].get("files") or [{"name": measured["data"].get("name", "")}]
-    return {
-        "top1": f"{measured['top1']:.2f}",
-        "top5": f"{measured['top5']:.2f}",
-        "loss": f"{measured['loss']:.4f}",
-        "count": f"{measured['count']:,}",
-        "correct_top1": f"{measured['correct_top1']:,}",
-        "data": ", ".join(file["name"] for file in files),
-        "data_sha256": measured["data_sha256"],
-        "weights_sha256": measured["weights_sha256"],
-        "precision": measured["precision"],
-        "date": measured["date"][:10],
-        "versions": ", ".join(f"{package} {number}" for package, number in measured["versions"].items()),
-    }
-
-
-def _calibration(found: dict[str, Any] | None) -> str:
-    if not found:
-        return "Scores are not calibrated."
-    return (
-        f"`Classifier` and the commands divide logits by a temperature of {found['temperature']:.3f}, fitted on "
-        f"{found['images']:,} images that were neither trained nor tested on (expected calibration error there "
-        f"{found['ece_before']:.1f} % before, {found['ece_after']:.1f} % after); `model(images)` does not."
+    notes = {"intro": INTRO, **_sections(note)}
+    notes["measured_note"] += f"\n\nTo measure again: `python docs/make_cards.py measure {name} DATA`."
+    every_epoch = f"Nothing was chosen on test images. `{name}.log.jsonl` has every epoch."
+    notes["training_note"] = f"{every_epoch}\n{notes['training_note']}"
+    sources = Sources(
+        evaluations=[json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))],
+        log=read_lines(folder / f"{name}.log.jsonl"),
+        recipe=(folder / f"{name}.recipe.yaml").read_text(encoding="utf-8"),
+        environment=(folder / f"{name}.environment.yaml").read_text(encoding="utf-8"),
+        use=f'```python\nmodel = convit.create_model("{name}", pretrained=True)\n```',
+        notes=notes,
     )
+    return card_text(name, folder / f"{name}.safetensors", sources)
 
 
 def _sections(note: str) -> dict[str, str]:

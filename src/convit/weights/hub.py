@@ -116,7 +116,7 @@ def _download(repo: Repo, name: str, folder: Path, most: int) -> Path | None:
         fetch = partial(hf_hub_download, repo.name, name, **place, tqdm_class=_metered(meter))
         path = _watched(fetch, meter)
     except errors.LocalEntryNotFoundError as error:  # before its base class: the hub did not answer after all
-        raise ConnectionError(f"{endpoint()} does not answer ({_first_line(error.__cause__ or error)})") from error
+        raise ConnectionError(f"{endpoint()} does not answer ({first_line(error.__cause__ or error)})") from error
     except errors.EntryNotFoundError:
         return None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
@@ -126,7 +126,7 @@ def _download(repo: Repo, name: str, folder: Path, most: int) -> Path | None:
         is_transport = type(error).__module__.partition(".")[0] in _CLIENT_PACKAGES or isinstance(error, OSError)
         if not is_transport or getattr(error, "errno", None) is not None or "os error" in str(error):
             raise
-        raise ConnectionError(f"{endpoint()} does not deliver {repo.name}/{name} ({_first_line(error)})") from error
+        raise ConnectionError(f"{endpoint()} does not deliver {repo.name}/{name} ({first_line(error)})") from error
     return Path(path)
 
 
@@ -183,5 +183,6 @@ def _watched(fetch: Callable[[], str], meter: Meter) -> str:
     return result.result()
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line; its class where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
