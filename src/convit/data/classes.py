@@ -54,16 +54,20 @@ def wnid_or_name(each: ClassName) -> str:
 
 
 def plain_name(name: str) -> str:
-    r"""A class's name as names are compared: case, underscores for spaces and how accents are composed do not matter.
+    r"""A class's name as names are compared.
 
-    >>> plain_name("Egyptian_cat"), plain_name("cafe\u0301") == plain_name("caf\u00e9")
-    ('egyptian cat', True)
+    Case, underscores for spaces, how accents are composed and zeros before a number make no difference.
+
+    >>> plain_name("Egyptian_cat"), plain_name("cafe\u0301") == plain_name("caf\u00e9"), plain_name("007")
+    ('egyptian cat', True, '7')
     """
+    if name.isascii() and name.isdecimal():
+        return name.lstrip("0") or "0"
     return unicodedata.normalize("NFC", " ".join(name.replace("_", " ").split()).casefold())
 
 
 def find_name(names: Sequence[str]) -> Callable[[str], int | None]:
-    """How to find the place of a name: by the very name, else by `plain_name`, and without zeros before a number.
+    """How to find the place of a name: by the very name, else by `plain_name`.
 
     What only a relaxed comparison finds is not guessed: None where several names are alike then.
 
@@ -71,18 +75,14 @@ def find_name(names: Sequence[str]) -> Callable[[str], int | None]:
     >>> find("01"), find("a"), find("cat"), find("10")
     (0, 3, 4, None)
     """
-    exact, relaxed = _places(names), _places([_relaxed(name) for name in names])
-    return lambda name: exact.get(name, relaxed.get(_relaxed(name)))
+    exact, relaxed = _places(names), _places([plain_name(name) for name in names])
+    return lambda name: exact.get(name, relaxed.get(plain_name(name)))
 
 
 def _places(names: Sequence[str]) -> dict[str, int]:
     """The places of the names that occur once."""
     counts = Counter(names)
     return {name: place for place, name in enumerate(names) if counts[name] == 1}
-
-
-def _relaxed(name: str) -> str:
-    return name.lstrip("0") or "0" if name.isascii() and name.isdecimal() else plain_name(name)
 
 
 def read_classes(path: str | Path, content: bytes | None = None) -> tuple[ClassName, ...]:

@@ -36,8 +36,8 @@ class LabelMap:
     def targets(self, labels: Sequence[int], classes: Sequence[ClassName] | None) -> dict[int, str | None]:
         """The model's class that each label means, by its name where the data have one; None where the map is silent.
 
-        Case, underscores for spaces and how accents are composed make no difference, except that a line is not taken
-        from the class of the data that it names.
+        Names are compared as `plain_name` does, except that a line is not taken from the class of the data that it
+        names.
         """
         if self.in_order is not None:
             return {label: self.in_order[label] if label < len(self.in_order) else None for label in labels}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from convit.data.splits import SplitError
 from convit.evaluation.probes import open_sets
 
 WriteShard = Callable[[Path, list[tuple[str, int, bytes]]], None]
@@ -154,7 +155,8 @@ def test_a_hubs_other_errors_are_not_taken_for_a_missing_split(monkeypatch: pyte
 
     def refuse(source: str) -> None:
         asked.append(source)
-        raise ValueError(answers[min(len(asked), len(answers)) - 1])
+        answer = answers[min(len(asked), len(answers)) - 1]
+        raise (SplitError if answer.startswith("Unknown split") else ValueError)(answer)
 
     monkeypatch.setattr("convit.data.hub.HubSamples", refuse)
     answers = ["the split of rows into files is broken"]

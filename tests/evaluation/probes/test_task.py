@@ -21,6 +21,12 @@ def test_classes_are_matched_by_name(embedded: MakeEmbedded) -> None:
     assert task.test_labels.tolist() == [1, 2, 2]
 
 
+def test_names_may_be_spelled_otherwise(embedded: MakeEmbedded) -> None:
+    train = embedded([0, 1, 2, 3], ["01", "Caf\u00e9", "1_a", "2"])
+    test = embedded([0, 1, 2, 3], ["002", "1 A", "cafe\u0301", "1"], data="b")
+    assert make_task(train, test).test_labels.tolist() == [3, 2, 1, 0]
+
+
 def test_classes_are_matched_by_wordnet_id_before_name(embedded: MakeEmbedded) -> None:
     train = embedded([0, 1], ["crane", "maillot"], wnids=True)
     test = embedded([1, 0], ["maillot", "crane"], data="b", wnids=True)

@@ -49,8 +49,8 @@ def make_task(train: Embedded, test: Embedded | None, seed: int = 0) -> Task:
     """Line up the classes of training and test images; without test images hold out a fifth of each class.
 
     Classes are the same where the data call them the same: by WordNet id, which a name may be; else, where the sides do
-    not both have ids, by name (case, and underscores for spaces, make no difference); by number where neither side
-    names its classes. Taken is the first rule that fits all classes of the test images.
+    not both have ids, by name as `convit.data.classes.plain_name` compares names; by number where neither side names
+    its classes. Taken is the first rule that fits all classes of the test images.
 
     Args:
         train: the training images.
