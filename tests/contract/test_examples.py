@@ -17,6 +17,8 @@ CALLS = {
     "search.py": (("holiday", "holiday/cat.jpg"), "1.000  "),
     "finetune.py": (("images", "runs/mine", "--epochs", "1"), "top-1 on validation images: "),
     "as_timm.py": (("holiday/cat.jpg",), "  cat\n"),
+    "transformers_pipeline.py": (("holiday/cat.jpg", "my-model"), "  cat\n"),
+    "lora.py": (("images", "my-model", "--epochs", "1"), "epoch 1: loss "),
 }
 
 

@@ -1,6 +1,7 @@
 """A folder that we write is a timm repository: timm and transformers read it without anything of ours."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +268,36 @@ def test_a_variant_keeps_its_name_without_our_description(tmp_path: Path) -> Non
     save_file(load_file(tmp_path / "model.safetensors"), tmp_path / "model.safetensors")
     assert json.loads((tmp_path / "config.json").read_text())["architecture"] == "convit_tiny"
     assert convit.load_model(tmp_path).pretrained_cfg["architecture"] == "convit_mini_patch8_64"
+
+
+LIES = [
+    ({"num_classes": 7, "label_names": None}, "it states 7 as num_classes, but the tensors have 10"),
+    ({"label_names": ["a", "b"]}, "it names 2 classes, but num_classes is 10"),
+    ({"model_args": {"img_size": 64}}, "patches"),
+    ({"model_args": {"num_heads": 4}}, "but the tensors have"),
+    ({"model_args": {"depth": "six"}}, "depth is 'six'"),
+    ({"model_args": {"patch_sise": 4}}, "'patch_sise' is not a ConViT option"),
+    ({"model_args": None}, "but the tensors have"),
+    ({"architecture": "resnet50"}, "'resnet50', which is not a ConViT"),
+    ({"architecture": None}, "names an architecture"),
+    ({"pretrained_cfg": {"mean": "gray"}}, "mean is 'gray'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), LIES, ids=lambda each: str(each)[:40])
+def test_a_config_that_lies_or_lacks_a_field_is_one_line(
+    tmp_path: Path, folder: Path, changes: dict[str, Any], words: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_file(load_file(folder / "model.safetensors"), tmp_path / "model.safetensors")  # without our description
+    config = json.loads((folder / "config.json").read_text())
+    for key, value in changes.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+        if value is None:
+            del config[key]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        convit.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
