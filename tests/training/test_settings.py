@@ -88,11 +88,24 @@ def test_the_best_epochs_weights_are_written_and_training_stops_when_patience_en
     assert "val top-1 70.00 % (best so far)" in second
     assert "val top-1 60.00 % (best 70.00 % in epoch 2)" in third
     assert last == (
-        "convit: stopped early after epoch 4 of 10: in 2 epochs no val top-1 was above the 70.00 % of epoch 2"
+        "convit: stopped early after epoch 4 of 10: for 2 epochs no val top-1 was above the 70.00 % of epoch 2"
     )
     assert load_model(weights).head.bias.mean().item() == pytest.approx(101.0, abs=0.01)
     outcome = json.loads(_metadata(weights))["outcome"]
     assert (outcome["epoch"], outcome["val_top1"]) == (2, 70.0)
+
+    before = load_model(weights).state_dict()
+    run_recipe(recipe, data, tmp_path / "run", callbacks=(accuracies,), resume=True)
+    assert capsys.readouterr().err.splitlines()[-1] == last
+    assert all(tensor.equal(before[name]) for name, tensor in load_model(weights).state_dict().items())
+    patient = small_recipe(
+        tmp_path, "run.select=best", "schedule.patience=3", "schedule.epochs=4", "optimizer.lr=1e-9", "ema=null"
+    )
+    run_recipe(patient, data, tmp_path / "run", callbacks=(accuracies,), resume=True)
+    said = capsys.readouterr().err
+    assert [line["val_top1"] for line in _lines(tmp_path / "run")] == [50.0, 70.0, 60.0, 65.0, 99.0]
+    assert "schedule.patience: 2 → 3" in said
+    assert "stopped early" not in said
 
 
 def _metadata(weights: Path) -> str:

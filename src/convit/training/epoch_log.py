@@ -59,7 +59,7 @@ class EpochLog(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clocks of an epoch that is resumed in its middle, and say where that is."""
         self._start_clocks()
-        if trainer.global_step:
+        if trainer.global_step and not trainer.should_stop:
             self._say(trainer, f"resuming at step {trainer.global_step} in epoch {_epoch_of(trainer)}")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -116,13 +116,14 @@ class EpochLog(Callback):
         """Say where early stopping ended the run, and why."""
         stopping = trainer.early_stopping_callback
         lines = read_lines(self.path) if trainer.is_global_zero else []
-        if stopping is None or not lines or not stopping.stopped_epoch:
+        done = lines[-1]["epoch"] if lines else trainer.max_epochs
+        if stopping is None or stopping.wait_count < stopping.patience or done == trainer.max_epochs:
             return
-        done, best = lines[-1]["epoch"], max(lines, key=lambda line: line.get("val_top1") or 0.0)
+        best, waited = max(lines, key=lambda line: line.get("val_top1") or 0.0), stopping.wait_count
         self._say(
             trainer,
-            f"stopped early after epoch {done} of {trainer.max_epochs}: in {stopping.patience} epochs no val top-1 "
-            f"was above the {best['val_top1']:.2f} % of epoch {best['epoch']}",
+            f"stopped early after epoch {done} of {trainer.max_epochs}: for {waited} epoch{'s' * (waited > 1)} no val "
+            f"top-1 was above the {best['val_top1']:.2f} % of epoch {best['epoch']}",
         )
 
     def _best_of(self, lines: list[dict[str, Any]]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningDataModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
@@ -89,6 +90,22 @@ def sharding_of(trainer: Trainer, recipe: Recipe) -> StepSharding:
     return StepSharding(batch_size, parts, trainer.global_rank, trainer.world_size)
 
 
+class EarlyStopping(LightningEarlyStopping):  # whose name checkpoints hold
+    """Lightning's, which a resumed run obeys at once where it had stopped, and with its own recipe's patience."""
+
+    def __init__(self, patience: int) -> None:
+        # in validation, so that the epoch's checkpoint holds what came of it
+        super().__init__("val_top1", mode="max", patience=patience, check_on_train_epoch_end=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Do not go on where there is no patience left."""
+        trainer.should_stop = self.wait_count >= self.patience
+
+
 LIGHTNING_PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -104,7 +121,7 @@ def build_trainer(recipe: Recipe, output: Path, callbacks: Sequence[Callback]) -
         ImportError: a logger that the recipe asks for is not installed.
     """
     run, schedule = recipe.run, recipe.schedule
-    stopping = [] if schedule.patience is None else [EarlyStopping("val_top1", mode="max", patience=schedule.patience)]
+    stopping = [] if schedule.patience is None else [EarlyStopping(schedule.patience)]
     return Trainer(
         accelerator="auto",
         devices=run.devices,
