@@ -1,6 +1,7 @@
 """What a command loads to label or embed one photograph: most of its time is imports."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,35 @@ def test_what_is_not_there_is_said_before_torch_is_imported(
     assert left["code"] == 2
     assert message.format(**places) in run.stderr
     assert not {"torch", "matplotlib.pyplot"} & set(left["loaded"])
+
+
+_UNTIL_TORCH = """
+import os, sys
+from convit.cli import main
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print(os.environ.get("OMP_WAIT_POLICY"), flush=True)
+            os._exit(0)
+
+sys.meta_path.insert(0, Finder())
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "expected"),
+    [("train", None, "passive"), ("finetune", None, "passive"), ("train", "active", "active"), ("embed", None, "None")],
+)
+def test_threads_wait_passively_in_training_unless_asked_otherwise(
+    command: str, given: str | None, expected: str, photos: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"name: a\nmodel: {{architecture: convit_tiny}}\ndata: {{name: a, train: {photos}}}\n")
+    argument = recipe if command == "train" else photos
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    command_line = [sys.executable, "-c", _UNTIL_TORCH, command, str(argument)]
+    run = subprocess.run(command_line, capture_output=True, text=True, env=environment, cwd=tmp_path, check=True)
+    assert run.stdout == f"{expected}\n", run.stderr

@@ -6,6 +6,7 @@ command.
 """
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -48,6 +49,7 @@ COMMANDS = {
     "push": Command("convit.cli.push", "push", "Upload a model to the Hugging Face hub."),
     "benchmark": Command("convit.cli.benchmark", "benchmark", "Compare speed and memory with other implementations."),
 }
+TRAINING = ("finetune", "train")
 
 
 class LazyCommands(TyperGroup):
@@ -71,6 +73,8 @@ class LazyCommands(TyperGroup):
             ctx.fail(f"no such command: {cmd_name}; {remedy}")
         from convit.cli.options import spell_out
 
+        if cmd_name in TRAINING:  # before torch is loaded, which reads it once; docs/training.md has the figures
+            os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         entry = COMMANDS[cmd_name]
         function: Callable[..., None] = getattr(import_module(entry.module), entry.function)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)

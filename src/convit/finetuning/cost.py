@@ -17,7 +17,7 @@ from convit.training.epoch_log import duration
 from convit.training.models import freeze
 from convit.training.optimizers import total_epochs
 from convit.training.splits import Split, open_split
-from convit.training.trials import choose_precision, choose_threads, computing_with, time_pass
+from convit.training.trials import choose_precision, computing_with, time_pass
 
 WORK = 5e9  # multiply-accumulates of a measured step; larger batches hardly change the time per image
 LOADED = 8  # images that are loaded to see how long that takes
@@ -54,7 +54,7 @@ class Cost:
 
 
 def measure(plan: Plan, device: torch.device) -> tuple[Plan, Cost]:
-    """Measure a few steps and multiply; on a CPU also choose with how many threads to compute.
+    """Measure a few steps and multiply; on a CPU also keep with how many threads it computes.
 
     Raises:
         ValueError: a setting of the plan does not fit the model.
@@ -75,7 +75,8 @@ def measure(plan: Plan, device: torch.device) -> tuple[Plan, Cost]:
     size = config.image_height, config.image_width
     precision, _ = choose_precision(recipe, model, size)
     if device.type == "cpu" and plan.may_measure and not plan.is_asked("run.threads"):
-        plan = plan.decide(Choice("run.threads", *choose_threads(model, batch, size, precision)))
+        why = "what PyTorch takes here, kept so that a resumed run computes alike"
+        plan = plan.decide(Choice("run.threads", torch.get_num_threads(), why))
     threads = plan.recipe.run.threads
     with computing_with(threads):
         step, look = (time_pass(model, batch, size, precision, device, train=train) / batch for train in (True, False))

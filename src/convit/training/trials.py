@@ -113,20 +113,6 @@ def time_pass(
     return min(times[1:] or times)
 
 
-def choose_threads(model: nn.Module, batch: int, size: tuple[int, int], precision: str) -> tuple[int, str]:
-    """The number of threads with which this CPU trains fastest, and what was measured.
-
-    All that PyTorch would take, half of them, and one are tried: where others use the cores too, more may be slower.
-    """
-    most, cpu = torch.get_num_threads(), torch.device("cpu")
-    seconds: dict[int, float] = {}
-    for threads in sorted({1, -(-most // 2), most}):
-        with computing_with(threads):
-            seconds[threads] = time_pass(model, batch, size, precision, cpu)
-    measured = ", ".join(f"{threads}: {1000 * each / batch:.1f} ms" for threads, each in seconds.items())
-    return min(seconds, key=seconds.__getitem__), f"measured per image of a training step, by threads: {measured}"
-
-
 @contextmanager
 def computing_with(threads: int | None) -> Generator[None]:
     """Let PyTorch compute with so many threads inside the block; None leaves their number as it is."""
