@@ -19,7 +19,6 @@ from convit.model.positional import (
     patch_distances,
     position_factors,
 )
-from convit.model.scripting import ScriptableGPSA
 from convit.model.shortcuts import is_recorded, is_untouched
 
 
@@ -162,6 +161,37 @@ class GatedPositionalSelfAttention(nn.Module):
                 position = self.position_attention(grid).to(value.dtype) @ value
             read = join_heads(torch.lerp(content, position, self.gate.to(value.dtype)[:, None, None]))
         return self.proj_drop(self.proj(read))
+
+
+class ScriptableGPSA(nn.Module):
+    """GPSA as the paper writes it, in the Python that TorchScript compiles, for graphs that FX recorded.
+
+    Args:
+        layer: the layer; its parts are shared, not copied.
+    """
+
+    def __init__(self, layer: GatedPositionalSelfAttention) -> None:
+        super().__init__()
+        self.num_heads = layer.num_heads
+        self.qk, self.v, self.pos_proj, self.gating_param = layer.qk, layer.v, layer.pos_proj, layer.gating_param
+        self.attn_drop, self.proj, self.proj_drop = layer.attn_drop, layer.proj, layer.proj_drop
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Attend among the patches of a (rows, columns) grid, given in row-major order."""
+        query, key = self.qk(x).chunk(2, dim=-1)
+        query, key, value = self._heads(query), self._heads(key), self._heads(self.v(x))
+        place = torch.arange(x.shape[1], device=x.device)
+        row, column = torch.div(place, grid[1], rounding_mode="floor"), place % grid[1]
+        delta_x, delta_y = column[None, :] - column[:, None], row[None, :] - row[:, None]
+        places = torch.stack([delta_x, delta_y, delta_x * delta_x + delta_y * delta_y], dim=-1).to(x.dtype)
+        content = torch.softmax(query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5, dim=-1)
+        position = torch.softmax(self.pos_proj(places).permute(2, 0, 1), dim=-1)
+        gate = torch.sigmoid(self.gating_param)[:, None, None]
+        read = self.attn_drop((1.0 - gate) * content + gate * position) @ value
+        return self.proj_drop(self.proj(read.transpose(1, 2).flatten(2)))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, [self.num_heads, -1]).transpose(1, 2)
 
 
 class SelfAttention(nn.Module):

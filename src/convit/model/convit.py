@@ -14,7 +14,6 @@ from torch.utils.checkpoint import checkpoint
 from convit.model import kernels
 from convit.model.attention import GatedPositionalSelfAttention, SelfAttention
 from convit.model.config import ConViTConfig, GlobalPool, check_divisible
-from convit.model.features import prune
 from convit.model.layers import (
     Block,
     Embedding,
@@ -26,6 +25,7 @@ from convit.model.layers import (
     wanted_blocks,
 )
 from convit.model.positional import resample_position_embedding, stretched
+from convit.model.pruning import prune
 from convit.model.shortcuts import is_recorded, is_untouched, takes_shortcuts
 
 Grid = tuple[int, int]
@@ -276,7 +276,7 @@ class ConViT(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop for good what chosen blocks (as in `forward_intermediates`) don't need; see `features.prune`.
+        """Drop for good what chosen blocks (as in `forward_intermediates`) don't need; see `pruning.prune`.
 
         Raises:
             ValueError: a block that does not exist.
