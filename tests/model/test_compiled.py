@@ -23,6 +23,19 @@ def test_compiles_as_one_graph_and_trains() -> None:
         torch.testing.assert_close(ours.grad, reference.grad, atol=1e-5, rtol=1e-4)
 
 
+def test_trains_on_larger_images_after_compiling() -> None:
+    # as a recipe's `final_img_size` asks; the second size is compiled with sizes that vary
+    eager, compiled = ConViT(CONFIG), ConViT(CONFIG)
+    compiled.load_state_dict(eager.state_dict())
+    compiled.compile()
+    for side in (32, 48):
+        images = torch.randn(2, 3, side, side)
+        for model in (eager, compiled):
+            model.zero_grad()
+            model(images).square().sum().backward()
+        torch.testing.assert_close(compiled.pos_embed.grad, eager.pos_embed.grad, atol=1e-5, rtol=1e-4)
+
+
 def test_compiles_in_bf16() -> None:
     model = ConViT(CONFIG).bfloat16().eval()
     images = torch.randn(2, 3, 32, 32, dtype=torch.bfloat16)

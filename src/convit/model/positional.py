@@ -131,5 +131,12 @@ def stretched(pos_embed: Tensor, old_grid: tuple[int, int], new_grid: tuple[int,
         return pos_embed
     dtype = torch.promote_types(pos_embed.dtype, torch.float32)
     image = pos_embed.to(dtype).unflatten(1, old_grid).permute(0, 3, 1, 2)
-    image = F.interpolate(image, size=[new_grid[0], new_grid[1]], mode="bicubic", antialias=True)
-    return image.flatten(2).transpose(1, 2).to(pos_embed.dtype)
+    rows, columns = _stretch(old_grid[0], new_grid[0], image), _stretch(old_grid[1], new_grid[1], image)
+    image = rows @ image @ columns.transpose(0, 1)
+    return image.flatten(2).transpose(1, 2).contiguous().to(pos_embed.dtype)
+
+
+def _stretch(old: int, new: int, like: Tensor) -> Tensor:
+    """The matrix of that resize along one axis: compiled, the operator itself has no gradient for sizes that vary."""
+    identity = torch.eye(old, device=like.device, dtype=like.dtype)[None, None]
+    return F.interpolate(identity, size=[new, old], mode="bicubic", antialias=True)[0, 0]
