@@ -9,7 +9,7 @@ INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pytho
 .PHONY: help demo test quick soak lint types docs check-hub measure-bundled benchmarks clean
 
 help:
-	@echo "demo             make .venv, install, label and embed a few photographs with the weights in the package"
+	@echo "demo             make .venv, install, label and embed three photographs with the weights in the package"
 	@echo "test             make .venv, install with the test tools, lint, types, whole suite"
 	@echo "quick            the suite without its slow tests"
 	@echo "soak             long forms of some tests: many kills, many damaged files"
@@ -22,7 +22,7 @@ help:
 .venv/installed-demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(INSTALL) --editable '.[demo]'
+	$(INSTALL) --editable .
 	@touch $@
 
 .venv/installed-test: pyproject.toml constraints.txt

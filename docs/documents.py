@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
+PHOTOGRAPHS = Path(__file__).resolve().parents[1] / "examples" / "photos"
+
 
 def run_convit(*arguments: object) -> None:
     """Run a command of ours in silence; a failure ends the tool."""
@@ -21,29 +23,28 @@ def run_convit(*arguments: object) -> None:
 
 
 def cut_photographs(names: Mapping[str, str], pieces: int) -> Iterator[tuple[str, int, Image.Image]]:
-    """Photographs inside scikit-image (public domain), cut into pieces.
+    """The photographs of the demo (examples/photos, public domain), cut into pieces.
 
     Args:
-        names: a label of each, and its name there.
+        names: a label of each, and its file there without the suffix.
         pieces: how many across, and as many down.
 
     Yields:
-        (label, number, picture) of each piece, row by row.
+        (label, number, image) of each piece, row by row.
     """
     from PIL import Image
-    from skimage import data
 
     for label, name in names.items():
-        image = Image.fromarray(getattr(data, name)()).convert("RGB")
+        image = Image.open(PHOTOGRAPHS / f"{name}.jpg").convert("RGB")
         width, height = image.width // pieces, image.height // pieces
         for number in range(pieces**2):
             left, top = number % pieces * width, number // pieces * height
             yield label, number, image.crop((left, top, left + width, top + height))
 
 
-def keep_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write what was found as JSON for people."""
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def keep_json(path: Path, content: Mapping[str, Any], indent: int | None = 1) -> None:
+    """Write what was found as JSON, for people unless there is no indentation."""
+    path.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(folder: Path, names: Sequence[str]) -> dict[str, Any]:

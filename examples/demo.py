@@ -1,35 +1,21 @@
-"""Label and embed a few photographs with the weights that ship in the package; no network is needed.
+"""Label and embed three photographs with the weights that ship in the package; no network is needed.
 
-The photographs are those inside scikit-image (public domain), written to a folder so that the command line can be shown
-at work: what is printed after each `$` can be typed as it stands.
+What is printed after each `$` can be typed as it stands.
 
-    python examples/demo.py [FOLDER]        # FOLDER is ./demo-photos unless named
+    python examples/demo.py [FOLDER]        # the photographs are copied to FOLDER, ./demo-photos unless named
 """
 
 import argparse
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from skimage import data
 
-MODEL = "convit_nano_patch4_32.cifar10"
-PHOTOGRAPHS = {
-    "cat.jpg": data.chelsea,
-    "coffee.jpg": data.coffee,
-    "rocket.jpg": data.rocket,
-    "astronaut.jpg": data.astronaut,
-}
-
-
-def write_photographs(folder: Path) -> None:
-    """Write each photograph as a JPEG file into a folder, which is made if it is not there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, photograph in PHOTOGRAPHS.items():
-        Image.fromarray(photograph()).save(folder / name, quality=95)
+MODEL = "convit_mini_patch8_64.tiny_imagenet"
+PHOTOGRAPHS = Path(__file__).with_name("photos")
 
 
 def run(*arguments: str) -> None:
@@ -52,11 +38,13 @@ def show_similarities(vectors: Path) -> None:
 
 
 def main() -> None:
-    """Write the photographs, label them, embed them."""
-    parser = argparse.ArgumentParser(description="Label and embed a few photographs with the weights in the package.")
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("demo-photos"), help="where to write them")
+    """Copy the photographs, label them, embed them."""
+    parser = argparse.ArgumentParser(description="Label and embed three photographs with the weights in the package.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("demo-photos"), help="where to copy them")
     folder = parser.parse_args().folder
-    write_photographs(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for photograph in sorted(PHOTOGRAPHS.glob("*.jpg")):
+        shutil.copy(photograph, folder)
     vectors = folder / "vectors.npz"
     run("classify", str(folder), "--model", MODEL, "--top-k", "3", "--format", "table")
     run("embed", str(folder), "--model", MODEL, "--normalize", "--output", str(vectors), "--overwrite")

@@ -4,7 +4,7 @@
     python docs/analysis/make.py draw                           figures of the weights and of public-domain photographs
     python docs/analysis/make.py write                          README.md from the JSON files; --check only compares
 
-DATA is what `convit ablate` takes. The photographs are those inside scikit-image (public domain); no picture of the
+DATA is what `convit ablate` takes. The photographs are the demo's (examples/photos, public domain); no image of the
 data set is kept. The page's screenshot needs Debian's chromium.
 """
 
@@ -20,13 +20,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from browser import take_screenshot
-from documents import read_arguments, read_json, write_or_check
+from documents import PHOTOGRAPHS, read_arguments, read_json, write_or_check
 
 DOCS = Path(__file__).resolve().parent
-MODEL = "convit_nano_patch4_32.cifar10"
+MODEL = "convit_mini_patch8_64.tiny_imagenet"
 IMAGES = 1024  # that the paper averages non-locality over
 BATCH = 64
-FIGURES = {"cat": "chelsea", "rocket": "rocket"}
+FIGURES = ("cat", "coffee")
 HEIGHT = 1960  # of the screenshot, pixels
 
 
@@ -71,18 +71,14 @@ def measure_attention(data: str, split: str | None) -> dict[str, Any]:
 def draw() -> None:
     """Draw the gates and centers, two photographs' explanations, and a page as a browser shows it."""
     import numpy as np
-    from PIL import Image
-    from skimage import data
 
     found = json.loads((DOCS / "attention.json").read_text(encoding="utf-8"))
     _draw_weights(np.array(found["gates"]), np.array(found["centers"], dtype=float), tuple(found["grid"]))
+    for name in FIGURES:
+        _explain(PHOTOGRAPHS / f"{name}.jpg", DOCS / f"{name}.png")
     with tempfile.TemporaryDirectory() as folder:
-        for name, photograph in {**FIGURES, "astronaut": "astronaut"}.items():
-            Image.fromarray(getattr(data, photograph)()).save(Path(folder) / f"{name}.jpg", quality=95)
-        for name in FIGURES:
-            _explain(Path(folder) / f"{name}.jpg", DOCS / f"{name}.png")
-        page = Path(folder) / "astronaut.html"
-        _explain(Path(folder) / "astronaut.jpg", page, "--query", "2,3")
+        page = Path(folder) / "uniform.html"
+        _explain(PHOTOGRAPHS / "uniform.jpg", page, "--query", "2,3")
         take_screenshot(page, DOCS / "page.png", height=HEIGHT)
 
 
@@ -99,7 +95,7 @@ def render(ablation: dict[str, Any], attention: dict[str, Any]) -> str:
     return f"""# What the bundled model learned
 
 Made by `docs/analysis/make.py` from `ablation.json` and `attention.json` beside it, for `{attention["model"]}`.
-The photographs are scikit-image's (public domain). Layers and heads are counted from 1, patches from 0.
+The photographs are the demo's (public domain). Layers and heads are counted from 1, patches from 0.
 
 ## Gates and centers
 
@@ -130,11 +126,11 @@ Made by `convit ablate`:
 
 ![What the model's heads look at in a photograph of a cat](cat.png)
 
-The same for a rocket, which is in none of the model's classes:
+The same for a cup of coffee:
 
-![What the model's heads look at in a photograph of a rocket](rocket.png)
+![What the model's heads look at in a photograph of a cup of coffee](coffee.png)
 
-`convit explain astronaut.jpg --model {attention["model"]} --query 2,3 --output astronaut.html`, in a browser:
+`convit explain uniform.jpg --model {attention["model"]} --query 2,3 --output uniform.html`, in a browser:
 
 ![The page, with a choice of layer and head](page.png)
 """

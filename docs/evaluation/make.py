@@ -5,7 +5,7 @@
     python docs/evaluation/make.py write                          README.md from these files; --check only compares
 
 DATA is what `convit evaluate` takes. No picture of the data set is kept: the page with the worst mistakes is shown on
-photographs inside scikit-image (public domain), cut into pieces. The screenshot needs Debian's chromium.
+the demo's photographs (examples/photos, public domain), cut into pieces. The screenshot needs Debian's chromium.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from browser import take_screenshot
 from documents import cut_photographs, keep_json, read_arguments, read_json, run_convit, write_or_check
 
 DOCS = Path(__file__).resolve().parent
-MODEL = "convit_nano_patch4_32.cifar10"
+MODEL = "convit_mini_patch8_64.tiny_imagenet"
 PLOTS = ("reliability.png", "confusion.png", "per_class.png")
-PHOTOGRAPHS = {"cat": "chelsea", "airplane": "rocket"}
-PIECES = 4  # across and down, that each photograph is cut into
+PHOTOGRAPHS = {"tabby": "cat", "espresso": "coffee", "military uniform": "uniform"}
+PIECES = 2  # across and down, that each photograph is cut into
 HEIGHT = 2250  # of the screenshot, pixels
 
 
@@ -44,7 +44,7 @@ def measure(data: str, split: str | None) -> None:
             shutil.copyfile(report / name, DOCS / name)
         # names of the data set's images are of no use here
         figures = {name: value for name, value in json.loads(as_it_is.read_text()).items() if name != "images"}
-        keep_json(DOCS / "evaluation.json", figures)
+        keep_json(DOCS / "evaluation.json", figures, indent=None)
         comparison = json.loads((DOCS / "comparison.json").read_text())
         for side in ("first", "second"):
             comparison[side]["file"] = Path(comparison[side]["file"]).name
@@ -114,8 +114,8 @@ sha256 `{evaluation["data_sha256"][:16]}…`), {evaluation["precision"]}, {evalu
 
 ## The page
 
-`--report` also writes a page with the worst mistakes. Here it is in a browser, of two photographs inside scikit-image
-(public domain) that were cut into pieces; the rocket stands as an airplane, since the model knows no rockets:
+`--report` also writes a page with the worst mistakes. Here it is in a browser, of the demo's photographs
+(public domain), cut into pieces:
 
 ![The page of an evaluation, with its plots and the worst mistakes as thumbnails](page.png)
 """

@@ -2,8 +2,8 @@
 
     python docs/search/make.py
 
-The photographs are inside scikit-image; each is cut into pieces, and the pages are kept as a browser shows them. Needs
-Debian's chromium.
+The photographs are those of the demo (examples/photos); each is cut into pieces, and the pages are kept as a browser
+shows them. Needs Debian's chromium.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from browser import take_screenshot
 from documents import cut_photographs, run_convit
 
 DOCS = Path(__file__).resolve().parent
-MODEL = "convit_nano_patch4_32.cifar10"
-PHOTOGRAPHS = {"cat": "chelsea", "rocket": "rocket", "astronaut": "astronaut", "coffee": "coffee"}
+MODEL = "convit_mini_patch8_64.tiny_imagenet"
+PHOTOGRAPHS = {name: name for name in ("cat", "coffee", "uniform")}
 PIECES = 3  # across and down
 README = f"""# The pages of a search
 
-Made by `docs/search/make.py` of photographs inside scikit-image (public domain), each cut into {PIECES**2} pieces,
+Made by `docs/search/make.py` of the demo's photographs (public domain), each cut into {PIECES**2} pieces,
 with `{MODEL}`.
 
     convit index pieces/ --db pieces.db --model {MODEL}
@@ -51,8 +51,8 @@ def main() -> None:
         for label, number, piece in cut_photographs(PHOTOGRAPHS, PIECES):
             (pieces / label).mkdir(parents=True, exist_ok=True)
             piece.save(pieces / label / f"{number}.jpg", quality=95)
-        (pieces / "rocket" / "a copy.jpg").write_bytes((pieces / "cat" / "4.jpg").read_bytes())
-        Image.open(pieces / "coffee" / "4.jpg").save(pieces / "astronaut" / "compressed anew.jpg", quality=50)
+        (pieces / "coffee" / "a copy.jpg").write_bytes((pieces / "cat" / "4.jpg").read_bytes())
+        Image.open(pieces / "coffee" / "4.jpg").save(pieces / "uniform" / "compressed anew.jpg", quality=50)
         found, twice = Path(folder) / "found.html", Path(folder) / "twice.html"
         run_convit("index", pieces, "--db", db, "--model", MODEL)
         run_convit("search", pieces / "cat" / "4.jpg", "--db", db, "-k", 8, "--html", found)

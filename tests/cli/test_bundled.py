@@ -13,8 +13,9 @@ import pytest
 from convit import VARIANTS
 
 Command = Callable[..., Any]
-DIM = VARIANTS["convit_nano_patch4_32"].config.dim
 MODEL = "convit_nano_patch4_32.cifar10"
+SHOWN = "convit_mini_patch8_64.tiny_imagenet"
+DIM = VARIANTS["convit_mini_patch8_64"].config.dim
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -31,8 +32,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 
 def test_the_demo_labels_the_photographs(demo: tuple[str, Path]) -> None:
     shown, folder = demo
-    assert f"$ convit classify {folder} --model {MODEL} --top-k 3 --format table" in shown
-    for name in ("astronaut.jpg", "cat.jpg", "coffee.jpg", "rocket.jpg"):
+    assert f"$ convit classify {folder} --model {SHOWN} --top-k 3 --format table" in shown
+    for name in ("cat.jpg", "coffee.jpg", "uniform.jpg"):
         assert (folder / name).is_file()
         assert name in shown
 
@@ -40,9 +41,19 @@ def test_the_demo_labels_the_photographs(demo: tuple[str, Path]) -> None:
 def test_the_demo_embeds_the_photographs(demo: tuple[str, Path]) -> None:
     shown, folder = demo
     with np.load(folder / "vectors.npz") as stored:
-        assert stored["embeddings"].shape == (4, DIM)
+        assert stored["embeddings"].shape == (3, DIM)
         np.testing.assert_allclose(np.linalg.norm(stored["embeddings"], axis=1), 1, atol=1e-5)
-    assert f"4 vectors of {DIM} numbers" in shown
+    assert f"3 vectors of {DIM} numbers" in shown
+
+
+def test_the_readme_says_what_is_seen_in_the_photographs_of_the_demo(convit: Command) -> None:
+    run = convit("classify", EXAMPLES / "photos", "--model", SHOWN, "--top-k", "3")
+    assert run.code == 0
+    labels = {Path(row["path"]).stem: [each["label"] for each in row["predictions"]] for row in run.rows}
+    assert labels["coffee"][0] == "espresso"
+    said = " ".join((EXAMPLES.parent / "README.md").read_text("utf-8").split())
+    assert f"takes the cat for a {labels['cat'][0]}" in said
+    assert f"the uniform for an {labels['uniform'][0]}" in said
 
 
 def test_the_cat_is_a_cat(convit: Command, photos: Path) -> None:
@@ -85,9 +96,10 @@ def test_the_installed_script_classifies(photos: Path) -> None:
     assert run.stderr.startswith("convit: 4 images in ")
 
 
-def test_info_says_where_they_come_from(convit: Command) -> None:
-    run = convit("info", MODEL)
+@pytest.mark.parametrize(("model", "data"), [(MODEL, "CIFAR-10"), (SHOWN, "Tiny ImageNet-200")])
+def test_info_says_where_they_come_from(convit: Command, model: str, data: str) -> None:
+    run = convit("info", model)
     assert run.code == 0
     assert "bundled" in run.out
-    assert "CIFAR-10" in run.out
-    assert f"{MODEL}.safetensors" in run.out
+    assert data in run.out
+    assert f"{model}.safetensors" in run.out

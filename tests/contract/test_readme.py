@@ -21,7 +21,7 @@ def _snippet(name: str, text: str = TEXT) -> str:
 
 @pytest.fixture
 def _photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.fromarray(data.chelsea()).save(tmp_path / "photo.jpg", quality=95)
+    Image.fromarray(data.coffee()).save(tmp_path / "photo.jpg", quality=95)
     monkeypatch.chdir(tmp_path)
 
 
@@ -33,8 +33,8 @@ def test_the_table_of_models_is_up_to_date() -> None:
 def test_the_predictors_snippet_runs() -> None:
     names: dict[str, object] = {}
     exec(_snippet("bundled"), names)
-    assert names["best"].label == "cat"
-    assert names["vectors"].shape == (1, 108)
+    assert names["best"].label == "espresso"
+    assert names["vectors"].shape == (1, 256)
 
 
 @pytest.mark.usefixtures("_photo")

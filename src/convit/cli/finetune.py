@@ -32,7 +32,7 @@ Model = Annotated[
     typer.Option(
         metavar="NAME|FILE",
         help="Weights to start from: a name from `convit models` or a weight file.  [default: convit_small.fb_in1k on "
-        "a GPU, convit_tiny.fb_in1k on a CPU; without a network: convit_nano_patch4_32.cifar10]",
+        "a GPU, convit_tiny.fb_in1k on a CPU; without a network: convit_mini_patch8_64.tiny_imagenet]",
     ),
 ]
 Epochs = Annotated[

@@ -8,11 +8,11 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).with_name("label_sets")
 
-LABEL_SETS = ("imagenet1k", "cifar10")
+LABEL_SETS = ("imagenet1k", "cifar10", "tiny_imagenet")
 
 
 def class_names(label_set: str) -> tuple[str, ...]:
-    """Name every class of a label set ("imagenet1k" or "cifar10") in index order; no two names are the same.
+    """Name every class of a label set (one of `LABEL_SETS`) in index order; no two names are the same.
 
     ImageNet's "crane", "maillot" and "cardigan" each stand for two classes; their names here carry a word that tells
     them apart.

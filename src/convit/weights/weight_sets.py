@@ -19,7 +19,7 @@ from convit.weights.labels import LABEL_SETS, class_names
 from convit.weights.published import PUBLISHED, Published
 
 BUNDLED_FOLDER = Path(__file__).with_name("bundled")
-BUNDLED_NAMES = ("convit_nano_patch4_32.cifar10",)
+BUNDLED_NAMES = ("convit_mini_patch8_64.tiny_imagenet", "convit_nano_patch4_32.cifar10")
 
 
 @dataclass(frozen=True)
