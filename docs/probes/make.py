@@ -4,7 +4,7 @@
     python docs/probes/make.py --large                   time and memory on 100,000 made-up vectors; then README.md
     python docs/probes/make.py                           README.md and figures from what is kept; --check only compares
 
-DATA holds `cifar10` and `tiny-imagenet` as shards. No picture and no embedding of them is kept.
+DATA holds `cifar10` and `tiny-imagenet` as shards. No image and no embedding of them is kept.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from documents import keep_json, read_json, write_or_check
 
 DOCS = Path(__file__).resolve().parent
-MODEL = "convit_nano_patch4_32.cifar10"
+MODEL = "convit_mini_patch8_64.tiny_imagenet"
 SETS = {
-    "cifar10": (
-        "CIFAR-10, which the model was trained on",
+    "cifar10": ("CIFAR-10, which the model never saw", ""),
+    "tiny-imagenet": (
+        "Tiny ImageNet, which it was trained on",
         "The probes' training images are the model's own, which is why it does better on those left out than on test "
         "images.",
     ),
-    "tiny-imagenet": ("Tiny ImageNet, which it never saw", ""),
 }
 WIDTH = 120
 IMAGES, TESTED, DIM, CLASSES = 100_000, 10_000, 768, 200
