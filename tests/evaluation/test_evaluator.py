@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -154,11 +155,11 @@ def test_the_images_are_streamed(shards: Path, weights: Path) -> None:
 
 def test_flip_averages_an_image_and_its_mirror_image(folder: Path, weights: Path) -> None:
     plain, flipped = (Evaluator(weights=weights, device="cpu", tta=tta) for tta in (None, "flip"))
-    images = torch.randn(3, 3, 32, 32)
+    images = list(torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8).numpy())
     (both,) = flipped._forward(images)
-    (straight,), (mirrored,) = plain._forward(images), plain._forward(images.flip(-1))
-    assert torch.allclose(both, (straight + mirrored) / 2, atol=1e-5)
-    assert not torch.allclose(both, straight, atol=1e-2)
+    (straight,), (mirrored,) = plain._forward(images), plain._forward([image[:, ::-1] for image in images])
+    np.testing.assert_allclose(both, (straight + mirrored) / 2, atol=1e-5)
+    assert not np.allclose(both, straight, atol=1e-2)
     evaluation = flipped.evaluate(open_samples(folder))
     assert evaluation.tta == "flip"
     assert evaluation.loss != plain.evaluate(open_samples(folder)).loss

@@ -44,7 +44,7 @@ class StandIn:
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     decode = StandIn()
-    monkeypatch.setattr("convit.inference.predicting.find_decoder", lambda device: decode)
+    monkeypatch.setattr("convit.inference.loaded.find_decoder", lambda device: decode)
     return decode
 
 
@@ -149,7 +149,7 @@ def test_where_it_cannot_be(make_model: MakeModel, monkeypatch: pytest.MonkeyPat
         Classifier(make_model(), decode="disk")
     with pytest.raises(ValueError, match="decode is 'gpu', but the model runs on cpu; use device='cuda'"):
         Classifier(make_model(), decode="gpu")
-    monkeypatch.setattr("convit.inference.predicting.load_by_name", pytest.fail)
+    monkeypatch.setattr("convit.inference.loaded.load_by_name", pytest.fail)
     with pytest.raises(ValueError, match="decode is 'gpu', but the model runs on cpu"):
         Embedder("convit_nano_patch4_32.cifar10", decode="gpu", device="cpu")
     monkeypatch.setitem(sys.modules, "torchvision.io", None)

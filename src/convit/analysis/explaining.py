@@ -17,7 +17,8 @@ from convit.analysis.rollout import attention_rollout, class_rollout
 from convit.data.classes import find_name, plain_name
 from convit.images.opening import ImageSource, open_image, source_name
 from convit.inference.classifier import read_labels, read_temperature
-from convit.inference.predicting import Predictor, load_by_name
+from convit.inference.loaded import load_by_name
+from convit.inference.predicting import Predictor
 from convit.model import ConViT
 from convit.optimization.precision import default_precision, dtype_of, pick_device
 from convit.output.rows import Prediction

@@ -280,9 +280,9 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
 
             weights_file(given["weights"])
         if hints.get("model") == Model and given["model"] is not None:
-            from convit.weights.weight_sets import check_model_name
+            from convit.inference.models import check_model
 
-            check_model_name(given["model"])
+            check_model(given["model"])
         if hints.get("device") == Device:
             check_device_name(given["device"])
         for name, bundle in bundles.items():

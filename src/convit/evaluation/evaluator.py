@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-from torch import Tensor, nn
+from jaxtyping import Float32
+from torch import nn
 
 from convit.data import Samples
 from convit.data.identity import file_sha256
@@ -33,7 +34,7 @@ from convit.images.opening import ImageSource
 from convit.inference.classifier import read_temperature
 from convit.inference.options import RunKeywords, RunOptions
 from convit.inference.predicting import Predictor
-from convit.optimization.precision import describe_device
+from convit.optimization.precision import describe_device, pick_device
 from convit.output.files import check_packages
 from convit.output.rows import Timings
 
@@ -76,6 +77,7 @@ class Evaluator(Predictor):
         if tta not in (None, "flip"):
             raise ValueError(f"tta is {tta!r}, but must be 'flip' or None")
         super().__init__(model, weights, options, **changes)
+        self._runner.check("logits")
         card: dict[str, Any] = getattr(self.model, "pretrained_cfg", None) or {}
         self.num_classes = int(getattr(self.model, "num_classes", 0) or 0)
         if not self.num_classes:
@@ -198,16 +200,15 @@ class Evaluator(Predictor):
             for place, each, logits in rows
         ], fit
 
-    def _forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        logits = self.model(images)
-        if logits.ndim != 2 or logits.shape[1] != self.num_classes:
+    def _forward(self, pixels: list[Any]) -> tuple[Float32[np.ndarray, "batch classes"]]:
+        logits = self._runner.compute(pixels, "logits")
+        if logits.shape[1:] != (self.num_classes,):
             raise ValueError(
-                f"the model gives {tuple(logits.shape)} for {images.shape[0]} images, but an evaluation needs (batch, "
+                f"the model gives {logits.shape} for {len(pixels)} images, but an evaluation needs (batch, "
                 f"{self.num_classes}); use a model with global_pool='token' or 'avg'"
             )
-        logits = logits.float()
         if self.tta == "flip":
-            logits = (logits + self.model(images.flip(-1)).float()) / 2
+            logits = (logits + self._runner.compute(pixels, "logits", mirrored=True)) / 2
         return (logits,)
 
     def _sum_up(
@@ -240,7 +241,7 @@ class Evaluator(Predictor):
             competing=self.num_classes if competing is None else len(competing),
             tta=self.tta,
             precision=self.precision,
-            device=describe_device(self.device),
+            device=describe_device(pick_device(self.device)),
             preprocessing={**settings.to_dict(), "apply_exif": self.apply_exif},
             img_size=(settings.height, settings.width),
             batch_size=self.batch_size,

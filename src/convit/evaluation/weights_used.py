@@ -8,6 +8,8 @@ from pathlib import Path
 from torch import nn
 
 from convit.data.identity import file_sha256
+from convit.inference.exported import read_config
+from convit.inference.models import find_exported
 from convit.inference.options import DEFAULT_MODEL
 from convit.weights.fetch import fetch_hub_file, fetch_weights
 from convit.weights.files import weights_file
@@ -26,13 +28,15 @@ def find_weights_used(model: str | None, weights: str | Path | None) -> Path:
         weights: a local file, or a folder with one, which takes the named weights' place.
 
     Returns:
-        The file.
+        The file; of an exported folder the largest, which holds the weights.
 
     Raises:
         As `create_model`.
     """
     if weights is not None:
         return weights_file(weights)
+    if model is not None and (folder := find_exported(model)) is not None:
+        return max((folder / name for name in read_config(folder)[1].sha256), key=lambda file: file.stat().st_size)
     source, rest = split_source(model or DEFAULT_MODEL)
     if source == "hf-hub":
         return fetch_hub_file(parse_repo(rest))
@@ -49,11 +53,15 @@ def fingerprint_of(model: str | nn.Module | None, weights: str | Path | None) ->
         weights: a file or folder in the place of published weights.
 
     Returns:
-        "sha256:" and the hash of the weight file; for a module "module:" and the hash of its parameters and buffers.
+        "sha256:" and the hash of the weight file, or of the one that an exported folder was made from; for a module
+        "module:" and the hash of its parameters and buffers.
 
     Raises:
         As `find_weights_used`.
     """
+    if isinstance(model, str) and weights is None and (folder := find_exported(model)) is not None:
+        source = read_config(folder)[0]["export"].get("source") or {}
+        return f"sha256:{source.get('sha256') or file_sha256(find_weights_used(model, None))}"
     if not isinstance(model, nn.Module):
         return f"sha256:{file_sha256(find_weights_used(model, weights))}"
     found = hashlib.sha256()

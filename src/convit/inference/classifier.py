@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from torch import Tensor, nn
+import numpy as np
 
 from convit.images.opening import ImageSource
 from convit.inference.options import RunKeywords, RunOptions
 from convit.inference.predicting import ImagePredictor, Row
 from convit.output.rows import Classification, Prediction
-from convit.weights.labels import numbered_classes
+from convit.weights.labels import numbered_classes, temperature_of
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, UInt8
+    from torch import nn
 
 
 class Classifier(ImagePredictor[Classification]):
@@ -62,6 +62,7 @@ class Classifier(ImagePredictor[Classification]):
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}, but must be at least 1")
         super().__init__(model, weights, options, **changes)
+        self._runner.check("logits")
         self.labels = read_labels(self.model)
         self.temperature = read_temperature(self.model)
         self.top_k = min(top_k, len(self.labels))
@@ -86,17 +87,18 @@ class Classifier(ImagePredictor[Classification]):
         found = [list(self._result(row).predictions) for row in self._read_all(source)]
         return found if isinstance(source, list | tuple) else found[0]
 
-    def _forward(
-        self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
-    ) -> tuple[Tensor, Tensor]:
-        logits = self.model(images)
-        if logits.ndim != 2 or logits.shape[1] != len(self.labels):
+    def _forward(self, pixels: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+        logits = self._runner.compute(pixels, "logits")
+        if logits.shape[1:] != (len(self.labels),):
             raise ValueError(
-                f"the model gives {tuple(logits.shape)} for {images.shape[0]} images, but a classifier needs (batch, "
+                f"the model gives {logits.shape} for {len(pixels)} images, but a classifier needs (batch, "
                 f"{len(self.labels)}); use a model with global_pool='token' or 'avg'"
             )
-        scores, indices = (logits.float() / self.temperature).softmax(dim=-1).topk(self.top_k, dim=-1)
-        return scores, indices
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is told of image by image
+            scaled = np.exp((logits - logits.max(axis=-1, keepdims=True)) / np.float32(self.temperature))
+            scores = scaled / scaled.sum(axis=-1, keepdims=True)
+        best = np.argsort(-scores, axis=-1, kind="stable")[:, : self.top_k]
+        return np.take_along_axis(scores, best, axis=-1), best
 
     def _result(self, row: Row) -> Classification:
         scores, indices = ([], []) if row.outputs is None else (values.tolist() for values in row.outputs)
@@ -126,8 +128,6 @@ def read_temperature(model: nn.Module) -> float:
     Raises:
         ValueError: the card holds something that is not a temperature.
     """
-    from convit.weights.card import temperature_of
-
     card: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
     if not card.get("calibration") or getattr(model, "num_classes", None) != card.get("num_classes"):
         return 1.0  # a new head has other logits

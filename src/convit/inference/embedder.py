@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
-import torch
 from jaxtyping import Float32
-from torch import Tensor, nn
 
 from convit.images.opening import ImageSource
-from convit.inference.options import RunKeywords, RunOptions, check_kind, layer_of
+from convit.inference.options import RunKeywords, RunOptions, check_kind
 from convit.inference.predicting import ImagePredictor, Row
 from convit.output.rows import Embedding
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, UInt8
+    from torch import nn
 
 
 class Embedder(ImagePredictor[Embedding]):
@@ -69,16 +67,13 @@ class Embedder(ImagePredictor[Embedding]):
         super().__init__(model, weights, options, num_classes=0, **changes)
         self.kind = kind
         self.normalize = normalize
-        self._check_model()
+        self._runner.check(kind)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of one image's embedding: (dim,) or (tokens, dim); found by running the model once."""
-        dtype = torch.uint8 if getattr(self.model, "takes_uint8", False) else self.dtype
-        with torch.inference_mode():
-            (values,) = self._forward(
-                torch.zeros(1, *self.transform.settings.input_size, dtype=dtype, device=self.device)
-            )
+        channels, height, width = self.transform.settings.input_size
+        (values,) = self._forward([np.zeros((height, width, channels), np.uint8)])
         return tuple(values.shape[1:])
 
     def __call__(self, source: ImageSource | Sequence[ImageSource]) -> Float32[np.ndarray, "..."]:
@@ -99,40 +94,8 @@ class Embedder(ImagePredictor[Embedding]):
         values = None if row.outputs is None else row.outputs[0]
         return Embedding(row.name, values, None if row.error is None else str(row.error))
 
-    def _forward(
-        self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
-    ) -> tuple[Tensor]:
-        values = read_embedding(self.model, images, self.kind).float()
-        return (nn.functional.normalize(values, dim=-1) if self.normalize else values,)
-
-    def _check_model(self) -> None:
-        model, layer = self.model, layer_of(self.kind)
-        needed = "forward_features" if layer is None else "forward_intermediates"
-        if not hasattr(model, needed):
-            raise TypeError(f"the {type(model).__name__} has no {needed}, which kind={self.kind!r} reads; use a ConViT")
-        depth = len(getattr(model, "blocks", ()))
-        if layer is not None and layer >= depth:
-            raise ValueError(f"kind is {self.kind!r}, but the model has {depth} blocks, layer:0 to layer:{depth - 1}")
-        if self.kind in ("pooled", "pre_logits") and getattr(model, "global_pool", None) == "":
-            raise ValueError(f"kind is {self.kind!r}, but the model does not pool (global_pool=''); use kind='tokens'")
-
-
-def read_embedding(
-    model: Any,
-    images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"],
-    kind: str,
-) -> Float[Tensor, "batch *tokens dim"]:
-    """Compute one kind of embedding; see `Embedder` for the kinds."""
-    layer = layer_of(kind)
-    if layer is not None:
-        return model.forward_intermediates(
-            images, indices=[layer], output_fmt="NLC", stop_early=True, intermediates_only=True
-        )[0]
-    if kind == "pooled" and getattr(model, "num_classes", None) == 0:
-        return model(images)
-    tokens = model.forward_features(images)
-    if kind == "tokens":
-        return tokens
-    if kind == "patches":
-        return tokens[:, getattr(model, "num_prefix_tokens", 1) :]
-    return model.forward_head(tokens, pre_logits=True)
+    def _forward(self, pixels: list[Any]) -> tuple[Float32[np.ndarray, "batch ..."]]:
+        values = self._runner.compute(pixels, self.kind)
+        if self.normalize:
+            values = values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12)
+        return (values,)

@@ -1,8 +1,7 @@
-"""The part that all predictors share: a model on its device, and the way from images to its outputs."""
+"""The part that all predictors share: the way from images to a model's outputs, whatever computes these; no torch."""
 
 from __future__ import annotations
 
-import copy
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -15,21 +14,22 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor, nn
 
-from convit.images import ImageError, current_limits
+from convit.images.formats import ImageError
+from convit.images.limits import current_limits
 from convit.images.opening import ImageSource, opened, source_name
-from convit.inference.gpu_decoding import GpuReader, find_decoder
-from convit.inference.options import DEFAULT_MODEL, RunKeywords, RunOptions, model_name
-from convit.model.config import ConViTConfig, check_divisible
-from convit.optimization.precision import default_precision, dtype_of, name_of, pick_device
+from convit.inference.models import open_model
+from convit.inference.options import RunKeywords, RunOptions
 from convit.output.rows import Timings
-from convit.transforms import EvaluationTransform, TransformSettings, normalize_batch
+from convit.transforms.evaluation import EvaluationTransform
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, UInt8
+    from jaxtyping import UInt8
+    from torch import Tensor, nn
+
+    from convit.inference.gpu_decoding import GpuReader
+    from convit.inference.models import Runner
 
 Tag = TypeVar("Tag")
 Result = TypeVar("Result")
@@ -66,22 +66,17 @@ class Row:
 class Predictor:
     """Runs a model over images: reads them ahead in threads, stacks them, and keeps the order.
 
-    `Classifier` and `Embedder` say what is read off the model, in `_forward`. A model whose attribute `takes_uint8` is
-    true gets batches of uint8 pixel values (batch, channels, height, width) and scales them itself, a quarter of the
-    bytes to move; others get normalized ones in their own type.
+    `Classifier` and `Embedder` say what is read off the model, in `_forward`; what computes it is a `Runner`.
 
     Args:
-        model: a name, whose weights are loaded and folded into their fast form (`convit.optimize`); or a module, which
-            stays as it is except that it is put into evaluation mode.
-        weights, options, changes: as in `Classifier`, with the errors named there.
+        model, weights, options, changes: as in `Classifier`, with the errors named there.
         num_classes: of a model that is loaded here; `None` keeps its own.
 
     Attributes:
         name: the model's name, as it can be shown.
-        model: the model, in evaluation mode.
-        dtype: the type of what it carries between its layers.
+        model: the module, in evaluation mode; for an exported folder the `ExportedModel`.
         transform: how images are resized, cropped and scaled.
-        device, batch_size, workers, apply_exif: as chosen.
+        device, precision, batch_size, workers, apply_exif: as chosen.
         timings: where the time of the last run went, or of the one under way.
     """
 
@@ -95,41 +90,26 @@ class Predictor:
         **changes: Unpack[RunKeywords],
     ) -> None:
         options = replace(options or RunOptions(), **changes)
-        is_module = isinstance(model, nn.Module)
-        if is_module and weights is not None:
-            raise ValueError("model is a module that holds its weights already; leave weights out, or name a model")
-        stays = is_module and str(options.device) == "auto"
-        first = next(iter(model.parameters()), torch.zeros(0)) if is_module else torch.zeros(0)
-        self.device = first.device if stays else pick_device(options.device)
-        decode = find_decoder(self.device) if options.decode == "gpu" else None  # refused before anything is loaded
-        loaded = model if is_module else load_by_name(model, weights, num_classes=num_classes).to(self.device)
-        self.name = model_name(model, weights)
-        settings = TransformSettings.from_model(loaded, {"img_size": options.img_size})
-        self.transform = EvaluationTransform(settings)
-        config = getattr(loaded, "config", None)
-        if isinstance(config, ConViTConfig) and not config.dynamic_img_pad:
-            check_divisible(settings.height, settings.width, config.patch_size)
-        self.batch_size = options.batch_size or (8 if self.device.type == "cpu" else 64)
+        self._runner: Runner = open_model(model, weights, options, num_classes=num_classes)
+        self.name: str = self._runner.name
+        self.model: Any = self._runner.model
+        self.device = self._runner.device
+        self.transform = EvaluationTransform(self._runner.settings)
+        self.batch_size = options.batch_size or (8 if str(self.device) == "cpu" else 64)
         self.workers = default_workers() if options.workers is None else options.workers
         self.apply_exif = options.apply_exif
         self.timings = Timings()
         at_least = self.transform.least_side if options.fast_decode else None
         self._opening: Any = {"apply_exif": self.apply_exif, "at_least": at_least, "limits": current_limits()}
-        self._gpu_reader = None if decode is None else GpuReader(decode, settings, apply_exif=self.apply_exif)
-        is_folded = not is_module or options.precision in ("fp8", "int8") or options.compile
-        self.model = (self._fold(loaded, options) if is_folded else self._placed(loaded, options)).eval()
-        self.dtype = next(iter(self.model.parameters()), torch.zeros(0)).dtype
+        self._gpu_reader: GpuReader | None = self._runner.gpu_reader
 
     @property
     def precision(self) -> str:
         """What the model computes in: "fp32", "bf16", "fp16", "fp8" or "int8"."""
-        plan = getattr(self.model, "plan", None)
-        return name_of(self.dtype) if plan is None else plan.precision
+        return self._runner.precision
 
-    def _forward(
-        self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
-    ) -> tuple[Tensor, ...]:
-        """Compute what is wanted of a batch on the device: tensors with one row per image."""
+    def _forward(self, pixels: list[Any]) -> tuple[np.ndarray, ...]:
+        """Compute what is wanted of images (cropped uint8 pixel values): arrays with one row per image."""
         raise NotImplementedError
 
     def _run(self, sources: Iterable[ImageSource] | Iterable[tuple[Any, ImageSource]]) -> Iterator[Row]:
@@ -171,7 +151,6 @@ class Predictor:
             row.error = error
         return row
 
-    @torch.inference_mode()
     def _compute(self, batch: list[Row]) -> None:
         """Fill in the outputs of those that were read, or the error where they are not finite."""
         if self._gpu_reader is not None:
@@ -179,18 +158,7 @@ class Predictor:
         read = [row for row in batch if row.pixels is not None]
         if not read:
             return
-        pixels: list[Any] = [row.pixels for row in read]
-        if self._gpu_reader is not None:  # some of them lie there already
-            made = (each if isinstance(each, Tensor) else torch.tensor(each, device=self.device) for each in pixels)
-            levels = torch.stack(list(made))
-        else:
-            levels = torch.from_numpy(np.stack(pixels)).to(self.device)
-        if getattr(self.model, "takes_uint8", False):
-            images = levels.permute(0, 3, 1, 2)  # a view with channels last; the model scales levels itself
-        else:
-            images = normalize_batch(levels, self.transform.settings).to(self.dtype)
-        outputs = [output.cpu().numpy() for output in self._forward(images)]
-        for row, *found in zip(read, *outputs, strict=True):
+        for row, *found in zip(read, *self._forward([row.pixels for row in read]), strict=True):
             row.pixels = None
             if all(np.isfinite(values).all() for values in found):
                 row.outputs = tuple(found)
@@ -208,40 +176,6 @@ class Predictor:
                 self._open(row)
             else:
                 row.pixels = found[place]
-
-    def _fold(self, model: nn.Module, options: RunOptions) -> nn.Module:
-        """The model's fast form."""
-        from convit.optimization import optimize
-
-        precision, calibration = options.precision, None
-        if precision == "auto":
-            precision = default_precision(self.device)
-        elif precision == "int8" and self.device.type == "cpu":
-            read = (self._open(Row(None, each, source_name(each))).pixels for each in options.calibration or ())
-            pixels: list[Any] = [each for each in read if each is not None]
-            calibration = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) if pixels else None
-        return optimize(model, precision, compile=options.compile, batch_size=self.batch_size, calibration=calibration)
-
-    def _placed(self, model: nn.Module, options: RunOptions) -> nn.Module:
-        """A module that was handed over, or a copy of it where the options ask for another device or precision."""
-        parameters = list(model.parameters())
-        dtype = None if options.precision == "auto" else dtype_of(options.precision)
-        if all(each.device == self.device and dtype in (None, each.dtype) for each in parameters):
-            return model
-        # the caller's module stays where it is
-        return copy.deepcopy(model).to(device=self.device, dtype=dtype)
-
-
-def load_by_name(name: str | None, weights: str | Path | None, *, num_classes: int | None = None) -> nn.Module:
-    """Load a weight set, a local file that says which model it is for, or a local file into a named model.
-
-    Without a name it is the model that `weights` describes, else the default; raises as `create_model` does.
-    """
-    from convit.weights import create_model, load_model
-
-    if weights is not None and name is None:
-        return load_model(weights, num_classes=num_classes)
-    return create_model(name or DEFAULT_MODEL, weights is None, checkpoint_path=weights, num_classes=num_classes)
 
 
 class ImagePredictor(Predictor, Generic[Result]):

@@ -18,6 +18,7 @@ from torch import nn
 from convit.evaluation.weights_used import MODULE, fingerprint_of
 from convit.images.names import escaped, path_text, text_path
 from convit.inference.embedder import Embedder
+from convit.inference.models import find_exported
 from convit.inference.options import model_name
 from convit.output.files import write_file
 from convit.search.store import FILE
@@ -162,7 +163,7 @@ def identity_of(
     return Identity(
         **place,
         name=escaped(embedder.name),
-        model=model if isinstance(model, str) else None,
+        model=_kept_name(model) if isinstance(model, str) else None,
         weights=None if weights is None else path_text(Path(weights).expanduser().resolve()),
         fingerprint=fingerprint_of(model, weights),
         dim=embedder.shape[0],
@@ -170,6 +171,12 @@ def identity_of(
         preprocessing=preprocessing_of(embedder, options),
         precisions=(precision_of(embedder, options),),
     )
+
+
+def _kept_name(model: str) -> str:
+    """A model's name as it is found again from another folder."""
+    folder = find_exported(model)
+    return model if folder is None else path_text(folder.resolve())
 
 
 def preprocessing_of(embedder: Embedder, options: Mapping[str, Any]) -> dict[str, Any]:

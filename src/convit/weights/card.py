@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from convit.output.text import short
 from convit.transforms.settings import TransformSettings
+from convit.weights.labels import temperature_of
 from convit.weights.weight_sets import WeightSet
 
 if TYPE_CHECKING:
@@ -160,18 +161,3 @@ def check_description(description: Mapping[str, Any]) -> None:
     # a model of other images than gray and RGB ones has no preprocessing of ours
     if not isinstance(size, list) or not size or size[0] in (1, 3):
         TransformSettings.from_card(description, input_size=size)
-
-
-def temperature_of(calibration: Any) -> float:
-    """The temperature that a calibration holds.
-
-    Raises:
-        ValueError: it holds something else.
-    """
-    found = calibration.get("temperature") if isinstance(calibration, dict) else None
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= 1e6:
-        raise ValueError(
-            f"the weights' calibration holds the temperature {short(found)}, but it must be a number above 0; fit it "
-            "again with convit evaluate --calibrate"
-        )
-    return float(found)

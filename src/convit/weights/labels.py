@@ -1,10 +1,13 @@
-"""The class names of the label sets that weights were trained on, in index order."""
+"""What a model's logits stand for: the names of its classes, in index order, and the temperature of probabilities."""
 
 from __future__ import annotations
 
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from convit.output.text import short
 
 _FOLDER = Path(__file__).with_name("label_sets")
 
@@ -45,6 +48,21 @@ def numbered_classes(count: int) -> tuple[str, ...]:
     ('class 0', 'class 1')
     """
     return tuple(f"class {index}" for index in range(count))
+
+
+def temperature_of(calibration: Any) -> float:
+    """The temperature that a calibration holds.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    found = calibration.get("temperature") if isinstance(calibration, dict) else None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= 1e6:
+        raise ValueError(
+            f"the weights' calibration holds the temperature {short(found)}, but it must be a number above 0; fit it "
+            "again with convit evaluate --calibrate"
+        )
+    return float(found)
 
 
 @cache

@@ -1,0 +1,175 @@
+"""A model that PyTorch runs: loaded by name or file, or a module handed over, on its device and in its fast form."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convit.images.formats import ImageError
+from convit.images.opening import ImageSource, open_image
+from convit.inference.gpu_decoding import GpuReader, find_decoder
+from convit.inference.models import find_exported
+from convit.inference.options import DEFAULT_MODEL, RunOptions, layer_of, model_name
+from convit.model.config import ConViTConfig, check_divisible
+from convit.optimization.precision import default_precision, dtype_of, name_of, pick_device
+from convit.transforms.evaluation import EvaluationTransform, normalize_batch
+from convit.transforms.settings import TransformSettings
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32, UInt8
+
+
+class LoadedModel:
+    """What computes outputs in PyTorch; see `convit.inference.models.Runner`.
+
+    A model whose attribute `takes_uint8` is true gets batches of uint8 pixel values (batch, channels, height, width)
+    and scales them itself, a quarter of the bytes to move; others get normalized ones in their own type.
+
+    Args:
+        model: a name, whose weights are loaded and folded into their fast form (`convit.optimize`); or a module, which
+            stays as it is except that it is put into evaluation mode.
+        weights, options: as in `Classifier`, with the errors named there.
+        num_classes: of a model that is loaded here; `None` keeps its own.
+    """
+
+    def __init__(
+        self,
+        model: str | nn.Module | None,
+        weights: str | Path | None,
+        options: RunOptions,
+        *,
+        num_classes: int | None = None,
+    ) -> None:
+        is_module = isinstance(model, nn.Module)
+        if is_module and weights is not None:
+            raise ValueError("model is a module that holds its weights already; leave weights out, or name a model")
+        stays = is_module and str(options.device) == "auto"
+        first = next(iter(model.parameters()), torch.zeros(0)) if is_module else torch.zeros(0)
+        self.device = first.device if stays else pick_device(options.device)
+        decode = find_decoder(self.device) if options.decode == "gpu" else None  # refused before anything is loaded
+        loaded = model if is_module else load_by_name(model, weights, num_classes=num_classes).to(self.device)
+        self.name = model_name(model, weights)
+        self.settings = TransformSettings.from_model(loaded, {"img_size": options.img_size})
+        config = getattr(loaded, "config", None)
+        if isinstance(config, ConViTConfig) and not config.dynamic_img_pad:
+            check_divisible(self.settings.height, self.settings.width, config.patch_size)
+        self.batch_size = options.batch_size or (8 if self.device.type == "cpu" else 64)
+        apply_exif = options.apply_exif
+        self.gpu_reader = None if decode is None else GpuReader(decode, self.settings, apply_exif=apply_exif)
+        is_folded = not is_module or options.precision in ("fp8", "int8") or options.compile
+        self.model = (self._fold(loaded, options) if is_folded else self._placed(loaded, options)).eval()
+        self._dtype = next(iter(self.model.parameters()), torch.zeros(0)).dtype
+
+    @property
+    def precision(self) -> str:
+        """What the model computes in: "fp32", "bf16", "fp16", "fp8" or "int8"."""
+        plan = getattr(self.model, "plan", None)
+        return name_of(self._dtype) if plan is None else plan.precision
+
+    def check(self, kind: str) -> None:
+        """Refuse a kind of embedding that the model cannot give; see `Runner.check`."""
+        if kind == "logits":
+            return
+        model, layer = self.model, layer_of(kind)
+        needed = "forward_features" if layer is None else "forward_intermediates"
+        if not hasattr(model, needed):
+            raise TypeError(f"the {type(model).__name__} has no {needed}, which kind={kind!r} reads; use a ConViT")
+        depth = len(getattr(model, "blocks", ()))
+        if layer is not None and layer >= depth:
+            raise ValueError(f"kind is {kind!r}, but the model has {depth} blocks, layer:0 to layer:{depth - 1}")
+        if kind in ("pooled", "pre_logits") and getattr(model, "global_pool", None) == "":
+            raise ValueError(f"kind is {kind!r}, but the model does not pool (global_pool=''); use kind='tokens'")
+
+    @torch.inference_mode()
+    def compute(
+        self,
+        pixels: Sequence[UInt8[np.ndarray | Tensor, "height width channels"]],
+        wanted: str,
+        *,
+        mirrored: bool = False,
+    ) -> Float32[np.ndarray, "batch ..."]:
+        """Compute logits or embeddings; see `Runner.compute`."""
+        if self.gpu_reader is not None:  # some of them lie there already
+            made = (each if isinstance(each, Tensor) else torch.tensor(each, device=self.device) for each in pixels)
+            levels = torch.stack(list(made))
+        else:
+            levels = torch.from_numpy(np.stack(pixels)).to(self.device)
+        if getattr(self.model, "takes_uint8", False):
+            images = levels.permute(0, 3, 1, 2)  # a view with channels last; the model scales levels itself
+        else:
+            images = normalize_batch(levels, self.settings).to(self._dtype)
+        images = images.flip(-1) if mirrored else images
+        found = self.model(images) if wanted == "logits" else read_embedding(self.model, images, wanted)
+        return found.float().cpu().numpy()
+
+    def _fold(self, model: nn.Module, options: RunOptions) -> nn.Module:
+        """The model's fast form."""
+        from convit.optimization import optimize
+
+        precision, calibration = options.precision, None
+        if precision == "auto":
+            precision = default_precision(self.device)
+        elif precision == "int8" and self.device.type == "cpu":
+            pixels = list(self._read(options.calibration or (), apply_exif=options.apply_exif))
+            calibration = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) if pixels else None
+        return optimize(model, precision, compile=options.compile, batch_size=self.batch_size, calibration=calibration)
+
+    def _read(
+        self, sources: Sequence[ImageSource], *, apply_exif: bool
+    ) -> Iterator[UInt8[np.ndarray, "height width channels"]]:
+        """The cropped levels of images to calibrate on; those that cannot be read are left out."""
+        transform = EvaluationTransform(self.settings)
+        for source in sources:
+            with suppress(ImageError):
+                yield transform.to_pixels(open_image(source, apply_exif=apply_exif))
+
+    def _placed(self, model: nn.Module, options: RunOptions) -> nn.Module:
+        """A module that was handed over, or a copy of it where the options ask for another device or precision."""
+        parameters = list(model.parameters())
+        dtype = None if options.precision == "auto" else dtype_of(options.precision)
+        if all(each.device == self.device and dtype in (None, each.dtype) for each in parameters):
+            return model
+        # the caller's module stays where it is
+        return copy.deepcopy(model).to(device=self.device, dtype=dtype)
+
+
+def load_by_name(name: str | None, weights: str | Path | None, *, num_classes: int | None = None) -> nn.Module:
+    """Load a weight set, a local file that says which model it is for, or a local file into a named model.
+
+    Without a name it is the model that `weights` describes, else the default; raises as `create_model` does.
+    """
+    from convit.weights import create_model, load_model
+
+    if name is not None and find_exported(name) is not None:
+        raise ValueError(f"{name} is an exported folder, which only gives outputs; name the weights it was made from")
+    if weights is not None and name is None:
+        return load_model(weights, num_classes=num_classes)
+    return create_model(name or DEFAULT_MODEL, weights is None, checkpoint_path=weights, num_classes=num_classes)
+
+
+def read_embedding(
+    model: Any,
+    images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"],
+    kind: str,
+) -> Float[Tensor, "batch *tokens dim"]:
+    """Compute one kind of embedding; see `Embedder` for the kinds."""
+    layer = layer_of(kind)
+    if layer is not None:
+        return model.forward_intermediates(
+            images, indices=[layer], output_fmt="NLC", stop_early=True, intermediates_only=True
+        )[0]
+    if kind == "pooled" and getattr(model, "num_classes", None) == 0:
+        return model(images)
+    tokens = model.forward_features(images)
+    if kind == "tokens":
+        return tokens
+    if kind == "patches":
+        return tokens[:, getattr(model, "num_prefix_tokens", 1) :]
+    return model.forward_head(tokens, pre_logits=True)

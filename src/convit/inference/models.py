@@ -1,0 +1,103 @@
+"""What a model's name stands for, weights that PyTorch runs or an exported folder, and what either must give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from convit.inference.exported import ExportedModel, exported_folder
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32
+    from torch import nn
+
+    from convit.inference.gpu_decoding import GpuReader
+    from convit.inference.options import RunOptions
+    from convit.transforms.settings import TransformSettings
+
+
+class Runner(Protocol):
+    """What computes a model's outputs of pixels.
+
+    Attributes:
+        name: the model's name, as it can be shown.
+        model: the module, or whatever else has its `pretrained_cfg` and `num_classes`.
+        settings: the preprocessing, with the size of the input.
+        device: where it runs.
+        precision: "fp32", "bf16", "fp16", "fp8" or "int8".
+        batch_size: images at a time, as asked for or as suits the device.
+        gpu_reader: what decodes files on the device; None where the CPU does.
+    """
+
+    name: str
+    settings: TransformSettings
+    batch_size: int
+
+    @property
+    def model(self) -> Any:  # noqa: D102
+        ...
+
+    @property
+    def device(self) -> Any:  # noqa: D102
+        ...
+
+    @property
+    def precision(self) -> str:  # noqa: D102
+        ...
+
+    @property
+    def gpu_reader(self) -> GpuReader | None:  # noqa: D102
+        ...
+
+    def check(self, kind: str) -> None:
+        """Refuse "logits" or a kind of embedding that the model cannot give: a `ValueError` or `TypeError`."""
+        ...
+
+    def compute(
+        self, pixels: Sequence[Any], wanted: str, *, mirrored: bool = False
+    ) -> Float32[np.ndarray, "batch ..."]:
+        """Compute one output.
+
+        Args:
+            pixels: cropped images, each (height, width, channels) of uint8 pixel values.
+            wanted: what `check` lets pass.
+            mirrored: whether left and right are exchanged first.
+        """
+        ...
+
+
+def find_exported(name: str) -> Path | None:
+    """The exported folder that a model's name stands for; None for others. A published name stands for what it names.
+
+    A folder of that very name is meant by "./convit_tiny" or "convit_tiny/".
+    """
+    from convit.model.variants import VARIANTS
+    from convit.weights.weight_sets import WEIGHT_SETS
+
+    return None if name in VARIANTS or name in WEIGHT_SETS else exported_folder(name)
+
+
+def check_model(name: str) -> None:
+    """Refuse what names neither a model nor an exported folder, before anything heavy is imported.
+
+    Raises:
+        ValueError: there is no such model, or there are no such weights.
+    """
+    from convit.weights.weight_sets import check_model_name
+
+    if find_exported(name) is None:
+        check_model_name(name)
+
+
+def open_model(
+    model: str | nn.Module | None, weights: str | Path | None, options: RunOptions, *, num_classes: int | None = None
+) -> Runner:
+    """Make ready what a `Classifier`, an `Embedder` or an evaluation was given; arguments and errors are theirs."""
+    if isinstance(model, str) and weights is None and (folder := find_exported(model)) is not None:
+        return ExportedModel(folder, options)
+    from convit.inference.loaded import LoadedModel
+
+    return LoadedModel(model, weights, options, num_classes=num_classes)

@@ -1,0 +1,119 @@
+"""The runtimes that compute an exported file: ONNX Runtime, OpenVINO, and PyTorch for its own formats."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Session = Callable[[np.ndarray, Sequence[str]], Sequence[Any]]
+
+
+def start_session(file: Path, format: str, precision: str, images: str, outputs: Sequence[str]) -> Session:  # noqa: A002
+    """Load a model file in its runtime, on the CPU.
+
+    Args:
+        file: what `convit export` wrote.
+        format: "onnx", "openvino", "pt2" or "aotinductor".
+        precision: of the file.
+        images: name of the input.
+        outputs: names of all outputs, in their order.
+
+    Returns:
+        A function of images and the names of wanted outputs that gives these as arrays; threads may share it.
+
+    Raises:
+        ValueError: nothing here runs this format, or its runtime cannot load the file.
+        ImportError: its runtime is not installed.
+    """
+    if format not in _STARTS:
+        raise ValueError(
+            f"{file} is a file for {format}, which convit does not run (the README.md beside it says what does); "
+            f"export to {', '.join(_STARTS)}"
+        )
+    try:
+        return _STARTS[format](file, precision, images, outputs)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{file} needs the package {error.name}; pip install {error.name}") from error
+    except Exception as error:  # each runtime has its own kinds
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{file} cannot be loaded ({reason}); export again, or update its runtime") from error
+
+
+def _start_onnx(file: Path, precision: str, images: str, outputs: Sequence[str]) -> Session:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors, which are raised too
+    options.intra_op_num_threads = _threads()
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    _check_names([each.name for each in session.get_inputs()], images)
+    _check_names([each.name for each in session.get_outputs()], *outputs)
+    return lambda batch, names: session.run(names, {images: batch})
+
+
+def _start_openvino(file: Path, precision: str, images: str, outputs: Sequence[str]) -> Session:
+    import openvino
+
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": _threads()}
+    if precision != "int8":  # whose other layers are OpenVINO's to choose
+        config["INFERENCE_PRECISION_HINT"] = "bf16" if precision == "bf16" else "f32"
+    compiled = openvino.Core().compile_model(str(file), "CPU", config)
+    _check_names([name for port in compiled.inputs for name in port.names], images)
+    _check_names([name for port in compiled.outputs for name in port.names], *outputs)
+    request, lock = compiled.create_infer_request(), threading.Lock()
+
+    def run(batch: np.ndarray, names: Sequence[str]) -> Sequence[Any]:
+        with lock:  # a request computes one batch at a time
+            request.infer({images: batch})
+            return [request.get_tensor(name).data.copy() for name in names]
+
+    return run
+
+
+def _start_program(file: Path, precision: str, images: str, outputs: Sequence[str]) -> Session:
+    import torch
+
+    return _run_program(torch.export.load(file).module(), outputs)
+
+
+def _start_package(file: Path, precision: str, images: str, outputs: Sequence[str]) -> Session:
+    from torch._inductor import aoti_load_package
+
+    return _run_program(aoti_load_package(str(file)), outputs)
+
+
+def _run_program(program: Callable[..., Any], outputs: Sequence[str]) -> Session:
+    """Outputs have no names in PyTorch's programs, only an order."""
+    import torch
+
+    @torch.inference_mode()
+    def run(batch: np.ndarray, names: Sequence[str]) -> Sequence[Any]:
+        found = program(torch.from_numpy(batch))
+        by_name = dict(zip(outputs, [found] if isinstance(found, torch.Tensor) else found, strict=True))
+        return [by_name[name].float().numpy() for name in names]
+
+    return run
+
+
+_STARTS: dict[str, Callable[[Path, str, str, Sequence[str]], Session]] = {
+    "onnx": _start_onnx,
+    "openvino": _start_openvino,
+    "pt2": _start_program,
+    "aotinductor": _start_package,
+}
+
+
+def _threads() -> int:
+    """Threads to compute with: what OMP_NUM_THREADS says, as in PyTorch; 0 leaves it to the runtime."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() else 0
+
+
+def _check_names(found: Iterable[str], *named: str) -> None:
+    if missing := set(named) - set(found):
+        raise ValueError(f"it has {', '.join(found)}, but config.json names {', '.join(missing)}")

@@ -1,0 +1,151 @@
+"""Exported folders in the place of models."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convit import Classifier, ConViT, Embedder
+from convit.images import open_image
+from convit.inference.exported import ExportedModel
+from tests.inference.exporting import export_onnx
+
+MakeModel = Callable[..., ConViT]
+
+
+@pytest.fixture(scope="module")
+def exported(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_onnx(make_model(), tmp_path_factory.mktemp("exported") / "mine")
+
+
+@pytest.fixture
+def copied(exported: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return shutil.copytree(exported, tmp_path / "mine")
+
+
+def test_labels_as_from_pytorch(make_model: MakeModel, exported: Path, photos: list[Path]) -> None:
+    model = make_model()
+    model.pretrained_cfg["calibration"] = {"temperature": 2.0}
+    mine, theirs = (Classifier(each, top_k=10, batch_size=2) for each in (str(exported), model))
+    assert (mine.labels, mine.temperature) == (theirs.labels, theirs.temperature)
+    assert (mine.name, mine.precision, str(mine.device)) == ("mine", "fp32", "cpu")
+    for found, expected in zip(mine(photos), theirs(photos), strict=True):
+        assert [each.label for each in found] == [each.label for each in expected]
+        assert [each.score for each in found] == pytest.approx([each.score for each in expected], abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["pooled", "pre_logits", "tokens", "patches"])
+def test_embeds_as_pytorch(make_model: MakeModel, exported: Path, photos: list[Path], kind: str) -> None:
+    mine, theirs = (Embedder(each, kind=kind, normalize=True) for each in (str(exported), make_model()))
+    assert mine.shape == theirs.shape
+    np.testing.assert_allclose(mine(photos), theirs(photos), atol=1e-5)
+
+
+def test_gives_what_it_is_asked_for(exported: Path, photos: list[Path]) -> None:
+    model = ExportedModel(exported)
+    pixels = np.stack([np.asarray(open_image(photo).resize((32, 32))) for photo in photos])
+    found = model.run(pixels)
+    assert {name: values.shape for name, values in found.items()} == {
+        "logits": (5, 10),
+        "embedding": (5, 32),
+        "tokens": (5, 17, 32),
+    }
+    assert list(model.run(pixels[:1], ["embedding"])) == ["embedding"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"img_size": 64}, r"images are 64 x 64 pixels .* takes 32 x 32 only; export it again with --size 64x64"),
+        ({"device": "cuda"}, "device is cuda, but the exported model .*mine takes auto or cpu; leave it out"),
+        ({"precision": "bf16"}, "precision is bf16, but .* takes auto or fp32; leave it out, or export in it"),
+        ({"compile": True}, "compile is True, but .* takes False"),
+        ({"decode": "gpu"}, "decode is gpu, but .* takes cpu"),
+    ],
+)
+def test_what_it_cannot_do(exported: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Classifier(str(exported), **options)
+
+
+def test_layers_are_not_exported(exported: Path) -> None:
+    with pytest.raises(ValueError, match="gives logits, embedding, tokens, but this needs the tokens between blocks"):
+        Embedder(str(exported), kind="layer:1")
+
+
+def _changed(folder: Path, **changes: object) -> str:
+    config = json.loads((folder / "config.json").read_text())
+    config["export"] |= changes
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def test_without_logits(copied: Path) -> None:
+    name = _changed(copied, outputs=["embedding"])
+    assert Embedder(name).shape == (32,)
+    with pytest.raises(ValueError, match="gives embedding, but this needs logits; export it again with that output"):
+        Classifier(name)
+
+
+def test_dynamic_sizes_are_multiples_of_a_patch(copied: Path) -> None:
+    size = {"batch": None, "height": None, "width": None, "name": "images", "dtype": "uint8", "layout": "NHWC"}
+    with pytest.raises(ValueError, match=r"images are 36 x 36 pixels .* takes multiples of 8"):
+        Classifier(_changed(copied, input=size), img_size=36)
+
+
+def test_damaged_folders(copied: Path) -> None:
+    name, config = str(copied), copied / "config.json"
+    content = (copied / "model.onnx").read_bytes()
+    (copied / "model.onnx").write_bytes(content[:-1])
+    with pytest.raises(ValueError, match=r"model.onnx is damaged or was replaced: its sha256 is \w+…, but config.json"):
+        Classifier(name)
+    (copied / "model.onnx").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model.onnx is missing; copy the whole folder"):
+        Classifier(name)
+    for changes, message in (
+        ({"sha256": {"../model.onnx": "0"}, "file": "../model.onnx"}, "must name the files beside it"),
+        ({"input": {}}, "KeyError"),
+        ({"temperature": -1}, "must be a number above 0"),
+        ({"transform": {"input_size": [3, 0, 0]}}, "input_size is"),
+    ):
+        kept = config.read_text()
+        _changed(copied, **changes)
+        with pytest.raises(ValueError, match=rf"config.json is not as `convit export` writes it \(.*{message}"):
+            Classifier(name)
+        config.write_text(kept)
+    config.write_text("{")
+    with pytest.raises(ValueError, match=r"config.json is not as `convit export` writes it \(JSONDecodeError"):
+        Classifier(name)
+
+
+def test_foreign_files(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import hashlib
+
+    file = copied / "model.onnx"
+    with pytest.raises(ValueError, match=r"it has logits, embedding, tokens, but config.json names other"):
+        Classifier(_changed(copied, outputs=["logits", "other"]))
+    _changed(copied, outputs=["logits"])
+    file.write_bytes(b"no model")
+    name = _changed(copied, sha256={"model.onnx": hashlib.sha256(b"no model").hexdigest()})
+    with pytest.raises(ValueError, match=r"model.onnx cannot be loaded \(.*\); export again, or update its runtime"):
+        Classifier(name)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match=r"model.onnx needs the package onnxruntime; pip install onnxruntime"):
+        Classifier(name)
+    with pytest.raises(ValueError, match=r"is a file for coreml, which convit does not run .*export to onnx, openvino"):
+        Classifier(_changed(copied, format="coreml"))
+
+
+def test_a_published_name_stands_for_what_it_names(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "convit_nano_patch4_32.cifar10"
+    shutil.copytree(exported, tmp_path / name)
+    assert Classifier(name).labels[0] == "airplane"
+    assert Classifier(f"{name}/").labels[0] == Classifier(f"./{name}").labels[0] == "a"
