@@ -7,7 +7,18 @@ import time
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "numpy", "PIL", "pyarrow", "huggingface_hub", "lightning", "matplotlib", "timm")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "PIL",
+    "pyarrow",
+    "huggingface_hub",
+    "lightning",
+    "matplotlib",
+    "timm",
+    "fastapi",
+)
 ROUNDS = 9
 
 
@@ -33,6 +44,7 @@ ROUNDS = 9
         "from convit.cli import main; main(['finetune', '--help'])",
         "from convit.cli import main; main(['benchmark', '--help'])",
         "from convit.cli import main; main(['plot', '--help'])",
+        "from convit.cli import main; main(['serve', '--help'])",
         "from convit.cli import main; main(['classify', 'no-such-file.jpg'])",
     ],
 )

@@ -171,6 +171,10 @@ _EVALUATION = {**_PLAIN, "precision": PrecisionOption, "compile": Compile}
 EmbeddingRun = Annotated[RunOptions, _of_run(**_EMBEDDING)]
 PlainRun = Annotated[RunOptions, _of_run(**_PLAIN)]
 EvaluationRun = Annotated[RunOptions, _of_run(**_EVALUATION)]
+ServeRun = Annotated[
+    RunOptions,
+    _of_run(**{name: _PLAIN[name] for name in ("device", "precision", "batch_size", "img_size", "apply_exif")}),
+]
 Run = Annotated[RunOptions, _of_run(**_EVALUATION, fast_decode=FastDecode, decode=Decode)]
 
 

@@ -93,9 +93,15 @@ def check_model(name: str) -> None:
 
 
 def open_model(
-    model: str | nn.Module | None, weights: str | Path | None, options: RunOptions, *, num_classes: int | None = None
+    model: str | nn.Module | ExportedModel | None,
+    weights: str | Path | None,
+    options: RunOptions,
+    *,
+    num_classes: int | None = None,
 ) -> Runner:
     """Make ready what a `Classifier`, an `Embedder` or an evaluation was given; arguments and errors are theirs."""
+    if isinstance(model, ExportedModel):
+        return model
     if isinstance(model, str) and weights is None and (folder := find_exported(model)) is not None:
         return ExportedModel(folder, options)
     from convit.inference.loaded import LoadedModel

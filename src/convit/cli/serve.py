@@ -1,0 +1,114 @@
+"""`convit serve`: models behind HTTP, with a page to try them on."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convit.cli import errors, options
+from convit.inference.options import RunOptions
+
+if TYPE_CHECKING:
+    from convit.search import Index
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME|PATH",
+        help="Model, weight set, weight file or run; can be repeated, the first is the default."
+        f"  [default: {options.DEFAULT_MODEL}]",
+    ),
+]
+IndexDb = Annotated[Path | None, typer.Option("--index", metavar="DIR", help="Index to search, from convit index.")]
+Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0: every network.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port to listen on; 0: any free one.")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Keys, one per line; every request must then bring one of them."),
+]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Host name to answer for, besides localhost and addresses; can be repeated."),
+]
+AllowOrigin = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ORIGIN", help="Web page that may call, such as https://example.org; can be repeated."),
+]
+AllowUrlHost = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Host from which images may be fetched by https URL; can be repeated."),
+]
+RootPath = Annotated[str, typer.Option(metavar="PATH", help="Path under which a proxy shows the service.")]
+MaxBody = Annotated[int, typer.Option(min=1, metavar="MIB", help="Largest body of a request, MiB.")]
+MaxImages = Annotated[int, typer.Option(min=1, metavar="N", help="Most images in one request.")]
+Queue = Annotated[int, typer.Option(min=1, metavar="N", help="Images that may wait for a model before 503.")]
+Timeout = Annotated[float, typer.Option(min=1, metavar="S", help="Seconds to receive a request, and to answer it.")]
+
+
+def serve(
+    model: Models = None,
+    index: IndexDb = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    api_key_file: KeyFile = None,
+    allow_host: AllowHost = None,
+    allow_origin: AllowOrigin = None,
+    allow_url_host: AllowUrlHost = None,
+    root_path: RootPath = "",
+    max_body: MaxBody = 32,
+    max_images: MaxImages = 64,
+    queue: Queue = 256,
+    timeout: Timeout = 30,
+    run: options.ServeRun = options.DEFAULTS,
+) -> None:
+    """Serve models over HTTP, with a web page to try them on.
+
+    Listens on this machine alone unless --host says otherwise. SIGTERM and Ctrl-C let accepted requests finish.
+    """
+    from convit.output.files import check_packages
+
+    check_packages("a service", "fastapi", "uvicorn", "multipart", "prometheus_client", "jinja2", extra="serve")
+    from convit.serving.options import ServiceOptions, read_keys
+
+    settings = ServiceOptions(
+        keys=() if api_key_file is None else read_keys(api_key_file),
+        hosts=(host, *(allow_host or ())),
+        origins=tuple(allow_origin or ()),
+        url_hosts=tuple(allow_url_host or ()),
+        root_path=root_path,
+        body_bytes=max_body * 2**20,
+        images=max_images,
+        queue=queue,
+        seconds=timeout,
+    )
+    from convit.serving import create_app, load_served
+    from convit.serving.logs import log_as_json
+    from convit.serving.server import bind
+    from convit.serving.server import run as listen
+
+    bound = bind(host, port)
+    errors.say(f"loading {', '.join(model or [options.DEFAULT_MODEL])} …")
+    models = [load_served(name, run) for name in model or [options.DEFAULT_MODEL]]
+    for each in models:
+        each.warm_up()
+    opened = None if index is None else _open_index(index, run)
+    app = create_app(models, settings, index=opened)
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{bound.getsockname()[1]}{root_path}/"
+    with log_as_json():
+        try:
+            listen(app, bound, settings, lambda: errors.tell(f"listening on {address}"))
+        except (errors.Terminated, KeyboardInterrupt):
+            errors.say("stopped; every accepted request was answered")
+
+
+def _open_index(db: Path, run: RunOptions) -> "Index":
+    from convit.search import Index
+    from convit.search.store import check_place
+
+    check_place(db, create=False)
+    precision = run.precision if run.precision in ("fp32", "bf16", "fp16") else None
+    index = Index.open(db, device=run.device, precision=precision, batch_size=run.batch_size)
+    index.embedder([])  # loads the model, and finds what is wrong with the index
+    return index

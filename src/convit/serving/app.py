@@ -1,0 +1,80 @@
+"""The service as an ASGI app: models and options in, FastAPI app out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.responses import Response
+
+from convit.serving import native
+from convit.serving.errors import add_error_handlers
+from convit.serving.guarding import Guard
+from convit.serving.models import ServedModel
+from convit.serving.options import ServiceOptions
+from convit.serving.schema import Health
+from convit.serving.service import Service
+
+if TYPE_CHECKING:
+    from convit.search import Index
+
+
+def create_app(
+    models: Sequence[ServedModel], options: ServiceOptions | None = None, *, index: Index | None = None
+) -> FastAPI:
+    """Make the app that answers for some models; warm them up first (`ServedModel.warm_up`).
+
+    Args:
+        models: the default first; see `load_served`.
+        options: limits, keys and names.
+        index: of images to search.
+
+    Raises:
+        ValueError: there is no model, or two have the same name.
+    """
+    options = options or ServiceOptions()
+    service = Service(models, options, index)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        async with service.running():
+            yield
+
+    app = FastAPI(
+        title="convit",
+        version=version("convit"),
+        description="Labels, vectors and explanations of images.",
+        lifespan=lifespan,
+        root_path=options.root_path,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    add_error_handlers(app)
+    app.include_router(native.router)
+    _add_probes(app, service)
+    app.add_middleware(Guard, options=options, metrics=service.metrics)
+    return app
+
+
+def _add_probes(app: FastAPI, service: Service) -> None:
+    health: Any = {"response_model": Health, "tags": ["health"]}
+
+    async def alive() -> Health:
+        """Whether the service runs."""
+        return Health()
+
+    async def ready() -> Health:
+        """Whether the models are loaded and warm: they are before the service listens."""
+        return Health()
+
+    async def metrics() -> Response:
+        """What was counted, for Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    app.get("/healthz", **health)(alive)
+    app.get("/readyz", **health)(ready)
+    app.get("/metrics", tags=["health"], response_class=Response)(metrics)

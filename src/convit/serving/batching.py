@@ -1,0 +1,147 @@
+"""Images of many requests through one model, in batches of what came while the model was busy."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from convit.images.opening import ImageSource
+from convit.inference.predicting import ImagePredictor, Row
+from convit.serving.errors import busy
+from convit.serving.metrics import Metrics
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    predictor: ImagePredictor[Any]
+    answer: asyncio.Future[Row]
+    source: ImageSource
+    row: Row | None = None
+    since: float = field(default_factory=perf_counter)
+
+
+class Batcher:
+    """Runs a model in a thread of its own; images are decoded in others.
+
+    There is no timer: an image that finds the model idle is computed at once, and those that come meanwhile are the
+    next batch. A request that is given up cancels its futures, and what was not begun is dropped.
+
+    Args:
+        name: the model's, in metrics.
+        size: images in a batch at most.
+        capacity: images that may wait or be worked on.
+        decoders: threads that open images, shared by the models.
+        metrics: where batches are counted.
+    """
+
+    def __init__(self, name: str, size: int, capacity: int, decoders: ThreadPoolExecutor, metrics: Metrics) -> None:
+        self.name, self.size, self.capacity = name, size, capacity
+        self.waiting = 0
+        self._decoders, self._metrics = decoders, metrics
+        self._ready: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._seconds = 0.01  # for an image, lately
+        self._thread = threading.Thread(target=self._work, name=f"convit-model-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Start the model's thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the model's thread when it has computed what is waiting."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def submit(self, predictor: ImagePredictor[Any], sources: Sequence[ImageSource]) -> list[asyncio.Future[Row]]:
+        """Take images in, all or none; called in the event loop.
+
+        Args:
+            predictor: what to compute of them.
+            sources: as `open_image` takes them.
+
+        Returns:
+            One future per image, in order. Canceling it drops the image, unless it is being computed.
+
+        Raises:
+            ServiceError: the queue is full.
+        """
+        if self.waiting + len(sources) > self.capacity:
+            raise busy("queue_full", "too many images are waiting; try again later", self.waiting * self._seconds)
+        loop = asyncio.get_running_loop()
+        jobs = [_Job(predictor, loop.create_future(), source) for source in sources]
+        self.waiting += len(jobs)
+        for job in jobs:
+            job.answer.add_done_callback(self._leave)
+            self._decoders.submit(self._decode, job)
+        return [job.answer for job in jobs]
+
+    def _leave(self, _: asyncio.Future[Row]) -> None:
+        self.waiting -= 1
+
+    def _decode(self, job: _Job) -> None:
+        source, job.source = job.source, b""  # its bytes are needed no longer than this
+        if job.answer.cancelled():
+            return
+        try:
+            job.row = job.predictor._read((None, source))
+            job.row.source = b""
+        except Exception as error:
+            job.answer.get_loop().call_soon_threadsafe(_fail, [job], error)
+            return
+        with self._changed:
+            self._ready.append(job)
+            self._changed.notify()
+
+    def _work(self) -> None:
+        while batch := self._take():
+            start = perf_counter()
+            rows = [job.row for job in batch if job.row is not None]
+            loop = batch[0].answer.get_loop()
+            try:
+                batch[0].predictor._compute(rows)
+            except Exception as error:
+                loop.call_soon_threadsafe(_fail, batch, error)
+                continue
+            seconds = perf_counter() - start
+            self._seconds += 0.1 * (seconds / len(batch) - self._seconds)
+            self._metrics.count_batch(self.name, seconds, [start - job.since for job in batch])
+            loop.call_soon_threadsafe(_deliver, batch)
+
+    def _take(self) -> list[_Job]:
+        """The next batch: the oldest image, and those after it that want the same; empty when all is done."""
+        with self._changed:
+            while True:
+                while not self._ready:
+                    if self._closed:
+                        return []
+                    self._changed.wait()
+                batch: list[_Job] = []
+                others: deque[_Job] = deque()
+                while self._ready and len(batch) < self.size:
+                    job = self._ready.popleft()
+                    if not job.answer.cancelled():
+                        (batch if not batch or job.predictor is batch[0].predictor else others).append(job)
+                self._ready.extendleft(reversed(others))
+                if batch:
+                    return batch
+
+
+def _deliver(jobs: list[_Job]) -> None:
+    for job in jobs:
+        if job.row is not None and not job.answer.done():
+            job.answer.set_result(job.row)
+
+
+def _fail(jobs: list[_Job], error: Exception) -> None:
+    for job in jobs:
+        if not job.answer.done():
+            job.answer.set_exception(error)

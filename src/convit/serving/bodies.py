@@ -1,0 +1,116 @@
+"""Images out of a request: its body as it is, the files of a form, or base64 in JSON."""
+
+import base64
+import binascii
+import re
+from typing import Annotated
+
+from fastapi import Depends, Request
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from convit.images.names import escaped
+from convit.serving.errors import ServiceError
+from convit.serving.remote import fetch
+from convit.serving.schema import ImagesBody
+from convit.serving.service import Service, ServiceDep
+
+_DATA_URL = re.compile(r"data:[\w/+.-]{0,64}(?:;[\w=.-]{1,64})*;base64,")
+_MOST_NAME = 120
+
+
+class ImageBytes(bytes):
+    """An encoded image that messages call by a name of its own."""
+
+    name: str
+
+
+def named(content: bytes, name: str) -> ImageBytes:
+    """An encoded image and what to call it."""
+    image = ImageBytes(content)
+    image.name = name
+    return image
+
+
+async def read_images(request: Request, service: ServiceDep) -> list[ImageBytes]:
+    """Read the images of a request.
+
+    Raises:
+        ServiceError: there is none, there are too many, or the body is not what its content type says.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        images = await _from_form(request, service.options.images)
+    elif kind == "application/json":
+        images = await images_of(_texts_of(await request.body()), service)
+    elif not kind or kind == "application/octet-stream" or kind.startswith("image/"):
+        images = [named(await request.body(), "the image")]
+    else:
+        told = "send an image as image/* or application/octet-stream, multipart/form-data, or application/json"
+        raise ServiceError(415, "unsupported_media_type", f"the content type is not taken; {told}")
+    if not any(images):
+        raise ServiceError(400, "no_image", "the request holds no image; send one in its body")
+    return images
+
+
+Images = Annotated[list[ImageBytes], Depends(read_images)]
+
+
+async def images_of(texts: list[str], service: Service) -> list[ImageBytes]:
+    """Images given as base64, data URLs or https URLs.
+
+    Raises:
+        ServiceError: there are too many, or one is none of these.
+    """
+    _check_count(len(texts), service.options.images)
+    images: list[ImageBytes] = []
+    for number, text in enumerate(texts, 1):
+        if text[:8].lower().startswith(("https://", "http://")):
+            content = await fetch(text, service.options)
+        else:
+            content = _decoded(text, number)
+        images.append(named(content, f"image {number}"))
+    return images
+
+
+def _decoded(text: str, number: int) -> bytes:
+    match = _DATA_URL.match(text)
+    try:
+        return base64.b64decode(text[match.end() :] if match else text, validate=True)
+    except (binascii.Error, ValueError):
+        told = "is not base64; send the file's bytes as base64, or as data:image/jpeg;base64,…"
+        raise ServiceError(400, "invalid_base64", f"image {number} {told}") from None
+
+
+def _texts_of(body: bytes) -> list[str]:
+    try:
+        return ImagesBody.model_validate_json(body).images
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            raise ServiceError(400, "invalid_json", 'the body is not valid JSON; send {"images": ["…"]}') from None
+        where = ".".join(str(part) for part in first["loc"]) or "the body"
+        raise ServiceError(422, "invalid_request", f"{where}: {first['msg'].lower()}") from None
+
+
+async def _from_form(request: Request, most: int) -> list[ImageBytes]:
+    try:
+        async with request.form(max_files=most, max_fields=most) as form:
+            files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+            return [named(await file.read(), _file_name(file) or f"image {n}") for n, file in enumerate(files, 1)]
+    except ServiceError:
+        raise
+    except HTTPException as error:
+        if "Too many" in error.detail:
+            _check_count(most + 1, most)
+        raise ServiceError(400, "invalid_form", "the form is damaged; send each image as a file of a part") from None
+
+
+def _file_name(file: UploadFile) -> str:
+    return escaped((file.filename or "").replace("\\", "/").rpartition("/")[2])[:_MOST_NAME]
+
+
+def _check_count(images: int, most: int) -> None:
+    if images > most:
+        raise ServiceError(413, "too_many_images", f"there are more than {most} images; send them in several requests")

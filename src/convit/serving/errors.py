@@ -1,0 +1,80 @@
+"""What a refused request is answered: a status, a code that stays, and a sentence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
+
+
+class ServiceError(HTTPException):
+    """A request that is not answered.
+
+    Args:
+        status: of HTTP.
+        code: stays the same whatever the sentence says.
+        message: what was given, the rule, what to do.
+        headers: sent along.
+        reason: why it counts as refused in the metrics; empty where the mistake is the client's.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None, *, reason: str = ""
+    ) -> None:
+        super().__init__(status, message, dict(headers or {}))
+        self.code, self.message, self.reason = code, message, reason
+
+
+def busy(code: str, message: str, seconds: float = 1) -> ServiceError:
+    """A 503 that says when to try again."""
+    return ServiceError(503, code, message, {"Retry-After": str(max(1, round(seconds)))}, reason=code)
+
+
+def route_path(scope: Mapping[str, Any]) -> str:
+    """The path of a request within the service, whether or not a proxy has cut off what it shows the service under."""
+    path, root = scope["path"], scope.get("root_path", "")
+    return path[len(root) :] if path.startswith(f"{root}/") else path
+
+
+def error_response(error: ServiceError, scope: Mapping[str, Any]) -> Response:
+    """An error as JSON: under /v2 as the Open Inference Protocol has it, else as OpenAI's clients read it."""
+    state = scope.get("state", {})
+    state["code"], state["reason"] = error.code, error.reason
+    if route_path(scope).startswith("/v2"):
+        return JSONResponse({"error": error.message, "code": error.code}, error.status_code, error.headers)
+    kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+    told = {"code": error.code, "message": error.message, "type": kind, "request_id": state.get("request_id")}
+    return JSONResponse({"error": told}, error.status_code, error.headers)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error of an app in one form."""
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, StarletteHTTPException)
+        if not isinstance(error, ServiceError):
+            message = {404: "there is nothing at this path", 405: "this path does not take this method"}
+            told = message.get(error.status_code, str(error.detail)) + "; /docs lists what there is"
+            code = _CODES.get(error.status_code, "bad_request")
+            error = ServiceError(error.status_code, code, told, error.headers)
+        return error_response(error, request.scope)
+
+    async def on_invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return error_response(ServiceError(422, "invalid_request", _first_problem(error)), request.scope)
+
+    app.add_exception_handler(StarletteHTTPException, on_http)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+
+
+def _first_problem(error: RequestValidationError) -> str:
+    """Which part of a request is wrong, without what was given: that may be an image."""
+    first: dict[str, Any] = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "json_invalid":
+        return "the body is not valid JSON"
+    return f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}"

@@ -1,0 +1,102 @@
+"""The service on a port: uvicorn with uvloop and httptools, stopped without losing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from convit.serving.options import ServiceOptions
+
+_TOO_SLOW = (
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 91\r\n\r\n"
+    b'{"error":{"code":"too_slow","message":"the head of the request did not come in good time"}}'
+)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take a port, before models are loaded; it refuses connections until the service listens.
+
+    Raises:
+        OSError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        bound = socket.socket(family)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise OSError(f"{host}:{port}: {error.strerror}; choose another with --host and --port") from None
+    return bound
+
+
+class _PatientProtocol(HttpToolsProtocol):
+    """uvicorn's, which gives the head of a request no more than its time either."""
+
+    seconds = 30.0
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._late = self.loop.call_later(self.seconds, self._give_up)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._late = self._late or self.loop.call_later(self.seconds, self._give_up)
+
+    def on_headers_complete(self) -> None:
+        self._forget()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
+        super().connection_lost(exc)
+
+    def _forget(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_TOO_SLOW)
+            self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    announce: Callable[[], None]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.announce()
+
+
+def run(app: Any, bound: socket.socket, options: ServiceOptions, announce: Callable[[], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C, then finish what was accepted and raise what the signal's handler raises.
+
+    Args:
+        app: of `create_app`.
+        bound: the socket.
+        options: of the app.
+        announce: called when the service listens.
+    """
+    protocol = type("Protocol", (_PatientProtocol,), {"seconds": options.seconds})
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+    )
+    server = _Server(config)
+    server.announce = announce
+    server.run([bound])

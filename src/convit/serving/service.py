@@ -1,0 +1,140 @@
+"""What the routes share: the models, their batchers, and one way from images to rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Depends, Request
+
+from convit.inference.predicting import ImagePredictor, Row, default_workers
+from convit.serving.batching import Batcher
+from convit.serving.errors import ServiceError, busy
+from convit.serving.metrics import Metrics
+from convit.serving.models import ServedModel
+from convit.serving.options import ServiceOptions
+
+if TYPE_CHECKING:
+    from convit.search import Index
+
+MOST_DECODERS = 8
+MOST_LOOKING = 4  # explanations and searches that may wait for the one thread that makes them
+
+
+class Service:
+    """Models that answer requests.
+
+    Args:
+        models: the default first.
+        options: limits, keys and names.
+        index: of images to search, if there is one.
+
+    Raises:
+        ValueError: there is no model, or two have the same name.
+    """
+
+    def __init__(self, models: Sequence[ServedModel], options: ServiceOptions, index: Index | None = None) -> None:
+        names = [model.name for model in models]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"the models are {names}, but must be one or more of different names")
+        self.models = {model.name: model for model in models}
+        self.options, self.index = options, index
+        self.metrics = Metrics()
+        self._decoders = ThreadPoolExecutor(min(MOST_DECODERS, default_workers()), "convit-decode")
+        self._looker = ThreadPoolExecutor(1, "convit-look")
+        self._looking = 0
+        self._batchers = {name: self._batcher(name, model.predictor.batch_size) for name, model in self.models.items()}
+        if index is not None:
+            self._batchers["index"] = self._batcher("index", index.embedder.batch_size)
+
+    def _batcher(self, name: str, size: int) -> Batcher:
+        return Batcher(name, size, self.options.queue, self._decoders, self.metrics)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Start the threads; at the end compute what is waiting, and stop them."""
+        for batcher in self._batchers.values():
+            batcher.start()
+        try:
+            yield
+        finally:
+            self._decoders.shutdown()
+            for batcher in self._batchers.values():
+                batcher.close()
+            self._looker.shutdown()
+
+    def model(self, name: str | None) -> ServedModel:
+        """The model of a name; the first where none is given.
+
+        Raises:
+            ServiceError: there is none of that name.
+        """
+        found = next(iter(self.models.values())) if name is None else self.models.get(name)
+        if found is None:
+            raise ServiceError(404, "model_not_found", f"there is no such model; there are {', '.join(self.models)}")
+        return found
+
+    async def run(
+        self, request: Request, batcher: str, predictor: ImagePredictor[Any], sources: Sequence[Any]
+    ) -> list[Row]:
+        """Compute what a predictor gives for images, unless the client leaves or time runs out.
+
+        Raises:
+            ServiceError: the queue is full, or the images took too long.
+        """
+        answers = self._batchers[batcher].submit(predictor, sources)
+        left = asyncio.ensure_future(_until_gone(request, answers))
+        try:
+            async with asyncio.timeout(self.options.seconds):
+                return [await answer for answer in answers]
+        except TimeoutError:
+            raise busy("deadline_exceeded", "the images took too long; send fewer, or try again later") from None
+        except asyncio.CancelledError:
+            if not left.done():
+                raise
+            raise ServiceError(499, "client_left", "the client left before the answer", reason="client_left") from None
+        finally:
+            left.cancel()
+            for answer in answers:
+                answer.cancel()
+
+    async def look(self, request: Request, work: Any, *arguments: Any) -> Any:
+        """Run what is no batch, such as an explanation, in the one thread for it.
+
+        Raises:
+            ServiceError: too many wait for it already, or it took too long.
+        """
+        if self._looking >= MOST_LOOKING:
+            raise busy("queue_full", "too many explanations and searches are waiting; try again later", 2)
+        self._looking += 1
+        done = asyncio.get_running_loop().run_in_executor(self._looker, work, *arguments)
+        done.add_done_callback(self._looked)
+        try:
+            async with asyncio.timeout(self.options.seconds):
+                return await done
+        except TimeoutError:
+            raise busy("deadline_exceeded", "this took too long; try again later") from None
+
+    def _looked(self, done: asyncio.Future[Any]) -> None:
+        self._looking -= 1
+        if not done.cancelled():
+            done.exception()  # one that nobody waits for any more is not worth a warning
+
+
+async def _until_gone(request: Request, answers: Sequence[asyncio.Future[Row]]) -> None:
+    """Drop the images of a client that closes its connection."""
+    with suppress(ServiceError):
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        for answer in answers:
+            answer.cancel()
+
+
+def _of_app(request: Request) -> Service:
+    return request.app.state.service
+
+
+ServiceDep = Annotated[Service, Depends(_of_app)]
