@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from fastapi.responses import Response
 
-from convit.serving import native
+from convit.serving import inference_protocol, looking, native, openai
 from convit.serving.errors import add_error_handlers
 from convit.serving.guarding import Guard
 from convit.serving.models import ServedModel
@@ -54,7 +54,8 @@ def create_app(
     )
     app.state.service = service
     add_error_handlers(app)
-    app.include_router(native.router)
+    for routes in (native, looking, openai, inference_protocol):
+        app.include_router(routes.router)
     _add_probes(app, service)
     app.add_middleware(Guard, options=options, metrics=service.metrics)
     return app

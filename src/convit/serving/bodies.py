@@ -41,7 +41,7 @@ async def read_images(request: Request, service: ServiceDep) -> list[ImageBytes]
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        images = await _from_form(request, service.options.images)
+        images = await _from_form(request, service)
     elif kind == "application/json":
         images = await images_of(_texts_of(await request.body()), service)
     elif not kind or kind == "application/octet-stream" or kind.startswith("image/"):
@@ -57,13 +57,20 @@ async def read_images(request: Request, service: ServiceDep) -> list[ImageBytes]
 Images = Annotated[list[ImageBytes], Depends(read_images)]
 
 
+def one_image(images: list[ImageBytes]) -> ImageBytes:
+    """The only image of a request; a `ServiceError` where there are several."""
+    if len(images) > 1:
+        raise ServiceError(422, "one_image", f"there are {len(images)} images, but this looks at one; send one")
+    return images[0]
+
+
 async def images_of(texts: list[str], service: Service) -> list[ImageBytes]:
     """Images given as base64, data URLs or https URLs.
 
     Raises:
         ServiceError: there are too many, or one is none of these.
     """
-    _check_count(len(texts), service.options.images)
+    service.check_count(len(texts))
     images: list[ImageBytes] = []
     for number, text in enumerate(texts, 1):
         if text[:8].lower().startswith(("https://", "http://")):
@@ -94,7 +101,8 @@ def _texts_of(body: bytes) -> list[str]:
         raise ServiceError(422, "invalid_request", f"{where}: {first['msg'].lower()}") from None
 
 
-async def _from_form(request: Request, most: int) -> list[ImageBytes]:
+async def _from_form(request: Request, service: Service) -> list[ImageBytes]:
+    most = service.options.images
     try:
         async with request.form(max_files=most, max_fields=most) as form:
             files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
@@ -103,14 +111,9 @@ async def _from_form(request: Request, most: int) -> list[ImageBytes]:
         raise
     except HTTPException as error:
         if "Too many" in error.detail:
-            _check_count(most + 1, most)
+            service.check_count(most + 1)
         raise ServiceError(400, "invalid_form", "the form is damaged; send each image as a file of a part") from None
 
 
 def _file_name(file: UploadFile) -> str:
     return escaped((file.filename or "").replace("\\", "/").rpartition("/")[2])[:_MOST_NAME]
-
-
-def _check_count(images: int, most: int) -> None:
-    if images > most:
-        raise ServiceError(413, "too_many_images", f"there are more than {most} images; send them in several requests")

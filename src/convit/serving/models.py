@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,14 @@ class ServedModel:
         """Either of what it gives; both read images alike."""
         return self.classifier or self.embedder()
 
+    @cached_property
+    def can_embed(self) -> bool:
+        """Whether it gives pooled embeddings; an exported file may hold logits alone."""
+        try:
+            return len(self.embedder().shape) == 1
+        except (ValueError, TypeError):
+            return False
+
     def embedder(self, kind: str = "pooled") -> Embedder:
         """What computes one kind of embedding.
 
@@ -68,10 +76,7 @@ class ServedModel:
         """Run each output once, so that the first request is as fast as the others."""
         channels, height, width = self.predictor.transform.settings.input_size
         gray = np.full((height, width, channels), 127, np.uint8)
-        predictors = [self.predictor, *self.embedders.values()]
-        with suppress(ValueError):  # an exported file may hold logits alone
-            predictors.append(self.embedder())
-        for predictor in predictors:
+        for predictor in (self.predictor, *([self.embedder()] if self.can_embed else [])):
             for _ in predictor.iterate([gray] * (predictor.batch_size + 1)):
                 pass
 

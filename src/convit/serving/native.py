@@ -16,7 +16,7 @@ from convit.inference.predicting import Row
 from convit.serving.bodies import Images
 from convit.serving.errors import ServiceError
 from convit.serving.models import ServedModel
-from convit.serving.schema import ClassifyAnswer, EmbedAnswer, ErrorBody, ModelInfo, ModelList
+from convit.serving.schema import ClassifyAnswer, EmbedAnswer, ErrorBody, ModelDetail, ModelInfo, ModelList
 from convit.serving.service import ServiceDep
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -94,20 +94,20 @@ async def embed(
     images: Images,
     model: ModelName = None,
     kind: Annotated[str, Query(description="pooled, pre_logits, tokens, patches or layer:N.")] = "pooled",
-    format: Annotated[Format, Query(description="Numbers or base64 in JSON, a .npy file, an Arrow stream.")] = "json",  # noqa: A002
+    form: Annotated[Format, Query(alias="format", description="Of the vectors: in JSON, or a file.")] = "json",
 ) -> Response:
     """Compute the vector of each image; npy and Arrow need every image to be readable."""
     served = service.model(model)
     embedder = embedder_of(served, kind)
     rows = await service.run(request, served.name, embedder, images)
-    check_rows(rows, all_needed=format in ("npy", "arrow"))
-    if format == "npy":
+    check_rows(rows, all_needed=form in ("npy", "arrow"))
+    if form == "npy":
         file = io.BytesIO()
         np.save(file, vectors_of(rows))
         return Response(file.getvalue(), media_type=NPY)
-    if format == "arrow":
+    if form == "arrow":
         return Response(_arrow_of(rows), media_type=ARROW)
-    results = [_vector_of(row, as_text=format == "base64") for row in rows]
+    results = [_vector_of(row, as_text=form == "base64") for row in rows]
     return json_response({"model": served.name, "kind": kind, "shape": list(embedder.shape), "results": results})
 
 
@@ -115,6 +115,13 @@ async def embed(
 async def models(service: ServiceDep) -> ModelList:
     """List the models, the default first."""
     return ModelList(data=[describe(model) for model in service.models.values()])
+
+
+@router.get("/models/{name}")
+async def model_detail(name: str, service: ServiceDep) -> ModelDetail:
+    """Describe a model, with the names of its classes."""
+    served = service.model(name)
+    return ModelDetail(**describe(served).model_dump(), labels=list(served.labels))
 
 
 def describe(model: ServedModel) -> ModelInfo:

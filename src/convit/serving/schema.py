@@ -89,6 +89,12 @@ class ModelInfo(BaseModel):
     can_explain: bool
 
 
+class ModelDetail(ModelInfo):
+    """A model, and the names of its classes by index."""
+
+    labels: list[str]
+
+
 class ModelList(BaseModel):
     """Every model that the service runs, the default first."""
 

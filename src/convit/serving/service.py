@@ -77,6 +77,12 @@ class Service:
             raise ServiceError(404, "model_not_found", f"there is no such model; there are {', '.join(self.models)}")
         return found
 
+    def check_count(self, images: int) -> None:
+        """Refuse more images than a request may hold; a `ServiceError`."""
+        if images > self.options.images:
+            told = f"there are more than {self.options.images} images; send them in several requests"
+            raise ServiceError(413, "too_many_images", told)
+
     async def run(
         self, request: Request, batcher: str, predictor: ImagePredictor[Any], sources: Sequence[Any]
     ) -> list[Row]:
@@ -101,7 +107,7 @@ class Service:
             for answer in answers:
                 answer.cancel()
 
-    async def look(self, request: Request, work: Any, *arguments: Any) -> Any:
+    async def look(self, work: Any, *arguments: Any) -> Any:
         """Run what is no batch, such as an explanation, in the one thread for it.
 
         Raises:

@@ -1,0 +1,257 @@
+"""The Open Inference Protocol, version 2, as clients of KServe and Triton speak it, with their binary tensors.
+
+Source: https://github.com/kserve/open-inference-protocol (REST), and Triton's extension for binary tensor data.
+"""
+
+import base64
+import binascii
+import json
+import math
+import struct
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, Field, ValidationError
+
+from convit.inference.predicting import ImagePredictor, Row
+from convit.serving.bodies import ImageBytes, named
+from convit.serving.errors import ServiceError
+from convit.serving.models import ServedModel
+from convit.serving.native import check_rows, vectors_of
+from convit.serving.service import Service, ServiceDep
+
+INPUT, PROBABILITIES, EMBEDDING = "images", "probabilities", "embedding"
+
+
+class ProtocolError(BaseModel):
+    """The answer to a request that is refused."""
+
+    error: str
+    code: str
+
+
+class Tensor(BaseModel):
+    """What a model takes or gives; -1: as many as there are images."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """A model's inputs and outputs."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+class InputTensor(Tensor):
+    """Images: encoded files, as base64 in `data` or as binary data behind the JSON."""
+
+    shape: list[Annotated[int, Field(ge=0, le=2**20)]] = Field(max_length=8)
+    parameters: dict[str, Any] = {}
+    data: list[str] | None = None
+
+
+class WantedOutput(BaseModel):
+    """An output that is asked for, and whether its data come as binary."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferBody(BaseModel):
+    """A request for outputs."""
+
+    id: str | None = None
+    parameters: dict[str, Any] = {}
+    inputs: list[InputTensor] = Field(min_length=1, max_length=1)
+    outputs: list[WantedOutput] = Field([], max_length=8)
+
+
+class OutputTensor(Tensor):
+    """An output: numbers, or the size of its binary data behind the JSON."""
+
+    parameters: dict[str, Any] = {}
+    data: list[float] | None = None
+
+
+class InferAnswer(BaseModel):
+    """The outputs."""
+
+    model_name: str
+    model_version: str = "1"
+    id: str | None = None
+    outputs: list[OutputTensor]
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProtocolError} for status in (400, 401, 403, 404, 408, 413, 421, 422, 503)
+}
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], responses=REFUSALS)
+
+
+@router.get("")
+async def server() -> dict[str, Any]:
+    """Name the service."""
+    return {"name": "convit", "version": version("convit"), "extensions": ["binary_tensor_data"]}
+
+
+@router.get("/health/live")
+async def live() -> dict[str, bool]:
+    """Whether the service runs."""
+    return {"live": True}
+
+
+@router.get("/health/ready")
+async def ready() -> dict[str, bool]:
+    """Whether the models are loaded: they are before the service listens."""
+    return {"ready": True}
+
+
+@router.get("/models/{name}")
+async def metadata(name: str, service: ServiceDep) -> ModelMetadata:
+    """Describe a model's inputs and outputs."""
+    model = service.model(name)
+    return ModelMetadata(
+        name=model.name,
+        versions=["1"],
+        platform="convit",
+        inputs=[Tensor(name=INPUT, datatype="BYTES", shape=[-1])],
+        outputs=[
+            Tensor(name=output, datatype="FP32", shape=[-1, *shape]) for output, (_, shape) in _outputs(model).items()
+        ],
+    )
+
+
+@router.get("/models/{name}/ready")
+async def model_ready(name: str, service: ServiceDep) -> dict[str, Any]:
+    """Whether a model is loaded: each is before the service listens."""
+    return {"name": service.model(name).name, "ready": True}
+
+
+@router.post(
+    "/models/{name}/infer",
+    response_model=InferAnswer,
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/json": {"schema": InferBody.model_json_schema()}}}
+    },
+)
+async def infer(
+    request: Request,
+    name: str,
+    service: ServiceDep,
+    inference_header_content_length: Annotated[int | None, Header(ge=0)] = None,
+) -> Response:
+    """Compute the outputs of images."""
+    model, content = service.model(name), await request.body()
+    size = len(content) if inference_header_content_length is None else inference_header_content_length
+    body = _parse(content[:size])
+    images = _read_input(body.inputs[0], content[size:], service)
+    known = _outputs(model)
+    wanted = body.outputs or [WantedOutput(name=each) for each in known]
+    if not {each.name for each in wanted} <= set(known):
+        raise ServiceError(422, "unknown_output", f"there is no such output; there are {', '.join(known)}")
+    answers: list[tuple[OutputTensor, bytes]] = []
+    for each in wanted:
+        predictor, shape = known[each.name]
+        values = await _compute(request, service, model, predictor, images)
+        output = OutputTensor(name=each.name, datatype="FP32", shape=[len(values), *shape])
+        as_binary = each.parameters.get("binary_data", body.parameters.get("binary_data_output", False))
+        answers.append(_encode(output, values, as_binary=bool(as_binary)))
+    return _respond(InferAnswer(model_name=model.name, id=body.id, outputs=[each for each, _ in answers]), answers)
+
+
+def _outputs(model: ServedModel) -> dict[str, tuple[ImagePredictor[Any], tuple[int, ...]]]:
+    """What a model gives: its predictor, and the shape of one image's row."""
+    found: dict[str, tuple[ImagePredictor[Any], tuple[int, ...]]] = {}
+    if model.classifier is not None:
+        found[PROBABILITIES] = model.classifier, (len(model.labels),)
+    if model.can_embed:
+        found[EMBEDDING] = model.embedder(), model.embedder().shape
+    return found
+
+
+def _parse(text: bytes) -> InferBody:
+    try:
+        return InferBody.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            raise ServiceError(400, "invalid_json", "the request is not valid JSON") from None
+        where = ".".join(str(part) for part in first["loc"]) or "the body"
+        raise ServiceError(422, "invalid_request", f"{where}: {first['msg'].lower()}") from None
+
+
+def _read_input(tensor: InputTensor, binary: bytes, service: Service) -> list[ImageBytes]:
+    """The images of a request, which must be as many as the shape says."""
+    if tensor.name != INPUT or tensor.datatype != "BYTES":
+        raise ServiceError(422, "unknown_input", f"the input is {INPUT!r} of datatype BYTES: encoded images")
+    if "binary_data_size" in tensor.parameters:
+        contents = _split(binary, tensor.parameters["binary_data_size"])
+    else:
+        try:
+            contents = [base64.b64decode(text, validate=True) for text in tensor.data or ()]
+        except (binascii.Error, ValueError):
+            raise ServiceError(400, "invalid_base64", "the data are not base64 of encoded images") from None
+    if len(contents) != math.prod(tensor.shape) or not any(contents):
+        raise ServiceError(400, "wrong_shape", f"there are {len(contents)} images, but the shape says otherwise")
+    service.check_count(len(contents))
+    return [named(content, f"image {number}") for number, content in enumerate(contents, 1)]
+
+
+def _split(binary: bytes, size: Any) -> list[bytes]:
+    """The elements of a BYTES tensor: each behind its length, 4 bytes, little-endian."""
+    found: list[bytes] = []
+    place = 0
+    while size == len(binary) and place + 4 <= size:
+        (length,) = struct.unpack_from("<I", binary, place)
+        found.append(binary[place + 4 : place + 4 + length])
+        place += 4 + length
+    if place != size:
+        raise ServiceError(400, "invalid_tensor", "the binary data are not as long as they say")
+    return found
+
+
+async def _compute(
+    request: Request, service: Service, model: ServedModel, predictor: ImagePredictor[Any], images: list[ImageBytes]
+) -> np.ndarray:
+    rows = await service.run(request, model.name, predictor, images)
+    check_rows(rows, all_needed=True)
+    return _probabilities(rows) if predictor is model.classifier else vectors_of(rows)
+
+
+def _probabilities(rows: list[Row]) -> np.ndarray:
+    """Scores in the order of the classes; a classifier gives them best first."""
+    found: list[np.ndarray] = []
+    for row in rows:
+        assert row.outputs is not None
+        scores, indices = row.outputs
+        values = np.empty(len(scores), np.float32)
+        values[indices] = scores
+        found.append(values)
+    return np.stack(found)
+
+
+def _encode(output: OutputTensor, values: np.ndarray, *, as_binary: bool) -> tuple[OutputTensor, bytes]:
+    if not as_binary:
+        output.data = values.reshape(-1).tolist()
+        return output, b""
+    content = np.ascontiguousarray(values, "<f4").tobytes()
+    output.parameters = {"binary_data_size": len(content)}
+    return output, content
+
+
+def _respond(answer: InferAnswer, outputs: list[tuple[OutputTensor, bytes]]) -> Response:
+    head = json.dumps(answer.model_dump(exclude_none=True)).encode()
+    binary = b"".join(content for _, content in outputs)
+    if not binary:
+        return Response(head, media_type="application/json")
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    return Response(head + binary, media_type="application/octet-stream", headers=headers)
