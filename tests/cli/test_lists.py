@@ -1,6 +1,7 @@
 """Lists of images, with labels or without, as the data of every command."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -87,6 +88,20 @@ def test_finetune_keeps_in_the_recipe_where_the_images_are(convit: Command, in_p
     quick = ("--epochs", 1, "--set", "data.workers=0", "--set", "run.loggers=[]", "--output", output)
     assert convit("finetune", *LABELED, *NANO, *quick, "-q").code == 0
     assert convit("evaluate", *LABELED, "--weights", output / "weights.safetensors", "-q").code == 0
+
+
+@pytest.mark.usefixtures("in_place")
+def test_an_image_that_is_named_twice_counts_once_and_has_one_label(convit: Command) -> None:
+    lines = Path("train.csv").read_text("utf-8").splitlines()
+    name, label = lines[1].split(",")
+    other = next(line for line in lines[2:] if not line.endswith(f",{label}")).split(",")[1]
+    Path("again.csv").write_text("\n".join([*lines, lines[1], f"./{lines[2]}"]))
+    run = convit("evaluate", "again.csv", *LABELED[1:], *NANO, "--format", "json")
+    assert (run.code, json.loads(run.out)["count"]) == (0, 30), run.err
+    Path("two.csv").write_text("\n".join([*lines, f"{name},{other}"]))
+    run = convit("evaluate", "two.csv", *LABELED[1:], *NANO)
+    assert run.code == 2
+    assert re.search(rf"two\.csv calls {name}\S* '{label}' and also '{other}', but an image has one label", run.err)
 
 
 @pytest.mark.usefixtures("in_place")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -134,16 +135,27 @@ def open_source(source: Source, *, root: str | Path | None, split: str | None, i
 def open_list(listed: ImageList) -> LabeledFiles:
     """Open the images of a list with their labels: names, or whole numbers as `number_labels` takes them.
 
+    An image that is named again with the same label counts once: it must not be trained on and validated with.
+
     Raises:
-        ValueError: it has no labels.
+        ValueError: it has no labels, or an image has two.
     """
     if listed.labels is None:
         raise ValueError(f"{listed.file} names images without their labels; give a .csv with columns image and label")
-    are_numbers = all(_NUMBER.fullmatch(label) for label in listed.labels)
-    labels, classes = number_labels([int(label) for label in listed.labels] if are_numbers else listed.labels)
+    found: dict[str, tuple[str, str]] = {}
+    for name, label in zip(listed.names, listed.labels, strict=True):
+        _, known = found.setdefault(os.path.normpath(name), (name, label))
+        if known != label:
+            raise ValueError(
+                f"{listed.file} calls {name} {known!r} and also {label!r}, but an image has one label; keep one of the "
+                "lines"
+            )
+    names, written = map(list, zip(*found.values(), strict=True))
+    are_numbers = all(_NUMBER.fullmatch(label) for label in written)
+    labels, classes = number_labels([int(label) for label in written] if are_numbers else written)
     samples = LabeledFiles(
         listed.folder,
-        listed.names,
+        names,
         labels,
         classes=named(classes),
         source=f"the labels of {listed.file}",
