@@ -234,6 +234,11 @@ def test_a_changed_recipe_is_named_kept_and_trained_by(
     for change, words in (
         ("schedule.epochs=1", r"3 epochs are trained already, but schedule\.epochs .* 1 in all"),
         ("distillation={teacher: convit_nano_patch4_32.cifar10}", "distillation has changed"),
+        (
+            "optimizer.lr=0.3",
+            r"trained to its end, too late for optimizer\.lr: 0\.2 → 0\.3; resume with",
+        ),
+        ("ema={decay: 0.31}", r"too late for ema\.decay: .* → 0\.31"),
     ):
         with pytest.raises(ValueError, match=words):
             run_recipe(small_recipe(tmp_path, *longer, change), data, run, resume=True, quiet=True)

@@ -156,9 +156,10 @@ def _say_first(recipe: Recipe, output: Path, checkpoint: Path | None, steps: int
         if cooldown:
             say(f"training for {epochs} epochs, the last {cooldown} of them to cool down (schedule.cooldown_epochs)")
         return
-    if is_first_process() and (changes := note_changes(output, recipe, checkpoint)):
+    finished = steps_of(checkpoint) >= epochs * steps
+    if is_first_process() and (changes := note_changes(output, recipe, checkpoint, finished=finished)):
         say(f"resuming with a changed recipe: {'; '.join(changes)}")
-    if steps_of(checkpoint) >= epochs * steps:
+    if finished:
         say(f"all {epochs} epochs are done; there is nothing left to train")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ from convit.weights.header import read_metadata
 IDENTITY_KEY = "convit_run"
 ENVIRONMENT = "environment.yaml"
 WEIGHTS, UNREADABLE = "weights.safetensors", "corrupt.jsonl"
+_OF_TRAINING = ("optimizer", "schedule", "mixing", "ema")  # sections of a recipe that nothing but training reads
 PACKAGES = ("convit", "torch", "torchvision", "lightning", "pillow", "numpy", "timm")
 
 
@@ -140,14 +142,21 @@ def _check_changes(before: Recipe, now: Recipe, done: int) -> None:
         )
 
 
-def note_changes(folder: Path, recipe: Recipe, checkpoint: Path) -> list[str]:
+def note_changes(folder: Path, recipe: Recipe, checkpoint: Path, *, finished: bool = False) -> list[str]:
     """Compare the recipe of a resumed run with the one of its folder, which is kept as recipe.before-STEP.yaml.
+
+    Args:
+        folder: of the run.
+        recipe: to go on with.
+        checkpoint: to go on from.
+        finished: no step of the recipe is left.
 
     Returns:
         "section.key: old → new" for each setting that differs.
 
     Raises:
-        ValueError: the optimizer's state would not fit the changed recipe, or the result would be a run of neither.
+        ValueError: the optimizer's state would not fit the changed recipe, the result would be a run of neither, or a
+            finished run would get the recipe of another training.
     """
     text = (folder / RECIPE).read_text(encoding="utf-8")
     before: dict[str, Any] = load_yaml(text, folder / RECIPE)
@@ -168,6 +177,12 @@ def note_changes(folder: Path, recipe: Recipe, checkpoint: Path) -> list[str]:
         for key in dict.fromkeys([*old, *new])
         if old.get(key) != new.get(key)
     ]
+    too_late = [each for each in changes if re.split(r"[.:]", each)[0] in _OF_TRAINING]
+    if finished and too_late:
+        raise ValueError(
+            f"the run in {folder} is trained to its end, too late for {'; '.join(too_late)}; resume with the "
+            "run's own, ask for more epochs, or choose another --output"
+        )
     if changes:
         write_file(folder / f"recipe.before-{steps_of(checkpoint)}.yaml", text, overwrite=True)
     return changes
