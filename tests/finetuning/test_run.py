@@ -180,6 +180,22 @@ def test_the_number_of_threads_becomes_part_of_the_recipe(stripes: Path, monkeyp
     assert chosen.recipe.run.threads == 3
 
 
+def test_random_weights_are_called_so_and_their_model_is_measured(
+    stripes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("convit.finetuning.cost.find_starting_weights", lambda *_: pytest.fail("another model"))
+    output = stripes.parent / "scratch"
+    run = convit.finetune(stripes, output, model=NANO, epochs=1, changes=(*QUICK, "model.weights=null"))
+    assert run is not None
+    said = capsys.readouterr().err
+    assert "fine-tuning convit_nano_patch4_32 with random weights, " in said
+    assert "embeddings of convit_nano_patch4_32 with random weights, without" in said
+    page = (output / "report.html").read_text("utf-8")
+    assert "from <bdi>random weights</bdi>" in page
+    assert "None" not in said
+    assert "% of an image or more" in page
+
+
 def test_a_run_computes_with_the_threads_of_its_recipe(tmp_path: Path) -> None:
     class Note(Callback):
         def on_train_batch_start(self, *_: Any) -> None:

@@ -88,9 +88,7 @@ def fit_baseline(plan: Plan, *, quiet: bool = False) -> tuple[Baseline, FittedHe
     logits, right = torch.from_numpy(test.vectors) @ weight.T + bias, torch.from_numpy(test.labels)
     top1 = 100 * (logits.argmax(dim=1) == right).double().mean().item()
     head = FittedHead(weight, bias, top1, F.cross_entropy(logits, right).item())
-    known = Baseline(
-        top1, len(test.labels), len(train.labels), strength, str(recipe.model.weights), len(train.unreadable)
-    )
+    known = Baseline(top1, len(test.labels), len(train.labels), strength, recipe.model.start, len(train.unreadable))
     return known, head
 
 

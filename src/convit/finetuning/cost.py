@@ -10,7 +10,7 @@ import torch
 from convit.data.datasets import ImageDataset, apply_seeded
 from convit.finetuning.plan import Plan
 from convit.finetuning.settings import Choice, find_starting_weights
-from convit.model import ConViT
+from convit.model import VARIANTS, ConViT
 from convit.model.counting import count_operations
 from convit.optimization.precision import describe_device
 from convit.training.epoch_log import duration
@@ -60,7 +60,8 @@ def measure(plan: Plan, device: torch.device) -> tuple[Plan, Cost]:
         ValueError: a setting of the plan does not fit the model.
     """
     recipe = plan.recipe
-    base = find_starting_weights(recipe.model.weights, device)
+    from_scratch = VARIANTS.get(recipe.model.architecture) if recipe.model.weights is None else None
+    base = from_scratch or find_starting_weights(recipe.model.weights, device)
     try:
         model = ConViT(base.config.replace(**recipe.model.options))
     except TypeError as error:

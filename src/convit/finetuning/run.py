@@ -106,7 +106,7 @@ def prepare(
 
 def say_cost(plan: Plan, cost: Cost, say: Callable[[str], None]) -> None:
     """Say what a run will take, and of long ones which ways are cheaper."""
-    say(f"fine-tuning {plan.recipe.model.weights}, {plan.recipe.run.batch_size} images per step; {cost}")
+    say(f"fine-tuning {plan.recipe.model.start}, {plan.recipe.run.batch_size} images per step; {cost}")
     if (cheaper := advise(plan, cost)) is not None:
         say(cheaper)
 

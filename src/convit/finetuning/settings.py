@@ -216,7 +216,7 @@ def choose_augmentation(images: int, side: int, epochs: int, classes: Sequence[s
     least = 0.5 if side <= SMALL_IMAGE else 0.35
     flips = not _flipping_changes(classes)
     chosen = [
-        Choice("augment.scale", [least, 1.0], f"crops of {least:.0%} of a image or more, so that its subject stays in"),
+        Choice("augment.scale", [least, 1.0], f"crops of {least:.0%} of an image or more keep its subject in"),
         Choice(
             "augment.flip",
             0.5 if flips else 0.0,

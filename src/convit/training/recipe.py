@@ -37,6 +37,11 @@ class ModelRecipe(Section):
     convolutional_init: bool = True
     initial_gate: float | None = Field(default=None, gt=0, lt=1)
 
+    @property
+    def start(self) -> str:
+        """What training begins with, in words."""
+        return self.weights or f"{self.architecture} with random weights"
+
 
 class DataRecipe(Section):
     """What it is trained on.
