@@ -123,7 +123,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
 
 def test_a_temporary_file_that_was_taken_away_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process may take it for abandoned in the moment before it is locked."""
-    really, taken = files._lock, list[Path]()
+    really, taken = files.lock, list[Path]()
 
     def lock(file: BinaryIO, *, wait: bool = True) -> bool:
         if not taken:
@@ -131,7 +131,7 @@ def test_a_temporary_file_that_was_taken_away_is_made_anew(tmp_path: Path, monke
             taken[0].unlink()
         return really(file, wait=wait)
 
-    monkeypatch.setattr(files, "_lock", lock)
+    monkeypatch.setattr(files, "lock", lock)
     write_file(tmp_path / "out", "whole")
     assert (len(taken), list(tmp_path.iterdir())) == (1, [tmp_path / "out"])
 

@@ -47,6 +47,7 @@ COMMANDS = {
     "ablate": Command("convit.cli.ablate", "ablate", "Measure accuracy without position embeddings or gates."),
     "plot": Command("convit.cli.train", "plot", "Plot the curves of training runs."),
     "serve": Command("convit.cli.serve", "serve", "Serve models over HTTP, with a web page."),
+    "export": Command("convit.cli.export", "export", "Write a model as files for other runtimes."),
     "push": Command("convit.cli.push", "push", "Upload a model to the Hugging Face hub."),
     "benchmark": Command("convit.cli.benchmark", "benchmark", "Compare speed and memory with other implementations."),
 }

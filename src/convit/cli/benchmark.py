@@ -98,7 +98,7 @@ def benchmark(
     others = None if against is None else _words(against, "--against")
     precisions, sizes, batches = _words(precision, "--precision"), _sizes(size), _batches(batch)
     if output is not None:
-        from convit.output.files import check_folder
+        from convit.output.folders import check_folder
 
         check_folder(output, ("results.json",), overwrite=overwrite)
     from convit.benchmark import make_cases, run_cases, start_report

@@ -124,7 +124,8 @@ def parse_shots(text: str) -> list[int]:
 
 
 def _check_report(report: Path, target: options.Target, *, draws_curve: bool) -> None:
-    from convit.output.files import check_folder, check_packages
+    from convit.output.files import check_packages
+    from convit.output.folders import check_folder
 
     output = target.output
     if output is not None and output.resolve() in [(report / name).resolve() for name in REPORT]:

@@ -26,7 +26,8 @@ from convit.evaluation.report import (
 )
 from convit.images.formats import ImageError
 from convit.images.opening import ImageSource, open_image
-from convit.output.files import check_folder, check_packages, write_file
+from convit.output.files import check_packages, write_file
+from convit.output.folders import check_folder
 from convit.output.pages import data_url, fill_template, thumbnail
 
 if TYPE_CHECKING:

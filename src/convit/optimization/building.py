@@ -165,11 +165,11 @@ def optimize(
     apart = backend.choice == "openvino"
     kept = _called(model, backend.choice)
     attention = _choose_attention(model, device, dtype, batch_size)
-    folded = _fold(model, partial(product, dtype=dtype), dtype, kernel=attention.choice == "triton", apart=apart)
+    folded = fold(model, partial(product, dtype=dtype), dtype, kernel=attention.choice == "triton", apart=apart)
     if chosen.choice in ("fp8", "int8") and device.type == "cuda":
         quantize(folded, chosen.choice)
     runner = _runner(backend.choice, device, batch_size, _batches(calibration, settings))
-    of_levels = None if apart else _taking_levels(model, folded, dtype, settings)
+    of_levels = None if apart else taking_levels(model, folded, dtype, settings)
     together, levels = APART if apart else TOGETHER, NO_LEVELS if of_levels is None else LEVELS
     last = LAST_BLOCK if takes_shortcuts(model.blocks[-1]) else WHOLE_LAST_BLOCK
     steps = (chosen, computed, backend, attention, NORMS, together, POSITION, last, levels, PRODUCTS[product], *kept)
@@ -187,7 +187,8 @@ def _choose_attention(model: ConViT, device: torch.device, dtype: torch.dtype, b
     return Step("gated attention", fastest_attention(probe, images), "the fastest of the forms that run here")
 
 
-def _fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, kernel: bool, apart: bool) -> ConViT:
+def fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, kernel: bool = False, apart: bool = False) -> ConViT:
+    """The model with fast blocks, see `FastBlock` for the arguments; the model itself stays as it is."""
     folded = copy.copy(model)
     # the copy shares its tables of parts with the original until they are replaced here
     folded._modules, folded._parameters, folded._buffers = {}, {}, {}
@@ -220,7 +221,7 @@ def _called(model: ConViT, backend: str) -> tuple[Step, ...]:
     return (Step("blocks not folded", kept, TOUCHED),) if kept else ()
 
 
-def _taking_levels(model: ConViT, folded: ConViT, dtype: torch.dtype, settings: TransformSettings) -> ConViT | None:
+def taking_levels(model: ConViT, folded: ConViT, dtype: torch.dtype, settings: TransformSettings) -> ConViT | None:
     """The folded model for uint8 pixel values, which shares all but the embedding; None where its kernel isn't read."""
     embedding = cast(PatchEmbedding, model.patch_embed)
     is_read = is_untouched(embedding, PatchEmbedding) and is_untouched(embedding.proj, nn.Conv2d)

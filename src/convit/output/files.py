@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,26 +45,6 @@ def check_output(output: Path, *, overwrite: bool = False) -> None:
     WholeFile(output, overwrite=overwrite).discard()
 
 
-def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool = False) -> None:
-    """Find out whether a folder of files can be written, without leaving a trace; call it before the expensive work.
-
-    The folder and those above it may be missing. Raises as `check_output`.
-    """
-    if folder.is_dir():
-        there = [name for name in names if (folder / name).exists()]
-        if there and not overwrite:
-            raise FileExistsError(f"{folder}: holds {there[0]} already; choose another folder, or overwrite it")
-        for name in names:
-            check_output(folder / name, overwrite=True)
-        return
-    if folder.exists():
-        raise NotADirectoryError(f"{folder}: is a file, not a folder; name another place")
-    missing = folder
-    while not missing.parent.exists():
-        missing = missing.parent
-    check_output(missing)  # what can be made a file can be made a folder
-
-
 def check_packages(what: str, *packages: str, extra: str) -> None:
     """Refuse work whose packages are missing before it begins, and say which extra of this package brings them.
 
@@ -96,7 +76,7 @@ class WholeFile:
         try:
             self._target = path.resolve()
             _check_target(path, self._target, overwrite=overwrite)
-            _remove_abandoned(self._target.parent)
+            remove_abandoned(self._target.parent)
             self._temporary, self.file = _open_temporary(self._target)
         except OSError as error:
             raise explain(error, path) from None
@@ -128,41 +108,59 @@ class WholeFile:
         with suppress(OSError):  # the buffer may not fit on the disk, which is why the file goes
             self.file.close()
         self._temporary.unlink(missing_ok=True)
-        _unfinished.discard(self._temporary)
+        unfinished.discard(self._temporary)
 
 
-_unfinished: set[Path] = set()  # temporary files of this process
+unfinished: set[Path] = set()  # temporary files of this process
 
 
 def remove_unfinished() -> None:
     """Remove this process's temporary files: for its end, where a signal may have come between any two steps."""
-    while _unfinished:
-        _unfinished.pop().unlink(missing_ok=True)
+    while unfinished:
+        remove(unfinished.pop())
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that it holds; nothing where there is none."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _open_temporary(target: Path) -> tuple[Path, BinaryIO]:
     while True:
         path = target.with_name(f".convit-{secrets.token_hex(6)}.tmp")
-        _unfinished.add(path)
+        unfinished.add(path)
         file = path.open("xb")
-        _lock(file)
+        lock(file)
         if os.fstat(file.fileno()).st_nlink:
             return path, file
         file.close()  # another process took it for abandoned before it was locked
-        _unfinished.discard(path)
+        unfinished.discard(path)
 
 
 @functools.cache
-def _remove_abandoned(folder: Path) -> None:
-    """Remove temporary files of processes that were killed: those that nobody holds locked."""
+def remove_abandoned(folder: Path) -> None:
+    """Remove temporary files and folders of processes that were killed: those that nobody holds locked."""
     with suppress(OSError):
         for path in folder.glob(".convit-*.tmp"):
-            with suppress(OSError), path.open("r+b") as file:
-                if _lock(file, wait=False):
-                    path.unlink()
+            with suppress(OSError), held_open(path) as file:
+                if lock(file, wait=False):
+                    remove(path)
 
 
-def _lock(file: BinaryIO, *, wait: bool = True) -> bool:
+@contextmanager
+def held_open(path: Path) -> Generator[int]:
+    """A file or folder to lock; it stays as it is."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def lock(file: BinaryIO | int, *, wait: bool = True) -> bool:
     """Lock a file until it is closed or the process ends, however it ends; False where that cannot be."""
     try:
         import fcntl

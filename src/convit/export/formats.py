@@ -1,0 +1,111 @@
+"""The table of formats: what each writes, needs and can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from convit.output.files import check_packages
+
+FormatName = Literal["onnx", "openvino", "pt2", "aotinductor"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Input = Literal["uint8", "float"]
+Outputs = Literal["logits", "embedding", "both", "tokens"]
+OPSETS = (18, 23)
+LIMITS = {"fp32": 5e-6, "fp16": 2e-2, "bf16": 2e-2}
+"""Largest difference from PyTorch, relative to the largest absolute value of that output."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of file.
+
+    Attributes:
+        name: as `--to` takes it.
+        title: as people call it.
+        file: the name of the file in the folder; others may stand beside it.
+        precisions: that it can hold, the default first.
+        packages: that write and run it, as they are imported.
+        extra: of this package, which brings them; empty where they come with it.
+        dynamic_size: whether one file can take images of several sizes.
+    """
+
+    name: FormatName
+    title: str
+    file: str
+    precisions: tuple[Precision, ...]
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    dynamic_size: bool = False
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Packages that are not installed."""
+        return tuple(package for package in self.packages if find_spec(package) is None)
+
+
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
+FORMATS: dict[str, Format] = {
+    each.name: each
+    for each in (
+        Format(
+            "onnx",
+            "ONNX",
+            "model.onnx",
+            ("fp32", "fp16", "int8"),
+            ("onnx", "onnxscript", "onnxruntime"),
+            "export",
+            True,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What is to be written; checked when it is made.
+
+    Attributes:
+        format: a key of `FORMATS`.
+        precision: one that the format can hold.
+        size: (height, width) of the images, pixels; None takes the model's.
+        dynamic_size: takes images of any height and width that the patch size divides.
+        input: "uint8" (batch, height, width, channels) pixel values, normalized inside, or normalized "float"
+            (batch, channels, height, width).
+        outputs: "logits", "embedding", "both" or "tokens"; None takes both where the model has both.
+        opset: ONNX's; None takes 23, and 18 for int8.
+
+    Raises:
+        ValueError: a value that is unknown, or that the format can't hold.
+        ImportError: a package of the format is not installed.
+    """
+
+    format: str = "onnx"
+    precision: str = "fp32"
+    size: tuple[int, int] | None = None
+    dynamic_size: bool = False
+    input: Input = "uint8"
+    outputs: Outputs | None = None
+    opset: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise ValueError(f"format is {self.format!r}, but must be one of {', '.join(FORMATS)}")
+        form = self.form
+        if self.precision not in form.precisions:
+            raise ValueError(f"{form.title} is written in {', '.join(form.precisions)}, but not in {self.precision}")
+        if self.dynamic_size and not form.dynamic_size:
+            raise ValueError(f"{form.title} files take one image size; give it as --size HEIGHTxWIDTH")
+        if self.opset is not None and self.format != "onnx":
+            raise ValueError(f"opset is {self.opset}, but {form.title} has no opsets; leave it out")
+        if self.opset is not None and self.opset not in OPSETS:
+            raise ValueError(f"opset is {self.opset}, but must be {' or '.join(map(str, OPSETS))}")
+        if self.precision == "int8" and (self.opset or 18) != 18:
+            raise ValueError(f"opset is {self.opset}, but ONNX Runtime quantizes opset 18 alone; leave it out")
+        check_packages(form.title, *form.packages, extra=form.extra)
+
+    @property
+    def form(self) -> Format:
+        """The entry of the table."""
+        return FORMATS[self.format]
