@@ -17,7 +17,10 @@ def write(graph: Graph, path: Path, size: tuple[int, int], *, dynamic_size: bool
     Raises:
         ValueError: the runtime has no operator for something in the model.
     """
-    images = graph.example(*size)
+    height, width = size
+    patch = graph.model.config.patch_size
+    # recorded at the model's own size, a file for any size would hold that position embeddings need no resampling
+    images = graph.example(height + patch, width + 2 * patch) if dynamic_size else graph.example(height, width)
     with quiet_loggers("torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "torch.utils.cpp_extension"):
         warnings.simplefilter("ignore")
         if not dynamic_size:

@@ -74,7 +74,9 @@ class PerGrid(Generic[_Value]):
         self._results: dict[Grid, _Value] = {}
 
     def __call__(self, grid: Grid) -> _Value:
-        """The result for `grid`."""
+        """The result for `grid`; not kept where its sides are unknown, in a graph that is recorded for any size."""
+        if not all(isinstance(side, int) for side in grid):
+            return self.compute(grid)
         if grid not in self._results:
             while len(self._results) >= self.kept:
                 self._results.pop(next(iter(self._results)))
