@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 NANO = "convit_nano_patch4_32.cifar10"
 
 
-def _run(*command: object, folder: Path) -> str:
+def run_alone(*command: object, folder: Path) -> str:
     """What a program prints; it must end well. Nothing of this checkout or environment reaches it."""
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run(
@@ -30,7 +30,7 @@ def _run(*command: object, folder: Path) -> str:
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The sdist and the wheel, which is built from it."""
     folder = tmp_path_factory.mktemp("dist")
-    _run(sys.executable, "-m", "uv", "build", "--quiet", "--out-dir", folder, ROOT, folder=folder)
+    run_alone(sys.executable, "-m", "uv", "build", "--quiet", "--out-dir", folder, ROOT, folder=folder)
     return next(folder.glob("*.tar.gz")), next(folder.glob("*.whl"))
 
 
@@ -52,12 +52,12 @@ def test_the_sdist_holds_what_the_wheel_is_made_of(built: tuple[Path, Path]) -> 
 @pytest.mark.slow
 def test_the_wheel_works_in_an_empty_environment(built: tuple[Path, Path], tmp_path: Path) -> None:
     uv = (sys.executable, "-m", "uv")
-    _run(*uv, "venv", "--quiet", "--python", sys.executable, "empty", folder=tmp_path)
+    run_alone(*uv, "venv", "--quiet", "--python", sys.executable, "empty", folder=tmp_path)
     python = tmp_path / "empty" / "bin" / "python"
     constraints = ROOT / "constraints.txt"
-    _run(*uv, "pip", "install", "--quiet", "--python", python, "-c", constraints, built[1], folder=tmp_path)
+    run_alone(*uv, "pip", "install", "--quiet", "--python", python, "-c", constraints, built[1], folder=tmp_path)
     Image.fromarray(data.chelsea()).save(tmp_path / "cat.jpg")
-    printed = _run(python.with_name("convit"), "classify", "cat.jpg", "--model", NANO, folder=tmp_path)
+    printed = run_alone(python.with_name("convit"), "classify", "cat.jpg", "--model", NANO, folder=tmp_path)
     assert json.loads(printed)["predictions"][0]["label"] == "cat"
-    where = _run(python, "-c", "import convit; print(convit.__file__)", folder=tmp_path)
+    where = run_alone(python, "-c", "import convit; print(convit.__file__)", folder=tmp_path)
     assert Path(where.strip()).is_relative_to(tmp_path / "empty")

@@ -18,6 +18,7 @@ from convit.data.classes import find_name, plain_name
 from convit.images.opening import ImageSource, open_image, source_name
 from convit.inference.classifier import read_labels, read_temperature
 from convit.inference.loaded import load_by_name
+from convit.inference.models import find_exported
 from convit.inference.predicting import Predictor
 from convit.model import ConViT
 from convit.optimization.precision import default_precision, dtype_of, pick_device
@@ -284,6 +285,8 @@ def load_plain(
         ValueError: the name, the device or the precision is unknown, or the model is not a ConViT.
         FileNotFoundError, OSError: the weights cannot be found or fetched.
     """
+    if model is not None and find_exported(model) is not None:
+        raise ValueError(f"{model} is an exported folder, which only gives outputs; name the weights it was made from")
     place = pick_device(device)
     dtype = dtype_of(default_precision(place) if precision == "auto" else precision)
     loaded = load_by_name(model, weights)

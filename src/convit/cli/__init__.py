@@ -20,5 +20,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return app.main(arguments)
     except KeyboardInterrupt:  # in the moments that the imports take, or that lie around the command
         if sys.stderr is not None:
-            print("convit: stopped by Ctrl-C", file=sys.stderr)
+            print(f"{__name__.partition('.')[0].replace('_', '-')}: stopped by Ctrl-C", file=sys.stderr)
         return 130

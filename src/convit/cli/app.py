@@ -12,45 +12,15 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from itertools import takewhile
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from convit.cli import errors
+from convit.cli.commands import ABOUT, COMMANDS, ENGINE, PROGRAM
 from convit.output.files import remove_unfinished
 
-
-class Command(NamedTuple):
-    """Where a command lives and what `convit --help` says of it."""
-
-    module: str
-    function: str
-    summary: str
-
-
-COMMANDS = {
-    "classify": Command("convit.cli.predict", "classify", "Classify images and folders of images."),
-    "embed": Command("convit.cli.predict", "embed", "Compute embedding vectors of images."),
-    "index": Command("convit.cli.search", "index", "Build or update a search index of a folder."),
-    "search": Command("convit.cli.search", "search", "Find the images in an index most similar to a given one."),
-    "duplicates": Command("convit.cli.duplicates", "duplicates", "Find duplicate images and contradictory labels."),
-    "models": Command("convit.cli.models", "models", "List all models and weights."),
-    "info": Command("convit.cli.info", "info", "Show one model or weight set in detail."),
-    "finetune": Command("convit.cli.finetune", "finetune", "Fine-tune a classifier on your own images."),
-    "train": Command("convit.cli.train", "train", "Train a model from a recipe."),
-    "evaluate": Command(
-        "convit.cli.evaluate", "evaluate", "Measure accuracy on labeled images, or compare two results."
-    ),
-    "probe": Command("convit.cli.probe", "probe", "Evaluate embeddings with k-NN, linear and few-shot probes."),
-    "explain": Command("convit.cli.explain", "explain", "Visualize what a model's attention heads look at."),
-    "ablate": Command("convit.cli.ablate", "ablate", "Measure accuracy without position embeddings or gates."),
-    "plot": Command("convit.cli.train", "plot", "Plot the curves of training runs."),
-    "serve": Command("convit.cli.serve", "serve", "Serve models over HTTP, with a web page."),
-    "export": Command("convit.cli.export", "export", "Write a model as files for other runtimes."),
-    "push": Command("convit.cli.push", "push", "Upload a model to the Hugging Face hub."),
-    "benchmark": Command("convit.cli.benchmark", "benchmark", "Compare speed and memory with other implementations."),
-}
 TRAINING = ("finetune", "train")
 
 
@@ -91,7 +61,7 @@ class LazyCommands(TyperGroup):
 
 # rich's help panels cost more start-up time than all the rest of `convit --help`; plain help is as complete
 app = typer.Typer(
-    name="convit",
+    name=PROGRAM,
     cls=LazyCommands,
     add_completion=False,
     rich_markup_mode=None,
@@ -105,24 +75,22 @@ def _print_version(wanted: bool) -> None:
         from importlib.metadata import version
         from platform import python_version
 
-        typer.echo(f"convit {version('convit')} (torch {version('torch')}, Python {python_version()})")
+        typer.echo(f"{PROGRAM} {version(PROGRAM)} ({ENGINE} {version(ENGINE)}, Python {python_version()})")
         raise typer.Exit
 
 
-@app.callback()
-def _convit(  # pyright: ignore[reportUnusedFunction]  # typer calls it
+_EXIT_CODES = """Exit codes: 0 success; 1 failure while running (network, disk, permissions); 2 invalid input (option,
+path, model, file); 3 finished, but some images could not be read; 129, 130 or 143 stopped by SIGHUP, Ctrl-C or SIGTERM;
+141 the reader of standard output has gone."""
+
+
+@app.callback(help=f"{ABOUT}\n\n{_EXIT_CODES}")
+def _program(  # pyright: ignore[reportUnusedFunction]  # typer calls it
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show version numbers and exit.")
     ] = False,
 ) -> None:
-    """ConViT image models: classify, embed and search images; fine-tune, train, evaluate and inspect models.
-
-    Pretrained weights are downloaded and verified when they are first used. Images can be of any size.
-
-    Exit codes: 0 success; 1 failure while running (network, disk, permissions); 2 invalid input (option, path, model,
-    file); 3 finished, but some images could not be read; 129, 130 or 143 stopped by SIGHUP, Ctrl-C or SIGTERM; 141 the
-    reader of standard output has gone.
-    """
+    pass
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8 must not cost the result
     with errors.on_stderr(), errors.stopped_by_signals():
         try:
-            with command.make_context("convit", given) as context:
+            with command.make_context(PROGRAM, given) as context:
                 command.invoke(context)
             sys.stdout.flush()  # a full disk or a closed pipe may show only here
         except typer.Exit as leave:
@@ -153,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             named = next(
                 (word for word in given if word in COMMANDS), ""
             )  # typer's own parser does not say whose it is
-            return errors.report(error, debug=debug, command=f"convit {named}".rstrip())
+            return errors.report(error, debug=debug, command=f"{PROGRAM} {named}".rstrip())
         finally:
             remove_unfinished()
             errors.close_streams()

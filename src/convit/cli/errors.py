@@ -20,6 +20,7 @@ from typing import Any
 
 import typer
 
+from convit.cli.commands import PROGRAM
 from convit.output.console import STOPPING, is_terminal
 
 FAILED = 1
@@ -37,7 +38,7 @@ class Terminated(SystemExit):
     """SIGTERM, or SIGHUP of a terminal that was closed, ended the command; the code is 128 and the signal's number."""
 
 
-def report(error: BaseException, *, debug: bool = False, command: str = "convit") -> int:
+def report(error: BaseException, *, debug: bool = False, command: str = PROGRAM) -> int:
     """Write one line that says what went wrong and what to do, with the error's notes, and give the exit code.
 
     Args:
@@ -67,7 +68,7 @@ def report(error: BaseException, *, debug: bool = False, command: str = "convit"
     return code
 
 
-def describe(error: BaseException, command: str = "convit") -> tuple[int, str]:
+def describe(error: BaseException, command: str = PROGRAM) -> tuple[int, str]:
     """Give the exit code of an exception and what to tell the user.
 
     `ValueError` and `TypeError` are the caller's mistakes only where this package raised them: from anywhere else they
@@ -149,7 +150,7 @@ def _done(skipped: int, total: int | None, where: object) -> str:
 def tell(line: str) -> None:
     """Write a line on standard error, also with `--quiet`; one that cannot be written costs nobody the results."""
     with suppress(OSError, ValueError):
-        print(f"convit: {one_line(line)}", file=sys.stderr)
+        print(f"{PROGRAM}: {one_line(line)}", file=sys.stderr)
 
 
 def one_line(message: str) -> str:
@@ -196,7 +197,7 @@ def _shown(filename: Any) -> str:
 def _import_message(error: ImportError) -> str:
     if error.name is None or not isinstance(error, ModuleNotFoundError):
         return str(error)
-    return f"the package '{error.name}' is not installed; install it, or the extra of convit that brings it"
+    return f"the package '{error.name}' is not installed; install it, or the extra of {PROGRAM} that brings it"
 
 
 def _ran_out_of_memory(error: BaseException) -> bool:
@@ -258,7 +259,7 @@ def stopped_by_signals() -> Generator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-_log = logging.getLogger("convit")
+_log = logging.getLogger(__name__.partition(".")[0])
 
 
 @contextmanager
@@ -300,7 +301,7 @@ def is_quiet() -> bool:
 
 def quiet_output() -> None:
     """Keep everything back but warnings and errors, for `--quiet`: what is going on, and bars."""
-    from convit.weights import show_progress
+    from convit.weights.progress import show_progress
 
     _log.setLevel(logging.WARNING)
     show_progress(False)
@@ -309,7 +310,7 @@ def quiet_output() -> None:
 class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         kind = "warning: " if record.levelno >= logging.WARNING else ""
-        return f"convit: {kind}{one_line(record.getMessage())}"
+        return f"{PROGRAM}: {kind}{one_line(record.getMessage())}"
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:

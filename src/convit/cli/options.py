@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TextIO, get_type_hints
 import typer
 
 from convit.cli import errors
-from convit.inference.options import DEFAULT_MODEL, RunOptions
+from convit.cli.commands import LEFT_OUT, MODEL
+from convit.inference.options import RunOptions
 from convit.optimization.precision import Precision, check_device_name
 from convit.output.console import is_terminal
 from convit.output.files import FORMATS_OF, SUFFIXES, check_output, choose_format, write_file
@@ -24,7 +25,7 @@ Paths = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help=f"Model or weight set; see `convit models`.  [default: {DEFAULT_MODEL}]"),
+    typer.Option(metavar="NAME", help=MODEL),
 ]
 Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Local weights (file or folder) instead of the published ones.")
@@ -206,7 +207,7 @@ class Target:
 
     def write_rows(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], head: str = "") -> None:
         """Write dictionaries, as `convit.output.write_rows` does."""
-        from convit.output import write_rows
+        from convit.output.writer import write_rows
 
         options = {"overwrite": self.overwrite, "spreadsheet_safe": self.spreadsheet_safe}
         write_rows(rows, columns, self.output, self.format, head=head, **options)
@@ -271,22 +272,21 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
     assert not options.keys() & shared.keys()
     options |= shared
 
+    offered = {name: option for name, option in options.items() if name not in LEFT_OUT}
+
     # `main` reads `debug` before options are parsed
     def spelled_out(*, image_limit: list[str] | None, quiet: bool, debug: bool, **given: Any) -> None:
+        given = {name: default for name, (_, default) in options.items() if name in LEFT_OUT} | given
         if quiet:
             errors.quiet_output()
         if image_limit:
             from convit.images.limits import set_limits
 
             set_limits(image_limit)
-        if hints.get("weights") == Weights and given["weights"] is not None:
-            from convit.weights.files import weights_file
-
-            weights_file(given["weights"])
-        if hints.get("model") == Model and given["model"] is not None:
+        if hints.get("model") == Model or hints.get("weights") == Weights:
             from convit.inference.models import check_model
 
-            check_model(given["model"])
+            check_model(given["model"] if hints.get("model") == Model else None, given.get("weights"))
         if hints.get("device") == Device:
             check_device_name(given["device"])
         for name, bundle in bundles.items():
@@ -296,19 +296,19 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
     spelled_out.__doc__ = command.__doc__
     parameters = [
         Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-        for name, (annotation, default) in options.items()
+        for name, (annotation, default) in offered.items()
     ]
     spelled_out.__signature__ = Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
-    spelled_out.__annotations__ = {name: annotation for name, (annotation, _) in options.items()}
+    spelled_out.__annotations__ = {name: annotation for name, (annotation, _) in offered.items()}
     return spelled_out
 
 
 def print_result(text: str | None, result: Mapping[str, Any]) -> None:
     """Print a single result as `convit.output.console.print_result` does, but not with `--quiet`."""
-    from convit.output import console
+    from convit.output.console import print_result as print_on_stdout
 
     if not errors.is_quiet():
-        console.print_result(text, result)
+        print_on_stdout(text, result)
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:

@@ -37,7 +37,7 @@ def classify(
     Writes one row per image: its path, its classes and, if it could not be read, the error; the exit code is then 3.
     """
     files, run, left_out = _find(paths, run, lists, recursive=recursive)
-    from convit.inference import Classifier
+    from convit.inference.classifier import Classifier
 
     classifier = Classifier(model, weights=weights, top_k=top_k, options=run)
     about = {"model": classifier.name}
@@ -72,7 +72,7 @@ def embed(
     """
     check_kind(kind)
     files, run, left_out = _find(paths, run, lists, recursive=recursive)
-    from convit.inference import Embedder
+    from convit.inference.embedder import Embedder
 
     embedder = Embedder(model, weights=weights, kind=kind, normalize=normalize, options=run)
     about = {"model": embedder.name, "kind": kind, "normalize": normalize}
@@ -83,14 +83,12 @@ def _find(
     paths: list[Path], run: RunOptions, lists: options.ListOptions, *, recursive: bool
 ) -> tuple[list[Path], RunOptions, str]:
     """The images, in the order of the results, the run (for int8, with some of the images), and what was left out."""
-    from convit.images.listing import describe_left_out, find_images
+    from convit.images.listing import describe_left_out, evenly_spaced, find_images
 
     errors.say_reading(*paths)
     left_out = Counter[str]()
     files = find_images([lists.of(str(path)) for path in paths], recursive, left_out=left_out)
     if run.precision == "int8":
-        from convit.data import evenly_spaced
-
         run = replace(
             run, calibration=[files[place] for place in evenly_spaced(options.CALIBRATION_IMAGES, len(files))]
         )
@@ -106,7 +104,7 @@ def _write(
     **layout: Any,
 ) -> None:
     """Run the predictor over the images and write one row for each; `layout` is what the writer must know of them."""
-    from convit.output import open_writer
+    from convit.output.writer import open_writer
 
     first_error = None
     # the bar is inside the writer: it has gone when a table is printed at the writer's end

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convit.cli import errors, options
-from convit.inference.options import RunOptions
+from convit.inference.options import DEFAULT_MODEL, RunOptions
 
 if TYPE_CHECKING:
     from convit.search import Index
@@ -17,7 +17,7 @@ Models = Annotated[
         "--model",
         metavar="NAME|PATH",
         help="Model, weight set, weight file or run; can be repeated, the first is the default."
-        f"  [default: {options.DEFAULT_MODEL}]",
+        f"  [default: {DEFAULT_MODEL}]",
     ),
 ]
 IndexDb = Annotated[Path | None, typer.Option("--index", metavar="DIR", help="Index to search, from convit index.")]
@@ -88,8 +88,8 @@ def serve(
     from convit.serving.server import run as listen
 
     bound = bind(host, port)
-    errors.say(f"loading {', '.join(model or [options.DEFAULT_MODEL])} …")
-    models = [load_served(name, run) for name in model or [options.DEFAULT_MODEL]]
+    errors.say(f"loading {', '.join(model or [DEFAULT_MODEL])} …")
+    models = [load_served(name, run) for name in model or [DEFAULT_MODEL]]
     for each in models:
         each.warm_up()
     opened = None if index is None else _open_index(index, run)

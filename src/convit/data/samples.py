@@ -15,6 +15,7 @@ from PIL import Image
 from convit.data.classes import ClassName, are_ids, find_name, named
 from convit.data.identity import ContentDigests, sha256_of_lines
 from convit.images import ImageError, open_image
+from convit.images.listing import evenly_spaced as evenly_spaced
 from convit.images.opening import read_bytes
 
 Stored = bytes | Path | Image.Image
@@ -280,21 +281,6 @@ def read_stored(stored: Stored) -> Stored:
         return read_bytes(stored) if isinstance(stored, Path) else stored
     except ImageError:
         return stored
-
-
-def evenly_spaced(count: int, of: int) -> list[int]:
-    """Choose up to `count` ascending places at even distances: in data sorted by class every class has its share.
-
-    Raises:
-        ValueError: `count` is below 1.
-
-    >>> evenly_spaced(3, 9)
-    [0, 3, 6]
-    """
-    if count < 1:
-        raise ValueError(f"the limit is {count}, but must be at least 1 image")
-    chosen = min(count, of)
-    return [number * of // chosen for number in range(chosen)]
 
 
 def checked_places(places: Sequence[int], count: int) -> Sequence[int]:

@@ -143,3 +143,18 @@ def _explain_none(others: Counter[str], recursive: bool) -> str:
     seen = ", ".join(f"{count} with {suffix}" for suffix, count in others.most_common(3) if suffix != "folders")
     inside = "" if recursive or not others["folders"] else "; folders inside it are searched with recursive=True"
     return f"no images found{f' (but {seen})' if seen else ''}; looked for {' '.join(IMAGE_SUFFIXES)}{inside}"
+
+
+def evenly_spaced(count: int, of: int) -> list[int]:
+    """Choose up to `count` ascending places at even distances: in data sorted by class every class has its share.
+
+    Raises:
+        ValueError: `count` is below 1.
+
+    >>> evenly_spaced(3, 9)
+    [0, 3, 6]
+    """
+    if count < 1:
+        raise ValueError(f"the limit is {count}, but must be at least 1 image")
+    chosen = min(count, of)
+    return [number * of // chosen for number in range(chosen)]

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from convit.images.formats import ImageError
 from convit.images.opening import ImageSource, open_image
 from convit.inference.gpu_decoding import GpuReader, find_decoder
-from convit.inference.models import find_exported
 from convit.inference.options import DEFAULT_MODEL, RunOptions, layer_of, model_name
 from convit.model.config import ConViTConfig, check_divisible
 from convit.optimization.precision import default_precision, dtype_of, name_of, pick_device
@@ -147,8 +146,6 @@ def load_by_name(name: str | None, weights: str | Path | None, *, num_classes: i
     """
     from convit.weights import create_model, load_model
 
-    if name is not None and find_exported(name) is not None:
-        raise ValueError(f"{name} is an exported folder, which only gives outputs; name the weights it was made from")
     if weights is not None and name is None:
         return load_model(weights, num_classes=num_classes)
     return create_model(name or DEFAULT_MODEL, weights is None, checkpoint_path=weights, num_classes=num_classes)

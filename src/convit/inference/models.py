@@ -24,12 +24,8 @@ class Runner(Protocol):
 
     Attributes:
         name: the model's name, as it can be shown.
-        model: the module, or whatever else has its `pretrained_cfg` and `num_classes`.
         settings: the preprocessing, with the size of the input.
-        device: where it runs.
-        precision: "fp32", "bf16", "fp16", "fp8" or "int8".
         batch_size: images at a time, as asked for or as suits the device.
-        gpu_reader: what decodes files on the device; None where the CPU does.
     """
 
     name: str
@@ -37,24 +33,24 @@ class Runner(Protocol):
     batch_size: int
 
     @property
-    def model(self) -> Any:  # noqa: D102
+    def model(self) -> Any:
+        """The module, or whatever else has its `pretrained_cfg` and `num_classes`."""
+
+    @property
+    def device(self) -> Any:
+        """Where it runs."""
+
+    @property
+    def precision(self) -> str:
+        """Its numeric precision: "fp32", "bf16", "fp16", "fp8" or "int8"."""
         ...
 
     @property
-    def device(self) -> Any:  # noqa: D102
-        ...
-
-    @property
-    def precision(self) -> str:  # noqa: D102
-        ...
-
-    @property
-    def gpu_reader(self) -> GpuReader | None:  # noqa: D102
-        ...
+    def gpu_reader(self) -> GpuReader | None:
+        """What decodes files on the device; None where the CPU does."""
 
     def check(self, kind: str) -> None:
         """Refuse "logits" or a kind of embedding that the model cannot give: a `ValueError` or `TypeError`."""
-        ...
 
     def compute(
         self, pixels: Sequence[Any], wanted: str, *, mirrored: bool = False
@@ -80,15 +76,20 @@ def find_exported(name: str) -> Path | None:
     return None if name in VARIANTS or name in WEIGHT_SETS else exported_folder(name)
 
 
-def check_model(name: str) -> None:
-    """Refuse what names neither a model nor an exported folder, before anything heavy is imported.
+def check_model(name: str | None, weights: Path | None) -> None:
+    """Refuse what names neither a model nor an exported folder, nor weights, before anything heavy is imported.
 
     Raises:
         ValueError: there is no such model, or there are no such weights.
+        FileNotFoundError: there is no such weight file.
     """
     from convit.weights.weight_sets import check_model_name
 
-    if find_exported(name) is None:
+    if weights is not None:
+        from convit.weights.files import weights_file
+
+        weights_file(weights)
+    if name is not None and find_exported(name) is None:
         check_model_name(name)
 
 

@@ -1,0 +1,23 @@
+"""What the command line offers: its name, its commands, and what it says of the models that they take."""
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """Where a command lives and what `convit-runtime --help` says of it."""
+
+    module: str
+    function: str
+    summary: str
+
+
+COMMANDS = {
+    "classify": Command("convit.cli.predict", "classify", "Classify images and folders of images."),
+    "embed": Command("convit.cli.predict", "embed", "Compute embedding vectors of images."),
+}
+
+PROGRAM = "convit-runtime"  # and its distribution's name
+ENGINE = "onnxruntime"
+ABOUT = "Classify and embed images with models that `convit export` wrote, without PyTorch."
+MODEL = "Folder that `convit export` wrote."
+LEFT_OUT = frozenset({"weights", "device", "precision", "compile", "decode"})  # PyTorch's
