@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from convit.export import export_model
 from convit.weights import load_model
 from tests.cli.conftest import Run
-from tests.inference.exporting import export_onnx
 
 Convit = Callable[..., Run]
 NO_TORCH = """
@@ -25,7 +25,9 @@ print(json.dumps({"code": code, "loaded": [name for name, module in sys.modules.
 
 @pytest.fixture(scope="session")
 def exported(nano: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_onnx(load_model(nano), tmp_path_factory.mktemp("exported") / "mine", temperature=None)
+    folder = tmp_path_factory.mktemp("exported") / "mine"
+    export_model(load_model(nano), folder)
+    return folder
 
 
 @pytest.mark.parametrize("command", ["classify", "embed"])

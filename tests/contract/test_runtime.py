@@ -15,11 +15,11 @@ from skimage import data
 
 import convit
 from convit.cli import main
+from convit.export import export_model
 from convit.images import ImageError, open_image
 from convit.transforms import EvaluationTransform, TransformSettings
 from runtime.sources import runtime_files, walk_at_run_time, write_runtime
 from tests.contract.test_distribution import NANO, ROOT, run_alone
-from tests.inference.exporting import export_onnx
 
 BLOCKED = ("torch", "torchvision", "convit", "jaxtyping", "lazy_loader", "beartype", "pyarrow", "rich")
 AT_ONCE = {"numpy", "PIL", "typer"}  # imported with a module
@@ -38,7 +38,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = convit.create_model(NANO, pretrained=True)
-    return export_onnx(model, tmp_path_factory.mktemp("exported") / "mine", temperature=None)
+    folder = tmp_path_factory.mktemp("exported") / "mine"
+    export_model(model, folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
