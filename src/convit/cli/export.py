@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convit.cli import options
+from convit.cli import errors, options
 from convit.export.formats import ExportSettings, FormatName, Input, Outputs, Precision
 
 if TYPE_CHECKING:
@@ -34,6 +34,14 @@ Gives = Annotated[
     Outputs | None, typer.Option("--outputs", help="What the file gives.  [default: both, where the model has both]")
 ]
 Opset = Annotated[int | None, typer.Option(metavar="18|23", help="ONNX opset.  [default: 23; in int8 18]")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA",
+        help="Images to compare on, which give the ranges of int8 too: a folder, or labeled data as `convit evaluate` "
+        "takes.  [default: smooth color fields]",
+    ),
+]
 List = Annotated[bool, typer.Option("--list", help="Show the formats and what is installed, and exit.")]
 
 
@@ -46,6 +54,7 @@ def export(
     input: Takes = "uint8",  # noqa: A002
     outputs: Gives = None,
     opset: Opset = None,
+    data: Data = None,
     list: List = False,  # noqa: A002
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -63,17 +72,40 @@ def export(
     settings = ExportSettings(
         to, precision, (sides, sides) if isinstance(sides, int) else sides, is_dynamic, input, outputs, opset
     )
-    from convit.export.exporting import FILES, export_model
+    from convit.export.exporting import export_model
+    from convit.export.folder import FILES
+    from convit.export.images import read_images
     from convit.output.folders import check_whole_folder
 
     check_whole_folder(output, FILES, overwrite=overwrite)
+    if precision == "int8" and data is None:
+        raise ValueError("--precision int8 takes its ranges from images: give --data, a folder of at least 264 of them")
     loaded = load_named(model)
-    proof = export_model(loaded, output, settings, overwrite=overwrite)
-    options.print_result(str(output), {"path": output, **proof.to_dict()})
+    images = None if data is None else read_images(data, loaded)
+    proof = export_model(loaded, output, settings, images, overwrite=overwrite, source=source_of(loaded, model))
+    if proof.warning:
+        errors.tell(f"warning: {proof.warning}")
+    kept = "" if proof.top1_agreement is None else f", same first class on {proof.top1_agreement:.1f} %"
+    found = f"{output}: {proof.largest:.1e} of the largest value from PyTorch on {proof.images:,} images{kept}"
+    options.print_result(found, {"path": output, **proof.to_dict()})
 
 
 def _show_formats() -> None:
-    raise NotImplementedError
+    rows = [
+        {
+            "format": form.name,
+            "precisions": list(form.precisions),
+            "size": "fixed or dynamic" if form.dynamic_size else "fixed",
+            "installed": not form.missing,
+            "needs": f"pip install 'convit[{form.extra}]'" if form.missing else "",
+        }
+        for form in FORMATS.values()
+    ]
+    lines = [
+        f"{row['format']:12} {', '.join(row['precisions']):18} {row['size']:18} {row['needs'] or 'installed'}"
+        for row in rows
+    ]
+    options.print_result("\n".join(lines), {"formats": rows})
 
 
 def load_named(name: str) -> ConViT:
@@ -89,3 +121,16 @@ def load_named(name: str) -> ConViT:
     if not split_source(name)[0] and name not in (*VARIANTS, *WEIGHT_SETS) and Path(name).expanduser().exists():
         return load_model(Path(name).expanduser())
     return create_model(name, pretrained=True)
+
+
+def source_of(model: ConViT, name: str) -> dict[str, str | None]:
+    """Where a model comes from: the name it was asked for by, and the hash of its weights where they are a file."""
+    from convit.weights.download import hash_file
+    from convit.weights.files import weights_file
+
+    path, card = Path(name).expanduser(), model.pretrained_cfg
+    return {
+        "name": f"{card['architecture']}.{card['tag']}" if card.get("tag") else card.get("architecture"),
+        "sha256": hash_file(weights_file(path)) if path.exists() else None,
+        "run": path.resolve().name if path.is_dir() else None,
+    }

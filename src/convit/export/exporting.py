@@ -8,15 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from convit.export.folder import write_config, write_labels
-from convit.export.formats import LIMITS, ExportSettings
-from convit.export.graph import Graph, Run, outputs_of
-from convit.export.images import SMOOTH, batches_of, smooth_images
-from convit.export.proof import Pixels, Proof, compare
+from convit.export.folder import FILES, describe_export, write_config, write_folder
+from convit.export.formats import ExportSettings
+from convit.export.graph import Graph, outputs_of
+from convit.export.images import ProofImages, smooth_images
+from convit.export.proof import Proof, prove
 from convit.model import ConViT
 from convit.model.config import check_divisible
 from convit.model.layers import PatchEmbedding
@@ -25,15 +24,13 @@ from convit.output.folders import whole_folder
 from convit.transforms import TransformSettings, normalize_batch
 from convit.weights.download import hash_file
 
-BATCHES = (1, 3, 4)
-FILES = ("config.json", "labels.txt", "README.md", "predict.py", "model.*")
-"""Patterns of what an exported folder holds."""
 
-
+@torch.no_grad()
 def export_model(
     model: nn.Module,
     output: str | Path,
     settings: ExportSettings | None = None,
+    images: ProofImages | None = None,
     *,
     overwrite: bool = False,
     source: Mapping[str, Any] | None = None,
@@ -44,12 +41,16 @@ def export_model(
         model: a ConViT; it stays as it is.
         output: the folder; it appears whole, or not at all.
         settings: what is to be written; None for the defaults.
+        images: what the results are compared on, and what gives the ranges of int8; None for smooth color fields.
         overwrite: replaces a folder that was written so.
         source: what is told of the model's origin in `config.json`.
 
+    Returns:
+        What was measured.
+
     Raises:
         TypeError: `model` is not a `ConViT`.
-        ValueError: the model can't be exported so, or differs by more than the limit from PyTorch.
+        ValueError: the model can't be exported so, or differs from PyTorch by more than the limit.
         FileExistsError: the folder exists, is not empty, and `overwrite` is false.
     """
     settings = settings or ExportSettings()
@@ -59,18 +60,19 @@ def export_model(
         raise ValueError("a CNN is under the model's patch embedding, which no exported file can hold; export another")
     model = _sized(model, settings)
     outputs = outputs_of(model, settings.outputs)
+    images = images or smooth_images()
+    if settings.precision == "int8" and not images.are_given:
+        raise ValueError("precision is int8, whose ranges come from images: give --data, a folder of some of yours")
     with whole_folder(Path(output), FILES, overwrite=overwrite) as folder:
-        run = _write(model, outputs, settings, folder / settings.form.file)
-        hashes = {path.name: hash_file(path) for path in sorted(folder.iterdir())}
-        proof = _prove(model, run, settings)
-        facts: dict[str, Any] = {
-            "sha256": hashes,
-            "source": source or {},
-            "versions": {name: version(name) for name in ("convit", "torch", *settings.form.packages)},
-            "difference": proof.to_dict(),
-        }
-        write_labels(folder, model)
-        write_config(folder, model, settings, outputs, facts)
+        _write(model, outputs, settings, images, folder / settings.form.file)
+        facts = describe_export(model, settings, outputs)
+        facts["sha256"] = {path.name: hash_file(path) for path in sorted(folder.iterdir())}
+        facts["source"] = dict(source or {})
+        facts["versions"] = {name: version(name) for name in ("convit", "torch", *settings.form.packages)}
+        write_config(folder, model, facts)
+        proof = prove(model, settings, folder, images)
+        facts["difference"] = proof.to_dict()
+        write_folder(folder, model, facts, proof)
     return proof
 
 
@@ -84,35 +86,36 @@ def _sized(model: ConViT, settings: ExportSettings) -> ConViT:
     return model
 
 
-def _write(model: ConViT, outputs: tuple[str, ...], settings: ExportSettings, path: Path) -> Run:
-    from convit.export import onnx
-
+def _write(model: ConViT, outputs: tuple[str, ...], settings: ExportSettings, images: ProofImages, path: Path) -> None:
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(settings.precision, torch.float32)
+    is_openvino = settings.format == "openvino"
+    graph = Graph(
+        model,
+        outputs,
+        takes_uint8=settings.input == "uint8",
+        dtype=torch.float32 if is_openvino else dtype,
+        apart=is_openvino,
+    )
     transform = TransformSettings.from_model(model)
-    graph = Graph(model, outputs, takes_uint8=settings.input == "uint8")
     size = (transform.height, transform.width)
-    onnx.write(graph, path, size, dynamic_size=settings.dynamic_size, opset=settings.opset or 23)
-    return onnx.load(path)
 
+    def calibration() -> Tensor:
+        pixels = torch.from_numpy(images.for_ranges(transform))
+        return pixels if graph.takes_uint8 else normalize_batch(pixels, transform)
 
-def _prove(model: ConViT, run: Run, settings: ExportSettings) -> Proof:
-    transform = TransformSettings.from_model(model)
-    patch, (_, height, width) = model.config.patch_size, transform.input_size
-    sizes = [(height, width)] * 3
-    if settings.dynamic_size:
-        sizes[1:] = (height + patch, width + 2 * patch), (max(patch, height - patch), width)
-    shapes = [(batch, *size) for batch, size in zip(BATCHES, sizes, strict=True)]
-    pixels = batches_of(smooth_images(sum(BATCHES), transform.input_size[0]), transform, shapes)
+    if is_openvino:
+        from convit.export import openvino
 
-    def given(levels: Pixels) -> dict[str, np.ndarray]:
-        return run(
-            levels if settings.input == "uint8" else normalize_batch(torch.from_numpy(levels), transform).numpy()
-        )
+        given = calibration() if settings.precision == "int8" else graph.example(*size)
+        openvino.write(graph, path, given, settings.precision)
+    elif settings.format == "onnx":
+        from convit.export import onnx
 
-    limit = LIMITS[settings.precision]
-    proof = compare(model, given, pixels, limit, SMOOTH)
-    if not proof.largest <= limit or proof.top1_agreement not in (None, 1.0):
-        raise ValueError(
-            f"{settings.form.title} differs from PyTorch by {proof.largest:.1e} of the largest value, but must not by "
-            f"more than {limit:.0e}; nothing was written"
-        )
-    return proof
+        opset = settings.opset or (18 if settings.precision == "int8" else 23)
+        onnx.write(graph, path, size, dynamic_size=settings.dynamic_size, opset=opset)
+        if settings.precision == "int8":
+            onnx.quantize(path, calibration())
+    else:
+        from convit.export import program
+
+        program.write(graph, path, size, compiled=settings.format == "aotinductor")

@@ -49,15 +49,10 @@ _ONNX = ("onnx", "onnxscript", "onnxruntime")
 FORMATS: dict[str, Format] = {
     each.name: each
     for each in (
-        Format(
-            "onnx",
-            "ONNX",
-            "model.onnx",
-            ("fp32", "fp16", "int8"),
-            ("onnx", "onnxscript", "onnxruntime"),
-            "export",
-            True,
-        ),
+        Format("onnx", "ONNX", "model.onnx", ("fp32", "fp16", "int8"), _ONNX, "export", dynamic_size=True),
+        Format("openvino", "OpenVINO IR", "model.xml", ("fp32", "bf16", "int8"), ("openvino", "nncf"), "quantize"),
+        Format("pt2", "torch.export program", "model.pt2", ("fp32", "bf16")),
+        Format("aotinductor", "AOTInductor package", "model.pt2", ("fp32", "bf16")),
     )
 }
 
@@ -101,7 +96,7 @@ class ExportSettings:
             raise ValueError(f"opset is {self.opset}, but {form.title} has no opsets; leave it out")
         if self.opset is not None and self.opset not in OPSETS:
             raise ValueError(f"opset is {self.opset}, but must be {' or '.join(map(str, OPSETS))}")
-        if self.precision == "int8" and (self.opset or 18) != 18:
+        if self.precision == "int8" and self.opset not in (None, 18):
             raise ValueError(f"opset is {self.opset}, but ONNX Runtime quantizes opset 18 alone; leave it out")
         check_packages(form.title, *form.packages, extra=form.extra)
 

@@ -1,36 +1,101 @@
-"""The images that a proof reads: the user's own, or smooth color fields where there are none."""
+"""The images that an export is compared on: the user's own, or smooth color fields where none are given."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
-from convit.export.proof import Pixels
+from convit.data import evenly_spaced, open_samples
+from convit.evaluation.matching import match_classes
+from convit.images import find_images, open_image
+from convit.inference.classifier import read_labels
+from convit.model import ConViT
 from convit.transforms import EvaluationTransform, TransformSettings
 
-SMOOTH = "smooth color fields"
+Pixels = UInt8[np.ndarray, "batch height width channels"]
+
+RANGES, CHECKED = 64, 1000
+"""Images that give the ranges of int8, and at most that many others that measure what it costs."""
 
 
-def smooth_images(count: int, channels: int = 3) -> list[Image.Image]:
+@dataclass(frozen=True)
+class ProofImages:
+    """Images that are opened when they are read.
+
+    Attributes:
+        open: opens the image at a place.
+        count: how many there are.
+        read: where they come from, as it is told.
+        are_given: whether they are the user's.
+        labels: the model's class of each; empty where nobody knows.
+    """
+
+    open: Callable[[int], Image.Image]
+    count: int
+    read: str
+    are_given: bool = True
+    labels: Sequence[int] = ()
+
+    @property
+    def ranges(self) -> list[int]:
+        """Places of those that give ranges: at most a quarter of them."""
+        return evenly_spaced(min(RANGES, max(1, self.count // 4)), self.count)
+
+    @property
+    def checked(self) -> list[int]:
+        """Places of others, from all over."""
+        kept = set(self.ranges)
+        others = [place for place in range(self.count) if place not in kept]
+        return [others[each] for each in evenly_spaced(CHECKED, len(others))] if others else []
+
+    def pixels(self, places: Sequence[int], transform: TransformSettings) -> Pixels:
+        """The images at these places, prepared."""
+        prepare = EvaluationTransform(transform).to_pixels
+        return np.stack([prepare(self.open(place)) for place in places])
+
+    def batch(self, batch: int, transform: TransformSettings, size: tuple[int, int], first: int = 0) -> Pixels:
+        """A batch prepared for another (height, width), the images in turn from `first` on."""
+        sized = replace(transform, input_size=(transform.input_size[0], *size))
+        return self.pixels([(first + number) % self.count for number in range(batch)], sized)
+
+
+def smooth_images(count: int = 8) -> ProofImages:
     """Color fields drawn from a fixed seed, 320 x 256 pixels: nearer to photographs than noise is."""
-    random = np.random.default_rng(0)
-    mode = "L" if channels == 1 else "RGB"
-    fields = random.integers(0, 256, (count, 6, 8, 3), dtype=np.uint8)
-    return [Image.fromarray(field).convert(mode).resize((320, 256), Image.Resampling.BICUBIC) for field in fields]
+    fields = np.random.default_rng(0).integers(0, 256, (count, 6, 8, 3), dtype=np.uint8)
+
+    def open_field(place: int) -> Image.Image:
+        return Image.fromarray(fields[place]).resize((320, 256), Image.Resampling.BICUBIC)
+
+    return ProofImages(open_field, count, f"{count} smooth color fields, drawn from a fixed seed", are_given=False)
 
 
-def batches_of(
-    images: Sequence[Image.Image], settings: TransformSettings, shapes: Sequence[tuple[int, int, int]]
-) -> Iterator[Pixels]:
-    """Batches of these (batch, height, width), filled with the images in turn."""
-    place = 0
-    for batch, height, width in shapes:
-        sized = replace(settings, input_size=(settings.input_size[0], height, width))
-        transform = EvaluationTransform(sized)
-        chosen = [images[(place + number) % len(images)] for number in range(batch)]
-        place += batch
-        pixels = np.stack([transform.to_pixels(image) for image in chosen])
-        yield pixels if pixels.ndim == 4 else pixels[..., None]
+def read_images(data: str, model: ConViT) -> ProofImages:
+    """The images of labeled data, or of a folder or list of images.
+
+    Labels are known where each class of the data is one of the model's.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: as `convit.data.open_samples` and `convit.images.find_images`.
+    """
+    names = read_labels(model) if model.num_classes else None
+    try:
+        samples: Any = open_samples(data, classes=names)
+    except (ValueError, FileNotFoundError):
+        if not Path(data).exists():
+            raise
+        files = find_images(data)
+        return ProofImages(lambda place: open_image(files[place]), len(files), data)
+    labels: list[int] = []
+    if names is not None:
+        try:
+            matched = match_classes(samples, names, model.num_classes)
+            labels = [matched[label] for label in samples.labels]
+        except ValueError:  # classes of another kind
+            labels = []
+    return ProofImages(samples.image, len(samples), data, labels=labels)

@@ -1,27 +1,29 @@
-"""ONNX: written by `torch.onnx` in one file, run by ONNX Runtime."""
+"""ONNX: written by `torch.onnx` in one file; in int8 quantized by ONNX Runtime, with ranges from images."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from convit.export.graph import Graph, Run
+from convit.export.graph import Graph
 from convit.output.console import quiet_loggers
+
+_LOGGERS = ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "torch.utils.cpp_extension", "root")
 
 
 def write(graph: Graph, path: Path, size: tuple[int, int], *, dynamic_size: bool, opset: int) -> None:
-    """Record `graph` for images of `size` and write it.
-
-    Raises:
-        ValueError: the runtime has no operator for something in the model.
-    """
+    """Record `graph` for images of `size`, (height, width), and write it."""
     height, width = size
     patch = graph.model.config.patch_size
     # recorded at the model's own size, a file for any size would hold that position embeddings need no resampling
     images = graph.example(height + patch, width + 2 * patch) if dynamic_size else graph.example(height, width)
-    with quiet_loggers("torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "torch.utils.cpp_extension"):
+    with quiet_loggers(*_LOGGERS):
         warnings.simplefilter("ignore")
         if not dynamic_size:
             graph(images)  # what depends on the grid is computed now and a constant of the file
@@ -39,10 +41,37 @@ def write(graph: Graph, path: Path, size: tuple[int, int], *, dynamic_size: bool
     program.save(path, external_data=False)
 
 
-def load(path: Path) -> Run:
-    """Open a file with ONNX Runtime on the CPU."""
-    import onnxruntime
+def quantize(path: Path, images: Tensor) -> None:
+    """Put a written file into int8 in place: the products with weights, their ranges from `images`."""
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
+    with TemporaryDirectory(dir=path.parent) as folder, quiet_loggers("root"):
+        warnings.simplefilter("ignore")
+        prepared = Path(folder) / path.name
+        quant_pre_process(path, prepared, skip_symbolic_shape=True)
+        graph = onnx.load(prepared, load_external_data=False).graph
+        weights = {each.name for each in graph.initializer if len(each.dims) in (2, 4)}
+        quantize_static(
+            prepared,
+            path,
+            _Reader(images),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+            # products of activations, and position attention, stay as they are
+            nodes_to_exclude=[node.name for node in graph.node if not weights & set(node.input)],
+            per_channel=True,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+
+
+class _Reader:
+    """Images one at a time, as ONNX Runtime asks for them."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images: Iterator[Tensor] = iter(images)
+
+    def get_next(self) -> dict[str, Any] | None:
+        image = next(self.images, None)
+        return None if image is None else {"images": image[None].numpy()}

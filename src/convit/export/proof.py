@@ -1,20 +1,26 @@
-"""The proof: what a written file gives on images, in its runtime, beside what PyTorch gives."""
+"""The proof: what an exported file gives on images, in its runtime, beside what PyTorch gives."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 
-from convit.export.graph import Run
+from convit.export.formats import LIMITS, ExportSettings
+from convit.export.images import Pixels, ProofImages
+from convit.inference.exported import ExportedModel
 from convit.model import ConViT
 from convit.transforms import TransformSettings, normalize_batch
 
-Pixels = UInt8[np.ndarray, "batch height width channels"]
+BATCHES = (1, 3, 4)
+MOST_LOST, LEAST_SAME = 0.5, 98.0
+"""In int8: points of top-1 that may be lost, and the share of images in percent that must keep their first class."""
+ENOUGH_LABELED, ENOUGH = 1000, 200
+_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -23,64 +29,124 @@ class Proof:
 
     Attributes:
         largest: difference of one value, relative to the largest absolute value of its output in the batch.
-        top1_agreement: share of the images with the same first class; first two classes that are nearer to each other
-            than the limit count as one. None where there are no logits.
-        images: how many were compared.
-        shapes: (batch, height, width) of each batch.
         limit: what `largest` must not exceed; None in int8.
+        top1_agreement: images that keep their first class, in percent; first two classes that are nearer to each other
+            than the limit count as one. None without logits.
+        top1: accuracy in PyTorch and in the file, in percent; None without labels.
+        images: how many were compared.
+        shapes: (batch, height, width) of each batch, without repeats.
         read: where the images came from.
+        warning: why this is a weak proof; empty where it is not.
     """
 
     largest: float
+    limit: float | None
     top1_agreement: float | None
+    top1: tuple[float, float] | None
     images: int
     shapes: tuple[tuple[int, int, int], ...]
-    limit: float | None
     read: str
+    warning: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON has them."""
         return asdict(self)
 
 
-def compare(model: ConViT, run: Run, batches: Iterable[Pixels], limit: float | None, read: str) -> Proof:
-    """Run a file on batches of uint8 pixel values beside the model in PyTorch, fp32.
+def prove(model: ConViT, settings: ExportSettings, folder: Path, images: ProofImages) -> Proof:
+    """Run an exported folder beside the model, in PyTorch and fp32.
 
     Args:
         model: what was exported, on the CPU.
-        run: takes the pixel values.
-        batches: pixel values (batch, height, width, channels).
-        limit: as in `Proof`.
-        read: as in `Proof`.
+        settings: how.
+        folder: the exported folder.
+        images: in int8 those that gave no ranges are compared, else three batches, of three sizes where sizes vary.
+
+    Raises:
+        ValueError: the difference is above the limit.
     """
-    largest, same, images, shapes = 0.0, 0, 0, []
-    has_logits = False
+    exported, transform = ExportedModel(folder), TransformSettings.from_model(model)
+    if settings.precision == "int8":
+        places = images.checked or images.ranges
+        starts = range(0, len(places), _BATCH)
+        batches = (images.pixels(places[start : start + _BATCH], transform) for start in starts)
+        labels = [images.labels[place] for place in places] if images.labels else []
+        return _check_int8(compare(model, exported, batches, None, images.read, labels), images)
+    patch, size = model.config.patch_size, (transform.height, transform.width)
+    other = (max(patch, size[0] - patch), size[1] + 2 * patch)
+    sizes = (size, other, (other[1], other[0])) if settings.dynamic_size else (size,) * 3
+    given = (images.batch(batch, transform, each, batch) for batch, each in zip(BATCHES, sizes, strict=True))
+    found = compare(model, exported, given, LIMITS[settings.precision], images.read)
+    if not found.largest <= LIMITS[settings.precision] or found.top1_agreement not in (None, 100.0):
+        raise ValueError(
+            f"{settings.form.title} in {settings.precision} differs from PyTorch by {found.largest:.1e} of the largest "
+            f"value, but must not by more than {found.limit:.0e}, and keep first classes; nothing was written"
+        )
+    return found
+
+
+def compare(
+    model: ConViT,
+    exported: ExportedModel,
+    batches: Iterable[Pixels],
+    limit: float | None,
+    read: str,
+    labels: Sequence[int] = (),
+) -> Proof:
+    """Measure the difference; `labels` are those of all images of the batches, or none."""
+    largest, shapes = 0.0, dict[tuple[int, int, int], None]()
+    same, first = list[bool](), list[tuple[int, int]]()  # per image; its first class in PyTorch and in the file
+    count = 0
     for pixels in batches:
-        found = run(pixels)
-        expected = expected_outputs(model, pixels, found)
+        found = exported.run(pixels)
+        expected = expected_outputs(model, pixels, exported.outputs)
         for name, values in found.items():
             scale = float(np.abs(expected[name]).max()) or 1.0
-            largest = max(largest, float(np.abs(values - expected[name]).max()) / scale)
+            largest = float(np.maximum(largest, np.abs(values - expected[name]).max() / scale))  # keeps nan
             if name == "logits":
-                has_logits = True
-                same += int(_same_first(values, expected[name], scale * (limit or 0.0)).sum())
-        images += len(pixels)
-        shapes.append(pixels.shape[:3])
-    return Proof(largest, same / images if has_logits else None, images, tuple(shapes), limit, read)
+                same += (expected[name].max(1) - _at(expected[name], values.argmax(1)) <= scale * (limit or 0)).tolist()
+                first += zip(expected[name].argmax(1).tolist(), values.argmax(1).tolist(), strict=True)
+        count += len(pixels)
+        shapes[pixels.shape[:3]] = None
+    top1 = None
+    if labels and first:
+        right = np.array([[each == label for each in pair] for pair, label in zip(first, labels, strict=True)])
+        top1 = (100 * float(right[:, 0].mean()), 100 * float(right[:, 1].mean()))
+    return Proof(largest, limit, 100 * float(np.mean(same)) if same else None, top1, count, tuple(shapes), read)
 
 
 @torch.inference_mode()
-def expected_outputs(model: ConViT, pixels: Pixels, names: Iterable[str]) -> dict[str, np.ndarray]:
+def expected_outputs(model: ConViT, pixels: Pixels, names: Sequence[str]) -> dict[str, np.ndarray]:
     """The outputs of those names as PyTorch computes them."""
-    images = normalize_batch(torch.from_numpy(pixels), TransformSettings.from_model(model))
-    tokens = model.forward_features(images)
+    tokens = model.forward_features(normalize_batch(torch.from_numpy(pixels), TransformSettings.from_model(model)))
     found = {"tokens": tokens}
     if "tokens" not in names:
         found |= {"logits": model.forward_head(tokens), "embedding": model.forward_head(tokens, pre_logits=True)}
     return {name: found[name].numpy() for name in names}
 
 
-def _same_first(found: np.ndarray, expected: np.ndarray, nearer: float) -> np.ndarray:
-    first = found.argmax(1)
-    best = expected.max(1)
-    return best - np.take_along_axis(expected, first[:, None], 1)[:, 0] <= nearer
+def _check_int8(found: Proof, images: ProofImages) -> Proof:
+    """Refuse what costs too much; too few images make a warning of it."""
+    if found.top1 is not None and found.images >= ENOUGH_LABELED:
+        lost = found.top1[0] - found.top1[1]
+        if lost > MOST_LOST:
+            raise ValueError(
+                f"int8 loses {lost:.1f} points of top-1 on {found.images:,} images, but must not lose more than "
+                f"{MOST_LOST}; nothing was written; give other images, or take fp16 or bf16"
+            )
+        return found
+    if found.top1_agreement is None:
+        return replace(found, warning="there are no logits, so no first classes were compared")
+    if not images.checked or found.images < ENOUGH:
+        few = f"only {found.images} images were compared" + ("" if images.checked else ", which gave the ranges too")
+        return replace(found, warning=f"{few}; give at least {ENOUGH + 64} to --data")
+    if found.top1_agreement < LEAST_SAME:
+        raise ValueError(
+            f"int8 keeps the first class of {found.top1_agreement:.1f} % of {found.images:,} images, but must of "
+            f"{LEAST_SAME:g} %; nothing was written; give other images, or take fp16 or bf16"
+        )
+    return found
+
+
+def _at(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(values, columns[:, None], 1)[:, 0]

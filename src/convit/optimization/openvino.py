@@ -55,19 +55,7 @@ class OpenVinoCall:
 
     def __init__(self, module: nn.Module, calibration: Float[Tensor, "images channels height width"]) -> None:
         self.size = calibration.shape[1:]
-        with _quiet_libraries():
-            import nncf
-            import openvino
-
-            module(calibration[:2])  # what depends on the grid is computed now and a constant of the graph
-            any_batch = ({0: torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)},)
-            exported = torch.export.export(module, (calibration[:1].expand(2, -1, -1, -1),), dynamic_shapes=any_batch)
-            graph = openvino.convert_model(exported)
-            graph.reshape([-1, *self.size])
-            images = nncf.Dataset([image[None].numpy() for image in calibration])
-            self._graph = nncf.quantize(
-                graph, images, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration)
-            )
+        self._graph = quantized(convert(module, calibration), calibration)
         self._lock = threading.Lock()
         # a single image is shared by all threads; of a batch each thread computes a part, and never waits for others
         self._threads = torch.get_num_threads()
@@ -122,6 +110,33 @@ class OpenVinoCall:
         )
 
 
+def convert(module: nn.Module, images: Tensor) -> Any:
+    """OpenVINO's graph of a module, for any batch of images of that size.
+
+    Args:
+        module: takes a batch of images.
+        images: such a batch; its first is read.
+    """
+    example = images[:1].expand(2, -1, -1, -1)
+    with quiet_libraries():
+        import openvino
+
+        module(example)  # what depends on the grid is computed now and a constant of the graph
+        any_batch = ({0: torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)},)
+        graph = openvino.convert_model(torch.export.export(module, (example,), dynamic_shapes=any_batch))
+        graph.reshape([-1, *example.shape[1:]])
+    return graph
+
+
+def quantized(graph: Any, images: Tensor) -> Any:
+    """A graph of `convert` in int8, with ranges from `images`."""
+    with quiet_libraries():
+        import nncf
+
+        read = nncf.Dataset([image[None].numpy() for image in images])
+        return nncf.quantize(graph, read, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(images))
+
+
 class _Named(nn.Module):
     """A model whose `forward` is the call of that name."""
 
@@ -134,7 +149,7 @@ class _Named(nn.Module):
 
 
 @contextlib.contextmanager
-def _quiet_libraries() -> Generator[None]:
+def quiet_libraries() -> Generator[None]:
     """Keep progress bars, log lines and tracer warnings of the two libraries off the screen, and usage data at home."""
     from openvino_telemetry.utils.opt_in_checker import ConsentCheckResult, OptInChecker
 
