@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 from PIL import Image
 from skimage import data
 
@@ -39,6 +41,18 @@ def test_an_example_runs(name: str, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert expected in done.stdout
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_is_kept_without_results() -> None:
+    notebook = nbformat.read(EXAMPLES / "tour.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
+    found = [output for cell in code for output in cell.outputs]
+    assert "coffee, espresso" in found[0].text
+    assert [output.output_type for output in found[1:]] == ["execute_result", "display_data", "display_data"]
 
 
 def test_every_example_is_run_and_short() -> None:
