@@ -16,6 +16,7 @@ import timm.task
 import torch
 from timm import utils
 from timm.models import _hub
+from timm.utils.onnx import onnx_export, onnx_forward
 from torch import nn
 
 from convit.model import ConViT
@@ -163,6 +164,21 @@ def test_what_validate_inference_and_benchmark_call() -> None:
     assert half(IMAGES.bfloat16()).dtype == torch.bfloat16
     groups = timm.models.group_parameters(model, model.group_matcher())
     assert sum(len(names) for names in groups.values()) == len(list(model.parameters()))
+
+
+@pytest.mark.slow
+@pytest.mark.compiled
+@pytest.mark.usefixtures("ours")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_what_onnx_export_calls(tmp_path: Path, dynamo: bool) -> None:
+    model = timm.create_model("convit_tiny", num_classes=5, exportable=True, **SMALL)
+    shake(model)
+    file, size = str(tmp_path / "model.onnx"), {"input_size": (3, 64, 64), "batch_size": 2}
+    onnx_export(model, file, use_dynamo=dynamo, check=True, check_forward=True, **size)
+    images = torch.randn(5, 3, 64, 64)
+    with torch.inference_mode():
+        assert relative_error(torch.from_numpy(onnx_forward(file, images)), model(images)) < 1e-4
 
 
 @pytest.mark.usefixtures("ours")
