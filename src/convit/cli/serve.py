@@ -87,16 +87,13 @@ def serve(
     from convit.serving.server import bind
     from convit.serving.server import run as listen
 
-    bound = bind(host, port)
-    errors.say(f"loading {', '.join(model or [DEFAULT_MODEL])} …")
-    models = [load_served(name, run) for name in model or [DEFAULT_MODEL]]
-    for each in models:
-        each.warm_up()
-    opened = None if index is None else _open_index(index, run)
-    app = create_app(models, settings, index=opened)
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{bound.getsockname()[1]}{root_path}/"
-    with log_as_json():
+    with bind(host, port) as bound, log_as_json():
+        errors.say(f"loading {', '.join(model or [DEFAULT_MODEL])} …")
+        models = [load_served(name, run) for name in model or [DEFAULT_MODEL]]
+        for each in models:
+            each.warm_up()
+        app = create_app(models, settings, index=None if index is None else _open_index(index, run))
+        address = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}{root_path}/"
         try:
             listen(app, bound, settings, lambda: errors.tell(f"listening on {address}"))
         except (errors.Terminated, KeyboardInterrupt):

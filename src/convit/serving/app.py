@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
-from fastapi.responses import Response
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, Response
 
 from convit.serving import inference_protocol, looking, native, openai
 from convit.serving.errors import add_error_handlers
 from convit.serving.guarding import Guard
 from convit.serving.models import ServedModel
 from convit.serving.options import ServiceOptions
+from convit.serving.page import headers_of, render_docs, render_page
 from convit.serving.schema import Health
 from convit.serving.service import Service
 
@@ -57,6 +58,7 @@ def create_app(
     for routes in (native, looking, openai, inference_protocol):
         app.include_router(routes.router)
     _add_probes(app, service)
+    _add_pages(app, service)
     app.add_middleware(Guard, options=options, metrics=service.metrics)
     return app
 
@@ -79,3 +81,19 @@ def _add_probes(app: FastAPI, service: Service) -> None:
     app.get("/healthz", **health)(alive)
     app.get("/readyz", **health)(ready)
     app.get("/metrics", tags=["health"], response_class=Response)(metrics)
+
+
+def _add_pages(app: FastAPI, service: Service) -> None:
+    start = render_page(service)
+    docs = render_docs(app.openapi())
+    for path, page in (("/", start), ("/docs", docs)):
+        app.add_route(path, _show(page), include_in_schema=False)
+
+
+def _show(page: str) -> Callable[[Request], Awaitable[Response]]:
+    headers = headers_of(page)
+
+    async def show(_: Request) -> Response:
+        return HTMLResponse(page, headers=headers)
+
+    return show

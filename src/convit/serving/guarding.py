@@ -14,6 +14,7 @@ from time import perf_counter, time
 from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -77,6 +78,8 @@ class Guard:
                 await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, answer)
             else:
                 await self.app(scope, body.receive, answer)
+        except ClientDisconnect:
+            state["reason"] = "client_left"
         except Exception as error:
             _log.error("request %s: unexpected %s", state["request_id"], type(error).__name__, exc_info=error)
             if status == _NO_ANSWER:

@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
@@ -13,12 +13,14 @@ from pydantic import BaseModel, Field
 from convit.images import ImageError, open_image
 from convit.images.names import text_path
 from convit.output.pages import data_url, thumbnail
-from convit.search import Hit
 from convit.serving.bodies import Images, one_image
 from convit.serving.errors import ServiceError
 from convit.serving.models import ServedModel
 from convit.serving.native import IMAGE_BODY, REFUSALS, ModelName, base64_of, check_rows, json_response
 from convit.serving.service import Service, ServiceDep
+
+if TYPE_CHECKING:
+    from convit.search import Hit
 
 PNG = "image/png"
 _THUMBNAIL = 256  # longer side, pixels
@@ -217,7 +219,7 @@ def _search(service: Service, vector: np.ndarray, k: int, where: str | None, thu
     return [{**asdict(hit), "thumbnail": _thumbnail(service, hit) if thumbnails else None} for hit in hits]
 
 
-def _thumbnail(service: Service, hit: Hit) -> str | None:
+def _thumbnail(service: Service, hit: "Hit") -> str | None:
     """The image of a hit, small; None where it is there no more."""
     assert service.index is not None
     try:

@@ -1,0 +1,112 @@
+"""The page at `/` and the description at `/docs`: static, without a foreign script, under a strict policy."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convit.output.pages import fill_template
+from convit.serving.service import Service
+
+_FOLDER = Path(__file__).parent
+_POLICY = (
+    "default-src 'none'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def render_page(service: Service) -> str:
+    """The page on which images are tried: everything in one file.
+
+    Args:
+        service: whose models it offers.
+    """
+    models = [
+        {"id": name, "classes": len(model.labels), "explains": model.plain is not None}
+        for name, model in service.models.items()
+    ]
+    can_explain = any(model["explains"] for model in models)
+    settings = {
+        "models": models,
+        "has_index": service.index is not None,
+        "images": service.options.images,
+        "bytes": service.options.body_bytes,
+        "colors": _colors() if can_explain else [],
+    }
+    return fill_template(
+        _FOLDER / "page.html.j2",
+        models=models,
+        has_index=service.index is not None,
+        needs_key=bool(service.options.keys),
+        can_explain=can_explain,
+        # a "<" inside a script element could end it
+        settings_json=json.dumps(settings).replace("<", "\\u003c"),
+        script=(_FOLDER / "page.js").read_text("utf-8"),
+    )
+
+
+def render_docs(description: Mapping[str, Any]) -> str:
+    """What the service answers, for people: its OpenAPI description as a page.
+
+    Args:
+        description: of OpenAPI 3.1.
+    """
+    operations = [
+        {
+            "method": method.upper(),
+            "path": path,
+            "summary": operation.get("description", ""),
+            "parameters": [_parameter(each) for each in operation.get("parameters", ())],
+            "bodies": list(operation.get("requestBody", {}).get("content", ())),
+            "answers": [
+                (status, answer.get("description", ""), ", ".join(answer.get("content", ())))
+                for status, answer in operation["responses"].items()
+            ],
+        }
+        for path, methods in description["paths"].items()
+        for method, operation in methods.items()
+    ]
+    return fill_template(_FOLDER / "docs.html.j2", operations=operations, version=description["info"]["version"])
+
+
+def headers_of(page: str) -> dict[str, str]:
+    """The headers that let a page run its own script and style, and nothing else.
+
+    Args:
+        page: HTML with its scripts and styles inside.
+    """
+    directives = [_POLICY]
+    for element in ("script", "style"):
+        found = re.findall(rf"<{element}>(.*?)</{element}>", page, re.DOTALL)
+        hashes = " ".join(f"'sha256-{base64.b64encode(sha256(each.encode()).digest()).decode()}'" for each in found)
+        directives += [f"{element}-src {hashes}"] if hashes else []
+    return {"Content-Security-Policy": "; ".join(directives), "X-Frame-Options": "DENY"}
+
+
+def _colors() -> list[list[int]]:
+    """256 colors from nothing to a map's peak: those of `convit.analysis.drawing`, which needs torch."""
+    import matplotlib
+
+    shades = matplotlib.colormaps["inferno"](np.arange(256))[:, :3]
+    return (shades * 255).round().astype(int).tolist()
+
+
+def _parameter(described: Mapping[str, Any]) -> dict[str, Any]:
+    schema = described["schema"]
+    kinds = [each for each in (schema, *schema.get("anyOf", ())) if each.get("type") != "null"]
+    allowed = next((", ".join(map(str, each["enum"])) for each in kinds if "enum" in each), "")
+    kind = allowed or next((each["type"] for each in kinds if "type" in each), "")
+    default = schema.get("default")
+    return {
+        "name": described["name"],
+        "place": described["in"],
+        "kind": kind,
+        "default": "" if default is None else str(default),
+        "told": described.get("description", ""),
+    }
