@@ -136,12 +136,15 @@ async def model_ready(name: str, service: ServiceDep) -> dict[str, Any]:
     return {"name": service.model(name).name, "ready": True}
 
 
+# the body may be JSON and binary data behind it, so that it is read here, and FastAPI does not know its schema
+_HERE = "#/paths/~1v2~1models~1{name}~1infer/post/requestBody/content/application~1json/schema/$defs/"
+_SCHEMA = InferBody.model_json_schema(ref_template=_HERE.replace("{", "{{").replace("}", "}}") + "{model}")
+
+
 @router.post(
     "/models/{name}/infer",
     response_model=InferAnswer,
-    openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": InferBody.model_json_schema()}}}
-    },
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _SCHEMA}}}},
 )
 async def infer(
     request: Request,
