@@ -21,6 +21,7 @@ TITLES = {
     "targets": "Targets of speed and memory",
     "accuracy": "What each precision costs in accuracy",
     "startup": "Starting the command",
+    "runtime": "Without PyTorch",
     "folder": "Waiting for data",
     "decoding": "Fast decoding",
     "vectors": "Searching embeddings",
@@ -227,6 +228,22 @@ def _startup(rows: Rows) -> Table:
     ]
 
 
+def _runtime(rows: Rows) -> Table:
+    heads = ("program", "model", "installed, MiB", "CPU to the first label, s", "memory, MB", "targets", "met")
+    return heads, [
+        (
+            row["program"],
+            f"`{row['model']}`",
+            f"{row['installed_mib']:,.0f}",
+            f"**{row['cpu_seconds']:.2f}**",
+            f"{row['memory_mb']:.0f}",
+            " and ".join(f"{most:g}" for most in (row["targets"] or {}).values()),
+            ("yes" if row["met"] else "**no**") if row["targets"] else "",
+        )
+        for row in rows
+    ]
+
+
 def _decoding(rows: Rows) -> Table:
     heads = (
         "photographs",
@@ -316,6 +333,7 @@ def _parity(rows: Rows) -> Table:
 TABLES: dict[str, Callable[[Rows], Table]] = {
     "accuracy": _accuracy,
     "startup": _startup,
+    "runtime": _runtime,
     "folder": _folder,
     "decoding": _decoding,
     "vectors": _vectors,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from convit.export import export_model
 from convit.weights import load_model
@@ -83,6 +84,16 @@ def test_makes_an_index_that_finds_its_model_again(
     monkeypatch.chdir(tmp_path)
     found = convit("search", photos / "cat.jpg", "--db", tmp_path / "photos.db", "-k", "1")
     assert [Path(row["path"]).name for row in found.rows] == ["cat.jpg"], found.err
+
+
+@pytest.mark.parametrize("command", ["duplicates", "probe"])
+def test_embeds_for_other_commands(command: str, exported: Path, labeled: Path, tmp_path: Path, convit: Convit) -> None:
+    others = shutil.copytree(labeled, tmp_path / "others")
+    for file in others.rglob("*.*"):
+        Image.open(file).rotate(90).save(file)
+    options = ("--probe", "none", "--shots", "1", "--test", others) if command == "probe" else ()
+    done = convit(command, labeled, *options, "--model", exported)
+    assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from skimage import data
 import convit
 from convit.cli import main
 from convit.weights import WEIGHT_SETS, fetch_weights
+from runtime.sources import write_runtime
 
 ROOT = Path(__file__).parents[2]
 NANO = "convit_nano_patch4_32.cifar10"
@@ -89,6 +91,8 @@ def _desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         Path(name).write_text(f"{content}\n")
     shutil.copyfile(fetch_weights(WEIGHT_SETS[NANO]), "mine.safetensors")
+    write_runtime(tmp_path / "runtime" / "convit_runtime")
+    monkeypatch.syspath_prepend(tmp_path / "runtime")
 
 
 def _bundled(text: str) -> str:
@@ -104,6 +108,9 @@ def _run_line(line: str) -> None:
     if line.startswith(tuple(NOT_RUN)):
         return
     program, *arguments = shlex.split(_bundled(line), comments=True)
+    if program == "convit-runtime":
+        assert import_module("convit_runtime.cli").main(arguments) == 0, line
+        return
     assert program == "convit", f"nobody runs this line: {line}"
     named = "--model" in arguments or "--weights" in arguments or "--compare" in arguments
     if arguments[0] in TAKES_MODEL and not named:
@@ -114,7 +121,8 @@ def _run_line(line: str) -> None:
 
 
 def _check_extras(line: str) -> None:
-    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    folder = ROOT / "runtime" if "./runtime" in line else ROOT
+    known = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for named in re.findall(r"\[([a-z,]+)\]", line):
         assert set(named.split(",")) <= set(known), line
 

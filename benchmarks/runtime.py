@@ -1,0 +1,202 @@
+"""What it costs to label one photograph with `convit-runtime`, beside `convit`.
+
+The runtime's wheel is built and installed into an empty environment with ONNX Runtime, and into another with OpenVINO
+too; the same exported model is run by both, and by `convit` with PyTorch from its weights. Measured is the size of what
+is installed (without bytecode), and of fresh processes, called alternately, the seconds of CPU and the memory at its
+peak, in medians. Targets, with ONNX Runtime: 160 MiB, 0.5 s, 100 MB.
+
+    python benchmarks/runtime.py
+    python benchmarks/runtime.py --rounds 3 --dry
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+PAGE = ROOT / "docs" / "how_to" / "run_without_torch.md"
+MODELS = ("convit_nano_patch4_32.cifar10", "convit_mini_patch8_64.tiny_imagenet")
+TARGETS = {"installed_mib": 160.0, "cpu_seconds": 0.5, "memory_mb": 100.0}
+# the files of a distribution and of all that it needs
+_INSTALLED = """
+import re, sys
+from importlib.metadata import PackageNotFoundError, distribution
+waiting, seen, size = [sys.argv[1]], set(), 0
+while waiting:
+    name = re.split(r"[^A-Za-z0-9._-]", waiting.pop())[0].lower().replace("_", "-")
+    if name in seen:
+        continue
+    seen.add(name)
+    try:
+        found = distribution(name)
+    except PackageNotFoundError:
+        continue
+    waiting += [each for each in found.requires or () if "extra ==" not in each] + sys.argv[2:]
+    places = (found.locate_file(file) for file in found.files or () if not str(file).endswith(".pyc"))
+    size += sum(place.stat().st_size for place in places if place.is_file())
+print(size)
+"""
+
+
+# a process starts with the peak of the one that started it: a small one does
+_MEASURED = """
+import json, os, sys
+process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, used = os.wait4(process, 0)
+assert status == 0, sys.argv
+print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss]))
+"""
+
+
+@dataclass(frozen=True)
+class Program:
+    """One way to label a photograph.
+
+    Attributes:
+        name: as the table shows it.
+        command: what starts it, up to the options.
+        installed_mib: size of what it needs, 2^20 bytes.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    installed_mib: float
+
+
+def install(folder: Path, *extras: str) -> Path:
+    """Build the runtime's wheel, install it into a new environment, and give that environment's Python."""
+    uv = [sys.executable, "-m", "uv"]
+    python = folder / "bin" / "python"
+    wheels = folder.with_name("dist")
+    _run(*uv, "build", "--quiet", "--wheel", "--out-dir", wheels, ROOT / "runtime")
+    _run(*uv, "venv", "--quiet", "--python", sys.executable, folder)
+    wheel = str(next(wheels.glob("*.whl"))) + (f"[{','.join(extras)}]" if extras else "")
+    _run(*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, wheel)
+    return python
+
+
+def installed_mib(python: Path | str, distribution: str, *more: str) -> float:
+    """Size of a distribution and all that it needs, with `more` of them, without bytecode: 2^20 bytes."""
+    return int(_run(python, "-c", _INSTALLED, distribution, *more)) / 2**20
+
+
+def label(command: list[str]) -> tuple[float, float]:
+    """Seconds of CPU and 10^6 bytes at the peak of a fresh process."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    starter = [sys.executable, "-I", "-c", _MEASURED, *command]
+    done = subprocess.run(starter, check=True, capture_output=True, text=True, env=environment, cwd=ROOT)
+    seconds, memory = json.loads(done.stdout.splitlines()[-1])
+    return seconds, memory * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def measure(programs: dict[Program, dict[str, list[str]]], photograph: Path, rounds: int) -> list[dict[str, Any]]:
+    """Label the photograph with everybody in turn, after one round that is not counted."""
+    found: dict[tuple[Program, str], list[tuple[float, float]]] = {}
+    for number in range(rounds + 1):
+        for program, models in programs.items():
+            for model, options in models.items():
+                taken = label([*program.command, "classify", str(photograph), *options])
+                found.setdefault((program, model), []).extend([taken] * (number > 0))
+    return [
+        {
+            "program": program.name,
+            "model": model,
+            "installed_mib": round(program.installed_mib, 1),
+            "cpu_seconds": round(statistics.median(seconds for seconds, _ in taken), 3),
+            "memory_mb": round(statistics.median(memory for _, memory in taken), 1),
+            "rounds": rounds,
+        }
+        for (program, model), taken in found.items()
+    ]
+
+
+def rows_of_page(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
+    """The table of the how-to page."""
+    lines = [
+        "",
+        "| program | model | installed, MiB | CPU to the first label, s | memory, MB |",
+        "| --- | --- | ---: | ---: | ---: |",
+        *(
+            f"| {row['program']} | `{row['model']}` | {row['installed_mib']:,.0f} | {row['cpu_seconds']:.2f} "
+            f"| {row['memory_mb']:.0f} |"
+            for row in rows
+        ),
+        "",
+        f"Medians of {rows[0]['rounds']} fresh processes on {machine['cpu']}, {machine['cores']} cores; sizes without "
+        "bytecode. Written by `benchmarks/runtime.py`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write_models(folder: Path) -> dict[str, dict[str, list[str]]]:
+    """Export the models, to ONNX and to OpenVINO; format → model → options."""
+    from convit.export import ExportSettings, export_model
+    from convit.weights import create_model
+
+    found: dict[str, dict[str, list[str]]] = {"onnx": {}, "openvino": {}}
+    for name in MODELS:
+        for form, options in found.items():
+            place = folder / form / name
+            place.parent.mkdir(exist_ok=True)
+            export_model(create_model(name, pretrained=True), place, ExportSettings(form))
+            options[name] = ["--model", str(place)]
+    return found
+
+
+def _run(*command: object) -> str:
+    return subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--dry", action="store_true", help="keep no result")
+    given = parser.parse_args()
+
+    from benchmarks.folder import make_photographs
+    from benchmarks.machine import describe_machine, print_machine, save_result
+    from docs.documents import fill_section
+
+    machine = describe_machine()
+    print_machine(machine)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        models = write_models(folder)
+        plain, other = install(folder / "plain"), install(folder / "openvino_too", "openvino")
+        small, large = (each.with_name("convit-runtime") for each in (plain, other))
+        programs = {
+            Program("convit-runtime", (str(small),), installed_mib(plain, "convit-runtime")): models["onnx"],
+            Program(
+                "convit-runtime, OpenVINO", (str(large),), installed_mib(other, "convit-runtime", "openvino")
+            ): models["openvino"],
+            Program("convit (PyTorch)", (sys.executable, "-m", "convit"), installed_mib(sys.executable, "convit")): {
+                name: ["--model", name] for name in MODELS
+            },
+        }
+        (folder / "photographs").mkdir()
+        make_photographs(folder / "photographs", 1)
+        rows = measure(programs, next((folder / "photographs").glob("*.jpg")), given.rounds)
+    for row in rows:
+        row["targets"] = TARGETS if row["program"] == "convit-runtime" else None
+        row["met"] = row["targets"] is None or all(row[name] <= most for name, most in TARGETS.items())
+        print(json.dumps(row), flush=True)
+    if not given.dry:
+        print(save_result("runtime", machine, rows))
+        text = PAGE.read_text("utf-8")
+        PAGE.write_text(fill_section(text, "<!-- costs -->\n", "<!-- end of costs -->", rows_of_page(rows, machine)))
+
+
+if __name__ == "__main__":
+    main()
