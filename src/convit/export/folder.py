@@ -96,8 +96,7 @@ def _readme(folder: Path, model: ConViT, facts: Mapping[str, Any], proof: Proof)
         "read": proof.read,
         "needs": f"needs {'torch' if not form.packages else 'onnxruntime' if form.name == 'onnx' else 'openvino'}, "
         "Pillow and numpy",
-        "transform": json.dumps(facts["transform"]),
-        "given_python": "images" if takes_uint8 else normalized,
+        "normalize": "" if takes_uint8 else f"images = {normalized}\n",
         "output_names": json.dumps(facts["outputs"]),
         "first": facts["outputs"][0],
         "shape": shown,

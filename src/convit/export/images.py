@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,14 @@ class ProofImages:
     """Images that are opened when they are read.
 
     Attributes:
-        open: opens the image at a place.
+        open: opens the images at ascending places.
         count: how many there are.
         read: where they come from, as it is told.
         are_given: whether they are the user's.
         labels: the model's class of each; empty where nobody knows.
     """
 
-    open: Callable[[int], Image.Image]
+    open: Callable[[Sequence[int]], Iterator[Image.Image]]
     count: int
     read: str
     are_given: bool = True
@@ -54,25 +55,30 @@ class ProofImages:
         others = [place for place in range(self.count) if place not in kept]
         return [others[each] for each in evenly_spaced(CHECKED, len(others))] if others else []
 
-    def pixels(self, places: Sequence[int], transform: TransformSettings) -> Pixels:
-        """The images at these places, prepared."""
-        prepare = EvaluationTransform(transform).to_pixels
-        return np.stack([prepare(self.open(place)) for place in places])
+    def batches(self, places: Sequence[int], transform: TransformSettings, batch: int) -> Iterator[Pixels]:
+        """The images at these places, prepared, so many at a time."""
+        prepared = map(EvaluationTransform(transform).to_pixels, self.open(places))
+        while pixels := list(islice(prepared, batch)):
+            yield np.stack(pixels)
 
-    def batch(self, batch: int, transform: TransformSettings, size: tuple[int, int], first: int = 0) -> Pixels:
-        """A batch prepared for another (height, width), the images in turn from `first` on."""
-        sized = replace(transform, input_size=(transform.input_size[0], *size))
-        return self.pixels([(first + number) % self.count for number in range(batch)], sized)
+    def for_ranges(self, transform: TransformSettings) -> Pixels:
+        """Those that give ranges, as one batch."""
+        return np.concatenate(list(self.batches(self.ranges, transform, RANGES)))
+
+    def batch(self, batch: int, transform: TransformSettings) -> Pixels:
+        """One batch, from all over the images; where there are fewer, they come again."""
+        (found,) = self.batches(evenly_spaced(min(batch, self.count), self.count), transform, batch)
+        return np.resize(found, (batch, *found.shape[1:]))
 
 
 def smooth_images(count: int = 8) -> ProofImages:
     """Color fields drawn from a fixed seed, 320 x 256 pixels: nearer to photographs than noise is."""
     fields = np.random.default_rng(0).integers(0, 256, (count, 6, 8, 3), dtype=np.uint8)
 
-    def open_field(place: int) -> Image.Image:
-        return Image.fromarray(fields[place]).resize((320, 256), Image.Resampling.BICUBIC)
+    def open_fields(places: Sequence[int]) -> Iterator[Image.Image]:
+        return (Image.fromarray(fields[place]).resize((320, 256), Image.Resampling.BICUBIC) for place in places)
 
-    return ProofImages(open_field, count, f"{count} smooth color fields, drawn from a fixed seed", are_given=False)
+    return ProofImages(open_fields, count, f"{count} smooth color fields, drawn from a fixed seed", are_given=False)
 
 
 def read_images(data: str, model: ConViT) -> ProofImages:
@@ -90,7 +96,7 @@ def read_images(data: str, model: ConViT) -> ProofImages:
         if not Path(data).exists():
             raise
         files = find_images(data)
-        return ProofImages(lambda place: open_image(files[place]), len(files), data)
+        return ProofImages(lambda places: (open_image(files[place]) for place in places), len(files), data)
     labels: list[int] = []
     if names is not None:
         try:
@@ -98,4 +104,8 @@ def read_images(data: str, model: ConViT) -> ProofImages:
             labels = [matched[label] for label in samples.labels]
         except ValueError:  # classes of another kind
             labels = []
-    return ProofImages(samples.image, len(samples), data, labels=labels)
+
+    def open_samples_at(places: Sequence[int]) -> Iterator[Image.Image]:
+        return (open_image(each.content, name=each.name) for each in samples.take(places))
+
+    return ProofImages(open_samples_at, len(samples), data, labels=labels)

@@ -1,7 +1,6 @@
 """Label or embed images with the exported model in this folder: python predict.py cat.jpg dog.jpg.
 
-Stands alone: needs numpy, Pillow and the runtime of the file (onnxruntime, openvino or torch). Transparent images are
-laid on white, and color profiles are not applied; `convit classify --model FOLDER` does both.
+Needs numpy, Pillow and the file's runtime alone (onnxruntime, openvino or torch). Color profiles are not applied.
 """
 
 import json
@@ -26,8 +25,7 @@ def load(file: Path, form: str):
         return lambda images: [value.copy() for value in compiled([images]).values()]
     import torch
 
-    is_package = form == "aotinductor"
-    program = torch._inductor.aoti_load_package(str(file)) if is_package else torch.export.load(file).module()
+    program = torch._inductor.aoti_load_package(file) if form == "aotinductor" else torch.export.load(file).module()
     return lambda images: [value.numpy() for value in program(torch.from_numpy(images))]
 
 
@@ -38,14 +36,13 @@ def prepare(path: str, transform: dict) -> np.ndarray:
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     image = image.convert("RGB" if channels == 3 else "L")
-    target_height, target_width = (int(side / transform["crop_pct"]) for side in (height, width))
-    mode = transform["crop_mode"]
+    mode, scale = transform["crop_mode"], transform["crop_pct"]
+    target_height, target_width = int(height / scale), int(width / scale)
     if mode == "squash":
         size = target_width, target_height
     elif mode == "center" and target_height == target_width:
         short, long = sorted(image.size)
-        size = (target_width, int(target_width * long / short))
-        size = size if image.width <= image.height else size[::-1]
+        size = (target_width, int(target_width * long / short))[:: 1 if image.width <= image.height else -1]
     else:
         ratios = image.height / target_height, image.width / target_width
         ratio = max(ratios) if mode == "border" else min(ratios)

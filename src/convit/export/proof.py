@@ -68,14 +68,14 @@ def prove(model: ConViT, settings: ExportSettings, folder: Path, images: ProofIm
     exported, transform = ExportedModel(folder), TransformSettings.from_model(model)
     if settings.precision == "int8":
         places = images.checked or images.ranges
-        starts = range(0, len(places), _BATCH)
-        batches = (images.pixels(places[start : start + _BATCH], transform) for start in starts)
+        batches = images.batches(places, transform, _BATCH)
         labels = [images.labels[place] for place in places] if images.labels else []
         return _check_int8(compare(model, exported, batches, None, images.read, labels), images)
     patch, size = model.config.patch_size, (transform.height, transform.width)
     other = (max(patch, size[0] - patch), size[1] + 2 * patch)
     sizes = (size, other, (other[1], other[0])) if settings.dynamic_size else (size,) * 3
-    given = (images.batch(batch, transform, each, batch) for batch, each in zip(BATCHES, sizes, strict=True))
+    sized = [replace(transform, input_size=(transform.input_size[0], *each)) for each in sizes]
+    given = (images.batch(batch, each) for batch, each in zip(BATCHES, sized, strict=True))
     found = compare(model, exported, given, LIMITS[settings.precision], images.read)
     if not found.largest <= LIMITS[settings.precision] or found.top1_agreement not in (None, 100.0):
         raise ValueError(
