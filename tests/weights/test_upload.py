@@ -221,6 +221,15 @@ def test_other_terms_are_told_in_words(tmp_path: Path) -> None:
     assert "Not measured." in card
 
 
+def test_a_license_of_the_weights_stands_beside_the_terms_of_the_images(run: Path) -> None:
+    prepared = prepare_upload(run, REPO, terms="cc-by-4.0")
+    assert "\nlicense: cc-by-4.0\n" in prepared.card
+    assert "Flowers of one garden. MIT. The weights are licensed as `cc-by-4.0`." in prepared.card
+    config = prepared.files["config.json"]
+    assert isinstance(config, bytes)
+    assert json.loads(config)["pretrained_cfg"]["license"] == "cc-by-4.0"
+
+
 def test_what_timm_cannot_compute_is_pushed_for_convit_alone(taking: Any, tmp_path: Path) -> None:
     oblong = convit.create_model(NANO, img_size=(32, 64), num_classes=2).eval()
     convit.save_weights(tmp_path / "oblong.safetensors", oblong)
@@ -314,6 +323,8 @@ def test_what_cannot_be_pushed_is_one_line(run: Path, tmp_path: Path) -> None:
         ((tmp_path / "none", REPO), "there is no weight file"),
         ((tmp_path / "begun", REPO), "has written no weights yet; let it finish"),
         ((tmp_path / "bare.pth", REPO), "is not a safetensors file"),
+        ((run, f"{REPO}@a", "--revision", "b"), "names the branch a, but --revision is b; leave one"),
+        ((run, REPO, "--license", "apache"), "license is 'apache', but must be one of apache-2.0, mit"),
         ((run, "flowers"), "is not a hub repository; write hf-hub:owner/name"),
     ):
         code, out, err = command(*arguments)

@@ -15,10 +15,19 @@ Yes = Annotated[bool, typer.Option("--yes", help="Upload; without it, only show 
 Private = Annotated[bool, typer.Option("--private", help="Make a new repository private.")]
 Revision = Annotated[str | None, typer.Option(metavar="BRANCH", help="Branch to upload to.  [default: main]")]
 Message = Annotated[str | None, typer.Option("--message", "-m", metavar="TEXT", help="Message of the commit.")]
+License = Annotated[
+    str | None, typer.Option("--license", metavar="ID", help="License of the weights, such as apache-2.0.")
+]
 
 
 def push(
-    run: Run, name: Name, yes: Yes = False, private: Private = False, revision: Revision = None, message: Message = None
+    run: Run,
+    name: Name,
+    yes: Yes = False,
+    private: Private = False,
+    revision: Revision = None,
+    message: Message = None,
+    terms: License = None,
 ) -> None:
     """Upload a model to the Hugging Face hub: weights, config.json and a model card with the measured figures.
 
@@ -27,7 +36,7 @@ def push(
     """
     from convit.weights import upload
 
-    prepared = upload.prepare_upload(run, name, revision=revision)
+    prepared = upload.prepare_upload(run, name, revision=revision, terms=terms)
     if prepared.not_timm is not None:
         errors.tell(f"warning: timm and transformers cannot build this model: {prepared.not_timm}")
     if prepared.stale:

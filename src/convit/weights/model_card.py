@@ -22,7 +22,7 @@ TEMPLATE = Path(__file__).with_name("model_card.md")
 _MOST_CLASSES = 100  # named in a card
 _PRECISIONS = {"F16": "fp16", "BF16": "bf16", "F32": "fp32"}
 # the hub's identifiers; other terms are told in words
-_LICENSES = (
+LICENSES = (
     "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "gpl-3.0", "agpl-3.0", "unlicense", "cc0-1.0", "cc-by-4.0",
     "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0",
 )  # fmt: skip
@@ -38,6 +38,7 @@ class Sources:
         recipe: YAML text of the training's recipe.
         environment: YAML text that names machine, packages and data.
         use: how the weights are loaded, in Markdown.
+        terms: license of the weights, one of `LICENSES`; "" where whoever writes the card chose none.
         notes: text by place ("intro", "measured_note", "data_note", "training_note", "limits"); `$num_classes` and
             other facts in it are filled in.
     """
@@ -47,6 +48,7 @@ class Sources:
     recipe: str = ""
     environment: str = ""
     use: str = ""
+    terms: str = ""
     notes: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -67,14 +69,14 @@ def render_card(title: str, file: Path, sources: Sources) -> str:
         "intro": notes.get("intro") or _sentence(f"A ConViT, {described.get('origin') or 'saved with convit'}"),
         "accuracy": _paragraphs(_accuracy(described, sources.evaluations), notes.get("measured_note")),
         "use": sources.use,
-        "terms": _paragraphs(_terms(described), notes.get("data_note")),
+        "terms": _paragraphs(_terms(described, sources.terms), notes.get("data_note")),
         "training": _training(described, sources, notes.get("training_note")),
         "limits": notes.get("limits") or _limits(facts),
     }
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(facts)
 
 
-def front_matter(name: str, file: Path, evaluations: Sequence[Mapping[str, Any]]) -> str:
+def front_matter(name: str, file: Path, evaluations: Sequence[Mapping[str, Any]], terms: str = "") -> str:
     """The block of YAML above a card, from which the hub reads task, library, terms, base model and accuracies."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -83,7 +85,7 @@ def front_matter(name: str, file: Path, evaluations: Sequence[Mapping[str, Any]]
     described, header = read_metadata(file), read_header(file)
     config = ConViTConfig.from_dict(described["config"])
     by_timm = why_not_timm(config, header) is None
-    license_id = str(described.get("license") or "").lower()
+    license_id = str(terms or described.get("license") or "").lower()
     base, task = base_weights(described), "image-classification" if config.num_classes else "image-feature-extraction"
     results = [
         EvalResult(
@@ -96,7 +98,7 @@ def front_matter(name: str, file: Path, evaluations: Sequence[Mapping[str, Any]]
         library_name="timm" if by_timm else "convit",
         pipeline_tag=task,
         tags=[task, "convit", *(("timm", "transformers") if by_timm else ())],
-        license=(license_id if license_id in _LICENSES else "other") if license_id else None,
+        license=(license_id if license_id in LICENSES else "other") if license_id else None,
         base_model=None if base is None else base.hub_repo,
         model_name=name,
         eval_results=results or None,
@@ -177,12 +179,14 @@ def _accuracy(described: Mapping[str, Any], evaluations: Sequence[Mapping[str, A
     return "\n".join([*head, *rows, "", *said, f"sha256 of the weights: `{evaluations[0]['weights_sha256']}`."])
 
 
-def _terms(described: Mapping[str, Any]) -> str:
+def _terms(described: Mapping[str, Any], chosen: str) -> str:
     data, terms, base = described.get("trained_on"), described.get("license"), base_weights(described)
     lines = [
         _sentence(data) if data else "The training images are not named.",
         _sentence(terms) if terms else "Their terms are not stated (the recipe's `data.terms`).",
     ]
+    if chosen:
+        lines.append(f"The weights are licensed as `{chosen}`.")
     if base is not None:
         lines.append(f"Fine-tuned from `{base.name}` ({base.license}), which was trained on {base.trained_on}.")
     return " ".join(lines)

@@ -18,7 +18,7 @@ from convit.weights.download import hash_file
 from convit.weights.files import described_file
 from convit.weights.header import read_header, read_metadata
 from convit.weights.hub import Repo, endpoint, first_line, is_offline, parse_repo
-from convit.weights.model_card import Sources, front_matter, render_card
+from convit.weights.model_card import LICENSES, Sources, front_matter, render_card
 from convit.weights.progress import progress_shown
 from convit.weights.reach import why_unreachable
 from convit.weights.timm_config import CONFIG_FILE, MODEL_FILE, timm_config, why_not_timm
@@ -58,7 +58,7 @@ class Upload:
         }
 
 
-def prepare_upload(run: str | Path, repo: str, *, revision: str | None = None) -> Upload:
+def prepare_upload(run: str | Path, repo: str, *, revision: str | None = None, terms: str | None = None) -> Upload:
     """Gather what `convit push` uploads; nothing is sent.
 
     Figures in the card are those that `convit evaluate` or `convit finetune` left beside the weights, as far as the
@@ -68,13 +68,23 @@ def prepare_upload(run: str | Path, repo: str, *, revision: str | None = None) -
         run: folder of a run, a file that `save_weights` wrote, or a folder with one.
         repo: "owner/name" or "owner/name@branch".
         revision: the branch; None for the one in `repo`, else "main".
+        terms: license of the weights, one of the hub's identifiers ("apache-2.0"), in `config.json` and the card; None
+            for what the file says.
 
     Raises:
         FileNotFoundError: there is no such run, or it has not finished.
-        ValueError: the name has another form, or the file does not describe its model.
+        ValueError: the name has another form or another branch, the license is none of the hub's, or the file does not
+            describe its model.
         OSError: a file cannot be read.
     """
     place = parse_repo(repo)
+    if revision and "@" in repo and revision != place.revision:
+        raise ValueError(f"{repo} names the branch {place.revision}, but --revision is {revision}; leave one out")
+    if terms and terms not in LICENSES:
+        raise ValueError(
+            f"the license is {terms!r}, but must be one of {', '.join(LICENSES)}; other terms are told in words: set "
+            "data.terms when training"
+        )
     place = Repo(place.name, revision or place.revision)
     try:
         file = described_file(run)
@@ -94,12 +104,13 @@ def prepare_upload(run: str | Path, repo: str, *, revision: str | None = None) -
         recipe=_text(file.with_name("recipe.yaml")) if is_run else "",
         environment=_text(file.with_name("environment.yaml")) if is_run else "",
         use=_use(place, described, reason),
+        terms=terms or "",
     )
     name = place.name.partition("/")[2]
-    card = front_matter(name, file, measured) + render_card(name, file, sources)
+    card = front_matter(name, file, measured, sources.terms) + render_card(name, file, sources)
     files: dict[str, Path | bytes] = {MODEL_FILE: file}
     if reason is None:
-        files[CONFIG_FILE] = json_text(timm_config(described)).encode()
+        files[CONFIG_FILE] = json_text(timm_config({**described, **({"license": terms} if terms else {})})).encode()
     return Upload(place, {**files, CARD_FILE: card.encode()}, reason, stale)
 
 
