@@ -41,6 +41,8 @@ NOT_RUN = {
     "convit benchmark --model convit_small": "takes minutes",
     "convit benchmark --model convit_tiny --against timm:convit_tiny --mode": "takes minutes",
     "python benchmarks/": "takes minutes",
+    "convit embed 's3://": "needs a bucket; tests/scale/test_object_store.py has one",
+    "convit embed holiday/ --output vectors/ --engine ray": "takes half a minute; tests/scale/test_ray.py",
     "srun ": "needs SLURM; tests/training has a stand-in",
 }
 PHOTOGRAPHS = ("chelsea", "coffee", "rocket")

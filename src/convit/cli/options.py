@@ -21,7 +21,7 @@ from convit.output.files import FORMATS_OF, SUFFIXES, check_output, choose_forma
 TRAINING_PACKAGES = ("lightning", "pydantic", "yaml", "fsspec")  # of the extra `train`
 
 Paths = Annotated[
-    list[Path], typer.Argument(metavar="PATH", help="Images, folders of images or lists of them (.txt, .csv).")
+    list[str], typer.Argument(metavar="PATH", help="Images, folders of images or lists of them (.txt, .csv).")
 ]
 Model = Annotated[
     str | None,
@@ -154,6 +154,44 @@ _LIST_OPTIONS = {"image_folder": (_IMAGE_FOLDER, None), "allow_outside": (_ALLOW
 Lists = Annotated[ListOptions, Bundle(_LIST_OPTIONS, ListOptions)]
 NO_LISTS = ListOptions()
 
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How a large job is divided, and what runs it; see `convit.scale`."""
+
+    shard: str | None = None
+    engine: str = "local"
+    address: str | None = None
+    update: bool = False
+    images_per_shard: int | None = None
+
+
+_SHARD = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Do the I-th of every N shards of a job, from 0, such as 7/64."),
+]
+_ENGINE = Annotated[
+    Literal["local", "ray"],
+    typer.Option("--engine", help="What runs a job; ray: Ray Data on this machine or a cluster (extra 'ray')."),
+]
+_ADDRESS = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT|auto", help="Ray cluster to use.  [default: one of its own]")
+]
+_UPDATE = Annotated[bool, typer.Option("--update", help="Take up new and changed inputs of a job that was begun.")]
+_IMAGES_PER_SHARD = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Loose images per shard of a job.  [default: 4096]")
+]
+_JOB_OPTIONS = {
+    name: (option, getattr(JobOptions, name))
+    for name, option in zip(
+        ("shard", "engine", "address", "update", "images_per_shard"),
+        (_SHARD, _ENGINE, _ADDRESS, _UPDATE, _IMAGES_PER_SHARD),
+        strict=True,
+    )
+}
+JobRun = Annotated[JobOptions, Bundle(_JOB_OPTIONS, JobOptions)]
+NO_JOB = JobOptions()
+
 DEFAULTS = RunOptions()
 EMBEDDING = ("device", "precision", "batch_size", "workers")
 
@@ -189,6 +227,7 @@ class Target:
         overwrite: whether an existing file may be replaced.
         on_terminal: whether a terminal shows them.
         spreadsheet_safe: whether CSV cells that a spreadsheet would compute are made text.
+        folder: a folder, or a URL, for many files of results, in the place of one file; see `convit.scale`.
     """
 
     output: Path | None = None
@@ -196,6 +235,7 @@ class Target:
     overwrite: bool = False
     on_terminal: bool = False
     spreadsheet_safe: bool = False
+    folder: str | None = None
 
     @contextmanager
     def text(self) -> Generator[TextIO]:
@@ -216,20 +256,34 @@ class Target:
 STDOUT = Target()
 
 
-def results(*formats: str) -> Bundle:
-    """`--output`, `--format` and `--overwrite` of a command with results in these formats, the one for people first."""
+def results(*formats: str, folders: bool = False) -> Bundle:
+    """`--output`, `--format` and `--overwrite` of a command with results in these formats, the one for people first.
+
+    With `folders`, `--output` may also be a folder or a URL for one Parquet file per shard.
+    """
     suffixes = ", ".join(SUFFIXES[each] for each in formats)
     in_pipe = "jsonl" if "jsonl" in formats else "json"
     choice: Any = Literal.__getitem__(formats)  # pyright: ignore[reportAttributeAccessIssue]
+    more = " A folder (a name that ends in /) or a URL (s3://…/) takes one Parquet file per shard." if folders else ""
     output = typer.Option(
-        "--output", "-o", metavar="FILE", help=f"Write to this file; its suffix selects the format: {suffixes}."
+        "--output", "-o", metavar="FILE", help=f"Write to this file; its suffix selects the format: {suffixes}.{more}"
     )
     format = typer.Option(  # noqa: A001
         "--format",
         help=f"Output format.  [default: by the output's suffix; else {formats[0]} on a terminal, {in_pipe} in a pipe]",
     )
 
-    def build(output: Path | None, format: str | None, overwrite: bool, spreadsheet_safe: bool = False) -> Target:  # noqa: A002
+    def build(output: str | None, format: str | None, overwrite: bool, spreadsheet_safe: bool = False) -> Target:  # noqa: A002
+        if folders and output is not None and (output.endswith("/") or "://" in output or Path(output).is_dir()):
+            if format not in (None, "parquet") or overwrite:
+                raise ValueError(
+                    f"{output} takes Parquet files, and completes those that are there; leave out --format and "
+                    "--overwrite"
+                )
+            return Target(folder=output)
+        return build_file(None if output is None else Path(output), format, overwrite, spreadsheet_safe)
+
+    def build_file(output: Path | None, format: str | None, overwrite: bool, spreadsheet_safe: bool) -> Target:  # noqa: A002
         chosen = choose_format(output, format, formats)
         if output is not None:
             check_output(output, overwrite=overwrite)
@@ -239,7 +293,7 @@ def results(*formats: str) -> Bundle:
         return Target(output, chosen, overwrite, shown, spreadsheet_safe)
 
     options: dict[str, tuple[Any, Any]] = {
-        "output": (Annotated[Path | None, output], None),
+        "output": (Annotated[str | None, output], None),
         "format": (Annotated[choice | None, format], None),
         "overwrite": (Overwrite, False),
     }

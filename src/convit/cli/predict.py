@@ -27,15 +27,22 @@ def classify(
     model: options.Model = None,
     weights: options.Weights = None,
     top_k: TopK = 5,
-    target: Annotated[options.Target, options.results(*FORMATS_OF["classification"])] = options.STDOUT,
+    target: Annotated[options.Target, options.results(*FORMATS_OF["classification"], folders=True)] = options.STDOUT,
     recursive: options.Recursive = True,
     lists: options.Lists = options.NO_LISTS,
     run: options.Run = options.DEFAULTS,
+    job: options.JobRun = options.NO_JOB,
 ) -> None:
     """Classify images: the most likely classes of each, with their probabilities.
 
     Writes one row per image: its path, its classes and, if it could not be read, the error; the exit code is then 3.
     """
+    if target.folder is not None or job != options.NO_JOB:
+        from convit.cli.jobs import run_job
+
+        sources = [lists.of(path) for path in paths]
+        run_job("classify", sources, model, weights, run, target, job, recursive=recursive, top_k=top_k)
+        return
     files, run, left_out = _find(paths, run, lists, recursive=recursive)
     from convit.inference.classifier import Classifier
 
@@ -61,16 +68,23 @@ def embed(
     weights: options.Weights = None,
     kind: Kind = "pooled",
     normalize: Normalize = False,
-    target: Annotated[options.Target, options.results(*FORMATS_OF["embedding"])] = options.STDOUT,
+    target: Annotated[options.Target, options.results(*FORMATS_OF["embedding"], folders=True)] = options.STDOUT,
     recursive: options.Recursive = True,
     lists: options.Lists = options.NO_LISTS,
     run: options.Run = options.DEFAULTS,
+    job: options.JobRun = options.NO_JOB,
 ) -> None:
     """Compute embedding vectors of images, for search and clustering.
 
     Writes one row per image: its path, its vector and, if it could not be read, the error; the exit code is then 3.
     """
     check_kind(kind)
+    if target.folder is not None or job != options.NO_JOB:
+        from convit.cli.jobs import run_job
+
+        sources, settings = [lists.of(path) for path in paths], {"kind": kind, "normalize": normalize}
+        run_job("embed", sources, model, weights, run, target, job, recursive=recursive, **settings)
+        return
     files, run, left_out = _find(paths, run, lists, recursive=recursive)
     from convit.inference.embedder import Embedder
 
@@ -80,14 +94,14 @@ def embed(
 
 
 def _find(
-    paths: list[Path], run: RunOptions, lists: options.ListOptions, *, recursive: bool
+    paths: list[str], run: RunOptions, lists: options.ListOptions, *, recursive: bool
 ) -> tuple[list[Path], RunOptions, str]:
     """The images, in the order of the results, the run (for int8, with some of the images), and what was left out."""
     from convit.images.listing import describe_left_out, evenly_spaced, find_images
 
     errors.say_reading(*paths)
     left_out = Counter[str]()
-    files = find_images([lists.of(str(path)) for path in paths], recursive, left_out=left_out)
+    files = find_images([lists.of(path) for path in paths], recursive, left_out=left_out)
     if run.precision == "int8":
         run = replace(
             run, calibration=[files[place] for place in evenly_spaced(options.CALIBRATION_IMAGES, len(files))]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import fsspec
@@ -115,25 +115,74 @@ def read_remote(url: str) -> bytes:
     return b"".join(read_on(url, lambda file: iter([file.read()])))
 
 
-def remote_identity(url: str) -> str:
-    """What the server says of a file without sending it: ETag (or time of change) and size in bytes.
+def fetch_all(urls: Sequence[str]) -> list[bytes]:
+    """The whole of some small remote files on one server, fetched side by side; raises as `read_on` does."""
+    system, _ = _filesystem(urls[0])
+    paths = [fsspec.core.strip_protocol(url) for url in urls]
+    found = system.cat(paths, on_error="return")
+    contents = (found.get(path) for path in paths)
+    # one that failed is asked for again with patience, which raises where it must
+    return [
+        read_remote(url) if not isinstance(content, bytes) else content
+        for url, content in zip(urls, contents, strict=True)
+    ]
+
+
+class RemoteFile(NamedTuple):
+    """What a server says of a file without sending it.
+
+    Attributes:
+        url: where it is.
+        size: bytes; -1 where it is not said.
+        mark: ETag, or time of change, with its name; "no etag" without either.
+    """
+
+    url: str
+    size: int
+    mark: str
+
+
+def remote_file(url: str) -> RemoteFile:
+    """Ask a server for a file's size and mark.
 
     Raises:
         ConnectionError: the server cannot be reached or refuses.
         FileNotFoundError, ImportError, ValueError: as `read_on`.
     """
-    info = _asked(url, lambda system, path: system.info(path))
-    marks = {key.lower(): value for key, value in info.items()}
-    names = ("etag", "md5hash", "content-md5", "last-modified", "lastmodified", "mtime")
-    mark = next((f"{name} {marks[name]}" for name in names if marks.get(name)), "no etag")
-    return f"{mark}, {marks.get('size')} bytes"
+    return _described(url, _asked(url, lambda system, path: system.info(path)))
+
+
+def remote_identity(url: str) -> str:
+    """A remote file's mark and size in one line; raises as `remote_file` does."""
+    file = remote_file(url)
+    return f"{file.mark}, {None if file.size < 0 else file.size} bytes"
+
+
+def list_files(pattern: str) -> list[RemoteFile]:
+    """The files that a URL with * means, or all under one that ends in /, sorted; raises as `remote_file` does."""
+
+    def ask(system: Any, path: str) -> dict[str, dict[str, Any]]:
+        system.invalidate_cache()
+        return system.find(path, detail=True) if pattern.endswith("/") else system.glob(path, detail=True)
+
+    def listed(system: Any, path: str) -> list[RemoteFile]:
+        found = sorted(ask(system, path).items())
+        return [_described(str(system.unstrip_protocol(name)), info) for name, info in found if info["type"] == "file"]
+
+    return _asked(pattern, listed)
 
 
 def list_remote(pattern: str) -> list[str]:
-    """The URLs that a URL with * means, sorted; raises as `remote_identity` does."""
-    return _asked(
-        pattern, lambda system, path: sorted(str(system.unstrip_protocol(name)) for name in system.glob(path))
-    )
+    """The URLs that a URL with * means, sorted; raises as `remote_file` does."""
+    return [file.url for file in list_files(pattern)]
+
+
+def _described(url: str, info: Mapping[str, Any]) -> RemoteFile:
+    marks = {key.lower(): value for key, value in info.items()}
+    names = ("etag", "md5hash", "content-md5", "last-modified", "lastmodified", "mtime")
+    mark = next((f"{name} {marks[name]}" for name in names if marks.get(name)), "no etag")
+    size = marks.get("size")
+    return RemoteFile(url, -1 if size is None else int(size), mark)
 
 
 def _asked(url: str, question: Callable[[Any, str], Any]) -> Any:

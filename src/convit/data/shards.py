@@ -161,6 +161,20 @@ def read_shard(
         yield key, image, label
 
 
+def read_images(shard: Shard) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, encoded image) of every image in a tar file, in file order, whatever else belongs to it.
+
+    Raises:
+        ConnectionError, FileNotFoundError, PermissionError, ValueError: as `read_shard`.
+    """
+    source = shown(shard)
+    if is_remote(shard):
+        members = read_on(str(shard), lambda file: _members(file, source))
+    else:
+        members = _members(Path(shard), source)
+    return (member for member in members if member[0].lower().endswith(tuple(IMAGE_SUFFIXES)))
+
+
 def _streamed(file: BinaryIO, source: str, note_sha256: Callable[[str], None] | None) -> Iterator[_Members]:
     if note_sha256 is None:
         yield from _samples(file, source)

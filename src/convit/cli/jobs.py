@@ -1,0 +1,122 @@
+"""`convit classify` and `convit embed` into a folder or an object store: one file for each shard of the inputs."""
+
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from convit.cli import errors, options
+from convit.inference.options import RunOptions
+from convit.output.files import check_packages
+from convit.weights.progress import bar
+
+if TYPE_CHECKING:
+    from convit.scale.destination import Destination
+    from convit.scale.engines import Done, Engine
+    from convit.scale.jobs import Job, Part
+    from convit.scale.manifest import Manifest
+
+_MOST_NAMED = 10  # shards that could not be read
+
+
+def run_job(
+    command: Literal["classify", "embed"],
+    sources: Sequence[str],
+    model: str | None,
+    weights: Path | None,
+    run: RunOptions,
+    target: options.Target,
+    given: options.JobOptions,
+    *,
+    recursive: bool,
+    **settings: Any,
+) -> None:
+    """Do the shards of a job that have no results yet, or one part of them.
+
+    Raises:
+        typer.Exit: with code 3 where shards or images could not be read.
+        ValueError: options that do not go together, or results of another job.
+    """
+    from convit.images.listing import describe_left_out
+    from convit.scale.destination import Destination
+    from convit.scale.engines import Done
+    from convit.scale.inputs import list_inputs
+    from convit.scale.jobs import Job, Part, begin, missing, part_before, prepare
+    from convit.scale.manifest import IMAGES_PER_SHARD
+
+    if target.folder is None:
+        raise ValueError("--shard, --engine, --update and their like need a folder or a URL for --output, such as out/")
+    if run.precision == "int8":
+        raise ValueError("int8 would take other ranges in every task; export the model with int8, and name the folder")
+    part = Part() if given.shard is None else Part.parse(given.shard)
+    if given.engine == "ray":
+        check_packages("--engine ray", "ray", extra="ray")
+        if given.shard is not None:
+            raise ValueError("--engine ray does all shards; leave out --shard")
+    elif given.address is not None:
+        raise ValueError("--address is a Ray cluster; add --engine ray")
+    destination = Destination(target.folder)
+    errors.say_reading(*sources)
+    left_out = Counter[str]()
+    manifest = prepare(
+        destination,
+        sources,
+        lambda: list_inputs(sources, recursive=recursive, left_out=left_out),
+        update=given.update,
+        images_per_shard=given.images_per_shard or IMAGES_PER_SHARD,
+    )
+    job = Job(command, model, weights, run, settings)
+    with _engine(given, job) as engine:
+        manifest = begin(destination, manifest, engine.identity, update=given.update)
+        if line := describe_left_out(left_out):
+            errors.say(line)
+        shards = part.of(manifest.shards)
+        waiting = missing(destination, shards)
+        done = Done(before=len(shards) - len(waiting))
+        errors.say(_plan(manifest, part, done.before, len(waiting)))
+        if (other := part_before(destination, shards)) not in (None, str(part)):
+            errors.say(f"some of them were done as part {other}; they stay")
+        with bar("shards", len(waiting)) as advance:
+            for one in engine.run(destination, waiting, {**engine.identity, "part": str(part)}):
+                done += one
+                advance()
+    _finish(destination, done)
+
+
+def _plan(manifest: "Manifest", part: "Part", before: int, waiting: int) -> str:
+    """What there is to do, in one line."""
+    these = "" if part.count == 1 else f"part {part}: {before + waiting:,} of "
+    return f"{these}{len(manifest.shards):,} shards, {before:,} done before, {waiting:,} to do"
+
+
+def _finish(destination: "Destination", done: "Done") -> None:
+    """Say what came of a job, and end with code 3 where a shard or an image could not be read."""
+    from convit.scale.jobs import FAILED
+
+    images = f"{done.images:,} images in {done.shards:,} shards"
+    counts = {name: getattr(done, name) for name in ("images", "shards", "before", "unreadable")}
+    options.print_result(None, {"output": str(destination), **counts, "failed": len(done.failed)})
+    for name, reason in list(done.failed.items())[:_MOST_NAMED]:
+        errors.tell(f"warning: shard {name}: {reason}")
+    if done.failed:
+        skipped = f"{len(done.failed):,} shard{'s' * (len(done.failed) > 1)} skipped"
+        errors.tell(f"done, {skipped} (see {destination}/{FAILED}/); run again for them")
+        raise typer.Exit(errors.SOME_UNREADABLE)
+    errors.leave_if_skipped(done.unreadable, None, destination, done.first_error)
+    errors.say(f"done: {images}")
+
+
+@contextmanager
+def _engine(given: options.JobOptions, job: "Job") -> "Generator[Engine]":
+    if given.engine == "local":
+        from convit.scale.engines import LocalEngine
+
+        yield LocalEngine(job)
+        return
+    from convit.scale.ray_engine import ray_engine
+
+    with ray_engine(job, given.address) as engine:
+        yield engine

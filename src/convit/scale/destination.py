@@ -1,0 +1,139 @@
+"""Where the results of a job go: a folder, or a prefix in an object store."""
+
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from filelock import FileLock
+
+from convit.data.remote import is_remote, shown
+from convit.output.files import explained, reason_of, replace_file
+
+_LARGEST_PUT = 5 * 2**30  # bytes that S3 takes in one request, so that an object is there whole or not at all
+_LOCK_SECONDS = 600
+
+
+class Destination:
+    """Named objects that appear whole or not at all: files of a folder, or objects under a URL (s3, gs, az …).
+
+    Args:
+        place: the folder, which is made when the first object is written, or the URL.
+
+    Raises:
+        ImportError: the package for this kind of URL is not installed.
+        ValueError: fsspec knows no such kind of URL, or it cannot be written (http).
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        self.place = str(place).rstrip("/") or "/"
+        self._folder = None if is_remote(place) else Path(self.place)
+        if self._folder is not None:
+            return
+        protocol = self.place.partition("://")[0]
+        if protocol in ("http", "https"):
+            raise ValueError(f"{self} cannot be written to; name a folder, or s3://, gs:// and the like")
+        try:
+            self._system: Any
+            self._system, self._root = fsspec.url_to_fs(self.place)
+        except ImportError as error:
+            raise ImportError(f"{protocol}:// addresses need another package: {error}") from error
+        except ValueError as error:
+            raise ValueError(
+                f"{shown(self.place)} cannot be opened ({error}); use s3:// or another protocol"
+            ) from error
+
+    def __str__(self) -> str:
+        return shown(self.place)
+
+    def names(self, folder: str = "") -> set[str]:
+        """Names of the objects in one of its folders, or at its top; empty where there is none."""
+        if self._folder is not None:
+            inside = self._folder / folder
+            return {entry.name for entry in inside.iterdir()} if inside.is_dir() else set()
+        place = posixpath.join(self._root, folder)
+        try:
+            self._system.invalidate_cache()  # of listings: others write here too
+            return {posixpath.basename(path) for path in self._system.ls(place, detail=False)}
+        except FileNotFoundError:
+            return set()
+        except Exception as error:
+            raise self._explained(error, folder) from error
+
+    def read(self, name: str) -> bytes | None:
+        """One object; None where there is none."""
+        try:
+            if self._folder is not None:
+                return (self._folder / name).read_bytes()
+            return self._system.cat_file(self._path(name))
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            raise self._explained(error, name) from error
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write one object, in place of one that is there."""
+        if self._folder is not None:
+            replace_file(self._folder / name, content)
+            return
+        try:
+            self._system.pipe_file(self._path(name), content, **self._in_one_request())
+        except Exception as error:
+            raise self._explained(error, name) from error
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write one object unless it is there already; of several processes that do so one succeeds.
+
+        Returns:
+            Whether it was this one.
+        """
+        if self._folder is not None:
+            with explained(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._folder / f".{name}.lock", timeout=_LOCK_SECONDS):
+                if (self._folder / name).exists():
+                    return False
+                replace_file(self._folder / name, content)
+            return True
+        try:
+            self._system.pipe_file(self._path(name), content, mode="create", **self._in_one_request())
+        except FileExistsError:
+            return False
+        except Exception as error:
+            if "PreconditionFailed" in repr(error):
+                return False
+            raise self._explained(error, name) from error
+        return True
+
+    def remove(self, name: str) -> None:
+        """Take one object away, if it is there."""
+        if self._folder is not None:
+            (self._folder / name).unlink(missing_ok=True)
+            return
+        try:
+            self._system.rm_file(self._path(name))
+        except FileNotFoundError:
+            pass
+        except Exception as error:
+            raise self._explained(error, name) from error
+
+    def _path(self, name: str) -> str:
+        return posixpath.join(self._root, name)
+
+    def _in_one_request(self) -> dict[str, Any]:
+        # s3fs would send more than 100 MB in parts, which a killed process leaves behind
+        return {"chunksize": _LARGEST_PUT} if "s3" in self._system.protocol else {}
+
+    def _explained(self, error: Exception, name: str) -> Exception:
+        """One line of what the store says, without what a URL may hold besides its path."""
+        if isinstance(error, OSError) and self._folder is not None:
+            return error
+        place = posixpath.join(str(self), name)
+        if isinstance(error, PermissionError):
+            return PermissionError(f"{place} is refused ({reason_of(error)}); check the address and your access to it")
+        reason = " ".join(str(error).split())
+        return ConnectionError(
+            f"{place} cannot be used ({type(error).__name__}: {reason}); check the address and the network"
+        )

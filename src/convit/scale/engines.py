@@ -1,0 +1,145 @@
+"""Doing shards: each is read, computed and written as one file, whole or not at all."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from convit.data.remote import shown
+from convit.images.opening import ImageSource
+from convit.output.rows import Classifications, Embeddings
+from convit.scale.destination import Destination
+from convit.scale.inputs import images_in, named_error
+from convit.scale.jobs import FAILED, SUFFIX, Job
+from convit.scale.manifest import InputShard
+
+if TYPE_CHECKING:
+    from convit.inference import Classifier, Embedder
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of some shards.
+
+    Attributes:
+        shards: shards whose results were written.
+        before: shards that were there already.
+        images: rows written.
+        unreadable: those among them with an error.
+        failed: shard → why it could not be read.
+        first_error: what is wrong with the first unreadable image.
+    """
+
+    shards: int = 0
+    before: int = 0
+    images: int = 0
+    unreadable: int = 0
+    failed: Mapping[str, str] = field(default_factory=dict)
+    first_error: str = ""
+
+    def __add__(self, other: Done) -> Done:
+        return Done(
+            self.shards + other.shards,
+            self.before + other.before,
+            self.images + other.images,
+            self.unreadable + other.unreadable,
+            {**self.failed, **other.failed},
+            self.first_error or other.first_error,
+        )
+
+
+class _ShardError(Exception):
+    """A shard's input cannot be read; the cause says why."""
+
+
+class Engine(Protocol):
+    """What does the shards of a job.
+
+    Attributes:
+        identity: see `Job.identity`.
+    """
+
+    identity: Mapping[str, Any]
+
+    def run(self, destination: Destination, shards: Sequence[InputShard], about: Mapping[str, Any]) -> Iterator[Done]:
+        """Do some shards, and say of each what came of it.
+
+        Args:
+            destination: where results go, one Parquet file for each shard.
+            shards: what to do.
+            about: what is known of all rows, kept in each file.
+
+        Raises:
+            ConnectionError, OSError: results cannot be written.
+        """
+        ...
+
+
+class LocalEngine(Engine):
+    """Does shards one after another in this process.
+
+    A shard that cannot be read (damaged, changed, missing, refused) leaves a row in _failed/ and does not stop the
+    others; an image that cannot be read is a row with its error.
+
+    Args:
+        job: what is computed.
+
+    Raises:
+        As `convit.Classifier` and `convit.Embedder`.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._predictor = job.predictor()
+        self.identity = job.identity(self._predictor)
+
+    def run(self, destination: Destination, shards: Sequence[InputShard], about: Mapping[str, Any]) -> Iterator[Done]:
+        """See `Engine`."""
+        for shard in shards:
+            try:
+                done, content = _run_shard(shard, self._predictor, about)
+            except _ShardError as error:
+                reason = str(error.__cause__)
+                _write_failure(destination, shard, reason)
+                yield Done(failed={shard.name: reason})
+                continue
+            destination.write(shard.name + SUFFIX, content)
+            destination.remove(f"{FAILED}/{shard.name}{SUFFIX}")
+            yield done
+
+
+def _run_shard(shard: InputShard, predictor: Classifier | Embedder, about: Mapping[str, Any]) -> tuple[Done, bytes]:
+    from convit.output.parquet import Parquet
+
+    shape: tuple[int, ...] | None = getattr(predictor, "shape", None)
+    layout = Classifications(getattr(predictor, "top_k", 1)) if shape is None else Embeddings(shape)
+    buffer = io.BytesIO()
+    writer = Parquet(buffer, layout, about={**about, "shard": shard.name})
+    images = unreadable = 0
+    first_error = ""
+    for name, result in predictor.iterate(_readable(shard)):
+        error = None if result.error is None else named_error(name, result.error)
+        writer.add(replace(result, path=name, error=error))
+        images, unreadable = images + 1, unreadable + (error is not None)
+        first_error = first_error or error or ""
+    writer.finish()
+    return Done(1, 0, images, unreadable, {}, first_error), buffer.getvalue()
+
+
+def _readable(shard: InputShard) -> Iterator[tuple[str, ImageSource]]:
+    try:
+        yield from images_in(shard.files)
+    except (OSError, ValueError) as error:
+        raise _ShardError from error
+
+
+def _write_failure(destination: Destination, shard: InputShard, reason: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    first = shown(shard.files[0].path)
+    row = {"shard": [shard.name], "first_file": [first], "files": [len(shard.files)], "error": [reason]}
+    pq.write_table(pa.table(row), buffer)
+    destination.write(f"{FAILED}/{shard.name}{SUFFIX}", buffer.getvalue())

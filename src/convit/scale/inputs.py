@@ -1,0 +1,179 @@
+"""What a job reads: files of three kinds (images, tar archives, Parquet), and the images in them, one after another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from convit.data.locate import expand_braces, find_files, kind_of
+from convit.data.parquet import ParquetSamples
+from convit.data.remote import (
+    RemoteFile,
+    fetch_all,
+    is_remote,
+    list_files,
+    remote_file,
+    shown,
+    url_path,
+)
+from convit.data.shards import read_images
+from convit.images import IMAGE_SUFFIXES, ImageError, find_images
+from convit.images.names import path_text, text_path
+from convit.images.opening import ImageSource
+
+SUFFIXES = {"tar": (".tar", ".tar.gz", ".tgz"), "parquet": (".parquet",), "image": tuple(IMAGE_SUFFIXES)}
+_FETCHED_TOGETHER = 32  # remote images
+
+
+class InputFile(NamedTuple):
+    """One file of a job's input.
+
+    Attributes:
+        kind: "image", "tar" or "parquet".
+        path: the URL, or the path in a form that opens again.
+        size: bytes; -1 where a server does not say.
+        mark: what changes with the content: a file's time of change (ns), a server's ETag or the like.
+    """
+
+    kind: str
+    path: str
+    size: int
+    mark: str
+
+
+def list_inputs(
+    sources: Iterable[str], *, recursive: bool = True, left_out: Counter[str] | None = None
+) -> list[InputFile]:
+    """List the files that some sources mean.
+
+    Args:
+        sources: images, folders, patterns with * or {000..146}, tar and Parquet files, lists of images (see
+            `convit.images.lists`), here or behind a URL; a URL that ends in / means all that lies under it.
+        recursive: whether folders within folders are searched.
+        left_out: as in `convit.images.find_images`.
+
+    Returns:
+        One entry for each file, without repetition, in the order of the sources and sorted within each.
+
+    Raises:
+        ConnectionError, PermissionError: a server cannot be reached, or refuses.
+        FileNotFoundError: a source does not exist.
+        ValueError: a source holds nothing that can be read, or there is none.
+    """
+    found: dict[str, InputFile] = {}
+    for source in sources:
+        files = _listed_remote(source) if is_remote(source) else _listed_here(source, recursive, left_out)
+        found.update((file.path, file) for file in files)
+    if not found:
+        raise ValueError("the inputs hold no image, tar or Parquet file; name a folder, a pattern or a list")
+    return list(found.values())
+
+
+def _listed_remote(source: str) -> Iterator[InputFile]:
+    if "*" not in url_path(source) and not source.endswith("/"):
+        for url in expand_braces(source):
+            yield _entry(remote_file(url))
+        return
+    files = [file for file in list_files(source) if _kind(file.url)]
+    if not files:
+        raise ValueError(f"{shown(source)} means no image, tar or Parquet file; check the pattern")
+    yield from map(_entry, files)
+
+
+def _entry(file: RemoteFile) -> InputFile:
+    return InputFile(_kind(file.url) or "image", file.url, file.size, file.mark)
+
+
+def _listed_here(source: str, recursive: bool, left_out: Counter[str] | None) -> Iterator[InputFile]:
+    kind = {"shards": "tar", "parquet": "parquet"}.get(kind_of(source).name, "image")
+    if kind != "image":
+        paths: Iterable[Path | str] = find_files(source, None, "shards" if kind == "tar" else kind)
+    else:
+        is_pattern = "*" in source and not Path(source).exists()
+        place = Path(source)
+        matches = sorted(place.parent.glob(place.name)) if is_pattern else [place]
+        paths = find_images(matches or [place], recursive, left_out=left_out)
+    for path in paths:
+        try:
+            status = Path(path).stat()
+            yield InputFile(kind, path_text(path), status.st_size, str(status.st_mtime_ns))
+        except OSError:  # a broken link, say: a row with its error
+            yield InputFile(kind, path_text(path), -1, "")
+
+
+def _kind(url: str) -> str | None:
+    path = url_path(url).lower()
+    return next((kind for kind, suffixes in SUFFIXES.items() if path.endswith(suffixes)), None)
+
+
+def images_in(files: Sequence[InputFile]) -> Iterator[tuple[str, ImageSource]]:
+    """The images of some files of one kind: what results call each, and its path or its bytes.
+
+    A tar member is called "shards/000.tar#cat.jpg", a row of a Parquet file "x.parquet row 7". Hidden members and
+    those without an image's suffix are passed over.
+
+    Raises:
+        ConnectionError, PermissionError: a server cannot be reached, or refuses.
+        FileNotFoundError: a tar or Parquet file is missing.
+        ValueError: one is damaged, or a file has changed since it was listed.
+    """
+    if files[0].kind == "image":
+        here = not is_remote(files[0].path)
+        yield from _local_images(files) if here else _remote_images(files)
+        return
+    for file in files:
+        _check_unchanged(file, current_entry(file))
+        place = file.path if is_remote(file.path) else text_path(file.path)
+        if file.kind == "tar":
+            for member, content in read_images(place):
+                yield f"{shown(file.path)}#{member}", content
+        else:
+            rows = ParquetSamples([place], in_memory=0, needs_label=False)
+            for number in range(len(rows)):
+                yield f"{shown(file.path)} row {number}", rows.stored(number)
+
+
+def current_entry(file: InputFile) -> InputFile:
+    """The file as it is now.
+
+    Raises:
+        ConnectionError, FileNotFoundError, OSError, PermissionError: it cannot be asked for, or is no longer there.
+    """
+    if is_remote(file.path):
+        return _entry(remote_file(file.path))
+    status = text_path(file.path).stat()
+    return file._replace(size=status.st_size, mark=str(status.st_mtime_ns))
+
+
+def _local_images(files: Sequence[InputFile]) -> Iterator[tuple[str, ImageSource]]:
+    for file in files:
+        if file.mark:  # one that could not be asked for when it was listed is a row with an error
+            _check_unchanged(file, current_entry(file))
+        yield file.path, text_path(file.path)
+
+
+def _remote_images(files: Sequence[InputFile]) -> Iterator[tuple[str, ImageSource]]:
+    waiting = iter(files)
+    while some := list(islice(waiting, _FETCHED_TOGETHER)):
+        for file, content in zip(some, fetch_all([file.path for file in some]), strict=True):
+            if file.size >= 0 and len(content) != file.size:
+                raise changed(file)
+            yield shown(file.path), content
+
+
+def _check_unchanged(file: InputFile, now: InputFile) -> None:
+    if (file.size, file.mark) != (now.size, now.mark):
+        raise changed(file)
+
+
+def changed(file: InputFile) -> ValueError:
+    """The error for a file that is not what was listed."""
+    return ValueError(f"{shown(file.path)} has changed since it was listed; run once with --update")
+
+
+def named_error(name: str, error: str) -> str:
+    """What is wrong with an image that was read from bytes, with its name in place of "<bytes>"."""
+    return str(ImageError(name, error.removeprefix("<bytes>: "))) if error.startswith("<bytes>: ") else error

@@ -1,0 +1,192 @@
+"""What a job is, which part of it a task does, and how it begins: one manifest, made once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from convit.data.remote import shown
+from convit.inference.options import RunOptions
+from convit.scale.destination import Destination
+from convit.scale.manifest import (
+    IMAGES_PER_SHARD,
+    NAME,
+    InputShard,
+    Manifest,
+    check_job,
+    check_sources,
+    divide,
+    read_manifest,
+    updated,
+)
+
+if TYPE_CHECKING:
+    from convit.inference import Classifier, Embedder
+
+FAILED = "_failed"
+SUFFIX = ".parquet"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which shards a task does: the i-th of every n; "7/64" at the command line.
+
+    Raises:
+        ValueError: `index` is not one of 0 to `count` - 1.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ValueError(f"the part is {self}, but must be i/n with i from 0 to n - 1, such as 0/64")
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Read "i/n".
+
+        >>> Part.parse("7/64")
+        Part(index=7, count=64)
+        """
+        match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
+        if match is None:
+            raise ValueError(f"the part is {text!r}, but must be i/n with i from 0 to n - 1, such as 0/64")
+        return cls(int(match[1]), int(match[2]))
+
+    def of(self, shards: Sequence[InputShard]) -> list[InputShard]:
+        """The shards of this part."""
+        return [shard for place, shard in enumerate(shards) if place % self.count == self.index]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is computed of each image; everything that a worker on another machine must be told.
+
+    Attributes:
+        command: "classify" or "embed".
+        model, weights, options: as in `convit.Classifier`.
+        settings: the other arguments of `Classifier` (top_k) or `Embedder` (kind, normalize).
+    """
+
+    command: Literal["classify", "embed"]
+    model: str | None = None
+    weights: Path | None = None
+    options: RunOptions = field(default_factory=RunOptions)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def predictor(self) -> Classifier | Embedder:
+        """Load the model."""
+        from convit.inference import Classifier, Embedder
+
+        made: Any = Classifier if self.command == "classify" else Embedder
+        return made(self.model, weights=self.weights, options=self.options, **self.settings)
+
+    def identity(self, predictor: Classifier | Embedder) -> dict[str, Any]:
+        """What the rows depend on, for the manifest and for each file of results."""
+        from convit.evaluation.weights_used import fingerprint_of
+
+        settings = predictor.transform.settings
+        return {
+            "command": self.command,
+            "model": predictor.name,
+            "weights": fingerprint_of(self.model, self.weights),
+            "precision": predictor.precision,
+            "image": [settings.height, settings.width],
+            "apply_exif": self.options.apply_exif,
+            "fast_decode": self.options.fast_decode,
+            **self.settings,
+        }
+
+
+def prepare(
+    destination: Destination,
+    sources: Sequence[str],
+    list_files: Callable[[], Any],
+    *,
+    update: bool = False,
+    images_per_shard: int = IMAGES_PER_SHARD,
+) -> Manifest:
+    """The manifest of a destination, or one of what is listed now, which `begin` then keeps.
+
+    Args:
+        destination: where the results are.
+        sources: what the inputs are called.
+        list_files: lists them (see `list_inputs`); is called where there is no manifest, or it is to be updated.
+        update: whether new and changed files are taken up.
+        images_per_shard: as in `convit.scale.manifest.divide`.
+
+    Raises:
+        ValueError: there is a manifest of other inputs, and `update` is false.
+        As `list_files` and `read_manifest`.
+    """
+    known = read_manifest(destination)
+    if known is not None and not update:
+        check_sources(destination, known, sources)
+        return known
+    named = tuple(map(shown, sources))
+    if known is None:
+        return Manifest(tuple(divide(list_files(), images_per_shard)), {}, named)
+    return replace(updated(known, list_files(), images_per_shard), sources=named)
+
+
+def begin(
+    destination: Destination, manifest: Manifest, identity: Mapping[str, Any], *, update: bool = False
+) -> Manifest:
+    """Keep the manifest unless another task has, and refuse a destination that holds another job's results.
+
+    After an update, results of shards that are no longer in the manifest are removed.
+
+    Raises:
+        ValueError: model or options are others than those of the results.
+    """
+    if manifest.job:
+        check_job(destination, manifest.job, identity)
+    content = replace(manifest, job=identity).to_bytes()
+    if update:
+        destination.write(NAME, content)
+        present = {shard.name + SUFFIX for shard in manifest.shards}
+        for folder in ("", f"{FAILED}/"):
+            for name in destination.names(folder):
+                if name.endswith(SUFFIX) and name not in {NAME, *present}:
+                    destination.remove(folder + name)
+    elif not manifest.job and not destination.create(NAME, content):
+        first = read_manifest(destination)
+        assert first is not None
+        check_sources(destination, first, manifest.sources)
+        check_job(destination, first.job, identity)
+        return first
+    return replace(manifest, job=identity)
+
+
+def _results(destination: Destination) -> set[str]:
+    return {name.removesuffix(SUFFIX) for name in destination.names() if name.endswith(SUFFIX)} - {
+        NAME.removesuffix(SUFFIX)
+    }
+
+
+def part_before(destination: Destination, shards: Sequence[InputShard]) -> str | None:
+    """The part as which one of some shards was done; None where none was."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    there = _results(destination)
+    name = next((shard.name for shard in shards if shard.name in there), None)
+    content = None if name is None else destination.read(name + SUFFIX)
+    if content is None:
+        return None
+    noted = pq.read_schema(pa.BufferReader(content)).metadata or {}
+    return json.loads(noted.get(b"convit", b"{}")).get("part")
+
+
+def missing(destination: Destination, shards: Sequence[InputShard]) -> list[InputShard]:
+    """Those of some shards that have no results yet."""
+    there = _results(destination)
+    return [shard for shard in shards if shard.name not in there]

@@ -1,0 +1,124 @@
+"""Jobs that read from and write to an S3 server on this machine."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import fsspec
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from convit.cli import main
+from convit.scale.destination import Destination
+
+MODEL = ("--model", "convit_nano_patch4_32.cifar10", "--workers", "0")
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An S3 server with the bucket `photos`, open to whoever has the keys in the environment."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST"), timeout=10).close()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret-of-mine",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    system = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    system.mkdir("photos")
+    yield system
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    server.stop()
+
+
+def _png(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30 + number), (25 * number, 99, 200)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _tar(*numbers: int) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for number in numbers:
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = len(_png(number))
+            archive.addfile(member, io.BytesIO(_png(number)))
+    return buffer.getvalue()
+
+
+def _rows(system: Any, folder: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = []
+    for name in system.ls(folder, detail=False):
+        if name.endswith(".parquet") and "manifest" not in name:
+            found += pq.read_table(io.BytesIO(system.cat_file(name))).to_pylist()
+    named = {row.pop("path"): row for row in found}
+    assert len(named) == len(found)
+    return named
+
+
+def test_a_job_from_bucket_to_bucket(bucket: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for number in range(5):
+        bucket.pipe_file(f"photos/loose/{number}.png", _png(number))
+    bucket.pipe_file("photos/loose/broken.jpg", b"\xff\xd8\xff")
+    bucket.pipe_file("photos/tars/0.tar", _tar(5, 6))
+    bucket.pipe_file("photos/tars/1.tar", _tar(7, 8))
+    job = ("embed", "s3://photos/loose/", "s3://photos/tars/*.tar", *MODEL, "-o", "s3://photos/vectors/")
+    assert main([*job, "--images-per-shard", "4", "--shard", "0/2"]) == 0
+    assert main([*job]) == 3
+    found = _rows(bucket, "photos/vectors")
+    loose = {f"s3://photos/loose/{name}" for name in ("broken.jpg", *(f"{number}.png" for number in range(5)))}
+    packed = {f"s3://photos/tars/{number // 7}.tar#{number}.png" for number in range(5, 9)}
+    assert found.keys() == loose | packed
+    assert [path for path, row in found.items() if row["error"]] == ["s3://photos/loose/broken.jpg"]
+    for number in range(9):
+        (tmp_path / f"{number}.png").write_bytes(_png(number))
+    assert main(["embed", str(tmp_path), *MODEL, "-o", str(tmp_path / "here.parquet")]) == 0
+    for row in pq.read_table(tmp_path / "here.parquet").to_pylist():
+        number = int(Path(row["path"]).stem)
+        name = f"s3://photos/tars/{number // 7}.tar#{number}.png" if number > 4 else f"s3://photos/loose/{number}.png"
+        assert found[name]["embedding"] == pytest.approx(row["embedding"], abs=1e-5)
+    written = b"".join(bucket.cat_file(name) for name in bucket.find("photos/vectors"))
+    said = capfd.readouterr()
+    for hidden in ("secret-of-mine", "AWS"):
+        assert hidden.encode() not in written
+        assert hidden not in said.out + said.err
+    bucket.pipe_file("photos/tars/1.tar", _tar(7, 8, 9))
+    assert main([*job, "--update"]) == 0
+    assert _rows(bucket, "photos/vectors").keys() == found.keys() | {"s3://photos/tars/1.tar#9.png"}
+
+
+def test_of_many_tasks_that_create_an_object_one_does(bucket: Any) -> None:
+    destination = Destination("s3://photos/out/")
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda number: destination.create("x", bytes([number])), range(8)))
+    assert sum(made) == 1
+    assert destination.read("x") == bytes([made.index(True)])
+    assert destination.names() == {"x"}
+    destination.remove("x")
+    destination.remove("x")
+    assert destination.read("x") is None
+    assert bucket.ls("photos") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "output"), [("s3://nowhere/*.tar", "s3://photos/out/"), ("s3://photos/0.tar", "s3://nowhere/out/")]
+)
+def test_a_bucket_that_there_is_not(source: str, output: str, bucket: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    bucket.pipe_file("photos/0.tar", _tar(0))
+    assert main(["embed", source, *MODEL, "-o", output]) in (1, 2)
+    lines = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert "s3://nowhere" in lines[0]
