@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from convit.cli import errors, options
+from convit.inference.options import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,5 +166,5 @@ def _batches(text: str | None) -> list[int | None]:
 def _sizes(text: str | None) -> list[tuple[int, int] | None]:
     if text is None:
         return [None]
-    sizes = [options.parse_size(word) for word in _words(text, "--size")]
+    sizes = [parse_size(word) for word in _words(text, "--size")]
     return [(size, size) if isinstance(size, int) else size for size in sizes]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convit.cli import options
+from convit.inference.options import parse_size
 
 if TYPE_CHECKING:
     from convit.analysis.explaining import Explanation
@@ -64,7 +65,7 @@ def explain(
     position and blended, per layer and head; in a page the query is chosen with a click. Prints the path of what it
     wrote, in a pipe as JSON.
     """
-    size = options.parse_size(img_size)
+    size = parse_size(img_size)
     suffix = output.suffix.lower()
     if suffix not in (".png", ".html"):
         raise ValueError(f"{output} ends in neither .png nor .html; choose one of these suffixes")

@@ -9,6 +9,7 @@ import typer
 
 from convit.cli import errors, options
 from convit.export.formats import ExportSettings, FormatName, Input, Outputs, Precision
+from convit.inference.options import parse_size
 
 if TYPE_CHECKING:
     from convit.model import ConViT
@@ -68,7 +69,7 @@ def export(
     if model is None or output is None:
         raise ValueError("name a model and --output, or give --list")
     is_dynamic = size == "dynamic"
-    sides = None if is_dynamic else options.parse_size(size)
+    sides = None if is_dynamic else parse_size(size)
     settings = ExportSettings(
         to, precision, (sides, sides) if isinstance(sides, int) else sides, is_dynamic, input, outputs, opset
     )

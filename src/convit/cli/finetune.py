@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convit.cli import errors, options
+from convit.inference.options import parse_size
 
 if TYPE_CHECKING:
     from convit.evaluation import Evaluation
@@ -80,7 +81,7 @@ def finetune(
     Epochs, batch size, learning rate, augmentation and validation images are chosen from the data; the report explains
     how. Images that cannot be read are listed and skipped; the exit code is then 3.
     """
-    size = options.parse_size(img_size)
+    size = parse_size(img_size)
     from convit.output.files import check_packages
 
     check_packages("training", *options.TRAINING_PACKAGES, extra="train")

@@ -3,37 +3,25 @@
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
 from convit.cli import errors, options
-from convit.inference.options import RunOptions
+from convit.cli.job_options import JobOptions
 from convit.output.files import check_packages
+from convit.scale.jobs import FAILED, Job, Part, begin, missing, part_before, prepare
 from convit.weights.progress import bar
 
 if TYPE_CHECKING:
     from convit.scale.destination import Destination
     from convit.scale.engines import Done, Engine
-    from convit.scale.jobs import Job, Part
     from convit.scale.manifest import Manifest
 
 _MOST_NAMED = 10  # shards that could not be read
 
 
-def run_job(
-    command: Literal["classify", "embed"],
-    sources: Sequence[str],
-    model: str | None,
-    weights: Path | None,
-    run: RunOptions,
-    target: options.Target,
-    given: options.JobOptions,
-    *,
-    recursive: bool,
-    **settings: Any,
-) -> None:
+def run_job(job: Job, sources: Sequence[str], target: options.Target, given: JobOptions, *, recursive: bool) -> None:
     """Do the shards of a job that have no results yet, or one part of them.
 
     Raises:
@@ -44,20 +32,11 @@ def run_job(
     from convit.scale.destination import Destination
     from convit.scale.engines import Done
     from convit.scale.inputs import list_inputs
-    from convit.scale.jobs import Job, Part, begin, missing, part_before, prepare
     from convit.scale.manifest import IMAGES_PER_SHARD
 
     if target.folder is None:
         raise ValueError("--shard, --engine, --update and their like need a folder or a URL for --output, such as out/")
-    if run.precision == "int8":
-        raise ValueError("int8 would take other ranges in every task; export the model with int8, and name the folder")
-    part = Part() if given.shard is None else Part.parse(given.shard)
-    if given.engine == "ray":
-        check_packages("--engine ray", "ray", extra="ray")
-        if given.shard is not None:
-            raise ValueError("--engine ray does all shards; leave out --shard")
-    elif given.address is not None:
-        raise ValueError("--address is a Ray cluster; add --engine ray")
+    part = _check(job, given)
     destination = Destination(target.folder)
     errors.say_reading(*sources)
     left_out = Counter[str]()
@@ -68,7 +47,6 @@ def run_job(
         update=given.update,
         images_per_shard=given.images_per_shard or IMAGES_PER_SHARD,
     )
-    job = Job(command, model, weights, run, settings)
     with _engine(given, job) as engine:
         manifest = begin(destination, manifest, engine.identity, update=given.update)
         if line := describe_left_out(left_out):
@@ -86,7 +64,21 @@ def run_job(
     _finish(destination, done)
 
 
-def _plan(manifest: "Manifest", part: "Part", before: int, waiting: int) -> str:
+def _check(job: Job, given: JobOptions) -> Part:
+    """Refuse options that do not go together, and give the part that is to be done."""
+    if job.options.precision == "int8":
+        raise ValueError("int8 would take other ranges in every task; export the model with int8, and name the folder")
+    part = Part() if given.shard is None else Part.parse(given.shard)
+    if given.engine == "ray":
+        check_packages("--engine ray", "ray", extra="ray")
+        if given.shard is not None:
+            raise ValueError("--engine ray does all shards; leave out --shard")
+    elif given.address is not None:
+        raise ValueError("--address is a Ray cluster; add --engine ray")
+    return part
+
+
+def _plan(manifest: "Manifest", part: Part, before: int, waiting: int) -> str:
     """What there is to do, in one line."""
     these = "" if part.count == 1 else f"part {part}: {before + waiting:,} of "
     return f"{these}{len(manifest.shards):,} shards, {before:,} done before, {waiting:,} to do"
@@ -94,8 +86,6 @@ def _plan(manifest: "Manifest", part: "Part", before: int, waiting: int) -> str:
 
 def _finish(destination: "Destination", done: "Done") -> None:
     """Say what came of a job, and end with code 3 where a shard or an image could not be read."""
-    from convit.scale.jobs import FAILED
-
     images = f"{done.images:,} images in {done.shards:,} shards"
     counts = {name: getattr(done, name) for name in ("images", "shards", "before", "unreadable")}
     options.print_result(None, {"output": str(destination), **counts, "failed": len(done.failed)})
@@ -110,7 +100,7 @@ def _finish(destination: "Destination", done: "Done") -> None:
 
 
 @contextmanager
-def _engine(given: options.JobOptions, job: "Job") -> "Generator[Engine]":
+def _engine(given: JobOptions, job: Job) -> "Generator[Engine]":
     if given.engine == "local":
         from convit.scale.engines import LocalEngine
 

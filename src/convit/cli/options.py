@@ -13,7 +13,7 @@ import typer
 
 from convit.cli import errors
 from convit.cli.commands import LEFT_OUT, MODEL
-from convit.inference.options import RunOptions
+from convit.inference.options import RunOptions, parse_size
 from convit.optimization.precision import Precision, check_device_name
 from convit.output.console import is_terminal
 from convit.output.files import FORMATS_OF, SUFFIXES, check_output, choose_format, write_file
@@ -154,43 +154,6 @@ _LIST_OPTIONS = {"image_folder": (_IMAGE_FOLDER, None), "allow_outside": (_ALLOW
 Lists = Annotated[ListOptions, Bundle(_LIST_OPTIONS, ListOptions)]
 NO_LISTS = ListOptions()
 
-
-@dataclass(frozen=True)
-class JobOptions:
-    """How a large job is divided, and what runs it; see `convit.scale`."""
-
-    shard: str | None = None
-    engine: str = "local"
-    address: str | None = None
-    update: bool = False
-    images_per_shard: int | None = None
-
-
-_SHARD = Annotated[
-    str | None,
-    typer.Option("--shard", metavar="I/N", help="Do the I-th of every N shards of a job, from 0, such as 7/64."),
-]
-_ENGINE = Annotated[
-    Literal["local", "ray"],
-    typer.Option("--engine", help="What runs a job; ray: Ray Data on this machine or a cluster (extra 'ray')."),
-]
-_ADDRESS = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT|auto", help="Ray cluster to use.  [default: one of its own]")
-]
-_UPDATE = Annotated[bool, typer.Option("--update", help="Take up new and changed inputs of a job that was begun.")]
-_IMAGES_PER_SHARD = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Loose images per shard of a job.  [default: 4096]")
-]
-_JOB_OPTIONS = {
-    name: (option, getattr(JobOptions, name))
-    for name, option in zip(
-        ("shard", "engine", "address", "update", "images_per_shard"),
-        (_SHARD, _ENGINE, _ADDRESS, _UPDATE, _IMAGES_PER_SHARD),
-        strict=True,
-    )
-}
-JobRun = Annotated[JobOptions, Bundle(_JOB_OPTIONS, JobOptions)]
-NO_JOB = JobOptions()
 
 DEFAULTS = RunOptions()
 EMBEDDING = ("device", "precision", "batch_size", "workers")
@@ -363,22 +326,3 @@ def print_result(text: str | None, result: Mapping[str, Any]) -> None:
 
     if not errors.is_quiet():
         print_on_stdout(text, result)
-
-
-def parse_size(text: str | None) -> int | tuple[int, int] | None:
-    """Read `--img-size`: one number (square) or height x width, in pixels.
-
-    Raises:
-        ValueError: if the text is neither.
-
-    >>> parse_size("224"), parse_size("112x448")
-    (224, (112, 448))
-    """
-    if text is None:
-        return None
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) > 0 for side in sides):
-        raise ValueError(
-            f"--img-size is {text!r}, but must be a number of pixels or HEIGHTxWIDTH, such as 224 or 112x448"
-        )
-    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from convit.cli import errors, options
+from convit.cli import errors, job_options, options
 from convit.inference.options import RunOptions, check_kind
 from convit.output.files import FORMATS_OF
 from convit.weights.progress import bar
@@ -31,17 +31,17 @@ def classify(
     recursive: options.Recursive = True,
     lists: options.Lists = options.NO_LISTS,
     run: options.Run = options.DEFAULTS,
-    job: options.JobRun = options.NO_JOB,
+    job: job_options.JobRun = job_options.NO_JOB,
 ) -> None:
     """Classify images: the most likely classes of each, with their probabilities.
 
     Writes one row per image: its path, its classes and, if it could not be read, the error; the exit code is then 3.
     """
-    if target.folder is not None or job != options.NO_JOB:
-        from convit.cli.jobs import run_job
+    if target.folder is not None or job != job_options.NO_JOB:
+        from convit.cli.jobs import Job, run_job
 
         sources = [lists.of(path) for path in paths]
-        run_job("classify", sources, model, weights, run, target, job, recursive=recursive, top_k=top_k)
+        run_job(Job("classify", model, weights, run, {"top_k": top_k}), sources, target, job, recursive=recursive)
         return
     files, run, left_out = _find(paths, run, lists, recursive=recursive)
     from convit.inference.classifier import Classifier
@@ -72,18 +72,18 @@ def embed(
     recursive: options.Recursive = True,
     lists: options.Lists = options.NO_LISTS,
     run: options.Run = options.DEFAULTS,
-    job: options.JobRun = options.NO_JOB,
+    job: job_options.JobRun = job_options.NO_JOB,
 ) -> None:
     """Compute embedding vectors of images, for search and clustering.
 
     Writes one row per image: its path, its vector and, if it could not be read, the error; the exit code is then 3.
     """
     check_kind(kind)
-    if target.folder is not None or job != options.NO_JOB:
-        from convit.cli.jobs import run_job
+    if target.folder is not None or job != job_options.NO_JOB:
+        from convit.cli.jobs import Job, run_job
 
         sources, settings = [lists.of(path) for path in paths], {"kind": kind, "normalize": normalize}
-        run_job("embed", sources, model, weights, run, target, job, recursive=recursive, **settings)
+        run_job(Job("embed", model, weights, run, settings), sources, target, job, recursive=recursive)
         return
     files, run, left_out = _find(paths, run, lists, recursive=recursive)
     from convit.inference.embedder import Embedder

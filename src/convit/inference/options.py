@@ -86,6 +86,25 @@ class RunKeywords(TypedDict, total=False):
     calibration: Sequence[ImageSource] | None
 
 
+def parse_size(text: str | None) -> int | tuple[int, int] | None:
+    """Read `--img-size`: one number (square) or height x width, in pixels.
+
+    Raises:
+        ValueError: if the text is neither.
+
+    >>> parse_size("224"), parse_size("112x448")
+    (224, (112, 448))
+    """
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) > 0 for side in sides):
+        raise ValueError(
+            f"--img-size is {text!r}, but must be a number of pixels or HEIGHTxWIDTH, such as 224 or 112x448"
+        )
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
 def check_kind(kind: str) -> None:
     """Refuse a kind of embedding that does not exist (see `Embedder`); needs no model.
 

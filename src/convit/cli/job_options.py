@@ -1,0 +1,46 @@
+"""The options of a job: which part of it, what runs it, and how it is divided."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import typer
+
+from convit.cli.options import Bundle
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How a large job is divided, and what runs it; see `convit.scale`."""
+
+    shard: str | None = None
+    engine: str = "local"
+    address: str | None = None
+    update: bool = False
+    images_per_shard: int | None = None
+
+
+_SHARD = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Do the I-th of every N shards of a job, from 0, such as 7/64."),
+]
+_ENGINE = Annotated[
+    Literal["local", "ray"],
+    typer.Option("--engine", help="What runs a job; ray: Ray Data on this machine or a cluster (extra 'ray')."),
+]
+_ADDRESS = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT|auto", help="Ray cluster to use.  [default: one of its own]")
+]
+_UPDATE = Annotated[bool, typer.Option("--update", help="Take up new and changed inputs of a job that was begun.")]
+_IMAGES_PER_SHARD = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Loose images per shard of a job.  [default: 4096]")
+]
+_JOB_OPTIONS = {
+    name: (option, getattr(JobOptions, name))
+    for name, option in zip(
+        ("shard", "engine", "address", "update", "images_per_shard"),
+        (_SHARD, _ENGINE, _ADDRESS, _UPDATE, _IMAGES_PER_SHARD),
+        strict=True,
+    )
+}
+JobRun = Annotated[JobOptions, Bundle(_JOB_OPTIONS, JobOptions)]
+NO_JOB = JobOptions()
