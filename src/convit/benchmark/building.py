@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import EIGHT_BITS, Case, peer_precision
 from convit.benchmark.cost import Cost, count_cost, count_peer_cost
-from convit.model import ConViT
+from convit.inference.exported import CONFIG_FILE, ExportedModel, read_config
+from convit.inference.options import RunOptions
+from convit.model import ConViT, ConViTConfig
 from convit.optimization.precision import dtype_of
 from convit.training.peers import create_peer
-from convit.weights import create_model
+from convit.transforms import TransformSettings, normalize_batch
+from convit.weights import WEIGHT_SETS, create_model, load_model
+from convit.weights.timm_config import read_hub_config
 
 CALIBRATED_ON = 32  # images
 
@@ -27,7 +33,7 @@ class Entry:
     Attributes:
         module: takes images of `dtype` on its device.
         computed_in: precision of its products, which may differ from what was asked for.
-        backend: what computes it: "torch", "compiled", "cuda graph" or "openvino".
+        backend: what computes it: "torch", "compiled", "cuda graph", "openvino", or an exported file's format.
         cost: of one image.
         steps: (name, choice, reason) of each step that `convit.optimize` took; empty for others.
     """
@@ -54,14 +60,43 @@ class _Autocast(nn.Module):
             return self.module(images)
 
 
+class _Exported(nn.Module):
+    """An exported file as a module of normalized images, which are made pixels again at the first call with them."""
+
+    def __init__(self, model: ExportedModel) -> None:
+        super().__init__()
+        model.check("logits")
+        self.model = model
+        self._seen: Tensor | None = None
+        self._pixels = np.empty(0, np.uint8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images is not self._seen:
+            mean, std = (
+                torch.tensor(each)[:, None, None] for each in (self.model.settings.mean, self.model.settings.std)
+            )
+            levels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+            self._seen, self._pixels = images, levels.permute(0, 2, 3, 1).contiguous().numpy()
+        return torch.from_numpy(self.model.run(self._pixels, ("logits",))["logits"])
+
+
 def build_reference(case: Case) -> ConViT:
     """Our model in fp32 on the CPU, with the weights that all equal candidates get: see `weights_of`."""
     size: dict[str, Any] = {} if case.size is None else {"img_size": case.size}
+    if case.exported is not None:
+        export, transform = read_config(case.exported)[1:]
+        size = {"img_size": case.size or export.size or tuple(transform["input_size"][1:])}
+        if case.weights is not None:
+            return load_model(case.weights, **size)
     if case.weights is not None:
         return create_model(case.model, checkpoint_path=case.weights, **size).eval()
-    if weights_of(case) != "drawn":
-        return create_model(case.model, pretrained=True, **size).eval()
-    model = create_model(case.model, **size).eval()
+    if (source := _published(case)) is not None:
+        return create_model(source, pretrained=True, **size).eval()
+    if case.exported is not None:
+        config = ConViTConfig.from_dict(read_hub_config(case.exported / CONFIG_FILE)["config"])
+        model = ConViT(config.replace(**size)).eval()
+    else:
+        model = create_model(case.model, **size).eval()
     # fresh weights give logits near 0 and equal gates: these are drawn so that mistakes show
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -75,10 +110,22 @@ def build_reference(case: Case) -> ConViT:
 
 
 def weights_of(case: Case) -> str:
-    """Where the weights are from: a file, a weight set's name, or "drawn"."""
-    if case.weights is not None:
-        return case.weights
-    return case.model if "." in case.model or ":" in case.model else "drawn"
+    """Where the weights are from: a file, a weight set's name, or "drawn"; see `is_comparable`."""
+    own = "drawn" if case.exported is None else "of the file; others drawn"
+    return case.weights or _published(case) or own
+
+
+def _published(case: Case) -> str | None:
+    """The weight set that a case names, or that its exported folder was made from."""
+    if case.exported is None:
+        return case.model if "." in case.model or ":" in case.model else None
+    name = (read_config(case.exported)[0]["export"].get("source") or {}).get("name")
+    return name if name in WEIGHT_SETS else None
+
+
+def is_comparable(case: Case) -> bool:
+    """Whether others can be given the weights of ours: those of an exported folder only where they are known."""
+    return case.exported is None or (case.weights or _published(case)) is not None
 
 
 def image_size(reference: ConViT) -> tuple[int, int]:
@@ -87,10 +134,17 @@ def image_size(reference: ConViT) -> tuple[int, int]:
 
 
 def make_images(case: Case, reference: ConViT, count: int | None = None) -> Tensor:
-    """Random normalized images of the model's size in fp32, the same at each call; `None` counts the case's batch."""
+    """Random normalized images of the model's size in fp32, the same at each call; `None` counts the case's batch.
+
+    For an exported folder they are those of random pixels, which a file may want instead.
+    """
     generator = torch.Generator().manual_seed(0)
     shape = (count or case.batch_size, reference.config.in_chans, *image_size(reference))
-    return torch.randn(shape, generator=generator).to(case.torch_device)
+    if case.exported is None:
+        return torch.randn(shape, generator=generator).to(case.torch_device)
+    levels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    settings = TransformSettings.from_card(read_config(case.exported)[2])
+    return normalize_batch(levels.permute(0, 2, 3, 1), settings)
 
 
 def build_entry(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
@@ -103,6 +157,8 @@ def build_entry(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
     device = case.torch_device
     if candidate.source == "ours":
         return _build_ours(case, candidate, reference)
+    if candidate.source == "exported" and case.exported is not None:
+        return _build_exported(case, case.exported, candidate, reference)
     precision = peer_precision(candidate.precision or case.precision, device)
     module, cost = build_module(candidate, reference, device)
     module, dtype = module.eval(), dtype_of(precision)
@@ -186,3 +242,10 @@ def _build_ours(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
         count_cost(reference, image_size(reference)),
         tuple((step.name, step.choice, step.reason) for step in plan.steps),
     )
+
+
+def _build_exported(case: Case, folder: Path, candidate: Candidate, reference: ConViT) -> Entry:
+    options = RunOptions(img_size=image_size(reference))
+    model = ExportedModel(folder, options, threads=torch.get_num_threads())
+    cost = count_cost(reference, image_size(reference))
+    return Entry(candidate, _Exported(model), torch.float32, model.precision, model.export.format, cost)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
+from convit.inference.models import find_exported
 from convit.optimization.precision import CASTS, PRECISIONS
 from convit.training.peers import SOURCES, is_peer
+from convit.weights.timm_config import CONFIG_FILE, read_hub_config
 
 Relation = Literal["ours", "equal", "another"]
 # of ours, and the form of attention that each has; `convit.optimize` chooses for itself
@@ -23,8 +25,9 @@ class Candidate:
 
     Attributes:
         name: as it was asked for.
-        source: "ours" (`convit.optimize`; in training as "eager"), "eager" (what `create_model` gives), "triton" (with
-            our kernel, on GPUs), "plain" (its plain twin), "timm" or "torchvision".
+        source: "ours" (`convit.optimize`; in training as "eager"), "exported" (ours as a folder, in its own runtime),
+            "eager" (what `create_model` gives), "triton" (with our kernel, on GPUs), "plain" (its plain twin), "timm"
+            or "torchvision".
         architecture: name of the model in its library.
         relation: "ours"; "equal": the same weights in another form, whose outputs must agree; "another": another
             model, whose speed may be compared and whose outputs may not.
@@ -52,8 +55,9 @@ class Candidate:
 
 
 def our_candidate(model: str, *, compiled: bool = False) -> Candidate:
-    """The one that all others are compared with, of a variant or weight set."""
-    return Candidate("ours", "ours", architecture_of(model), "ours", compiled=compiled)
+    """The one that all others are compared with, of a variant, weight set or exported folder."""
+    source = "ours" if find_exported(model) is None else "exported"
+    return Candidate("ours", source, architecture_of(model), "ours", compiled=compiled)
 
 
 def parse_candidate(text: str, model: str) -> Candidate:
@@ -96,11 +100,16 @@ def parse_candidate(text: str, model: str) -> Candidate:
 def default_candidates(model: str) -> tuple[str, ...]:
     """Who a model is compared with by default: timm's same model and DeiT, where timm has them, and our eager form."""
     architecture = architecture_of(model)
+    if find_exported(model) is not None:
+        return ("eager",)
     if architecture in _DEIT and find_spec("timm") is not None:
         return "eager", f"timm:{architecture}", f"timm:deit_{_DEIT[architecture]}_patch16_224"
     return "eager", "plain"
 
 
 def architecture_of(model: str) -> str:
-    """The variant of a weight set's name: what stands before the dot, without a hub's owner."""
+    """The variant of a weight set's name (what stands before the dot, without a hub's owner) or exported folder."""
+    folder = find_exported(model)
+    if folder is not None:
+        return read_hub_config(folder / CONFIG_FILE)["architecture"]
     return model.rpartition("/")[2].partition(".")[0]

@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 import torch
 
 from convit.benchmark.candidates import Candidate, default_candidates, our_candidate, parse_candidate
+from convit.inference.models import check_model, find_exported
 from convit.model import VARIANTS
 from convit.optimization.precision import CASTS, PRECISIONS, has_fp8, pick_device
-from convit.weights.weight_sets import check_model_name
 
 EIGHT_BITS = ("fp8", "int8")
 TRAINING_PRECISIONS = ("fp32", "bf16")
@@ -54,7 +54,7 @@ class Case:
     """One model of ours, at one size, precision and batch size, against others.
 
     Attributes:
-        model: a variant ("convit_base": weights are drawn) or a weight set ("convit_base.fb_in1k").
+        model: a variant ("convit_base": weights are drawn), a weight set ("convit_base.fb_in1k") or an exported folder.
         against: the others as they are written, see `parse_candidate`.
         mode: what is measured: "infer" images per second, "train" steps, "latency" percentiles, "memory" peak and time.
         device: "auto", "cpu", "cuda", "cuda:1" ….
@@ -88,7 +88,9 @@ class Case:
         """
         if self.mode not in MODES:
             raise ValueError(f"mode is {self.mode!r}, but must be one of {', '.join(MODES)}")
-        check_model_name(self.model)
+        check_model(self.model, None)
+        if self.exported is not None:
+            self._check_exported()
         check_precision(self.precision, self.torch_device, training=self.mode == "train")
         for name, value in (("batch", self.batch), ("rounds", self.rounds), ("threads", self.threads)):
             if value is not None and value < 1:
@@ -100,10 +102,27 @@ class Case:
             raise FileNotFoundError(f"weights is {self.weights}, but there is no such file or folder")
         self.candidates()
 
+    def _check_exported(self) -> None:
+        for name, value, allowed in (
+            ("mode", self.mode, ("infer", "latency")),
+            ("device", self.device, ("auto", "cpu")),
+            ("compiled", self.compiled, (False,)),
+        ):
+            if value not in allowed:
+                raise ValueError(
+                    f"{name} is {value}, but an exported model ({self.model}) is measured with "
+                    f"{' or '.join(map(str, allowed))}"
+                )
+
+    @property
+    def exported(self) -> Path | None:
+        """The exported folder that `model` names; None where it names another model."""
+        return find_exported(self.model)
+
     @property
     def torch_device(self) -> torch.device:
         """Where it runs."""
-        return pick_device(self.device)
+        return pick_device(self.device if self.exported is None else "cpu")
 
     @property
     def batch_size(self) -> int:

@@ -67,6 +67,8 @@ def explain(case: Case) -> Explanation:
 
     Of a batch that does not fit in memory, one image is profiled. Raises what `build_entry` raises.
     """
+    if case.exported is not None:
+        raise ValueError(f"{case.model} is an exported folder, which cannot be looked into; leave --explain out")
     reference = build_reference(case)
     entry = build_entry(case, case.candidates()[0], reference)
     images = make_images(case, reference).to(entry.dtype)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convit.benchmark import Row
     from convit.benchmark.explaining import Explanation
 
-Models = Annotated[str, typer.Option("--model", metavar="NAME[,..]", help="Models or weight sets.")]
+Models = Annotated[str, typer.Option("--model", metavar="NAME[,..]", help="Models, weight sets or exported folders.")]
 Against = Annotated[
     str | None,
     typer.Option(
@@ -91,11 +91,11 @@ def benchmark(
     are compared before anything is timed; the benchmark refuses where they differ. Ours is what `convit.optimize`
     gives, or in training the model itself. A variant's weights are drawn, a weight set's its own.
     """
-    from convit.weights.weight_sets import check_model_name
+    from convit.inference.models import check_model
 
     models = _words(model, "--model")
     for name in models:
-        check_model_name(name)
+        check_model(name, None)
     others = None if against is None else _words(against, "--against")
     precisions, sizes, batches = _words(precision, "--precision"), _sizes(size), _batches(batch)
     if output is not None:

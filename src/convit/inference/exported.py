@@ -98,6 +98,7 @@ class ExportedModel:
     Args:
         folder: written by `convit export`.
         options: how to run. The folder has its precision; device, compile and decode are PyTorch's to choose.
+        threads: to compute with; None: what OMP_NUM_THREADS says, else the runtime's own choice.
 
     Attributes:
         config: what `config.json` holds.
@@ -114,7 +115,7 @@ class ExportedModel:
     gpu_reader = None
     device = "cpu"
 
-    def __init__(self, folder: str | Path, options: RunOptions | None = None) -> None:
+    def __init__(self, folder: str | Path, options: RunOptions | None = None, *, threads: int | None = None) -> None:
         options = options or RunOptions()
         self.folder = Path(folder).expanduser()
         self.config, self.export, transform = read_config(self.folder)
@@ -137,7 +138,7 @@ class ExportedModel:
         _check_files(self.folder, self.export.sha256)
         export = self.export
         self._session = start_session(
-            self.folder / export.file, export.format, export.precision, export.input_name, export.outputs
+            self.folder / export.file, export.format, export.precision, export.input_name, export.outputs, threads
         )
 
     @property

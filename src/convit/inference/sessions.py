@@ -13,7 +13,14 @@ import numpy as np
 Session = Callable[[np.ndarray, Sequence[str]], Sequence[Any]]
 
 
-def start_session(file: Path, format: str, precision: str, images: str, outputs: Sequence[str]) -> Session:  # noqa: A002
+def start_session(
+    file: Path,
+    format: str,  # noqa: A002
+    precision: str,
+    images: str,
+    outputs: Sequence[str],
+    threads: int | None = None,
+) -> Session:
     """Load a model file in its runtime, on the CPU.
 
     Args:
@@ -22,6 +29,8 @@ def start_session(file: Path, format: str, precision: str, images: str, outputs:
         precision: of the file.
         images: name of the input.
         outputs: names of all outputs, in their order.
+        threads: to compute with; None: what OMP_NUM_THREADS says, as in PyTorch, else the runtime's own choice.
+            PyTorch's own formats take PyTorch's.
 
     Returns:
         A function of images and the names of wanted outputs that gives these as arrays; threads may share it.
@@ -35,8 +44,10 @@ def start_session(file: Path, format: str, precision: str, images: str, outputs:
             f"{file} is a file for {format}, which convit does not run (the README.md beside it says what does); "
             f"export to {', '.join(_STARTS)}"
         )
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    threads = threads or (int(given) if given.isdigit() else 0)
     try:
-        return _STARTS[format](file, precision, images, outputs)
+        return _STARTS[format](file, precision, images, outputs, threads)
     except ModuleNotFoundError as error:
         raise ImportError(f"{file} needs the package {error.name}; pip install {error.name}") from error
     except Exception as error:  # each runtime has its own kinds
@@ -44,12 +55,12 @@ def start_session(file: Path, format: str, precision: str, images: str, outputs:
         raise ValueError(f"{file} cannot be loaded ({reason}); export again, or update its runtime") from error
 
 
-def _start_onnx(file: Path, precision: str, images: str, outputs: Sequence[str]) -> Session:
+def _start_onnx(file: Path, precision: str, images: str, outputs: Sequence[str], threads: int) -> Session:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors, which are raised too
-    options.intra_op_num_threads = _threads()
+    options.intra_op_num_threads = threads
     # threads that wait by spinning take the cores from those that read images: a third of the speed on two cores
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
@@ -58,10 +69,10 @@ def _start_onnx(file: Path, precision: str, images: str, outputs: Sequence[str])
     return lambda batch, names: session.run(names, {images: batch})
 
 
-def _start_openvino(file: Path, precision: str, images: str, outputs: Sequence[str]) -> Session:
+def _start_openvino(file: Path, precision: str, images: str, outputs: Sequence[str], threads: int) -> Session:
     import openvino
 
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": _threads()}
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     if precision != "int8":  # whose other layers are OpenVINO's to choose
         config["INFERENCE_PRECISION_HINT"] = "bf16" if precision == "bf16" else "f32"
     compiled = openvino.Core().compile_model(str(file), "CPU", config)
@@ -77,13 +88,13 @@ def _start_openvino(file: Path, precision: str, images: str, outputs: Sequence[s
     return run
 
 
-def _start_program(file: Path, precision: str, images: str, outputs: Sequence[str]) -> Session:
+def _start_program(file: Path, precision: str, images: str, outputs: Sequence[str], threads: int) -> Session:
     import torch
 
     return _run_program(torch.export.load(file).module(), outputs)
 
 
-def _start_package(file: Path, precision: str, images: str, outputs: Sequence[str]) -> Session:
+def _start_package(file: Path, precision: str, images: str, outputs: Sequence[str], threads: int) -> Session:
     from torch._inductor import aoti_load_package
 
     return _run_program(aoti_load_package(str(file)), outputs)
@@ -102,18 +113,12 @@ def _run_program(program: Callable[..., Any], outputs: Sequence[str]) -> Session
     return run
 
 
-_STARTS: dict[str, Callable[[Path, str, str, Sequence[str]], Session]] = {
+_STARTS: dict[str, Callable[[Path, str, str, Sequence[str], int], Session]] = {
     "onnx": _start_onnx,
     "openvino": _start_openvino,
     "pt2": _start_program,
     "aotinductor": _start_package,
 }
-
-
-def _threads() -> int:
-    """Threads to compute with: what OMP_NUM_THREADS says, as in PyTorch; 0 leaves it to the runtime."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() else 0
 
 
 def _check_names(found: Iterable[str], *named: str) -> None:
