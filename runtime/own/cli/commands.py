@@ -21,3 +21,4 @@ ENGINE = "onnxruntime"
 ABOUT = "Classify and embed images with models that `convit export` wrote, without PyTorch."
 MODEL = "Folder that `convit export` wrote."
 LEFT_OUT = frozenset({"weights", "device", "precision", "compile", "decode"})  # PyTorch's
+LEFT_OUT |= {"shard", "engine", "address", "update", "images_per_shard"}  # of jobs
