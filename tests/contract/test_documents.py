@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ import convit
 from convit.cli import main
 from convit.weights import WEIGHT_SETS, fetch_weights
 from runtime.sources import write_runtime
+from tests.serving.conftest import serving
 
 ROOT = Path(__file__).parents[2]
 NANO = "convit_nano_patch4_32.cifar10"
@@ -45,6 +47,7 @@ NOT_RUN = {
     "convit embed holiday/ --output vectors/ --engine ray": "takes half a minute; tests/scale/test_ray.py",
     "srun ": "needs SLURM; tests/training has a stand-in",
 }
+PORT = "8000"  # where the pages have the service; here it takes a free one
 PHOTOGRAPHS = ("chelsea", "coffee", "rocket")
 TAKES_MODEL = ("classify", "embed", "index", "search", "duplicates", "evaluate", "probe", "explain", "ablate")
 
@@ -134,12 +137,18 @@ def _check_extras(line: str) -> None:
 @pytest.mark.parametrize("page", PAGES_WITH_SNIPPETS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_snippet_runs(page: Path) -> None:
     names: dict[str, Any] = {}
-    for snippet in _snippets(page):
-        if snippet.language == "python":
-            exec(compile(_bundled(snippet.text), str(page), "exec"), names)
-            continue
-        for line in _lines(snippet):
-            _run_line(line)
+    with ExitStack() as services:
+        for snippet in _snippets(page):
+            if snippet.language == "python":
+                text = _bundled(snippet.text).replace(PORT, names.get("port", PORT))
+                exec(compile(text, str(page), "exec"), names)
+                continue
+            for line in _lines(snippet):
+                if line.startswith("convit serve "):
+                    service = services.enter_context(serving(Path(), *shlex.split(line)[2:]))
+                    names["port"] = service.url.rpartition(":")[2]
+                else:
+                    _run_line(line)
 
 
 def test_a_line_is_left_out_only_where_there_is_one() -> None:
