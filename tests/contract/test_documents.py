@@ -25,7 +25,17 @@ from tests.serving.conftest import serving
 
 ROOT = Path(__file__).parents[2]
 NANO = "convit_nano_patch4_32.cifar10"
-GENERATED = ("analysis", "data_sets", "evaluation", "finetuning", "identities", "probes", "reference", "search")
+GENERATED = (
+    "analysis",
+    "data_sets",
+    "evaluation",
+    "exports",
+    "finetuning",
+    "identities",
+    "probes",
+    "reference",
+    "search",
+)
 PAGES = [
     ROOT / "README.md",
     *sorted(page for page in ROOT.glob("docs/*.md") if page.stem not in ("duplicates", "reliability")),

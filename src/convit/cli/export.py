@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convit.cli import errors, options
-from convit.export.formats import ExportSettings, FormatName, Input, Outputs, Precision
+from convit.export.formats import FORMATS, ExportSettings, FormatName, Input, Outputs, Precision
 from convit.inference.options import parse_size
+
+_Rows = list[dict[str, Any]]
 
 if TYPE_CHECKING:
     from convit.model import ConViT
@@ -92,7 +94,7 @@ def export(
 
 
 def _show_formats() -> None:
-    rows = [
+    rows: _Rows = [
         {
             "format": form.name,
             "precisions": list(form.precisions),

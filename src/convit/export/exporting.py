@@ -64,7 +64,16 @@ def export_model(
     if settings.precision == "int8" and not images.are_given:
         raise ValueError("precision is int8, whose ranges come from images: give --data, a folder of some of yours")
     with whole_folder(Path(output), FILES, overwrite=overwrite) as folder:
-        _write(model, outputs, settings, images, folder / settings.form.file)
+        try:
+            _write(model, outputs, settings, images, folder / settings.form.file)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # each converter has its own kinds
+            reason = " ".join(str(error).split())[:160]
+            raise ValueError(
+                f"{settings.form.title} cannot hold this model ({type(error).__name__}: {reason}); "
+                "take another format (convit export --list); --debug shows more"
+            ) from error
         facts = describe_export(model, settings, outputs)
         facts["sha256"] = {path.name: hash_file(path) for path in sorted(folder.iterdir())}
         facts["source"] = dict(source or {})
@@ -111,8 +120,7 @@ def _write(model: ConViT, outputs: tuple[str, ...], settings: ExportSettings, im
     elif settings.format == "onnx":
         from convit.export import onnx
 
-        opset = settings.opset or (18 if settings.precision == "int8" else 23)
-        onnx.write(graph, path, size, dynamic_size=settings.dynamic_size, opset=opset)
+        onnx.write(graph, path, size, dynamic_size=settings.dynamic_size, opset=settings.onnx_opset or 23)
         if settings.precision == "int8":
             onnx.quantize(path, calibration())
     else:

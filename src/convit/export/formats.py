@@ -101,6 +101,13 @@ class ExportSettings:
         check_packages(form.title, *form.packages, extra=form.extra)
 
     @property
+    def onnx_opset(self) -> int | None:
+        """The opset of an ONNX file; None of others."""
+        if self.format != "onnx":
+            return None
+        return self.opset or (18 if self.precision == "int8" else 23)
+
+    @property
     def form(self) -> Format:
         """The entry of the table."""
         return FORMATS[self.format]

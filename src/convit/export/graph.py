@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import cast
 
 import numpy as np
 import torch
@@ -80,7 +79,7 @@ class Graph(nn.Module):
             return axes
         patch, first = self.model.config.patch_size, 1 if self.takes_uint8 else 2
         for axis, name in enumerate(("rows", "columns"), first):
-            axes[axis] = cast(torch.export.Dim, patch * torch.export.Dim(name, min=1, max=LARGEST_GRID))
+            axes[axis] = patch * torch.export.Dim(name, min=1, max=LARGEST_GRID)
         return axes
 
 

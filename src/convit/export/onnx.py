@@ -47,6 +47,7 @@ def quantize(path: Path, images: Tensor) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    reader: Any = _Reader(images)
     with TemporaryDirectory(dir=path.parent) as folder, quiet_loggers("root"):
         warnings.simplefilter("ignore")
         prepared = Path(folder) / path.name
@@ -56,7 +57,7 @@ def quantize(path: Path, images: Tensor) -> None:
         quantize_static(
             prepared,
             path,
-            _Reader(images),
+            reader,
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv", "Gemm", "MatMul"],
             # products of activations, and position attention, stay as they are

@@ -35,23 +35,22 @@ def prepare(path: str, transform: dict) -> np.ndarray:
     image = ImageOps.exif_transpose(Image.open(path))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    image = image.convert("RGB" if channels == 3 else "L")
-    mode, scale = transform["crop_mode"], transform["crop_pct"]
-    target_height, target_width = int(height / scale), int(width / scale)
+    mode = transform["crop_mode"]
+    target_height, target_width = (int(side / transform["crop_pct"]) for side in (height, width))
     if mode == "squash":
         size = target_width, target_height
     elif mode == "center" and target_height == target_width:
-        short, long = sorted(image.size)
-        size = (target_width, int(target_width * long / short))[:: 1 if image.width <= image.height else -1]
+        scaled = int(target_width * max(image.size) / min(image.size))
+        size = (target_width, scaled) if image.width <= image.height else (scaled, target_height)
     else:
-        ratios = image.height / target_height, image.width / target_width
-        ratio = max(ratios) if mode == "border" else min(ratios)
+        ratio = (max if mode == "border" else min)(image.height / target_height, image.width / target_width)
         size = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
-    image = image.resize(size, Image.Resampling[transform["interpolation"].upper()])
+    sampling = Image.Resampling[transform["interpolation"].upper()]
+    image = image.convert("RGB" if channels == 3 else "L").resize(size, sampling)
     across, down = max(0, width - image.width), max(0, height - image.height)
     fill = tuple(round(255 * level) if mode == "border" else 0 for level in transform["mean"])
-    border = (across // 2, down // 2, across - across // 2, down - down // 2)
-    image = ImageOps.expand(image, border, fill if channels == 3 else fill[0])
+    around = (across // 2, down // 2, across - across // 2, down - down // 2)
+    image = ImageOps.expand(image, around, fill if channels == 3 else fill[0])
     top, left = round((image.height - height) / 2), round((image.width - width) / 2)
     return np.asarray(image.crop((left, top, left + width, top + height))).reshape(height, width, channels)
 
@@ -60,8 +59,8 @@ def main(paths: list[str]) -> None:
     """Print the five likeliest classes of each image, or its embedding."""
     folder = Path(__file__).resolve().parent
     export = json.loads((folder / "config.json").read_text("utf-8"))["export"]
-    labels = (folder / "labels.txt").read_text("utf-8").split("\n")
-    run, transform = load(folder / export["file"], export["format"]), export["transform"]
+    labels, transform = (folder / "labels.txt").read_text("utf-8").split("\n"), export["transform"]
+    run = load(folder / export["file"], export["format"])
     for path in paths:
         images = prepare(path, transform)[None]
         if export["input"]["dtype"] == "float32":
@@ -71,7 +70,7 @@ def main(paths: list[str]) -> None:
         if "logits" not in found:
             print(path, *found[export["outputs"][0]].ravel())
             continue
-        exps = np.exp((found["logits"][0] - found["logits"][0].max()) / (export["temperature"] or 1.0))
+        exps = np.exp((found["logits"][0] - found["logits"].max()) / (export["temperature"] or 1.0))
         for index in exps.argsort()[::-1][:5]:
             print(f"{path}\t{labels[index]}\t{exps[index] / exps.sum():.4f}")
 

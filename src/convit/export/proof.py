@@ -70,7 +70,7 @@ def prove(model: ConViT, settings: ExportSettings, folder: Path, images: ProofIm
         places = images.checked or images.ranges
         batches = images.batches(places, transform, _BATCH)
         labels = [images.labels[place] for place in places] if images.labels else []
-        return _check_int8(compare(model, exported, batches, None, images.read, labels), images)
+        return check_int8(compare(model, exported, batches, None, images.read, labels), images)
     patch, size = model.config.patch_size, (transform.height, transform.width)
     other = (max(patch, size[0] - patch), size[1] + 2 * patch)
     sizes = (size, other, (other[1], other[0])) if settings.dynamic_size else (size,) * 3
@@ -125,7 +125,7 @@ def expected_outputs(model: ConViT, pixels: Pixels, names: Sequence[str]) -> dic
     return {name: found[name].numpy() for name in names}
 
 
-def _check_int8(found: Proof, images: ProofImages) -> Proof:
+def check_int8(found: Proof, images: ProofImages) -> Proof:
     """Refuse what costs too much; too few images make a warning of it."""
     if found.top1 is not None and found.images >= ENOUGH_LABELED:
         lost = found.top1[0] - found.top1[1]

@@ -1,0 +1,148 @@
+"""Exports the bundled model in every format, precision and input, measures each file, and keeps it in docs/exports.
+
+    python docs/exports/make.py --data val-000000.tar.gz    everything, some ten minutes; then README.md
+    python docs/exports/make.py                             README.md from what is kept; --check only compares
+
+DATA holds the validation images of Tiny ImageNet as shards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from documents import keep_json, read_json, write_or_check
+
+DOCS = Path(__file__).resolve().parent
+MODEL = "convit_mini_patch8_64.tiny_imagenet"
+IMAGES, BATCH, CALLS = 2000, 8, 31
+ROWS: list[dict[str, Any]] = [
+    {},
+    {"input": "float"},
+    {"dynamic_size": True},
+    {"dynamic_size": True, "input": "float"},
+    {"outputs": "tokens"},
+    {"opset": 18},
+    {"opset": 18, "dynamic_size": True},
+    {"precision": "fp16"},
+    {"precision": "int8"},
+    *({"format": "openvino", "precision": precision} for precision in ("fp32", "bf16", "int8")),
+    *({"format": "pt2", "precision": precision} for precision in ("fp32", "bf16")),
+    *({"format": "aotinductor", "precision": precision} for precision in ("fp32", "bf16")),
+]
+
+
+def measure(data: str) -> dict[str, Any]:
+    """Export each row, and measure accuracy and time of its file in its runtime."""
+    import numpy as np
+
+    from convit import create_model
+    from convit.benchmark.running import describe_machine
+    from convit.data import evenly_spaced
+    from convit.export.images import read_images
+    from convit.transforms import TransformSettings
+
+    model = create_model(MODEL, pretrained=True).eval()
+    images = read_images(data, model)
+    places = evenly_spaced(IMAGES, images.count)
+    pixels = np.concatenate(list(images.batches(places, TransformSettings.from_model(model), 100)))
+    labels = np.array([images.labels[place] for place in places])
+    rows = [measure_one(model, images, pixels, labels, row) for row in ROWS]
+    return {"rows": rows, "images": len(labels), "data": Path(data).name, "machine": describe_machine()}
+
+
+def measure_one(model: Any, images: Any, pixels: Any, labels: Any, changes: dict[str, Any]) -> dict[str, Any]:
+    """One row: what was asked for, what came of it, or why nothing was written."""
+    from convit.export import ExportSettings, export_model
+    from convit.inference.exported import ExportedModel
+
+    settings = ExportSettings(**changes)
+    row: dict[str, Any] = {
+        "format": settings.form.title,
+        "opset": settings.onnx_opset,
+        "precision": settings.precision,
+        "input": settings.input,
+        "outputs": settings.outputs or "both",
+        "axes": "batch, height, width" if settings.dynamic_size else "batch",
+    }
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made) / "exported"
+        try:
+            proof = export_model(model, folder, settings, images)
+        except ValueError as error:
+            return {**row, "refused": str(error)}
+        exported, right, seconds = ExportedModel(folder), 0, list[float]()
+        row |= {"bytes": sum((folder / name).stat().st_size for name in exported.export.sha256)}
+        row |= {"largest": proof.largest, "agreement": proof.top1_agreement}
+        if "logits" in exported.outputs:
+            for start in range(0, len(labels), 100):
+                found = exported.run(pixels[start : start + 100], ["logits"])["logits"]
+                right += int((found.argmax(1) == labels[start : start + 100]).sum())
+            row["top1"] = 100 * right / len(labels)
+        for _ in range(CALLS):
+            start = time.perf_counter()
+            exported.run(pixels[:BATCH])
+            seconds.append(time.perf_counter() - start)
+    row["images_per_second"] = BATCH / statistics.median(seconds)
+    print(row, flush=True)
+    return row
+
+
+def render(found: dict[str, Any]) -> str:
+    """The page."""
+    machine = found["machine"]
+    versions = ", ".join(
+        f"{name} {machine['versions'][name]}" for name in ("convit", "torch") if name in machine["versions"]
+    )
+    columns = ["format", "precision", "input", "outputs", "dynamic axes", "size", "worst difference"]
+    columns += ["same first class", "top-1", "images/s"]
+    lines = [
+        "# What exported files give",
+        "",
+        f"Made by `docs/exports/make.py` from `matrix.json` beside it: `{MODEL}`",
+        "exported by `convit export`, then run in its runtime. *Worst difference* is that of the proof at export,",
+        "relative to the largest value of an output, against PyTorch in fp32 (limit 5e-6 in fp32, 2e-2 in half",
+        f"precision; int8 is held to its top-1). Top-1 in percent on {found['images']:,} images of {found['data']},",
+        f"Tiny ImageNet's validation images; images per second in batches of {BATCH}.",
+        "",
+        f"Measured on {machine['date'][:10]} with {machine['threads']} thread(s) of {machine['cpu']}, load average",
+        f"{machine['load_average']}; {versions}. Other programs ran, so read the times as rough. This processor",
+        "has no AMX, for which bf16 is made. No file was run on a GPU.",
+        "",
+        f"| {' | '.join(columns)} |",
+        "| --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in found["rows"]:
+        title = f"{row['format']}, opset {row['opset']}" if row["opset"] else row["format"]
+        head = f"| {title} | {row['precision']} | {row['input']} | {row['outputs']} | {row['axes']} |"
+        if "refused" in row:
+            lines.append(f"{head} refused: {row['refused']} | | | | |")
+            continue
+        kept = "" if row["agreement"] is None else f"{row['agreement']:.1f} %"
+        top1 = f"{row['top1']:.2f}" if "top1" in row else ""
+        size = f"{row['bytes'] / 1e6:.1f} MB"
+        lines.append(f"{head} {size} | {row['largest']:.1e} | {kept} | {top1} | {row['images_per_second']:.0f} |")
+    return "\n".join([*lines, ""])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the tool; 1 where `--check` finds README.md out of date."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="validation images of Tiny ImageNet")
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    given = parser.parse_args(arguments)
+    if given.data is not None:
+        keep_json(DOCS / "matrix.json", measure(given.data))
+    found = read_json(DOCS, ("matrix",))["matrix"]
+    return write_or_check(DOCS / "README.md", render(found), "python docs/exports/make.py", check=given.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
