@@ -39,9 +39,7 @@ def test_is_timed_beside_others_and_compared_where_its_weights_are_known(exporte
         assert (ours.difference, eager.difference) == (None, None)
 
 
-def test_other_weights_are_refused(
-    exported: tuple[str, bool], tmp_path: Path, make_model: Callable[..., object]
-) -> None:
+def test_other_weights_are_refused(exported: tuple[str, bool], tmp_path: Path) -> None:
     other = convit.create_model("convit_nano_patch4_32")
     convit.save_weights(tmp_path / "other.safetensors", other)
     with pytest.raises(ValueError, match="refused: ours gives other outputs than our model in fp32"):

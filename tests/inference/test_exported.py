@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from convit import Classifier, ConViT, Embedder
+from convit import Classifier, ConViT, Embedder, create_model
 from convit.export import ExportSettings, export_model
 from convit.images import open_image
 from convit.inference.exported import ExportedModel
@@ -113,12 +113,6 @@ def test_without_logits(copied: Path) -> None:
         Classifier(name)
 
 
-def test_dynamic_sizes_are_multiples_of_a_patch(copied: Path) -> None:
-    size = {"batch": None, "height": None, "width": None, "name": "images", "dtype": "uint8", "layout": "NHWC"}
-    with pytest.raises(ValueError, match=r"images are 36 x 36 pixels .* takes multiples of 8"):
-        Classifier(_changed(copied, input=size), img_size=36)
-
-
 def test_damaged_folders(copied: Path) -> None:
     name, config = str(copied), copied / "config.json"
     content = (copied / "model.onnx").read_bytes()
@@ -170,3 +164,38 @@ def test_a_published_name_stands_for_what_it_names(
     shutil.copytree(exported, tmp_path / name)
     assert Classifier(name).labels[0] == "airplane"
     assert Classifier(f"{name}/").labels[0] == Classifier(f"./{name}").labels[0] == "a"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "precision", "allowed"),
+    [
+        ("onnx", "fp16", 2e-2),
+        ("openvino", "fp32", 1e-5),
+        ("openvino", "bf16", 2e-2),
+        ("pt2", "fp32", 1e-5),
+        ("pt2", "bf16", 2e-2),
+        pytest.param("aotinductor", "fp32", 1e-5, marks=pytest.mark.soak),
+    ],
+)
+def test_every_format(form: str, precision: str, allowed: float, photos: list[Path], tmp_path: Path) -> None:
+    folder, model = tmp_path / "mine", create_model("convit_nano_patch4_32.cifar10", pretrained=True)
+    export_model(model, folder, ExportSettings(form, precision))
+    mine, theirs = (Classifier(each, top_k=10, batch_size=3) for each in (str(folder), model))
+    assert mine.precision == precision
+    for found, expected in zip(mine(photos), theirs(photos), strict=True):
+        scores = {each.label: each.score for each in expected}
+        assert {each.label: each.score for each in found} == pytest.approx(scores, abs=allowed)
+    vectors, others = (Embedder(each, normalize=True, batch_size=3)(photos) for each in (str(folder), model))
+    np.testing.assert_allclose(vectors, others, atol=allowed)
+
+
+def test_dynamic_sizes(model: ConViT, photos: list[Path], tmp_path: Path) -> None:
+    export_model(model, tmp_path / "any", ExportSettings(dynamic_size=True))
+    for size in ((32, 32), (48, 64), (16, 40)):
+        mine, theirs = (Classifier(each, top_k=10, img_size=size) for each in (str(tmp_path / "any"), model))
+        for found, expected in zip(mine(photos), theirs(photos), strict=True):
+            scores = {each.label: each.score for each in expected}
+            assert {each.label: each.score for each in found} == pytest.approx(scores, abs=1e-5)
+    with pytest.raises(ValueError, match=r"images are 36 x 64 pixels .* takes multiples of 8"):
+        Classifier(str(tmp_path / "any"), img_size=(36, 64))

@@ -1,5 +1,6 @@
 """The runtimes of exported files, on a small function of images with two results."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,15 @@ def test_other_names_than_described(form: str, files: dict[str, Path]) -> None:
         start_session(files[form], form, "fp32", "images", ("mean", "other"))
     with pytest.raises(ValueError, match=r"it has images, but config.json names pixels"):
         start_session(files[form], form, "fp32", "pixels", NAMES)
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino", "pt2", "aotinductor"])
+def test_without_its_runtime(form: str, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    package = {"onnx": "onnxruntime", "openvino": "openvino"}.get(form, "torch")
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=rf" needs the package {package}; pip install {package}$"):
+        start_session(files.get(form, Path("model.pt2")), form, "fp32", "images", NAMES)
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])

@@ -49,7 +49,8 @@ def start_session(
     try:
         return _STARTS[format](file, precision, images, outputs, threads)
     except ModuleNotFoundError as error:
-        raise ImportError(f"{file} needs the package {error.name}; pip install {error.name}") from error
+        package = str(error.name).partition(".")[0]
+        raise ImportError(f"{file} needs the package {package}; pip install {package}") from error
     except Exception as error:  # each runtime has its own kinds
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{file} cannot be loaded ({reason}); export again, or update its runtime") from error
