@@ -21,6 +21,7 @@ TITLES = {
     "targets": "Targets of speed and memory",
     "accuracy": "What each precision costs in accuracy",
     "startup": "Starting the command",
+    "exports": "Exported files",
     "runtime": "Without PyTorch",
     "folder": "Waiting for data",
     "decoding": "Fast decoding",
@@ -244,6 +245,23 @@ def _runtime(rows: Rows) -> Table:
     ]
 
 
+def _exports(rows: Rows) -> Table:
+    heads = ("model", "batch", "ours, ms", "theirs", "ms", "ratio", "target", "met")
+    return heads, [
+        (
+            f"`{row['model']}`",
+            str(row["batch"]),
+            _time(row["ours_ms"]),
+            row["theirs"],
+            _time(row["theirs_ms"]),
+            f"**{row['ratio']:.2f}**",
+            "" if row["target"] is None else f"at least {row['target']:g} x, best batch",
+            "" if row["target"] is None else "yes" if row["met"] else "**no**",
+        )
+        for row in rows
+    ]
+
+
 def _decoding(rows: Rows) -> Table:
     heads = (
         "photographs",
@@ -333,6 +351,7 @@ def _parity(rows: Rows) -> Table:
 TABLES: dict[str, Callable[[Rows], Table]] = {
     "accuracy": _accuracy,
     "startup": _startup,
+    "exports": _exports,
     "runtime": _runtime,
     "folder": _folder,
     "decoding": _decoding,

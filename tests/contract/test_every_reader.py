@@ -236,9 +236,10 @@ def test_finding_duplicates_and_explaining(folder: tuple[Path, dict[str, Pixels]
 
 def test_only_one_place_opens_images() -> None:
     package = Path(convit.__file__).parent
+    copied = package / "export" / "predict.py"  # into exported folders, where it stands alone
     openers = [
         file.relative_to(package).as_posix()
-        for file in package.rglob("*.py")
+        for file in set(package.rglob("*.py")) - {copied}
         for node in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Image.open", "PIL.Image.open", "decodelabeled")
     ]

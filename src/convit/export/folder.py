@@ -65,17 +65,10 @@ def write_folder(folder: Path, model: ConViT, facts: Mapping[str, Any], proof: P
 
 
 def _readme(folder: Path, model: ConViT, facts: Mapping[str, Any], proof: Proof) -> str:
-    form, given = FORMATS[facts["format"]], facts["input"]
-    transform, takes_uint8 = TransformSettings.from_model(model), given["dtype"] == "uint8"
-    sides = [given["height"] or "height", given["width"] or "width"]
-    channels = transform.input_size[0]
-    shape = ["batch", *sides, channels] if takes_uint8 else ["batch", channels, *sides]
-    shown = f"({', '.join(map(str, shape))})"
-    kind = "pixel values" if takes_uint8 else f"normalized by mean {transform.mean} and std {transform.std}"
-    whole = f", sides in multiples of {facts['patch_size']}" if given["height"] is None else ""
-    mean, std = (f"np.array({list(values)}, np.float32)" for values in (transform.mean, transform.std))
-    normalized = f"np.ascontiguousarray(np.moveaxis((images / np.float32(255) - {mean}) / {std}, -1, 1))"
+    form, transform = FORMATS[facts["format"]], TransformSettings.from_model(model)
+    needs = "torch" if not form.packages else "onnxruntime" if form.name == "onnx" else "openvino"
     filled = {
+        **_input_facts(facts, transform),
         "name": model.pretrained_cfg.get("architecture") or "convit",
         "title": form.title,
         "precision": facts["precision"],
@@ -84,31 +77,44 @@ def _readme(folder: Path, model: ConViT, facts: Mapping[str, Any], proof: Proof)
         "machine": f"{platform.machine()}, {platform.system()}",
         "file": form.file,
         "size": f"{sum((folder / name).stat().st_size for name in facts['sha256']):,}",
-        "input": f"{given['dtype']} {shown}{whole}, {kind}",
         "outputs": ", ".join(f"`{name}` float32 {_shape_of(name, model)}" for name in facts["outputs"]),
+        "output_names": json.dumps(facts["outputs"]),
+        "first": facts["outputs"][0],
         "resized": " x ".join(map(str, transform.resized_size)),
-        "interpolation": transform.interpolation,
         "crop_mode": transform.crop_mode,
+        "interpolation": transform.interpolation,
         "height": transform.height,
         "width": transform.width,
         "model": ", ".join(f"{key} {value}" for key, value in facts["source"].items() if value) or "not named",
         "measured": _measured(proof),
         "read": proof.read,
-        "needs": f"needs {'torch' if not form.packages else 'onnxruntime' if form.name == 'onnx' else 'openvino'}, "
-        "Pillow and numpy",
-        "normalize": "" if takes_uint8 else f"images = {normalized}\n",
-        "output_names": json.dumps(facts["outputs"]),
-        "first": facts["outputs"][0],
-        "shape": shown,
-        "cpp": "uint8_t" if takes_uint8 else "float",
-        "js": "Uint8Array" if takes_uint8 else "Float32Array",
-        "dtype": given["dtype"],
-        "ov": "u8" if takes_uint8 else "f32",
+        "needs": f"needs {needs}, Pillow and numpy",
         "hint": "bf16" if facts["precision"] == "bf16" else "f32",
     }
     runtimes = (_HERE / "runtimes" / f"{form.name}.md").read_text(encoding="utf-8")
     whole_text = (_HERE / "readme.md").read_text(encoding="utf-8").replace("$runtimes", runtimes.rstrip())
     return Template(whole_text).substitute(filled)
+
+
+def _input_facts(facts: Mapping[str, Any], transform: TransformSettings) -> dict[str, str]:
+    """What a file takes, in words and in the code of three languages."""
+    given, channels = facts["input"], transform.input_size[0]
+    takes_uint8 = given["dtype"] == "uint8"
+    sides = [given["height"] or "height", given["width"] or "width"]
+    shape = f"({', '.join(map(str, ['batch', *sides, channels] if takes_uint8 else ['batch', channels, *sides]))})"
+    kind = "pixel values" if takes_uint8 else f"normalized by mean {transform.mean} and std {transform.std}"
+    whole = f", sides in multiples of {facts['patch_size']}" if given["height"] is None else ""
+    mean, std = (f"np.array({list(values)}, np.float32)" for values in (transform.mean, transform.std))
+    normalized = f"np.ascontiguousarray(np.moveaxis((images / np.float32(255) - {mean}) / {std}, -1, 1))"
+    return {
+        "input": f"{given['dtype']} {shape}{whole}, {kind}",
+        "normalize": "" if takes_uint8 else f"images = {normalized}\n",
+        "shape": shape,
+        "dtype": given["dtype"],
+        "cpp": "uint8_t" if takes_uint8 else "float",
+        "js": "Uint8Array" if takes_uint8 else "Float32Array",
+        "ov": "u8" if takes_uint8 else "f32",
+    }
 
 
 def _shape_of(output: str, model: ConViT) -> str:
