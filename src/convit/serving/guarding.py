@@ -8,8 +8,8 @@ import ipaddress
 import json
 import logging
 import re
-import secrets
 from hashlib import sha256
+from random import getrandbits
 from time import perf_counter, time
 from typing import Any
 
@@ -57,7 +57,7 @@ class Guard:
         start, headers = perf_counter(), Headers(scope=scope)
         state = scope.setdefault("state", {})
         given = headers.get("x-request-id", "")
-        state["request_id"] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        state["request_id"] = given if _REQUEST_ID.fullmatch(given) else f"{getrandbits(64):016x}"
         body = _Body(self, receive)
         cors = self._cors(headers)
         status = _NO_ANSWER

@@ -139,7 +139,7 @@ async def _until_gone(request: Request, answers: Sequence[asyncio.Future[Row]]) 
             answer.cancel()
 
 
-def _of_app(request: Request) -> Service:
+async def _of_app(request: Request) -> Service:  # a plain function would be run in a thread
     return request.app.state.service
 
 
