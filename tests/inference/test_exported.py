@@ -172,9 +172,9 @@ def test_a_published_name_stands_for_what_it_names(
     [
         ("onnx", "fp16", 2e-2),
         ("openvino", "fp32", 1e-5),
-        ("openvino", "bf16", 2e-2),
+        pytest.param("openvino", "bf16", 2e-2, marks=pytest.mark.soak),
         ("pt2", "fp32", 1e-5),
-        ("pt2", "bf16", 2e-2),
+        pytest.param("pt2", "bf16", 2e-2, marks=pytest.mark.soak),
         pytest.param("aotinductor", "fp32", 1e-5, marks=pytest.mark.soak),
     ],
 )

@@ -21,8 +21,9 @@ class Classifier(ImagePredictor[Classification]):
     """Labels images: opens them safely, runs the model in batches, names the likeliest classes.
 
     Args:
-        model: name of a weight set or variant ("convit_base.fb_in1k"), or a module that gives logits; a module is put
-            into evaluation mode. `None`: the model that `weights` describes, else "convit_base.fb_in1k".
+        model: name of a weight set or variant ("convit_base.fb_in1k"); a folder that `convit export` wrote, which runs
+            in the file's own runtime; or a module that gives logits, which is put into evaluation mode. `None`: the
+            model that `weights` describes, else "convit_base.fb_in1k".
         weights: local file or folder to load instead of published weights.
         top_k: how many classes to give, best first; at most as many as the model knows.
         options: how to run, see `RunOptions`; `None` for its defaults.
