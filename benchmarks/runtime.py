@@ -30,9 +30,10 @@ MODELS = ("convit_nano_patch4_32.cifar10", "convit_mini_patch8_64.tiny_imagenet"
 TARGETS = {"installed_mib": 160.0, "cpu_seconds": 0.5, "memory_mb": 100.0}
 # the files of a distribution and of all that it needs
 _INSTALLED = """
-import re, sys
+import re
+from sys import argv
 from importlib.metadata import PackageNotFoundError, distribution
-waiting, seen, size = [sys.argv[1]], set(), 0
+waiting, seen, size = [argv[1]], set(), 0
 while waiting:
     name = re.split(r"[^A-Za-z0-9._-]", waiting.pop())[0].lower().replace("_", "-")
     if name in seen:
@@ -42,7 +43,7 @@ while waiting:
         found = distribution(name)
     except PackageNotFoundError:
         continue
-    waiting += [each for each in found.requires or () if "extra ==" not in each] + sys.argv[2:]
+    waiting += [each for each in found.requires or () if "extra ==" not in each] + argv[2:]
     places = (found.locate_file(file) for file in found.files or () if not str(file).endswith(".pyc"))
     size += sum(place.stat().st_size for place in places if place.is_file())
 print(size)
@@ -51,10 +52,11 @@ print(size)
 
 # a process starts with the peak of the one that started it: a small one does
 _MEASURED = """
-import json, os, sys
-process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+import json, os
+from sys import argv
+process = os.posix_spawn(argv[1], argv[1:], os.environ)
 _, status, used = os.wait4(process, 0)
-assert status == 0, sys.argv
+assert status == 0, argv
 print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss]))
 """
 
