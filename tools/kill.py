@@ -1,11 +1,12 @@
 """Ends commands at random moments, and looks for what is corrupt, lost, duplicated or left behind.
 
-    python tools/kill.py [--kills 200] [--seed 0] [--command embed] [--write]
+    python tools/kill.py [--kills 250] [--seed 0] [--command embed] [--write]
 
-`embed`, `index`, `finetune` and `train` run on small inputs and are ended by KILL, TERM or INT at moments drawn from a
-seed: a quarter of them anywhere in a run, the others from where it begins to write. After each the command is started
-again, with --resume where it has that, until it finishes; what it wrote is then compared with what an undisturbed run
-wrote. --write keeps the counts for docs/reliability.md. Needs the extras for training and search, on Linux.
+`embed`, `embed -o out/` (a job in shards), `index`, `finetune` and `train` run on small inputs and are ended by KILL,
+TERM or INT at moments drawn from a seed: a quarter of them anywhere in a run, the others from where it begins to write.
+After each the command is started again, with --resume where it has that, until it finishes; what it wrote is then
+compared with what an undisturbed run wrote. --write keeps the counts for docs/reliability.md. Needs the extras for
+training and search, on Linux.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -52,16 +53,18 @@ class Subject:
     """A command that is ended.
 
     Attributes:
-        arguments: what it is called with, in a folder that holds `data`, where it writes to `out`.
+        arguments: the command and what it is called with, in a folder that holds `data`, where it writes to `out`.
         read: what it has written so far, by name; raises where that is damaged.
         is_partial: whether a part of the result may be there, rather than all or nothing.
         resumes: whether it takes --resume once `out` is there.
+        makes_folder: whether it makes `out` itself.
     """
 
     arguments: tuple[str, ...]
     read: Callable[[Path], Result]
     is_partial: bool = False
     resumes: bool = False
+    makes_folder: bool = True
 
 
 @dataclass
@@ -93,20 +96,32 @@ def read_vectors(out: Path) -> Result:
         return dict(zip(archive["paths"].tolist(), archive["embeddings"], strict=True))
 
 
+def read_shards(out: Path) -> Result:
+    """The rows of a job's shards."""
+    import pyarrow.parquet as pq
+
+    files = sorted(out.glob("[0-9]*.parquet"))
+    return _named((row for file in files for row in pq.read_table(file).to_pylist()), "embedding")
+
+
 def read_index(out: Path) -> Result:
-    """The rows of an index; a path that stands there twice has two names."""
+    """The rows of an index."""
     import lancedb
 
     from convit.search.store import TABLE
 
     if not (out / f"{TABLE}.lance").exists():
         return {}
-    rows = lancedb.connect(out).open_table(TABLE).to_arrow().to_pylist()
+    return _named(lancedb.connect(out).open_table(TABLE).to_arrow().to_pylist(), "vector")
+
+
+def _named(rows: Iterable[dict[str, Any]], column: str) -> Result:
+    """Vectors by path; a path that stands there twice has two names."""
     seen: Counter[str] = Counter()
     found: Result = {}
     for row in rows:
         seen[row["path"]] += 1
-        found[row["path"] + " again" * (seen[row["path"]] - 1)] = np.array(row["vector"], np.float32)
+        found[row["path"] + " again" * (seen[row["path"]] - 1)] = np.array(row[column], np.float32)
     return found
 
 
@@ -127,15 +142,25 @@ def _sets(*changes: str) -> tuple[str, ...]:
 _ON_CPU = ("--device", "cpu", "--workers", "0", "--batch-size", "8")
 _QUICK = _sets("data.workers=0", "run.checkpoint_steps=2", "run.precision=fp32")
 SUBJECTS = {
-    "embed": Subject(("data", "--model", MODEL, "-o", "out/vectors.npz", *_ON_CPU, "--overwrite"), read_vectors),
-    "index": Subject(("data", "--model", MODEL, "--db", "out", *_ON_CPU, "--commit-every", "8"), read_index, True),
+    "embed": Subject(
+        ("embed", "data", "--model", MODEL, "-o", "out/vectors.npz", *_ON_CPU, "--overwrite"),
+        read_vectors,
+        makes_folder=False,
+    ),
+    "embed -o out/": Subject(
+        ("embed", "data", "--model", MODEL, "-o", "out/", *_ON_CPU, "--images-per-shard", "8"), read_shards, True
+    ),
+    "index": Subject(
+        ("index", "data", "--model", MODEL, "--db", "out", *_ON_CPU, "--commit-every", "8"), read_index, True
+    ),
     "finetune": Subject(
-        ("data", "--model", MODEL, "-o", "out", "--epochs", "3", "--batch-size", "32", *_QUICK),
+        ("finetune", "data", "--model", MODEL, "-o", "out", "--epochs", "3", "--batch-size", "32", *_QUICK),
         read_run,
         resumes=True,
     ),
     "train": Subject(
         (
+            "train",
             "small.yaml",
             "--data",
             "shards",
@@ -168,11 +193,11 @@ def write_inputs(folder: Path) -> None:
 def start(name: str, folder: Path) -> BaseProcess:
     """Start a command in a folder, with --resume where there is something to resume."""
     subject, out = SUBJECTS[name], folder / "out"
-    if name == "embed":
+    if not subject.makes_folder:
         out.mkdir(exist_ok=True)
     more = ["--resume"] if subject.resumes and (out / "recipe.yaml").exists() else []
     (folder / SAID).unlink(missing_ok=True)
-    process = SERVER.Process(target=run, args=([name, *subject.arguments, *more], folder))
+    process = SERVER.Process(target=run, args=([*subject.arguments, *more], folder))
     process.start()
     while process.is_alive() and not (folder / SAID).exists():  # what comes before is not the command's
         time.sleep(0.001)
@@ -276,8 +301,7 @@ def check(name: str, folder: Path, expected: Result, found: Found, *, is_whole: 
 
 def kill_often(name: str, kills: int, generator: random.Random, place: Path, seconds: float) -> Found:
     """End a command so many times, or as often as there is time for, and let it finish in between whenever it can."""
-    found, folder, until = Found(), place / name, time.monotonic() + seconds
-    folder.mkdir()
+    found, folder, until = Found(), Path(tempfile.mkdtemp(dir=place)), time.monotonic() + seconds
     write_inputs(folder)
     finish(name, folder)
     expected = SUBJECTS[name].read(folder / "out")
@@ -325,14 +349,15 @@ def write_found(found: dict[str, Found], kills: int, seed: int) -> None:
         "SIGKILL: one that its next run did not remove), or whose exit code (143 and 130; by the system itself before "
         "the command takes the signal) or message was another one."
     )
-    command = f"python tools/kill.py --kills {kills} --seed {seed} --write"
+    # a share of all commands is the same, whether they were run together or one by one
+    command = f"python tools/kill.py --kills {kills * len(SUBJECTS) // len(found)} --seed {seed} --write"
     keep("kill", command, about, columns, list(rows.values()), [line for each in found.values() for line in each.told])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; 1 where there was a fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, help="of all commands together")
+    parser.add_argument("--kills", type=int, default=250, help="of all commands together")
     parser.add_argument("--minutes", type=float, default=240, help="of all commands together, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--command", choices=SUBJECTS, action="append", help="only this one; can be repeated")
