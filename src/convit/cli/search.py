@@ -1,16 +1,22 @@
 """`convit index` keeps the vectors of images up to date; `convit search` finds the images most like one."""
 
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from convit.cli import errors, options
 from convit.weights.progress import bar
 
-Source = Annotated[str, typer.Argument(metavar="FOLDER", help="Folder or list of images.")]
+_APPROXIMATE = "searches are approximate from now on, by a vector index"
+Source = Annotated[str | None, typer.Argument(metavar="FOLDER", help="Folder or list of images; or use --from.")]
+From = Annotated[
+    str | None,
+    typer.Option("--from", metavar="DIR|URL", help="Read vectors that convit embed wrote; no image is embedded."),
+]
 Db = Annotated[Path, typer.Option("--db", metavar="DIR", help="Folder of the index; created if needed.")]
 CommitEvery = Annotated[
     int, typer.Option(min=1, metavar="N", help="Save progress every N images, or every five seconds.")
@@ -21,8 +27,9 @@ ApproximateFrom = Annotated[
 
 
 def index(
-    folder: Source,
     db: Db,
+    folder: Source = None,
+    vectors: From = None,
     lists: options.Lists = options.NO_LISTS,
     model: options.Model = None,
     weights: options.Weights = None,
@@ -32,10 +39,23 @@ def index(
 ) -> None:
     """Build or update a search index of a folder or a list of images.
 
-    Embeds new and changed images and removes deleted ones. An interrupted run continues where it stopped. The exit code
-    is 3 if some images could not be read.
+    Embeds new and changed images and removes deleted ones; with --from, reads new vectors of a job instead. An
+    interrupted run continues where it stopped. The exit code is 3 if some images could not be read.
     """
-    source = lists.of(folder)
+    if (folder is None) == (vectors is None):
+        raise ValueError("name a folder of images or the vectors of a job with --from, one of the two")
+    opening: dict[str, Any] = {"model": model, "weights": weights, "approximate_from": approximate_from}
+    if vectors is not None:
+        if lists != options.NO_LISTS or run != options.DEFAULTS:
+            raise ValueError("options of reading and embedding images have no effect with --from; leave them out")
+        _index_vectors(vectors, db, opening)
+        return
+    opening |= {name: getattr(run, name) for name in options.EMBEDDING}
+    _index_images(str(folder), lists.of(str(folder)), db, opening, commit_every)
+
+
+def _index_images(folder: str, source: str, db: Path, opening: dict[str, Any], commit_every: int) -> None:
+    """What `convit index` does with a folder, or with a list, whose `source` also says where its paths start."""
     from convit.images.lists import is_list, read_list
 
     if is_list(source):
@@ -49,26 +69,9 @@ def index(
     from convit.images.listing import describe_left_out
     from convit.search import Index
 
-    opened = Index.open(
-        db,
-        create=True,
-        model=model,
-        weights=weights,
-        approximate_from=approximate_from,
-        **{name: getattr(run, name) for name in options.EMBEDDING},
-    )
-    with ExitStack() as shown:
-        advance = None
-
-        def expect(images: int) -> None:
-            nonlocal advance
-            advance = shown.enter_context(bar("images", images))
-
-        def step() -> None:
-            if advance is not None:
-                advance()
-
-        done = opened.update(source, commit_every=commit_every, expect=expect, advance=step)
+    opened = Index.open(db, create=True, **opening)
+    with _progress("images") as steps:
+        done = opened.update(source, commit_every=commit_every, **steps)
     errors.say(
         f"{len(opened):,} images in {db}: {done.new:,} new, {done.changed:,} changed, {done.removed:,} removed, "
         f"{done.unchanged:,} as before"
@@ -76,10 +79,53 @@ def index(
     if line := describe_left_out(done.left_out):
         errors.say(line)
     if done.is_approximate:
-        errors.say("searches are approximate from now on, by a vector index")
+        errors.say(_APPROXIMATE)
     counts = {name: getattr(done, name) for name in ("new", "changed", "removed", "unchanged")}
     options.print_result(None, {"db": db, "images": len(opened), **counts})
     errors.leave_if_unreadable(done.unreadable, len(opened))
+
+
+def _index_vectors(place: str, db: Path, opening: dict[str, Any]) -> None:
+    """What `convit index --from` does."""
+    from convit.search.store import check_place
+
+    check_place(db, create=True)
+    errors.say_reading(place)
+    from convit.scale.results import read_vectors
+
+    vectors = read_vectors(place)
+    from convit.search import Index
+
+    opened = Index.open(db, create=True, **opening)
+    with _progress("shards") as steps:
+        done = opened.add_vectors(vectors, **steps)
+    absent = f"; shards without results so far: {done.absent:,}" if done.absent else ""
+    errors.say(
+        f"{len(opened):,} images in {db}: {done.images:,} new in {done.shards:,} shards, {done.before:,} shards as "
+        f"before, {done.removed:,} images removed{absent}"
+    )
+    if done.is_approximate:
+        errors.say(_APPROXIMATE)
+    counts = {name: getattr(done, name) for name in ("shards", "before", "absent", "removed", "unreadable")}
+    options.print_result(None, {"db": db, "images": len(opened), "new": done.images, **counts})
+    errors.leave_if_skipped(done.unreadable, None, vectors.place, done.first_error)
+
+
+@contextmanager
+def _progress(unit: str) -> Generator[dict[str, Any]]:
+    """A bar that appears once it is known how much there is to do, as `expect` and `advance` of an index."""
+    with ExitStack() as shown:
+        advance = None
+
+        def expect(count: int) -> None:
+            nonlocal advance
+            advance = shown.enter_context(bar(unit, count))
+
+        def step() -> None:
+            if advance is not None:
+                advance()
+
+        yield {"expect": expect, "advance": step}
 
 
 COLUMNS = ("rank", "path", "score", "label", "width", "height")

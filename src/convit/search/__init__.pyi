@@ -4,8 +4,10 @@ from .listing import EmbeddedImages, ListedImage, embed_images, list_images
 from .nearest import Hit
 from .sheet import duplicates_page, search_page
 from .updating import Update
+from .vectors import Added, Vectors
 
 __all__ = [
+    "Added",
     "Criteria",
     "Duplicate",
     "EmbeddedImages",
@@ -13,6 +15,7 @@ __all__ = [
     "Index",
     "ListedImage",
     "Update",
+    "Vectors",
     "duplicates_page",
     "embed_images",
     "find_duplicates",

@@ -41,6 +41,7 @@ class Identity(BaseModel, frozen=True, strict=True, extra="forbid"):
         preprocessing: how images are made into that input: crop, interpolation, EXIF orientation and the like.
         precisions: what its vectors were computed in, such as "fp32"; several where updates differed.
         listed_in: the list that names its images, absolute; None where they are those of the folder.
+        made_from: where its vectors were read from; None where the images were embedded for it.
     """
 
     root: str
@@ -53,11 +54,12 @@ class Identity(BaseModel, frozen=True, strict=True, extra="forbid"):
     preprocessing: dict[str, Any]
     precisions: tuple[str, ...]
     listed_in: str | None = None
+    made_from: str | None = None
 
     @property
     def place(self) -> str:
-        """What was indexed: the list, else the folder."""
-        return self.listed_in or self.root
+        """What was indexed: the results of a job, the list, else the folder."""
+        return self.made_from or self.listed_in or self.root
 
     def write(self, db: Path) -> None:
         """Keep it in the store's folder; the file appears whole or not at all."""

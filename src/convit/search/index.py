@@ -30,9 +30,10 @@ from convit.search.identity import (
     unit_vector,
 )
 from convit.search.listing import Files, ListedImage, list_files, split_of
-from convit.search.nearest import Hit, build_index, has_index, mapped_vectors, search_approximately, search_exactly
+from convit.search.nearest import Hit, has_index, mapped_vectors, search_approximately, search_exactly, settle
 from convit.search.store import Store, check_place
 from convit.search.updating import Update, carry_out, plan_update
+from convit.search.vectors import Added, Vectors, add_vectors, check_vectors, identity_of_vectors
 from convit.search.where import parse_where
 
 APPROXIMATE_FROM = 200_000
@@ -107,7 +108,7 @@ class Index:
 
     @property
     def place(self) -> Path:
-        """What was indexed, a folder or a list; `FileNotFoundError` where nothing was indexed yet."""
+        """What was indexed: a folder, a list, the results of a job; `FileNotFoundError` where nothing was."""
         return text_path(self._known.place)
 
     @property
@@ -173,11 +174,42 @@ class Index:
                 expect(len(plan.embed))
             embed = self.embedder.iterate if plan.embed else lambda _: iter(())
             done = carry_out(plan, files.root, self._store, embed, commit_every=commit_every, advance=advance)
-            if done.new or done.changed or done.removed or plan.touched:
-                self._store.tidy()
-            if len(self._store) >= self.approximate_from:
-                build_index(self._store)
-                done.is_approximate = True
+            has_changed = bool(done.new or done.changed or done.removed or plan.touched)
+            done.is_approximate = settle(self._store, self.approximate_from, has_changed=has_changed)
+        return done
+
+    def add_vectors(
+        self,
+        vectors: Vectors,
+        *,
+        expect: Callable[[int], None] | None = None,
+        advance: Callable[[], None] | None = None,
+    ) -> Added:
+        """Take in the vectors of a job, a shard at a time; those that are in are not read again.
+
+        The job's own record says which model made them. Such an index has no labels, sizes and hashes of images.
+
+        Args:
+            vectors: what `convit.scale.results.read_vectors` finds.
+            expect: called once with the number of shards to read.
+            advance: called after each of them.
+
+        Raises:
+            ValueError: there is not one vector per image, another model or preprocessing made what is there, or the
+                index is of a folder.
+            BlockingIOError, OSError: as in `update`; or the results cannot be read.
+        """
+        check_vectors(self.db, self.identity, vectors)
+        with locked(self.db):
+            self._read_again()
+            check_vectors(self.db, self.identity, vectors)
+            if self.identity is None:
+                self.identity = identity_of_vectors(vectors, self._model, self._weights, self._options)
+                self.identity.write(self.db)
+            self._store = Store(self.db, self._known.dim, create=True, in_shards=True)
+            done = add_vectors(vectors, self._store, expect, advance)
+            has_changed = bool(done.images or done.removed)
+            done.is_approximate = settle(self._store, self.approximate_from, has_changed=has_changed)
         return done
 
     def search(
@@ -222,6 +254,8 @@ class Index:
             FileNotFoundError: nothing was indexed yet.
             ValueError: an option is out of range, a split is unknown, or the index is damaged.
         """
+        if self._known.made_from is not None:
+            raise ValueError(f"{self.db} was made from vectors, without hashes of images; name their folder instead")
         row_ids, vectors = mapped_vectors(self._store)
         rows = {row["_rowid"]: row for row in self._store.read(("path", "label", "sha256"), row_ids=True).to_pylist()}
         images = [
@@ -239,7 +273,7 @@ class Index:
 
     @cached_property
     def _store(self) -> Store:
-        return Store(self.db, self._known.dim, create=False)
+        return Store(self.db, self._known.dim, create=False, in_shards=self._known.made_from is not None)
 
     def _read_again(self) -> None:
         """Take over what another process has done since the index was opened; called while it is locked."""
@@ -261,6 +295,8 @@ class Index:
             "listed_in": None if file is None else path_text(file.resolve()),
         }
         known = self.identity
+        if known is not None and known.made_from is not None:
+            raise ValueError(f"{self.db} was made from the vectors in {known.made_from}; update it with --from")
         if known is None:
             self.identity = identity_of(self.embedder, place, self._model, self._weights, self._options)
             self.identity.write(self.db)

@@ -28,18 +28,21 @@ class Hit:
 
     Attributes:
         rank: from 1.
-        path: relative to the indexed folder, as `convit.images.names.path_text` writes it.
+        path: relative to the indexed folder, as `convit.images.names.path_text` writes it; in an index that was made
+            from the results of a job, as it stands there.
         score: cosine similarity to the query, -1 to 1.
         label: the name of the folder that it lies in; None at the top.
         width, height: pixels, upright.
+
+    Label, width and height are None where the index was made from the results of a job, which do not hold them.
     """
 
     rank: int
     path: str
     score: float
     label: str | None
-    width: int
-    height: int
+    width: int | None
+    height: int | None
 
 
 Found = list[tuple[int, float]]
@@ -125,6 +128,16 @@ def build_index(store: Store) -> None:
     if not has_index(store):
         with explained(store.db):
             store.table.create_index("vector", config=HnswSq(distance_type="cosine"))
+
+
+def settle(store: Store, approximate_from: int, *, has_changed: bool) -> bool:
+    """Tidy a store after a change; build its index, and say so, where there are enough images."""
+    if has_changed:
+        store.tidy()
+    is_large = len(store) >= approximate_from
+    if is_large:
+        build_index(store)
+    return is_large
 
 
 def _remove_copies(db: Path, *, before: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -41,6 +42,8 @@ def check_place(db: Path, *, create: bool) -> None:
     """
     if UNSAFE.search(os.fspath(db)):
         raise ValueError(f"{db}: LanceDB opens no folder with control characters in its path; choose another name")
+    if re.match("[a-z][a-z0-9]+:/", os.fspath(db)):
+        raise ValueError(f"{db} is a URL, but an index is a folder on this machine; name one, and copy it afterwards")
     if (db / FILE).exists():
         return
     if db.is_dir() and any(entry.name != ".lock" for entry in db.iterdir()):
@@ -64,17 +67,19 @@ class FileRow(NamedTuple):
 class Store:
     """One table of images: path, sha256, size, mtime_ns, width, height, label, vector (of length `dim`).
 
+    With `in_shards`, `shard` stands before the vector: which results of a job a row is from.
+
     Raises:
         FileNotFoundError: there is no table, and `create` is false.
         ValueError: the table is damaged or has other columns.
         OSError: as `explained`, as from all that reads or writes it.
     """
 
-    def __init__(self, db: Path, dim: int, *, create: bool) -> None:
+    def __init__(self, db: Path, dim: int, *, create: bool, in_shards: bool = False) -> None:
         import lancedb
 
         self.db, self.dim = db, dim
-        self.schema = _schema(dim)
+        self.schema = _schema(dim, in_shards)
         there = (db / f"{TABLE}.lance").is_dir()
         if not there and not create:
             raise FileNotFoundError(f"{db}: its first indexing was interrupted; run convit index on it again")
@@ -130,17 +135,30 @@ class Store:
         with explained(self.db):
             self.table.merge_insert("path").when_matched_update_all().when_not_matched_insert_all().execute(data)
 
+    def append(self, rows: Any) -> None:
+        """Add the rows of an Arrow table, of paths that are not there yet; columns that it lacks stay empty."""
+        with explained(self.db):
+            self.table.add(rows)
+
+    def shards(self) -> set[str]:
+        """Names of the shards that rows are from."""
+        found = set[str]()
+        with explained(self.db):
+            for batch in self.table.search().select(["shard"]).to_batches():
+                found.update(batch.column("shard").unique().to_pylist())
+        return found
+
     def touch(self, files: dict[str, FileRow]) -> None:
         """Note new sizes, times and labels of files whose content is as before."""
         for paths in _groups(files):
             rows = self.read(self.schema.names, _among(paths)).to_pylist()
             self.put([{**row, **files[row["path"]]._replace(sha256=row["sha256"])._asdict()} for row in rows])
 
-    def remove(self, paths: Iterable[str]) -> None:
-        """Take rows out by path."""
-        for some in _groups(paths):
+    def remove(self, values: Iterable[str], column: str = "path") -> None:
+        """Take rows out by path, or by another column of text."""
+        for some in _groups(values):
             with explained(self.db):
-                self.table.delete(_among(some))
+                self.table.delete(_among(some, column))
 
     def tidy(self) -> None:
         """Bring many small commits together, and new rows into the vector index where there is one."""
@@ -182,12 +200,12 @@ def brief(error: BaseException) -> str:
     return str(error).removeprefix("lance error: ").split(", /")[0].split("\n")[0]
 
 
-def _among(paths: Iterable[str]) -> str:
-    quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    return f"path IN ({quoted})"
+def _among(values: Iterable[str], column: str = "path") -> str:
+    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({quoted})"
 
 
-def _schema(dim: int) -> Any:
+def _schema(dim: int, in_shards: bool) -> Any:
     import pyarrow as pa
 
     return pa.schema(
@@ -199,6 +217,7 @@ def _schema(dim: int) -> Any:
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("label", pa.string()),
+            *([("shard", pa.string())] if in_shards else ()),
             ("vector", pa.list_(pa.float32(), dim)),
         ]
     )

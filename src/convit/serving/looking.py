@@ -66,8 +66,8 @@ class Found(BaseModel):
     path: str = Field(description="Relative to the indexed folder.")
     score: float = Field(description="Cosine similarity, -1 to 1.")
     label: str | None
-    width: int
-    height: int
+    width: int | None
+    height: int | None
     thumbnail: str | None = Field(None, description="A small JPEG or PNG as a data URL.")
 
 
