@@ -17,7 +17,7 @@ from convit.serving.bodies import Images, one_image
 from convit.serving.errors import ServiceError
 from convit.serving.models import ServedModel
 from convit.serving.native import IMAGE_BODY, REFUSALS, ModelName, base64_of, check_rows, json_response
-from convit.serving.service import Service, ServiceDep
+from convit.serving.service import INDEX, Service, ServiceDep
 
 if TYPE_CHECKING:
     from convit.search import Hit
@@ -122,7 +122,7 @@ async def search(
     """Find the images of the index that are most like one."""
     if service.index is None:
         raise ServiceError(404, "no_index", "this service has no index; start it with --index")
-    rows = await service.run(request, "index", service.index.embedder, [one_image(images)])
+    rows = await service.run(request, INDEX, service.index.embedder, [one_image(images)])
     check_rows(rows, all_needed=True)
     assert rows[0].outputs is not None
     found = await service.look(_search, service, rows[0].outputs[0], k, where, thumbnails)

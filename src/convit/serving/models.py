@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from PIL import Image
 
 from convit.inference import Classifier, Embedder
 from convit.inference.exported import ExportedModel
@@ -74,10 +75,10 @@ class ServedModel:
 
     def warm_up(self) -> None:
         """Run each output once, so that the first request is as fast as the others."""
-        channels, height, width = self.predictor.transform.settings.input_size
-        gray = np.full((height, width, channels), 127, np.uint8)
+        file = io.BytesIO()
+        Image.new("RGB", (256, 256)).save(file, "JPEG")
         for predictor in (self.predictor, *([self.embedder()] if self.can_embed else [])):
-            for _ in predictor.iterate([gray] * (predictor.batch_size + 1)):
+            for _ in predictor.iterate([file.getvalue()] * (predictor.batch_size + 1)):
                 pass
 
 

@@ -108,7 +108,9 @@ async def embed(
     if form == "arrow":
         return Response(_arrow_of(rows), media_type=ARROW)
     results = [_vector_of(row, as_text=form == "base64") for row in rows]
-    return json_response({"model": served.name, "kind": kind, "shape": list(embedder.shape), "results": results})
+    return json_response(
+        {"model": served.name, "kind": kind, "shape": list(vectors_of(rows).shape[1:]), "results": results}
+    )
 
 
 @router.get("/models")

@@ -29,7 +29,12 @@ async def fetch(url: str, options: ServiceOptions) -> bytes:
         host, port = parts.hostname or "", parts.port or 443
     except ValueError:
         host, port, parts = "", 443, urlsplit("")
-    if parts.scheme != "https" or host not in options.url_hosts or port != 443 or parts.username is not None:
+    if (
+        parts.scheme != "https"
+        or host not in map(str.lower, options.url_hosts)
+        or port != 443
+        or parts.username is not None
+    ):
         raise ServiceError(400, "url_not_allowed", "images are not fetched from this URL; send the image itself")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not path.isascii() or not path.isprintable() or " " in path:

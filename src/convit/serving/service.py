@@ -20,6 +20,7 @@ from convit.serving.options import ServiceOptions
 if TYPE_CHECKING:
     from convit.search import Index
 
+INDEX = "(index)"  # the index's model among the others
 MOST_DECODERS = 8
 MOST_LOOKING = 4  # explanations and searches that may wait for the one thread that makes them
 
@@ -48,7 +49,7 @@ class Service:
         self._looking = 0
         self._batchers = {name: self._batcher(name, model.predictor.batch_size) for name, model in self.models.items()}
         if index is not None:
-            self._batchers["index"] = self._batcher("index", index.embedder.batch_size)
+            self._batchers[INDEX] = self._batcher(INDEX, index.embedder.batch_size)
 
     def _batcher(self, name: str, size: int) -> Batcher:
         return Batcher(name, size, self.options.queue, self._decoders, self.metrics)
