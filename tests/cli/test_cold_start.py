@@ -24,7 +24,13 @@ def test_one_photograph_loads_nothing_that_it_does_not_need(command: str, photos
     row, left = (json.loads(line) for line in run.stdout.splitlines())
     assert (row["error"], left["code"]) == (None, 0)
     assert "torch" in left["loaded"]
-    assert UNNEEDED & set(left["loaded"]) == set()
+    assert UNNEEDED & set(left["loaded"]) <= UNNEEDED & _loaded_by_torch()
+
+
+def _loaded_by_torch() -> set[str]:
+    """What PyTorch imports itself: sympy up to 2.9, say."""
+    program = "import json, sys, torch; print(json.dumps(list(sys.modules)))"
+    return set(json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout))
 
 
 @pytest.mark.parametrize(
