@@ -86,6 +86,15 @@ def test_makes_an_index_that_finds_its_model_again(
     assert [Path(row["path"]).name for row in found.rows] == ["cat.jpg"], found.err
 
 
+def test_searches_an_index_of_the_weights_that_it_was_made_from(photos: Path, tmp_path: Path, convit: Convit) -> None:
+    name, db = "convit_nano_patch4_32.cifar10", tmp_path / "photos.db"
+    assert convit("export", name, "--output", tmp_path / "mine").code == 0
+    assert convit("index", photos, "--db", db, "--model", name).code == 0
+    found = [convit("search", photos / "cat.jpg", "--db", db, "--model", each) for each in (name, tmp_path / "mine")]
+    assert [each.code for each in found] == [0, 0], found[1].err
+    assert [row["path"] for row in found[0].rows] == [row["path"] for row in found[1].rows]
+
+
 @pytest.mark.parametrize("command", ["duplicates", "probe"])
 def test_embeds_for_other_commands(command: str, exported: Path, labeled: Path, tmp_path: Path, convit: Convit) -> None:
     others = shutil.copytree(labeled, tmp_path / "others")

@@ -127,13 +127,14 @@ def load_named(name: str) -> ConViT:
 
 
 def source_of(model: ConViT, name: str) -> dict[str, str | None]:
-    """Where a model comes from: the name it was asked for by, and the hash of its weights where they are a file."""
+    """Where a model comes from: its name, and the hash of its weights, by which an index knows it."""
+    from convit.evaluation.weights_used import find_weights_used
     from convit.weights.download import hash_file
-    from convit.weights.files import weights_file
 
     path, card = Path(name).expanduser(), model.pretrained_cfg
+    file = find_weights_used(None, path) if path.exists() else find_weights_used(name, None)
     return {
         "name": f"{card['architecture']}.{card['tag']}" if card.get("tag") else card.get("architecture"),
-        "sha256": hash_file(weights_file(path)) if path.exists() else None,
+        "sha256": hash_file(file),
         "run": path.resolve().name if path.is_dir() else None,
     }
