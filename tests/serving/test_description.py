@@ -23,7 +23,7 @@ def _run_schemathesis(running: Running, *options: str) -> str:
     # what fits the description may still be no image, or of a model that is not there
     checks = ("--checks", "all", "--exclude-checks", "positive_data_acceptance", "--seed", "1")
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{running.url}/openapi.json", *checks, *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=running.log.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr
     return done.stdout
 
