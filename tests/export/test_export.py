@@ -1,5 +1,6 @@
 """What `convit export` leaves behind gives what the model gives, or is not there."""
 
+import ast
 import json
 import re
 import subprocess
@@ -134,6 +135,25 @@ def test_formats(settings: ExportSettings, tmp_path: Path) -> None:
 @pytest.mark.parametrize("settings", SOAK, ids=str)
 def test_more_of_the_matrix(settings: ExportSettings, tmp_path: Path) -> None:
     _check(settings, tmp_path / "made")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("form", ["onnx", "openvino", "pt2", "aotinductor"])
+@pytest.mark.parametrize("taken", ["uint8", "float"])
+def test_what_stands_beside_each_file_runs(form: str, taken: Any, tmp_path: Path) -> None:
+    model = tiny(in_chans=1)
+    export_model(model, tmp_path / "made", ExportSettings(form, input=taken))
+    Image.fromarray(data.chelsea()).convert("L").save(tmp_path / "made" / "cat.jpg")
+    code = (tmp_path / "made" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    places: dict[str, Any] = {"cwd": tmp_path / "made", "capture_output": True, "text": True, "check": True}
+    done = subprocess.run([sys.executable, "-c", code], **places)
+    assert ast.literal_eval(re.sub(r"torch.Size\(\[(.*?)\]\)", r"(\1)", done.stdout)) == {
+        "logits": (1, 5),
+        "embedding": (1, model.config.dim),
+    }
+    done = subprocess.run([sys.executable, "predict.py", "cat.jpg"], **places)
+    best = convit.Classifier(model)(tmp_path / "made" / "cat.jpg")
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == [each.label for each in best]
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
@@ -292,6 +312,7 @@ def test_formats_are_listed_with_what_is_missing(
     listed = {row["format"]: row for row in json.loads(capsys.readouterr().out)["formats"]}
     assert (listed["onnx"]["installed"], listed["onnx"]["needs"]) == (False, "pip install 'convit[export]'")
     assert listed["openvino"]["installed"]
+    assert listed["litert"]["needs"] == "no writer; the package litert-torch needs an older torch"
     assert main(["export", NANO, "-o", "made"]) == 1
     assert (
         "ONNX needs the package 'onnxruntime'; install it with: pip install 'convit[export]'" in capsys.readouterr().err

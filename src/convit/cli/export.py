@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convit.cli import errors, options
-from convit.export.formats import FORMATS, ExportSettings, FormatName, Input, Outputs, Precision
+from convit.export.formats import FORMATS, UNWRITTEN, ExportSettings, FormatName, Input, Outputs, Precision
 from convit.inference.options import parse_size
 
 _Rows = list[dict[str, Any]]
@@ -103,6 +103,10 @@ def _show_formats() -> None:
             "needs": f"pip install 'convit[{form.extra}]'" if form.missing else "",
         }
         for form in FORMATS.values()
+    ]
+    rows += [
+        {"format": name, "precisions": [], "size": "", "installed": False, "needs": why}
+        for name, why in UNWRITTEN.items()
     ]
     lines = [
         f"{row['format']:12} {', '.join(row['precisions']):18} {row['size']:18} {row['needs'] or 'installed'}"

@@ -105,7 +105,7 @@ def _input_facts(facts: Mapping[str, Any], transform: TransformSettings) -> dict
     kind = "pixel values" if takes_uint8 else f"normalized by mean {transform.mean} and std {transform.std}"
     whole = f", sides in multiples of {facts['patch_size']}" if given["height"] is None else ""
     mean, std = (f"np.array({list(values)}, np.float32)" for values in (transform.mean, transform.std))
-    normalized = f"np.ascontiguousarray(np.moveaxis((images / np.float32(255) - {mean}) / {std}, -1, 1))"
+    normalized = f"np.moveaxis((images / np.float32(255) - {mean}) / {std}, -1, 1).copy()"
     return {
         "input": f"{given['dtype']} {shape}{whole}, {kind}",
         "normalize": "" if takes_uint8 else f"images = {normalized}\n",

@@ -56,6 +56,13 @@ FORMATS: dict[str, Format] = {
     )
 }
 
+UNWRITTEN = {
+    "executorch": "no writer yet; convert the torch.export program with the package executorch",
+    "litert": "no writer; the package litert-torch needs an older torch",
+    "coreml": "no writer; its results cannot be compared on Linux",
+}
+"""What people ask for, and why it is not here."""
+
 
 @dataclass(frozen=True)
 class ExportSettings:

@@ -65,7 +65,7 @@ def main(paths: list[str]) -> None:
         images = prepare(path, transform)[None]
         if export["input"]["dtype"] == "float32":
             mean, std = (np.array(transform[name], np.float32) for name in ("mean", "std"))
-            images = np.ascontiguousarray(np.moveaxis((images / np.float32(255) - mean) / std, -1, 1))
+            images = np.moveaxis((images / np.float32(255) - mean) / std, -1, 1).copy()
         found = dict(zip(export["outputs"], run(images), strict=True))
         if "logits" not in found:
             print(path, *found[export["outputs"][0]].ravel())
