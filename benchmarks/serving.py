@@ -38,9 +38,9 @@ _BARE = """
 import sys, time
 from convit.inference import Classifier
 from pathlib import Path
-file = Path(sys.argv[1])
-model = Classifier(weights=file, workers=0) if file.exists() else Classifier(sys.argv[1], workers=0)
-image = open(sys.argv[2], "rb").read()
+_, name, image = sys.argv
+model = Classifier(**{"weights" if Path(name).exists() else "model": name}, workers=0)
+image = Path(image).read_bytes()
 for _ in model.iterate([image] * 16): pass
 print("ready", flush=True)
 for line in sys.stdin:

@@ -5,6 +5,7 @@ Run: python docs/serving/make.py
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -70,4 +71,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     main()
