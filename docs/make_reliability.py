@@ -1,4 +1,4 @@
-"""Writes docs/reliability.md from what tools/fuzz.py and tools/kill.py found, which lies in docs/reliability/*.json.
+"""Writes docs/reliability.md from what tools/fuzz.py, kill.py and kill_ray.py found (docs/reliability/*.json).
 
     python docs/make_reliability.py [--check]
 
@@ -17,7 +17,7 @@ from typing import Any, TypedDict
 
 PAGE = Path(__file__).with_name("reliability.md")
 KEPT = Path(__file__).with_name("reliability")
-PARTS = {"fuzz": "Mutated files", "kill": "Killed runs"}
+PARTS = {"fuzz": "Mutated files", "kill": "Killed runs", "kill_ray": "Killed jobs on Ray"}
 HEAD = """# Reliability
 
 What was tried to break this package, and what came of it. Written by `python docs/make_reliability.py` from

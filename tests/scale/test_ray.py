@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.dataset
 import pytest
 from PIL import Image
 
 from convit.cli import main
+from tools import kill_ray
 
 JOB = ("--model", "convit_nano_patch4_32.cifar10", "--workers", "0", "--images-per-shard", "8")
 
@@ -43,6 +45,23 @@ def test_rows_are_those_of_one_process(tmp_path: Path) -> None:
     assert _by_ray("embed", images, tmp_path / "embed-ray").returncode == 0
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(sys.platform != "linux", reason="ends processes as Linux does")
+def test_a_killed_worker_and_a_killed_driver_lose_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    code = kill_ray.main(["--kills", "1"])
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert "worker: 1 killed in 1 runs" in said
+    assert "driver: 1 killed in 2 runs" in said
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(2 * 3600)
+def test_many_killed_workers_and_drivers_lose_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert kill_ray.main(["--kills", "15"]) == 0, capsys.readouterr().out
+
+
 def test_a_cluster_that_there_is_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     job = ("embed", str(tmp_path / "a.png"), *JOB, "-o", f"{tmp_path}/out/", "--engine", "ray")
@@ -50,3 +69,12 @@ def test_a_cluster_that_there_is_not(tmp_path: Path, capfd: pytest.CaptureFixtur
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
     assert "there is no Ray cluster at 127.0.0.1:9; start one" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_wrong_after_kills_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = {"a": np.ones(2), "b": np.zeros(2)}
+    found = kill_ray.Found()
+    for rows in ({**whole, "a again": np.ones(2)}, {"a": np.ones(2)}, {**whole, "b": np.full(2, 1e-3)}, whole):
+        monkeypatch.setattr(kill_ray, "read_shards", lambda _, rows=rows: rows)
+        kill_ray.check(tmp_path, whole, found)
+    assert found.faults == {"lost or duplicated": 2, "different": 1}
