@@ -22,6 +22,7 @@ COMMANDS = {
     "index": Command("convit.cli.search", "index", "Build or update a search index of a folder."),
     "search": Command("convit.cli.search", "search", "Find the images in an index most similar to a given one."),
     "duplicates": Command("convit.cli.duplicates", "duplicates", "Find duplicate images and contradictory labels."),
+    "plan": Command("convit.cli.plan", "plan", "Calculate what embedding many images costs."),
     "models": Command("convit.cli.models", "models", "List all models and weights."),
     "info": Command("convit.cli.info", "info", "Show one model or weight set in detail."),
     "finetune": Command("convit.cli.finetune", "finetune", "Fine-tune a classifier on your own images."),

@@ -1,0 +1,167 @@
+"""What large jobs cost: the rates behind `convit plan`, and what shards and Ray add to the plain loop.
+
+    python benchmarks/scale.py rates --photos FOLDER          # writes src/convit/scale/rates.json
+    python benchmarks/scale.py loops --data SHARD.tar.gz      # plain against --shard and --engine ray; keeps a result
+
+Everything is counted in CPU seconds, of all processes together, so that what else runs on the machine matters little.
+`loops` runs each command on two numbers of images in turn: their difference leaves start-up out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+RATES = Path(__file__).resolve().parents[1] / "src" / "convit" / "scale" / "rates.json"
+MODEL = "convit_mini_patch8_64.tiny_imagenet"
+MODELS = ("convit_tiny", "convit_small", "convit_base")
+SECONDS = 4.0  # of CPU, per measurement
+SIZES = (500, 2500)
+LOOPS = {
+    "plain": ("-o", "out.parquet", "--overwrite"),
+    "shard": ("-o", "{out}/", "--shard", "0/1", "--images-per-shard", "250"),
+    "ray": ("-o", "{out}/", "--engine", "ray", "--images-per-shard", "250"),
+}
+
+
+def per_item(items: Iterable[Any], call: Callable[[Any], object]) -> float:
+    """CPU seconds of a call, on items one after another, again and again for some seconds."""
+    items = list(items)
+    for item in items[:3]:
+        call(item)
+    begun, done = time.process_time(), 0
+    while time.process_time() - begun < SECONDS:
+        for item in items:
+            call(item)
+        done += len(items)
+    return (time.process_time() - begun) / done
+
+
+def measure_rates(photos: Path, data: Path) -> dict[str, Any]:
+    """Reading, decoding at two sizes, and models in fp32, on one core."""
+    import torch
+
+    from benchmarks.machine import describe_machine
+    from convit import Embedder, create_model, save_weights
+    from convit.data.shards import read_images
+    from convit.model.counting import count_operations
+
+    torch.set_num_threads(1)
+    small = [content for _, content in read_images(str(data))][:500]
+    large = [file.read_bytes() for file in sorted(photos.rglob("*")) if file.suffix.lower() in (".jpg", ".jpeg")]
+    models: dict[str, Any] = {}
+    decode: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as place:
+        with tarfile.open(Path(place, "read.tar"), "w") as archive:
+            for number, content in enumerate(large * (1 + 200 // len(large))):
+                Path(place, "0.jpg").write_bytes(content)
+                archive.add(Path(place, "0.jpg"), f"{number}.jpg")
+        size = Path(place, "read.tar").stat().st_size
+        reading = per_item([Path(place, "read.tar")], lambda file: [len(read) for _, read in read_images(str(file))])
+        for name in MODELS:
+            model = create_model(name)
+            save_weights(Path(place, f"{name}.safetensors"), model)
+            embedder = Embedder(weights=Path(place, f"{name}.safetensors"), workers=0)
+            pixels = [embedder._read(large[0]).pixels] * embedder.batch_size
+            seconds = per_item([pixels], embedder._forward) / len(pixels)
+            models[name] = {"seconds": round(seconds, 6), "gmacs": round(count_operations(model).gmacs, 3)}
+            print(f"{name}: {1 / seconds:.2f} images/s", flush=True)
+            if not decode:
+                for images in (small, large):
+                    mean = sum(map(len, images)) / len(images)
+                    decode.append({"bytes": round(mean), "seconds": round(per_item(images, embedder._read), 6)})
+    machine = describe_machine()
+    about = {name: machine[name] for name in ("device", "cpu_flags", "versions", "date")}
+    return {"machine": about, "read": {"bytes_per_second": round(size / reading)}, "decode": decode, "models": models}
+
+
+def run(command: list[str], place: Path) -> tuple[float, float]:
+    """CPU seconds of a command and all processes below it, and the most memory of all of them together, MB."""
+    process = psutil.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seconds: dict[int, float] = {}
+    most = 0.0
+    while process.poll() is None:
+        held = 0
+        for each in [process, *process.children(recursive=True)]:
+            try:
+                times = each.cpu_times()
+                seconds[each.pid] = times.user + times.system
+                held += each.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        most = max(most, held / 1e6)
+        time.sleep(0.1)
+    if process.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    return sum(seconds.values()), most
+
+
+def measure_loops(data: Path, rounds: int, names: list[str]) -> list[dict[str, Any]]:
+    """CPU seconds per image of each loop, start-up left out, and its memory at two sizes."""
+    from convit.data.shards import read_images
+
+    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        for size in SIZES:
+            (place / f"{size}").mkdir()
+        for number, (_, content) in zip(range(max(SIZES)), read_images(str(data)), strict=False):
+            for size in SIZES:
+                if number < size:
+                    (place / f"{size}" / f"{number:05}.jpg").write_bytes(content)
+        common = ("--model", MODEL, "--workers", "0", "--device", "cpu")
+        for turn in range(rounds):
+            for name in names:
+                for size in SIZES:
+                    options = [each.format(out=f"{name}-{size}-{turn}") for each in LOOPS[name]]
+                    command = [sys.executable, "-m", "convit", "embed", f"{size}", *common, *options]
+                    found.setdefault((name, size), []).append(run(command, place))
+                    print(name, size, found[name, size][-1], flush=True)
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        few, many = (found[name, size] for size in SIZES)
+        each = [(b[0] - a[0]) / (SIZES[1] - SIZES[0]) for a, b in zip(few, many, strict=True)]
+        memory = [round(median(most for _, most in runs)) for runs in (few, many)]
+        row = {"loop": name, "images": SIZES, "cpu_ms_per_image": round(1000 * median(each), 3), "peak_mb": memory}
+        rows.append({**row, "rounds": rounds, "all_ms": [round(1000 * one, 3) for one in each]})
+    for row in rows:
+        row["images_per_cpu_second_over_plain"] = round(rows[0]["cpu_ms_per_image"] / row["cpu_ms_per_image"], 3)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("rates", "loops"))
+    parser.add_argument("--data", type=Path, required=True, help="shard of small images, such as Tiny-ImageNet's")
+    parser.add_argument("--photos", type=Path, help="folder of JPEG photographs")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--loop", choices=LOOPS, action="append", help="only this one; can be repeated")
+    given = parser.parse_args()
+    if given.what == "rates":
+        if given.photos is None:
+            parser.error("rates needs --photos")
+        RATES.write_text(json.dumps(measure_rates(given.photos, given.data), indent=1) + "\n", encoding="utf-8")
+        return
+    from benchmarks.machine import RESULTS, describe_machine
+
+    rows = measure_loops(given.data, given.rounds, given.loop or list(LOOPS))
+    result = {"benchmark": "scale", "machine": describe_machine(), "rows": rows}
+    (RESULTS / "scale.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(*rows, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
