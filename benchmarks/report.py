@@ -26,6 +26,7 @@ TITLES = {
     "folder": "Waiting for data",
     "decoding": "Fast decoding",
     "vectors": "Searching embeddings",
+    "scale": "Large jobs",
     "parity": "Parity of numbers",
 }
 PART_TITLES = {
@@ -245,6 +246,20 @@ def _runtime(rows: Rows) -> Table:
     ]
 
 
+def _scale(rows: Rows) -> Table:
+    heads = ("embed", "CPU per image, ms", "images per CPU second, of the plain loop's", "target", "memory, MB")
+    return heads, [
+        (
+            row["loop"],
+            f"{row['cpu_ms_per_image']:.2f}",
+            f"**{row['of_plain']:.1%}**",
+            f"at least {row['target']:.0%}" if row["target"] else "",
+            " and ".join(f"{mb:,} ({n:,} images)" for n, mb in zip(row["images"], row["peak_mb"], strict=True)),
+        )
+        for row in rows
+    ]
+
+
 def _exports(rows: Rows) -> Table:
     heads = ("model", "batch", "ours, ms", "theirs", "ms", "ratio", "target", "met")
     return heads, [
@@ -356,6 +371,7 @@ TABLES: dict[str, Callable[[Rows], Table]] = {
     "folder": _folder,
     "decoding": _decoding,
     "vectors": _vectors,
+    "scale": _scale,
     "parity": _parity,
 }
 
