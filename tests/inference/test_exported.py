@@ -122,11 +122,15 @@ def test_damaged_folders(copied: Path) -> None:
     (copied / "model.onnx").unlink()
     with pytest.raises(FileNotFoundError, match=r"model.onnx is missing; copy the whole folder"):
         Classifier(name)
+    given = json.loads(config.read_text())["export"]["input"]
     for changes, message in (
         ({"sha256": {"../model.onnx": "0"}, "file": "../model.onnx"}, "must name the files beside it"),
         ({"input": {}}, "KeyError"),
         ({"temperature": -1}, "must be a number above 0"),
         ({"transform": {"input_size": [3, 0, 0]}}, "input_size is"),
+        ({"patch_size": 0}, "0 is not a number of pixels"),
+        ({"input": {**given, "batch": -1}}, "-1 is not a number of pixels, images"),
+        ({"input": {**given, "height": "32"}}, "'32' is not a number of pixels"),
     ):
         kept = config.read_text()
         _changed(copied, **changes)
@@ -136,6 +140,24 @@ def test_damaged_folders(copied: Path) -> None:
     config.write_text("{")
     with pytest.raises(ValueError, match=r"config.json is not as `convit export` writes it \(JSONDecodeError"):
         Classifier(name)
+
+
+@pytest.mark.parametrize("names", ["0123456789", ["ant"], {"ant": 1}, 5])
+def test_labels_that_are_not_the_classes(copied: Path, names: object) -> None:
+    file = copied / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "label_names": names}))
+    with pytest.raises(ValueError, match=r"label_names is .*, but must list 10 classes\); export again"):
+        Classifier(str(copied))
+
+
+@pytest.mark.parametrize(
+    "lie", [{"dtype": "float32", "layout": "NCHW"}, {"layout": "NCHW"}, {"height": 64, "width": 64}]
+)
+def test_what_the_file_does_not_take(copied: Path, photos: list[Path], lie: dict[str, object]) -> None:
+    given = json.loads((copied / "config.json").read_text())["export"]["input"]
+    classifier = Classifier(_changed(copied, input={**given, **lie}))
+    with pytest.raises(ValueError, match=r"model.onnx cannot compute \w+ images of shape .* config.json lets it take"):
+        classifier(photos)
 
 
 def test_foreign_files(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

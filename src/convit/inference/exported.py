@@ -81,10 +81,10 @@ class Export:
             input_name=str(given["name"]),
             takes_uint8={"uint8": True, "float32": False}[given["dtype"]],
             channels_last={"NHWC": True, "NCHW": False}[given["layout"]],
-            batch=None if given["batch"] is None else int(given["batch"]),
-            size=None if given["height"] is None else (int(given["height"]), int(given["width"])),
+            batch=None if given["batch"] is None else _whole(given["batch"]),
+            size=None if given["height"] is None else (_whole(given["height"]), _whole(given["width"])),
             outputs=tuple(map(str, values["outputs"])),
-            patch_size=int(values["patch_size"]),
+            patch_size=_whole(values["patch_size"]),
             temperature=1.0 if temperature is None else temperature_of({"temperature": temperature}),
         )
         if found.file not in found.sha256 or any(Path(name).name != name for name in found.sha256):
@@ -232,7 +232,7 @@ class ExportedModel:
         if "logits" not in self.outputs:
             return ()
         names = self.config.get("label_names")
-        return tuple(map(str, names)) if names else numbered_classes(int(self.config["num_classes"]))
+        return tuple(map(str, names)) if names else numbered_classes(self.config["num_classes"])
 
 
 def exported_folder(name: str) -> Path | None:
@@ -263,12 +263,22 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Export, dict[str, Any]]:
         transform: dict[str, Any] = config["export"]["transform"]
         TransformSettings.from_card(transform)
         transform["input_size"][0]
+        if "logits" in found.outputs:
+            names, count = config.get("label_names"), _whole(config["num_classes"])
+            if names and not (isinstance(names, list) and len(names) == count):
+                raise ValueError(f"label_names is {short(names)}, but must list {count} classes")
     except FileNotFoundError:
         raise ValueError(f"{folder} has no {CONFIG_FILE}; name a folder that `convit export` wrote") from None
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} is not as `convit export` writes it ({problem}); export again") from error
     return config, found, transform
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 0 < value < 2**24:
+        raise ValueError(f"{short(value)} is not a number of pixels, images or classes")
+    return value
 
 
 def _check_files(folder: Path, expected: Mapping[str, str]) -> None:

@@ -47,13 +47,27 @@ def start_session(
     given = os.environ.get("OMP_NUM_THREADS", "")
     threads = threads or (int(given) if given.isdigit() else 0)
     try:
-        return _STARTS[format](file, precision, images, outputs, threads)
+        session = _STARTS[format](file, precision, images, outputs, threads)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         raise ImportError(f"{file} needs the package {package}; pip install {package}") from error
     except Exception as error:  # each runtime has its own kinds
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{file} cannot be loaded ({reason}); export again, or update its runtime") from error
+
+    def run(batch: np.ndarray, names: Sequence[str]) -> Sequence[Any]:
+        try:
+            return session(batch, names)
+        except MemoryError:
+            raise
+        except Exception as error:  # again each its own, where config.json does not tell the truth
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{file} cannot compute {batch.dtype} images of shape {batch.shape}, which config.json lets it take "
+                f"({reason}); export again"
+            ) from error
+
+    return run
 
 
 def _start_onnx(file: Path, precision: str, images: str, outputs: Sequence[str], threads: int) -> Session:
