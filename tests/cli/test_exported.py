@@ -56,6 +56,19 @@ def test_needs_no_torch(command: str, exported: Path, photos: Path) -> None:
     assert unneeded & set(left["loaded"]) == set()
 
 
+def test_tells_of_itself(exported: Path, convit: Convit, tmp_path: Path) -> None:
+    facts = json.loads(convit("info", exported).out)
+    assert (facts["file"]["format"], facts["file"]["img_size"], facts["classes"]["number"]) == ("onnx", [32, 32], 10)
+    assert facts["difference"]["largest"] <= facts["difference"]["limit"]
+    assert {"convit", "torch", "onnxruntime"} <= set(facts["versions"])
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "config.json").write_text('{"export": {}}')
+    done = convit("info", damaged)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "config.json is not as `convit export` writes it" in done.err
+
+
 @pytest.fixture
 def labeled(photos: Path, tmp_path: Path) -> Path:
     """Three photographs in folders of classes."""
@@ -112,7 +125,7 @@ def test_embeds_for_other_commands(command: str, exported: Path, labeled: Path, 
         (("--precision", "bf16"), 2, "precision is bf16, but the exported model"),
         (("--precision", "int8"), 2, "precision is int8, but the exported model"),
         (("--compile",), 2, "compile is True, but the exported model"),
-        (("--weights", "{exported}"), 2, "there is no weight file in"),
+        (("--weights", "{exported}"), 2, "an exported folder holds none: name what it was made from"),
         (("--model", "{exported}/no"), 2, "there is no model"),
     ],
 )

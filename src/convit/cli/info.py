@@ -1,4 +1,4 @@
-"""`convit info`: one variant, weight set, weight file or hub repository in full."""
+"""`convit info`: one variant, weight set, weight file, exported folder or hub repository in full."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SIZES = ("image", "input_size", "img_size")
 
 
 def info(name: Name, target: Annotated[options.Target, options.results("text", "json")] = options.STDOUT) -> None:
-    """Show one variant, weight set, weight file or hub repository in full.
+    """Show one variant, weight set, weight file, exported folder or hub repository in full.
 
     Of a hub repository config.json alone is fetched.
     Costs are counted, twice: on the paper's equations as written, which is what others' tables count, and on what the
@@ -68,6 +68,7 @@ def describe(name: str) -> dict[str, Any]:
         ConnectionError: the hub repository can't be reached.
     """
     from convit.cli.catalog import config_of, describe_variant, describe_weights, limits_of
+    from convit.inference.models import find_exported
     from convit.model import VARIANTS
     from convit.weights.files import READABLE
     from convit.weights.weight_sets import WEIGHT_SETS, check_model_name, find_weight_set, split_source
@@ -76,6 +77,8 @@ def describe(name: str) -> dict[str, Any]:
     if source == "hf-hub":
         return _of_hub(name, rest)
     is_file = source or name.endswith(READABLE) or Path(name).expanduser().exists()
+    if (exported := find_exported(rest)) is not None:
+        return _of_exported(exported)
     if is_file and name not in (*VARIANTS, *WEIGHT_SETS):
         return _of_file(Path(rest))
     if name in VARIANTS:
@@ -109,6 +112,27 @@ def _of_file(path: Path) -> dict[str, Any]:
 
     _, plan = read_file(path)
     return _of_plan(str(path), plan, weights_file(path))
+
+
+def _of_exported(folder: Path) -> dict[str, Any]:
+    from convit.inference.exported import read_config
+
+    config, export, transform = read_config(folder)
+    told = config["export"]
+    size = "any in whole patches" if export.size is None else list(export.size)
+    return {
+        "name": str(folder),
+        "source": {**told.get("source", {})},
+        "file": {
+            **{key: told[key] for key in ("format", "precision", "file", "outputs")},
+            "img_size": size,
+            "sha256": export.sha256[export.file],
+        },
+        "difference": {**told.get("difference", {})},
+        "preprocessing": transform,
+        "classes": {"number": config.get("num_classes"), "set": None, "names": config.get("label_names")},
+        "versions": {**told.get("versions", {})},
+    }
 
 
 def _of_hub(name: str, repo: str) -> dict[str, Any]:

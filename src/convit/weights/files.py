@@ -166,7 +166,8 @@ def weights_file(path: str | Path) -> Path:
             raise ValueError(f"{path} holds several weight files ({names}); name one of them")
         if found:
             return found[0]
-    raise FileNotFoundError(f"there is no weight file in {path}; those end in {', '.join(READABLE)}")
+    hint = "; an exported folder holds none: name what it was made from" if (path / "predict.py").exists() else ""
+    raise FileNotFoundError(f"there is no weight file in {path}; those end in {', '.join(READABLE)}{hint}")
 
 
 def check_metadata(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], place: object) -> None:
