@@ -66,6 +66,18 @@ BAD: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "no index": ("/v1/search", {"content": b"x"}, 404, "no_index"),
     "embeddings": ("/v1/embeddings", {"json": {"model": NANO}}, 422, "invalid_request"),
     "embeddings of text": ("/v1/embeddings", {"json": {"model": NANO, "input": "a cat"}}, 400, "invalid_base64"),
+    "embeddings, deep": (
+        "/v1/embeddings",
+        {"content": b"[" * 100_000, "headers": JSON},
+        400,
+        "invalid_json",
+    ),
+    "embeddings, a number of 9,000 digits": (
+        "/v1/embeddings",
+        {"content": b"9" * 9_000, "headers": JSON},
+        400,
+        "invalid_json",
+    ),
     "embeddings, empty": ("/v1/embeddings", {"json": {"model": NANO, "input": []}}, 400, "no_image"),
     "tensors": (f"/v2/models/{NANO}/infer", {"content": b"{"}, 400, "invalid_json"),
     "tensors of another form": (f"/v2/models/{NANO}/infer", {"json": {"inputs": []}}, 422, "invalid_request"),
@@ -297,6 +309,15 @@ def test_what_is_wrong_at_the_start_is_one_line(
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("convit: error: ")
     assert told in error
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_a_service_for_everybody_is_warned_of(
+    host: str, capsys: pytest.CaptureFixture[str], command: Callable[..., int]
+) -> None:
+    assert command("serve", "--host", host, "--port", "0", "--model", "no_such") == 2
+    warned = "warning: whoever reaches 0.0.0.0 may use this service; set --api-key-file" in capsys.readouterr().err
+    assert warned == (host == "0.0.0.0")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ Models = Annotated[
     typer.Option(
         "--model",
         metavar="NAME|PATH",
-        help="Model, weight set, weight file or run; can be repeated, the first is the default."
+        help="Model, weight set, weight file, run or exported folder; can be repeated, the first is the default."
         f"  [default: {DEFAULT_MODEL}]",
     ),
 ]
@@ -69,7 +69,7 @@ def serve(
     from convit.output.files import check_packages
 
     check_packages("a service", "fastapi", "uvicorn", "multipart", "prometheus_client", "jinja2", extra="serve")
-    from convit.serving.options import ServiceOptions, read_keys
+    from convit.serving.options import ServiceOptions, is_loopback, read_keys
 
     settings = ServiceOptions(
         keys=() if api_key_file is None else read_keys(api_key_file),
@@ -82,6 +82,8 @@ def serve(
         queue=queue,
         seconds=timeout,
     )
+    if not settings.keys and not is_loopback(host):
+        errors.tell(f"warning: whoever reaches {host} may use this service; set --api-key-file")
     from convit.serving import create_app, load_served
     from convit.serving.logs import log_as_json
     from convit.serving.server import bind

@@ -56,6 +56,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, StarletteHTTPException)
+        if error.detail == "There was an error parsing the body":  # FastAPI's, of JSON that is too deep
+            error = ServiceError(400, "invalid_json", "the body is not valid JSON")
         if not isinstance(error, ServiceError):
             message = {404: "there is nothing at this path", 405: "this path does not take this method"}
             told = message.get(error.status_code, str(error.detail)) + "; /docs lists what there is"
