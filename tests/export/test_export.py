@@ -19,6 +19,7 @@ import convit
 from convit.cli import main
 from convit.export import ExportSettings, export_model, proof
 from convit.export.images import read_images
+from convit.images import ImageError
 from convit.inference.exported import ExportedModel
 from convit.model import ConViTConfig
 from convit.transforms import TransformSettings
@@ -83,6 +84,16 @@ def test_the_script_labels_as_the_model_does(model: convit.ConViT, made: Path, p
     expected = [(photo, each.label, each.score) for photo, best in zip(photos, found, strict=True) for each in best]
     assert [tuple(row[:2]) for row in rows] == [each[:2] for each in expected]
     assert [float(row[2]) for row in rows] == pytest.approx([each[2] for each in expected], abs=1e-4)
+
+
+def test_the_script_ends_in_one_line_on_what_it_cannot_read(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_text("no image")
+    for given, told in ((["bad.jpg"], "UnidentifiedImageError: cannot identify"), ([], "Label or embed images")):
+        done = subprocess.run(
+            [sys.executable, made / "predict.py", *given], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (1, "", False)
+        assert done.stderr.startswith(told)
 
 
 def test_the_python_of_the_readme_runs(made: Path, photos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +194,15 @@ def test_what_int8_may_cost() -> None:
     assert proof.check_int8(proof.Proof(0.1, None, 90.0, (50.0, 49.6), 1000, (), ""), images).warning == ""
 
 
+def test_an_image_that_cannot_be_read_is_not_the_fault_of_the_format(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
+    (tmp_path / "bad.jpg").write_text("no image")
+    images = read_images(str(tmp_path), tiny())
+    with pytest.raises(ImageError, match=r"^.*bad.jpg: is text, not an image"):
+        export_model(tiny(), tmp_path / "made", ExportSettings(precision="int8"), images)
+    assert {each.name for each in tmp_path.iterdir()} == {"bad.jpg", "good.png"}
+
+
 def test_above_the_limit_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(proof.LIMITS, "fp32", 1e-12)
     with pytest.raises(ValueError, match=r"ONNX in fp32 differs from PyTorch by .* must not by more than 1e-12"):
@@ -206,6 +226,7 @@ def test_what_a_converter_refuses_is_one_line(tmp_path: Path, monkeypatch: pytes
     ("make", "settings", "message"),
     [
         (tiny, {"size": (18, 16)}, "18 x 16 pixels .* is not tiled by patches of 4"),
+        (tiny, {"size": (20_000, 16)}, "sides of at most 16,384 pixels"),
         (tiny, {"precision": "int8"}, "ranges come from images: give --data"),
         (lambda: tiny(num_classes=0), {"outputs": "both"}, "has 'logits', but the model has no classes; use embedding"),
         (lambda: tiny(global_pool=""), {"outputs": "embedding"}, "does not pool its tokens; use tokens"),
@@ -223,6 +244,10 @@ def test_what_cannot_be_exported(
     ("given", "message"),
     [
         ({"format": "gif"}, "format is 'gif', but must be one of onnx"),
+        (
+            {"format": "coreml"},
+            "coreml: no writer; its results cannot be compared on Linux; take one of onnx",
+        ),
         ({"format": "pt2", "precision": "int8"}, "torch.export program is written in fp32, bf16, but not in int8"),
         ({"precision": "bf16"}, "ONNX is written in fp32, fp16, int8, but not in bf16"),
         ({"format": "openvino", "dynamic_size": True}, "OpenVINO IR files take one image size"),
@@ -273,9 +298,10 @@ def test_a_folder_is_replaced_only_where_nothing_else_is_lost(
     ("arguments", "code", "message"),
     [
         ((), 2, "name a model and --output, or give --list"),
-        ((NANO, "-o", "nowhere/made"), 2, "there is no folder"),
+        ((NANO, "-o", "nowhere/made"), 2, "error: nowhere/made: there is no folder"),
         ((NANO, "-o", "made", "--size", "33"), 2, "33 x 33 pixels .* is not tiled by patches of 4"),
-        ((NANO, "-o", "made", "--size", "big"), 2, "'big', but must be a number of pixels or HEIGHTxWIDTH"),
+        ((NANO, "-o", "made", "--to", "litert"), 2, "litert: no writer; the package litert-torch needs an older torch"),
+        ((NANO, "-o", "made", "--size", "big"), 2, "--size is 'big', but must be a number of pixels or HEIGHTxWIDTH"),
         ((NANO, "-o", "made", "--precision", "int8"), 2, "give --data, a folder of at least 264"),
         ((NANO, "-o", "made", "--data", "nowhere"), 2, "nowhere"),
         (("convit_nano", "-o", "made"), 2, "convit_nano"),

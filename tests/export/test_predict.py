@@ -10,6 +10,7 @@ from PIL import Image
 from skimage import data
 
 from convit.export.predict import prepare
+from convit.images import open_image
 from convit.transforms import EvaluationTransform, TransformSettings
 from convit.transforms.settings import CROP_MODES, INTERPOLATIONS
 
@@ -29,6 +30,26 @@ def test_images_are_prepared_as_by_the_package(mode: str, channels: int, tmp_pat
         expected = EvaluationTransform(settings).to_pixels(shown)
         found = prepare(str(tmp_path / f"{number}.png"), {**settings.to_dict(), "input_size": [channels, *size]})
         assert np.array_equal(found, expected), settings
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "CMYK", "1", "I;16", "turned"])
+def test_odd_images_are_prepared_as_by_the_package(mode: str, tmp_path: Path) -> None:
+    file, settings, deep = tmp_path / "odd.tif", TransformSettings((3, 48, 64)), np.asarray(CAT.convert("L"), np.uint16)
+    shown = CAT if mode == "turned" else Image.fromarray(deep * 257 + 90) if mode == "I;16" else CAT.convert(mode)
+    if mode == "RGBA":
+        shown.putalpha(Image.linear_gradient("L").resize(shown.size))
+    exif = Image.Exif()
+    exif[0x0112] = 6 if mode == "turned" else 1
+    shown.save(file, exif=exif)
+    expected = EvaluationTransform(settings).to_pixels(open_image(file, apply_exif=True))
+    assert np.array_equal(prepare(str(file), settings.to_dict()), expected)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_gray_of_an_unknown_range_is_refused(mode: str, tmp_path: Path) -> None:
+    CAT.convert("L").convert(mode).save(tmp_path / "deep.tif")
+    with pytest.raises(ValueError, match=r"deep.tif holds 32-bit gray, .* save it with 8 or 16 bits"):
+        prepare(str(tmp_path / "deep.tif"), TransformSettings((3, 48, 64)).to_dict())
 
 
 def test_the_script_is_short_and_stands_alone() -> None:

@@ -166,5 +166,5 @@ def _batches(text: str | None) -> list[int | None]:
 def _sizes(text: str | None) -> list[tuple[int, int] | None]:
     if text is None:
         return [None]
-    sizes = [parse_size(word) for word in _words(text, "--size")]
+    sizes = [parse_size(word, "--size") for word in _words(text, "--size")]
     return [(size, size) if isinstance(size, int) else size for size in sizes]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convit.cli import errors, options
-from convit.export.formats import FORMATS, UNWRITTEN, ExportSettings, FormatName, Input, Outputs, Precision
+from convit.export.formats import FORMATS, UNWRITTEN, ExportSettings, Input, Outputs, Precision
 from convit.inference.options import parse_size
 
 _Rows = list[dict[str, Any]]
@@ -21,7 +21,7 @@ Name = Annotated[
     typer.Argument(metavar="NAME|FILE|FOLDER", help="Model or weight set (see `convit models`), weight file or run."),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")]
-To = Annotated[FormatName, typer.Option("--to", help="Format.")]
+To = Annotated[str, typer.Option("--to", metavar="|".join(FORMATS), help="Format.")]
 Size = Annotated[
     str | None,
     typer.Option(
@@ -71,7 +71,7 @@ def export(
     if model is None or output is None:
         raise ValueError("name a model and --output, or give --list")
     is_dynamic = size == "dynamic"
-    sides = None if is_dynamic else parse_size(size)
+    sides = None if is_dynamic else parse_size(size, "--size")
     settings = ExportSettings(
         to, precision, (sides, sides) if isinstance(sides, int) else sides, is_dynamic, input, outputs, opset
     )

@@ -16,6 +16,7 @@ from convit.export.formats import ExportSettings
 from convit.export.graph import Graph, outputs_of
 from convit.export.images import ProofImages, smooth_images
 from convit.export.proof import Proof, prove
+from convit.images import ImageError
 from convit.model import ConViT
 from convit.model.config import check_divisible
 from convit.model.layers import PatchEmbedding
@@ -66,7 +67,7 @@ def export_model(
     with whole_folder(Path(output), FILES, overwrite=overwrite) as folder:
         try:
             _write(model, outputs, settings, images, folder / settings.form.file)
-        except (OSError, MemoryError):
+        except (OSError, MemoryError, ImageError):  # none of the format's
             raise
         except Exception as error:  # each converter has its own kinds
             reason = " ".join(str(error).split())[:160]
@@ -91,6 +92,7 @@ def _sized(model: ConViT, settings: ExportSettings) -> ConViT:
     height, width = settings.size or TransformSettings.from_model(model).input_size[1:]
     check_divisible(height, width, model.config.patch_size)
     model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (model.config.in_chans, height, width)}
+    TransformSettings.from_model(model)  # refuses sizes that nothing here reads
     model.set_input_size((height, width))
     return model
 

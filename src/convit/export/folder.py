@@ -21,6 +21,11 @@ from convit.weights.timm_config import timm_config
 
 FILES = ("config.json", "labels.txt", "README.md", "predict.py", "model.*")
 """Patterns of what an exported folder holds."""
+_COMMANDS = {
+    "logits": "classify cat.jpg --model .                  # or evaluate, benchmark",
+    "embedding": "embed cat.jpg --model .                     # or index, probe",
+    "tokens": "embed cat.jpg --model . --kind tokens",
+}
 _HERE = Path(__file__).parent
 
 
@@ -88,6 +93,7 @@ def _readme(folder: Path, model: ConViT, facts: Mapping[str, Any], proof: Proof)
         "model": ", ".join(f"{key} {value}" for key, value in facts["source"].items() if value) or "not named",
         "measured": _measured(proof),
         "read": proof.read,
+        "command": _COMMANDS[facts["outputs"][0]],
         "needs": f"needs {needs}, Pillow and numpy",
         "hint": "bf16" if facts["precision"] == "bf16" else "f32",
     }

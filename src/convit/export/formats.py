@@ -8,7 +8,6 @@ from typing import Literal
 
 from convit.output.files import check_packages
 
-FormatName = Literal["onnx", "openvino", "pt2", "aotinductor"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Input = Literal["uint8", "float"]
 Outputs = Literal["logits", "embedding", "both", "tokens"]
@@ -31,7 +30,7 @@ class Format:
         dynamic_size: whether one file can take images of several sizes.
     """
 
-    name: FormatName
+    name: str
     title: str
     file: str
     precisions: tuple[Precision, ...]
@@ -92,6 +91,8 @@ class ExportSettings:
     opset: int | None = None
 
     def __post_init__(self) -> None:
+        if self.format in UNWRITTEN:
+            raise ValueError(f"{self.format}: {UNWRITTEN[self.format]}; take one of {', '.join(FORMATS)}")
         if self.format not in FORMATS:
             raise ValueError(f"format is {self.format!r}, but must be one of {', '.join(FORMATS)}")
         form = self.form

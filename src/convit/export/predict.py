@@ -5,37 +5,37 @@ Needs numpy, Pillow and the file's runtime alone (onnxruntime, openvino or torch
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 
-def load(file: Path, form: str):
+def load(file: Path, export: dict):
     """A function from images, as the file takes them, to its outputs in their order."""
+    form, precision = export["format"], export["precision"]
+    runtime = import_module({"onnx": "onnxruntime", "openvino": "openvino"}.get(form, "torch"))
     if form == "onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
         return lambda images: session.run(None, {"images": images})
     if form == "openvino":
-        import openvino
-
-        compiled = openvino.compile_model(file, "CPU")
-        return lambda images: [value.copy() for value in compiled([images]).values()]
-    import torch
-
-    program = torch._inductor.aoti_load_package(file) if form == "aotinductor" else torch.export.load(file).module()
-    return lambda images: [value.numpy() for value in program(torch.from_numpy(images))]
+        run = runtime.compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"})
+        return lambda images: [value.copy() for value in run([images]).values()]
+    run = runtime._inductor.aoti_load_package(file) if form == "aotinductor" else runtime.export.load(file).module()
+    return lambda images: [value.numpy() for value in run(runtime.from_numpy(images))]
 
 
 def prepare(path: str, transform: dict) -> np.ndarray:
     """An image resized and cropped, as uint8 pixel values (height, width, channels)."""
-    channels, height, width = transform["input_size"]
+    mode, (channels, height, width) = transform["crop_mode"], transform["input_size"]
     image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"{path} holds 32-bit gray, whose range is not guessed here; save it with 8 or 16 bits")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    mode = transform["crop_mode"]
     target_height, target_width = (int(side / transform["crop_pct"]) for side in (height, width))
     if mode == "squash":
         size = target_width, target_height
@@ -47,12 +47,11 @@ def prepare(path: str, transform: dict) -> np.ndarray:
         size = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
     sampling = Image.Resampling[transform["interpolation"].upper()]
     image = image.convert("RGB" if channels == 3 else "L").resize(size, sampling)
-    across, down = max(0, width - image.width), max(0, height - image.height)
-    fill = tuple(round(255 * level) if mode == "border" else 0 for level in transform["mean"])
-    around = (across // 2, down // 2, across - across // 2, down - down // 2)
-    image = ImageOps.expand(image, around, fill if channels == 3 else fill[0])
-    top, left = round((image.height - height) / 2), round((image.width - width) / 2)
-    return np.asarray(image.crop((left, top, left + width, top + height))).reshape(height, width, channels)
+    fill = tuple(round(255 * level) for level in transform["mean"]) if mode == "border" else 0
+    left, top = (round(by / 2) if by > 0 else -(-by // 2) for by in (image.width - width, image.height - height))
+    canvas = Image.new(image.mode, (width, height), fill)
+    canvas.paste(image, (-left, -top))
+    return np.asarray(canvas).reshape(height, width, channels)
 
 
 def main(paths: list[str]) -> None:
@@ -60,7 +59,7 @@ def main(paths: list[str]) -> None:
     folder = Path(__file__).resolve().parent
     export = json.loads((folder / "config.json").read_text("utf-8"))["export"]
     labels, transform = (folder / "labels.txt").read_text("utf-8").split("\n"), export["transform"]
-    run = load(folder / export["file"], export["format"])
+    run = load(folder / export["file"], export)
     for path in paths:
         images = prepare(path, transform)[None]
         if export["input"]["dtype"] == "float32":
@@ -76,4 +75,5 @@ def main(paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.excepthook = lambda kind, error, _: print(f"{kind.__name__}: {error}", file=sys.stderr)
+    main(sys.argv[1:] or sys.exit(__doc__))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from convit.optimization.precision import check_precision
+from convit.output.text import short
 
 if TYPE_CHECKING:
     import torch
@@ -86,8 +87,8 @@ class RunKeywords(TypedDict, total=False):
     calibration: Sequence[ImageSource] | None
 
 
-def parse_size(text: str | None) -> int | tuple[int, int] | None:
-    """Read `--img-size`: one number (square) or height x width, in pixels.
+def parse_size(text: str | None, option: str = "--img-size") -> int | tuple[int, int] | None:
+    """Read an option such as `--img-size`: one number (square) or height x width, in pixels.
 
     Raises:
         ValueError: if the text is neither.
@@ -100,7 +101,7 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) > 0 for side in sides):
         raise ValueError(
-            f"--img-size is {text!r}, but must be a number of pixels or HEIGHTxWIDTH, such as 224 or 112x448"
+            f"{option} is {text!r}, but must be a number of pixels or HEIGHTxWIDTH, such as 224 or 112x448"
         )
     return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
@@ -112,7 +113,7 @@ def check_kind(kind: str) -> None:
         ValueError: another name.
     """
     if kind not in KINDS[:-1] and layer_of(kind) is None:
-        raise ValueError(f"kind is {kind!r}, but must be one of {', '.join(KINDS)} (N counts blocks from 0)")
+        raise ValueError(f"kind is {short(kind)}, but must be one of {', '.join(KINDS)} (N counts blocks from 0)")
 
 
 def layer_of(kind: str) -> int | None:

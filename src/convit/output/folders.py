@@ -74,7 +74,11 @@ def check_whole_folder(path: Path, names: Sequence[str], *, overwrite: bool = Fa
         FileNotFoundError, NotADirectoryError, PermissionError: as their names say.
         OSError: the disk is full, read-only or broken.
     """
-    check_output(path.resolve().with_name(f".convit-{secrets.token_hex(6)}.tmp"))
+    temporary = path.resolve().with_name(f".convit-{secrets.token_hex(6)}.tmp")
+    try:
+        check_output(temporary)
+    except OSError as error:  # whose name nobody has given
+        raise type(error)(str(error).replace(str(temporary), str(path))) from None
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path}: is a file, not a folder; name another place")
     there = sorted(each.name for each in path.iterdir()) if path.exists() else []
