@@ -93,7 +93,8 @@ def _sized(model: ConViT, settings: ExportSettings) -> ConViT:
     check_divisible(height, width, model.config.patch_size)
     model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (model.config.in_chans, height, width)}
     TransformSettings.from_model(model)  # refuses sizes that nothing here reads
-    model.set_input_size((height, width))
+    if not settings.dynamic_size:  # which would resample its positions twice
+        model.set_input_size((height, width))
     return model
 
 
