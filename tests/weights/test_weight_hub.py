@@ -178,7 +178,7 @@ def test_no_network_is_said_at_once(hub, tmp_path, monkeypatch):
     message = str(caught.value)
     assert "cannot reach http://127.0.0.1" in message
     assert "Connection refused" in message
-    for remedy in ("convit_nano_patch4_32.cifar10", "--weights FILE", "HF_ENDPOINT", "HF_HOME"):
+    for remedy in ("convit_mini_patch8_64.tiny_imagenet", "--weights FILE", "HF_ENDPOINT", "HF_HOME"):
         assert remedy in message
     assert "\n" not in message
 

@@ -237,7 +237,7 @@ def results(*formats: str, folders: bool = False) -> Bundle:
     )
 
     def build(output: str | None, format: str | None, overwrite: bool, spreadsheet_safe: bool = False) -> Target:  # noqa: A002
-        if folders and output is not None and (output.endswith("/") or "://" in output or Path(output).is_dir()):
+        if folders and output is not None and (output.endswith("/") or "://" in output):
             if format not in (None, "parquet") or overwrite:
                 raise ValueError(
                     f"{output} takes Parquet files, and completes those that are there; leave out --format and "
