@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from convit.optimization.precision import check_precision
-from convit.output.text import short
 
 if TYPE_CHECKING:
     import torch
@@ -113,6 +112,8 @@ def check_kind(kind: str) -> None:
         ValueError: another name.
     """
     if kind not in KINDS[:-1] and layer_of(kind) is None:
+        from convit.output.text import short  # brings numpy
+
         raise ValueError(f"kind is {short(kind)}, but must be one of {', '.join(KINDS)} (N counts blocks from 0)")
 
 
