@@ -69,7 +69,7 @@ def url_path(url: str) -> str:
 @contextmanager
 def open_remote(url: str) -> Generator[BinaryIO]:
     """Open a remote file for reading from its beginning; raises as `read_on`, but `TransferError` for what may pass."""
-    system, path = _filesystem(url)
+    system, path = filesystem_of(url)
     with _as_transfer_error(url):
         # Over HTTP one request for the whole file, for servers without ranges too.
         file = system.open(path, "rb", **({"block_size": 0} if url.startswith(_HTTP) else {}))
@@ -117,7 +117,7 @@ def read_remote(url: str) -> bytes:
 
 def fetch_all(urls: Sequence[str]) -> list[bytes]:
     """The whole of some small remote files on one server, fetched side by side; raises as `read_on` does."""
-    system, _ = _filesystem(urls[0])
+    system, _ = filesystem_of(urls[0])
     paths = [fsspec.core.strip_protocol(url) for url in urls]
     found = system.cat(paths, on_error="return")
     contents = (found.get(path) for path in paths)
@@ -186,7 +186,7 @@ def _described(url: str, info: Mapping[str, Any]) -> RemoteFile:
 
 
 def _asked(url: str, question: Callable[[Any, str], Any]) -> Any:
-    system, path = _filesystem(url)
+    system, path = filesystem_of(url)
     try:
         with _as_transfer_error(url):
             return question(system, path)
@@ -196,7 +196,8 @@ def _asked(url: str, question: Callable[[Any, str], Any]) -> Any:
         ) from error
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
+def filesystem_of(url: str) -> tuple[Any, str]:
+    """The file system behind a URL, and the path in it; raises `ImportError` and `ValueError` as `read_on` does."""
     protocol = url.partition("://")[0]
     try:
         options: dict[str, Any] = {}

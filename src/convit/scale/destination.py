@@ -6,10 +6,9 @@ import posixpath
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from filelock import FileLock
 
-from convit.data.remote import is_remote, shown
+from convit.data.remote import filesystem_of, is_remote, shown
 from convit.output.files import explained, reason_of, replace_file
 
 _LARGEST_PUT = 5 * 2**30  # bytes that S3 takes in one request, so that an object is there whole or not at all
@@ -32,18 +31,9 @@ class Destination:
         self._folder = None if is_remote(place) else Path(self.place)
         if self._folder is not None:
             return
-        protocol = self.place.partition("://")[0]
-        if protocol in ("http", "https"):
+        if self.place.startswith(("http://", "https://")):
             raise ValueError(f"{self} cannot be written to; name a folder, or s3://, gs:// and the like")
-        try:
-            self._system: Any
-            self._system, self._root = fsspec.url_to_fs(self.place)
-        except ImportError as error:
-            raise ImportError(f"{protocol}:// addresses need another package: {error}") from error
-        except ValueError as error:
-            raise ValueError(
-                f"{shown(self.place)} cannot be opened ({error}); use s3:// or another protocol"
-            ) from error
+        self._system, self._root = filesystem_of(self.place)
 
     def __str__(self) -> str:
         return shown(self.place)
