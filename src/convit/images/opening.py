@@ -297,7 +297,20 @@ def _decode(
     return decoded, (height, width) if lies_on_its_side(orientation) else (width, height)
 
 
-class NoBytes(bytes):
+class NamedBytes(bytes):
+    """An encoded image that results and messages call by a name of its own; see `named`."""
+
+    name: str = ""
+
+
+def named(content: bytes, name: str) -> NamedBytes:
+    """An encoded image and what to call it."""
+    made = content if isinstance(content, NamedBytes) else NamedBytes(content)
+    made.name = name
+    return made
+
+
+class NoBytes(NamedBytes):
     """The content of an image that is not there, and why, as the end of "row 3 …"."""
 
     reason: str

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from convit.data.remote import shown
 from convit.images.opening import ImageSource
 from convit.output.rows import Classifications, Embeddings
 from convit.scale.destination import Destination
-from convit.scale.inputs import images_in, named_error
+from convit.scale.inputs import images_in
 from convit.scale.jobs import FAILED, SUFFIX, Job
 from convit.scale.manifest import InputShard
 
@@ -118,16 +118,15 @@ def _run_shard(shard: InputShard, predictor: Classifier | Embedder, about: Mappi
     writer = Parquet(buffer, layout, about={**about, "shard": shard.name})
     images = unreadable = 0
     first_error = ""
-    for name, result in predictor.iterate(_readable(shard)):
-        error = None if result.error is None else named_error(name, result.error)
-        writer.add(replace(result, path=name, error=error))
-        images, unreadable = images + 1, unreadable + (error is not None)
-        first_error = first_error or error or ""
+    for result in predictor.iterate(_readable(shard)):
+        writer.add(result)
+        images, unreadable = images + 1, unreadable + (result.error is not None)
+        first_error = first_error or result.error or ""
     writer.finish()
     return Done(1, 0, images, unreadable, {}, first_error), buffer.getvalue()
 
 
-def _readable(shard: InputShard) -> Iterator[tuple[str, ImageSource]]:
+def _readable(shard: InputShard) -> Iterator[ImageSource]:
     try:
         yield from images_in(shard.files)
     except (OSError, ValueError) as error:

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from convit.data.locate import expand_braces, find_files, kind_of
+from convit.data.locate import expand_braces, find_files, kind_named, kind_of
 from convit.data.parquet import ParquetSamples
 from convit.data.remote import (
     RemoteFile,
@@ -20,11 +20,15 @@ from convit.data.remote import (
     url_path,
 )
 from convit.data.shards import read_images
-from convit.images import IMAGE_SUFFIXES, ImageError, find_images
+from convit.images import IMAGE_SUFFIXES, find_images
 from convit.images.names import path_text, text_path
-from convit.images.opening import ImageSource
+from convit.images.opening import ImageSource, named
 
-SUFFIXES = {"tar": (".tar", ".tar.gz", ".tgz"), "parquet": (".parquet",), "image": tuple(IMAGE_SUFFIXES)}
+SUFFIXES = {
+    "tar": kind_named("shards").suffixes,
+    "parquet": kind_named("parquet").suffixes,
+    "image": tuple(IMAGE_SUFFIXES),
+}
 _FETCHED_TOGETHER = 32  # remote images
 
 
@@ -109,8 +113,8 @@ def _kind(url: str) -> str | None:
     return next((kind for kind, suffixes in SUFFIXES.items() if path.endswith(suffixes)), None)
 
 
-def images_in(files: Sequence[InputFile]) -> Iterator[tuple[str, ImageSource]]:
-    """The images of some files of one kind: what results call each, and its path or its bytes.
+def images_in(files: Sequence[InputFile]) -> Iterator[ImageSource]:
+    """The images of some files of one kind: the path of each, or its bytes with the name that results call it by.
 
     A tar member is called "shards/000.tar#cat.jpg", a row of a Parquet file "x.parquet row 7". Hidden members and
     those without an image's suffix are passed over.
@@ -125,18 +129,18 @@ def images_in(files: Sequence[InputFile]) -> Iterator[tuple[str, ImageSource]]:
         yield from _local_images(files) if here else _remote_images(files)
         return
     for file in files:
-        _check_unchanged(file, current_entry(file))
+        _check_unchanged(file, _current(file))
         place = file.path if is_remote(file.path) else text_path(file.path)
         if file.kind == "tar":
             for member, content in read_images(place):
-                yield f"{shown(file.path)}#{member}", content
+                yield named(content, f"{shown(file.path)}#{member}")
         else:
             rows = ParquetSamples([place], in_memory=0, needs_label=False)
             for number in range(len(rows)):
-                yield f"{shown(file.path)} row {number}", rows.stored(number)
+                yield named(rows.stored(number), f"{shown(file.path)} row {number}")
 
 
-def current_entry(file: InputFile) -> InputFile:
+def _current(file: InputFile) -> InputFile:
     """The file as it is now.
 
     Raises:
@@ -148,32 +152,27 @@ def current_entry(file: InputFile) -> InputFile:
     return file._replace(size=status.st_size, mark=str(status.st_mtime_ns))
 
 
-def _local_images(files: Sequence[InputFile]) -> Iterator[tuple[str, ImageSource]]:
+def _local_images(files: Sequence[InputFile]) -> Iterator[Path]:
     for file in files:
         if file.mark:  # one that could not be asked for when it was listed is a row with an error
-            _check_unchanged(file, current_entry(file))
-        yield file.path, text_path(file.path)
+            _check_unchanged(file, _current(file))
+        yield text_path(file.path)
 
 
-def _remote_images(files: Sequence[InputFile]) -> Iterator[tuple[str, ImageSource]]:
+def _remote_images(files: Sequence[InputFile]) -> Iterator[bytes]:
     waiting = iter(files)
     while some := list(islice(waiting, _FETCHED_TOGETHER)):
         for file, content in zip(some, fetch_all([file.path for file in some]), strict=True):
             if file.size >= 0 and len(content) != file.size:
-                raise changed(file)
-            yield shown(file.path), content
+                raise _changed(file)
+            yield named(content, shown(file.path))
 
 
 def _check_unchanged(file: InputFile, now: InputFile) -> None:
     if (file.size, file.mark) != (now.size, now.mark):
-        raise changed(file)
+        raise _changed(file)
 
 
-def changed(file: InputFile) -> ValueError:
+def _changed(file: InputFile) -> ValueError:
     """The error for a file that is not what was listed."""
     return ValueError(f"{shown(file.path)} has changed since it was listed; run once with --update")
-
-
-def named_error(name: str, error: str) -> str:
-    """What is wrong with an image that was read from bytes, with its name in place of "<bytes>"."""
-    return str(ImageError(name, error.removeprefix("<bytes>: "))) if error.startswith("<bytes>: ") else error

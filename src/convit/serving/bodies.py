@@ -3,14 +3,15 @@
 import base64
 import binascii
 import re
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from convit.images.names import escaped
+from convit.images.opening import NamedBytes, named
 from convit.serving.errors import ServiceError
 from convit.serving.remote import fetch
 from convit.serving.schema import ImagesBody
@@ -18,22 +19,12 @@ from convit.serving.service import Service, ServiceDep
 
 _DATA_URL = re.compile(r"data:[\w/+.-]{0,64}(?:;[\w=.-]{1,64})*;base64,")
 _MOST_NAME = 120
+_NOT_JSON = 'the body is not valid JSON; send {"images": ["…"]}'
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
-class ImageBytes(bytes):
-    """An encoded image that messages call by a name of its own."""
-
-    name: str
-
-
-def named(content: bytes, name: str) -> ImageBytes:
-    """An encoded image and what to call it."""
-    image = ImageBytes(content)
-    image.name = name
-    return image
-
-
-async def read_images(request: Request, service: ServiceDep) -> list[ImageBytes]:
+async def read_images(request: Request, service: ServiceDep) -> list[NamedBytes]:
     """Read the images of a request.
 
     Raises:
@@ -43,7 +34,7 @@ async def read_images(request: Request, service: ServiceDep) -> list[ImageBytes]
     if kind == "multipart/form-data":
         images = await _from_form(request, service)
     elif kind == "application/json":
-        images = await images_of(_texts_of(await request.body()), service)
+        images = await images_of(parse_body(ImagesBody, await request.body(), _NOT_JSON).images, service)
     elif not kind or kind == "application/octet-stream" or kind.startswith("image/"):
         images = [named(await request.body(), "the image")]
     else:
@@ -54,24 +45,24 @@ async def read_images(request: Request, service: ServiceDep) -> list[ImageBytes]
     return images
 
 
-Images = Annotated[list[ImageBytes], Depends(read_images)]
+Images = Annotated[list[NamedBytes], Depends(read_images)]
 
 
-def one_image(images: list[ImageBytes]) -> ImageBytes:
+def one_image(images: list[NamedBytes]) -> NamedBytes:
     """The only image of a request; a `ServiceError` where there are several."""
     if len(images) > 1:
         raise ServiceError(422, "one_image", f"there are {len(images)} images, but this looks at one; send one")
     return images[0]
 
 
-async def images_of(texts: list[str], service: Service) -> list[ImageBytes]:
+async def images_of(texts: list[str], service: Service) -> list[NamedBytes]:
     """Images given as base64, data URLs or https URLs.
 
     Raises:
         ServiceError: there are too many, or one is none of these.
     """
     service.check_count(len(texts))
-    images: list[ImageBytes] = []
+    images: list[NamedBytes] = []
     for number, text in enumerate(texts, 1):
         if text[:8].lower().startswith(("https://", "http://")):
             content = await fetch(text, service.options)
@@ -90,18 +81,28 @@ def _decoded(text: str, number: int) -> bytes:
         raise ServiceError(400, "invalid_base64", f"image {number} {told}") from None
 
 
-def _texts_of(body: bytes) -> list[str]:
+def parse_body(kind: type[BodyT], body: bytes, invalid: str) -> BodyT:
+    """Read a JSON body.
+
+    Args:
+        kind: what it must be.
+        body: the text.
+        invalid: what is said where it is not JSON.
+
+    Raises:
+        ServiceError: it is not JSON (400), or not of this kind (422).
+    """
     try:
-        return ImagesBody.model_validate_json(body).images
+        return kind.model_validate_json(body)
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
-            raise ServiceError(400, "invalid_json", 'the body is not valid JSON; send {"images": ["…"]}') from None
+            raise ServiceError(400, "invalid_json", invalid) from None
         where = ".".join(str(part) for part in first["loc"]) or "the body"
         raise ServiceError(422, "invalid_request", f"{where}: {first['msg'].lower()}") from None
 
 
-async def _from_form(request: Request, service: Service) -> list[ImageBytes]:
+async def _from_form(request: Request, service: Service) -> list[NamedBytes]:
     most = service.options.images
     try:
         async with request.form(max_files=most, max_fields=most) as form:

@@ -14,10 +14,11 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
+from convit.images.opening import NamedBytes, named
 from convit.inference.predicting import ImagePredictor, Row
-from convit.serving.bodies import ImageBytes, named
+from convit.serving.bodies import parse_body
 from convit.serving.errors import ServiceError
 from convit.serving.models import ServedModel
 from convit.serving.native import check_rows, vectors_of
@@ -155,7 +156,7 @@ async def infer(
     """Compute the outputs of images."""
     model, content = service.model(name), await request.body()
     size = len(content) if inference_header_content_length is None else inference_header_content_length
-    body = _parse(content[:size])
+    body = parse_body(InferBody, content[:size], "the request is not valid JSON")
     images = _read_input(body.inputs[0], content[size:], service)
     known = _outputs(model)
     wanted = body.outputs or [WantedOutput(name=each) for each in known]
@@ -181,18 +182,7 @@ def _outputs(model: ServedModel) -> dict[str, tuple[ImagePredictor[Any], tuple[i
     return found
 
 
-def _parse(text: bytes) -> InferBody:
-    try:
-        return InferBody.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "json_invalid":
-            raise ServiceError(400, "invalid_json", "the request is not valid JSON") from None
-        where = ".".join(str(part) for part in first["loc"]) or "the body"
-        raise ServiceError(422, "invalid_request", f"{where}: {first['msg'].lower()}") from None
-
-
-def _read_input(tensor: InputTensor, binary: bytes, service: Service) -> list[ImageBytes]:
+def _read_input(tensor: InputTensor, binary: bytes, service: Service) -> list[NamedBytes]:
     """The images of a request, which must be as many as the shape says."""
     if tensor.name != INPUT or tensor.datatype != "BYTES":
         raise ServiceError(422, "unknown_input", f"the input is {INPUT!r} of datatype BYTES: encoded images")
@@ -223,7 +213,7 @@ def _split(binary: bytes, size: Any) -> list[bytes]:
 
 
 async def _compute(
-    request: Request, service: Service, model: ServedModel, predictor: ImagePredictor[Any], images: list[ImageBytes]
+    request: Request, service: Service, model: ServedModel, predictor: ImagePredictor[Any], images: list[NamedBytes]
 ) -> np.ndarray:
     rows = await service.run(request, model.name, predictor, images)
     check_rows(rows, all_needed=True)
