@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import typer
@@ -55,7 +56,8 @@ def run_job(job: Job, sources: Sequence[str], target: options.Target, given: Job
         waiting = missing(destination, shards)
         done = Done(before=len(shards) - len(waiting))
         errors.say(_plan(manifest, part, done.before, len(waiting)))
-        if (other := part_before(destination, shards)) not in (None, str(part)):
+        first = next((shard for shard, other in zip_longest(shards, waiting) if shard is not other), None)
+        if first is not None and (other := part_before(destination, first)) not in (None, str(part)):
             errors.say(f"some of them were done as part {other}; they stay")
         with bar("shards", len(waiting)) as advance:
             for one in engine.run(destination, waiting, {**engine.identity, "part": str(part)}):

@@ -149,44 +149,38 @@ def begin(
     """
     if manifest.job:
         check_job(destination, manifest.job, identity)
-    content = replace(manifest, job=identity).to_bytes()
+    kept = replace(manifest, job=identity)
     if update:
-        destination.write(NAME, content)
+        destination.write(NAME, kept.to_bytes())
         present = {shard.name + SUFFIX for shard in manifest.shards}
         for folder in ("", f"{FAILED}/"):
             for name in destination.names(folder):
                 if name.endswith(SUFFIX) and name not in {NAME, *present}:
                     destination.remove(folder + name)
-    elif not manifest.job and not destination.create(NAME, content):
+    elif not manifest.job and not destination.create(NAME, kept.to_bytes()):
         first = read_manifest(destination)
         assert first is not None
         check_sources(destination, first, manifest.sources)
         check_job(destination, first.job, identity)
         return first
-    return replace(manifest, job=identity)
-
-
-def _results(destination: Destination) -> set[str]:
-    return {name.removesuffix(SUFFIX) for name in destination.names() if name.endswith(SUFFIX)} - {
-        NAME.removesuffix(SUFFIX)
-    }
-
-
-def part_before(destination: Destination, shards: Sequence[InputShard]) -> str | None:
-    """The part as which one of some shards was done; None where none was."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    there = _results(destination)
-    name = next((shard.name for shard in shards if shard.name in there), None)
-    content = None if name is None else destination.read(name + SUFFIX)
-    if content is None:
-        return None
-    noted = pq.read_schema(pa.BufferReader(content)).metadata or {}
-    return json.loads(noted.get(b"convit", b"{}")).get("part")
+    return kept
 
 
 def missing(destination: Destination, shards: Sequence[InputShard]) -> list[InputShard]:
     """Those of some shards that have no results yet."""
-    there = _results(destination)
-    return [shard for shard in shards if shard.name not in there]
+    there = destination.names()
+    return [shard for shard in shards if shard.name + SUFFIX not in there]
+
+
+def part_before(destination: Destination, done: InputShard) -> str | None:
+    """The part as which a shard was done."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = destination.read(done.name + SUFFIX)
+    return None if content is None else noted_in(pq.read_schema(pa.BufferReader(content))).get("part")
+
+
+def noted_in(schema: Any) -> dict[str, Any]:
+    """What a file of results says of its job, by its Arrow schema."""
+    return json.loads((schema.metadata or {}).get(b"convit", b"{}"))

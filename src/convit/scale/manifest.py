@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -32,7 +33,7 @@ class InputShard:
     number: int
     files: tuple[InputFile, ...]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """What its results are called, without the suffix; another name as soon as one of its files changes."""
         return f"{self.number:06d}-{_digest(self.files)[:12]}"
@@ -52,7 +53,7 @@ class Manifest:
     job: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Hash of its files and their division."""
         return hashlib.sha256("\n".join(shard.name for shard in self.shards).encode()).hexdigest()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from convit.scale.destination import Destination
-from convit.scale.jobs import SUFFIX, missing
+from convit.scale.jobs import SUFFIX, missing, noted_in
 from convit.scale.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def _read(destination: Destination, name: str, job: Any) -> Any:
         if content is None:
             raise FileNotFoundError("it is no longer there")
         table = pq.read_table(pa.BufferReader(content), columns=["path", "embedding", "error"])
-        noted = json.loads((table.schema.metadata or {}).get(b"convit", b"{}"))
+        noted = noted_in(table.schema)
     except (pa.ArrowException, FileNotFoundError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
