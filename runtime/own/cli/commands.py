@@ -1,19 +1,9 @@
 """What the command line offers: its name, its commands, and what it says of the models that they take."""
 
-from typing import NamedTuple
-
-
-class Command(NamedTuple):
-    """Where a command lives and what `convit-runtime --help` says of it."""
-
-    module: str
-    function: str
-    summary: str
-
-
+# name → module, function, and what --help says
 COMMANDS = {
-    "classify": Command("convit.cli.predict", "classify", "Classify images and folders of images."),
-    "embed": Command("convit.cli.predict", "embed", "Compute embedding vectors of images."),
+    "classify": ("convit.cli.predict", "classify", "Classify images and folders of images."),
+    "embed": ("convit.cli.predict", "embed", "Compute embedding vectors of images."),
 }
 
 PROGRAM = "convit-runtime"  # and its distribution's name

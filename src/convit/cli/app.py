@@ -12,16 +12,27 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from itertools import takewhile
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 
-from convit.cli import errors
-from convit.cli.commands import ABOUT, COMMANDS, ENGINE, PROGRAM
+from convit.cli import commands, errors
+from convit.cli.commands import ABOUT, ENGINE, PROGRAM
 from convit.output.files import remove_unfinished
 
 TRAINING = ("finetune", "train")
+
+
+class Command(NamedTuple):
+    """Where a command lives and what `convit --help` says of it."""
+
+    module: str
+    function: str
+    summary: str
+
+
+COMMANDS = {name: Command(*row) for name, row in commands.COMMANDS.items()}
 
 
 class LazyCommands(TyperGroup):

@@ -3,41 +3,29 @@
 `convit-runtime` is made of the same modules, with another one in the place of this (`runtime/own/`).
 """
 
-from typing import NamedTuple
-
 from convit.inference.options import DEFAULT_MODEL
 
-
-class Command(NamedTuple):
-    """Where a command lives and what `convit --help` says of it."""
-
-    module: str
-    function: str
-    summary: str
-
-
+# name → module, function, and what --help says
 COMMANDS = {
-    "classify": Command("convit.cli.predict", "classify", "Classify images and folders of images."),
-    "embed": Command("convit.cli.predict", "embed", "Compute embedding vectors of images."),
-    "index": Command("convit.cli.search", "index", "Build or update a search index of a folder."),
-    "search": Command("convit.cli.search", "search", "Find the images in an index most similar to a given one."),
-    "duplicates": Command("convit.cli.duplicates", "duplicates", "Find duplicate images and contradictory labels."),
-    "plan": Command("convit.cli.plan", "plan", "Calculate what embedding many images costs."),
-    "models": Command("convit.cli.models", "models", "List all models and weights."),
-    "info": Command("convit.cli.info", "info", "Show one model or weight set in detail."),
-    "finetune": Command("convit.cli.finetune", "finetune", "Fine-tune a classifier on your own images."),
-    "train": Command("convit.cli.train", "train", "Train a model from a recipe."),
-    "evaluate": Command(
-        "convit.cli.evaluate", "evaluate", "Measure accuracy on labeled images, or compare two results."
-    ),
-    "probe": Command("convit.cli.probe", "probe", "Evaluate embeddings with k-NN, linear and few-shot probes."),
-    "explain": Command("convit.cli.explain", "explain", "Visualize what a model's attention heads look at."),
-    "ablate": Command("convit.cli.ablate", "ablate", "Measure accuracy without position embeddings or gates."),
-    "plot": Command("convit.cli.train", "plot", "Plot the curves of training runs."),
-    "serve": Command("convit.cli.serve", "serve", "Serve models over HTTP, with a web page."),
-    "export": Command("convit.cli.export", "export", "Write a model as files for other runtimes."),
-    "push": Command("convit.cli.push", "push", "Upload a model to the Hugging Face hub."),
-    "benchmark": Command("convit.cli.benchmark", "benchmark", "Compare speed and memory with other implementations."),
+    "classify": ("convit.cli.predict", "classify", "Classify images and folders of images."),
+    "embed": ("convit.cli.predict", "embed", "Compute embedding vectors of images."),
+    "index": ("convit.cli.search", "index", "Build or update a search index of a folder."),
+    "search": ("convit.cli.search", "search", "Find the images in an index most similar to a given one."),
+    "duplicates": ("convit.cli.duplicates", "duplicates", "Find duplicate images and contradictory labels."),
+    "plan": ("convit.cli.plan", "plan", "Calculate what embedding many images costs."),
+    "models": ("convit.cli.models", "models", "List all models and weights."),
+    "info": ("convit.cli.info", "info", "Show one model or weight set in detail."),
+    "finetune": ("convit.cli.finetune", "finetune", "Fine-tune a classifier on your own images."),
+    "train": ("convit.cli.train", "train", "Train a model from a recipe."),
+    "evaluate": ("convit.cli.evaluate", "evaluate", "Measure accuracy on labeled images, or compare two results."),
+    "probe": ("convit.cli.probe", "probe", "Evaluate embeddings with k-NN, linear and few-shot probes."),
+    "explain": ("convit.cli.explain", "explain", "Visualize what a model's attention heads look at."),
+    "ablate": ("convit.cli.ablate", "ablate", "Measure accuracy without position embeddings or gates."),
+    "plot": ("convit.cli.train", "plot", "Plot the curves of training runs."),
+    "serve": ("convit.cli.serve", "serve", "Serve models over HTTP, with a web page."),
+    "export": ("convit.cli.export", "export", "Write a model as files for other runtimes."),
+    "push": ("convit.cli.push", "push", "Upload a model to the Hugging Face hub."),
+    "benchmark": ("convit.cli.benchmark", "benchmark", "Compare speed and memory with other implementations."),
 }
 
 PROGRAM = "convit"  # and its distribution's name
