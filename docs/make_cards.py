@@ -21,6 +21,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from documents import keep_json
+
 from convit.output.text import read_lines
 from convit.weights.model_card import Sources
 from convit.weights.model_card import render_card as card_text
@@ -78,7 +82,7 @@ def measure(name: str, data: str, folder: Path = BUNDLED_FOLDER) -> dict[str, An
     command = [sys.executable, "-m", "convit", "evaluate", data, *weights, "--device", "cpu", "--precision", "fp32"]
     subprocess.run([*command, "--output", str(output), "--overwrite"], check=True)
     evaluation: dict[str, Any] = {**json.loads(output.read_text(encoding="utf-8")), "model": name}
-    output.write_text(json.dumps(evaluation, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    keep_json(output, evaluation, indent=None)  # a confusion matrix of 200 classes takes 75,000 lines
     return evaluation
 
 
