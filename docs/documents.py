@@ -43,7 +43,7 @@ def cut_photographs(names: Mapping[str, str], pieces: int) -> Iterator[tuple[str
 
 
 def keep_json(path: Path, content: Mapping[str, Any], indent: int | None = 1) -> None:
-    """Write what was found as JSON, for people unless there is no indentation."""
+    """Write what was found as JSON; without indentation on one line."""
     path.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

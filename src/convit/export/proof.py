@@ -136,7 +136,7 @@ def check_int8(found: Proof, images: ProofImages) -> Proof:
             )
         return found
     if found.top1_agreement is None:
-        return replace(found, warning="there are no logits, so no first classes were compared")
+        return replace(found, warning="there are no logits, so top-1 was not compared")
     if not images.checked or found.images < ENOUGH:
         few = f"only {found.images} images were compared" + ("" if images.checked else ", which gave the ranges too")
         return replace(found, warning=f"{few}; give at least {ENOUGH + 64} to --data")
