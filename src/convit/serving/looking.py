@@ -101,7 +101,7 @@ async def explain(
 ) -> Response:
     """Show what a model looks at in one image, and why it sees a class there."""
     served, image = service.model(model), one_image(images)
-    if served.plain is None:
+    if served.weights is None:
         told = "this model was exported, and an exported file tells nothing of its attention; serve the weights instead"
         raise ServiceError(404, "cannot_explain", told)
     asked: dict[str, Any] = {"query": _parse_query(query), "top_k": top_k, "classes": classes or ()}
@@ -141,10 +141,14 @@ def _parse_query(text: str) -> Any:
 def _explanation(served: ServedModel, image: bytes, asked: dict[str, Any]) -> Any:
     from convit.analysis.explaining import explain as look_into
 
-    assert served.plain is not None
     run = served.options
     try:
-        return look_into(served.plain, image, img_size=run.img_size, apply_exif=run.apply_exif, **asked)
+        plain = served.plain
+    except (ValueError, OSError):
+        told = "the model's weights were replaced or removed since the service was started; start it again"
+        raise ServiceError(503, "weights_changed", told, reason="weights_changed") from None
+    try:
+        return look_into(plain, image, img_size=run.img_size, apply_exif=run.apply_exif, **asked)
     except ImageError as error:
         raise ServiceError(400, "invalid_image", str(error)) from None
     except ValueError as error:

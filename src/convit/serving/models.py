@@ -12,9 +12,10 @@ from PIL import Image
 
 from convit.inference import Classifier, Embedder
 from convit.inference.exported import ExportedModel
-from convit.inference.models import find_exported
-from convit.inference.options import RunOptions, check_kind, model_name
+from convit.inference.models import find_exported, open_model
+from convit.inference.options import RunOptions, check_kind
 from convit.inference.predicting import ImagePredictor
+from convit.weights.files import weights_file
 
 if TYPE_CHECKING:
     from convit.model import ConViT
@@ -30,7 +31,7 @@ class ServedModel:
         name: what requests call it.
         source: what `Classifier` and `Embedder` take as their model.
         options: how it is run.
-        plain: the same as the paper writes it, to explain what it saw; None where there is only an exported folder.
+        weights: name and path that it is loaded by once more, to explain what it saw; None for an exported folder.
         classifier: names all of its classes; None for a model without.
         embedders: by kind, made when they are first asked for.
     """
@@ -38,9 +39,34 @@ class ServedModel:
     name: str
     source: Any
     options: RunOptions
-    plain: ConViT | None = None
+    weights: tuple[str | None, Path | None] | None = None
     classifier: Classifier | None = None
     embedders: dict[str, Embedder] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._read_from = self._place()
+
+    def _place(self) -> tuple[int, int] | None:
+        """Which file is at the weights' path, where they have one."""
+        path = None if self.weights is None else self.weights[1]
+        if path is None:
+            return None
+        found = weights_file(path).stat()
+        return found.st_ino, found.st_mtime_ns
+
+    @cached_property
+    def plain(self) -> ConViT:
+        """The model as the paper writes it, loaded when it is first asked for: not every service explains.
+
+        Raises:
+            ValueError, OSError: the weights were replaced or removed since the service was started.
+        """
+        from convit.inference.loaded import load_by_name
+
+        if self.weights is None or self._place() != self._read_from:
+            raise ValueError(f"the weights of {self.name} are no longer those it started with; start it again")
+        plain: Any = load_by_name(*self.weights)
+        return plain.to(self.predictor.device).eval()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -49,12 +75,12 @@ class ServedModel:
 
     @property
     def predictor(self) -> ImagePredictor[Any]:
-        """Either of what it gives; both read images alike."""
-        return self.classifier or self.embedder()
+        """Any of what it gives; all read images alike."""
+        return self.classifier or self.embedder("pooled" if self.can_embed else "tokens")
 
     @cached_property
     def can_embed(self) -> bool:
-        """Whether it gives pooled embeddings; an exported file may hold logits alone."""
+        """Whether it gives pooled embeddings; an exported file may hold logits or tokens alone."""
         try:
             return len(self.embedder().shape) == 1
         except (ValueError, TypeError):
@@ -74,12 +100,16 @@ class ServedModel:
         return self.embedders[kind]
 
     def warm_up(self) -> None:
-        """Run each output once, so that the first request is as fast as the others."""
+        """Run each output, so that the first request is as fast as the others.
+
+        One image at a time: a GPU's recorded graphs hold whole batches whatever comes, and on a CPU weights are laid
+        out for a number of images when it comes for the second time.
+        """
         file = io.BytesIO()
         Image.new("RGB", (256, 256)).save(file, "JPEG")
-        for predictor in (self.predictor, *([self.embedder()] if self.can_embed else [])):
-            for _ in predictor.iterate([file.getvalue()] * (predictor.batch_size + 1)):
-                pass
+        for _ in range(2):
+            list(self.predictor.iterate([file.getvalue()]))
+        assert self.can_embed is not None  # which runs the model
 
 
 def load_served(name: str, options: RunOptions | None = None) -> ServedModel:
@@ -93,33 +123,13 @@ def load_served(name: str, options: RunOptions | None = None) -> ServedModel:
         ValueError: there is no such model, or it cannot be run so.
         FileNotFoundError, OSError: the weights cannot be found or fetched.
     """
-    options = options or RunOptions()
-    if (folder := find_exported(name)) is not None:
-        runner = ExportedModel(folder, options)
-        served = ServedModel(runner.name, runner, RunOptions(apply_exif=options.apply_exif))
-        classes = len(runner.labels)
-    else:
-        served, classes = _load_plain(name, options)
-    if classes:
-        served.classifier = Classifier(served.source, top_k=classes, options=served.options)
+    options, path = options or RunOptions(), Path(name).expanduser()
+    is_path = find_exported(name) is None and path.exists()
+    weights = (None, path) if is_path else (name, None)
+    runner = open_model(*weights, options)
+    run = RunOptions(batch_size=runner.batch_size, apply_exif=options.apply_exif, img_size=options.img_size)
+    is_exported = isinstance(runner, ExportedModel)
+    served = ServedModel(runner.name, runner.model, run, None if is_exported else weights)
+    if runner.model.num_classes:
+        served.classifier = Classifier(served.source, top_k=runner.model.num_classes, options=run)
     return served
-
-
-def _load_plain(name: str, options: RunOptions) -> tuple[ServedModel, int]:
-    """A model that PyTorch runs: its fast form, beside the plain one that explains; and its number of classes."""
-    from convit.inference.loaded import load_by_name
-    from convit.model import ConViT
-    from convit.optimization import optimize
-    from convit.optimization.precision import default_precision, pick_device
-
-    device, path = pick_device(options.device), Path(name).expanduser()
-    is_path = path.exists()
-    plain: Any = load_by_name(None, path) if is_path else load_by_name(name, None)
-    plain = plain.to(device).eval()
-    precision = default_precision(device) if options.precision == "auto" else options.precision
-    size = options.batch_size or (8 if device.type == "cpu" else 64)
-    fast = optimize(plain, precision, batch_size=size)
-    run = RunOptions(batch_size=size, apply_exif=options.apply_exif, img_size=options.img_size)
-    shown = model_name(None, path) if is_path else name
-    served = ServedModel(shown, fast, run, plain=plain if isinstance(plain, ConViT) else None)
-    return served, plain.num_classes

@@ -134,7 +134,7 @@ def describe(model: ServedModel) -> ModelInfo:
         classes=len(model.labels),
         input_size=list(predictor.transform.settings.input_size),
         precision=predictor.precision,
-        can_explain=model.plain is not None,
+        can_explain=model.weights is not None,
     )
 
 

@@ -28,7 +28,7 @@ def render_page(service: Service) -> str:
         service: whose models it offers.
     """
     models = [
-        {"id": name, "classes": len(model.labels), "explains": model.plain is not None}
+        {"id": name, "classes": len(model.labels), "explains": model.weights is not None}
         for name, model in service.models.items()
     ]
     can_explain = any(model["explains"] for model in models)
