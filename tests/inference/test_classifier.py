@@ -239,7 +239,7 @@ def test_weights_from_a_file(make_model: MakeModel, photos: list[Path], tmp_path
         ({"top_k": 0}, "top_k is 0, but must be at least 1"),
         ({"batch_size": 0}, "batch_size is 0, but must be at least 1"),
         ({"workers": -1}, "workers is -1, but must be at least 0"),
-        ({"precision": "int4"}, "precision is 'int4', but must be one of auto, fp32, bf16, fp16, fp8, int8"),
+        ({"precision": "int4"}, "precision is 'int4', but must be one of auto, fastest, fp32, bf16, fp16, fp8, int8"),
         ({"precision": "int8", "model": "convit_nano_patch4_32.cifar10"}, "calibrated on images: give calibration="),
         (
             {"precision": "fp8", "model": "convit_nano_patch4_32.cifar10", "device": "cpu"},

@@ -84,7 +84,10 @@ def test_gives_what_it_is_asked_for(exported: Path, photos: list[Path]) -> None:
     [
         ({"img_size": 64}, r"images are 64 x 64 pixels .* takes 32 x 32 only; export it again with --size 64x64"),
         ({"device": "cuda"}, "device is cuda, but the exported model .*mine takes auto or cpu; leave it out"),
-        ({"precision": "bf16"}, "precision is bf16, but .* takes auto or fp32; leave it out, or export in it"),
+        (
+            {"precision": "bf16"},
+            "precision is bf16, but .* takes auto or fastest or fp32; leave it out, or export in it",
+        ),
         ({"compile": True}, "compile is True, but .* takes False"),
         ({"decode": "gpu"}, "decode is gpu, but .* takes cpu"),
     ],

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import convit
 from convit.model import ConViT, ConViTConfig
-from convit.optimization import OptimizedConViT, building, plan, precision
+from convit.optimization import OptimizedConViT, building, fastest, plan, precision
 from convit.optimization.folding import Affine
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct
 from convit.transforms import TransformSettings, normalize_batch
@@ -173,14 +173,43 @@ def test_half_precision_is_computed_in_fp32_where_it_does_not_pay(asked: str, mo
 
 
 def test_bf16_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (plan, precision):
-        monkeypatch.setattr(module, "bfloat16_pays", lambda: True)
+    monkeypatch.setattr(precision, "bfloat16_pays", lambda: True)
     model, images = _model(), _images(16, 3, 32, 32)
-    fast = convit.optimize(model, "auto")
+    fast = convit.optimize(model, "bf16")
     assert (fast.plan.precision, fast.plan.dtype) == ("bf16", "bf16")
     half = convit.optimize(model, "fp32")(images)
     torch.testing.assert_close(fast(images), half, atol=0.1, rtol=0.05)
     assert fast(images.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "least_cosine", "expected"),
+    [
+        ({"fp32": 3, "bf16": 1}, 0.9, "bf16"),
+        ({"fp32": 1, "bf16": 3}, 0.9, "fp32"),
+        ({"fp32": 3, "bf16": 1}, 1.1, "fp32"),
+    ],
+)
+def test_fastest_is_timed_and_held_to_fp32(
+    milliseconds: dict[str, int], least_cosine: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "bfloat16_pays", lambda: True)
+    monkeypatch.setattr(fastest, "_seconds", lambda form, images: milliseconds[form.plan.precision] / 1000)
+    monkeypatch.setattr(fastest, "LEAST_COSINE", least_cosine)
+    fast = convit.optimize(_model(), "fastest", batch_size=2)
+    assert (fast.plan.precision, fast.plan.dtype) == (expected, expected)
+    step = fast.plan.steps[0]
+    assert step.choice == expected
+    fp32, bf16 = milliseconds.values()
+    assert f"2 images took {fp32}.0 ms in fp32, {bf16}.0 ms in bf16; cosine with fp32 " in step.reason
+
+
+def test_fastest_really_times_what_this_processor_has() -> None:
+    model, images = _model(), _images(3, 3, 32, 32)
+    fast = convit.optimize(model, "fastest")
+    assert fast.plan.precision in precision.native_precisions(torch.device("cpu"))
+    cosine = nn.functional.cosine_similarity(fast(images).flatten(1), model(images).flatten(1))
+    assert cosine.min() >= fastest.LEAST_COSINE
 
 
 def test_the_plan_says_what_was_chosen() -> None:
@@ -201,7 +230,7 @@ def test_refuses_what_cannot_be_done() -> None:
     model = _model()
     with pytest.raises(TypeError, match="model is a Linear, but only a ConViT"):
         convit.optimize(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="precision is 'int4', but must be one of auto, fp32"):
+    with pytest.raises(ValueError, match="precision is 'int4', but must be one of auto, fastest, fp32"):
         convit.optimize(model, "int4")
     with pytest.raises(ValueError, match="precision is 'fp8', but cpu is not a CUDA GPU"):
         convit.optimize(model, "fp8")

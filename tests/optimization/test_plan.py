@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from convit.optimization import plan
+from convit.optimization import plan, precision
 from convit.optimization.plan import choose_backend, choose_dtype, choose_precision
 
 CPU, GPU, APPLE = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps")
@@ -33,13 +33,10 @@ def test_fp8_from_ada_on(capability: None, monkeypatch: pytest.MonkeyPatch) -> N
             choose_precision("fp8", GPU, calibrated=False)
 
 
-@pytest.mark.parametrize(("pays", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_auto_on_cpus(pays: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "bfloat16_pays", lambda: pays)
-    assert choose_precision("auto", CPU, calibrated=False).choice == expected
-    assert choose_precision("auto", CPU, calibrated=True).choice == "int8"
-    monkeypatch.setattr(plan, "find_spec", lambda name: None)
-    assert choose_precision("auto", CPU, calibrated=True).choice == expected
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_auto_is_fp32_on_every_processor(calibrated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "bfloat16_pays", lambda: True)
+    assert choose_precision("auto", CPU, calibrated=calibrated).choice == "fp32"
 
 
 def test_int8_needs_pictures_and_packages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,10 @@ Against = Annotated[
     ),
 ]
 Precisions = Annotated[
-    str, typer.Option("--precision", metavar="P[,..]", help="auto, fp32, bf16, fp16, fp8, int8; training: fp32, bf16.")
+    str,
+    typer.Option(
+        "--precision", metavar="P[,..]", help="auto, fastest, fp32, bf16, fp16, fp8, int8; training: fp32, bf16."
+    ),
 ]
 Batches = Annotated[
     str | None,

@@ -23,10 +23,7 @@ TRAINING_PACKAGES = ("lightning", "pydantic", "yaml", "fsspec")  # of the extra 
 Paths = Annotated[
     list[str], typer.Argument(metavar="PATH", help="Images, folders of images or lists of them (.txt, .csv).")
 ]
-Model = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help=MODEL),
-]
+Model = Annotated[str | None, typer.Option(metavar="NAME", help=MODEL)]
 Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Local weights (file or folder) instead of the published ones.")
 ]
@@ -36,17 +33,20 @@ Device = Annotated[
         metavar="auto|cpu|cuda|mps", help="Device to run on; auto: a GPU if available; 'cuda:1': the second GPU."
     ),
 ]
+_PRECISION = (
+    "Numeric precision; auto: fp32 on a CPU, bf16 on a GPU that supports it; fastest: fp32 or a half precision, as "
+    "timed here."
+)
 PrecisionOption = Annotated[
     Precision,
     typer.Option(
         "--precision",
-        help="Numeric precision; auto: fp32 on a CPU, bf16 on a GPU that supports it. int8 on a CPU needs the extra "
+        help=f"{_PRECISION} int8 on a CPU needs the extra "
         "'quantize' and is calibrated on some of the images themselves.",
     ),
 ]
 PlainPrecision = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option("--precision", help="Numeric precision; auto: fp32 on a CPU, bf16 on a GPU that supports it."),
+    Literal["auto", "fastest", "fp32", "bf16", "fp16"], typer.Option("--precision", help=_PRECISION)
 ]
 Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the model first: takes half a minute, then runs faster.")

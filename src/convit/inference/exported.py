@@ -199,7 +199,11 @@ class ExportedModel:
     def _check_options(self, options: RunOptions) -> None:
         fixed = {
             "device": (str(options.device), ("auto", "cpu"), "leave it out"),
-            "precision": (options.precision, ("auto", self.export.precision), "leave it out, or export in it"),
+            "precision": (
+                options.precision,
+                ("auto", "fastest", self.export.precision),
+                "leave it out, or export in it",
+            ),
             "compile": (options.compile, (False,), "leave it out"),
             "decode": (options.decode, ("cpu",), "leave it out"),
             "batch_size": (options.batch_size, (None, self.export.batch or options.batch_size), "leave it out"),

@@ -17,7 +17,7 @@ from convit.images.opening import ImageSource, open_image
 from convit.inference.gpu_decoding import GpuReader, find_decoder
 from convit.inference.options import DEFAULT_MODEL, RunOptions, layer_of, model_name
 from convit.model.config import ConViTConfig, check_divisible
-from convit.optimization.precision import default_precision, dtype_of, name_of, pick_device
+from convit.optimization.precision import dtype_of, name_of, pick_device
 from convit.transforms.evaluation import EvaluationTransform, normalize_batch
 from convit.transforms.settings import TransformSettings
 
@@ -62,7 +62,7 @@ class LoadedModel:
         self.batch_size = options.batch_size or (8 if self.device.type == "cpu" else 64)
         apply_exif = options.apply_exif
         self.gpu_reader = None if decode is None else GpuReader(decode, self.settings, apply_exif=apply_exif)
-        is_folded = not is_module or options.precision in ("fp8", "int8") or options.compile
+        is_folded = not is_module or options.precision in ("fastest", "fp8", "int8") or options.compile
         self.model = (self._fold(loaded, options) if is_folded else self._placed(loaded, options)).eval()
         self._dtype = next(iter(self.model.parameters()), torch.zeros(0)).dtype
 
@@ -113,9 +113,7 @@ class LoadedModel:
         from convit.optimization import optimize
 
         precision, calibration = options.precision, None
-        if precision == "auto":
-            precision = default_precision(self.device)
-        elif precision == "int8" and self.device.type == "cpu":
+        if precision == "int8" and self.device.type == "cpu":
             pixels = list(self._read(options.calibration or (), apply_exif=options.apply_exif))
             calibration = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) if pixels else None
         return optimize(model, precision, compile=options.compile, batch_size=self.batch_size, calibration=calibration)

@@ -29,8 +29,9 @@ class RunOptions:
     Attributes:
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" … or "mps". A module stays where it is under
             "auto", and is copied to another place otherwise.
-        precision: "fp32", "bf16", "fp16", "fp8", "int8", or "auto": bf16 on CUDA GPUs that compute in it, else fp32. A
-            module keeps its own under "auto". See `convit.optimize`, which prepares models that are loaded by name.
+        precision: "fp32", "bf16", "fp16", "fp8", "int8"; "auto": bf16 on CUDA GPUs that compute in it, else fp32; or
+            "fastest": whichever of fp32 and the half precisions is timed as the fastest. A module keeps its own under
+            "auto". See `convit.optimize`, which prepares models that are loaded by name.
         batch_size: images per forward pass; `None`: 8 on the CPU, 64 on a GPU.
         workers: threads that open images ahead of the model; `None`: one per core, 0: none.
         apply_exif: whether photographs are turned upright as their EXIF orientation asks.

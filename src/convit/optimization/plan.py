@@ -7,7 +7,12 @@ from importlib.util import find_spec
 
 import torch
 
-from convit.optimization.precision import bfloat16_pays, check_precision, computed_in, has_bf16, has_fp8
+from convit.optimization.precision import check_precision, computed_in, default_precision, has_fp8
+
+AUTO = {
+    "bf16": "auto: this GPU has matrix units for it",
+    "fp32": "auto: the same on every processor; 'fastest' times what there is",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Plan:
 
 
 def choose_precision(precision: str, device: torch.device, *, calibrated: bool) -> Step:
-    """Settle the precision; with `calibrated`, there are images to calibrate int8 on.
+    """Settle the precision, other than "fastest", which is measured; with `calibrated`, int8 has images for its ranges.
 
     Raises:
         ValueError: an unknown precision, or one that the device cannot compute in.
@@ -47,7 +52,8 @@ def choose_precision(precision: str, device: torch.device, *, calibrated: bool) 
     """
     check_precision(precision)
     if precision == "auto":
-        return _best(device, calibrated=calibrated)
+        found = default_precision(device)
+        return Step("precision", found, AUTO[found])
     if precision == "fp8" and not has_fp8(device):
         raise ValueError(
             f"precision is 'fp8', but {device} is not a CUDA GPU of capability 8.9 or later; use 'bf16' or 'int8'"
@@ -90,19 +96,6 @@ def choose_backend(precision: str, device: torch.device, *, compile: bool) -> St
     if device.type == "cuda":
         return Step("run by", "cuda graph", "saves launching each kernel; compile=True was not asked for")
     return Step("run by", "torch", "compile=True was not asked for")
-
-
-def _best(device: torch.device, *, calibrated: bool) -> Step:
-    """The fastest precision that loses nothing to speak of."""
-    if has_bf16(device):
-        return Step("precision", "bf16", "auto: this GPU has matrix units for bf16")
-    if device.type != "cpu":
-        return Step("precision", "fp32", "auto: nothing faster is known to be as exact here")
-    if calibrated and all(find_spec(package) for package in _needed("int8", device)):
-        return Step("precision", "int8", "auto: there are images to calibrate on, and OpenVINO is installed")
-    if bfloat16_pays():
-        return Step("precision", "bf16", "auto: this processor multiplies bf16 faster than fp32")
-    return Step("precision", "fp32", "auto: this processor multiplies bf16 no faster than fp32")
 
 
 def _needed(precision: str, device: torch.device) -> tuple[str, ...]:

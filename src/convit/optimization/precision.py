@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8", "int8"]
+Precision = Literal["auto", "fastest", "fp32", "bf16", "fp16", "fp8", "int8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 CASTS = ("fp32", "bf16", "fp16")  # what the parameters of any module can be cast to
 _DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -29,13 +29,13 @@ def dtype_of(precision: str) -> torch.dtype:
     """The dtype that a precision stands for: of "fp64", "fp32", "bf16" or "fp16".
 
     Raises:
-        ValueError: an unknown precision, or one that no dtype of parameters stands for (auto, fp8, int8).
+        ValueError: an unknown precision, or one that no dtype of parameters stands for (auto, fastest, fp8, int8).
     """
     import torch
 
     if precision not in _DTYPES:
         check_precision(precision)
-        raise ValueError(f"precision is {precision!r}, which only a ConViT can run in; use fp32, bf16 or fp16")
+        raise ValueError(f"precision is {precision!r}, which only a ConViT's fast form runs in; use fp32, bf16 or fp16")
     return getattr(torch, _DTYPES[precision])
 
 
@@ -78,8 +78,13 @@ def has_fp8(device: torch.device) -> bool:
 
 
 def default_precision(device: torch.device) -> str:
-    """What the commands' "auto" means: bf16 on CUDA GPUs that have it, else fp32, whatever the processor."""
+    """What "auto" means: bf16 on CUDA GPUs that have it, else fp32, whatever the processor."""
     return "bf16" if has_bf16(device) else "fp32"
+
+
+def native_precisions(device: torch.device) -> tuple[str, ...]:
+    """fp32, and the half precisions that a device multiplies in at a rate of their own."""
+    return tuple(dict.fromkeys(computed_in(each, device) for each in CASTS if each != "bf16" or _runs_bf16(device)))
 
 
 def computed_in(precision: str, device: torch.device) -> str:
@@ -139,6 +144,10 @@ def describe_device(device: torch.device) -> str:
         return f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
     return f"{device} ({platform.machine()}, {threads} {'thread' if threads == 1 else 'threads'})"
+
+
+def _runs_bf16(device: torch.device) -> bool:
+    return device.type != "cuda" or has_bf16(device)
 
 
 def _capability(device: torch.device) -> tuple[int, int]:
