@@ -2,7 +2,6 @@
 
     python benchmarks/scale.py rates --photos FOLDER          # writes src/convit/scale/rates.json
     python benchmarks/scale.py loops --data SHARD.tar.gz      # plain against --shard and --engine ray; keeps a result
-    python benchmarks/scale.py index --vectors 1000000        # made vectors of 768 into an index, by --from
 
 Everything is counted in CPU seconds, of all processes together, so that what else runs on the machine matters little.
 `loops` runs each command on two numbers of images in turn: their difference leaves start-up out.
@@ -17,7 +16,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,7 +30,6 @@ MODEL = "convit_mini_patch8_64.tiny_imagenet"
 MODELS = ("convit_tiny", "convit_small", "convit_base")
 SECONDS = 4.0  # of CPU, per measurement
 SIZES = (500, 2500)
-PER_SHARD = 16_384
 TARGETS = {"shard": 0.98, "ray": 0.9}  # images per CPU second, of the plain loop's
 LOOPS = {
     "plain": ("-o", "out.parquet", "--overwrite"),
@@ -146,90 +144,14 @@ def measure_loops(data: Path, rounds: int, names: list[str]) -> list[dict[str, A
     return rows
 
 
-def make_results(place: Path, count: int, weights: Path) -> None:
-    """Write what `convit embed` would have written: vectors around 1,000 centers, in shards."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from benchmarks.vectors import make_vectors
-    from convit import Embedder
-    from convit.scale.inputs import InputFile
-    from convit.scale.jobs import Job
-    from convit.scale.manifest import NAME, InputShard, Manifest
-
-    job = Job("embed", weights=weights, settings={"kind": "pooled", "normalize": True})
-    identity = job.identity(Embedder(weights=weights, normalize=True, workers=0))
-    parts = range(0, count, PER_SHARD)
-    shards = tuple(InputShard(n, (InputFile("tar", f"{n}.tar", 1, ""),)) for n in range(len(parts)))
-    place.mkdir()
-    (place / NAME).write_bytes(Manifest(shards, identity, ("made",)).to_bytes())
-    for shard, start in zip(shards, parts, strict=True):
-        vectors = make_vectors(min(PER_SHARD, count - start), 768, seed=1 + shard.number)
-        table = pa.table(
-            {
-                "path": [f"{start + at}.jpg" for at in range(len(vectors))],
-                "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 768),
-                "error": pa.nulls(len(vectors), pa.string()),
-            }
-        )
-        pq.write_table(
-            table.replace_schema_metadata({"convit": json.dumps({**identity, "shard": shard.name})}),
-            place / f"{shard.name}.parquet",
-        )
-
-
-def measure_index(count: int, queries: int) -> Iterator[dict[str, Any]]:
-    """Seconds and memory of taking vectors in, and then of building their index; recall@10 against exact search."""
-    import resource
-
-    from benchmarks.vectors import make_vectors
-    from convit import create_model, save_weights
-    from convit.scale.results import read_vectors
-    from convit.search import Index
-    from convit.search.nearest import build_index, search_approximately, search_exactly
-
-    def most() -> int:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
-
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        save_weights(place / "base.safetensors", create_model("convit_base"))
-        make_results(place / "vectors", count, place / "base.safetensors")
-        index = Index(place / "db", weights=place / "base.safetensors", approximate_from=count + 1, workers=0)
-        before, begun, cpu = most(), time.monotonic(), time.process_time()
-        index.add_vectors(read_vectors(str(place / "vectors")))
-        row: dict[str, Any] = {"vectors": len(index), "peak_mb_before": before, "peak_mb_added": most()}
-        row |= {"add_s": round(time.monotonic() - begun, 1), "add_cpu_s": round(time.process_time() - cpu, 1)}
-        yield row
-        begun, cpu = time.monotonic(), time.process_time()
-        build_index(index._store)
-        row |= {"build_s": round(time.monotonic() - begun, 1), "build_cpu_s": round(time.process_time() - cpu, 1)}
-        row["peak_mb_built"] = most()
-        asked = make_vectors(queries, 768, seed=0)
-        hits = [
-            (
-                {row for row, _ in search_exactly(index._store, query, 10)},
-                {row for row, _ in search_approximately(index._store, query, 10)},
-            )
-            for query in asked
-        ]
-        yield row | {"queries": queries, "recall_at_10": sum(len(a & b) for a, b in hits) / (10 * queries)}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("rates", "loops", "index"))
+    parser.add_argument("what", choices=("rates", "loops"))
     parser.add_argument("--data", type=Path, help="shard of small images, such as Tiny-ImageNet's")
     parser.add_argument("--photos", type=Path, help="folder of JPEG photographs")
-    parser.add_argument("--vectors", type=int, default=1_000_000)
-    parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--loop", choices=LOOPS, action="append", help="only this one; can be repeated")
     given = parser.parse_args()
-    if given.what == "index":
-        for row in measure_index(given.vectors, given.queries):
-            print(json.dumps(row), flush=True)
-        return
     if given.data is None:
         parser.error(f"{given.what} needs --data")
     if given.what == "rates":

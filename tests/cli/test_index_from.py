@@ -80,6 +80,27 @@ def test_only_shards_that_are_not_in_are_read(
 
 
 @pytest.mark.usefixtures("job")
+def test_vectors_stay_in_the_precision_that_they_have(convit: Convit, pictures: Path, tmp_path: Path) -> None:
+    half = Path(shutil.copytree(tmp_path / "vectors", tmp_path / "half"))
+    for file in half.glob("0*"):
+        table = pq.read_table(file)
+        at = table.schema.get_field_index("embedding")
+        column = table.column(at).cast(pa.list_(pa.float16(), table.schema.field(at).type.list_size))
+        pq.write_table(table.set_column(at, "embedding", column), file)
+    found: list[dict[str, float]] = []
+    for name, kind in (("vectors", pa.float32()), ("half", pa.float16())):
+        db = tmp_path / f"{name}.db"
+        assert convit("index", "--from", tmp_path / name, "--db", db).code == 3
+        assert Index.open(db)._store.schema.field("vector").type.value_type == kind
+        rows = convit("search", pictures / "cat.jpg", "-k", 4, "--db", db, "--approximate-from", 5).rows
+        found.append({row["path"]: row["score"] for row in rows})
+    assert found[1] == pytest.approx(found[0], abs=1e-3)
+    Index.open(tmp_path / "half.db", approximate_from=1).add_vectors(read_vectors(str(half)))  # builds the vector index
+    near = convit("search", pictures / "cat.jpg", "-k", 4, "--db", tmp_path / "half.db", "--approximate-from", 1).rows
+    assert {row["path"]: row["score"] for row in near} == pytest.approx(found[1], abs=1e-3)
+
+
+@pytest.mark.usefixtures("job")
 def test_an_end_in_between_loses_and_doubles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convit.search.vectors._COMMIT_ROWS", 1)
     steps = iter([None, KeyboardInterrupt()])

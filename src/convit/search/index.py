@@ -33,7 +33,7 @@ from convit.search.listing import Files, ListedImage, list_files, split_of
 from convit.search.nearest import Hit, has_index, mapped_vectors, search_approximately, search_exactly, settle
 from convit.search.store import Store, check_place
 from convit.search.updating import Update, carry_out, plan_update
-from convit.search.vectors import Added, Vectors, add_vectors, check_vectors, identity_of_vectors
+from convit.search.vectors import Added, Vectors, add_vectors, check_vectors, identity_of_vectors, store_of
 from convit.search.where import parse_where
 
 APPROXIMATE_FROM = 200_000
@@ -206,7 +206,7 @@ class Index:
             if self.identity is None:
                 self.identity = identity_of_vectors(vectors, self._model, self._weights, self._options)
                 self.identity.write(self.db)
-            self._store = Store(self.db, self._known.dim, create=True, in_shards=True)
+            self._store = store_of(vectors, self.db, self._known.dim)
             done = add_vectors(vectors, self._store, expect, advance)
             has_changed = bool(done.images or done.removed)
             done.is_approximate = settle(self._store, self.approximate_from, has_changed=has_changed)

@@ -47,7 +47,7 @@ def check_place(db: Path, *, create: bool) -> None:
     if (db / FILE).exists():
         return
     if db.is_dir() and any(entry.name != ".lock" for entry in db.iterdir()):
-        damaged = f"; its {FILE} is missing" if (db / f"{TABLE}.lance").exists() else ""
+        damaged = f"; its {FILE} is missing" if Store.is_in(db) else ""
         raise FileExistsError(f"{db} holds other files and no index{damaged}; choose another folder")
     if db.exists() and not db.is_dir():
         raise FileExistsError(f"{db} is a file, not an index; choose another name")
@@ -67,7 +67,8 @@ class FileRow(NamedTuple):
 class Store:
     """One table of images: path, sha256, size, mtime_ns, width, height, label, vector (of length `dim`).
 
-    With `in_shards`, `shard` stands before the vector: which results of a job a row is from.
+    With `in_shards`, `shard` stands before the vector: which results of a job a row is from. Vectors of a new table
+    are float16 with `is_half`.
 
     Raises:
         FileNotFoundError: there is no table, and `create` is false.
@@ -75,12 +76,12 @@ class Store:
         OSError: as `explained`, as from all that reads or writes it.
     """
 
-    def __init__(self, db: Path, dim: int, *, create: bool, in_shards: bool = False) -> None:
+    def __init__(self, db: Path, dim: int, *, create: bool, in_shards: bool = False, is_half: bool = False) -> None:
         import lancedb
 
         self.db, self.dim = db, dim
-        self.schema = _schema(dim, in_shards)
-        there = (db / f"{TABLE}.lance").is_dir()
+        self.schema = _schema(dim, in_shards, is_half)
+        there = self.is_in(db)
         if not there and not create:
             raise FileNotFoundError(f"{db}: its first indexing was interrupted; run convit index on it again")
         with explained(db):
@@ -90,6 +91,12 @@ class Store:
             )
         if self.table.schema.names != self.schema.names:
             raise ValueError(f"{db} holds a table with other columns; choose another folder")
+        self.schema = self.table.schema
+
+    @staticmethod
+    def is_in(db: Path) -> bool:
+        """Whether there is a table."""
+        return (db / f"{TABLE}.lance").is_dir()
 
     @property
     def version(self) -> int:
@@ -129,11 +136,18 @@ class Store:
         if not rows:
             return
         columns = [pa.array([row[name] for row in rows], type=self.schema.field(name).type) for name in self._plain]
-        vectors = np.ascontiguousarray([row["vector"] for row in rows], dtype=np.float32)
-        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), self.dim))
+        vectors = np.array([row["vector"] for row in rows], np.float32)
+        columns.append(self.column(vectors))
         data = pa.table(columns, schema=self.schema)
         with explained(self.db):
             self.table.merge_insert("path").when_matched_update_all().when_not_matched_insert_all().execute(data)
+
+    def column(self, vectors: np.ndarray) -> Any:
+        """Vectors as an Arrow array, in the store's precision."""
+        import pyarrow as pa
+
+        values = np.ascontiguousarray(vectors, self.schema.field("vector").type.value_type.to_pandas_dtype())
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), self.dim)
 
     def append(self, rows: Any) -> None:
         """Add the rows of an Arrow table, of paths that are not there yet; columns that it lacks stay empty."""
@@ -205,7 +219,7 @@ def _among(values: Iterable[str], column: str = "path") -> str:
     return f"{column} IN ({quoted})"
 
 
-def _schema(dim: int, in_shards: bool) -> Any:
+def _schema(dim: int, in_shards: bool, is_half: bool) -> Any:
     import pyarrow as pa
 
     return pa.schema(
@@ -218,7 +232,7 @@ def _schema(dim: int, in_shards: bool) -> Any:
             ("height", pa.int32()),
             ("label", pa.string()),
             *([("shard", pa.string())] if in_shards else ()),
-            ("vector", pa.list_(pa.float32(), dim)),
+            ("vector", pa.list_(pa.float16() if is_half else pa.float32(), dim)),
         ]
     )
 

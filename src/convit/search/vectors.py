@@ -28,7 +28,7 @@ class Vectors:
         job: what the job was: model, weights (their fingerprint), precision, image, kind and the like.
         planned: names of all shards of the job.
         names: those of them that have results, in order.
-        read: gives the Arrow table of one: path, embedding, error.
+        read: gives the Arrow table of one: path, embedding (float32 or float16), error.
     """
 
     place: str
@@ -118,6 +118,13 @@ def identity_of_vectors(
     return identity_of(embedder, place, model, weights, given).model_copy(update={"precisions": (job["precision"],)})
 
 
+def store_of(vectors: Vectors, db: Path, dim: int) -> Store:
+    """The store for some vectors; a new one keeps them in the precision that they have."""
+    is_new = not Store.is_in(db) and len(vectors.names) > 0
+    is_half = is_new and str(vectors.read(vectors.names[0]).schema.field("embedding").type.value_type) == "halffloat"
+    return Store(db, dim, create=True, in_shards=True, is_half=is_half)
+
+
 def add_vectors(
     vectors: Vectors,
     store: Store,
@@ -179,18 +186,18 @@ def _rows(vectors: Vectors, names: Sequence[str], store: Store, done: Added) -> 
         if length != store.dim:
             raise ValueError(f"{vectors.place}/{name} holds vectors of {length}, not {store.dim}; remove it")
         values = np.asarray(found.values).reshape(-1, store.dim)[found.offset : found.offset + len(found)]
+        values = values.astype(np.float32, copy=False)
         lengths = np.linalg.norm(values, axis=1)
         usable = np.isfinite(lengths) & (lengths > 0) & np.asarray(found.is_valid())
         errors = table.column("error").to_pylist()
         for at in np.flatnonzero(~usable).tolist():
             path = table.column("path")[at].as_py()
             done.first_error = done.first_error or errors[at] or f"{path}: its vector is zero or not finite"
-        unit = np.ascontiguousarray(values[usable] / lengths[usable, None], dtype=np.float32)
         kept = int(usable.sum())
         columns = [
             table.column("path").filter(pa.array(usable)).combine_chunks(),
             pa.array([name] * kept, type=pa.string()),
-            pa.FixedSizeListArray.from_arrays(pa.array(unit.reshape(-1)), store.dim),
+            store.column(values[usable] / lengths[usable, None]),
         ]
         done.shards, done.images, done.unreadable = (
             done.shards + 1,
