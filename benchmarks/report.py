@@ -26,6 +26,7 @@ TITLES = {
     "folder": "Waiting for data",
     "decoding": "Fast decoding",
     "vectors": "Searching embeddings",
+    "large_index": "A large index",
     "scale": "Large jobs",
     "parity": "Parity of numbers",
 }
@@ -260,6 +261,45 @@ def _scale(rows: Rows) -> Table:
     ]
 
 
+def _large_index(rows: Rows) -> Table:
+    heads = (
+        "vectors",
+        "taken in, s (CPU)",
+        "index built, s (CPU)",
+        "added later, s (CPU)",
+        "search, ms",
+        "recall@10",
+        "memory, GB",
+        "on disk, GB",
+    )
+
+    def seconds(row: dict[str, Any], name: str) -> str:
+        return f"{row[f'{name}_s']:,.0f} ({row[f'{name}_cpu_s']:,.0f})"
+
+    return heads, [
+        (
+            f"{row['vectors']:,}, calculated",
+            seconds(row, "add"),
+            seconds(row, "build"),
+            *("",) * 3,
+            f"{row['peak_gb']:.1f}",
+            f"{row['gb']:.1f}",
+        )
+        if row.get("is_calculated")
+        else (
+            f"{row['vectors']:,} x {row['dim']}, fp16",
+            seconds(row, "add"),
+            f"**{seconds(row, 'build')}**, at most {row['targets']['minutes'] * 60:,}",
+            f"{row['more']:,}: {seconds(row, 'more')}",
+            f"{1000 * row['search_s'] / row['queries']:.0f}",
+            f"**{row['recall']:.3f}**, at least {row['targets']['recall']:g}",
+            f"**{row['peak_gb']:.1f}**, at most {row['targets']['gb']:g}",
+            f"{row['gb']:.1f}",
+        )
+        for row in rows
+    ]
+
+
 def _exports(rows: Rows) -> Table:
     heads = ("model", "batch", "ours, ms", "theirs", "ms", "ratio", "target", "met")
     return heads, [
@@ -371,6 +411,7 @@ TABLES: dict[str, Callable[[Rows], Table]] = {
     "folder": _folder,
     "decoding": _decoding,
     "vectors": _vectors,
+    "large_index": _large_index,
     "scale": _scale,
     "parity": _parity,
 }

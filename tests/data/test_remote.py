@@ -6,6 +6,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from fsspec.registry import _registry
 
 from convit.data import fingerprint, open_dataset
 from convit.data.locate import find_files, kind_of
@@ -93,6 +94,7 @@ def test_class_names_that_are_refused_are_absent(server: Served) -> None:
 @pytest.mark.parametrize(("protocol", "package"), [("s3", "s3fs"), ("https", "aiohttp")])
 def test_a_package_that_a_store_needs_is_named(monkeypatch: pytest.MonkeyPatch, protocol: str, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(_registry, protocol, raising=False)  # where another test has used it
     with pytest.raises(ImportError, match=rf"{protocol}:// addresses need another package: .*{package}"):
         list(read_shard(f"{protocol}://bucket/x.tar"))
 

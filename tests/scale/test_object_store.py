@@ -1,8 +1,10 @@
 """Jobs that read from and write to an S3 server on this machine."""
 
 import io
+import json
+import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,12 @@ from convit.scale.destination import Destination
 MODEL = ("--model", "convit_nano_patch4_32.cifar10", "--workers", "0")
 
 
+def _post(path: str, content: bytes = b"") -> None:
+    """To the API by which the S3 server itself is set."""
+    place = f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/{path}"
+    urlopen(Request(place, content, {"Content-Type": "text/plain"}, method="POST"), timeout=10).close()
+
+
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An S3 server with the bucket `photos`, open to whoever has the keys in the environment."""
@@ -27,7 +35,6 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST"), timeout=10).close()
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_ACCESS_KEY_ID": "key",
@@ -35,10 +42,12 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
+    _post("reset")
     system = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     system.mkdir("photos")
     yield system
+    _post("reset-auth", b"inf")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     server.stop()
 
@@ -122,3 +131,77 @@ def test_a_bucket_that_there_is_not(source: str, output: str, bucket: Any, capfd
     lines = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
     assert len(lines) == 1
     assert "s3://nowhere" in lines[0]
+
+
+@pytest.fixture
+def allowed(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], tuple[str, str]]:
+    """Gives the user that runs the commands a few rights, in place of all, and tells the user's keys."""
+    import boto3
+
+    def allow(rights: dict[str, str]) -> tuple[str, str]:
+        _post("reset-auth", b"inf")
+        users = boto3.client("iam", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+        name = f"user-{len(users.list_users()['Users'])}"
+        users.create_user(UserName=name)
+        statements = [
+            {"Effect": "Allow", "Action": f"s3:{action}", "Resource": place} for action, place in rights.items()
+        ]
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        users.put_user_policy(UserName=name, PolicyName="rights", PolicyDocument=policy)
+        key = users.create_access_key(UserName=name)["AccessKey"]
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+        type(bucket).clear_instance_cache()
+        _post("reset-auth", b"0")
+        return key["AccessKeyId"], key["SecretAccessKey"]
+
+    return allow
+
+
+READ = {"GetObject": "*", "HeadObject": "*", "ListBucket": "*"}
+ALL_OF_VECTORS = {"*": "arn:aws:s3:::vectors*"}
+
+
+@pytest.mark.parametrize(
+    ("rights", "code", "refused"),
+    [
+        (ALL_OF_VECTORS, 1, "s3://photos/in/ is refused"),
+        (READ, 1, "s3://vectors/out/_manifest.parquet is refused"),
+        ({**ALL_OF_VECTORS, "ListBucket": "*"}, 3, "s3://photos/in/0.tar is refused"),
+    ],
+)
+def test_a_bucket_without_permission(
+    rights: dict[str, str],
+    code: int,
+    refused: str,
+    bucket: Any,
+    allowed: Callable[[dict[str, str]], tuple[str, str]],
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG", "convit")
+    bucket.pipe_file("photos/in/0.tar", _tar(0))
+    bucket.mkdir("vectors")
+    keys = allowed(rights)
+    assert main(["embed", "s3://photos/in/", *MODEL, "-o", "s3://vectors/out/"]) == code
+    said = capfd.readouterr()
+    (line,) = [line for line in said.err.splitlines() if "refused" in line]
+    assert refused in line
+    assert "check the address and" in line
+    _post("reset-auth", b"inf")
+    bucket.invalidate_cache()
+    written = b"".join(bucket.cat_file(name) for name in bucket.find("vectors"))
+    logged = [record.getMessage() for record in caplog.records if record.name.startswith("convit")]
+    for key in keys:
+        assert key not in "\n".join([said.out, said.err, *logged])
+        assert key.encode() not in written
+    assert (b"is refused" in written) == (code == 3)
+
+
+def test_no_credentials_at_all(bucket: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    type(bucket).clear_instance_cache()
+    assert main(["embed", "s3://photos/in/", *MODEL, "-o", "s3://photos/out/"]) == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
+    assert "s3://photos/out/_manifest.parquet is refused (Unable to locate credentials); check" in line

@@ -98,9 +98,7 @@ def read_on(url: str, read: Callable[[BinaryIO], Iterator[Item]]) -> Iterator[It
             return
         except TransferError as error:
             if error.final:
-                raise PermissionError(
-                    f"{shown(url)} is refused ({error}); check the address and the access that you have to it"
-                ) from error
+                raise _refused(url, error) from error
             if failures == len(WAITS):
                 raise ConnectionError(
                     f"{shown(url)} cannot be read ({error}) after {failures + 1} attempts; check the address and the "
@@ -146,8 +144,8 @@ def remote_file(url: str) -> RemoteFile:
     """Ask a server for a file's size and mark.
 
     Raises:
-        ConnectionError: the server cannot be reached or refuses.
-        FileNotFoundError, ImportError, ValueError: as `read_on`.
+        ConnectionError: the server cannot be reached.
+        FileNotFoundError, ImportError, PermissionError, ValueError: as `read_on`.
     """
     return _described(url, _asked(url, lambda system, path: system.info(path)))
 
@@ -191,9 +189,13 @@ def _asked(url: str, question: Callable[[Any, str], Any]) -> Any:
         with _as_transfer_error(url):
             return question(system, path)
     except TransferError as error:
-        raise ConnectionError(
-            f"{shown(url)} cannot be reached ({error}); check the address, your access to it and the network"
-        ) from error
+        if error.final:
+            raise _refused(url, error) from error
+        raise ConnectionError(f"{shown(url)} cannot be reached ({error}); check the address and the network") from error
+
+
+def _refused(url: str, error: TransferError) -> PermissionError:
+    return PermissionError(f"{shown(url)} is refused ({error}); check the address and the access that you have to it")
 
 
 def filesystem_of(url: str) -> tuple[Any, str]:
@@ -233,9 +235,12 @@ def _transfer_error(error: BaseException) -> TransferError:
     status = _status(error)
     # an HTTP error's own words hold the whole URL, with what `shown` leaves out
     reason = f"the server answers with status {status}" if status else f"{type(error).__name__}: {error}"
-    return TransferError(
-        reason, final=isinstance(error, PermissionError) or (400 <= status < 500 and status not in _BUSY)
-    )
+    return TransferError(reason, final=is_refusal(error) or (400 <= status < 500 and status not in _BUSY))
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether a store does not let us in, or there are no credentials to show it."""
+    return isinstance(error, PermissionError) or "Credentials" in type(error).__name__
 
 
 def _status(error: BaseException) -> int:

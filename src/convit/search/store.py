@@ -77,6 +77,7 @@ class Store:
     """
 
     def __init__(self, db: Path, dim: int, *, create: bool, in_shards: bool = False, is_half: bool = False) -> None:
+        os.environ.setdefault("LANCEDB_LOG", "error")  # it warns of how it finds the centers of a few vectors
         import lancedb
 
         self.db, self.dim = db, dim
