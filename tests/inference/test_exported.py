@@ -140,6 +140,11 @@ def test_damaged_folders(copied: Path) -> None:
         with pytest.raises(ValueError, match=rf"config.json is not as `convit export` writes it \(.*{message}"):
             Classifier(name)
         config.write_text(kept)
+    config.write_text("[]")
+    with pytest.raises(
+        ValueError, match=r"config.json is not as `convit export` writes it \(TypeError: it holds a list"
+    ):
+        Classifier(name)
     config.write_text("{")
     with pytest.raises(ValueError, match=r"config.json is not as `convit export` writes it \(JSONDecodeError"):
         Classifier(name)
@@ -161,6 +166,24 @@ def test_what_the_file_does_not_take(copied: Path, photos: list[Path], lie: dict
     classifier = Classifier(_changed(copied, input={**given, **lie}))
     with pytest.raises(ValueError, match=r"model.onnx cannot compute \w+ images of shape .* config.json lets it take"):
         classifier(photos)
+
+
+def test_classes_that_the_file_does_not_have(copied: Path, photos: list[Path]) -> None:
+    file = copied / "config.json"
+    told = {key: value for key, value in json.loads(file.read_text()).items() if key != "label_names"}
+    file.write_text(json.dumps({**told, "num_classes": 12}))
+    classifier = Classifier(str(copied))
+    with pytest.raises(ValueError, match=r"model.onnx gives 10 logits, but config.json says 12 classes; export again"):
+        classifier(photos)
+
+
+def test_a_file_of_the_folder_is_not_the_model(copied: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"model.onnx is a file of an exported folder, which is taken whole; name \S+mine$"
+    ):
+        Classifier(str(copied / "model.onnx"))
+    with pytest.raises(ValueError, match=r"model.onnx is a file, but an exported folder is taken whole; name \S+mine$"):
+        ExportedModel(copied / "model.onnx")
 
 
 def test_foreign_files(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

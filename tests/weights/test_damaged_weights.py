@@ -216,6 +216,7 @@ def test_float8_files_are_read(model: ConViT, tmp_path: Path) -> None:
     ("content", "words"),
     [
         ("[" * 100_000, "is not valid JSON"),
+        ("[]", "holds a list, not a JSON object; copy or fetch it again"),
         ('{"architecture": ["convit_tiny"]}', "which is not a ConViT"),
         ('{"architecture": "' + "convit_" * 50_000 + '"}', "which is not a ConViT"),
         ('{"architecture": "convit_tiny", "pretrained_cfg": [1]}', "is not as timm writes it"),

@@ -41,7 +41,7 @@ class Export:
     """What an exported file takes and gives: the key "export" of `config.json`.
 
     Attributes:
-        format: "onnx", "openvino", "pt2", "aotinductor", or one that only its own runtime runs.
+        format: as `--to` takes it.
         file: name of the model file, beside `config.json`.
         sha256: of each file of the model, by name.
         precision: "fp32", "fp16", "bf16" or "int8".
@@ -180,7 +180,7 @@ class ExportedModel:
             outputs: names of those that are wanted; None for all.
 
         Raises:
-            ValueError: the file does not take images of this size.
+            ValueError: the file does not take images of this size, or has other classes than `config.json` says.
         """
         self._check_size(*pixels.shape[1:3])
         names = list(outputs or self.outputs)
@@ -191,10 +191,16 @@ class ExportedModel:
             images = np.moveaxis(images, 1, -1)
         images, step = np.ascontiguousarray(images), self.export.batch or len(images)
         parts = [self._session(images[start : start + step], names) for start in range(0, len(images), step)]
-        return {
+        found = {
             name: np.concatenate(arrays).astype(np.float32, copy=False)
             for name, arrays in zip(names, zip(*parts, strict=True), strict=True)
         }
+        if "logits" in found and found["logits"].shape[1] != self.num_classes:
+            raise ValueError(
+                f"{self.folder / self.export.file} gives {found['logits'].shape[1]} logits, but {CONFIG_FILE} says "
+                f"{self.num_classes} classes; export again"
+            )
+        return found
 
     def _check_options(self, options: RunOptions) -> None:
         fixed = {
@@ -240,15 +246,23 @@ class ExportedModel:
 
 
 def exported_folder(name: str) -> Path | None:
-    """The folder that a name stands for where that is an exported one; a damaged `config.json` counts as one."""
+    """The folder that a name stands for where that is an exported one; a damaged `config.json` counts as one.
+
+    Raises:
+        ValueError: it is a file in such a folder.
+    """
     folder = given_path(name).expanduser()
+    if folder.is_file():
+        if exported_folder(str(folder.parent)) is not None:
+            raise ValueError(f"{name} is a file of an exported folder, which is taken whole; name {folder.parent}")
+        return None
     try:
         content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except OSError:
         return None
     except (ValueError, RecursionError):
         return folder
-    return folder if isinstance(content, dict) and "export" in content else None
+    return None if isinstance(content, dict) and "export" not in content else folder
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], Export, dict[str, Any]]:
@@ -259,10 +273,14 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Export, dict[str, Any]]:
         ValueError: it was not written by `convit export`, or is damaged.
     """
     path = folder / CONFIG_FILE
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file, but an exported folder is taken whole; name {folder.parent}")
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise TypeError(f"it holds a {type(config).__name__}, not an object")
         found = Export.of(config["export"])
         transform: dict[str, Any] = config["export"]["transform"]
         TransformSettings.from_card(transform)

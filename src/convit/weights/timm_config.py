@@ -157,7 +157,9 @@ def read_hub_config(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); copy or fetch it again") from error
-    if not isinstance(content, dict) or "architecture" not in content:
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not a JSON object; copy or fetch it again")
+    if "architecture" not in content:
         return {}
     architecture = content["architecture"]
     if not isinstance(architecture, str) or architecture not in VARIANTS:
