@@ -23,7 +23,8 @@ from tests.contract.test_distribution import NANO, ROOT, run_alone
 
 BLOCKED = ("torch", "torchvision", "convit", "jaxtyping", "lazy_loader", "beartype", "pyarrow", "rich")
 AT_ONCE = {"numpy", "PIL", "typer"}  # imported with a module
-WHEN_NEEDED = {"onnxruntime", "openvino", "pyarrow", "rich", "torch", "pillow_heif", "pillow_jxl"}
+WHEN_NEEDED = {"onnxruntime", "openvino", "executorch", "ai_edge_litert", "pyarrow", "rich", "torch"}
+WHEN_NEEDED |= {"pillow_heif", "pillow_jxl"}
 PROJECT = tomllib.loads((ROOT / "runtime" / "pyproject.toml").read_text("utf-8"))["project"]
 
 

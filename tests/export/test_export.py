@@ -244,10 +244,6 @@ def test_what_cannot_be_exported(
     ("given", "message"),
     [
         ({"format": "gif"}, "format is 'gif', but must be one of onnx"),
-        (
-            {"format": "coreml"},
-            "coreml: no writer; its results cannot be compared on Linux; take one of onnx",
-        ),
         ({"format": "pt2", "precision": "int8"}, "torch.export program is written in fp32, bf16, but not in int8"),
         ({"precision": "bf16"}, "ONNX is written in fp32, fp16, int8, but not in bf16"),
         ({"format": "openvino", "dynamic_size": True}, "OpenVINO IR files take one image size"),
@@ -300,7 +296,6 @@ def test_a_folder_is_replaced_only_where_nothing_else_is_lost(
         ((), 2, "name a model and --output, or give --list"),
         ((NANO, "-o", "nowhere/made"), 2, "error: nowhere/made: there is no folder"),
         ((NANO, "-o", "made", "--size", "33"), 2, "33 x 33 pixels .* is not tiled by patches of 4"),
-        ((NANO, "-o", "made", "--to", "litert"), 2, "litert: no writer; the package litert-torch needs an older torch"),
         ((NANO, "-o", "made", "--size", "big"), 2, "--size is 'big', but must be a number of pixels or HEIGHTxWIDTH"),
         ((NANO, "-o", "made", "--precision", "int8"), 2, "give --data, a folder of at least 264"),
         ((NANO, "-o", "made", "--data", "nowhere"), 2, "nowhere"),
@@ -330,7 +325,7 @@ def test_formats_are_listed_with_what_is_missing(
     from convit.output import files
 
     def find(name: str) -> object:
-        return None if name == "onnxruntime" else name
+        return None if name in ("onnxruntime", "litert_torch", "coremltools") else name
 
     monkeypatch.setattr(formats, "find_spec", find)
     monkeypatch.setattr(files, "find_spec", find)
@@ -338,11 +333,19 @@ def test_formats_are_listed_with_what_is_missing(
     listed = {row["format"]: row for row in json.loads(capsys.readouterr().out)["formats"]}
     assert (listed["onnx"]["installed"], listed["onnx"]["needs"]) == (False, "pip install 'convit[export]'")
     assert listed["openvino"]["installed"]
-    assert listed["litert"]["needs"] == "no writer; the package litert-torch needs an older torch"
-    assert main(["export", NANO, "-o", "made"]) == 1
-    assert (
-        "ONNX needs the package 'onnxruntime'; install it with: pip install 'convit[export]'" in capsys.readouterr().err
+    assert listed["litert"]["needs"] == "pip install 'convit[litert]'"
+    assert (listed["coreml"]["note"], listed["onnx"]["note"]) == (
+        "experimental: one image at a time, not compared with PyTorch, in an environment of its own",
+        "",
     )
+    for form, title, package, extra in (
+        ("onnx", "ONNX", "onnxruntime", "export"),
+        ("litert", "LiteRT", "litert_torch", "litert"),
+        ("coreml", "Core ML", "coremltools", "coreml"),
+    ):
+        assert main(["export", NANO, "-o", "made", "--to", form]) == 1
+        told = f"{title} needs the package '{package}'; install it with: pip install 'convit[{extra}]'"
+        assert capsys.readouterr().err == f"convit: error: {told}\n"
 
 
 def test_preprocessing_travels_with_the_size(tmp_path: Path) -> None:

@@ -65,12 +65,13 @@ def test_other_names_than_described(form: str, files: dict[str, Path]) -> None:
         start_session(files[form], form, "fp32", "pixels", NAMES)
 
 
-@pytest.mark.parametrize("form", ["onnx", "openvino", "pt2", "aotinductor"])
+@pytest.mark.parametrize("form", ["onnx", "openvino", "pt2", "aotinductor", "executorch", "litert"])
 def test_without_its_runtime(form: str, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    package = {"onnx": "onnxruntime", "openvino": "openvino"}.get(form, "torch")
+    others = {"onnx": "onnxruntime", "openvino": "openvino", "executorch": "executorch", "litert": "ai_edge_litert"}
+    package = others.get(form, "torch")
     for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=rf" needs the package {package}; pip install {package}$"):
+    with pytest.raises(ImportError, match=rf" needs the package {package}; pip install {package.replace('_', '-')}$"):
         start_session(files.get(form, Path("model.pt2")), form, "fp32", "images", NAMES)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convit.cli import errors, options
-from convit.export.formats import FORMATS, UNWRITTEN, ExportSettings, Input, Outputs, Precision
+from convit.export.formats import FORMATS, ExportSettings, Input, Outputs, Precision
 from convit.inference.options import parse_size
 
 _Rows = list[dict[str, Any]]
@@ -31,7 +31,8 @@ Size = Annotated[
 ]
 As = Annotated[Precision, typer.Option("--precision", help="Numeric precision of the file.")]
 Takes = Annotated[
-    Input, typer.Option("--input", help="uint8: pixel values, normalized inside; float: normalized images.")
+    Input | None,
+    typer.Option("--input", help="uint8: pixel values, normalized inside; float: normalized images.  [default: uint8]"),
 ]
 Gives = Annotated[
     Outputs | None, typer.Option("--outputs", help="What the file gives.  [default: both, where the model has both]")
@@ -54,7 +55,7 @@ def export(
     to: To = "onnx",
     size: Size = None,
     precision: As = "fp32",
-    input: Takes = "uint8",  # noqa: A002
+    input: Takes = None,  # noqa: A002
     outputs: Gives = None,
     opset: Opset = None,
     data: Data = None,
@@ -89,8 +90,10 @@ def export(
     if proof.warning:
         errors.tell(f"warning: {proof.warning}")
     kept = "" if proof.top1_agreement is None else f", same first class on {proof.top1_agreement:.1f} %"
-    found = f"{output}: {proof.largest:.1e} of the largest value from PyTorch on {proof.images:,} images{kept}"
-    options.print_result(found, {"path": output, **proof.to_dict()})
+    found = "written, but not compared"
+    if proof.largest is not None:
+        found = f"{proof.largest:.1e} of the largest value from PyTorch on {proof.images:,} images{kept}"
+    options.print_result(f"{output}: {found}", {"path": output, **proof.to_dict()})
 
 
 def _show_formats() -> None:
@@ -99,17 +102,16 @@ def _show_formats() -> None:
             "format": form.name,
             "precisions": list(form.precisions),
             "size": "fixed or dynamic" if form.dynamic_size else "fixed",
+            "batch": form.batch or "any",
+            "note": form.note,
             "installed": not form.missing,
             "needs": f"pip install 'convit[{form.extra}]'" if form.missing else "",
         }
         for form in FORMATS.values()
     ]
-    rows += [
-        {"format": name, "precisions": [], "size": "", "installed": False, "needs": why}
-        for name, why in UNWRITTEN.items()
-    ]
     lines = [
         f"{row['format']:12} {', '.join(row['precisions']):18} {row['size']:18} {row['needs'] or 'installed'}"
+        + (f"; {row['note']}" if row["note"] else "")
         for row in rows
     ]
     options.print_result("\n".join(lines), {"formats": rows})

@@ -101,11 +101,12 @@ def _sized(model: ConViT, settings: ExportSettings) -> ConViT:
 def _write(model: ConViT, outputs: tuple[str, ...], settings: ExportSettings, images: ProofImages, path: Path) -> None:
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(settings.precision, torch.float32)
     is_openvino = settings.format == "openvino"
+    rounds = settings.format in ("openvino", "coreml")  # its converter, from fp32
     graph = Graph(
         model,
         outputs,
         takes_uint8=settings.input == "uint8",
-        dtype=torch.float32 if is_openvino else dtype,
+        dtype=torch.float32 if rounds else dtype,
         apart=is_openvino,
     )
     transform = TransformSettings.from_model(model)
@@ -129,4 +130,4 @@ def _write(model: ConViT, outputs: tuple[str, ...], settings: ExportSettings, im
     else:
         from convit.export import program
 
-        program.write(graph, path, size, compiled=settings.format == "aotinductor")
+        program.write(graph, path, size, settings)

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from convit.export.formats import FORMATS, ExportSettings
+from convit.export.formats import FORMATS, ExportSettings, Format
 from convit.export.proof import Proof
 from convit.images.names import escaped
 from convit.inference.classifier import read_labels, read_temperature
@@ -41,7 +41,7 @@ def describe_export(model: ConViT, settings: ExportSettings, outputs: tuple[str,
             "name": "images",
             "dtype": "uint8" if takes_uint8 else "float32",
             "layout": "NHWC" if takes_uint8 else "NCHW",
-            "batch": None,
+            "batch": settings.form.batch,
             "height": None if settings.dynamic_size else transform.height,
             "width": None if settings.dynamic_size else transform.width,
         },
@@ -71,11 +71,10 @@ def write_folder(folder: Path, model: ConViT, facts: Mapping[str, Any], proof: P
 
 def _readme(folder: Path, model: ConViT, facts: Mapping[str, Any], proof: Proof) -> str:
     form, transform = FORMATS[facts["format"]], TransformSettings.from_model(model)
-    needs = "torch" if not form.packages else "onnxruntime" if form.name == "onnx" else "openvino"
     filled = {
         **_input_facts(facts, transform),
         "name": model.pretrained_cfg.get("architecture") or "convit",
-        "title": form.title,
+        "title": form.title + (", experimental," if form.batch else ""),
         "precision": facts["precision"],
         "version": facts["versions"]["convit"],
         "torch": facts["versions"]["torch"],
@@ -93,8 +92,7 @@ def _readme(folder: Path, model: ConViT, facts: Mapping[str, Any], proof: Proof)
         "model": ", ".join(f"{key} {value}" for key, value in facts["source"].items() if value) or "not named",
         "measured": _measured(proof),
         "read": proof.read,
-        "command": _COMMANDS[facts["outputs"][0]],
-        "needs": f"needs {needs}, Pillow and numpy",
+        "commands": _commands(form, facts["outputs"][0]),
         "hint": "bf16" if facts["precision"] == "bf16" else "f32",
     }
     runtimes = (_HERE / "runtimes" / f"{form.name}.md").read_text(encoding="utf-8")
@@ -102,12 +100,21 @@ def _readme(folder: Path, model: ConViT, facts: Mapping[str, Any], proof: Proof)
     return Template(whole_text).substitute(filled)
 
 
+def _commands(form: Format, first: str) -> str:
+    """The commands that run the file, as a block of code; empty where none does."""
+    script = "    python predict.py cat.jpg                          # needs"
+    lines = [] if form.batch else [f"{script} {form.runtime}, Pillow and numpy"]
+    lines += [f"    convit {_COMMANDS[first]}"] if form.runtime else []
+    return "\n".join([*lines, "", ""]) if lines else ""
+
+
 def _input_facts(facts: Mapping[str, Any], transform: TransformSettings) -> dict[str, str]:
     """What a file takes, in words and in the code of three languages."""
     given, channels = facts["input"], transform.input_size[0]
     takes_uint8 = given["dtype"] == "uint8"
     sides = [given["height"] or "height", given["width"] or "width"]
-    shape = f"({', '.join(map(str, ['batch', *sides, channels] if takes_uint8 else ['batch', channels, *sides]))})"
+    batch = given["batch"] or "batch"
+    shape = f"({', '.join(map(str, [batch, *sides, channels] if takes_uint8 else [batch, channels, *sides]))})"
     kind = "pixel values" if takes_uint8 else f"normalized by mean {transform.mean} and std {transform.std}"
     whole = f", sides in multiples of {facts['patch_size']}" if given["height"] is None else ""
     mean, std = (f"np.array({list(values)}, np.float32)" for values in (transform.mean, transform.std))
@@ -116,9 +123,11 @@ def _input_facts(facts: Mapping[str, Any], transform: TransformSettings) -> dict
         "input": f"{given['dtype']} {shape}{whole}, {kind}",
         "normalize": "" if takes_uint8 else f"images = {normalized}\n",
         "shape": shape,
+        "sides": shape[1:-1],
         "dtype": given["dtype"],
         "cpp": "uint8_t" if takes_uint8 else "float",
         "js": "Uint8Array" if takes_uint8 else "Float32Array",
+        "scalar": "Byte" if takes_uint8 else "Float",
         "ov": "u8" if takes_uint8 else "f32",
     }
 
@@ -131,6 +140,8 @@ def _shape_of(output: str, model: ConViT) -> str:
 
 
 def _measured(proof: Proof) -> str:
+    if proof.largest is None:
+        return f"**nothing: {proof.warning}**"
     limit = "" if proof.limit is None else f" (limit {proof.limit:.0e})"
     parts = [f"largest difference from PyTorch in fp32 {proof.largest:.1e} of the largest value{limit}"]
     if proof.top1_agreement is not None:

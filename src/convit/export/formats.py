@@ -27,7 +27,10 @@ class Format:
         precisions: that it can hold, the default first.
         packages: that write and run it, as they are imported.
         extra: of this package, which brings them; empty where they come with it.
+        runtime: the package that runs it; empty where nothing here does, so that no result is compared.
         dynamic_size: whether one file can take images of several sizes.
+        inputs: that it can take, the default first.
+        batch: images at a time; None for any number. Those that take one are experimental.
     """
 
     name: str
@@ -36,31 +39,66 @@ class Format:
     precisions: tuple[Precision, ...]
     packages: tuple[str, ...] = ()
     extra: str = ""
+    runtime: str = "torch"
     dynamic_size: bool = False
+    inputs: tuple[Input, ...] = ("uint8", "float")
+    batch: int | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Packages that are not installed."""
         return tuple(package for package in self.packages if find_spec(package) is None)
 
+    @property
+    def note(self) -> str:
+        """What to know of the format before it is taken; mostly nothing."""
+        if self.batch is None:
+            return ""
+        compared = "" if self.runtime else ", not compared with PyTorch"
+        return f"experimental: one image at a time{compared}, in an environment of its own"
+
 
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
+_HALF: tuple[Precision, ...] = ("fp32", "fp16")
 FORMATS: dict[str, Format] = {
     each.name: each
     for each in (
-        Format("onnx", "ONNX", "model.onnx", ("fp32", "fp16", "int8"), _ONNX, "export", dynamic_size=True),
-        Format("openvino", "OpenVINO IR", "model.xml", ("fp32", "bf16", "int8"), ("openvino", "nncf"), "quantize"),
+        Format("onnx", "ONNX", "model.onnx", (*_HALF, "int8"), _ONNX, "export", "onnxruntime", dynamic_size=True),
+        Format(
+            "openvino",
+            "OpenVINO IR",
+            "model.xml",
+            ("fp32", "bf16", "int8"),
+            ("openvino", "nncf"),
+            "quantize",
+            "openvino",
+        ),
         Format("pt2", "torch.export program", "model.pt2", ("fp32", "bf16")),
         Format("aotinductor", "AOTInductor package", "model.pt2", ("fp32", "bf16")),
+        Format("executorch", "ExecuTorch", "model.pte", _HALF, ("executorch",), "executorch", "executorch", batch=1),
+        Format(
+            "litert",
+            "LiteRT",
+            "model.tflite",
+            ("fp32",),
+            ("litert_torch", "ai_edge_litert"),
+            "litert",
+            "ai-edge-litert",
+            batch=1,
+        ),
+        Format(  # no uint8 arrays; zipped, since a package is a folder
+            "coreml",
+            "Core ML",
+            "model.mlpackage.zip",
+            _HALF,
+            ("coremltools",),
+            "coreml",
+            "",
+            inputs=("float",),
+            batch=1,
+        ),
     )
 }
-
-UNWRITTEN = {
-    "executorch": "no writer yet; convert the torch.export program with the package executorch",
-    "litert": "no writer; the package litert-torch needs an older torch",
-    "coreml": "no writer; its results cannot be compared on Linux",
-}
-"""What people ask for, and why it is not here."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +111,7 @@ class ExportSettings:
         size: (height, width) of the images, pixels; None takes the model's.
         dynamic_size: takes images of any height and width that the patch size divides.
         input: "uint8" (batch, height, width, channels) pixel values, normalized inside, or normalized "float"
-            (batch, channels, height, width).
+            (batch, channels, height, width); None takes uint8 where the format can.
         outputs: "logits", "embedding", "both" or "tokens"; None takes both where the model has both.
         opset: ONNX's; None takes 23, and 18 for int8.
 
@@ -86,18 +124,22 @@ class ExportSettings:
     precision: str = "fp32"
     size: tuple[int, int] | None = None
     dynamic_size: bool = False
-    input: Input = "uint8"
+    input: Input | None = None
     outputs: Outputs | None = None
     opset: int | None = None
 
     def __post_init__(self) -> None:
-        if self.format in UNWRITTEN:
-            raise ValueError(f"{self.format}: {UNWRITTEN[self.format]}; take one of {', '.join(FORMATS)}")
         if self.format not in FORMATS:
             raise ValueError(f"format is {self.format!r}, but must be one of {', '.join(FORMATS)}")
         form = self.form
         if self.precision not in form.precisions:
             raise ValueError(f"{form.title} is written in {', '.join(form.precisions)}, but not in {self.precision}")
+        if self.input is None:
+            object.__setattr__(self, "input", form.inputs[0])
+        if self.input not in form.inputs:
+            raise ValueError(
+                f"input is {self.input}, but {form.title} files take {', '.join(form.inputs)}; leave it out"
+            )
         if self.dynamic_size and not form.dynamic_size:
             raise ValueError(f"{form.title} files take one image size; give it as --size HEIGHTxWIDTH")
         if self.opset is not None and self.format != "onnx":

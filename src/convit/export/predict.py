@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 def load(file: Path, export: dict):
     """A function from images, as the file takes them, to its outputs in their order."""
     form, precision = export["format"], export["precision"]
-    runtime = import_module({"onnx": "onnxruntime", "openvino": "openvino"}.get(form, "torch"))
+    packages = {"onnx": "onnxruntime", "openvino": "openvino", "pt2": "torch", "aotinductor": "torch"}
+    runtime = import_module(packages.get(form) or sys.exit(f"{file.name} is run by the lines in README.md alone"))
     if form == "onnx":
         session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
         return lambda images: session.run(None, {"images": images})
@@ -45,8 +46,7 @@ def prepare(path: str, transform: dict) -> np.ndarray:
     else:
         ratio = (max if mode == "border" else min)(image.height / target_height, image.width / target_width)
         size = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
-    sampling = Image.Resampling[transform["interpolation"].upper()]
-    image = image.convert("RGB" if channels == 3 else "L").resize(size, sampling)
+    image = image.convert(("L", "RGB")[channels // 3]).resize(size, getattr(Image, transform["interpolation"].upper()))
     fill = tuple(round(255 * level) for level in transform["mean"]) if mode == "border" else 0
     left, top = (round(by / 2) if by > 0 else -(-by // 2) for by in (image.width - width, image.height - height))
     canvas = Image.new(image.mode, (width, height), fill)

@@ -1,4 +1,4 @@
-"""The runtimes that compute an exported file: ONNX Runtime, OpenVINO, and PyTorch for its own formats."""
+"""The runtimes that compute an exported file: ONNX Runtime, OpenVINO, ExecuTorch, LiteRT, and PyTorch for its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def start_session(
 
     Args:
         file: what `convit export` wrote.
-        format: "onnx", "openvino", "pt2" or "aotinductor".
+        format: "onnx", "openvino", "pt2", "aotinductor", "executorch" or "litert".
         precision: of the file.
         images: name of the input.
         outputs: names of all outputs, in their order.
@@ -50,7 +50,7 @@ def start_session(
         session = _STARTS[format](file, precision, images, outputs, threads)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
-        raise ImportError(f"{file} needs the package {package}; pip install {package}") from error
+        raise ImportError(f"{file} needs the package {package}; pip install {package.replace('_', '-')}") from error
     except Exception as error:  # each runtime has its own kinds
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{file} cannot be loaded ({reason}); export again, or update its runtime") from error
@@ -93,14 +93,13 @@ def _start_openvino(file: Path, precision: str, images: str, outputs: Sequence[s
     compiled = openvino.Core().compile_model(str(file), "CPU", config)
     _check_names([name for port in compiled.inputs for name in port.names], images)
     _check_names([name for port in compiled.outputs for name in port.names], *outputs)
-    request, lock = compiled.create_infer_request(), threading.Lock()
+    request = compiled.create_infer_request()
 
     def run(batch: np.ndarray, names: Sequence[str]) -> Sequence[Any]:
-        with lock:  # a request computes one batch at a time
-            request.infer({images: batch})
-            return [request.get_tensor(name).data.copy() for name in names]
+        request.infer({images: batch})
+        return [request.get_tensor(name).data.copy() for name in names]
 
-    return run
+    return _one_at_a_time(run)
 
 
 def _start_program(file: Path, precision: str, images: str, outputs: Sequence[str], threads: int) -> Session:
@@ -113,6 +112,47 @@ def _start_package(file: Path, precision: str, images: str, outputs: Sequence[st
     from torch._inductor import aoti_load_package
 
     return _run_program(aoti_load_package(str(file)), outputs)
+
+
+def _start_executorch(file: Path, precision: str, images: str, outputs: Sequence[str], threads: int) -> Session:
+    from convit.output.console import silenced
+
+    with silenced():  # it logs what it finds of the processor
+        from executorch.runtime import Runtime
+
+        program = Runtime.get().load_program(file)
+        method = program.load_method("forward")
+    return _one_at_a_time(_run_program(lambda batch: method.execute([batch]), outputs))
+
+
+def _start_litert(file: Path, precision: str, images: str, outputs: Sequence[str], threads: int) -> Session:
+    from convit.output.console import silenced
+
+    with silenced():  # it logs what it computes with
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(str(file), num_threads=threads or None)
+        interpreter.allocate_tensors()
+        runner = interpreter.get_signature_runner()
+    places = {name: f"output_{number}" for number, name in enumerate(outputs)}
+    _check_names([*runner.get_input_details()], images)
+
+    def run(batch: np.ndarray, names: Sequence[str]) -> Sequence[Any]:
+        found = runner(**{images: batch})
+        return [found[places[name]] for name in names]
+
+    return _one_at_a_time(run)
+
+
+def _one_at_a_time(session: Session) -> Session:
+    """A session that computes one batch at a time, for any number of threads."""
+    lock = threading.Lock()
+
+    def run(batch: np.ndarray, names: Sequence[str]) -> Sequence[Any]:
+        with lock:
+            return session(batch, names)
+
+    return run
 
 
 def _run_program(program: Callable[..., Any], outputs: Sequence[str]) -> Session:
@@ -133,6 +173,8 @@ _STARTS: dict[str, Callable[[Path, str, str, Sequence[str], int], Session]] = {
     "openvino": _start_openvino,
     "pt2": _start_program,
     "aotinductor": _start_package,
+    "executorch": _start_executorch,
+    "litert": _start_litert,
 }
 
 

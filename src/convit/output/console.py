@@ -4,11 +4,13 @@ import html
 import io
 import json
 import logging
+import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from convit.images.names import escaped
@@ -120,3 +122,21 @@ def quiet_loggers(*names: str) -> Generator[None]:
         finally:
             for logger, level in levels.items():
                 logger.setLevel(level)
+
+
+@contextmanager
+def silenced() -> Generator[None]:
+    """Drop what the process prints meanwhile, also what libraries print from C++, which no logger holds back."""
+    kept = dict[int, int]()
+    for stream in (1, 2):
+        with suppress(OSError):  # closed
+            kept[stream] = os.dup(stream)
+    with Path(os.devnull).open("wb") as nowhere, redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        try:
+            for stream in kept:
+                os.dup2(nowhere.fileno(), stream)
+            yield
+        finally:
+            for stream, copy in kept.items():
+                os.dup2(copy, stream)
+                os.close(copy)
