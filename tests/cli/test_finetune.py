@@ -159,6 +159,22 @@ def test_the_file_classifies_at_once(tuned: tuple[Path, Run], pictures: Path, co
     assert {each["label"] for each in run.rows[0]["predictions"]} == set(COLORS)
 
 
+def test_the_run_is_exported_with_its_classes(
+    tuned: tuple[Path, Run], pictures: Path, convit: Command, tmp_path: Path
+) -> None:
+    made = convit("export", tuned[0], "--output", tmp_path / "mine")
+    assert made.code == 0, made.err
+    assert (tmp_path / "mine" / "labels.txt").read_text().split() == sorted(COLORS)
+    named = ("--model", tmp_path / "mine"), ("--weights", tuned[0] / "weights.safetensors")
+    first, second = (convit("classify", pictures, *each, "--top-k", 3).rows for each in named)
+    for ours, theirs in zip(first, second, strict=True):
+        pairs = zip(ours["predictions"], theirs["predictions"], strict=True)
+        assert all(one["label"] == other["label"] for one, other in pairs)
+    ours, theirs = (json.loads(convit("evaluate", pictures, *each).out) for each in named)
+    assert (ours["count"], ours["top1"], ours["confusion"]) == (30, theirs["top1"], theirs["confusion"])
+    assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+
+
 def test_the_snippet_in_the_report_labels_an_image_with_timm_alone(
     tuned: tuple[Path, Run], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

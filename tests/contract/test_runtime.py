@@ -15,7 +15,7 @@ from skimage import data
 
 import convit
 from convit.cli import main
-from convit.export import export_model
+from convit.export import ExportSettings, export_model
 from convit.images import ImageError, open_image
 from convit.transforms import EvaluationTransform, TransformSettings
 from runtime.sources import runtime_files, walk_at_run_time, write_runtime
@@ -233,6 +233,36 @@ def test_messages_and_exit_codes_are_convits(
         assert done.stderr.startswith("convit-runtime: error: ")
     else:
         assert done.stderr.replace("convit-runtime", "convit") == ours.err
+
+
+@pytest.mark.slow
+def test_openvino_alone_suffices(alone: Path, photos: Path, tmp_path: Path) -> None:
+    """In an environment without ONNX Runtime, which then is missed by name where a folder needs it."""
+    export_model(convit.create_model(NANO, pretrained=True), tmp_path / "mine", ExportSettings("openvino"))
+    export_model(convit.create_model(NANO, pretrained=True), tmp_path / "other")
+    uv, python = (sys.executable, "-m", "uv"), tmp_path / "empty" / "bin" / "python"
+    run_alone(*uv, "venv", "--quiet", "--python", sys.executable, "empty", folder=tmp_path)
+    install = (*uv, "pip", "install", "--quiet", "--python", python, "-c", alone.parents[2] / "constraints.txt")
+    wheel = next(alone.parents[2].glob("*.whl"))
+    run_alone(*install, "--no-deps", wheel, folder=tmp_path)
+    run_alone(
+        *install,
+        "numpy",
+        "pillow",
+        "openvino",
+        *(each for each in PROJECT["dependencies"] if "typer" in each),
+        folder=tmp_path,
+    )
+    program = python.with_name("convit-runtime")
+    ours = json.loads(run_alone(program, "classify", photos / "cat.jpg", "--model", "mine", folder=tmp_path))
+    theirs = convit.Classifier(NANO)(photos / "cat.jpg")
+    assert [each["label"] for each in ours["predictions"]] == [each.label for each in theirs]
+    assert _numbers(ours)[1::2] == pytest.approx([each.score for each in theirs], abs=1e-5)
+    assert "(openvino " in run_alone(program, "--version", folder=tmp_path)
+    given = [program, "classify", photos / "cat.jpg", "--model", tmp_path / "other"]
+    done = subprocess.run(list(map(str, given)), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "model.onnx needs the package onnxruntime; pip install onnxruntime" in done.stderr
 
 
 @pytest.mark.slow

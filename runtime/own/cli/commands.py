@@ -7,7 +7,7 @@ COMMANDS = {
 }
 
 PROGRAM = "convit-runtime"  # and its distribution's name
-ENGINE = "onnxruntime"
+ENGINES = ("onnxruntime", "openvino")
 ABOUT = "Classify and embed images with models that `convit export` wrote, without PyTorch."
 MODEL = "Folder that `convit export` wrote."
 LEFT_OUT = frozenset({"weights", "device", "precision", "compile", "decode"})  # PyTorch's

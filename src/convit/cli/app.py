@@ -9,6 +9,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from itertools import takewhile
@@ -18,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from convit.cli import commands, errors
-from convit.cli.commands import ABOUT, ENGINE, PROGRAM
+from convit.cli.commands import ABOUT, ENGINES, PROGRAM
 from convit.output.files import remove_unfinished
 
 TRAINING = ("finetune", "train")
@@ -83,10 +84,14 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
         from platform import python_version
 
-        typer.echo(f"{PROGRAM} {version(PROGRAM)} ({ENGINE} {version(ENGINE)}, Python {python_version()})")
+        shown = list[str]()
+        for engine in ENGINES:
+            with suppress(PackageNotFoundError):
+                shown.append(f"{engine} {version(engine)}")
+        typer.echo(f"{PROGRAM} {version(PROGRAM)} ({', '.join([*shown, f'Python {python_version()}'])})")
         raise typer.Exit
 
 

@@ -29,7 +29,7 @@ COMMANDS = {
 }
 
 PROGRAM = "convit"  # and its distribution's name
-ENGINE = "torch"
+ENGINES = ("torch",)
 ABOUT = """ConViT image models: classify, embed and search images; fine-tune, train, evaluate and inspect models.
 
 Pretrained weights are downloaded and verified when they are first used. Images can be of any size."""

@@ -1,5 +1,7 @@
 """What starts from a `torch.export` program: PyTorch's own files, and those for phones, which take one image."""
 
+# ExecuTorch, LiteRT and Core ML are installed apart
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import shutil

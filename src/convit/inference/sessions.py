@@ -1,10 +1,13 @@
 """The runtimes that compute an exported file: ONNX Runtime, OpenVINO, ExecuTorch, LiteRT, and PyTorch for its own."""
 
+# ExecuTorch, LiteRT and Core ML are installed apart
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +82,18 @@ def _start_onnx(file: Path, precision: str, images: str, outputs: Sequence[str],
     # threads that wait by spinning take the cores from those that read images: a third of the speed on two cores
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    _give_memory_back()
     _check_names([each.name for each in session.get_inputs()], images)
     _check_names([each.name for each in session.get_outputs()], *outputs)
     return lambda batch, names: session.run(names, {images: batch})
+
+
+def _give_memory_back() -> None:
+    """Return to the system what loading a file has left free in the heap, of which it would keep some megabytes."""
+    with suppress(ImportError, AttributeError, OSError, TypeError):  # another C library than glibc
+        import ctypes
+
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _start_openvino(file: Path, precision: str, images: str, outputs: Sequence[str], threads: int) -> Session:
