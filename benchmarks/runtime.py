@@ -81,16 +81,16 @@ def install(folder: Path, *extras: str) -> Path:
     uv = [sys.executable, "-m", "uv"]
     python = folder / "bin" / "python"
     wheels = folder.with_name("dist")
-    _run(*uv, "build", "--quiet", "--wheel", "--out-dir", wheels, ROOT / "runtime")
-    _run(*uv, "venv", "--quiet", "--python", sys.executable, folder)
+    run(*uv, "build", "--quiet", "--wheel", "--out-dir", wheels, ROOT / "runtime")
+    run(*uv, "venv", "--quiet", "--python", sys.executable, folder)
     wheel = str(next(wheels.glob("*.whl"))) + (f"[{','.join(extras)}]" if extras else "")
-    _run(*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, wheel)
+    run(*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, wheel)
     return python
 
 
 def installed_mib(python: Path | str, distribution: str, *more: str) -> float:
     """Size of a distribution and all that it needs, with `more` of them, without bytecode: 2^20 bytes."""
-    return int(_run(python, "-c", _INSTALLED, distribution, *more)) / 2**20
+    return int(run(python, "-c", _INSTALLED, distribution, *more)) / 2**20
 
 
 def label(command: list[str]) -> tuple[float, float]:
@@ -157,7 +157,7 @@ def write_models(folder: Path) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def _run(*command: object) -> str:
+def run(*command: object) -> str:
     return subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout
 
 
