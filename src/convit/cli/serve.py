@@ -1,15 +1,13 @@
 """`convit serve`: models behind HTTP, with a page to try them on."""
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from convit.cli import errors, options
-from convit.inference.options import DEFAULT_MODEL, RunOptions
-
-if TYPE_CHECKING:
-    from convit.search import Index
+from convit.inference.options import DEFAULT_MODEL
 
 Models = Annotated[
     list[str] | None,
@@ -44,6 +42,17 @@ MaxBody = Annotated[int, typer.Option(min=1, metavar="MIB", help="Largest body o
 MaxImages = Annotated[int, typer.Option(min=1, metavar="N", help="Most images in one request.")]
 Queue = Annotated[int, typer.Option(min=1, metavar="N", help="Images that may wait for a model before 503.")]
 Timeout = Annotated[float, typer.Option(min=1, metavar="S", help="Seconds to receive a request, and to answer it.")]
+Engine = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="What runs the models; ray: replicas on this machine or a cluster (extra 'ray-serve')."),
+]
+Replicas = Annotated[
+    str, typer.Option(metavar="N|LEAST-MOST", help="Replicas with --engine ray, by the requests that wait.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Ray cluster to use, not one of its own; auto: this machine's."),
+]
 
 
 def serve(
@@ -60,6 +69,9 @@ def serve(
     max_images: MaxImages = 64,
     queue: Queue = 256,
     timeout: Timeout = 30,
+    engine: Engine = "local",
+    replicas: Replicas = "1",
+    address: Address = None,
     run: options.ServeRun = options.DEFAULTS,
 ) -> None:
     """Serve models over HTTP, with a web page to try them on.
@@ -69,7 +81,7 @@ def serve(
     from convit.output.files import check_packages
 
     check_packages("a service", "fastapi", "uvicorn", "multipart", "prometheus_client", "jinja2", extra="serve")
-    from convit.serving.options import ServiceOptions, is_loopback, read_keys
+    from convit.serving.options import ServiceOptions, ServiceSetup, is_loopback, parse_replicas, read_keys
 
     settings = ServiceOptions(
         keys=() if api_key_file is None else read_keys(api_key_file),
@@ -84,30 +96,28 @@ def serve(
     )
     if not settings.keys and not is_loopback(host):
         errors.tell(f"warning: whoever reaches {host} may use this service; set --api-key-file")
-    from convit.serving import create_app, load_served
-    from convit.serving.logs import log_as_json
-    from convit.serving.server import bind
-    from convit.serving.server import run as listen
+    names = tuple(model or (DEFAULT_MODEL,))
+    setup = ServiceSetup(models=names, index=index, service=settings, run=run, replicas=parse_replicas(replicas))
+    if engine == "ray":
+        check_packages("--engine ray", "ray", "grpc_reflection", extra="ray-serve")
+    elif address or setup.replicas != (1, 1):
+        raise ValueError("--replicas and --address are for replicas on Ray; add --engine ray")
+    from convit.serving.server import bind, log_as_json, run_server
 
-    with bind(host, port) as bound, log_as_json():
-        errors.say(f"loading {', '.join(model or [DEFAULT_MODEL])} …")
-        models = [load_served(name, run) for name in model or [DEFAULT_MODEL]]
-        for each in models:
-            each.warm_up()
-        app = create_app(models, settings, index=None if index is None else _open_index(index, run))
-        address = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}{root_path}/"
+    with ExitStack() as stack:
+        bound = stack.enter_context(bind(host, port))
+        stack.enter_context(log_as_json())
+        errors.say(f"loading {', '.join(names)} …")
+        if engine == "ray":
+            from convit.serving.replicas import replicated
+
+            app = stack.enter_context(replicated(setup, address=address))
+        else:
+            from convit.serving.app import load_app
+
+            app = load_app(setup)
+        shown = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}{root_path}/"
         try:
-            listen(app, bound, settings, lambda: errors.tell(f"listening on {address}"))
+            run_server(app, bound, settings, lambda: errors.tell(f"listening on {shown}"))
         except (errors.Terminated, KeyboardInterrupt):
             errors.say("stopped; every accepted request was answered")
-
-
-def _open_index(db: Path, run: RunOptions) -> "Index":
-    from convit.search import Index
-    from convit.search.store import check_place
-
-    check_place(db, create=False)
-    precision = run.precision if run.precision in ("fp32", "bf16", "fp16") else None
-    index = Index.open(db, device=run.device, precision=precision, batch_size=run.batch_size)
-    index.embedder([])  # loads the model, and finds what is wrong with the index
-    return index

@@ -84,10 +84,23 @@ class RayEngine(Engine):
 
 @contextmanager
 def ray_engine(job: Job, address: str | None = None) -> Generator[RayEngine]:
-    """Connect to a Ray cluster, or start one on this machine for as long as the block runs.
+    """Run jobs on a Ray cluster for as long as the block runs; see `ray_cluster` for its errors.
 
     Args:
         job: what is computed.
+        address: of the cluster.
+    """
+    with ray_cluster("ray.data", address=address) as ray:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        yield RayEngine(job)
+
+
+@contextmanager
+def ray_cluster(library: str, *, address: str | None = None) -> Generator[Any]:
+    """Connect to a Ray cluster, or start one on this machine for as long as the block runs; gives the module `ray`.
+
+    Args:
+        library: what is used of Ray, "ray.data" or "ray.serve".
         address: host:port, or "auto" for the cluster that this machine belongs to; None for one of its own.
 
     Raises:
@@ -101,8 +114,8 @@ def ray_engine(job: Job, address: str | None = None) -> Generator[RayEngine]:
         os.environ.update({name: value for name, value in _PRIVATE.items() if name not in os.environ})
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     ray: Any = importlib.import_module("ray")
-    importlib.import_module("ray.data")
-    for name in ("ray.data", "ray"):
+    importlib.import_module(library)
+    for name in (library, "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address is None else {"address": address}
     on_signal = signal.getsignal(signal.SIGTERM)  # which Ray takes for itself
@@ -118,8 +131,7 @@ def ray_engine(job: Job, address: str | None = None) -> Generator[RayEngine]:
     except ConnectionError as error:
         raise _absent(address) from error
     try:
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        yield RayEngine(job)
+        yield ray
     finally:
         ray.shutdown()
 

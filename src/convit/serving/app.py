@@ -13,8 +13,8 @@ from fastapi.responses import HTMLResponse, Response
 from convit.serving import inference_protocol, looking, native, openai
 from convit.serving.errors import add_error_handlers
 from convit.serving.guarding import Guard
-from convit.serving.models import ServedModel
-from convit.serving.options import ServiceOptions
+from convit.serving.models import ServedModel, load_served, open_index
+from convit.serving.options import ServiceOptions, ServiceSetup
 from convit.serving.page import headers_of, render_docs, render_page
 from convit.serving.schema import Health
 from convit.serving.service import Service
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 def create_app(
-    models: Sequence[ServedModel], options: ServiceOptions | None = None, *, index: Index | None = None
+    models: Sequence[ServedModel],
+    options: ServiceOptions | None = None,
+    *,
+    index: Index | None = None,
+    guarded: bool = True,
 ) -> FastAPI:
     """Make the app that answers for some models; warm them up first (`ServedModel.warm_up`).
 
@@ -32,6 +36,7 @@ def create_app(
         models: the default first; see `load_served`.
         options: limits, keys and names.
         index: of images to search.
+        guarded: whether it checks keys, hosts and sizes itself; False where what hands it requests has done so.
 
     Raises:
         ValueError: there is no model, or two have the same name.
@@ -59,8 +64,18 @@ def create_app(
         app.include_router(routes.router)
     _add_probes(app, service)
     _add_pages(app, service)
-    app.add_middleware(Guard, options=options, metrics=service.metrics)
+    if guarded:
+        app.add_middleware(Guard, options=options, metrics=service.metrics)
     return app
+
+
+def load_app(setup: ServiceSetup, *, guarded: bool = True) -> FastAPI:
+    """Load models, warm them up, and make the app that answers for them; raises as `load_served` and `open_index`."""
+    models = [load_served(name, setup.run) for name in setup.models]
+    for each in models:
+        each.warm_up()
+    index = None if setup.index is None else open_index(setup.index, setup.run)
+    return create_app(models, setup.service, index=index, guarded=guarded)
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:

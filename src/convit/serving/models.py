@@ -19,6 +19,7 @@ from convit.weights.files import weights_file
 
 if TYPE_CHECKING:
     from convit.model import ConViT
+    from convit.search import Index
 
 MOST_KINDS = 16  # of embeddings that one model is asked for
 
@@ -123,9 +124,7 @@ def load_served(name: str, options: RunOptions | None = None) -> ServedModel:
         ValueError: there is no such model, or it cannot be run so.
         FileNotFoundError, OSError: the weights cannot be found or fetched.
     """
-    options, path = options or RunOptions(), Path(name).expanduser()
-    is_path = find_exported(name) is None and path.exists()
-    weights = (None, path) if is_path else (name, None)
+    options, weights = options or RunOptions(), name_or_path(name)
     runner = open_model(*weights, options)
     run = RunOptions(batch_size=runner.batch_size, apply_exif=options.apply_exif, img_size=options.img_size)
     is_exported = isinstance(runner, ExportedModel)
@@ -133,3 +132,26 @@ def load_served(name: str, options: RunOptions | None = None) -> ServedModel:
     if runner.model.num_classes:
         served.classifier = Classifier(served.source, top_k=runner.model.num_classes, options=run)
     return served
+
+
+def name_or_path(name: str) -> tuple[str | None, Path | None]:
+    """What `open_model` takes for a name: itself, or the path of weights that it is."""
+    path = Path(name).expanduser()
+    return (None, path) if find_exported(name) is None and path.exists() else (name, None)
+
+
+def open_index(db: str | Path, options: RunOptions) -> Index:
+    """Open an index for a service, with its model.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no index, or it cannot be used.
+    """
+    from convit.search import Index
+    from convit.search.store import check_place
+
+    db = Path(db)
+    check_place(db, create=False)
+    precision = options.precision if options.precision in ("fp32", "bf16", "fp16") else None
+    index = Index.open(db, device=options.device, precision=precision, batch_size=options.batch_size)
+    index.embedder([])  # loads the model, and finds what is wrong with the index
+    return index

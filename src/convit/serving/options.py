@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from convit.inference.options import DEFAULT_MODEL, RunOptions
 
 _KEY = re.compile(r"[\x21-\x7e]{16,256}")
 _ORIGIN = re.compile(r"https?://[^/\s,]+")
@@ -51,6 +53,47 @@ class ServiceOptions:
                 raise ValueError(f"the origin {origin!r} is not scheme and host, such as https://example.org")
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
             raise ValueError(f"root_path is {self.root_path!r}, but must begin with / and not end with it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSetup:
+    """What a service runs.
+
+    Attributes:
+        models: as `load_served` takes them, the default first.
+        index: of images to search.
+        service: limits, keys and names.
+        run: how the models are run.
+        replicas: least and most on Ray; between them by the requests that wait.
+
+    Raises:
+        ValueError: the least number of replicas is below 1 or above the most.
+    """
+
+    models: tuple[str, ...] = (DEFAULT_MODEL,)
+    index: str | Path | None = None
+    service: ServiceOptions = field(default_factory=ServiceOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+    replicas: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.replicas[0] <= self.replicas[1]:
+            raise ValueError(f"replicas are {self.replicas}, but must be the least, from 1 on, and the most")
+
+
+def parse_replicas(text: str) -> tuple[int, int]:
+    """Read a number of replicas, or the least and the most.
+
+    Raises:
+        ValueError: it is neither.
+
+    >>> parse_replicas("2"), parse_replicas("1-4")
+    ((2, 2), (1, 4))
+    """
+    least, _, most = text.partition("-")
+    if not all(each.isascii() and each.isdigit() for each in (least, most or least)):
+        raise ValueError(f"--replicas is {text!r}, but must be a number, or the least and the most, such as 1-4")
+    return int(least), int(most or least)
 
 
 def is_loopback(host: str) -> bool:

@@ -1,10 +1,15 @@
-"""The service on a port: uvicorn with uvloop and httptools, stopped without losing a request."""
+"""The service on a port: uvicorn with uvloop and httptools, stopped without losing a request, and its log."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import socket
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -76,7 +81,7 @@ class _Server(uvicorn.Server):
             self.announce()
 
 
-def run(app: Any, bound: socket.socket, options: ServiceOptions, announce: Callable[[], None]) -> None:
+def run_server(app: Any, bound: socket.socket, options: ServiceOptions, announce: Callable[[], None]) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish what was accepted and raise what the signal's handler raises.
 
     Args:
@@ -100,3 +105,35 @@ def run(app: Any, bound: socket.socket, options: ServiceOptions, announce: Calla
     server = _Server(config)
     server.announce = announce
     server.run([bound])
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if text.startswith("{"):  # a request's line is JSON already
+            return text
+        line = {"time": round(time.time(), 3), "level": record.levelname.lower(), "message": text}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+@contextmanager
+def log_as_json() -> Generator[None]:
+    """Write one JSON object per line on standard error while the block runs.
+
+    Requests unless quiet, and always warnings, uvicorn's too.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines())
+    logs = [logging.getLogger(name) for name in ("convit.serving", "uvicorn.error")]
+    logs[1].setLevel(logging.WARNING)
+    for log in logs:
+        log.addHandler(handler)
+        log.propagate = False
+    try:
+        yield
+    finally:
+        for log in logs:
+            log.removeHandler(handler)
+            log.propagate = True

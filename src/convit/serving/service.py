@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
@@ -19,6 +19,8 @@ from convit.serving.options import ServiceOptions
 
 if TYPE_CHECKING:
     from convit.search import Index
+
+Answer = TypeVar("Answer")
 
 INDEX = "(index)"  # the index's model among the others
 MOST_DECODERS = 8
@@ -93,20 +95,7 @@ class Service:
             ServiceError: the queue is full, or the images took too long.
         """
         answers = self._batchers[batcher].submit(predictor, sources)
-        left = asyncio.ensure_future(_until_gone(request, answers))
-        try:
-            async with asyncio.timeout(self.options.seconds):
-                return [await answer for answer in answers]
-        except TimeoutError:
-            raise busy("deadline_exceeded", "the images took too long; send fewer, or try again later") from None
-        except asyncio.CancelledError:
-            if not left.done():
-                raise
-            raise ServiceError(499, "client_left", "the client left before the answer", reason="client_left") from None
-        finally:
-            left.cancel()
-            for answer in answers:
-                answer.cancel()
+        return await wait_for(request, answers, self.options.seconds)
 
     async def look(self, work: Any, *arguments: Any) -> Any:
         """Run what is no batch, such as an explanation, in the one thread for it.
@@ -131,7 +120,29 @@ class Service:
             done.exception()  # one that nobody waits for any more is not worth a warning
 
 
-async def _until_gone(request: Request, answers: Sequence[asyncio.Future[Row]]) -> None:
+async def wait_for(request: Request, answers: Sequence[asyncio.Future[Answer]], seconds: float) -> list[Answer]:
+    """Wait for what a request needs; what is not there when its client leaves or time runs out is canceled.
+
+    Raises:
+        ServiceError: the client left, or it took longer than so many seconds.
+    """
+    left = asyncio.ensure_future(_until_gone(request, answers))
+    try:
+        async with asyncio.timeout(seconds):
+            return [await answer for answer in answers]
+    except TimeoutError:
+        raise busy("deadline_exceeded", "the images took too long; send fewer, or try again later") from None
+    except asyncio.CancelledError:
+        if not left.done():
+            raise
+        raise ServiceError(499, "client_left", "the client left before the answer", reason="client_left") from None
+    finally:
+        left.cancel()
+        for answer in answers:
+            answer.cancel()
+
+
+async def _until_gone(request: Request, answers: Sequence[asyncio.Future[Any]]) -> None:
     """Drop the images of a client that closes its connection."""
     with suppress(ServiceError):
         while (await request.receive())["type"] != "http.disconnect":

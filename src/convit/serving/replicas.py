@@ -1,0 +1,172 @@
+"""The service on many replicas, kept by Ray Serve: a front checks each request and hands it to a replica's whole app.
+
+A request whose replica dies is given to another. Needs the extra `ray-serve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from types import SimpleNamespace
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.types import Message
+
+from convit.inference.models import check_model
+from convit.inference.options import RunOptions
+from convit.scale.ray_engine import ray_cluster
+from convit.serving.app import load_app
+from convit.serving.errors import add_error_handlers, busy
+from convit.serving.guarding import Guard
+from convit.serving.metrics import Metrics
+from convit.serving.models import name_or_path
+from convit.serving.options import ServiceOptions, ServiceSetup, read_keys
+from convit.serving.service import wait_for
+
+TRIES = 3  # a request that ends its replica must not end them all
+_SENT = ("http_version", "method", "scheme", "path", "raw_path", "root_path", "query_string", "headers", "server")
+_MOST_AT_FRONT = 1000  # requests
+_ASKED_AT_ONCE = 4  # batches of its model that a replica is given at once
+
+
+class Replica:
+    """One process with the whole service but its guard."""
+
+    async def __init__(self, asked: ServiceSetup) -> None:  # pyright: ignore[reportGeneralTypeIssues] # Ray Serve waits
+        self._app = load_app(asked, guarded=False)
+        self._running = self._app.state.service.running()
+        await self._running.__aenter__()
+
+    async def __call__(self, scope: dict[str, Any], body: bytes) -> dict[str, Any]:
+        """Answer one request: status, headers and body, and what the guard's log and metrics tell of it."""
+        given, found = [{"type": "http.request", "body": body}], {"body": b""}
+
+        async def receive() -> dict[str, Any]:
+            return given.pop() if given else await asyncio.Future()
+
+        async def send(message: Message) -> None:
+            found["body"] += message.get("body", b"")
+            found.update({name: message[name] for name in ("status", "headers") if name in message})
+
+        await self._app(scope, receive, send)
+        state = {name: scope["state"][name] for name in ("code", "reason") if name in scope["state"]}
+        return {**found, "state": state, "route": getattr(scope.get("route"), "path", "other")}
+
+
+class Front:
+    """Takes requests in, and has replicas answer them."""
+
+    def __init__(self, replicas: Any, options: ServiceOptions) -> None:
+        self._replicas, self._options = replicas, options
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """The ASGI app; Ray Serve asks for it."""
+        metrics = Metrics()
+        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, root_path=self._options.root_path)
+        add_error_handlers(app)
+
+        async def count(_: Request) -> Response:
+            return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+        app.add_route("/metrics", count)
+        app.add_route("/{path:path}", self._answer, methods=["GET", "POST"])
+        app.add_middleware(Guard, options=self._options, metrics=metrics)
+        return app
+
+    async def _answer(self, request: Request) -> Response:
+        scope: dict[str, Any] = {name: request.scope[name] for name in _SENT}
+        scope.update(type="http", state={"request_id": request.scope["state"]["request_id"]})
+        asked = asyncio.ensure_future(self._ask(scope, await request.body()))
+        (found,) = await wait_for(request, [asked], self._options.seconds)
+        request.scope["state"].update(found["state"])
+        request.scope["route"] = SimpleNamespace(path=found["route"])
+        response = Response(found["body"], found["status"])
+        response.raw_headers = found["headers"]
+        return response
+
+    async def _ask(self, scope: dict[str, Any], body: bytes) -> dict[str, Any]:
+        from ray.exceptions import RayActorError
+        from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+        for _ in range(TRIES):
+            try:
+                return await self._replicas.remote(scope, body)
+            except RayActorError:
+                continue
+            except (BackPressureError, DeploymentUnavailableError):
+                raise busy("queue_full", "too many requests are waiting; try again later", 2) from None
+        raise busy("replica_lost", "the replicas that were asked ended before they answered; try again later", 5)
+
+
+def bind_replicas(asked: ServiceSetup) -> Any:
+    """The deployment that Ray Serve runs as replicas, bound to what they serve."""
+    from ray import serve
+
+    least, most = asked.replicas
+    size = asked.run.batch_size or 8
+    replica: Any = serve.deployment(
+        Replica,
+        name="Replica",
+        max_ongoing_requests=_ASKED_AT_ONCE * size,
+        max_queued_requests=asked.service.queue,
+        autoscaling_config={"min_replicas": least, "max_replicas": most, "target_ongoing_requests": 2 * size},
+        ray_actor_options={"num_gpus": 1} if str(asked.run.device).startswith("cuda") else {"num_cpus": 1},
+        graceful_shutdown_timeout_s=asked.service.seconds,
+    )
+    return replica.bind(asked)
+
+
+def build(arguments: Mapping[str, Any]) -> Any:
+    """The application of a file for `serve deploy`; see examples/serve/ray.yaml.
+
+    Args:
+        arguments: fields of `ServiceSetup`; `service` and `run` hold fields of their own, and `api_key_file` names the
+            file of `convit serve --api-key-file`.
+
+    Raises:
+        TypeError, ValueError, OSError: one of them is not as it must be.
+    """
+    from ray import serve
+
+    given: dict[str, Any] = {**arguments}
+    key_file = given.pop("api_key_file", None)
+    keys: dict[str, Any] = {} if key_file is None else {"keys": read_keys(Path(key_file))}
+    service = ServiceOptions(**keys, **_with_tuples(given.pop("service", {})))
+    asked = ServiceSetup(service=service, run=RunOptions(**given.pop("run", {})), **_with_tuples(given))
+    front: Any = serve.deployment(serve.ingress()(Front), name="Front", max_ongoing_requests=_MOST_AT_FRONT)
+    return front.bind(bind_replicas(asked), service)
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of YAML as our options have them."""
+    return {name: tuple(each) if isinstance(each, list) else each for name, each in values.items()}
+
+
+@contextmanager
+def replicated(asked: ServiceSetup, *, address: str | None = None) -> Generator[FastAPI]:
+    """Start replicas, and give the app in front of them; they end with the block.
+
+    Args:
+        asked: what they serve.
+        address: of a Ray cluster; None for one of its own on this machine.
+
+    Raises:
+        ConnectionError, ImportError, ValueError: as `ray_cluster`, or a model of this machine is not there.
+        RuntimeError: the replicas cannot be started.
+    """
+    for each in asked.models if address is None else ():
+        check_model(*name_or_path(each))  # replicas would be started again and again
+    with ray_cluster("ray.serve", address=address) as ray:
+        serve, name = ray.serve, f"convit-{token_hex(4)}"
+        serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
+        try:
+            handle = serve.run(bind_replicas(asked), name=name, route_prefix=None)
+            yield Front(handle, asked.service).__serve_build_asgi_app__()
+        finally:
+            if address is not None:  # a cluster of its own ends as a whole
+                serve.delete(name)

@@ -1,0 +1,117 @@
+"""Replicas on Ray: what one process answers, also while a replica is killed."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from convit.serving.options import ServiceOptions
+from convit.serving.replicas import TRIES, Front, build
+from tests.serving.conftest import NANO, Running
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray's own code
+Start = Callable[..., AbstractContextManager[Running]]
+EXAMPLE = Path(__file__).parents[2] / "examples" / "serve" / "ray.yaml"
+
+
+class _Replicas:
+    """Answers after so many of its replicas died."""
+
+    def __init__(self, deaths: int) -> None:
+        self.left, self.asked = deaths, 0
+
+    async def remote(self, scope: dict[str, Any], body: bytes) -> dict[str, Any]:
+        from ray.exceptions import ActorDiedError
+
+        self.asked += 1
+        if self.asked <= self.left:
+            raise ActorDiedError
+        return {"status": 200, "headers": [], "body": body, "state": {}, "route": scope["path"]}
+
+
+@pytest.mark.parametrize("deaths", [0, 1, TRIES])
+def test_a_request_whose_replica_dies_is_given_to_another(deaths: int) -> None:
+    replicas = _Replicas(deaths)
+    app = Front(replicas, ServiceOptions(body_bytes=10)).__serve_build_asgi_app__()
+
+    async def ask() -> tuple[httpx.Response, str]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            assert (await client.post("/v1/classify", content=b"x" * 11)).status_code == 413
+            assert (await client.get("/healthz", headers={"host": "evil.example"})).status_code == 421
+            return await client.post("/v1/classify", content=b"image"), (await client.get("/metrics")).text
+
+    answer, metrics = asyncio.run(ask())
+    assert replicas.asked == min(deaths + 1, TRIES)
+    if deaths < TRIES:
+        assert (answer.status_code, answer.content) == (200, b"image")
+        assert 'convit_requests_total{route="/v1/classify",status="200"} 1.0' in metrics
+    else:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "replica_lost")
+
+
+def test_the_file_for_serve_deploy_is_what_ray_and_we_take(tmp_path: Path) -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    (application,) = ServeDeploySchema(**yaml.safe_load(EXAMPLE.read_text())).applications
+    assert application.import_path == "convit.serving.replicas:build"
+    front = build(application.args)
+    replica = front._bound_deployment.init_args[0]._bound_deployment
+    assert {each.name for each in application.deployments} == {"Front", replica.name}
+    assert replica._deployment_config.autoscaling_config.max_replicas == 4
+    (tmp_path / "keys").write_text("short")
+    for wrong in ({"api_key_file": str(tmp_path / "keys")}, {"replicas": [2, 1]}, {"run": {"precision": "fp3"}}):
+        with pytest.raises(ValueError, match=r"16 to 256|replicas are|precision"):
+            build(wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ends processes as Linux does")
+def test_a_replica_that_is_killed_loses_no_request(start: Start, cat: bytes) -> None:
+    with start("--engine", "ray", "--replicas", "2") as service, service.client() as client:
+        found = client.post("/v1/classify", content=cat, headers={"x-request-id": "mine"})
+        assert found.json()["results"][0]["predictions"][0]["label"] == "cat"
+        assert found.headers.get_list("x-request-id") == ["mine"]
+        assert client.post("/v1/classify", content=b"x").json()["error"]["code"] == "invalid_image"
+        assert client.get("/v1/models").json()["data"][0]["id"] == NANO
+        assert client.get("/").status_code == 200
+        first, second = _replicas(service)
+        with ThreadPoolExecutor(8) as pool:
+            answers = [pool.submit(client.post, "/v1/classify", content=cat) for _ in range(200)]
+            answers[20].result()
+            os.kill(first, signal.SIGKILL)
+            assert {answer.result().status_code for answer in answers} == {200}
+        assert second in _replicas(service)
+    assert service.process.wait(30) == 0
+    assert "Traceback" not in service.log.read_text()
+
+
+def _replicas(service: Running) -> list[int]:
+    children = psutil.Process(service.process.pid).children(recursive=True)
+    return [each.pid for each in children if each.cmdline() and "ServeReplica" in each.cmdline()[0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--engine", "ray", "--model", "no_such"], "no_such"),
+        (["--replicas", "2"], "add --engine ray"),
+        (["--engine", "ray", "--replicas", "many"], "such as 1-4"),
+        (["--engine", "ray", "--replicas", "0"], "from 1 on"),
+        (["--engine", "ray", "--address", "127.0.0.1:9"], "there is no Ray cluster at 127.0.0.1:9"),
+    ],
+)
+def test_what_is_wrong_is_one_line(options: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from convit.cli import main
+
+    assert main(["serve", "--port", "0", "--model", NANO, *options]) in (1, 2)
+    assert told in capsys.readouterr().err.splitlines()[-1]
