@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,17 @@ MODELS = ("convit_base.fb_in1k", "convit_nano_patch4_32.cifar10")
 Pixels = np.ndarray
 
 
-def make_collages() -> dict[str, bytes]:
-    """Photographs laid side by side, as JPEG files of camera sizes, by name."""
+def make_collages(
+    sizes: Sequence[tuple[int, int]] = SIZES, encodings: Sequence[dict[str, int]] = ENCODINGS
+) -> dict[str, bytes]:
+    """Photographs laid side by side, as JPEG files of camera sizes (width, height), by name."""
     from skimage import data
 
     photographs = [
         Image.fromarray(read()).convert("RGB") for read in (data.chelsea, data.coffee, data.rocket, data.astronaut)
     ]
     found: dict[str, bytes] = {}
-    for number, (width, height) in enumerate(SIZES):
+    for number, (width, height) in enumerate(sizes):
         collage = Image.new("RGB", (width, height))
         tiles = iter(range(number, 10_000))
         for top in range(0, height, min(photograph.height for photograph in photographs)):
@@ -50,7 +52,7 @@ def make_collages() -> dict[str, bytes]:
                 tile = photographs[next(tiles) % len(photographs)]
                 collage.paste(tile, (left, top))
                 left += tile.width
-        for encoding in ENCODINGS:
+        for encoding in encodings:
             encoded = BytesIO()
             collage.save(encoded, "JPEG", **encoding)
             found[f"{width}x{height} {encoding['quality']}"] = encoded.getvalue()

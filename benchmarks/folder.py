@@ -1,32 +1,36 @@
-"""Which part of the time the model waits for pictures, when the command line labels a folder of photographs.
+"""How close labeling JPEG files comes to what the processor allows: decoding and the model together.
 
-Measures `convit classify FOLDER` on photographs made from scikit-image's (cut, turned and scaled to the sizes that
-cameras and the web have, JPEG), with random weights, on the default settings; the share is the one that the command
-prints itself. Target: at most 10 % of the time, for the default model convit_base. Beside it stands how many pictures
-a second the same files give without a model, opened, decoded, resized and cropped: by one thread, and by as many as the
-command uses.
+What it allows is counted first: the CPU time of decoding, resizing and the model, image after image in one thread; so
+many cores do so many images a second at best. Then `Classifier.iterate` runs over the same files as the commands run
+it, with several numbers of reading threads in turn. Target: 95 % of the possible, with the number that is the default.
+
+The photographs are scikit-image's (public domain), laid side by side to 1, 4 and 12 megapixels; weights are random.
 
     python benchmarks/folder.py
-    python benchmarks/folder.py --fast-decode --dry
-    python benchmarks/folder.py --models convit_tiny --images 24 --dry
+    python benchmarks/folder.py --models convit_tiny --megapixels 1 --fast-decode --dry
 """
 
 from __future__ import annotations
 
 import argparse
-import re
-import subprocess
+import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convit.inference import Classifier
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-TARGET = 10.0
+TARGET = 95.0
+MEGAPIXELS = {1: (1152, 864), 4: (2304, 1728), 12: (4000, 3000)}  # (width, height)
+MODELS = ("convit_mini_patch8_64", "convit_tiny", "convit_small", "convit_base")
+WORKERS = (1, 2, 3, 4)
 SIZES = ((1600, 1200), (1200, 1600), (1024, 768), (640, 480), (500, 375))
-_SUMMARY = re.compile(r"(\d+) images in ([\d.]+) s, ([\d.]+) images/s, waited for data ([\d.]+) %")
 
 
 def make_photographs(folder: Path, count: int) -> None:
@@ -43,90 +47,113 @@ def make_photographs(folder: Path, count: int) -> None:
         turned.resize(size, Image.Resampling.BICUBIC).save(folder / f"{number:05d}.jpg", quality=90)
 
 
-def reading_speed(photographs: Path, name: str, workers: int, *, fast_decode: bool) -> float:
-    """Pictures made ready for a model per second, with nothing else to do."""
-    from convit.images import find_images
-    from convit.images.opening import open_image, opened
-    from convit.inference.predicting import read_batches
-    from convit.model import VARIANTS
-    from convit.transforms import EvaluationTransform, TransformSettings
+def measure(
+    name: str, megapixels: int, files: list[Path], rounds: int, *, precision: str, fast_decode: bool
+) -> dict[str, Any]:
+    """What the processor allows, and what is reached with each number of reading threads."""
+    import torch
 
-    config = VARIANTS[name].config
-    size = (config.in_chans, config.image_height, config.image_width)
-    transform = EvaluationTransform(TransformSettings(input_size=size, interpolation="bicubic"))
-    at_least = transform.least_side
-
-    def read(path: Path) -> object:
-        if fast_decode:
-            with opened(path, at_least=at_least) as (image, full_size):
-                return transform.to_pixels(image, full_size)
-        return transform.to_pixels(open_image(path))
-
-    paths = find_images(photographs)
-    start = time.perf_counter()
-    count = sum(len(batch) for batch in read_batches(paths, read, batch_size=8, workers=workers))
-    return count / (time.perf_counter() - start)
-
-
-def measure(name: str, photographs: Path, workplace: Path, options: list[str]) -> dict[str, Any]:
-    """Run the command once and read what it says of its time."""
+    from convit.inference import Classifier
     from convit.inference.predicting import default_workers
-    from convit.weights import create_model, save_weights
+    from convit.optimization import optimize
+    from convit.weights import create_model
 
-    weights = workplace / f"{name}.safetensors"
-    save_weights(weights, create_model(name))
-    output = workplace / f"{name}.jsonl"
-    command = [sys.executable, "-m", "convit", "classify", str(photographs), "--weights", str(weights), *options]
-    run = subprocess.run([*command, "--output", str(output)], check=True, capture_output=True, text=True)
-    found = _SUMMARY.search(run.stderr)
-    if found is None:
-        raise SystemExit(f"the command did not say how long it waited: {run.stderr.strip()}")
-    images, seconds, speed, share = found.groups()
-    fast_decode, workers = "--fast-decode" in options, default_workers()
+    cores = torch.get_num_threads()
+    model = optimize(create_model(name).eval(), precision)
+    alone = Classifier(model, workers=0, fast_decode=fast_decode)
+    few = files[: 2 * alone.batch_size]
+    torch.set_num_threads(1)
+    total = min(cpu_seconds(lambda: _label(alone, few)) for _ in range(rounds)) / len(few)
+    reading = min(cpu_seconds(lambda: _read(alone, few, fast_decode)) for _ in range(rounds)) / len(few)
+    torch.set_num_threads(cores)
+    seconds: dict[int, list[float]] = {count: [] for count in sorted({*WORKERS, default_workers()})}
+    readers = {count: Classifier(model, workers=count, fast_decode=fast_decode) for count in seconds}
+    _label(readers[1], few)
+    for _ in range(rounds):
+        for count, reader in readers.items():
+            start = time.perf_counter()
+            _label(reader, files)
+            seconds[count].append(time.perf_counter() - start)
+    speeds = {count: len(files) / statistics.median(each) for count, each in seconds.items()}
     return {
         "model": name,
-        "options": " ".join(options),
-        "images": int(images),
-        "seconds": float(seconds),
-        "images_per_second": float(speed),
-        "waiting_percent": float(share),
+        "precision": model.plan.dtype,
+        "megapixels": megapixels,
+        "fast_decode": fast_decode,
+        "images": len(files),
+        "reading_ms": round(1000 * reading, 2),
+        "model_ms": round(1000 * (total - reading), 2),
+        "cores": cores,
+        "possible": round(cores / total, 2),
+        "images_per_second": {str(count): round(speed, 2) for count, speed in speeds.items()},
+        "workers": default_workers(),
+        "share_percent": round(100 * speeds[default_workers()] * total / cores, 1),
         "target_percent": TARGET,
-        "workers": workers,
-        "read_by_one": round(reading_speed(photographs, name, 1, fast_decode=fast_decode), 1),
-        "read_by_all": round(reading_speed(photographs, name, workers, fast_decode=fast_decode), 1),
     }
+
+
+def cpu_seconds(call: Callable[[], object]) -> float:
+    """CPU time of a call, all threads together; less disturbed than its duration where others use the machine."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def _read(classifier: Classifier, files: list[Path], fast_decode: bool) -> None:
+    from convit.images.opening import opened
+
+    transform = classifier.transform
+    for file in files:
+        with opened(file, at_least=transform.least_side if fast_decode else None) as (image, full_size):
+            transform.to_pixels(image, full_size if fast_decode else None)
+
+
+def _label(classifier: Classifier, files: list[Path]) -> None:
+    for found in classifier.iterate(files):
+        assert found.error is None, found.error
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["convit_base", "convit_tiny"])
-    parser.add_argument("--images", type=int, default=96)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--fast-decode", action="store_true", help="run the command with --fast-decode")
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--megapixels", nargs="+", type=int, default=list(MEGAPIXELS), choices=list(MEGAPIXELS))
+    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fast-decode", action="store_true", help="as the commands' option")
     parser.add_argument("--dry", action="store_true", help="keep no result")
     given = parser.parse_args()
 
+    from benchmarks.decoding import make_collages
     from benchmarks.machine import describe_machine, print_machine, save_result
 
-    machine = describe_machine(given.device)
+    machine = describe_machine("cpu")
     print_machine(machine)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
-        photographs = Path(place) / "photographs"
-        photographs.mkdir()
-        make_photographs(photographs, given.images)
-        for name in given.models:
-            options = ["--device", given.device, *(["--fast-decode"] if given.fast_decode else [])]
-            row = measure(name, photographs, Path(place), options)
-            rows.append(row)
-            print(
-                f"{name}: {row['images']} images, {row['images_per_second']} images/s, waited for data "
-                f"{row['waiting_percent']} % of the time (target at most {TARGET:g} %); ready without a model: "
-                f"{row['read_by_one']} images/s by one thread, {row['read_by_all']} by {row['workers']}",
-                flush=True,
-            )
+        for megapixels in given.megapixels:
+            (content,) = make_collages((MEGAPIXELS[megapixels],), ({"quality": 90, "subsampling": 2},)).values()
+            files = [Path(place) / f"{megapixels}-{number:03}.jpg" for number in range(given.images)]
+            for file in files:
+                file.write_bytes(content)
+            for name in given.models:
+                for precision in given.precision:
+                    options = {"precision": precision, "fast_decode": given.fast_decode}
+                    rows.append(measure(name, megapixels, files, given.rounds, **options))
+                    print(describe(rows[-1]), flush=True)
     if not given.dry:
         print(save_result("folder", machine, rows))
+
+
+def describe(row: dict[str, Any]) -> str:
+    """One line of what was found."""
+    speeds = ", ".join(f"{speed:g} by {count}" for count, speed in row["images_per_second"].items())
+    return (
+        f"{row['model']}, {row['precision']}, {row['megapixels']} megapixels: "
+        f"reading {row['reading_ms']:g} ms and model {row['model_ms']:g} ms of CPU time, "
+        f"so {row['possible']:g} images/s on {row['cores']} cores at best; {speeds} "
+        f"reading threads; {row['share_percent']:g} % with the default of {row['workers']} (target {TARGET:g} %)"
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import pytest
 
 from benchmarks import folder, machine, plan, report, targets
 from convit.benchmark import Case, Row
-from convit.output.rows import Timings
 from tests.benchmark.small import COST, made_row
 
 BENCHMARKS = Path(report.__file__).parent
@@ -39,8 +38,9 @@ ROWS = {
     },
     "exports": {"model": "m", "batch": 8, "ours_ms": TIMES, "theirs": "timm", "theirs_ms": TIMES, "ratio": 1.4}
     | {"target": 1.35, "met": True},
-    "folder": {"model": "m", "options": "--device cpu", "images": 96, "images_per_second": 7.5}
-    | {"waiting_percent": 2.34, "target_percent": 10.0, "read_by_one": 110.0},
+    "folder": {"model": "m", "precision": "fp32", "megapixels": 12, "fast_decode": False, "reading_ms": 110.0}
+    | {"model_ms": 60.0, "possible": 11.8, "cores": 2, "images_per_second": {"1": 7.5, "2": 11.5}, "workers": 2}
+    | {"share_percent": 97.8, "target_percent": 95.0},
     "decoding": {"photographs": "collages", "model": "m", "size": "224 x 224", "images": 10, "reduced": 8}
     | {"ready_full_ms": TIMES, "ready_fast_ms": TIMES, "speedup": 3.1, "mean_error": 0.4, "worst_mean_error": 0.8}
     | {"same_top1": None},
@@ -79,7 +79,8 @@ def test_the_report_holds_every_benchmark(tmp_path: Path) -> None:
     assert "**A Processor**, 2 threads (avx2); Python 3.11, torch 2.15.0; 2026-01-02, load average 0.1 before." in text
     assert "| `convit --help` | 2.0 (1.5 to 3.2) | `import typer, rich` | 2.0 (1.5 to 3.2) | **1.10** |" in text
     assert "| at most 2 x + 500 ms | yes | no |" in text
-    assert "| m | `--device cpu` | 96 | 7.5 | **2.3 %** | at most 10 % | 110.0 |" in text
+    assert "| `m` | fp32 | 12 | 110.0 | 60.0 | 11.8 on 2 cores | 7.5 (1), 11.5 (2) | **97.8 %** |" in text
+    assert "| at least 95 % with 2 | yes |" in text
     assert "| 100,000 x 768 | 3.2 | 127 | 2.0 (1.5 to 3.2) | 2.0 (1.5 to 3.2) | **0.990** | at least 0.98 |" in text
     assert "| **3.10** | 0.400 | 0.800 | weights not present |" in text
     assert "| `m` | 155 | **0.23** | 91 | 160 and 0.5 and 100 | yes |" in text
@@ -265,13 +266,6 @@ def test_a_part_end_to_end_on_one_core(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_the_report_in_the_repository_is_made_from_its_results(tmp_path: Path) -> None:
     shutil.copytree(BENCHMARKS / "results", tmp_path / "results")
     assert report.write_report(tmp_path).read_text() == (BENCHMARKS / "RESULTS.md").read_text()
-
-
-def test_the_share_is_read_as_the_command_prints_it() -> None:
-    printed = f"convit: {Timings(images=24, failed=0, seconds=3.1, waiting_seconds=0.07)}"
-    found = folder._SUMMARY.search(printed)
-    assert found is not None
-    assert found.groups() == ("24", "3.1", "7.7", "2.3")
 
 
 def test_photographs_are_made(tmp_path: Path) -> None:
