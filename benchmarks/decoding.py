@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 SIZES = ((1281, 1111), (1600, 1200), (1200, 1600), (2400, 1600), (3023, 4031))  # (width, height)
 ENCODINGS = ({"quality": 90, "subsampling": 2}, {"quality": 95, "subsampling": 0})
-MODELS = ("convit_base.fb_in1k", "convit_nano_patch4_32.cifar10")
+MODELS = ("convit_base.fb_in1k", "convit_mini_patch8_64.tiny_imagenet")
 Pixels = np.ndarray
 
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 import convit
 from convit import Classifier, Embedder
 from convit.analysis.explaining import explain
+from convit.cli import main
 from convit.data import CorruptImages, open_dataset, open_samples
 from convit.evaluation import Evaluator
 from convit.evaluation.probes.embedded import embed_labeled
@@ -223,6 +224,39 @@ def test_embedding_evaluating_probing_and_searching(
     evaluator = Evaluator(model, batch_size=1, workers=0)
     outcomes = {outcome.name: outcome for outcome in evaluator.iterate(data)}
     assert {name for name, outcome in outcomes.items() if outcome.error} == set(expected) - set(readable)
+
+
+def test_fast_decoding_is_the_same_in_every_reader_and_is_said(tmp_path: Path, model: ConViT) -> None:
+    large = Image.fromarray(NOISE).resize((40 * SIDE, 30 * SIDE), Image.Resampling.NEAREST)
+    for name in ("even", "odd"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "large.jpg").write_bytes(_saved(large, "JPEG"))
+    files, data = find_images(tmp_path), open_samples(tmp_path)
+    seen: dict[bool, np.ndarray] = {}
+    for fast_decode in (False, True):
+        embedder = Embedder(model, fast_decode=fast_decode)
+        seen[fast_decode] = embedder(files)
+        embedded = embed_labeled(data, embedder, {"preprocessing": embedder.preprocessing})
+        for vectors in (embedded.vectors, embed_images(list_images(tmp_path), embedder).vectors):
+            assert np.array_equal(vectors, seen[fast_decode])
+        evaluator = Evaluator(model, fast_decode=fast_decode)
+        for outcome, labels in zip(
+            evaluator.iterate(data), Classifier(model, top_k=1, fast_decode=fast_decode)(files), strict=True
+        ):
+            assert outcome.predicted == labels[0].index
+            assert outcome.confidence == pytest.approx(labels[0].score)
+        assert evaluator.preprocessing == embedder.preprocessing
+        assert embedded.identity["preprocessing"].get("fast_decode", False) is fast_decode
+        assert embedder.preprocessing.get("fast_decode", False) is fast_decode
+    assert not np.array_equal(seen[True], seen[False])
+
+
+@pytest.mark.parametrize(
+    "command", ["classify", "embed", "evaluate", "probe", "ablate", "index", "duplicates", "serve"]
+)
+def test_commands_that_read_many_images_can_decode_fast(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert "--fast-decode" in capsys.readouterr().out
 
 
 def test_finding_duplicates_and_explaining(folder: tuple[Path, dict[str, Pixels]], model: ConViT) -> None:

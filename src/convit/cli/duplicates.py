@@ -61,8 +61,7 @@ def duplicates(
         raise ValueError("name a folder of images or an index with --db, one of the two")
     if db is not None and lists != options.NO_LISTS:
         raise ValueError("--images and --allow-outside say nothing of an index; leave them out")
-    given = [name for name in options.EMBEDDING if getattr(run, name) != getattr(options.DEFAULTS, name)]
-    if db is not None and given:
+    if db is not None and (given := run.changes):
         named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"{named} with --db has no effect, as nothing is embedded; leave it out")
     if html is not None:

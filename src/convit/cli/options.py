@@ -156,7 +156,8 @@ NO_LISTS = ListOptions()
 
 
 DEFAULTS = RunOptions()
-EMBEDDING = ("device", "precision", "batch_size", "workers")
+_READING = {"batch_size": BatchSize, "workers": Workers, "fast_decode": FastDecode}
+_EMBEDDING = {"device": Device, "precision": PlainPrecision, **_READING}
 
 
 def _of_run(**options: Any) -> Bundle:
@@ -167,17 +168,13 @@ def _of_run(**options: Any) -> Bundle:
     return Bundle({name: (option, getattr(DEFAULTS, name)) for name, option in options.items()}, build)
 
 
-_EMBEDDING = dict(zip(EMBEDDING, (Device, PlainPrecision, BatchSize, Workers), strict=True))
 _PLAIN = {**_EMBEDDING, "img_size": ImgSize, "apply_exif": Exif}
 _EVALUATION = {**_PLAIN, "precision": PrecisionOption, "compile": Compile}
 EmbeddingRun = Annotated[RunOptions, _of_run(**_EMBEDDING)]
 PlainRun = Annotated[RunOptions, _of_run(**_PLAIN)]
 EvaluationRun = Annotated[RunOptions, _of_run(**_EVALUATION)]
-ServeRun = Annotated[
-    RunOptions,
-    _of_run(**{name: _PLAIN[name] for name in ("device", "precision", "batch_size", "img_size", "apply_exif")}),
-]
-Run = Annotated[RunOptions, _of_run(**_EVALUATION, fast_decode=FastDecode, decode=Decode)]
+ServeRun = Annotated[RunOptions, _of_run(**{name: _PLAIN[name] for name in _PLAIN if name != "workers"})]
+Run = Annotated[RunOptions, _of_run(**_EVALUATION, decode=Decode)]
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def index(
             raise ValueError("options of reading and embedding images have no effect with --from; leave them out")
         _index_vectors(vectors, db, opening)
         return
-    opening |= {name: getattr(run, name) for name in options.EMBEDDING}
+    opening |= run.changes
     _index_images(str(folder), lists.of(str(folder)), db, opening, commit_every)
 
 

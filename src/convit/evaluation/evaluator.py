@@ -242,7 +242,7 @@ class Evaluator(Predictor):
             tta=self.tta,
             precision=self.precision,
             device=describe_device(pick_device(self.device)),
-            preprocessing={**settings.to_dict(), "apply_exif": self.apply_exif},
+            preprocessing=self.preprocessing,
             img_size=(settings.height, settings.width),
             batch_size=self.batch_size,
             seconds=seconds,

@@ -46,7 +46,7 @@ class Evaluation:
         tta: "flip" where the logits of an image and its mirror image were averaged, else None.
         precision: type of weights and activations.
         device: where it ran.
-        preprocessing: keyword arguments of `create_transform`, and `apply_exif`.
+        preprocessing: which pixels the model was given; see `convit.inference.Predictor.preprocessing`.
         img_size: (height, width) of the model's input, pixels.
         batch_size: images per forward pass.
         seconds: time of the run, without loading the model.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -70,6 +70,13 @@ class RunOptions:
         sides = (self.img_size,) if isinstance(self.img_size, int) else self.img_size
         if sides is not None and (len(sides) > 2 or min(sides) < 1):
             raise ValueError(f"img_size is {self.img_size}, but must be a side or (height, width) in pixels")
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The fields that are not at their defaults, by name."""
+        default = RunOptions()
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value for name, value in values if value != getattr(default, name)}
 
 
 class RunKeywords(TypedDict, total=False):

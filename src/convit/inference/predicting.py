@@ -98,6 +98,8 @@ class Predictor:
         self.batch_size = options.batch_size or (8 if str(self.device) == "cpu" else 64)
         self.workers = default_workers() if options.workers is None else options.workers
         self.apply_exif = options.apply_exif
+        quicker: dict[str, Any] = options.changes
+        self._decoding = {name: quicker[name] for name in ("fast_decode", "decode") if name in quicker}
         self.timings = Timings()
         at_least = self.transform.least_side if options.fast_decode else None
         self._opening: Any = {"apply_exif": self.apply_exif, "at_least": at_least, "limits": current_limits()}
@@ -107,6 +109,14 @@ class Predictor:
     def precision(self) -> str:
         """What the model computes in: "fp32", "bf16", "fp16", "fp8" or "int8"."""
         return self._runner.precision
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """All that decides which pixels the model is given: keyword arguments of `create_transform`, and `apply_exif`.
+
+        And `fast_decode` and `decode` where they are not the default.
+        """
+        return {**self.transform.settings.to_dict(), "apply_exif": self.apply_exif, **self._decoding}
 
     def _forward(self, pixels: list[Any]) -> tuple[np.ndarray, ...]:
         """Compute what is wanted of images (cropped uint8 pixel values): arrays with one row per image."""

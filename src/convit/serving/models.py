@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,7 +126,7 @@ def load_served(name: str, options: RunOptions | None = None) -> ServedModel:
     """
     options, weights = options or RunOptions(), name_or_path(name)
     runner = open_model(*weights, options)
-    run = RunOptions(batch_size=runner.batch_size, apply_exif=options.apply_exif, img_size=options.img_size)
+    run = replace(options, batch_size=runner.batch_size, device="auto", precision="auto")  # of what is loaded
     is_exported = isinstance(runner, ExportedModel)
     served = ServedModel(runner.name, runner.model, run, None if is_exported else weights)
     if runner.model.num_classes:

@@ -144,7 +144,7 @@ def identify(embedder: Embedder, model: str | nn.Module | None, weights: str | P
         "model": embedder.name,
         "fingerprint": fingerprint_of(model, weights),
         "kind": embedder.kind,
-        "preprocessing": {**embedder.transform.settings.to_dict(), "apply_exif": embedder.apply_exif},
+        "preprocessing": embedder.preprocessing,
         "precision": embedder.precision,
         "convit": version("convit"),
     }

@@ -99,7 +99,7 @@ class Probing:
         fingerprint: "sha256:" and the hash of its weight file, or "module:" and that of its parameters.
         kind: of embedding.
         dim: length of a vector.
-        preprocessing: keyword arguments of `create_transform`, and `apply_exif`.
+        preprocessing: which pixels the model was given; see `convit.inference.Predictor.preprocessing`.
         precision: type of the model's weights and activations.
         train: the training images' identity.
         test: the test images' identity; that of `train` where some of it was held out.
