@@ -85,7 +85,8 @@ def write_files(folder: Path) -> None:
     from convit.weights import create_model
 
     export_model(create_model(MODEL, pretrained=True), folder)
-    onnx.save(onnx.load(folder / "model.onnx"), folder / "external.onnx", True, location="external.data")
+    whole = onnx.load(folder / "model.onnx")
+    onnx.save(whole, folder / "external.onnx", save_as_external_data=True, location="external.data")
     for name, entries in (("ahead.onnx", {}), ("model.ort", {"session.save_model_format": "ORT"})):
         options = ort.SessionOptions()
         options.log_severity_level = 3

@@ -84,6 +84,7 @@ def test_evaluates_as_the_weights(exported: Path, nano: Path, labeled: Path, con
         for named in (("--model", exported), ("--weights", nano))
     ]
     assert found[0]["loss"] == pytest.approx(found[1]["loss"], abs=1e-5)
+    assert found[0]["architecture"] == found[1]["architecture"] == "convit_nano_patch4_32"
     assert (found[0]["model"], found[0]["weights"], found[0]["precision"]) == ("mine", "model.onnx", "fp32")
     assert len(found[0]["weights_sha256"]) == 64
 

@@ -7,7 +7,7 @@ COMMANDS = {
 }
 
 PROGRAM = "convit-runtime"  # and its distribution's name
-ENGINES = ("onnxruntime", "openvino")
+ENGINES = ("onnxruntime", "openvino", "ai-edge-litert")
 ABOUT = "Classify and embed images with models that `convit export` wrote, without PyTorch."
 MODEL = "Folder that `convit export` wrote."
 LEFT_OUT = frozenset({"weights", "device", "precision", "compile", "decode"})  # PyTorch's

@@ -34,6 +34,7 @@ def describe_export(model: ConViT, settings: ExportSettings, outputs: tuple[str,
     transform = TransformSettings.from_model(model)
     takes_uint8 = settings.input == "uint8"
     return {
+        "architecture": model.pretrained_cfg.get("architecture"),  # timm's name for it may be another
         "format": settings.format,
         "file": settings.form.file,
         "precision": settings.precision,

@@ -128,7 +128,7 @@ class ExportedModel:
         self.labels = self._read_labels()
         self.num_classes = len(self.labels)
         self.pretrained_cfg: dict[str, Any] = {
-            "architecture": self.config.get("architecture"),
+            "architecture": self.config["export"].get("architecture"),
             **self.settings.to_dict(),
             "num_classes": self.num_classes,
             "label_names": self.labels,
