@@ -1,7 +1,8 @@
 """The matrix products of an optimized model, in three forms that compute the same.
 
-Which is fastest where was measured on two threads of an x86 processor with AVX-512, convit_base: with weights laid out
-beforehand by MKL a forward pass takes 0.84 of the time at batch 1 and 0.94 at batch 8, by oneDNN 0.93 and 1.0.
+Which is fastest where was measured with convit_base on two threads of an Intel processor with AVX-512: with weights
+laid out beforehand by MKL a forward pass takes 0.84 of the time at batch 1 and 0.94 at batch 8, by oneDNN 0.93 and 1.0.
+On an AMD processor with AVX-512, whose widest instructions MKL passes over, oneDNN takes half of MKL's time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convit.optimization.folding import Affine
+from convit.optimization.precision import is_amd
 
 
 class PlainProduct(nn.Linear):
@@ -98,7 +100,7 @@ def fastest_product(device: torch.device, dtype: torch.dtype) -> Product:
         return PlainProduct
     # operators of PyTorch's own compiler, which a build for another processor may lack
     mkl, onednn = torch.ops.mkl, torch.ops.mkldnn
-    if dtype == torch.float32 and torch.backends.mkl.is_available() and hasattr(mkl, "_mkl_linear"):
+    if dtype == torch.float32 and torch.backends.mkl.is_available() and hasattr(mkl, "_mkl_linear") and not is_amd():
         return MklProduct
     knows_dtype = dtype == torch.float32 or (dtype == torch.bfloat16 and onednn._is_mkldnn_bf16_supported())
     if torch.backends.mkldnn.is_available() and hasattr(onednn, "_linear_pointwise") and knows_dtype:
