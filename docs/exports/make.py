@@ -1,6 +1,7 @@
 """Exports the bundled model in every format, precision and input, measures each file, and keeps it in docs/exports.
 
     python docs/exports/make.py --data val-000000.tar.gz    everything, some ten minutes; then README.md
+    python docs/exports/make.py --data … --formats litert   these alone, in an environment of their own
     python docs/exports/make.py                             README.md from what is kept; --check only compares
 
 DATA holds the validation images of Tiny ImageNet as shards.
@@ -37,9 +38,14 @@ ROWS: list[dict[str, Any]] = [
     *({"format": "pt2", "precision": precision} for precision in ("fp32", "bf16")),
     *({"format": "aotinductor", "precision": precision} for precision in ("fp32", "bf16")),
 ]
+APART: list[dict[str, Any]] = [  # in environments of their own
+    *({"format": "executorch", "precision": precision} for precision in ("fp32", "fp16")),
+    {"format": "litert"},
+    *({"format": "coreml", "precision": precision} for precision in ("fp32", "fp16")),
+]
 
 
-def measure(data: str) -> dict[str, Any]:
+def measure(data: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Export each row, and measure accuracy and time of its file in its runtime."""
     import numpy as np
 
@@ -54,12 +60,14 @@ def measure(data: str) -> dict[str, Any]:
     places = evenly_spaced(IMAGES, images.count)
     pixels = np.concatenate(list(images.batches(places, TransformSettings.from_model(model), 100)))
     labels = np.array([images.labels[place] for place in places])
-    rows = [measure_one(model, images, pixels, labels, row) for row in ROWS]
-    return {"rows": rows, "images": len(labels), "data": Path(data).name, "machine": describe_machine()}
+    found = [measure_one(model, images, pixels, labels, row) for row in rows]
+    return {"rows": found, "images": len(labels), "data": Path(data).name, "machine": describe_machine()}
 
 
 def measure_one(model: Any, images: Any, pixels: Any, labels: Any, changes: dict[str, Any]) -> dict[str, Any]:
     """One row: what was asked for, what came of it, or why nothing was written."""
+    import torch
+
     from convit.export import ExportSettings, export_model
     from convit.inference.exported import ExportedModel
 
@@ -70,17 +78,21 @@ def measure_one(model: Any, images: Any, pixels: Any, labels: Any, changes: dict
         "precision": settings.precision,
         "input": settings.input,
         "outputs": settings.outputs or "both",
-        "axes": "batch, height, width" if settings.dynamic_size else "batch",
+        "axes": "" if settings.form.batch else "batch, height, width" if settings.dynamic_size else "batch",
     }
+    if settings.form.batch:
+        row["torch"] = torch.__version__.partition("+")[0]
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "exported"
         try:
             proof = export_model(model, folder, settings, images)
         except ValueError as error:
             return {**row, "refused": str(error)}
-        exported, right, seconds = ExportedModel(folder), 0, list[float]()
-        row |= {"bytes": sum((folder / name).stat().st_size for name in exported.export.sha256)}
+        row |= {"bytes": sum(file.stat().st_size for file in folder.glob("model.*"))}
         row |= {"largest": proof.largest, "agreement": proof.top1_agreement}
+        if proof.largest is None:
+            return row
+        exported, right, seconds = ExportedModel(folder), 0, list[float]()
         if "logits" in exported.outputs:
             for start in range(0, len(labels), 100):
                 found = exported.run(pixels[start : start + 100], ["logits"])["logits"]
@@ -101,6 +113,7 @@ def render(found: dict[str, Any]) -> str:
     versions = ", ".join(
         f"{name} {machine['versions'][name]}" for name in ("convit", "torch") if name in machine["versions"]
     )
+    others = ", ".join(sorted({row["torch"] for row in found["apart"]}))
     columns = ["format", "precision", "input", "outputs", "dynamic axes", "size", "worst difference"]
     columns += ["same first class", "top-1", "images/s"]
     lines = [
@@ -114,12 +127,13 @@ def render(found: dict[str, Any]) -> str:
         "",
         f"Measured on {machine['date'][:10]} with {machine['threads']} thread(s) of {machine['cpu']}, load average",
         f"{machine['load_average']}; {versions}. Other programs ran, so read the times as rough. This processor",
-        "has no AMX, for which bf16 is made. No file was run on a GPU.",
+        "has no AMX, for which bf16 is made. No file was run on a GPU. ExecuTorch, LiteRT and Core ML were written in",
+        f"environments of their own (torch {others}), and take one image at a time; Core ML runs on Apple's systems.",
         "",
         f"| {' | '.join(columns)} |",
         "| --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for row in found["rows"]:
+    for row in found["rows"] + found["apart"]:
         title = f"{row['format']}, opset {row['opset']}" if row["opset"] else row["format"]
         head = f"| {title} | {row['precision']} | {row['input']} | {row['outputs']} | {row['axes']} |"
         if "refused" in row:
@@ -128,6 +142,9 @@ def render(found: dict[str, Any]) -> str:
         kept = "" if row["agreement"] is None else f"{row['agreement']:.1f} %"
         top1 = f"{row['top1']:.2f}" if "top1" in row else ""
         size = f"{row['bytes'] / 1e6:.1f} MB"
+        if row["largest"] is None:
+            lines.append(f"{head} {size} | not compared | | | |")
+            continue
         lines.append(f"{head} {size} | {row['largest']:.1e} | {kept} | {top1} | {row['images_per_second']:.0f} |")
     return "\n".join([*lines, ""])
 
@@ -136,10 +153,21 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the tool; 1 where `--check` finds README.md out of date."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="validation images of Tiny ImageNet")
+    parser.add_argument(
+        "--formats", nargs="+", help="measure these alone, of those that have environments of their own"
+    )
     parser.add_argument("--check", action="store_true", help="write nothing")
     given = parser.parse_args(arguments)
-    if given.data is not None:
-        keep_json(DOCS / "matrix.json", measure(given.data))
+    found = read_json(DOCS, ("matrix",))["matrix"]
+    if given.formats:
+        measured = measure(given.data, [row for row in APART if row["format"] in given.formats])["rows"]
+        titles = {row["format"] for row in measured}
+        apart = [row for row in found.get("apart", ()) if row["format"] not in titles] + measured
+        keep_json(
+            DOCS / "matrix.json", {**found, "apart": sorted(apart, key=lambda row: (row["format"], row["precision"]))}
+        )
+    elif given.data is not None:
+        keep_json(DOCS / "matrix.json", {**measure(given.data, ROWS), "apart": found.get("apart", [])})
     found = read_json(DOCS, ("matrix",))["matrix"]
     return write_or_check(DOCS / "README.md", render(found), "python docs/exports/make.py", check=given.check)
 
