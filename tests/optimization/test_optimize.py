@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import convit
 from convit.model import ConViT, ConViTConfig
-from convit.optimization import OptimizedConViT, blocks, building, fastest, plan, precision, products
+from convit.optimization import OptimizedConViT, building, fastest, plan, precision, products
 from convit.optimization.folding import Affine
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct
 from convit.transforms import TransformSettings, normalize_batch
@@ -249,37 +249,6 @@ def test_weights_are_laid_out_for_rows_that_keep_coming_and_are_not_too_many() -
         images = torch.randn(rows, 6)
         torch.testing.assert_close(product(images), torch.nn.functional.linear(images, product.weight, product.bias))
         assert (product._packed or (None,))[0] == laid_out
-
-
-@pytest.mark.parametrize("queries", [16, 1])
-@pytest.mark.parametrize("scores_at_a_time", [1, 3000, 2**20])
-def test_attention_in_products_is_attention(
-    queries: int, scores_at_a_time: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(blocks, "_SCORES", scores_at_a_time)
-    query, key, value = torch.randn(5, 3, queries, 8), torch.randn(5, 3, 16, 8), torch.randn(5, 3, 16, 8)
-    found = blocks.attend(query, key, value, products=True)
-    torch.testing.assert_close(found, blocks.attend(query, key, value), **CLOSE)
-    assert found.transpose(1, 2).is_contiguous()  # joining the heads copies nothing
-
-
-def test_attention_of_many_tokens_keeps_no_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "_MOST_SCORES", 3 * 16 * 16 - 1)
-    monkeypatch.setattr(torch, "softmax", lambda *_, **__: pytest.fail("scores of every pair of tokens"))
-    heads = torch.randn(2, 3, 16, 8)
-    assert blocks.attend(heads, heads, heads, products=True).shape == heads.shape
-
-
-@pytest.mark.parametrize(("amd", "form"), [(True, "products"), (False, "fused")])
-def test_bf16_on_a_cpu_takes_the_attention_that_suits_it(amd: bool, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "bfloat16_pays", lambda: True)
-    monkeypatch.setattr(building, "is_amd", lambda: amd)
-    model, images = _model(), _images(3, 3, 32, 32)
-    fast = convit.optimize(model, "bf16")
-    assert {step.choice for step in fast.plan.steps if step.name == "gated attention"} == {form}
-    torch.testing.assert_close(fast(images), model(images), atol=0.1, rtol=0.05)
-    exact = convit.optimize(model, "fp32")
-    assert {step.choice for step in exact.plan.steps if step.name == "gated attention"} == {"fused"}
 
 
 @pytest.mark.parametrize(("amd", "expected"), [(True, PackedProduct), (False, MklProduct)])

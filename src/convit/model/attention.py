@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convit.model import kernels, plain
+from convit.model.content import read_content
 from convit.model.positional import (
     apply_axis_attention,
     grid_of,
@@ -153,7 +154,7 @@ class GatedPositionalSelfAttention(nn.Module):
         if self.kernel and is_separable:
             read = kernels.fused_gated_attention(query, key, value, *self.position_factors(grid), self.gate)
         else:
-            content = F.scaled_dot_product_attention(query, key, value)
+            content = read_content(query, key, value)
             if is_separable:
                 rows, columns = (factor.to(value.dtype) for factor in self.position_factors(grid))
                 position = apply_axis_attention(value, rows, columns)
@@ -235,7 +236,7 @@ class SelfAttention(nn.Module):
             read = self.attn_drop(plain.content_attention(query, key)) @ value
         else:
             dropout = self.attn_drop.p if self.attn_drop.training else 0.0
-            read = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+            read = read_content(query, key, value, dropout=dropout)
         return self.proj_drop(self.proj(join_heads(read)))
 
     def _query_key_value(self, x: Tensor, *, class_only: bool) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from convit.model.attention import GatedPositionalSelfAttention, SelfAttention, join_heads, split_heads
+from convit.model.content import read_content
 from convit.model.convit import ConViT
 from convit.model.kernels import fused_gated_attention
 from convit.model.layers import Block, PatchEmbedding
@@ -22,32 +23,8 @@ from convit.model.positional import apply_axis_attention, position_factors, resa
 from convit.model.shortcuts import is_hooked
 from convit.optimization.folding import Affine, Grid, PerGrid, affine_of, after_norm, joined, scaled
 
-Queries = Float[Tensor, "batch heads queries head_dim"]
-Keys = Float[Tensor, "batch heads keys head_dim"]
 MakeProduct = Callable[..., nn.Module]
 """Called with an `Affine`, and with `gelu=True` where GELU follows: `PlainProduct` or `PackedProduct` in some dtype."""
-
-
-# scores at a time and thread, so that they stay in the cache; and of one image, above which they would take much memory
-_SCORES, _MOST_SCORES = 2**20, 2**24
-
-
-def attend(query: Queries, key: Keys, value: Keys, *, products: bool = False) -> Queries:
-    """Softmax attention, its scale being in the queries; heads lie side by side in the result's memory.
-
-    With `products` as two batched products, a few images at a time, their scores rounded to the tokens' dtype.
-    """
-    batch, heads, queries, dim = query.shape
-    scores = heads * queries * key.shape[2]
-    if not products or scores > _MOST_SCORES:
-        return F.scaled_dot_product_attention(query, key, value, scale=1.0)
-    read = query.new_empty(batch, queries, heads, dim).transpose(1, 2)
-    step = max(1, torch.get_num_threads() * _SCORES // scores)
-    for start in range(0, batch, step):
-        some = slice(start, start + step)
-        weights = query[some] @ key[some].transpose(-1, -2)
-        read[some] = torch.softmax(weights, -1, out=weights) @ value[some]
-    return read
 
 
 class FastGatedAttention(nn.Module):
@@ -62,7 +39,7 @@ class FastGatedAttention(nn.Module):
         norm: the norm before it, folded into the product.
         make: makes the product.
         dtype: of the tokens.
-        form: "triton" takes the Triton kernel, which scales and mixes by itself; "products" see `attend`.
+        kernel: takes the Triton kernel, which scales and mixes by itself.
         apart: makes queries, keys and values three products.
     """
 
@@ -73,14 +50,14 @@ class FastGatedAttention(nn.Module):
         make: MakeProduct,
         dtype: torch.dtype,
         *,
-        form: str = "fused",
+        kernel: bool = False,
         apart: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads = attention.num_heads
-        self.kernel, self.products = form == "triton", form == "products"
+        self.kernel = kernel
         query, key = _parts(affine_of(attention.qk), 2)
-        if not self.kernel:
+        if not kernel:
             query = scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5)
         parts = (query, key, affine_of(attention.v))
         self.query_key_value = _Products(parts, norm, make, apart=apart)
@@ -99,7 +76,7 @@ class FastGatedAttention(nn.Module):
         query, key, value = (split_heads(part, self.num_heads) for part in self.query_key_value(normed))
         if self.kernel:
             return fused_gated_attention(query, key, value, *self.factors(grid), self.gate)
-        content = attend(query, key, value, products=self.products)
+        content = read_content(query, key, value, scale=1.0)
         # in place on attention's own result, whose memory order makes joining the heads free
         read = content.mul_(self.kept).add_(apply_axis_attention(value, *self.factors(grid)))
         return join_heads(read)
@@ -121,21 +98,12 @@ class FastSelfAttention(nn.Module):
         attention: the layer that it stands for.
         norm: the norm before it, folded into the products.
         make: makes the products.
-        form: "products": see `attend`.
         apart: makes keys and values two products.
     """
 
-    def __init__(
-        self,
-        attention: SelfAttention,
-        norm: nn.LayerNorm,
-        make: MakeProduct,
-        *,
-        form: str = "fused",
-        apart: bool = False,
-    ) -> None:
+    def __init__(self, attention: SelfAttention, norm: nn.LayerNorm, make: MakeProduct, *, apart: bool = False) -> None:
         super().__init__()
-        self.num_heads, self.products = attention.num_heads, form == "products"
+        self.num_heads = attention.num_heads
         query, key, value = _parts(affine_of(attention.qkv), 3)
         self.query = make(after_norm(scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5), norm))
         self.key_value = _Products((key, value), norm, make, apart=apart)
@@ -147,7 +115,7 @@ class FastSelfAttention(nn.Module):
         del grid
         query = split_heads(self.query(normed[:, :1] if class_only else normed), self.num_heads)
         key, value = (split_heads(part, self.num_heads) for part in self.key_value(normed))
-        return join_heads(attend(query, key, value, products=self.products))
+        return join_heads(read_content(query, key, value, scale=1.0))
 
 
 class FastBlock(nn.Module):
@@ -157,19 +125,21 @@ class FastBlock(nn.Module):
         block: the block that it stands for.
         make: makes the products.
         dtype: of the tokens.
-        form: how attention is computed: "fused", "products" or, for gated attention, "triton".
+        kernel: takes the Triton kernel for gated attention.
         apart: makes queries, keys and values products of their own.
     """
 
     def __init__(
-        self, block: Block, make: MakeProduct, dtype: torch.dtype, *, form: str = "fused", apart: bool = False
+        self, block: Block, make: MakeProduct, dtype: torch.dtype, *, kernel: bool = False, apart: bool = False
     ) -> None:
         super().__init__()
         self.dim, self.eps = block.norm1.normalized_shape, block.norm1.eps
         if isinstance(block.attn, GatedPositionalSelfAttention):
-            self.attend: nn.Module = FastGatedAttention(block.attn, block.norm1, make, dtype, form=form, apart=apart)
+            self.attend: nn.Module = FastGatedAttention(
+                block.attn, block.norm1, make, dtype, kernel=kernel, apart=apart
+            )
         else:
-            self.attend = FastSelfAttention(cast(SelfAttention, block.attn), block.norm1, make, form=form, apart=apart)
+            self.attend = FastSelfAttention(cast(SelfAttention, block.attn), block.norm1, make, apart=apart)
         self.proj = make(affine_of(cast(nn.Linear, block.attn.proj)))
         self.fc1 = make(after_norm(affine_of(block.mlp.fc1), block.norm2), gelu=True)
         self.fc2 = make(affine_of(block.mlp.fc2))

@@ -16,13 +16,14 @@ from convit.model.attention import GatedPositionalSelfAttention
 from convit.model.convit import ConViT
 from convit.model.kernels.gated_attention import DTYPES, check_runs
 from convit.model.layers import Block, PatchEmbedding
+from convit.model.processor import is_amd
 from convit.model.shortcuts import is_untouched, takes_shortcuts
 from convit.optimization.blocks import FastBlock, FastEmbedding, MakeProduct, embedding_of_levels
 from convit.optimization.calls import FixedBatch, GraphedCall, compiled
 from convit.optimization.fastest import fastest
 from convit.optimization.optimized import OptimizedConViT, Runner
 from convit.optimization.plan import Plan, Step, choose_backend, choose_dtype, choose_precision
-from convit.optimization.precision import dtype_of, is_amd, native_precisions
+from convit.optimization.precision import dtype_of, native_precisions
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct, Product, fastest_product, quantize
 from convit.transforms import TransformSettings, normalize_batch
 
@@ -169,8 +170,8 @@ def optimize(
     settings = TransformSettings.from_model(model)
     apart = backend.choice == "openvino"
     kept = _called(model, backend.choice)
-    attention = _choose_attention(model, device, dtype, batch_size, backend.choice)
-    folded = fold(model, partial(product, dtype=dtype), dtype, form=attention.choice, apart=apart)
+    attention = _choose_attention(model, device, dtype, batch_size)
+    folded = fold(model, partial(product, dtype=dtype), dtype, kernel=attention.choice == "triton", apart=apart)
     if chosen.choice in ("fp8", "int8") and device.type == "cuda":
         quantize(folded, chosen.choice)
     runner = _runner(backend.choice, device, batch_size, _batches(calibration, settings))
@@ -182,13 +183,11 @@ def optimize(
     return OptimizedConViT(folded, of_levels, plan, dtype, runner, settings)
 
 
-def _choose_attention(
-    model: ConViT, device: torch.device, dtype: torch.dtype, batch_size: int | None, backend: str
-) -> Step:
+def _choose_attention(model: ConViT, device: torch.device, dtype: torch.dtype, batch_size: int | None) -> Step:
     """Settle how gated attention is computed: on CUDA by timing both forms at the model's own image size."""
-    if device.type == "cpu" and dtype == torch.bfloat16 and backend == "torch" and is_amd():
+    if device.type == "cpu" and dtype == torch.bfloat16 and is_amd():
         return Step(
-            "gated attention", "products", "in bf16 PyTorch's fused kernel takes twice as long on AMD's processors"
+            "gated attention", "fused", "but for content attention of few tokens, as batched products: AMD, bf16"
         )
     if device.type != "cuda":
         return Step("gated attention", "fused", "the Triton kernel needs a CUDA GPU")
@@ -198,7 +197,7 @@ def _choose_attention(
     return Step("gated attention", fastest_attention(probe, images), "the fastest of the forms that run here")
 
 
-def fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, form: str = "fused", apart: bool = False) -> ConViT:
+def fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, kernel: bool = False, apart: bool = False) -> ConViT:
     """The model with fast blocks, see `FastBlock` for the arguments; the model itself stays as it is."""
     folded = copy.copy(model)
     # the copy shares its tables of parts with the original until they are replaced here
@@ -209,7 +208,7 @@ def fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, form: str = "f
     folded.cls_token = None if token is None else nn.Parameter(token.detach().to(dtype, copy=True), requires_grad=False)
     folded.pos_drop, folded.head_drop = copy.deepcopy(model.pos_drop), copy.deepcopy(model.head_drop)
     folded.blocks = nn.ModuleList(
-        FastBlock(cast(Block, block), make, dtype, form=form, apart=apart)
+        FastBlock(cast(Block, block), make, dtype, kernel=kernel, apart=apart)
         if takes_shortcuts(block)
         else copy.deepcopy(block).to(dtype)
         for block in model.blocks

@@ -8,7 +8,9 @@ from __future__ import annotations
 import functools
 import platform
 import re
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
+
+from convit.model.processor import capabilities, has_amx, is_amd
 
 if TYPE_CHECKING:
     import torch
@@ -59,26 +61,7 @@ def bfloat16_pays() -> bool:
     """
     if platform.machine().lower() not in ("x86_64", "amd64") or has_amx():
         return True
-    return is_amd() and bool(_capabilities().get("avx512_bf16"))
-
-
-@functools.cache
-def has_amx() -> bool:
-    """Whether the processor has Intel's matrix units for bf16."""
-    import torch
-
-    return bool(_capabilities().get("amx_bf16", torch.cpu._is_amx_tile_supported()))
-
-
-def is_amd() -> bool:
-    """Whether the processor is known to be AMD's, for which MKL has slower code than for Intel's."""
-    return "AMD" in str(_capabilities().get("cpu_name"))
-
-
-def _capabilities() -> dict[str, Any]:
-    import torch
-
-    return getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.11 does not say
+    return is_amd() and bool(capabilities().get("avx512_bf16"))
 
 
 def has_bf16(device: torch.device) -> bool:

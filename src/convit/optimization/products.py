@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from convit.model.processor import is_amd
 from convit.optimization.folding import Affine
-from convit.optimization.precision import is_amd
 
 
 class PlainProduct(nn.Linear):

@@ -1,0 +1,28 @@
+"""What is known of the processor that PyTorch runs on. Needs torch only inside the functions."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+
+@functools.cache
+def is_amd() -> bool:
+    """Whether the processor is known to be AMD's; False where PyTorch (before 2.11) does not say."""
+    return "AMD" in str(capabilities().get("cpu_name"))
+
+
+@functools.cache
+def has_amx() -> bool:
+    """Whether the processor has Intel's matrix units for bf16."""
+    import torch
+
+    return bool(capabilities().get("amx_bf16", torch.cpu._is_amx_tile_supported()))
+
+
+@functools.cache
+def capabilities() -> dict[str, Any]:
+    """The name and instruction sets of the processor, as PyTorch knows them."""
+    import torch
+
+    return getattr(torch.cpu, "get_capabilities", dict)()
