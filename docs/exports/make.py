@@ -39,7 +39,7 @@ ROWS: list[dict[str, Any]] = [
     *({"format": "aotinductor", "precision": precision} for precision in ("fp32", "bf16")),
 ]
 APART: list[dict[str, Any]] = [  # in environments of their own
-    *({"format": "executorch", "precision": precision} for precision in ("fp32", "fp16")),
+    {"format": "executorch"},
     {"format": "litert"},
     *({"format": "coreml", "precision": precision} for precision in ("fp32", "fp16")),
 ]

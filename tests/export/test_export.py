@@ -245,6 +245,7 @@ def test_what_cannot_be_exported(
     [
         ({"format": "gif"}, "format is 'gif', but must be one of onnx"),
         ({"format": "pt2", "precision": "int8"}, "torch.export program is written in fp32, bf16, but not in int8"),
+        ({"format": "executorch", "precision": "fp16"}, "ExecuTorch is written in fp32, but not in fp16"),
         ({"precision": "bf16"}, "ONNX is written in fp32, fp16, int8, but not in bf16"),
         ({"format": "openvino", "dynamic_size": True}, "OpenVINO IR files take one image size"),
         ({"format": "pt2", "opset": 18}, "opset is 18, but torch.export program has no opsets"),

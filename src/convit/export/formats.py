@@ -59,11 +59,12 @@ class Format:
 
 
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
-_HALF: tuple[Precision, ...] = ("fp32", "fp16")
 FORMATS: dict[str, Format] = {
     each.name: each
     for each in (
-        Format("onnx", "ONNX", "model.onnx", (*_HALF, "int8"), _ONNX, "export", "onnxruntime", dynamic_size=True),
+        Format(
+            "onnx", "ONNX", "model.onnx", ("fp32", "fp16", "int8"), _ONNX, "export", "onnxruntime", dynamic_size=True
+        ),
         Format(
             "openvino",
             "OpenVINO IR",
@@ -75,7 +76,10 @@ FORMATS: dict[str, Format] = {
         ),
         Format("pt2", "torch.export program", "model.pt2", ("fp32", "bf16")),
         Format("aotinductor", "AOTInductor package", "model.pt2", ("fp32", "bf16")),
-        Format("executorch", "ExecuTorch", "model.pte", _HALF, ("executorch",), "executorch", "executorch", batch=1),
+        # in fp16 it computes something else for some models, with XNNPACK and without (executorch 1.5)
+        Format(
+            "executorch", "ExecuTorch", "model.pte", ("fp32",), ("executorch",), "executorch", "executorch", batch=1
+        ),
         Format(
             "litert",
             "LiteRT",
@@ -90,7 +94,7 @@ FORMATS: dict[str, Format] = {
             "coreml",
             "Core ML",
             "model.mlpackage.zip",
-            _HALF,
+            ("fp32", "fp16"),
             ("coremltools",),
             "coreml",
             "",
