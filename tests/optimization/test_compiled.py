@@ -5,11 +5,17 @@ import torch
 
 import convit
 from convit.model import ConViT, ConViTConfig
+from convit.optimization import plan
 from tests.shaken import shake
 
 pytestmark = [pytest.mark.compiled, pytest.mark.slow]
 
 CONFIG = ConViTConfig(img_size=32, patch_size=8, num_heads=4, embed_dim=8, depth=3, local_up_to_layer=2, num_classes=5)
+
+
+@pytest.fixture(autouse=True)
+def _not_amd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "is_amd", lambda: False)  # where fp32 is not compiled
 
 
 def test_compiled_for_one_batch_and_right_for_any() -> None:
