@@ -55,6 +55,14 @@ BAD: dict[str, tuple[str, dict[str, Any], int, str]] = {
         400,
         "invalid_form",
     ),
+    "a large part without a file": (
+        "/v1/classify",
+        {"files": {"images": (None, bytes(2**20 + 1))}},
+        413,
+        "part_too_large",
+    ),
+    "a deadline": ("/v1/classify", {"content": b"x", "headers": {"x-request-timeout": "soon"}}, 400, "invalid_timeout"),
+    "no time": ("/v1/classify", {"content": b"x", "headers": {"x-request-timeout": "0.0"}}, 408, "too_slow"),
     "a content type": (
         "/v1/classify",
         {"content": b"x", "headers": {"content-type": "text/html"}},
@@ -218,6 +226,14 @@ def test_a_full_queue_says_when_to_come_again(guarded: Running, cat: bytes) -> N
         assert int(answer.headers["retry-after"]) >= 1
         assert client.post("/v1/classify", files=[("images", cat)] * 2).status_code == 200
         assert 'convit_refusals_total{reason="queue_full"} 1.0' in client.get("/metrics").text
+
+
+def test_a_client_may_want_its_answer_sooner(client: httpx.Client, cat: bytes) -> None:
+    images = [("images", cat)] * 64
+    answer = client.post("/v1/classify", files=images, headers={"x-request-timeout": "0.06"})
+    assert answer.json()["error"]["code"] in ("deadline_exceeded", "too_slow")
+    assert answer.elapsed.total_seconds() < 10
+    assert client.post("/v1/classify", content=cat, headers={"x-request-timeout": "60"}).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import base64
 import binascii
 import re
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -15,7 +15,7 @@ from convit.images.opening import NamedBytes, named
 from convit.serving.errors import ServiceError
 from convit.serving.remote import fetch
 from convit.serving.schema import ImagesBody
-from convit.serving.service import Service, ServiceDep
+from convit.serving.service import Service
 
 _DATA_URL = re.compile(r"data:[\w/+.-]{0,64}(?:;[\w=.-]{1,64})*;base64,")
 _MOST_NAME = 120
@@ -24,7 +24,7 @@ _NOT_JSON = 'the body is not valid JSON; send {"images": ["…"]}'
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
-async def read_images(request: Request, service: ServiceDep) -> list[NamedBytes]:
+async def read_images(request: Request, service: Service) -> list[NamedBytes]:
     """Read the images of a request.
 
     Raises:
@@ -43,9 +43,6 @@ async def read_images(request: Request, service: ServiceDep) -> list[NamedBytes]
     if not any(images):
         raise ServiceError(400, "no_image", "the request holds no image; send one in its body")
     return images
-
-
-Images = Annotated[list[NamedBytes], Depends(read_images)]
 
 
 def one_image(images: list[NamedBytes]) -> NamedBytes:
@@ -113,6 +110,9 @@ async def _from_form(request: Request, service: Service) -> list[NamedBytes]:
     except HTTPException as error:
         if "Too many" in error.detail:
             service.check_count(most + 1)
+        if "maximum size" in error.detail:  # of a part that is no file
+            told = "a part without a file name is larger than 1 MiB; send each image as a file of a part"
+            raise ServiceError(413, "part_too_large", told) from None
         raise ServiceError(400, "invalid_form", "the form is damaged; send each image as a file of a part") from None
 
 

@@ -26,10 +26,11 @@ _log = logging.getLogger("convit.serving.requests")
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 # without a key: what a probe asks, and what shows nothing of anybody's images
 OPEN_PATHS = frozenset(("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"))
+_TIMEOUT = re.compile(r"\d{1,6}(?:\.\d{1,6})?", re.ASCII)
 _NO_ANSWER = 499  # nginx's status for a client that left
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST",
-    "Access-Control-Allow-Headers": "authorization, content-type, x-api-key, x-request-id",
+    "Access-Control-Allow-Headers": "authorization, content-type, x-api-key, x-request-id, x-request-timeout",
     "Access-Control-Max-Age": "600",
 }
 _SAFE_HEADERS = {
@@ -58,7 +59,9 @@ class Guard:
         state = scope.setdefault("state", {})
         given = headers.get("x-request-id", "")
         state["request_id"] = given if _REQUEST_ID.fullmatch(given) else f"{getrandbits(64):016x}"
-        body = _Body(self, receive)
+        if (seconds := headers.get("x-request-timeout")) is not None and _TIMEOUT.fullmatch(seconds):
+            state["ends"] = asyncio.get_running_loop().time() + float(seconds)
+        body = _Body(self, receive, state.get("ends"))
         cors = self._cors(headers)
         status = _NO_ANSWER
 
@@ -103,6 +106,8 @@ class Guard:
         if self._keys and not is_open and not self._has_key(headers):
             told = "the key is missing or wrong; send Authorization: Bearer KEY"
             return ServiceError(401, "invalid_key", told, {"WWW-Authenticate": "Bearer"}, reason="key")
+        if not _TIMEOUT.fullmatch(headers.get("x-request-timeout", "0")):
+            return ServiceError(400, "invalid_timeout", "X-Request-Timeout is not a number of seconds, such as 2.5")
         size = headers.get("content-length", "0")
         if size.isdecimal() and int(size) > self.options.body_bytes:
             return self.too_large()
@@ -172,10 +177,11 @@ class Guard:
 class _Body:
     """The body of one request on its way in: counted, and given no more than its time."""
 
-    def __init__(self, guard: Guard, receive: Receive) -> None:
+    def __init__(self, guard: Guard, receive: Receive, ends: float | None) -> None:
         self._guard, self._receive = guard, receive
         self.size = 0
-        self._ends = asyncio.get_running_loop().time() + guard.options.seconds
+        latest = asyncio.get_running_loop().time() + guard.options.seconds
+        self._ends = latest if ends is None else min(ends, latest)
         self._complete = False
 
     async def receive(self) -> Message:
@@ -185,7 +191,9 @@ class _Body:
             async with asyncio.timeout_at(self._ends):
                 message = await self._receive()
         except TimeoutError:
-            told = f"the request did not come within {self._guard.options.seconds:g} seconds; send it faster"
+            told = (
+                f"the request did not come within {self._guard.options.seconds:g} seconds, or its own; send it faster"
+            )
             raise ServiceError(408, "too_slow", told, {"Connection": "close"}, reason="slow") from None
         if message["type"] == "http.request":
             size = len(message.get("body", b""))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from convit.images import ImageError, open_image
 from convit.images.names import text_path
 from convit.output.pages import data_url, thumbnail
-from convit.serving.bodies import Images, one_image
+from convit.serving.bodies import one_image, read_images
 from convit.serving.errors import ServiceError
 from convit.serving.models import ServedModel
 from convit.serving.native import IMAGE_BODY, REFUSALS, ModelName, base64_of, check_rows, json_response
@@ -87,7 +87,6 @@ class SearchAnswer(BaseModel):
 async def explain(
     request: Request,
     service: ServiceDep,
-    images: Images,
     model: ModelName = None,
     query: Annotated[str, Query(description="center, or ROW,COLUMN of a patch, from 0.")] = "center",
     top_k: Annotated[int, Query(ge=1, le=10, description="Classes to explain.")] = 3,
@@ -100,21 +99,21 @@ async def explain(
     head: Annotated[int | None, Query(ge=1, description="Of show=attention; the mean of all if left out.")] = None,
 ) -> Response:
     """Show what a model looks at in one image, and why it sees a class there."""
-    served, image = service.model(model), one_image(images)
+    served = service.model(model)
     if served.weights is None:
         told = "this model was exported, and an exported file tells nothing of its attention; serve the weights instead"
         raise ServiceError(404, "cannot_explain", told)
     asked: dict[str, Any] = {"query": _parse_query(query), "top_k": top_k, "classes": classes or ()}
+    image = one_image(await read_images(request, service))
     if form == "png":
-        return Response(await service.look(_png_of, served, image, asked, show, layer, head), media_type=PNG)
-    return json_response(await service.look(_json_of, served, image, asked))
+        return Response(await service.look(request, _png_of, served, image, asked, show, layer, head), media_type=PNG)
+    return json_response(await service.look(request, _json_of, served, image, asked))
 
 
 @router.post("/search", response_model=SearchAnswer, openapi_extra=IMAGE_BODY)
 async def search(
     request: Request,
     service: ServiceDep,
-    images: Images,
     k: Annotated[int, Query(ge=1, le=100, description="How many to find.")] = 10,
     where: Annotated[str | None, Query(max_length=500, description="Such as label = 'cat' AND width > 640.")] = None,
     thumbnails: Annotated[bool, Query(description="Send the images found, small.")] = False,
@@ -122,10 +121,11 @@ async def search(
     """Find the images of the index that are most like one."""
     if service.index is None:
         raise ServiceError(404, "no_index", "this service has no index; start it with --index")
-    rows = await service.run(request, INDEX, service.index.embedder, [one_image(images)])
+    image = one_image(await read_images(request, service))
+    rows = await service.run(request, INDEX, service.index.embedder, [image])
     check_rows(rows, all_needed=True)
     assert rows[0].outputs is not None
-    found = await service.look(_search, service, rows[0].outputs[0], k, where, thumbnails)
+    found = await service.look(request, _search, service, rows[0].outputs[0], k, where, thumbnails)
     return json_response({"model": service.index.model_name, "results": found})
 
 

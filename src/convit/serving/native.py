@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from convit.inference.embedder import Embedder
 from convit.inference.options import check_kind
 from convit.inference.predicting import Row
-from convit.serving.bodies import Images
+from convit.serving.bodies import read_images
 from convit.serving.errors import ServiceError
 from convit.serving.models import ServedModel
 from convit.serving.schema import ClassifyAnswer, EmbedAnswer, ErrorBody, ModelDetail, ModelInfo, ModelList
@@ -57,6 +57,7 @@ IMAGE_BODY: dict[str, Any] = {
         },
     }
 }
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 NPY, ARROW = "application/x-npy", "application/vnd.apache.arrow.stream"
 Format = Literal["json", "base64", "npy", "arrow"]
 
@@ -68,7 +69,6 @@ ModelName = Annotated[str | None, Query(description="A model's id; the first one
 async def classify(
     request: Request,
     service: ServiceDep,
-    images: Images,
     model: ModelName = None,
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes per image, best first.")] = 5,
 ) -> Response:
@@ -76,7 +76,7 @@ async def classify(
     served = service.model(model)
     if served.classifier is None:
         raise ServiceError(404, "no_classes", "this model names no classes; ask for /v1/embed")
-    rows = await service.run(request, served.name, served.classifier, images)
+    rows = await service.run(request, served.name, served.classifier, await read_images(request, service))
     check_rows(rows)
     labels = served.labels
     return json_response({"model": served.name, "results": [_classes_of(row, labels, top_k) for row in rows]})
@@ -91,7 +91,6 @@ async def classify(
 async def embed(
     request: Request,
     service: ServiceDep,
-    images: Images,
     model: ModelName = None,
     kind: Annotated[str, Query(description="pooled, pre_logits, tokens, patches or layer:N.")] = "pooled",
     form: Annotated[Format, Query(alias="format", description="Of the vectors: in JSON, or a file.")] = "json",
@@ -99,7 +98,7 @@ async def embed(
     """Compute the vector of each image; npy and Arrow need every image to be readable."""
     served = service.model(model)
     embedder = embedder_of(served, kind)
-    rows = await service.run(request, served.name, embedder, images)
+    rows = await service.run(request, served.name, embedder, await read_images(request, service))
     check_rows(rows, all_needed=form in ("npy", "arrow"))
     if form == "npy":
         file = io.BytesIO()
@@ -172,8 +171,7 @@ def vectors_of(rows: Sequence[Row]) -> np.ndarray:
 
 def json_response(content: Any) -> Response:
     """An answer as JSON, without the checks of a response model, which take longer than a small model."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return Response(text.encode("utf-8", "replace"), media_type="application/json")
+    return Response(_JSON.encode(content).encode("utf-8", "replace"), media_type="application/json")
 
 
 def base64_of(values: np.ndarray) -> str:

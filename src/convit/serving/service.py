@@ -95,9 +95,9 @@ class Service:
             ServiceError: the queue is full, or the images took too long.
         """
         answers = self._batchers[batcher].submit(predictor, sources)
-        return await wait_for(request, answers, self.options.seconds)
+        return await wait_for(request, answers, seconds_left(request, self.options))
 
-    async def look(self, work: Any, *arguments: Any) -> Any:
+    async def look(self, request: Request, work: Any, *arguments: Any) -> Any:
         """Run what is no batch, such as an explanation, in the one thread for it.
 
         Raises:
@@ -109,7 +109,7 @@ class Service:
         done = asyncio.get_running_loop().run_in_executor(self._looker, work, *arguments)
         done.add_done_callback(self._looked)
         try:
-            async with asyncio.timeout(self.options.seconds):
+            async with asyncio.timeout(seconds_left(request, self.options)):
                 return await done
         except TimeoutError:
             raise busy("deadline_exceeded", "this took too long; try again later") from None
@@ -118,6 +118,12 @@ class Service:
         self._looking -= 1
         if not done.cancelled():
             done.exception()  # one that nobody waits for any more is not worth a warning
+
+
+def seconds_left(request: Request, options: ServiceOptions) -> float:
+    """How long a request may still take: as the service's options have it, or less where its client says so."""
+    ends = request.scope.get("state", {}).get("ends")
+    return options.seconds if ends is None else min(options.seconds, ends - asyncio.get_running_loop().time())
 
 
 async def wait_for(request: Request, answers: Sequence[asyncio.Future[Answer]], seconds: float) -> list[Answer]:
