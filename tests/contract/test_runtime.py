@@ -236,10 +236,9 @@ def test_messages_and_exit_codes_are_convits(
 
 
 @pytest.mark.slow
-def test_openvino_alone_suffices(alone: Path, photos: Path, tmp_path: Path) -> None:
+def test_openvino_alone_suffices(alone: Path, exported: Path, photos: Path, tmp_path: Path) -> None:
     """In an environment without ONNX Runtime, which then is missed by name where a folder needs it."""
     export_model(convit.create_model(NANO, pretrained=True), tmp_path / "mine", ExportSettings("openvino"))
-    export_model(convit.create_model(NANO, pretrained=True), tmp_path / "other")
     uv, python = (sys.executable, "-m", "uv"), tmp_path / "empty" / "bin" / "python"
     run_alone(*uv, "venv", "--quiet", "--python", sys.executable, "empty", folder=tmp_path)
     install = (*uv, "pip", "install", "--quiet", "--python", python, "-c", alone.parents[2] / "constraints.txt")
@@ -259,7 +258,7 @@ def test_openvino_alone_suffices(alone: Path, photos: Path, tmp_path: Path) -> N
     assert [each["label"] for each in ours["predictions"]] == [each.label for each in theirs]
     assert _numbers(ours)[1::2] == pytest.approx([each.score for each in theirs], abs=1e-5)
     assert "(openvino " in run_alone(program, "--version", folder=tmp_path)
-    given = [program, "classify", photos / "cat.jpg", "--model", tmp_path / "other"]
+    given = [program, "classify", photos / "cat.jpg", "--model", exported]
     done = subprocess.run(list(map(str, given)), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "model.onnx needs the package onnxruntime; pip install onnxruntime" in done.stderr
