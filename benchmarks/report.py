@@ -269,9 +269,17 @@ def _runtime_memory(rows: Rows) -> Table:
 
 
 def _scale(rows: Rows) -> Table:
-    heads = ("embed", "CPU per image, ms", "images per CPU second, of the plain loop's", "target", "memory, MB")
+    heads = (
+        "model",
+        "embed",
+        "CPU per image, ms",
+        "images per CPU second, of the plain loop's",
+        "target",
+        "memory, MB",
+    )
     return heads, [
         (
+            f"`{row['model']}`",
             row["loop"],
             f"{row['cpu_ms_per_image']:.2f}",
             f"**{row['of_plain']:.1%}**",

@@ -1,7 +1,7 @@
 """What large jobs cost: the rates behind `convit plan`, and what shards and Ray add to the plain loop.
 
     python benchmarks/scale.py rates --photos FOLDER          # writes src/convit/scale/rates.json
-    python benchmarks/scale.py loops --data SHARD.tar.gz      # plain against --shard and --engine ray; keeps a result
+    python benchmarks/scale.py loops --data FOLDER            # plain against --shard and --engine ray; keeps a result
 
 Everything is counted in CPU seconds, of all processes together, so that what else runs on the machine matters little.
 `loops` runs each command on two numbers of images in turn: their difference leaves start-up out.
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -29,12 +29,29 @@ RATES = Path(__file__).resolve().parents[1] / "src" / "convit" / "scale" / "rate
 MODEL = "convit_mini_patch8_64.tiny_imagenet"
 MODELS = ("convit_tiny", "convit_small", "convit_base")
 SECONDS = 4.0  # of CPU, per measurement
-SIZES = (500, 2500)
-TARGETS = {"shard": 0.98, "ray": 0.9}  # images per CPU second, of the plain loop's
 LOOPS = {
     "plain": ("-o", "out.parquet", "--overwrite"),
-    "shard": ("-o", "{out}/", "--shard", "0/1", "--images-per-shard", "250"),
-    "ray": ("-o", "{out}/", "--engine", "ray", "--images-per-shard", "250"),
+    "shard": ("-o", "{out}/", "--shard", "0/1"),
+    "ray": ("-o", "{out}/", "--engine", "ray"),
+}
+
+
+class Case(NamedTuple):
+    """A model, the numbers of images that it embeds, in shards of how many, and what is expected of each loop.
+
+    Attributes:
+        targets: images per CPU second, of the plain loop's.
+    """
+
+    model: str
+    sizes: tuple[int, int]
+    per_shard: int
+    targets: dict[str, float]
+
+
+CASES = {
+    "64": Case(MODEL, (2500, 22_500), 500, {"shard": 0.98, "ray": 0.9}),
+    "224": Case("convit_tiny", (50, 350), 50, {"shard": 0.98, "ray": 0.97}),
 }
 
 
@@ -110,46 +127,62 @@ def run(command: list[str], place: Path) -> tuple[float, float]:
     return sum(seconds.values()), most
 
 
-def measure_loops(data: Path, rounds: int, names: list[str]) -> list[dict[str, Any]]:
-    """CPU seconds per image of each loop, start-up left out, and its memory at two sizes."""
+def write_images(data: Path, sizes: tuple[int, int], place: Path) -> None:
+    """Write as many images of some shards into folders that are named by their number."""
     from convit.data.shards import read_images
 
+    for size in sizes:
+        (place / f"{size}").mkdir()
+    archives = sorted(data.glob("train-*.tar.gz")) if data.is_dir() else [data]
+    contents = (content for archive in archives for _, content in read_images(str(archive)))
+    for number, content in zip(range(max(sizes)), contents, strict=False):
+        for size in sizes:
+            if number < size:
+                (place / f"{size}" / f"{number:05}.jpg").write_bytes(content)
+
+
+def measure_loops(data: Path, rounds: int, names: list[str], case: Case) -> list[dict[str, Any]]:
+    """CPU seconds per image of each loop, start-up left out, and its memory at two sizes."""
+    from convit import create_model, save_weights
+
+    few, many = case.sizes
     found: dict[tuple[str, int], list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        for size in SIZES:
-            (place / f"{size}").mkdir()
-        for number, (_, content) in zip(range(max(SIZES)), read_images(str(data)), strict=False):
-            for size in SIZES:
-                if number < size:
-                    (place / f"{size}" / f"{number:05}.jpg").write_bytes(content)
-        common = ("--model", MODEL, "--workers", "0", "--device", "cpu")
+        write_images(data, case.sizes, place)
+        model = ("--model", case.model)
+        if "." not in case.model:
+            save_weights(place / "made.safetensors", create_model(case.model))
+            model = ("--weights", "made.safetensors")
+        common = (*model, "--workers", "0", "--device", "cpu")
         for turn in range(rounds):
             for name in names:
-                for size in SIZES:
+                for size in case.sizes:
                     options = [each.format(out=f"{name}-{size}-{turn}") for each in LOOPS[name]]
+                    options += ["--images-per-shard", f"{case.per_shard}"] if name != "plain" else []
                     command = [sys.executable, "-m", "convit", "embed", f"{size}", *common, *options]
                     found.setdefault((name, size), []).append(run(command, place))
                     print(name, size, found[name, size][-1], flush=True)
     rows: list[dict[str, Any]] = []
     for name in names:
-        few, many = (found[name, size] for size in SIZES)
-        each = [(b[0] - a[0]) / (SIZES[1] - SIZES[0]) for a, b in zip(few, many, strict=True)]
-        memory = [round(median(most for _, most in runs)) for runs in (few, many)]
-        row = {"loop": name, "images": SIZES, "cpu_ms_per_image": round(1000 * median(each), 3), "peak_mb": memory}
+        runs = found[name, few], found[name, many]
+        each = [(b[0] - a[0]) / (many - few) for a, b in zip(*runs, strict=True)]
+        memory = [round(median(most for _, most in each)) for each in runs]
+        row = {"loop": name, "images": case.sizes, "cpu_ms_per_image": round(1000 * median(each), 3), "peak_mb": memory}
         rows.append({**row, "rounds": rounds, "all_ms": [round(1000 * one, 3) for one in each]})
     for row in rows:
         row["of_plain"] = round(rows[0]["cpu_ms_per_image"] / row["cpu_ms_per_image"], 3)
-        row["target"] = TARGETS.get(row["loop"])
+        row |= {"target": case.targets.get(row["loop"]), "model": case.model}
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("rates", "loops"))
-    parser.add_argument("--data", type=Path, help="shard of small images, such as Tiny-ImageNet's")
+    parser.add_argument("--data", type=Path, help="Tiny-ImageNet's shards: their folder, or one of them")
     parser.add_argument("--photos", type=Path, help="folder of JPEG photographs")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--case", choices=CASES, action="append", help="only this one; can be repeated")
     parser.add_argument("--loop", choices=LOOPS, action="append", help="only this one; can be repeated")
     given = parser.parse_args()
     if given.data is None:
@@ -162,7 +195,10 @@ def main() -> None:
     from benchmarks.machine import describe_machine, save_result
 
     machine = describe_machine()
-    print(save_result("scale", machine, measure_loops(given.data, given.rounds, given.loop or list(LOOPS))))
+    rows: list[dict[str, Any]] = []
+    for name in given.case or CASES:
+        rows += measure_loops(given.data, given.rounds, given.loop or list(LOOPS), CASES[name])
+    print(save_result("scale", machine, rows))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Ends commands at random moments, and looks for what is corrupt, lost, duplicated or left behind.
 
-    python tools/kill.py [--kills 250] [--seed 0] [--command embed] [--write]
+    python tools/kill.py [--kills 350] [--seed 0] [--command embed] [--write]
 
-`embed`, `embed -o out/` (a job in shards), `index`, `finetune` and `train` run on small inputs and are ended by KILL,
-TERM or INT at moments drawn from a seed: a quarter of them anywhere in a run, the others from where it begins to write.
+`embed`, `embed -o out/` (a job in shards; also into S3, on a server on this machine), `index` (also `--from` S3),
+`finetune` and `train` run on small inputs and are ended by KILL, TERM or INT at moments drawn from a seed: a quarter of
+them anywhere in a run, the others from where it begins to write.
 After each the command is started again, with --resume where it has that, until it finishes; what it wrote is then
 compared with what an undisturbed run wrote. --write keeps the counts for docs/reliability.md. Needs the extras for
 training and search, on Linux.
@@ -21,19 +22,28 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from docs.make_reliability import KEPT, keep
+from tools.killing import (
+    BUCKET,
+    Found,
+    Result,
+    apart,
+    bucket_files,
+    keep_rows,
+    read_bucket,
+    read_shards,
+    s3_server,
+    vectors_named,
+)
 
 MODEL = "convit_nano_patch4_32.cifar10"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -43,9 +53,7 @@ IMAGES = 96
 SAID = "said.txt"  # what a command wrote on standard error
 # processes are forked from one that has imported what takes the commands seconds, so that kills meet their work
 SERVER = multiprocessing.get_context("forkserver")
-HEAVY = ["torch", "convit.cli.app", "convit.inference.embedder", "convit.finetuning.run", "convit.training.run"]
-
-Result = dict[str, Any]
+HEAVY = ["torch", "convit.cli.app", "convit.inference.embedder", "convit.finetuning.run", "convit.training.run", "s3fs"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,8 @@ class Subject:
         is_partial: whether a part of the result may be there, rather than all or nothing.
         resumes: whether it takes --resume once `out` is there.
         makes_folder: whether it makes `out` itself.
+        in_bucket: whether it writes into the bucket instead, below out/.
+        first: a command that is run once before, on `data`.
     """
 
     arguments: tuple[str, ...]
@@ -65,26 +75,8 @@ class Subject:
     is_partial: bool = False
     resumes: bool = False
     makes_folder: bool = True
-
-
-@dataclass
-class Found:
-    """What became of one command.
-
-    Attributes:
-        ended: runs that were ended, by signal.
-        faults: number of each of `FAULTS`.
-        told: a line for each fault.
-    """
-
-    ended: Counter[str] = field(default_factory=Counter[str])
-    faults: Counter[str] = field(default_factory=Counter[str])
-    told: list[str] = field(default_factory=list[str])
-
-    def fault(self, kind: str, line: str) -> None:
-        """Count one."""
-        self.faults[kind] += 1
-        self.told.append(f"{kind}: {line}")
+    in_bucket: bool = False
+    first: tuple[str, ...] = ()
 
 
 def read_vectors(out: Path) -> Result:
@@ -96,14 +88,6 @@ def read_vectors(out: Path) -> Result:
         return dict(zip(archive["paths"].tolist(), archive["embeddings"], strict=True))
 
 
-def read_shards(out: Path) -> Result:
-    """The rows of a job's shards."""
-    import pyarrow.parquet as pq
-
-    files = sorted(out.glob("[0-9]*.parquet"))
-    return _named((row for file in files for row in pq.read_table(file).to_pylist()), "embedding")
-
-
 def read_index(out: Path) -> Result:
     """The rows of an index."""
     import lancedb
@@ -112,17 +96,7 @@ def read_index(out: Path) -> Result:
 
     if not (out / f"{TABLE}.lance").exists():
         return {}
-    return _named(lancedb.connect(out).open_table(TABLE).to_arrow().to_pylist(), "vector")
-
-
-def _named(rows: Iterable[dict[str, Any]], column: str) -> Result:
-    """Vectors by path; a path that stands there twice has two names."""
-    seen: Counter[str] = Counter()
-    found: Result = {}
-    for row in rows:
-        seen[row["path"]] += 1
-        found[row["path"] + " again" * (seen[row["path"]] - 1)] = np.array(row[column], np.float32)
-    return found
+    return vectors_named(lancedb.connect(out).open_table(TABLE).to_arrow().to_pylist(), "vector")
 
 
 def read_run(out: Path) -> Result:
@@ -141,17 +115,23 @@ def _sets(*changes: str) -> tuple[str, ...]:
 
 _ON_CPU = ("--device", "cpu", "--workers", "0", "--batch-size", "8")
 _QUICK = _sets("data.workers=0", "run.checkpoint_steps=2", "run.precision=fp32")
+_SHARDS = ("embed", "data", "--model", MODEL, *_ON_CPU, "--images-per-shard", "8", "-o")
 SUBJECTS = {
     "embed": Subject(
         ("embed", "data", "--model", MODEL, "-o", "out/vectors.npz", *_ON_CPU, "--overwrite"),
         read_vectors,
         makes_folder=False,
     ),
-    "embed -o out/": Subject(
-        ("embed", "data", "--model", MODEL, "-o", "out/", *_ON_CPU, "--images-per-shard", "8"), read_shards, True
-    ),
+    "embed -o out/": Subject((*_SHARDS, "out/"), read_shards, True),
+    "embed -o s3://": Subject((*_SHARDS, f"s3://{BUCKET}/out/"), read_bucket, True, in_bucket=True),
     "index": Subject(
         ("index", "data", "--model", MODEL, "--db", "out", *_ON_CPU, "--commit-every", "8"), read_index, True
+    ),
+    "index --from s3://": Subject(
+        ("index", "--from", f"s3://{BUCKET}/vectors/", "--db", "out"),
+        read_index,
+        True,
+        first=(*_SHARDS, f"s3://{BUCKET}/vectors/"),
     ),
     "finetune": Subject(
         ("finetune", "data", "--model", MODEL, "-o", "out", "--epochs", "3", "--batch-size", "32", *_QUICK),
@@ -190,22 +170,44 @@ def write_inputs(folder: Path) -> None:
     write_data(folder / "shards")
 
 
+def has_begun(name: str, folder: Path) -> bool:
+    """Whether a command has written anything."""
+    if SUBJECTS[name].in_bucket:
+        return bool(bucket_files().find(f"{BUCKET}/out"))
+    return (folder / "out").is_dir() and any((folder / "out").iterdir())
+
+
+def clear(name: str, folder: Path) -> None:
+    """Take away what a command has written."""
+    if SUBJECTS[name].in_bucket:
+        bucket_files().rm(f"{BUCKET}/out", recursive=True)
+    else:
+        shutil.rmtree(folder / "out")
+
+
 def start(name: str, folder: Path) -> BaseProcess:
     """Start a command in a folder, with --resume where there is something to resume."""
     subject, out = SUBJECTS[name], folder / "out"
     if not subject.makes_folder:
         out.mkdir(exist_ok=True)
     more = ["--resume"] if subject.resumes and (out / "recipe.yaml").exists() else []
+    return start_command([*subject.arguments, *more], folder)
+
+
+def start_command(arguments: list[str], folder: Path) -> BaseProcess:
+    """Start a command in a process of its own."""
     (folder / SAID).unlink(missing_ok=True)
-    process = SERVER.Process(target=run, args=([*subject.arguments, *more], folder))
+    keys = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    process = SERVER.Process(target=run, args=(arguments, folder, keys))
     process.start()
     while process.is_alive() and not (folder / SAID).exists():  # what comes before is not the command's
         time.sleep(0.001)
     return process
 
 
-def run(arguments: list[str], folder: Path) -> None:
+def run(arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
     """What a child process does: the command, as its script does it."""
+    os.environ.update(environment)
     os.chdir(folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
     for number, file in ((0, os.devnull), (1, os.devnull), (2, SAID)):
@@ -213,7 +215,9 @@ def run(arguments: list[str], folder: Path) -> None:
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
     sys.argv = ["convit", *arguments]
     from convit.cli import main
+    from convit.search import vectors
 
+    vectors._COMMIT_ROWS = 8  # of a few images, too, some are kept before the last
     sys.exit(main(arguments))
 
 
@@ -226,10 +230,10 @@ def finish(name: str, folder: Path) -> tuple[float, float]:
     Raises:
         RuntimeError: it failed.
     """
-    began, writes, out = time.monotonic(), 0.0, folder / "out"
+    began, writes = time.monotonic(), 0.0
     process = start(name, folder)
     while process.is_alive() and time.monotonic() - began < LONGEST:
-        if not writes and out.is_dir() and any(out.iterdir()):
+        if not writes and has_begun(name, folder):
             writes = time.monotonic() - began
         time.sleep(0.005)
     process.kill()
@@ -241,16 +245,16 @@ def finish(name: str, folder: Path) -> tuple[float, float]:
 
 def differing(first: Result, second: Result) -> list[str]:
     """Names whose arrays are not the same to the bit in both."""
-    return [
-        name
-        for name in sorted({*first, *second})
-        if name not in first or name not in second or not np.array_equal(first[name], second[name])
-    ]
+    return sorted(name for names in apart(first, second) for name in names)
 
 
 def litter(folder: Path) -> set[Path]:
-    """Temporary files in a folder."""
-    return {file for file in folder.rglob("*") if file.name.startswith(".convit-") or file.suffix in (".part", ".tmp")}
+    """Temporary files in a folder, and unfinished uploads to the bucket."""
+    found = {file for file in folder.rglob("*") if file.name.startswith(".convit-") or file.suffix in (".part", ".tmp")}
+    if "AWS_ENDPOINT_URL" in os.environ:
+        uploads = bucket_files().call_s3("list_multipart_uploads", Bucket=BUCKET).get("Uploads", ())
+        found |= {Path(BUCKET, f"{each['Key']} (unfinished upload)") for each in uploads}
+    return found
 
 
 def end_one(name: str, folder: Path, number: signal.Signals, delay: float, found: Found) -> bool:
@@ -288,9 +292,7 @@ def check(name: str, folder: Path, expected: Result, found: Found, *, is_whole: 
     except Exception as error:
         found.fault("corrupt", f"{name}: {type(error).__name__}: {error}")
         return
-    others = [each for each in differing(result, expected) if each not in expected]
-    missing = [each for each in expected if each not in result]
-    changed = [each for each in result if each in expected and not np.array_equal(result[each], expected[each])]
+    missing, others, changed = apart(result, expected)
     if changed:
         found.fault("corrupt", f"{name}: {len(changed)} values such as {changed[0]} are not those of a whole run")
     if others or (missing and (is_whole or (result and not SUBJECTS[name].is_partial))):
@@ -303,13 +305,15 @@ def kill_often(name: str, kills: int, generator: random.Random, place: Path, sec
     """End a command so many times, or as often as there is time for, and let it finish in between whenever it can."""
     found, folder, until = Found(), Path(tempfile.mkdtemp(dir=place)), time.monotonic() + seconds
     write_inputs(folder)
+    if first := SUBJECTS[name].first:
+        start_command(list(first), folder).join()
     finish(name, folder)
     expected = SUBJECTS[name].read(folder / "out")
-    shutil.rmtree(folder / "out")
+    clear(name, folder)
     # the first run also waited for the imports
     writes, whole = finish(name, folder)
     check(name, folder, expected, found, is_whole=True)
-    shutil.rmtree(folder / "out")
+    clear(name, folder)
     while sum(found.ended.values()) < kills and time.monotonic() < until:
         number = generator.choice(SIGNALS)
         delay = generator.uniform(0 if generator.random() < 0.25 else writes, whole)
@@ -318,7 +322,7 @@ def kill_often(name: str, kills: int, generator: random.Random, place: Path, sec
             whole *= 1.05
         else:
             check(name, folder, expected, found, is_whole=True)
-            shutil.rmtree(folder / "out")
+            clear(name, folder)
             whole = max(0.8 * whole, writes)  # the machine is quicker than it was, or less was left to do
     try:
         finish(name, folder)
@@ -332,32 +336,26 @@ def kill_often(name: str, kills: int, generator: random.Random, place: Path, sec
 def write_found(found: dict[str, Found], kills: int, seed: int) -> None:
     """Keep the counts for docs/reliability.md; those of commands that were not run this time stay."""
     columns = ("command", *(number.name for number in SIGNALS), *FAULTS)
-    file = KEPT / "kill.json"
-    before = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
-    rows = {row[0]: row for row in before} | {
-        f"`{name}`": [
-            f"`{name}`",
-            *(each.ended[number.name] for number in SIGNALS),
-            *(each.faults[kind] for kind in FAULTS),
-        ]
+    rows = [
+        [f"`{name}`", *(each.ended[number.name] for number in SIGNALS), *(each.faults[kind] for kind in FAULTS)]
         for name, each in found.items()
-    }
+    ]
     about = (
         "Commands were ended by SIGKILL, SIGTERM and SIGINT at random moments, three quarters of them while they "
         "wrote, and started again until they finished. Counted is every run whose files were damaged, whose rows, "
-        "epochs or weights differ from an undisturbed run's in a single bit, that left a temporary file (after "
-        "SIGKILL: one that its next run did not remove), or whose exit code (143 and 130; by the system itself before "
-        "the command takes the signal) or message was another one."
+        "epochs or weights differ from an undisturbed run's in a single bit, that left a temporary file or an "
+        "unfinished upload (after SIGKILL: one that its next run did not remove), or whose exit code (143 and 130; by "
+        "the system itself before the command takes the signal) or message was another one."
     )
     # a share of all commands is the same, whether they were run together or one by one
     command = f"python tools/kill.py --kills {kills * len(SUBJECTS) // len(found)} --seed {seed} --write"
-    keep("kill", command, about, columns, list(rows.values()), [line for each in found.values() for line in each.told])
+    keep_rows("kill", command, about, columns, rows, found.values())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; 1 where there was a fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=250, help="of all commands together")
+    parser.add_argument("--kills", type=int, default=350, help="of all commands together")
     parser.add_argument("--minutes", type=float, default=240, help="of all commands together, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--command", choices=SUBJECTS, action="append", help="only this one; can be repeated")
@@ -368,13 +366,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = given.command or list(SUBJECTS)
     found: dict[str, Found] = {}
     seconds = 60 * given.minutes / len(names)
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, s3_server():
         for number, name in enumerate(names):
             share = given.kills * (number + 1) // len(names) - given.kills * number // len(names)
             found[name] = kill_often(name, share, random.Random(f"{given.seed} {name}"), Path(place), seconds)
-            counts = ", ".join(f"{found[name].ended[each.name]} {each.name}" for each in SIGNALS)
-            print(f"{name}: {counts}; {sum(found[name].faults.values())} faults", flush=True)
-            print(*(f"  {line}" for line in found[name].told), sep="\n", end="" if not found[name].told else "\n")
+            found[name].show(name)
     if given.write:
         write_found(found, given.kills, given.seed)
     return int(any(each.told for each in found.values()))

@@ -10,7 +10,7 @@ import convit
 from convit.model import ConViT, ConViTConfig
 from convit.optimization import OptimizedConViT, building, fastest, plan, precision, products
 from convit.optimization.folding import Affine
-from convit.optimization.products import MklProduct, PackedProduct, PlainProduct
+from convit.optimization.products import MklProduct, PackedProduct, PlainProduct, lay_out
 from convit.transforms import TransformSettings, normalize_batch
 from tests.shaken import shake
 
@@ -257,3 +257,11 @@ def test_fp32_products_suit_the_processor(amd: bool, expected: type, monkeypatch
     if not torch.backends.mkl.is_available():
         pytest.skip("PyTorch is built without MKL here")
     assert products.fastest_product(torch.device("cpu"), torch.float32) is expected
+
+
+def test_weights_are_laid_out_when_it_is_said() -> None:
+    product = MklProduct(Affine(torch.randn(4, 6), torch.randn(4)), torch.float32)
+    for rows, now, laid_out in ((3, False, None), (3, False, None), (5, True, 5), (3, False, 5), (3, False, 5)):
+        lay_out(torch.nn.Sequential(product), now)
+        product(torch.randn(rows, 6))
+        assert (product._packed or (None,))[0] == laid_out

@@ -1,5 +1,7 @@
 """Ray does a job as one process does it."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,20 +48,62 @@ def test_rows_are_those_of_one_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="ends processes as Linux does")
-def test_a_killed_worker_and_a_killed_driver_lose_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_worker_driver_and_node_lose_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     code = kill_ray.main(["--kills", "1"])
     said = capsys.readouterr().out
     assert code == 0, said
-    assert "worker: 1 killed in 1 runs" in said
-    assert "driver: 1 killed in 2 runs" in said
+    assert "worker, 1 runs: 1 worker ended" in said
+    assert "driver, 2 runs: 1 driver ended" in said
+    assert ": 1 node ended" in said
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(2 * 3600)
-def test_many_killed_workers_and_drivers_lose_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_killed_workers_drivers_and_nodes_lose_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert kill_ray.main(["--kills", "15"]) == 0, capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_an_evaluation_is_that_of_one_process(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    for number in range(20):
+        folder = tmp_path / "images" / ("n01443537", "n01629819")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, (64, 64, 3), np.uint8)).save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes(b"no image")
+    command = ("evaluate", str(tmp_path / "images"), "--model", "convit_mini_patch8_64.tiny_imagenet", "--workers", "0")
+    found: list[dict[str, Any]] = []
+    for name, more in (("here", ()), ("ray", ("--engine", "ray"))):
+        file = tmp_path / f"{name}.json"
+        line = [sys.executable, "-m", "convit", *command, "-o", str(file), "--format", "json", *more]
+        done = subprocess.run(
+            line, capture_output=True, text=True, check=False, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        assert done.returncode == 3, done.stderr
+        found.append(json.loads(file.read_text()))
+    differing = {name for name, value in found[0].items() if found[1][name] != value}
+    assert differing <= {"seconds", "images_per_second", "waiting_share", "date"}
+    assert found[1]["count"] == 20
+
+
+def test_an_index_says_which_two_commands_to_use(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["index", "holiday", "--db", str(tmp_path / "db"), "--engine", "ray"]) == 2
+    said = capfd.readouterr().err
+    assert "convit embed holiday -o VECTORS/ --engine ray, then convit index --from VECTORS/ --db" in said
+
+
+def test_what_a_worker_raised_is_told_without_what_ray_adds() -> None:
+    from ray.exceptions import RayTaskError
+
+    from convit.scale.ray_cluster import _of_ours
+
+    cause = PermissionError("s3://bucket is refused")
+    raised = RayTaskError("score", "pages of text", cause).as_instanceof_cause()
+    assert "pages of text" in str(raised)
+    assert _of_ours(raised) is cause
+    assert _of_ours(KeyError("ours")).args == ("ours",)
 
 
 def test_a_cluster_that_there_is_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +118,7 @@ def test_a_cluster_that_there_is_not(tmp_path: Path, capfd: pytest.CaptureFixtur
 def test_what_is_wrong_after_kills_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = {"a": np.ones(2), "b": np.zeros(2)}
     found = kill_ray.Found()
-    for rows in ({**whole, "a again": np.ones(2)}, {"a": np.ones(2)}, {**whole, "b": np.full(2, 1e-3)}, whole):
+    for rows in ({**whole, "a again": np.ones(2)}, {"a": np.ones(2)}, {**whole, "b": np.full(2, 1e-9)}, whole):
         monkeypatch.setattr(kill_ray, "read_shards", lambda _, rows=rows: rows)
         kill_ray.check(tmp_path, whole, found)
     assert found.faults == {"lost or duplicated": 2, "different": 1}

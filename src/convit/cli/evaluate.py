@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from convit.cli import errors, options
+from convit.cli.job_options import Address, Engine, check_engine
 from convit.weights.progress import bar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from convit.data import Samples
-    from convit.evaluation import Evaluation
+    from convit.evaluation import Evaluation, Evaluator
 
 Data = Annotated[
     str | None,
@@ -77,13 +80,16 @@ def evaluate(
     compare: Compare = None,
     lists: options.Lists = options.NO_LISTS,
     run: options.EvaluationRun = options.DEFAULTS,
+    engine: Engine = "local",
+    address: Address = None,
 ) -> None:
     """Measure top-1, top-5, loss and calibration on a labeled data set, or compare two results.
 
     Sub-folders, or a classes.json beside shards, are matched with the model's classes by name, by WordNet id or by
     number; shards without one hold the model's own class numbers. Images that cannot be read are named, left out of
     the figures, and make the exit code 3. Intervals are 95 %, by bootstrap. Several processes, each image once:
-    torchrun --nproc-per-node 2 -m convit evaluate DATA, which leaves with 0 even where images cannot be read.
+    torchrun --nproc-per-node 2 -m convit evaluate DATA, which leaves with 0 even where images cannot be read; or
+    --engine ray.
     """
     if compare is not None:
         named = {"DATA": data, "--model": model, "--weights": weights, "--split": split, "--classes": classes}
@@ -92,6 +98,7 @@ def evaluate(
         return
     if data is None:
         raise ValueError("there are no images to evaluate on; name a folder or shards, or two results after --compare")
+    check_engine(engine, address)
     if calibrate:
         _check_calibrate(weights, tta)
     if report is not None:
@@ -105,20 +112,19 @@ def evaluate(
     errors.say_reading(data)
     from convit.data import open_samples
 
-    images = open_samples(lists.of(data), split=split, label_map=classes)
+    reading: dict[str, Any] = {"source": lists.of(data), "split": split, "label_map": classes}
+    images = open_samples(**reading)
     from convit.evaluation import Evaluator, join_processes, own_device
 
-    with join_processes() as processes:
-        evaluator = Evaluator(
-            model,
-            weights=weights,
-            tta=tta,
-            options=run,
-            device=own_device(str(run.device)),
-            calibration=_calibration(images) if run.precision == "int8" else None,
-        )
-        share = len(processes.share(len(images)))
-        with bar("images", share) as advance:
+    run = replace(run, device=own_device(str(run.device)))
+    if run.precision == "int8":
+        run = replace(run, calibration=_calibration(images))
+    scoring: dict[str, Any] = {"model": model, "weights": weights, "tta": tta, "options": run}
+    with join_processes() as processes, bar("images", len(processes.share(len(images)))) as advance:
+        evaluator = Evaluator(**scoring)
+        if engine == "ray":
+            evaluation = _on_ray(evaluator, images, (reading, scoring), address, advance, calibrate=calibrate)
+        else:
             evaluation = evaluator.evaluate(images, advance, processes, calibrate=calibrate)
     if processes.writes:
         if calibrate and weights is not None:
@@ -127,6 +133,26 @@ def evaluate(
         # a process that leaves with a code of its own is a failed one to torchrun, which then says so at length
         if evaluation.errors and processes.count == 1:
             raise typer.Exit(errors.SOME_UNREADABLE)
+
+
+def _on_ray(
+    evaluator: "Evaluator",
+    images: "Samples",
+    told: tuple[dict[str, Any], dict[str, Any]],
+    address: str | None,
+    advance: "Callable[[], None]",
+    *,
+    calibrate: bool,
+) -> "Evaluation":
+    """Let actors score, which open the data and load the model as they are told."""
+    from convit.scale.ray_cluster import ray_cluster
+    from convit.scale.ray_evaluation import RayProcesses, Scoring
+
+    with ray_cluster(address) as ray:
+        processes = RayProcesses(
+            scoring=Scoring(*told, calibrate=calibrate), ray=ray, batch_size=evaluator.batch_size, advance=advance
+        )
+        return evaluator.evaluate(images, processes=processes, calibrate=calibrate)
 
 
 def _check_calibrate(weights: Path | None, tta: str | None) -> None:

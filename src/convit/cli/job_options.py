@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from convit.cli.options import Bundle
+from convit.output.files import check_packages
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,11 @@ _SHARD = Annotated[
     str | None,
     typer.Option("--shard", metavar="I/N", help="Do the I-th of every N shards of a job, from 0, such as 7/64."),
 ]
-_ENGINE = Annotated[
+Engine = Annotated[
     Literal["local", "ray"],
-    typer.Option("--engine", help="What runs a job; ray: Ray Data on this machine or a cluster (extra 'ray')."),
+    typer.Option("--engine", help="What runs a job; ray: Ray on this machine or a cluster (extra 'ray')."),
 ]
-_ADDRESS = Annotated[
+Address = Annotated[
     str | None, typer.Option(metavar="HOST:PORT|auto", help="Ray cluster to use.  [default: one of its own]")
 ]
 _UPDATE = Annotated[bool, typer.Option("--update", help="Take up new and changed inputs of a job that was begun.")]
@@ -38,9 +39,17 @@ _JOB_OPTIONS = {
     name: (option, getattr(JobOptions, name))
     for name, option in zip(
         ("shard", "engine", "address", "update", "images_per_shard"),
-        (_SHARD, _ENGINE, _ADDRESS, _UPDATE, _IMAGES_PER_SHARD),
+        (_SHARD, Engine, Address, _UPDATE, _IMAGES_PER_SHARD),
         strict=True,
     )
 }
 JobRun = Annotated[JobOptions, Bundle(_JOB_OPTIONS, JobOptions)]
 NO_JOB = JobOptions()
+
+
+def check_engine(engine: str, address: str | None) -> None:
+    """Refuse an engine that is not installed, and an address without it."""
+    if engine == "ray":
+        check_packages("--engine ray", "ray", extra="ray")
+    elif address is not None:
+        raise ValueError("--address is a Ray cluster; add --engine ray")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from convit.cli import errors, options
-from convit.cli.job_options import JobOptions
-from convit.output.files import check_packages
+from convit.cli.job_options import JobOptions, check_engine
 from convit.scale.jobs import FAILED, Job, Part, begin, missing, part_before, prepare
 from convit.weights.progress import bar
 
@@ -73,12 +72,9 @@ def _check(job: Job, given: JobOptions) -> Part:
     if job.options.precision == "fastest":
         raise ValueError("the fastest precision may be another on every machine; name one, such as --precision bf16")
     part = Part() if given.shard is None else Part.parse(given.shard)
-    if given.engine == "ray":
-        check_packages("--engine ray", "ray", extra="ray")
-        if given.shard is not None:
-            raise ValueError("--engine ray does all shards; leave out --shard")
-    elif given.address is not None:
-        raise ValueError("--address is a Ray cluster; add --engine ray")
+    check_engine(given.engine, given.address)
+    if given.engine == "ray" and given.shard is not None:
+        raise ValueError("--engine ray does all shards; leave out --shard")
     return part
 
 
@@ -110,7 +106,8 @@ def _engine(given: JobOptions, job: Job) -> "Generator[Engine]":
 
         yield LocalEngine(job)
         return
-    from convit.scale.ray_engine import ray_engine
+    from convit.scale.ray_cluster import ray_cluster
+    from convit.scale.ray_engine import RayEngine
 
-    with ray_engine(job, given.address) as engine:
-        yield engine
+    with ray_cluster(given.address) as ray:
+        yield RayEngine(job, ray)

@@ -4,7 +4,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,11 @@ ApproximateFrom = Annotated[
     int, typer.Option(min=1, metavar="N", help="Index size from which searches without --where are approximate.")
 ]
 
+IndexEngine = Annotated[
+    Literal["local", "ray"],
+    typer.Option("--engine", help="ray: convit embed --engine ray, then convit index --from; says the two commands."),
+]
+
 
 def index(
     db: Db,
@@ -36,12 +41,19 @@ def index(
     run: options.EmbeddingRun = options.DEFAULTS,
     commit_every: CommitEvery = 256,
     approximate_from: ApproximateFrom = 200_000,
+    engine: IndexEngine = "local",
 ) -> None:
     """Build or update a search index of a folder or a list of images.
 
     Embeds new and changed images and removes deleted ones; with --from, reads new vectors of a job instead. An
     interrupted run continues where it stopped. The exit code is 3 if some images could not be read.
     """
+    if engine == "ray":
+        source = folder or "FOLDER"
+        raise ValueError(
+            f"an index is built on one machine; let Ray embed: convit embed {source} -o VECTORS/ --engine ray, then "
+            f"convit index --from VECTORS/ --db {db}"
+        )
     if (folder is None) == (vectors is None):
         raise ValueError("name a folder of images or the vectors of a job with --from, one of the two")
     opening: dict[str, Any] = {"model": model, "weights": weights, "approximate_from": approximate_from}

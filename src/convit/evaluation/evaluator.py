@@ -38,6 +38,9 @@ from convit.optimization.precision import describe_device, pick_device
 from convit.output.files import check_packages
 from convit.output.rows import Timings
 
+Scored = tuple[list[tuple[int, Outcome, "np.ndarray[Any, Any] | None"]], Timings]
+"""Places of images with their outcomes and, where asked for, logits; and where the time went."""
+
 
 class Evaluator(Predictor):
     """Measures a model on labeled images: top-1, top-5 and loss.
@@ -77,6 +80,7 @@ class Evaluator(Predictor):
         if tta not in (None, "flip"):
             raise ValueError(f"tta is {tta!r}, but must be 'flip' or None")
         super().__init__(model, weights, options, **changes)
+        self.keep_steady()
         self._runner.check("logits")
         card: dict[str, Any] = getattr(self.model, "pretrained_cfg", None) or {}
         self.num_classes = int(getattr(self.model, "num_classes", 0) or 0)
@@ -167,16 +171,9 @@ class Evaluator(Predictor):
             raise ValueError(
                 f"the processes see {' and '.join(map(str, sorted(set(counts))))} images, but must see the same data"
             )
-        if calibrate:
-            if data.restricted:
-                raise ValueError("a temperature is fitted on all of the model's classes; these data hold some of them")
-            self.temperature = 1.0
-        own: list[tuple[int, Outcome, np.ndarray[Any, Any] | None]] = []
-        places = processes.share(len(data))
-        for place, (outcome, logits) in zip(places, self._score(data, places), strict=True):
-            own.append((place, outcome, logits if calibrate else None))
-            advance()
-        parts = processes.gather((own, self.timings))
+        if calibrate and data.restricted:
+            raise ValueError("a temperature is fitted on all of the model's classes; these data hold some of them")
+        parts = processes.collect(lambda places: self.score(data, places, advance, calibrate=calibrate), len(data))
         rows = sorted((row for part, _ in parts for row in part), key=lambda row: row[0])
         assert [place for place, _, _ in rows] == list(range(len(data))), "an image was counted twice or not at all"
         outcomes, fit = [(place, outcome) for place, outcome, _ in rows], None
@@ -186,6 +183,23 @@ class Evaluator(Predictor):
         if not len(scores):
             raise ValueError(f"none of the {len(data)} images could be read; the first: {failed[0].error}")
         return replace(self._sum_up(data, scores, failed, [timings for _, timings in parts]), temperature_fit=fit)
+
+    def score(
+        self,
+        data: Samples,
+        places: range,
+        advance: Callable[[], None] = lambda: None,
+        *,
+        calibrate: bool = False,
+    ) -> Scored:
+        """Score some images, for `evaluate` to sum up; arguments and errors are its own."""
+        if calibrate:
+            self.temperature = 1.0
+        own: list[tuple[int, Outcome, np.ndarray[Any, Any] | None]] = []
+        for place, (outcome, logits) in zip(places, self._score(data, places), strict=True):
+            own.append((place, outcome, logits if calibrate else None))
+            advance()
+        return own, self.timings
 
     def _calibrate(
         self, rows: Sequence[tuple[int, Outcome, np.ndarray[Any, Any] | None]]

@@ -113,6 +113,7 @@ class ExportedModel:
     """
 
     gpu_reader = None
+    is_steady = False  # its runtime computes in one way as it is
     device = "cpu"
 
     def __init__(self, folder: str | Path, options: RunOptions | None = None, *, threads: int | None = None) -> None:

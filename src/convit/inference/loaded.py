@@ -18,6 +18,7 @@ from convit.inference.gpu_decoding import GpuReader, find_decoder
 from convit.inference.options import DEFAULT_MODEL, RunOptions, layer_of, model_name
 from convit.model.config import ConViTConfig, check_divisible
 from convit.optimization.precision import dtype_of, name_of, pick_device
+from convit.optimization.products import lay_out
 from convit.transforms.evaluation import EvaluationTransform, normalize_batch
 from convit.transforms.settings import TransformSettings
 
@@ -59,6 +60,7 @@ class LoadedModel:
         config = getattr(loaded, "config", None)
         if isinstance(config, ConViTConfig) and not config.dynamic_img_pad:
             check_divisible(self.settings.height, self.settings.width, config.patch_size)
+        self.is_steady = False
         self.batch_size = options.batch_size or (8 if self.device.type == "cpu" else 64)
         apply_exif = options.apply_exif
         self.gpu_reader = None if decode is None else GpuReader(decode, self.settings, apply_exif=apply_exif)
@@ -95,6 +97,8 @@ class LoadedModel:
         mirrored: bool = False,
     ) -> Float32[np.ndarray, "batch ..."]:
         """Compute logits or embeddings; see `Runner.compute`."""
+        if self.is_steady:
+            lay_out(self.model, now=len(pixels) == self.batch_size)
         if self.gpu_reader is not None:  # some of them lie there already
             made = (each if isinstance(each, Tensor) else torch.tensor(each, device=self.device) for each in pixels)
             levels = torch.stack(list(made))

@@ -26,11 +26,14 @@ class Runner(Protocol):
         name: the model's name, as it can be shown.
         settings: the preprocessing, with the size of the input.
         batch_size: images at a time, as asked for or as suits the device.
+        is_steady: whether a batch is computed in one way, whatever came before it; otherwise a CPU may lay out weights
+            for the number of images that keeps coming, which moves the last bits.
     """
 
     name: str
     settings: TransformSettings
     batch_size: int
+    is_steady: bool
 
     @property
     def model(self) -> Any:

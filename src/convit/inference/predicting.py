@@ -118,6 +118,10 @@ class Predictor:
         """
         return {**self.transform.settings.to_dict(), "apply_exif": self.apply_exif, **self._decoding}
 
+    def keep_steady(self) -> None:
+        """From now on, compute a batch in one way, to the bit, whatever batches came before it."""
+        self._runner.is_steady = True
+
     def _forward(self, pixels: list[Any]) -> tuple[np.ndarray, ...]:
         """Compute what is wanted of images (cropped uint8 pixel values): arrays with one row per image."""
         raise NotImplementedError

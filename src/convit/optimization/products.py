@@ -41,11 +41,13 @@ class MklProduct(PlainProduct):
 
     MKL lays weights out for one number of rows (images times tokens). That is done when a number of rows comes for the
     second time running; rows of another number, and very many, pass through PyTorch's own product, whose weights are
-    kept for them.
+    kept for them. The two differ in the last bits, so a result depends on what came before, unless `lays_out` says
+    whether it is done now (True) or not (False).
     """
 
     def __init__(self, affine: Affine, dtype: torch.dtype, *, gelu: bool = False) -> None:
         super().__init__(affine, dtype, gelu=gelu)
+        self.lays_out: bool | None = None
         self._latest = 0
         self._packed: tuple[int, Tensor] | None = None  # replaced as one, so that threads may share the model
 
@@ -54,7 +56,8 @@ class MklProduct(PlainProduct):
         rows = input.numel() // self.in_features
         packed = self._packed
         if packed is None or packed[0] != rows:
-            if self._latest != rows or rows > _MANY_ROWS:
+            is_wanted = self._latest == rows if self.lays_out is None else self.lays_out
+            if not is_wanted or rows > _MANY_ROWS:
                 self._latest = rows
                 return self._activated(F.linear(input, self.weight, self.bias))
             packed = self._packed = (rows, torch.ops.mkl._mkl_reorder_linear_weight(self.weight, rows))
@@ -64,6 +67,13 @@ class MklProduct(PlainProduct):
     def _activated(self, result: Tensor) -> Tensor:
         # in place: of a large image the MLP's inner layer is what takes the most memory
         return torch.ops.aten.gelu_(result) if self.gelu else result
+
+
+def lay_out(model: nn.Module, now: bool) -> None:
+    """Say to all products of a model whether weights are laid out for the number of rows that comes next."""
+    for module in model.modules():
+        if isinstance(module, MklProduct):
+            module.lays_out = now
 
 
 class PackedProduct(nn.Module):

@@ -83,11 +83,13 @@ class Job:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def predictor(self) -> Classifier | Embedder:
-        """Load the model."""
+        """Load the model, which computes a shard in one way, whatever shards came before it."""
         from convit.inference import Classifier, Embedder
 
         made: Any = Classifier if self.command == "classify" else Embedder
-        return made(self.model, weights=self.weights, options=self.options, **self.settings)
+        predictor = made(self.model, weights=self.weights, options=self.options, **self.settings)
+        predictor.keep_steady()
+        return predictor
 
     def identity(self, predictor: Classifier | Embedder) -> dict[str, Any]:
         """What the rows depend on, for the manifest and for each file of results."""

@@ -1,0 +1,91 @@
+"""An evaluation on Ray: actors score ranges of the images, and one process sums up, as with torchrun."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convit.evaluation import Evaluator, Processes
+from convit.evaluation.evaluator import Scored
+from convit.output.rows import Timings
+from convit.scale.ray_cluster import enter, workers_for
+
+_BATCHES = 64  # that an actor scores at a time
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What each actor must be told.
+
+    Attributes:
+        data: arguments of `convit.data.open_samples`.
+        model: arguments of `convit.evaluation.Evaluator`.
+        calibrate: as in `Evaluator.evaluate`.
+    """
+
+    data: Mapping[str, Any]
+    model: Mapping[str, Any]
+    calibrate: bool = False
+
+
+class _Actor:
+    """One model, and the data of which it is given ranges."""
+
+    def __init__(self, scoring: Scoring, folder: str) -> None:
+        from convit.data import open_samples
+
+        enter(folder)
+        self._samples, self._evaluator = open_samples(**scoring.data), Evaluator(**scoring.model)
+        self._calibrate = scoring.calibrate
+
+    def score(self, places: range) -> Scored:
+        return self._evaluator.score(self._samples, places, calibrate=self._calibrate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayProcesses(Processes):
+    """Actors that share the images of one evaluation; batches are those that one process takes.
+
+    Attributes:
+        scoring: what they are told.
+        ray: from `convit.scale.ray_cluster.ray_cluster`.
+        batch_size: images at a time.
+        advance: called after each image.
+    """
+
+    scoring: Scoring
+    ray: Any
+    batch_size: int
+    advance: Callable[[], None]
+
+    def collect(self, score: Callable[[range], Scored], total: int) -> list[Scored]:
+        """What each actor has scored; this process has no share, and `score` is not called."""
+        length, found = _BATCHES * self.batch_size, defaultdict[int, list[Scored]](list)
+        ranges = [range(start, min(start + length, total)) for start in range(0, total, length)]
+        workers = workers_for(str(self.scoring.model["options"].device), self.ray)
+        # what an actor was doing when it died is done again, by the one in its place
+        actor = self.ray.remote(**workers.resources, max_restarts=-1, max_task_retries=-1)(_Actor)
+        free = [(n, actor.remote(self.scoring, str(Path.cwd()))) for n in range(min(workers.count, len(ranges)))]
+        running: dict[Any, tuple[int, Any]] = {}
+        while ranges or running:
+            while ranges and free:
+                number, worker = free.pop()
+                running[worker.score.remote(ranges.pop(0))] = number, worker
+            (done, *_), _ = self.ray.wait(list(running))
+            rows, timings = self.ray.get(done)
+            free.append(running.pop(done))
+            found[free[-1][0]].append((rows, timings))
+            for _ in rows:
+                self.advance()
+        return [_together(parts) for parts in found.values()]
+
+
+def _together(parts: list[Scored]) -> Scored:
+    """What one actor found of all its ranges."""
+    timings = [each for _, each in parts]
+    images, failed = sum(each.images for each in timings), sum(each.failed for each in timings)
+    seconds, waiting = sum(each.seconds for each in timings), sum(each.waiting_seconds for each in timings)
+    return [row for rows, _ in parts for row in rows], Timings(images, failed, seconds, waiting)
