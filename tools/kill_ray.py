@@ -78,6 +78,7 @@ class Cluster:
     """A cluster of a head, which does no shards, and two nodes of one core, which listen on this machine only."""
 
     def __init__(self) -> None:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # nodes find each other on this machine alone
         from ray import cluster_utils
 
         self._own = {"node_ip_address": "127.0.0.1", "include_dashboard": False}

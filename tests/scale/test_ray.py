@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,9 @@ def _rows(output: Path) -> list[dict[str, Any]]:
     return sorted(pyarrow.dataset.dataset(output).to_table().to_pylist(), key=lambda row: row["path"])
 
 
-def _by_ray(command: str, images: Path, output: Path) -> subprocess.CompletedProcess[str]:
+def _by_ray(command: str, images: Path, output: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: Ray warns of itself, and what these tests leave out of order would meet the others."""
-    line = [sys.executable, "-m", "convit", command, str(images), *JOB, "-o", f"{output}/", "--engine", "ray"]
+    line = [sys.executable, "-m", "convit", command, str(images), *JOB, "-o", f"{output}/", "--engine", "ray", *more]
     return subprocess.run(line, capture_output=True, text=True, check=False, timeout=240)
 
 
@@ -106,13 +108,56 @@ def test_what_a_worker_raised_is_told_without_what_ray_adds() -> None:
     assert _of_ours(KeyError("ours")).args == ("ours",)
 
 
-def test_a_cluster_that_there_is_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
-    job = ("embed", str(tmp_path / "a.png"), *JOB, "-o", f"{tmp_path}/out/", "--engine", "ray")
-    assert main([*job, "--address", "127.0.0.1:9"]) == 1
-    (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
-    assert "there is no Ray cluster at 127.0.0.1:9; start one" in line
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """The address of something that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def _embed(image: Path, address: str) -> int:
+    Image.new("RGB", (40, 30)).save(image)
+    return main(["embed", str(image), *JOB, "-o", f"{image.parent}/out/", "--engine", "ray", "--address", address])
+
+
+def test_a_cluster_that_there_is_not(
+    deaf: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("convit.scale.ray_cluster._PATIENCE", 0.5)
+    for address in ("127.0.0.1:9", "127.0.0.1:none", "nowhere.invalid:6379", deaf):
+        assert _embed(tmp_path / "a.png", address) == 1
+        (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
+        assert f"there is no Ray cluster at {address}; start one with ray start --head" in line
     assert not (tmp_path / "out").exists()
+
+
+OLDER = """
+import os, sys
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+import ray
+ray.__version__ = "2.9.9"
+from ray.cluster_utils import Cluster
+head = {"num_cpus": 0, "node_ip_address": "127.0.0.1", "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=head)
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_of_another_version(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", OLDER]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as older:
+        assert older.stdout is not None
+        address = older.stdout.readline().strip()
+        Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+        done = _by_ray("embed", tmp_path, tmp_path / "out", "--address", address)
+        older.communicate()
+    (said,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert done.returncode == 2
+    assert f"the cluster at {address} runs Ray 2.9.9" in said
+    assert "install the same here and there" in said
 
 
 def test_what_is_wrong_after_kills_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ class Processes:
         dist.all_gather_object(found, own, group=self.group)
         return [each for each in found if each is not None]
 
-    def collect(self, score: Callable[[range], T], total: int) -> list[T]:
+    def collect(self, score: Callable[[range], Any], total: int) -> list[Any]:
         """What `score` gives in every process for its share of the images, in the order of their numbers."""
         return self.gather(score(self.share(total)))
 

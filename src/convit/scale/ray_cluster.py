@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -14,14 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 
 # a cluster of our own listens on this machine alone, asks for a token, and tells nobody that it ran; read at import
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # on Linux, too
 _PRIVATE = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    **_LOOPBACK,
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_enable_metrics_collection": "0",  # which would leave a line of its own on standard error
 }
 _CORES_EACH = 1
 _PATIENCE = 10  # seconds
+# Ray's head speaks HTTP/2 (RFC 9113): whoever does answers an empty frame of settings with settings of its own
+_SETTINGS = b"\x04"
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,10 @@ def ray_cluster(address: str | None = None) -> Generator[Any]:
         signal.signal(signal.SIGTERM, on_signal)
     except RuntimeError as error:
         if "Version mismatch" in str(error):
+            rays, pythons = (re.findall(f"{name}: (\\S+)", str(error)) for name in ("Ray", "Python"))
+            there, here = (f"Ray {a} with Python {b}" for a, b in zip(rays, pythons, strict=True))
             raise ValueError(
-                f"the cluster at {address} differs ({' '.join(str(error).split())}); install the same"
+                f"the cluster at {address} runs {there}, but here is {here}; install the same here and there"
             ) from error
         raise ConnectionError(f"the Ray cluster at {address} cannot be used ({error}); check its address") from error
     except ConnectionError as error:
@@ -111,14 +118,35 @@ def _of_ours(error: BaseException) -> BaseException:
 
 
 def _check_there(address: str) -> None:
-    """Refuse an address where nothing listens, which Ray would ask for minutes."""
+    """Refuse an address where nothing listens, or something else than Ray, which Ray would ask for minutes."""
     host, colon, port = address.rpartition(":")
     if not colon:
         return  # "auto", which Ray looks up on this machine
     try:
-        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+        with socket.create_connection((host, int(port)), timeout=_PATIENCE) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                connection.sendall(_HELLO)
+                if connection.recv(4)[3:] != _SETTINGS:
+                    raise ConnectionError
+        if host in ("127.0.0.1", "localhost") and not _is_open(_own_address(), int(port)):
+            os.environ.update(_LOOPBACK)  # Ray would ask at this machine's address in the network
     except (OSError, ValueError) as error:
         raise _absent(address) from error
+
+
+def _is_open(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=_PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+def _own_address() -> str:
+    """Where others reach this machine, as Ray finds it; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        return probe.getsockname()[0]
 
 
 def _absent(address: str | None) -> ConnectionError:

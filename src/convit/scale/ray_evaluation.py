@@ -61,7 +61,7 @@ class RayProcesses(Processes):
     batch_size: int
     advance: Callable[[], None]
 
-    def collect(self, score: Callable[[range], Scored], total: int) -> list[Scored]:
+    def collect(self, score: Callable[[range], Any], total: int) -> list[Scored]:
         """What each actor has scored; this process has no share, and `score` is not called."""
         length, found = _BATCHES * self.batch_size, defaultdict[int, list[Scored]](list)
         ranges = [range(start, min(start + length, total)) for start in range(0, total, length)]
