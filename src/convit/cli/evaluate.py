@@ -148,7 +148,7 @@ def _on_ray(
     from convit.scale.ray_cluster import ray_cluster
     from convit.scale.ray_evaluation import RayProcesses, Scoring
 
-    with ray_cluster(address) as ray:
+    with ray_cluster("ray", address=address) as ray:
         processes = RayProcesses(
             scoring=Scoring(*told, calibrate=calibrate), ray=ray, batch_size=evaluator.batch_size, advance=advance
         )

@@ -58,10 +58,11 @@ def enter(folder: str) -> None:
 
 
 @contextmanager
-def ray_cluster(address: str | None = None) -> Generator[Any]:
+def ray_cluster(library: str, *, address: str | None = None) -> Generator[Any]:
     """Connect to a Ray cluster, or start one on this machine for as long as the block runs.
 
     Args:
+        library: what is used of Ray: "ray", "ray.data" or "ray.serve".
         address: host:port, or "auto" for the cluster that this machine belongs to; None for one of its own.
 
     Yields:
@@ -78,8 +79,8 @@ def ray_cluster(address: str | None = None) -> Generator[Any]:
         os.environ.update({name: value for name, value in _PRIVATE.items() if name not in os.environ})
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     ray: Any = importlib.import_module("ray")
-    importlib.import_module("ray.data")
-    for name in ("ray.data", "ray"):
+    importlib.import_module(library)
+    for name in (library, "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address is None else {"address": address}
     on_signal = signal.getsignal(signal.SIGTERM)  # which Ray takes for itself
@@ -97,7 +98,6 @@ def ray_cluster(address: str | None = None) -> Generator[Any]:
     except ConnectionError as error:
         raise _absent(address) from error
     try:
-        ray.data.DataContext.get_current().enable_progress_bars = False
         yield ray
     except Exception as error:
         if (cause := _of_ours(error)) is not error:

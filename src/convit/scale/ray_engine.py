@@ -54,6 +54,7 @@ class RayEngine(Engine):
         if not shards:
             return
         data = self._ray.data
+        data.DataContext.get_current().enable_progress_bars = False
         told = {"job": self._job, "place": destination.place, "folder": str(Path.cwd()), "about": dict(about)}
         rows = data.from_items(
             [{"shard": pickle.dumps(shard)} for shard in shards], override_num_blocks=min(len(shards), _MOST_BLOCKS)

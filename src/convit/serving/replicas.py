@@ -19,7 +19,7 @@ from starlette.types import Message
 
 from convit.inference.models import check_model
 from convit.inference.options import RunOptions
-from convit.scale.ray_engine import ray_cluster
+from convit.scale.ray_cluster import ray_cluster
 from convit.serving.app import load_app
 from convit.serving.errors import add_error_handlers, busy
 from convit.serving.guarding import Guard
