@@ -45,11 +45,12 @@ for _ in model.iterate([image] * 16): pass
 print("ready", flush=True)
 for line in sys.stdin:
     size, seconds = int(line.split()[0]), float(line.split()[1])
-    images, ends, before = 0, time.perf_counter() + seconds, time.process_time()
-    while time.perf_counter() < ends:
+    taken, before, start = [], time.process_time(), time.perf_counter()
+    while time.perf_counter() < start + seconds:
+        began = time.perf_counter()
         model([image] * size)
-        images += size
-    print((time.process_time() - before) / images, images / seconds, flush=True)
+        taken.append(time.perf_counter() - began)
+    print((time.process_time() - before) / len(taken) / size, sorted(taken)[len(taken) // 2], flush=True)
 """
 
 
@@ -127,14 +128,17 @@ def measure(model: str, duration: float, rounds: int, requests: int) -> dict[str
             assert bare.stdin is not None
             assert bare.stdout is not None
             bare.stdout.readline()
-            many, single, rates = [], [], []
+            many, single, rates, walls = [], [], [], []
             for _ in range(rounds):  # alternating, so that a busy machine is busy for both
                 for connections, size, found in ((CONNECTIONS, 8, many), (1, 1, single)):
-                    bare_cost, _ = ask_bare(bare, size, duration)
+                    bare_cost, bare_wall = ask_bare(bare, size, duration)
                     before = processor_seconds(service.pid)
                     done = load(port, connections, duration)
                     found.append(((processor_seconds(service.pid) - before) / len(done.seconds), bare_cost))
-                    rates += [done.per_second] if connections > 1 else []
+                    if connections > 1:
+                        rates.append(done.per_second)
+                    else:
+                        walls.append(done.at(0.5) - bare_wall)
         most = statistics.median(rates)
         at = {share: load(port, CONNECTIONS, 2 * duration, share / 100 * most) for share in (50, 90)}
         memory = measure_memory(port, service.pid, requests)
@@ -145,19 +149,20 @@ def measure(model: str, duration: float, rounds: int, requests: int) -> dict[str
         "image_ms": [1000 * statistics.median(each) for each in zip(*many, strict=True)],
         "share": statistics.median(bare_cost / served for served, bare_cost in many),
         "added_ms": 1000 * statistics.median(served - bare_cost for served, bare_cost in single),
+        "added_wall_ms": 1000 * statistics.median(walls),
         "latency_ms": {share: [1000 * each.at(0.5), 1000 * each.at(0.99)] for share, each in at.items()},
         "memory": memory,
     }
 
 
 def ask_bare(bare: subprocess.Popen[str], size: int, duration: float) -> tuple[float, float]:
-    """Run the bare model in batches of a size; gives processor seconds of an image, and images per second."""
+    """Run the bare model in batches of a size; gives processor seconds of an image, and the median of a batch."""
     assert bare.stdin is not None
     assert bare.stdout is not None
     bare.stdin.write(f"{size} {duration}\n")
     bare.stdin.flush()
-    cost, rate = bare.stdout.readline().split()
-    return float(cost), float(rate)
+    cost, wall = bare.stdout.readline().split()
+    return float(cost), float(wall)
 
 
 def processor_seconds(pid: int) -> float:
@@ -167,13 +172,33 @@ def processor_seconds(pid: int) -> float:
 
 
 def measure_memory(port: int, pid: int, requests: int) -> dict[str, float]:
-    """Memory of the service over many requests, one in four of them bad: MiB at the quarters."""
-    process, found, sent = psutil.Process(pid), [], 0
-    for quarter in range(1, 5):
-        while sent < requests * quarter // 4:
-            sent += sum(len(load(port, 8, 0.5, body=body).seconds) for body in (PHOTO.read_bytes(), *BAD[:2]))
-        found.append(process.memory_info().rss / 2**20)
-    return {"requests": sent, "first_mib": found[0], "last_mib": found[-1]}
+    """Memory of the service over many requests, bad ones among them: MiB, and its growth after the first quarter."""
+    process, found, sent = psutil.Process(pid), [], [0]
+    for part in range(1, 21):
+        while sent[-1] < requests * part // 20:
+            loads = (load(port, 8, 2, body=PHOTO.read_bytes()), *(load(port, 8, 0.05, body=each) for each in BAD[:2]))
+            done = sum(len(each.seconds) for each in loads)
+            sent.append(sent[-1] + done)
+            found.append(process.memory_info().rss / 2**20)
+    settled = len(found) // 4
+    xs, ys = sent[settled + 1 :], found[settled:]
+    slope, start = statistics.linear_regression(xs, ys) if len(xs) > 2 else (0.0, ys[0])
+    noise = statistics.pstdev(y - start - slope * x for x, y in zip(xs, ys, strict=True))
+    return {
+        "requests": sent[-1],
+        "first_mib": ys[0],
+        "last_mib": ys[-1],
+        "growth_mib": slope * (xs[-1] - xs[0]),
+        "noise_mib": noise,
+    }
+
+
+def write_table(file: Path, table: str) -> None:
+    """Put a table in the place of the one with the same first line."""
+    text, head = file.read_text("utf-8"), table.partition("\n")[0]
+    before, _, after = text.partition(head + "\n")
+    assert after, f"{file} has no table {head}"
+    file.write_text(before + table + after[after.index("\n\n") + 1 :], "utf-8")
 
 
 def main() -> None:
@@ -183,22 +208,32 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4, help="of each part of a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=20_000, help="over which memory is watched")
+    parser.add_argument("--write", action="store_true", help="keep the table in serving.md, beside this script")
     given = parser.parse_args()
     found = measure(given.model, given.seconds, given.rounds, given.requests)
     latency, memory = found["latency_ms"], found["memory"]
+    first, last, growth, noise = (memory[f"{name}_mib"] for name in ("first", "last", "growth", "noise"))
     lines = (
         ("ready after", f"{found['ready_s']:.1f} s"),
         (f"throughput, {CONNECTIONS} connections", f"{found['throughput']:.0f} images/s"),
         ("processor time of an image", f"{found['image_ms'][0]:.2f} ms"),
         ("the same of the bare model, batches of 8", f"{found['image_ms'][1]:.2f} ms"),
         ("share of the bare model's throughput", f"{100 * found['share']:.0f} %"),
-        ("added to one image at a time", f"{found['added_ms']:.2f} ms"),
+        ("added to one image at a time, processor time", f"{found['added_ms']:.2f} ms"),
+        ("added to one image at a time, median by the clock", f"{found['added_wall_ms']:.2f} ms"),
         *((f"at {share} % load, p50 and p99", f"{p50:.1f} and {p99:.1f} ms") for share, (p50, p99) in latency.items()),
-        (f"memory after {memory['requests'] // 4:,} requests", f"{memory['first_mib']:.0f} MiB"),
-        (f"memory after {memory['requests']:,} requests", f"{memory['last_mib']:.0f} MiB"),
+        ("requests over which memory was watched", f"{memory['requests']:,}"),
+        (
+            "memory after the first quarter, and at the end",
+            f"{first:.0f} and {last:.0f} MiB",
+        ),
+        ("growth along a line, and scatter about it", f"{growth:.1f} and {noise:.1f} MiB"),
     )
-    sys.stdout.write(f"| {given.model} | |\n| --- | --- |\n")
-    sys.stdout.writelines(f"| {name} | {value} |\n" for name, value in lines)
+    name = Path(given.model).stem if Path(given.model).exists() else given.model
+    table = "".join((f"| {name} | |\n| --- | --- |\n", *(f"| {each} | {value} |\n" for each, value in lines)))
+    if given.write:
+        write_table(Path(__file__).with_suffix(".md"), table)
+    sys.stdout.write(table)
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -9,15 +9,15 @@ import pytest
 from benchmarks import serving as benchmark
 from tests.serving.conftest import Running
 
-BAD = (b"no image", b"\xff\xd8\xff cut off", b"")
-
 
 def _send(running: Running, image: bytes, requests: int, clients: int = 8) -> list[int]:
     """Send as many requests, one in four of them bad; gives how many were answered with 200, and with 400."""
 
     def send(number: int) -> list[int]:
         with running.client() as client:
-            bodies = (BAD[place % 3] if place % 4 == 3 else image for place in range(number, requests, clients))
+            bodies = (
+                benchmark.BAD[place % 3] if place % 4 == 3 else image for place in range(number, requests, clients)
+            )
             return [client.post("/v1/classify?top_k=1", content=body).status_code for body in bodies]
 
     with ThreadPoolExecutor(clients) as pool:
