@@ -35,6 +35,17 @@ def test_products_give_what_the_fused_kernel_gives(
     torch.testing.assert_close(read_content(query, key, value, scale=scale).float(), exact, atol=0.05, rtol=0.05)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+def test_vectorized_and_traced_calls_give_the_same() -> None:
+    heads = _heads()
+    with torch.no_grad():
+        found = read_content(heads, heads, heads)
+        vectorized = torch.func.vmap(lambda each: read_content(each[None], each[None], each[None])[0])(heads)
+        torch.testing.assert_close(vectorized, found)
+        traced = torch.jit.trace(lambda each: read_content(each, each, each), heads[:2], check_trace=False)
+        torch.testing.assert_close(traced(heads), found)
+
+
 def test_gradients_are_those_of_the_fused_kernel() -> None:
     parts = [_heads().requires_grad_() for _ in range(3)]
     exact = [part.detach().float().requires_grad_() for part in parts]

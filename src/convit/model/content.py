@@ -40,23 +40,25 @@ def read_content(
     """
     if dropout or not suits_products(query, key):
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scale)
-    query = query * (query.shape[-1] ** -0.5 if scale is None else scale) if scale != 1 else query
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return torch.softmax(query @ key.transpose(-1, -2), -1) @ value
-    batch, heads, queries, dim = query.shape
-    read = query.new_empty(batch, queries, heads, dim).transpose(1, 2)
-    step = max(1, torch.get_num_threads() * _SCORES // (heads * queries * key.shape[2]))
-    for start in range(0, batch, step):
-        some = slice(start, start + step)
-        scores = query[some] @ key[some].transpose(-1, -2)
-        read[some] = torch.softmax(scores, -1, out=scores) @ value[some]
-    return read
+    if scale != 1:
+        query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
+    batch, heads, queries, _ = query.shape
+    at_once = batch
+    if not _keeps_scores():
+        at_once = max(1, torch.get_num_threads() * _SCORES // (heads * queries * key.shape[2]))
+    parts = zip(*(part.split(at_once) for part in (query, key, value)), strict=True)
+    read = [(torch.softmax(q @ k.transpose(-1, -2), -1) @ v).transpose(1, 2) for q, k, v in parts]
+    return torch.cat(read).transpose(1, 2)
 
 
 def suits_products(query: Tensor, key: Tensor) -> bool:
     """Whether `read_content` computes by products what has these queries and keys."""
     if not _AMD or query.dtype != torch.bfloat16 or query.device.type != "cpu" or torch.compiler.is_exporting():
         return False
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if _keeps_scores():
         return key.shape[2] <= MOST_KEYS
     return query.shape[1] * query.shape[2] * key.shape[2] <= MOST_SCORES
+
+
+def _keeps_scores() -> bool:
+    return torch.is_grad_enabled() or torch.compiler.is_compiling()
