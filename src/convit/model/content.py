@@ -9,8 +9,8 @@ from torch import Tensor
 
 from convit.model.processor import is_amd
 
-# In training and compiled code the weights of all pairs exist at once: of up to so many keys they take less memory than
-# the layer's other tensors. Else so many scores at a time and thread, which stay in the cache, and of an image at most.
+# The scores of all pairs exist at once: of up to so many keys they take less memory than the layer's other tensors.
+# In place, so many at a time and thread, which stay in the cache, and of an image at most.
 MOST_KEYS, _SCORES, MOST_SCORES = 256, 2**20, 2**24
 _AMD = is_amd()
 
@@ -22,6 +22,7 @@ def read_content(
     *,
     scale: float | None = None,
     dropout: float = 0.0,
+    in_place: bool = False,
 ) -> Float[Tensor, "batch heads queries head_dim"]:
     """Softmax attention without a queries x keys tensor, but for bf16 of few tokens on processors that are AMD's.
 
@@ -34,31 +35,32 @@ def read_content(
         value: what is read.
         scale: of the scores; None for one over the root of the heads' width.
         dropout: probability with which a weight is dropped.
-
-    Returns:
-        What each query reads; the heads lie side by side in memory, so that joining them is free.
+        in_place: for inference alone: a few images at a time, each step in the place of the one before.
     """
-    if dropout or not suits_products(query, key):
+    if dropout or not suits_products(query, key, in_place=in_place):
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scale)
     if scale != 1:
         query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
-    batch, heads, queries, _ = query.shape
-    at_once = batch
-    if not _keeps_scores():
-        at_once = max(1, torch.get_num_threads() * _SCORES // (heads * queries * key.shape[2]))
-    parts = zip(*(part.split(at_once) for part in (query, key, value)), strict=True)
-    read = [(torch.softmax(q @ k.transpose(-1, -2), -1) @ v).transpose(1, 2) for q, k, v in parts]
-    return torch.cat(read).transpose(1, 2)
+    if not in_place or _keeps_scores():
+        return torch.softmax(query @ key.transpose(-1, -2), -1) @ value
+    batch, heads, queries, dim = query.shape
+    read = query.new_empty(batch, queries, heads, dim).transpose(1, 2)
+    at_once = max(1, torch.get_num_threads() * _SCORES // (heads * queries * key.shape[2]))
+    for start in range(0, batch, at_once):
+        some = slice(start, start + at_once)
+        scores = query[some] @ key[some].transpose(-1, -2)
+        read[some] = torch.softmax(scores, -1, out=scores) @ value[some]
+    return read
 
 
-def suits_products(query: Tensor, key: Tensor) -> bool:
+def suits_products(query: Tensor, key: Tensor, *, in_place: bool = False) -> bool:
     """Whether `read_content` computes by products what has these queries and keys."""
     if not _AMD or query.dtype != torch.bfloat16 or query.device.type != "cpu" or torch.compiler.is_exporting():
         return False
-    if _keeps_scores():
-        return key.shape[2] <= MOST_KEYS
-    return query.shape[1] * query.shape[2] * key.shape[2] <= MOST_SCORES
+    if in_place and not _keeps_scores():
+        return query.shape[1] * query.shape[2] * key.shape[2] <= MOST_SCORES
+    return key.shape[2] <= MOST_KEYS
 
 
 def _keeps_scores() -> bool:
-    return torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()

@@ -76,7 +76,7 @@ class FastGatedAttention(nn.Module):
         query, key, value = (split_heads(part, self.num_heads) for part in self.query_key_value(normed))
         if self.kernel:
             return fused_gated_attention(query, key, value, *self.factors(grid), self.gate)
-        content = read_content(query, key, value, scale=1.0)
+        content = read_content(query, key, value, scale=1.0, in_place=True)
         # in place on attention's own result, whose memory order makes joining the heads free
         read = content.mul_(self.kept).add_(apply_axis_attention(value, *self.factors(grid)))
         return join_heads(read)
@@ -115,7 +115,7 @@ class FastSelfAttention(nn.Module):
         del grid
         query = split_heads(self.query(normed[:, :1] if class_only else normed), self.num_heads)
         key, value = (split_heads(part, self.num_heads) for part in self.key_value(normed))
-        return join_heads(read_content(query, key, value, scale=1.0))
+        return join_heads(read_content(query, key, value, scale=1.0, in_place=True))
 
 
 class FastBlock(nn.Module):
