@@ -63,4 +63,5 @@ def suits_products(query: Tensor, key: Tensor, *, in_place: bool = False) -> boo
 
 
 def _keeps_scores() -> bool:
-    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+    is_traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    return is_traced or torch.is_grad_enabled() or torch.compiler.is_compiling()
