@@ -203,13 +203,13 @@ def write_found(found: dict[str, Found], command: str) -> None:
         f"`convit embed --engine ray` on {IMAGES} images in shards of {PER_SHARD}; the processes of Ray's workers, the "
         "command itself, and one of the two nodes of a cluster with all its processes, were ended by SIGKILL while "
         "shards were being done. A run whose workers or nodes die must finish by itself; a command that is killed is "
-        "run again. In the end rows are compared with those of one process with one thread, to the bit."
+        "run again. In the end rows are compared with those of one process with one thread."
     )
     rows = [
-        [f"Ray {what}", one.ended[what], one.runs, *(one.faults[kind] for kind in FAULTS)]
+        [f"Ray {what}", one.ended[what], one.runs, *(one.faults[kind] for kind in FAULTS), "to the bit"]
         for what, one in found.items()
     ]
-    keep_rows("kill_ray", command, about, ("killed", "kills", "runs", *FAULTS), rows, found.values())
+    keep_rows("kill_ray", command, about, ("killed", "kills", "runs", *FAULTS, "compared"), rows, found.values())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
