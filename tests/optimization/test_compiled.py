@@ -15,7 +15,7 @@ CONFIG = ConViTConfig(img_size=32, patch_size=8, num_heads=4, embed_dim=8, depth
 
 @pytest.fixture(autouse=True)
 def _not_amd(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "is_amd", lambda: False)  # where fp32 is not compiled
+    monkeypatch.setattr(plan, "is_amd_avx512", lambda: False)  # where fp32 is not compiled
 
 
 def test_compiled_for_one_batch_and_right_for_any() -> None:

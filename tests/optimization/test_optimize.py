@@ -253,7 +253,7 @@ def test_weights_are_laid_out_for_rows_that_keep_coming_and_are_not_too_many() -
 
 @pytest.mark.parametrize(("amd", "expected"), [(True, PackedProduct), (False, MklProduct)])
 def test_fp32_products_suit_the_processor(amd: bool, expected: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "is_amd", lambda: amd)
+    monkeypatch.setattr(products, "is_amd_avx512", lambda: amd)
     if not torch.backends.mkl.is_available():
         pytest.skip("PyTorch is built without MKL here")
     assert products.fastest_product(torch.device("cpu"), torch.float32) is expected

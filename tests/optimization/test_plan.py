@@ -52,7 +52,7 @@ def test_int8_needs_pictures_and_packages(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_compiled_fp32_is_left_out_where_it_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "is_amd", lambda: True)
+    monkeypatch.setattr(plan, "is_amd_avx512", lambda: True)
     monkeypatch.setattr(precision, "bfloat16_pays", lambda: True)
     assert choose_backend("fp32", CPU, compile=True).choice == "torch"
     assert choose_backend("bf16", CPU, compile=True).choice == "compiled"
@@ -60,7 +60,7 @@ def test_compiled_fp32_is_left_out_where_it_is_slower(monkeypatch: pytest.Monkey
 
 
 def test_what_runs_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "is_amd", lambda: False)
+    monkeypatch.setattr(plan, "is_amd_avx512", lambda: False)
     assert choose_backend("fp32", CPU, compile=False).choice == "torch"
     assert choose_backend("fp32", CPU, compile=True).choice == "compiled"
     assert choose_backend("int8", CPU, compile=False).choice == "openvino"

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from convit.model.processor import is_amd
+from convit.model.processor import is_amd_avx512
 
 # The scores of all pairs exist at once: of up to so many keys they take less memory than the layer's other tensors.
 # In place, so many at a time and thread, which stay in the cache, and of an image at most.
 MOST_KEYS, _SCORES, MOST_SCORES = 256, 2**20, 2**24
-_AMD = is_amd()
+_AMD = is_amd_avx512()
 
 
 def read_content(

@@ -7,9 +7,13 @@ from typing import Any
 
 
 @functools.cache
-def is_amd() -> bool:
-    """Whether the processor is known to be AMD's; False where PyTorch (before 2.11) does not say."""
-    return "AMD" in str(capabilities().get("cpu_name"))
+def is_amd_avx512() -> bool:
+    """Whether the processor is known to be AMD's and to have AVX-512, which MKL does not use there.
+
+    False where PyTorch (before 2.11) does not say.
+    """
+    found = capabilities()
+    return "AMD" in str(found.get("cpu_name")) and bool(found.get("avx512_f"))
 
 
 @functools.cache

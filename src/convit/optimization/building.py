@@ -16,7 +16,7 @@ from convit.model.attention import GatedPositionalSelfAttention
 from convit.model.convit import ConViT
 from convit.model.kernels.gated_attention import DTYPES, check_runs
 from convit.model.layers import Block, PatchEmbedding
-from convit.model.processor import is_amd
+from convit.model.processor import is_amd_avx512
 from convit.model.shortcuts import is_untouched, takes_shortcuts
 from convit.optimization.blocks import FastBlock, FastEmbedding, MakeProduct, embedding_of_levels
 from convit.optimization.calls import FixedBatch, GraphedCall, compiled
@@ -185,7 +185,7 @@ def optimize(
 
 def _choose_attention(model: ConViT, device: torch.device, dtype: torch.dtype, batch_size: int | None) -> Step:
     """Settle how gated attention is computed: on CUDA by timing both forms at the model's own image size."""
-    if device.type == "cpu" and dtype == torch.bfloat16 and is_amd():
+    if device.type == "cpu" and dtype == torch.bfloat16 and is_amd_avx512():
         return Step(
             "gated attention", "fused", "but for content attention of few tokens, as batched products: AMD, bf16"
         )

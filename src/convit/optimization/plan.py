@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import torch
 
-from convit.model.processor import is_amd
+from convit.model.processor import is_amd_avx512
 from convit.optimization.precision import check_precision, computed_in, default_precision, has_fp8
 
 AUTO = {
@@ -92,7 +92,7 @@ def choose_backend(precision: str, device: torch.device, *, compile: bool) -> St
         if compile:
             raise ValueError("int8 on a CPU is compiled by OpenVINO; leave compile out")
         return Step("run by", "openvino", "its int8 products and attention were the fastest of those measured on a CPU")
-    if compile and device.type == "cpu" and is_amd() and computed_in(precision, device) == "fp32":
+    if compile and device.type == "cpu" and is_amd_avx512() and computed_in(precision, device) == "fp32":
         return Step("run by", "torch", "not compiled: MKL would multiply, which is half as fast on AMD processors")
     if compile:
         return Step("run by", "compiled", "asked for")

@@ -10,7 +10,7 @@ import platform
 import re
 from typing import TYPE_CHECKING, Literal, get_args
 
-from convit.model.processor import capabilities, has_amx, is_amd
+from convit.model.processor import capabilities, has_amx, is_amd_avx512
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +61,7 @@ def bfloat16_pays() -> bool:
     """
     if platform.machine().lower() not in ("x86_64", "amd64") or has_amx():
         return True
-    return is_amd() and bool(capabilities().get("avx512_bf16"))
+    return is_amd_avx512() and bool(capabilities().get("avx512_bf16"))
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convit.model.processor import is_amd
+from convit.model.processor import is_amd_avx512
 from convit.optimization.folding import Affine
 
 
@@ -110,7 +110,12 @@ def fastest_product(device: torch.device, dtype: torch.dtype) -> Product:
         return PlainProduct
     # operators of PyTorch's own compiler, which a build for another processor may lack
     mkl, onednn = torch.ops.mkl, torch.ops.mkldnn
-    if dtype == torch.float32 and torch.backends.mkl.is_available() and hasattr(mkl, "_mkl_linear") and not is_amd():
+    if (
+        dtype == torch.float32
+        and torch.backends.mkl.is_available()
+        and hasattr(mkl, "_mkl_linear")
+        and not is_amd_avx512()
+    ):
         return MklProduct
     knows_dtype = dtype == torch.float32 or (dtype == torch.bfloat16 and onednn._is_mkldnn_bf16_supported())
     if torch.backends.mkldnn.is_available() and hasattr(onednn, "_linear_pointwise") and knows_dtype:
