@@ -1,5 +1,6 @@
 """Under load: batches form, bad requests among good ones change nothing, and memory stays as it is."""
 
+import base64
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -7,7 +8,7 @@ import psutil
 import pytest
 
 from benchmarks import serving as benchmark
-from tests.serving.conftest import Running
+from tests.serving.conftest import NANO, Running
 
 
 def _send(running: Running, image: bytes, requests: int, clients: int = 8) -> list[int]:
@@ -50,6 +51,15 @@ def test_images_of_several_clients_share_a_batch(running: Running, client: httpx
     more_images, more_batches = _batches(client)
     assert more_images - images >= 96
     assert more_images - images > 1.2 * (more_batches - batches)
+
+
+def test_an_output_that_is_named_often_is_computed_once(client: httpx.Client, cat: bytes) -> None:
+    images, _ = _batches(client)
+    given = {"name": "images", "shape": [1], "datatype": "BYTES", "data": [base64.b64encode(cat).decode()]}
+    body = {"inputs": [given], "outputs": [{"name": "probabilities"}] * 8}
+    answer = client.post(f"/v2/models/{NANO}/infer", json=body).json()
+    assert [each["name"] for each in answer["outputs"]] == ["probabilities"] * 8
+    assert _batches(client)[0] == images + 1
 
 
 def test_memory_stays(running: Running, cat: bytes) -> None:

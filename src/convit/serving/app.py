@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, Response
 from convit.serving import inference_protocol, looking, native, openai
 from convit.serving.errors import add_error_handlers
 from convit.serving.guarding import Guard
+from convit.serving.metrics import Metrics
 from convit.serving.models import ServedModel, load_served, open_index
 from convit.serving.options import ServiceOptions, ServiceSetup
 from convit.serving.page import headers_of, render_docs, render_page
@@ -91,11 +92,16 @@ def _add_probes(app: FastAPI, service: Service) -> None:
 
     async def metrics() -> Response:
         """What was counted, for Prometheus."""
-        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return metrics_response(service.metrics)
 
     app.get("/healthz", **health)(alive)
     app.get("/readyz", **health)(ready)
     app.get("/metrics", tags=["health"], response_class=Response)(metrics)
+
+
+def metrics_response(metrics: Metrics) -> Response:
+    """What was counted, as Prometheus reads it."""
+    return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _add_pages(app: FastAPI, service: Service) -> None:

@@ -160,13 +160,15 @@ async def infer(
     images = _read_input(body.inputs[0], content[size:], service)
     known = _outputs(model)
     wanted = body.outputs or [WantedOutput(name=each) for each in known]
-    if not {each.name for each in wanted} <= set(known):
+    if not {each.name for each in wanted} <= known.keys():
         raise ServiceError(422, "unknown_output", f"there is no such output; there are {', '.join(known)}")
+    computed = {
+        each: await _compute(request, service, model, known[each][0], images) for each in {each.name for each in wanted}
+    }
     answers: list[tuple[OutputTensor, bytes]] = []
     for each in wanted:
-        predictor, shape = known[each.name]
-        values = await _compute(request, service, model, predictor, images)
-        output = OutputTensor(name=each.name, datatype="FP32", shape=[len(values), *shape])
+        values = computed[each.name]
+        output = OutputTensor(name=each.name, datatype="FP32", shape=[len(values), *known[each.name][1]])
         as_binary = each.parameters.get("binary_data", body.parameters.get("binary_data_output", False))
         answers.append(_encode(output, values, as_binary=bool(as_binary)))
     return _respond(InferAnswer(model_name=model.name, id=body.id, outputs=[each for each, _ in answers]), answers)

@@ -20,7 +20,7 @@ from starlette.types import Message
 from convit.inference.models import check_model
 from convit.inference.options import RunOptions
 from convit.scale.ray_cluster import ray_cluster
-from convit.serving.app import load_app
+from convit.serving.app import load_app, metrics_response
 from convit.serving.errors import add_error_handlers, busy
 from convit.serving.guarding import Guard
 from convit.serving.metrics import Metrics
@@ -71,7 +71,7 @@ class Front:
         add_error_handlers(app)
 
         async def count(_: Request) -> Response:
-            return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+            return metrics_response(metrics)
 
         app.add_route("/metrics", count)
         app.add_route("/{path:path}", self._answer, methods=["GET", "POST"])
