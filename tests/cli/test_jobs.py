@@ -148,6 +148,7 @@ def test_changed_and_new_images_are_taken_up_when_asked(convit: Convit, images: 
         (("--model", "convit_mini_patch8_64.tiny_imagenet"), "holds results with model convit_nano"),
         (("--no-exif",), "holds results with apply_exif True, but it is False now"),
         (("--precision", "bf16"), "holds results with precision fp32, but it is bf16 now"),
+        (("--precision", "fastest"), "precision is 'fastest', which may differ between processes"),
         (("--precision", "int8"), "int8 would take other ranges in every task"),
         (("--format", "csv"), "takes Parquet files"),
         (("--overwrite",), "takes Parquet files"),

@@ -34,6 +34,12 @@ def test_one_process_joins_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
+def test_processes_share_one_precision(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["evaluate", "nowhere", "--precision", "fastest"]) == 2
+    assert "'fastest', which may differ between processes; name one" in capsys.readouterr().err
+
+
 def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)

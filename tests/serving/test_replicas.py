@@ -39,6 +39,11 @@ class _Replicas:
         return {"status": 200, "headers": [], "body": body, "state": {}, "route": scope["path"]}
 
 
+def test_replicas_share_one_precision() -> None:
+    with pytest.raises(ValueError, match="'fastest', which may differ between processes; name one"):
+        build({"models": [NANO], "run": {"precision": "fastest"}})
+
+
 @pytest.mark.parametrize("deaths", [0, 1, TRIES])
 def test_a_request_whose_replica_dies_is_given_to_another(deaths: int) -> None:
     replicas = _Replicas(deaths)

@@ -25,7 +25,7 @@ def ablate(
     limit: Limit = None,
     lists: options.Lists = options.NO_LISTS,
     target: Annotated[options.Target, options.results("markdown", "json")] = options.STDOUT,
-    run: options.PlainRun = options.DEFAULTS,
+    run: options.AblationRun = options.DEFAULTS,
 ) -> None:
     """Measure what a trained model loses without parts of it, beside the paper's figures.
 

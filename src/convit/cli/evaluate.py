@@ -99,6 +99,8 @@ def evaluate(
     if data is None:
         raise ValueError("there are no images to evaluate on; name a folder or shards, or two results after --compare")
     check_engine(engine, address)
+    if engine == "ray" or os.environ.get("WORLD_SIZE", "1") != "1":
+        run.check_shared()
     if calibrate:
         _check_calibrate(weights, tta)
     if report is not None:

@@ -69,8 +69,7 @@ def _check(job: Job, given: JobOptions) -> Part:
     """Refuse options that do not go together, and give the part that is to be done."""
     if job.options.precision == "int8":
         raise ValueError("int8 would take other ranges in every task; export the model with int8, and name the folder")
-    if job.options.precision == "fastest":
-        raise ValueError("the fastest precision may be another on every machine; name one, such as --precision bf16")
+    job.options.check_shared()
     part = Part() if given.shard is None else Part.parse(given.shard)
     check_engine(given.engine, given.address)
     if given.engine == "ray" and given.shard is not None:

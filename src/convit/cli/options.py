@@ -33,10 +33,8 @@ Device = Annotated[
         metavar="auto|cpu|cuda|mps", help="Device to run on; auto: a GPU if available; 'cuda:1': the second GPU."
     ),
 ]
-_PRECISION = (
-    "Numeric precision; auto: fp32 on a CPU, bf16 on a GPU that supports it; fastest: fp32 or a half precision, as "
-    "timed here."
-)
+_CAST = "Numeric precision; auto: fp32 on a CPU, bf16 on a GPU that supports it"
+_PRECISION = f"{_CAST}; fastest: fp32 or a half precision, as timed here."
 PrecisionOption = Annotated[
     Precision,
     typer.Option(
@@ -48,6 +46,7 @@ PrecisionOption = Annotated[
 PlainPrecision = Annotated[
     Literal["auto", "fastest", "fp32", "bf16", "fp16"], typer.Option("--precision", help=_PRECISION)
 ]
+CastPrecision = Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option("--precision", help=f"{_CAST}.")]
 Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the model first: takes half a minute, then runs faster.")
 ]
@@ -172,6 +171,7 @@ _PLAIN = {**_EMBEDDING, "img_size": ImgSize, "apply_exif": Exif}
 _EVALUATION = {**_PLAIN, "precision": PrecisionOption, "compile": Compile}
 EmbeddingRun = Annotated[RunOptions, _of_run(**_EMBEDDING)]
 PlainRun = Annotated[RunOptions, _of_run(**_PLAIN)]
+AblationRun = Annotated[RunOptions, _of_run(**{**_PLAIN, "precision": CastPrecision})]  # of models in their plain form
 EvaluationRun = Annotated[RunOptions, _of_run(**_EVALUATION)]
 ServeRun = Annotated[RunOptions, _of_run(**{name: _PLAIN[name] for name in _PLAIN if name != "workers"})]
 Run = Annotated[RunOptions, _of_run(**_EVALUATION, decode=Decode)]

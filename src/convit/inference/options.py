@@ -71,6 +71,15 @@ class RunOptions:
         if sides is not None and (len(sides) > 2 or min(sides) < 1):
             raise ValueError(f"img_size is {self.img_size}, but must be a side or (height, width) in pixels")
 
+    def check_shared(self) -> None:
+        """Refuse "fastest" for work that several processes share, as each would time, and choose, for itself.
+
+        Raises:
+            ValueError: the precision is "fastest".
+        """
+        if self.precision == "fastest":
+            raise ValueError("precision is 'fastest', which may differ between processes; name one, such as 'bf16'")
+
     @property
     def changes(self) -> dict[str, Any]:
         """The fields that are not at their defaults, by name."""

@@ -138,6 +138,7 @@ def build(arguments: Mapping[str, Any]) -> Any:
     keys: dict[str, Any] = {} if key_file is None else {"keys": read_keys(Path(key_file))}
     service = ServiceOptions(**keys, **_with_tuples(given.pop("service", {})))
     asked = ServiceSetup(service=service, run=RunOptions(**given.pop("run", {})), **_with_tuples(given))
+    asked.run.check_shared()
     front: Any = serve.deployment(serve.ingress()(Front), name="Front", max_ongoing_requests=_MOST_AT_FRONT)
     return front.bind(bind_replicas(asked), service)
 
@@ -159,6 +160,7 @@ def replicated(asked: ServiceSetup, *, address: str | None = None) -> Generator[
         ConnectionError, ImportError, ValueError: as `ray_cluster`, or a model of this machine is not there.
         RuntimeError: the replicas cannot be started.
     """
+    asked.run.check_shared()
     for each in asked.models if address is None else ():
         check_model(*name_or_path(each))  # replicas would be started again and again
     with ray_cluster("ray.serve", address=address) as ray:
