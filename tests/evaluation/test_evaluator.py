@@ -149,7 +149,7 @@ def test_the_images_are_streamed(shards: Path, weights: Path) -> None:
 
     outcomes = Evaluator(weights=weights, device="cpu", batch_size=2, workers=1).iterate(Counting(), range(18))
     next(outcomes)
-    assert taken <= 8
+    assert taken <= 8 + 2 * torch.get_num_threads()  # and a batch for each that is computed at the same time
     assert len(list(outcomes)) == 17
 
 

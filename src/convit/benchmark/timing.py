@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from convit.optimization.folding import Affine
 from convit.optimization.precision import dtype_of
+from convit.optimization.products import PackedProduct, fastest_product
 
 
 def alternate(
@@ -139,4 +141,7 @@ def make_product(device: torch.device, precision: str, shape: tuple[int, int, in
             first, second.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16, use_fast_accum=True
         )
     first, second = (values.to(device, dtype_of(precision)) for values in (left, right))
+    if device.type == "cpu" and fastest_product(device, first.dtype) is PackedProduct:
+        product = PackedProduct(Affine(second, second.new_zeros(columns)), first.dtype)
+        return lambda: product(first)
     return lambda: torch.mm(first, second.t())

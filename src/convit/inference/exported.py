@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,7 @@ class ExportedModel:
     """
 
     gpu_reader = None
+    at_once = 1  # its runtime shares the cores out by itself
     is_steady = False  # its runtime computes in one way as it is
     device = "cpu"
 
@@ -141,6 +143,10 @@ class ExportedModel:
         self._session = start_session(
             self.folder / export.file, export.format, export.precision, export.input_name, export.outputs, threads
         )
+
+    def pool(self) -> AbstractContextManager[None]:
+        """Nothing, since `at_once` is 1."""
+        return nullcontext()
 
     @property
     def model(self) -> ExportedModel:

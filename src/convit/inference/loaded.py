@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,14 @@ from convit.inference.gpu_decoding import GpuReader, find_decoder
 from convit.inference.options import DEFAULT_MODEL, RunOptions, layer_of, model_name
 from convit.model.config import ConViTConfig, check_divisible
 from convit.optimization.precision import dtype_of, name_of, pick_device
-from convit.optimization.products import lay_out
+from convit.optimization.products import MklProduct, lay_out
 from convit.transforms.evaluation import EvaluationTransform, normalize_batch
 from convit.transforms.settings import TransformSettings
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32, UInt8
+
+MOST_AT_ONCE = 8
 
 
 class LoadedModel:
@@ -73,6 +76,27 @@ class LoadedModel:
         """What the model computes in: "fp32", "bf16", "fp16", "fp8" or "int8"."""
         plan = getattr(self.model, "plan", None)
         return name_of(self._dtype) if plan is None else plan.precision
+
+    @property
+    def at_once(self) -> int:
+        """As many as there are cores, up to 8: a batch that two share stands still while either decodes an image."""
+        plan = getattr(self.model, "plan", None)
+        if plan is None or self.device.type != "cpu" or plan.backend != "torch":
+            return 1
+        if self.is_steady and any(isinstance(each, MklProduct) for each in self.model.modules()):
+            return 1  # their weights are laid out for one batch after the other
+        return min(torch.get_num_threads(), MOST_AT_ONCE)
+
+    @contextmanager
+    def pool(self) -> Generator[Executor]:
+        """Threads that compute a batch each, on their share of the cores; see `at_once`."""
+        threads = torch.get_num_threads()
+        pool = ThreadPoolExecutor(self.at_once, "convit-compute", torch.set_num_threads, (threads // self.at_once,))
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)  # for threads that come later, which take what was set last
 
     def check(self, kind: str) -> None:
         """Refuse a kind of embedding that the model cannot give; see `Runner.check`."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -51,6 +53,15 @@ class Runner(Protocol):
     @property
     def gpu_reader(self) -> GpuReader | None:
         """What decodes files on the device; None where the CPU does."""
+
+    @property
+    def at_once(self) -> int:
+        """How many batches of a long run to compute at a time, in the threads of `pool`; 1 where that is no use."""
+        ...
+
+    def pool(self) -> AbstractContextManager[Executor | None]:
+        """Threads that compute a batch each, on their share of the cores."""
+        ...
 
     def check(self, kind: str) -> None:
         """Refuse "logits" or a kind of embedding that the model cannot give: a `ValueError` or `TypeError`."""

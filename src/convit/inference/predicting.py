@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast, overload
 
 import numpy as np
 from PIL import Image
@@ -130,25 +130,23 @@ class Predictor:
         """Give one row per image or (tag, image) pair, in order; without outputs where unreadable or not finite."""
         if isinstance(sources, str | os.PathLike | bytes | Image.Image):
             raise TypeError(f"several images are asked for, but got one {type(sources).__name__}; put it into a list")
-        images, failed, waiting, start = 0, 0, 0.0, perf_counter()
+        images, failed, start, waited = 0, 0, perf_counter(), Stopwatch()
         self.timings = Timings()
-        if isinstance(sources, Sequence) and len(sources) == 1:
-            batches = ([self._read(source)] for source in sources)  # without threads
+        known = len(sources) if isinstance(sources, Sequence) else None
+        if known == 1:
+            batches = ([self._read(source)] for source in cast(Sequence[Any], sources))  # without threads
         else:
             batches = read_batches(sources, self._read, batch_size=self.batch_size, workers=self.workers)
-        with closing(batches):
-            while True:
-                before = perf_counter()
-                batch = next(batches, None)
-                waiting += perf_counter() - before
-                if batch is None:
-                    break
-                self._compute(batch)
+        at_once = self._runner.at_once if known is None or known > self.batch_size else 1
+        with ExitStack() as stack:
+            stack.enter_context(closing(batches))
+            pool = stack.enter_context(self._runner.pool()) if at_once > 1 else None
+            for batch in compute_batches(batches, self._compute, waited, pool, at_once):
                 for row in batch:
                     images, failed = images + 1, failed + (row.error is not None)
-                    self.timings = Timings(images, failed, perf_counter() - start, waiting)
+                    self.timings = Timings(images, failed, perf_counter() - start, waited.seconds)
                     yield row
-        self.timings = Timings(images, failed, perf_counter() - start, waiting)
+        self.timings = Timings(images, failed, perf_counter() - start, waited.seconds)
 
     def _read(self, item: ImageSource | tuple[Any, ImageSource]) -> Row:
         """Open, crop and scale an image, unless the GPU can: then its file is kept for that."""
@@ -232,6 +230,44 @@ def default_workers() -> int:
     """Count the cores that this process may use, at most 32: one reading thread for each."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(MOST_WORKERS, cores or 1))
+
+
+@dataclass
+class Stopwatch:
+    """Seconds, added up."""
+
+    seconds: float = 0.0
+
+
+def compute_batches(
+    batches: Iterator[list[Row]],
+    compute: Callable[[list[Row]], None],
+    waited: Stopwatch,
+    pool: Executor | None,
+    at_once: int,
+) -> Iterator[list[Row]]:
+    """Compute batches, so many at once in the threads of a pool if there is one, and give them in order.
+
+    `waited` takes the time in which no batch was read yet and none was being computed. What `batches` and `compute`
+    raise is raised when it is that batch's turn.
+    """
+    under_way: deque[tuple[list[Row], Future[None]]] = deque()
+    while True:
+        before = perf_counter()
+        batch = next(batches, None)
+        if all(future.done() for _, future in under_way):
+            waited.seconds += perf_counter() - before
+        if batch is not None and pool is not None:
+            under_way.append((batch, pool.submit(compute, batch)))
+        elif batch is not None:
+            compute(batch)
+            yield batch
+        while under_way and (batch is None or under_way[0][1].done() or len(under_way) > at_once):
+            computed, future = under_way.popleft()
+            future.result()
+            yield computed
+        if batch is None:
+            return
 
 
 def read_batches(
