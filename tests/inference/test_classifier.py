@@ -15,6 +15,7 @@ from torch import nn
 from convit.images import ImageError, open_image
 from convit.inference import Classifier
 from convit.model import ConViT
+from convit.optimization import optimize
 from convit.output.rows import Classification, Prediction
 from convit.transforms import create_transform, resolve_model_data_config
 from convit.weights import save_weights
@@ -265,3 +266,10 @@ def test_a_module_brings_its_weights(make_model: MakeModel) -> None:
         Classifier(make_model(), weights="x.safetensors")
     with pytest.raises(FileNotFoundError):
         Classifier(weights="missing.safetensors")
+
+
+def test_an_optimized_model_keeps_its_precision(make_model: MakeModel, photos: list[Path]) -> None:
+    fast = optimize(make_model(), "fp32")
+    assert Classifier(fast, precision="fp32")(photos[0]) == Classifier(fast)(photos[0])
+    with pytest.raises(ValueError, match="model was optimized for fp32, but precision is 'bf16'; leave it out"):
+        Classifier(fast, precision="bf16")

@@ -36,13 +36,18 @@ def test_products_give_what_the_fused_kernel_gives(
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
-def test_vectorized_and_traced_calls_give_the_same() -> None:
+@pytest.mark.parametrize("in_place", [False, True])
+def test_vectorized_and_traced_calls_give_the_same(in_place: bool) -> None:
     heads = _heads()
+
+    def read(each: Tensor) -> Tensor:
+        return read_content(each, each, each, in_place=in_place)
+
     with torch.no_grad():
-        found = read_content(heads, heads, heads)
-        vectorized = torch.func.vmap(lambda each: read_content(each[None], each[None], each[None])[0])(heads)
-        torch.testing.assert_close(vectorized, found)
-        traced = torch.jit.trace(lambda each: read_content(each, each, each), heads[:2], check_trace=False)
+        found = read(heads)
+        vectorized = torch.func.vmap(lambda each: read(each[None])[0])(heads)
+        torch.testing.assert_close(vectorized, found, atol=0.02, rtol=0.02)
+        traced = torch.jit.trace(read, heads[:2], check_trace=False)
         torch.testing.assert_close(traced(heads), found)
 
 

@@ -1,5 +1,7 @@
 """The fast form against the model that it came from, its plain twin."""
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -249,6 +251,15 @@ def test_weights_are_laid_out_for_rows_that_keep_coming_and_are_not_too_many() -
         images = torch.randn(rows, 6)
         torch.testing.assert_close(product(images), torch.nn.functional.linear(images, product.weight, product.bias))
         assert (product._packed or (None,))[0] == laid_out
+
+
+@pytest.mark.usefixtures("product")
+def test_a_fast_form_is_copied_and_pickled() -> None:
+    fast, images = convit.optimize(_model(), "fp32"), _images()
+    for _ in range(3):  # after which weights are laid out
+        expected = fast(images)
+    for twin in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        torch.testing.assert_close(twin(images), expected, **CLOSE)
 
 
 @pytest.mark.parametrize(("amd", "expected"), [(True, PackedProduct), (False, MklProduct)])

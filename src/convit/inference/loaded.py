@@ -157,6 +157,12 @@ class LoadedModel:
 
     def _placed(self, model: nn.Module, options: RunOptions) -> nn.Module:
         """A module that was handed over, or a copy of it where the options ask for another device or precision."""
+        plan = getattr(model, "plan", None)
+        if plan is not None and options.precision not in ("auto", plan.precision):
+            raise ValueError(
+                f"model was optimized for {plan.precision}, but precision is {options.precision!r}; leave it out, or "
+                "call convit.optimize with it"
+            )
         parameters = list(model.parameters())
         dtype = None if options.precision == "auto" else dtype_of(options.precision)
         if all(each.device == self.device and dtype in (None, each.dtype) for each in parameters):

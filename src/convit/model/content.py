@@ -64,4 +64,6 @@ def suits_products(query: Tensor, key: Tensor, *, in_place: bool = False) -> boo
 
 def _keeps_scores() -> bool:
     is_traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-    return is_traced or torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if is_traced or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return True
+    return torch._C._are_functorch_transforms_active()  # such as vmap, which takes no out=

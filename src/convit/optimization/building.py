@@ -261,4 +261,4 @@ def _runner(backend: str, device: torch.device, batch_size: int | None, calibrat
         return lambda model, name: FixedBatch(compiled(getattr(model, name), device), batch_size)
     if backend == "cuda graph":
         return lambda model, name: FixedBatch(GraphedCall(getattr(model, name)), batch_size)
-    return lambda model, name: getattr(model, name)
+    return getattr

@@ -7,6 +7,8 @@ On an AMD processor with AVX-512, whose widest instructions MKL passes over, one
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -64,6 +66,10 @@ class MklProduct(PlainProduct):
         self._latest = rows
         return self._activated(torch.ops.mkl._mkl_linear(input, packed[1], self.weight, self.bias, rows))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the weights that are laid out, which can be neither copied nor pickled."""
+        return {**super().__getstate__(), "_packed": None, "_latest": 0}
+
     def _activated(self, result: Tensor) -> Tensor:
         # in place: of a large image the MLP's inner layer is what takes the most memory
         return torch.ops.aten.gelu_(result) if self.gelu else result
@@ -85,9 +91,7 @@ class PackedProduct(nn.Module):
     def __init__(self, affine: Affine, dtype: torch.dtype, *, gelu: bool = False) -> None:
         super().__init__()
         self.out_features, self.in_features = affine.weight.shape
-        weight = affine.weight.to(dtype).contiguous()
-        # the layout that suits a few hundred rows suits many more as well (measured from 196 to 1,568)
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, 196)
+        self._weight = self._laid_out(affine.weight.to(dtype).contiguous())
         self.bias = nn.Buffer(affine.bias.to(dtype, copy=True))
         self._activation = ("gelu", "none") if gelu else ("none", "")
 
@@ -95,6 +99,20 @@ class PackedProduct(nn.Module):
         """The product of the input's rows (..., inputs) with the weights, plus the bias: (..., outputs)."""
         name, form = self._activation
         return torch.ops.mkldnn._linear_pointwise(x, self._weight, self.bias, name, [], form)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the weights in PyTorch's layout; in oneDNN's they can be neither copied nor pickled."""
+        return {**super().__getstate__(), "_weight": self._weight.to_dense()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Lay the weights out again."""
+        super().__setstate__(state)
+        self._weight = self._laid_out(self._weight)
+
+    @staticmethod
+    def _laid_out(weight: Float[Tensor, "out_features in_features"]) -> Tensor:
+        # the layout that suits a few hundred rows suits many more as well (measured from 196 to 1,568)
+        return torch.ops.mkldnn._reorder_linear_weight(weight, 196)
 
     def extra_repr(self) -> str:
         """The widths and what follows, for printing."""
