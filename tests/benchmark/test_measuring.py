@@ -267,4 +267,11 @@ def test_compiled_candidates_are_compiled_for_one_shape(monkeypatch: pytest.Monk
     rows = measure(small_case(against=("eager+compile", "plain")))
     assert [(row.candidate, row.backend) for row in rows[1:]] == [("eager+compile", "compiled"), ("plain", "torch")]
     assert compiled == [False]
+    assert [row.compiled for row in rows[1:]] == [True, False]
     assert [row.compiled for row in measure(small_case(mode="train", compiled=True))] == [True, False]
+
+
+def test_compiling_that_is_passed_over_is_not_told_as_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convit.optimization.plan.is_amd_avx512", lambda: True)
+    rows = measure(small_case(compiled=True, precision="fp32"))
+    assert (rows[0].candidate, rows[0].backend, rows[0].compiled) == ("ours", "torch", False)

@@ -22,13 +22,14 @@ AnyRow = TypeVar("AnyRow", bound="Row")
 class Row:
     """What one candidate did in one case.
 
-    `mode`, `model` and `device` are the case's; `architecture`, `relation` and `compiled` the candidate's;
-    `computed_in`, `backend` and `cost` the entry's.
+    `mode`, `model` and `device` are the case's; `architecture` and `relation` the candidate's; `computed_in`, `backend`
+    and `cost` the entry's.
 
     Attributes:
         candidate: as it was asked for; "ours" is `convit.optimize` (for training: our model).
         weights: where equal candidates' weights are from: a file, a weight set, or "drawn".
         precision: as asked for.
+        compiled: whether `torch.compile` had its part, which some processors pass over.
         height: of the images, pixels.
         width: of the images, pixels.
         batch: images per batch; fewer than `batch_asked` where those did not fit in memory.
@@ -88,7 +89,7 @@ def make_row(case: Case, entry: Entry, size: tuple[int, int], batch: int, second
         precision=candidate.precision or case.precision,
         computed_in=entry.computed_in,
         backend=entry.backend,
-        compiled=candidate.compiled,
+        compiled=entry.backend == "compiled",
         height=size[0],
         width=size[1],
         batch=batch,
