@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 TARGET = 95.0
 MEGAPIXELS = {1: (1152, 864), 4: (2304, 1728), 12: (4000, 3000)}  # (width, height)
 MODELS = ("convit_mini_patch8_64", "convit_tiny", "convit_small", "convit_base")
-WORKERS = (1, 2, 3, 4)
+WORKERS = (1, 2, 4)
 SIZES = ((1600, 1200), (1200, 1600), (1024, 768), (640, 480), (500, 375))
 
 
