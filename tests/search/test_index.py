@@ -158,7 +158,7 @@ def test_preprocessing_stays(open_index: Opener, folder: Path, option: str, valu
     with pytest.raises(
         ValueError, match=f"was made with {option} {value}, but it is {other} now; leave the option out"
     ):
-        open_index(**{option: other}).search(folder / "cat" / "1.png")
+        open_index(**{option: other}).update(folder)  # where nothing is to be embedded, too
 
 
 def test_another_precision_is_said_and_kept(

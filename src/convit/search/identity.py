@@ -98,6 +98,19 @@ def locked(db: Path) -> Generator[None]:
         raise BlockingIOError(f"{db}: another process is indexing; wait for it, or end it") from None
 
 
+def check_made_so(
+    db: Path,
+    known: Identity,
+    model: str | nn.Module | None,
+    weights: str | Path | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Refuse any model but the one that made an index, and other options of reading, with a `ValueError`."""
+    if model is not None or weights is not None:
+        check_model(db, known, model, weights)
+    _check_same(db, known, {name: options[name] for name in _KEPT_OPTIONS if name in options})
+
+
 def check_model(db: Path, known: Identity, model: str | nn.Module | None, weights: str | Path | None) -> None:
     """Refuse any model but the one that made an index, with a `ValueError`."""
     if fingerprint_of(model, weights) != known.fingerprint:
@@ -144,13 +157,17 @@ def load_embedder(
             f"{db} was made with images of {known.image[0]} x {known.image[1]} pixels, but img_size is "
             f"{settings.height} x {settings.width}; leave img_size out, or make another index"
         )
-    for name, value in preprocessing_of(embedder, given).items():
+    _check_same(db, known, preprocessing_of(embedder, given))
+    return embedder
+
+
+def _check_same(db: Path, known: Identity, preprocessing: Mapping[str, Any]) -> None:
+    for name, value in preprocessing.items():
         if known.preprocessing.get(name) != value:
             raise ValueError(
                 f"{db} was made with {name} {known.preprocessing.get(name)}, but it is {value} now; leave the option "
                 "out, or make another index"
             )
-    return embedder
 
 
 def identity_of(

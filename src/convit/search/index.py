@@ -21,7 +21,7 @@ from convit.inference.embedder import Embedder
 from convit.search.duplicates import Duplicate, find_duplicates
 from convit.search.identity import (
     Identity,
-    check_model,
+    check_made_so,
     identity_of,
     load_embedder,
     locked,
@@ -81,8 +81,8 @@ class Index:
         self.identity = read_identity(self.db)
         self._model, self._weights = model, weights
         self._options = {name: value for name, value in options.items() if value is not None}
-        if self.identity is not None and (model is not None or weights is not None):
-            check_model(self.db, self.identity, model, weights)
+        if self.identity is not None:
+            check_made_so(self.db, self.identity, model, weights, self._options)
 
     @classmethod
     def open(cls, db: str | Path, *, create: bool = False, **options: Any) -> Index:
@@ -282,8 +282,7 @@ class Index:
         if self.identity is not None and known is None:
             raise FileNotFoundError(f"{self.db}: the index has been deleted meanwhile; open it again to make a new one")
         if known is not None and known != self.identity:
-            if self._model is not None or self._weights is not None:
-                check_model(self.db, known, self._model, self._weights)
+            check_made_so(self.db, known, self._model, self._weights, self._options)
             self.__dict__.pop("embedder", None)
             self.identity = known
 
