@@ -20,6 +20,7 @@ from convit.cli import main
 from convit.export import ExportSettings, export_model, proof
 from convit.export.images import read_images
 from convit.images import ImageError
+from convit.images.lists import list_source
 from convit.inference.exported import ExportedModel
 from convit.model import ConViTConfig
 from convit.transforms import TransformSettings
@@ -194,6 +195,20 @@ def test_what_int8_may_cost() -> None:
     assert proof.check_int8(proof.Proof(0.1, None, 90.0, (50.0, 49.6), 1000, (), ""), images).warning == ""
 
 
+@pytest.mark.parametrize("content", ["cat.png\ndog.png\n", "image,label\ncat.png,cat\ndog.png,dog\n"])
+def test_images_of_a_list_may_be_elsewhere(content: str, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("cat", "dog"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / f"{name}.png")
+    named = tmp_path / f"list.{'csv' if ',' in content else 'txt'}"
+    named.write_text(content)
+    with pytest.raises(FileNotFoundError, match="say with --images where they are"):
+        read_images(str(named), tiny())
+    images = read_images(list_source(named, tmp_path / "photos"), tiny())
+    assert (images.count, images.read) == (2, str(named))
+    assert len(list(images.open([0, 1]))) == 2
+
+
 def test_an_image_that_cannot_be_read_is_not_the_fault_of_the_format(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
     (tmp_path / "bad.jpg").write_text("no image")
@@ -296,7 +311,9 @@ def test_a_folder_is_replaced_only_where_nothing_else_is_lost(
     [
         ((), 2, "name a model and --output, or give --list"),
         ((NANO, "-o", "nowhere/made"), 2, "error: nowhere/made: there is no folder"),
-        ((NANO, "-o", "made", "--size", "33"), 2, "33 x 33 pixels .* is not tiled by patches of 4"),
+        ((NANO, "-o", "made", "--size", "33"), 2, "33 x 33 .* by patches of 4 pixels; take .*, such as 32 x 32"),
+        ((NANO, "-o", "made", "--images", "."), 2, "say where the images of --data are; give it"),
+        ((NANO, "-o", "made", "--data", "x", "--images", "."), 2, "x is not a list of images"),
         ((NANO, "-o", "made", "--size", "big"), 2, "--size is 'big', but must be a number of pixels or HEIGHTxWIDTH"),
         ((NANO, "-o", "made", "--precision", "int8"), 2, "give --data, a folder of at least 264"),
         ((NANO, "-o", "made", "--data", "nowhere"), 2, "nowhere"),

@@ -175,6 +175,10 @@ def test_wrong_files(tmp_path, nano):
         ValueError, match=r"photo.jpg is not a weight file that can be read here; those end in .safetensors, .pth"
     ):
         load_weights(tmp_path / "photo.jpg")
+    for name in ("model.onnx", "predict.py"):  # an exported folder
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"model.onnx is not a weight .*; an exported folder holds none: name what it"):
+        load_weights(tmp_path / "model.onnx")
     with pytest.raises(FileNotFoundError, match=r"there is no weight file .*nowhere.pth; check the path"):
         load_weights(tmp_path / "nowhere.pth")
 

@@ -59,6 +59,7 @@ def export(
     outputs: Gives = None,
     opset: Opset = None,
     data: Data = None,
+    lists: options.Lists = options.NO_LISTS,
     list: List = False,  # noqa: A002
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -71,6 +72,8 @@ def export(
         return
     if model is None or output is None:
         raise ValueError("name a model and --output, or give --list")
+    if data is None and lists != options.NO_LISTS:
+        raise ValueError("--images and --allow-outside say where the images of --data are; give it, or leave them out")
     is_dynamic = size == "dynamic"
     sides = None if is_dynamic else parse_size(size, "--size")
     settings = ExportSettings(
@@ -85,7 +88,7 @@ def export(
     if precision == "int8" and data is None:
         raise ValueError("--precision int8 takes its ranges from images: give --data, a folder of at least 264 of them")
     loaded = load_named(model)
-    images = None if data is None else read_images(data, loaded)
+    images = None if data is None else read_images(lists.of(data), loaded)
     proof = export_model(loaded, output, settings, images, overwrite=overwrite, source=source_of(loaded, model))
     if proof.warning:
         errors.tell(f"warning: {proof.warning}")

@@ -15,6 +15,7 @@ from PIL import Image
 from convit.data import evenly_spaced, open_samples
 from convit.evaluation.matching import match_classes
 from convit.images import find_images, open_image
+from convit.images.lists import is_list
 from convit.inference.classifier import read_labels
 from convit.model import ConViT
 from convit.transforms import EvaluationTransform, TransformSettings
@@ -90,13 +91,14 @@ def read_images(data: str, model: ConViT) -> ProofImages:
         FileNotFoundError, ValueError, ImportError: as `convit.data.open_samples` and `convit.images.find_images`.
     """
     names = read_labels(model) if model.num_classes else None
+    place = data.partition("?")[0] if is_list(data) else data
     try:
         samples: Any = open_samples(data, classes=names)
     except (ValueError, FileNotFoundError):
-        if not Path(data).exists():
+        if not Path(place).exists():
             raise
         files = find_images(data)
-        return ProofImages(lambda places: (open_image(files[place]) for place in places), len(files), data)
+        return ProofImages(lambda places: map(open_image, (files[each] for each in places)), len(files), place)
     labels: list[int] = []
     if names is not None:
         try:
@@ -108,4 +110,4 @@ def read_images(data: str, model: ConViT) -> ProofImages:
     def open_samples_at(places: Sequence[int]) -> Iterator[Image.Image]:
         return (open_image(each.content, name=each.name) for each in samples.take(places))
 
-    return ProofImages(open_samples_at, len(samples), data, labels=labels)
+    return ProofImages(open_samples_at, len(samples), place, labels=labels)

@@ -190,7 +190,8 @@ def check_divisible(height: int, width: int, patch_size: int) -> None:
         ValueError: `height` or `width` (pixels) is not a positive multiple of `patch_size`.
     """
     if height < 1 or width < 1 or height % patch_size or width % patch_size:
+        nearest = [patch_size * max(1, round(side / patch_size)) for side in (height, width)]
         raise ValueError(
             f"an image of {height} x {width} pixels (height x width) is not tiled by patches of {patch_size} pixels; "
-            "resize it, or create the model with dynamic_img_pad=True to pad it"
+            f"take multiples of {patch_size}, such as {nearest[0]} x {nearest[1]}; dynamic_img_pad=True pads"
         )

@@ -59,7 +59,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     file = weights_file(path)
     if file.suffix.lower() not in READABLE:
-        raise ValueError(f"{file} is not a weight file that can be read here; those end in {', '.join(READABLE)}")
+        raise ValueError(f"{file} is not a weight file that can be read here; {_kinds(file.parent)}")
     if file.suffix.lower() == ".safetensors":
         tensors, metadata = _read_safetensors(file), read_metadata(file)
     else:
@@ -166,8 +166,13 @@ def weights_file(path: str | Path) -> Path:
             raise ValueError(f"{path} holds several weight files ({names}); name one of them")
         if found:
             return found[0]
-    hint = "; an exported folder holds none: name what it was made from" if (path / "predict.py").exists() else ""
-    raise FileNotFoundError(f"there is no weight file in {path}; those end in {', '.join(READABLE)}{hint}")
+    raise FileNotFoundError(f"there is no weight file in {path}; {_kinds(path)}")
+
+
+def _kinds(folder: Path) -> str:
+    """What weight files are called, and that an exported folder holds none where this is one."""
+    hint = "; an exported folder holds none: name what it was made from" if (folder / "predict.py").exists() else ""
+    return f"those end in {', '.join(READABLE)}{hint}"
 
 
 def check_metadata(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], place: object) -> None:
