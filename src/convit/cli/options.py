@@ -48,7 +48,10 @@ PlainPrecision = Annotated[
 ]
 CastPrecision = Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option("--precision", help=f"{_CAST}.")]
 Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile the model first: takes half a minute, then runs faster.")
+    bool,
+    typer.Option(
+        "--compile", help="Compile the model first: half a minute, then faster; passed over where it is slower."
+    ),
 ]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Images per batch.  [default: 8 on CPU, 64 on a GPU]")
