@@ -141,7 +141,16 @@ class Predictor:
         with ExitStack() as stack:
             stack.enter_context(closing(batches))
             pool = stack.enter_context(self._runner.pool()) if at_once > 1 else None
-            for batch in compute_batches(batches, self._compute, waited, pool, at_once):
+            computed = batches if pool is None else compute_batches(batches, self._compute, waited, pool, at_once)
+            while True:
+                before = perf_counter()
+                batch = next(computed, None)
+                if pool is None:
+                    waited.seconds += perf_counter() - before
+                if batch is None:
+                    break
+                if pool is None:
+                    self._compute(batch)
                 for row in batch:
                     images, failed = images + 1, failed + (row.error is not None)
                     self.timings = Timings(images, failed, perf_counter() - start, waited.seconds)
@@ -243,10 +252,10 @@ def compute_batches(
     batches: Iterator[list[Row]],
     compute: Callable[[list[Row]], None],
     waited: Stopwatch,
-    pool: Executor | None,
+    pool: Executor,
     at_once: int,
 ) -> Iterator[list[Row]]:
-    """Compute batches, so many at once in the threads of a pool if there is one, and give them in order.
+    """Compute batches in the threads of a pool, so many at once, and give them in order.
 
     `waited` takes the time in which no batch was read yet and none was being computed. What `batches` and `compute`
     raise is raised when it is that batch's turn.
@@ -257,11 +266,8 @@ def compute_batches(
         batch = next(batches, None)
         if all(future.done() for _, future in under_way):
             waited.seconds += perf_counter() - before
-        if batch is not None and pool is not None:
+        if batch is not None:
             under_way.append((batch, pool.submit(compute, batch)))
-        elif batch is not None:
-            compute(batch)
-            yield batch
         while under_way and (batch is None or under_way[0][1].done() or len(under_way) > at_once):
             computed, future = under_way.popleft()
             future.result()
