@@ -141,8 +141,8 @@ def main() -> None:
                     options = {"precision": precision, "fast_decode": given.fast_decode}
                     rows.append(measure(name, megapixels, files, given.rounds, **options))
                     print(describe(rows[-1]), flush=True)
-    if not given.dry:
-        print(save_result("folder", machine, rows))
+                    if not given.dry:  # as soon as it is there: the whole table takes a while
+                        save_result("folder", machine, rows)
 
 
 def describe(row: dict[str, Any]) -> str:
