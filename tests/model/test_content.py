@@ -32,10 +32,13 @@ def test_products_give_what_the_fused_kernel_gives(
         found = read_content(query, key, value, scale=scale, in_place=True)
     torch.testing.assert_close(found.float(), exact, atol=0.05, rtol=0.05)
     assert found.transpose(1, 2).is_contiguous()  # joining the heads copies nothing
+    assert torch.is_grad_enabled()  # as in training
     torch.testing.assert_close(read_content(query, key, value, scale=scale).float(), exact, atol=0.05, rtol=0.05)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::torch.jit.TracerWarning", "ignore:There is a performance drop"
+)
 @pytest.mark.parametrize("in_place", [False, True])
 def test_vectorized_and_traced_calls_give_the_same(in_place: bool) -> None:
     heads = _heads()
@@ -48,7 +51,7 @@ def test_vectorized_and_traced_calls_give_the_same(in_place: bool) -> None:
         vectorized = torch.func.vmap(lambda each: read(each[None])[0])(heads)
         torch.testing.assert_close(vectorized, found, atol=0.02, rtol=0.02)
         traced = torch.jit.trace(read, heads[:2], check_trace=False)
-        torch.testing.assert_close(traced(heads), found)
+        torch.testing.assert_close(traced(heads), found, atol=0.02, rtol=0.02)
 
 
 def test_gradients_are_those_of_the_fused_kernel() -> None:
@@ -66,8 +69,10 @@ def test_many_tokens_make_no_scores_of_every_pair(limit: str, in_place: bool, mo
     heads = _heads()
     monkeypatch.setattr(content, limit, 15)
     monkeypatch.setattr(torch, "softmax", lambda *_, **__: pytest.fail("scores of every pair"))
-    with torch.no_grad():
+    with torch.set_grad_enabled(not in_place):
         assert read_content(heads, heads, heads, in_place=in_place).shape == heads.shape
+    with torch.no_grad():  # the plain model rounds no more than it must
+        assert read_content(heads[:, :, :2], heads[:, :, :2], heads[:, :, :2]).shape == (5, 3, 2, 8)
 
 
 def test_fp32_dropout_and_other_processors_keep_the_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

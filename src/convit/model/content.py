@@ -39,10 +39,13 @@ def read_content(
     """
     if dropout or not suits_products(query, key, in_place=in_place):
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scale)
-    if scale != 1:
-        query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
+    factor: float = query.shape[-1] ** -0.5 if scale is None else scale
     if not in_place or _keeps_scores():
-        return torch.softmax(query @ key.transpose(-1, -2), -1) @ value
+        # scaled before they are rounded to bf16
+        asked, compared = query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2)
+        scores = torch.baddbmm(query.new_zeros(()), asked, compared, beta=0, alpha=factor)
+        return torch.softmax(scores, -1).unflatten(0, query.shape[:2]) @ value
+    query = query if factor == 1 else query * factor
     batch, heads, queries, dim = query.shape
     read = query.new_empty(batch, queries, heads, dim).transpose(1, 2)
     at_once = max(1, torch.get_num_threads() * _SCORES // (heads * queries * key.shape[2]))
@@ -57,7 +60,9 @@ def suits_products(query: Tensor, key: Tensor, *, in_place: bool = False) -> boo
     """Whether `read_content` computes by products what has these queries and keys."""
     if not _AMD or query.dtype != torch.bfloat16 or query.device.type != "cpu" or torch.compiler.is_exporting():
         return False
-    if in_place and not _keeps_scores():
+    if not (in_place or torch.is_grad_enabled() or torch.compiler.is_compiling()):
+        return False  # in inference a model that is not optimized rounds no more than it must
+    if not _keeps_scores():
         return query.shape[1] * query.shape[2] * key.shape[2] <= MOST_SCORES
     return key.shape[2] <= MOST_KEYS
 
