@@ -47,6 +47,13 @@ def make_photographs(folder: Path, count: int) -> None:
         turned.resize(size, Image.Resampling.BICUBIC).save(folder / f"{number:05d}.jpg", quality=90)
 
 
+def one_photograph(folder: Path) -> Path:
+    """The only photograph of a folder that is made for it."""
+    folder.mkdir()
+    make_photographs(folder, 1)
+    return next(folder.glob("*.jpg"))
+
+
 def measure(
     name: str, megapixels: int, files: list[Path], rounds: int, *, precision: str, fast_decode: bool
 ) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="keep no result")
     given = parser.parse_args()
 
-    from benchmarks.folder import make_photographs
+    from benchmarks.folder import one_photograph
     from benchmarks.machine import describe_machine, print_machine, save_result
     from docs.documents import fill_section
 
@@ -187,9 +187,7 @@ def main() -> None:
                 name: ["--model", name] for name in MODELS
             },
         }
-        (folder / "photographs").mkdir()
-        make_photographs(folder / "photographs", 1)
-        rows = measure(programs, next((folder / "photographs").glob("*.jpg")), given.rounds)
+        rows = measure(programs, one_photograph(folder / "photographs"), given.rounds)
     for row in rows:
         row["targets"] = TARGETS if row["program"] == "convit-runtime" else None
         row["met"] = row["targets"] is None or all(row[name] <= most for name, most in TARGETS.items())

@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="keep no result")
     given = parser.parse_args()
 
-    from benchmarks.folder import make_photographs
+    from benchmarks.folder import one_photograph
     from benchmarks.machine import describe_machine, print_machine, save_result
 
     machine = describe_machine()
@@ -131,9 +131,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_files(folder / "mini")
-        (folder / "photographs").mkdir()
-        make_photographs(folder / "photographs", 1)
-        photograph = next((folder / "photographs").glob("*.jpg"))
+        photograph = one_photograph(folder / "photographs")
         rows = measure(install(folder / "plain"), folder / "mini", photograph, given.rounds)
     for row in rows:
         print(json.dumps(row), flush=True)

@@ -119,15 +119,14 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="keep no result")
     given = parser.parse_args()
 
-    from benchmarks.folder import make_photographs
+    from benchmarks.folder import one_photograph
     from benchmarks.machine import describe_machine, print_machine, save_result
 
     machine = describe_machine()
     print_machine(machine)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
-        make_photographs(Path(place), 1)
-        for start in starts(next(Path(place).glob("*.jpg"))):
+        for start in starts(one_photograph(Path(place) / "photographs")):
             found = measure(start, given.rounds)
             rows.append(found)
             print(
