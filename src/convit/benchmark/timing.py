@@ -1,11 +1,10 @@
-"""Timing things against each other on a machine that others use too, and the most that its matrix products reach."""
+"""What timed calls come to, and the most that a machine's matrix products reach."""
 
 from __future__ import annotations
 
 import functools
 import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,46 +13,7 @@ from torch import Tensor
 from convit.optimization.folding import Affine
 from convit.optimization.precision import dtype_of
 from convit.optimization.products import PackedProduct, fastest_product
-
-
-def alternate(
-    calls: Mapping[str, Callable[[], object]],
-    rounds: int,
-    settle: Callable[[], object] = lambda: None,
-    warm_ups: int = 1,
-) -> dict[str, list[float]]:
-    """Call each in turn, again and again, so that whatever slows the machine down slows down all of them.
-
-    Args:
-        calls: what to time, by name.
-        rounds: timed calls of each.
-        settle: waits until the device has finished.
-        warm_ups: untimed calls of each before.
-
-    Returns:
-        Seconds of each call, by name.
-    """
-    for _ in range(warm_ups):
-        for call in calls.values():
-            call()
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            settle()
-            start = time.perf_counter()
-            call()
-            settle()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def settling(device: torch.device) -> Callable[[], object]:
-    """What waits until a device has finished; nothing to wait for on a CPU."""
-    if device.type == "cuda":
-        return lambda: torch.cuda.synchronize(device)
-    if device.type == "mps":
-        return torch.mps.synchronize
-    return lambda: None
+from convit.optimization.timing import alternate, settling
 
 
 def summarize(seconds: list[float]) -> dict[str, float]:

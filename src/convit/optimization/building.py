@@ -20,11 +20,11 @@ from convit.model.processor import is_amd_avx512
 from convit.model.shortcuts import is_untouched, takes_shortcuts
 from convit.optimization.blocks import FastBlock, FastEmbedding, MakeProduct, embedding_of_levels
 from convit.optimization.calls import FixedBatch, GraphedCall, compiled
-from convit.optimization.fastest import fastest
 from convit.optimization.optimized import OptimizedConViT, Runner
 from convit.optimization.plan import Plan, Step, choose_backend, choose_dtype, choose_precision
 from convit.optimization.precision import dtype_of, native_precisions
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct, Product, fastest_product, quantize
+from convit.optimization.timing import fastest
 from convit.transforms import TransformSettings, normalize_batch
 
 WARM_UP, ROUNDS = 3, 10

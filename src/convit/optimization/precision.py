@@ -81,7 +81,8 @@ def default_precision(device: torch.device) -> str:
 
 def native_precisions(device: torch.device) -> tuple[str, ...]:
     """fp32, and the half precisions that a device multiplies in at a rate of their own."""
-    return tuple(dict.fromkeys(computed_in(each, device) for each in CASTS if each != "bf16" or _runs_bf16(device)))
+    has_all = device.type != "cuda" or has_bf16(device)
+    return tuple(dict.fromkeys(computed_in(each, device) for each in CASTS if has_all or each != "bf16"))
 
 
 def computed_in(precision: str, device: torch.device) -> str:
@@ -141,10 +142,6 @@ def describe_device(device: torch.device) -> str:
         return f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
     return f"{device} ({platform.machine()}, {threads} {'thread' if threads == 1 else 'threads'})"
-
-
-def _runs_bf16(device: torch.device) -> bool:
-    return device.type != "cuda" or has_bf16(device)
 
 
 def _capability(device: torch.device) -> tuple[int, int]:

@@ -1,10 +1,11 @@
-"""`precision="fastest"`: a model's fast forms timed against each other, and held to what fp32 gives."""
+"""Timing things against each other on a machine that others use too, and `precision="fastest"`, which does so."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +16,47 @@ from convit.optimization.plan import Step
 
 LEAST_COSINE = 0.999
 """Of each image's outputs in another precision with those in fp32."""
-_ROUNDS, _SECONDS = (3, 20), 1.0  # fewest and most, in turn; no more than the fewest once that much time has gone
+_ROUNDS = 5
+
+
+def alternate(
+    calls: Mapping[str, Callable[[], object]],
+    rounds: int,
+    settle: Callable[[], object] = lambda: None,
+    warm_ups: int = 1,
+) -> dict[str, list[float]]:
+    """Call each in turn, again and again, so that whatever slows the machine down slows down all of them.
+
+    Args:
+        calls: what to time, by name.
+        rounds: timed calls of each.
+        settle: waits until the device has finished.
+        warm_ups: untimed calls of each before.
+
+    Returns:
+        Seconds of each call, by name.
+    """
+    for _ in range(warm_ups):
+        for call in calls.values():
+            call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            settle()
+            start = time.perf_counter()
+            call()
+            settle()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def settling(device: torch.device) -> Callable[[], object]:
+    """What waits until a device has finished; nothing to wait for on a CPU."""
+    if device.type == "cuda":
+        return lambda: torch.cuda.synchronize(device)
+    if device.type == "mps":
+        return torch.mps.synchronize
+    return lambda: None
 
 
 def fastest(forms: Mapping[str, OptimizedConViT], batch_size: int | None = None) -> OptimizedConViT:
@@ -32,7 +73,8 @@ def fastest(forms: Mapping[str, OptimizedConViT], batch_size: int | None = None)
     images = _images(forms["fp32"], batch_size or (8 if device.type == "cpu" else 64)).to(device)
     exact = forms["fp32"](images).flatten(1)
     cosines = {name: cosine_similarity(form(images).flatten(1), exact).min().item() for name, form in forms.items()}
-    took = _least_seconds(forms, images)
+    calls = {name: partial(form, images) for name, form in forms.items()}
+    took = {name: min(seconds) for name, seconds in alternate(calls, _ROUNDS, settling(device)).items()}
     said = [f"{1000 * each:.1f} ms in {name}" for name, each in took.items()]
     close = [name for name in forms if name == "fp32" or cosines[name] >= LEAST_COSINE]
     chosen = min(close, key=took.__getitem__)
@@ -40,26 +82,6 @@ def fastest(forms: Mapping[str, OptimizedConViT], batch_size: int | None = None)
     form = forms[chosen]
     form.plan = replace(form.plan, steps=(Step("precision", chosen, why), *form.plan.steps[1:]))
     return form
-
-
-def _least_seconds(forms: Mapping[str, OptimizedConViT], images: Tensor) -> dict[str, float]:
-    """The shortest pass of each; they take turns, so that what else the machine does slows all of them down."""
-    times: dict[str, list[float]] = {name: [] for name in forms}
-    fewest, most = _ROUNDS
-    for done in range(most):
-        if done >= fewest and sum(map(sum, times.values())) > _SECONDS:
-            break
-        for name, form in forms.items():
-            times[name].append(_seconds(form, images))
-    return {name: min(each) for name, each in times.items()}
-
-
-def _seconds(form: OptimizedConViT, images: Tensor) -> float:
-    before = time.perf_counter()
-    form(images)
-    if images.device.type != "cpu":
-        torch.accelerator.synchronize(images.device)
-    return time.perf_counter() - before
 
 
 def _images(model: OptimizedConViT, count: int) -> Tensor:
