@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from convit.cli import errors, options
+from convit.cli.job_options import Address
 from convit.inference.options import DEFAULT_MODEL
 
 Models = Annotated[
@@ -48,10 +49,6 @@ Engine = Annotated[
 ]
 Replicas = Annotated[
     str, typer.Option(metavar="N|LEAST-MOST", help="Replicas with --engine ray, by the requests that wait.")
-]
-Address = Annotated[
-    str | None,
-    typer.Option(metavar="HOST:PORT", help="Ray cluster to use, not one of its own; auto: this machine's."),
 ]
 
 

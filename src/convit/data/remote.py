@@ -239,7 +239,7 @@ def _transfer_error(error: BaseException) -> TransferError:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether a store does not let us in, or there are no credentials to show it."""
+    """Whether a store denied access, or no credentials were found."""
     return isinstance(error, PermissionError) or "Credentials" in type(error).__name__
 
 

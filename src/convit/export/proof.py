@@ -140,7 +140,7 @@ def check_int8(found: Proof, images: ProofImages) -> Proof:
             )
         return found
     if found.top1_agreement is None:
-        return replace(found, warning="there are no logits, so top-1 was not compared")
+        return replace(found, warning="the file has no logits, so top-1 agreement was not checked")
     if not images.checked or found.images < ENOUGH:
         few = f"only {found.images} images were compared" + ("" if images.checked else ", which gave the ranges too")
         return replace(found, warning=f"{few}; give at least {ENOUGH + 64} to --data")

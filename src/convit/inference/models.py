@@ -56,7 +56,7 @@ class Runner(Protocol):
 
     @property
     def at_once(self) -> int:
-        """How many batches of a long run to compute at a time, in the threads of `pool`; 1 where that is no use."""
+        """How many batches of a long run to compute at once, in the threads of `pool`; 1 if that would not help."""
         ...
 
     def pool(self) -> AbstractContextManager[Executor | None]:

@@ -83,9 +83,7 @@ class RunOptions:
     @property
     def changes(self) -> dict[str, Any]:
         """The fields that are not at their defaults, by name."""
-        default = RunOptions()
-        values = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return {name: value for name, value in values if value != getattr(default, name)}
+        return {each.name: given for each in fields(self) if (given := getattr(self, each.name)) != each.default}
 
 
 class RunKeywords(TypedDict, total=False):

@@ -98,8 +98,7 @@ class Predictor:
         self.batch_size = options.batch_size or (8 if str(self.device) == "cpu" else 64)
         self.workers = default_workers() if options.workers is None else options.workers
         self.apply_exif = options.apply_exif
-        quicker: dict[str, Any] = options.changes
-        self._decoding = {name: quicker[name] for name in ("fast_decode", "decode") if name in quicker}
+        self._decoding = {name: how for name, how in options.changes.items() if name in ("fast_decode", "decode")}
         self.timings = Timings()
         at_least = self.transform.least_side if options.fast_decode else None
         self._opening: Any = {"apply_exif": self.apply_exif, "at_least": at_least, "limits": current_limits()}

@@ -110,7 +110,7 @@ async def _from_form(request: Request, service: Service) -> list[NamedBytes]:
     except HTTPException as error:
         if "Too many" in error.detail:
             service.check_count(most + 1)
-        if "maximum size" in error.detail:  # of a part that is no file
+        if "maximum size" in error.detail:  # a form field that is not a file
             told = "a part without a file name is larger than 1 MiB; send each image as a file of a part"
             raise ServiceError(413, "part_too_large", told) from None
         raise ServiceError(400, "invalid_form", "the form is damaged; send each image as a file of a part") from None

@@ -144,7 +144,7 @@ def open_index(db: str | Path, options: RunOptions) -> Index:
     """Open an index for a service, with its model.
 
     Raises:
-        FileNotFoundError, ValueError: there is no index, or it cannot be used.
+        FileNotFoundError, ValueError: the index does not exist, or cannot be used.
     """
     from convit.search import Index
     from convit.search.store import check_place
