@@ -190,6 +190,8 @@ class _Body:
         try:
             async with asyncio.timeout_at(self._ends):
                 message = await self._receive()
+            if asyncio.get_running_loop().time() >= self._ends:  # what was there already is not waited for
+                raise TimeoutError
         except TimeoutError:
             told = (
                 f"the request did not come within {self._guard.options.seconds:g} seconds, or its own; send it faster"
