@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from convit.data.classes import read_classes
-from convit.data.identity import file_sha256
 from convit.data.locate import find_files, kind_of
+from convit.weights.download import hash_file
 
 
 def test_shards_are_found_by_pattern_folder_and_list(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_class_names_come_from_names_or_objects(tmp_path: Path) -> None:
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
-    assert file_sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert hash_file(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_the_form_is_told_by_the_name_or_by_what_lies_there(tmp_path: Path) -> None:

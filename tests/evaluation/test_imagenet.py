@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from convit.data import Samples, open_samples
-from convit.data.identity import file_sha256
 from convit.data.imagenet import RELATIVES, named_relative
 from convit.evaluation import Evaluator, competing_classes, match_classes
 from convit.model import ConViT, ConViTConfig
 from convit.transforms import create_transform, resolve_model_data_config
+from convit.weights.download import hash_file
 from convit.weights.labels import class_names, class_wnids
 from tests.evaluation.storing import encoded, picture, write_file, write_folders
 
@@ -115,7 +115,7 @@ def test_images_side_by_side_as_from_kaggle(tmp_path: Path) -> None:
         kept = images.identity()
         assert kept["labels"] == {
             "name": "LOC_val_solution.csv",
-            "sha256": file_sha256(tmp_path / "LOC_val_solution.csv"),
+            "sha256": hash_file(tmp_path / "LOC_val_solution.csv"),
         }
     before = images.identity()["sha256"]
     _write_solution(tmp_path / "LOC_val_solution.csv", VALIDATION[::-1])
@@ -256,7 +256,7 @@ def test_real_labels(tmp_path: Path, model: ConViT, flat: bool) -> None:
     assert images.distinct_labels == sorted({label for each in sets for label in each})
     kept = images.identity()
     assert (kept["dataset"], kept["without_label"], kept["complete"]) == ("imagenet-real", 1, False)
-    assert kept["labels"] == {"name": "real.json", "sha256": file_sha256(tmp_path / "real.json")}
+    assert kept["labels"] == {"name": "real.json", "sha256": hash_file(tmp_path / "real.json")}
     assert (kept["kind"], kept["images_of_release"]) == ("folder", 50_000)
 
     right = [best[number] in each for number, each in enumerate(sets) if each]

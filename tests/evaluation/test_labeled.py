@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from convit.data import EvenlySpaced, Samples, evenly_spaced, open_samples
-from convit.data.identity import file_sha256
 from convit.data.label_maps import Relabeled, read_label_map
 from convit.evaluation import Evaluator
 from convit.model import ConViT, ConViTConfig
 from convit.transforms import create_transform, resolve_model_data_config
+from convit.weights.download import hash_file
 from tests.data.serving import Served, served
 from tests.evaluation.storing import (
     encoded,
@@ -129,7 +129,7 @@ def test_file_hashes(images: Samples, tmp_path: Path) -> None:
     else:
         folder = tmp_path / "cifar-10-batches-py" if images.kind == "cifar" else tmp_path
         for file in found["files"]:
-            assert file["sha256"] == file_sha256(folder / file["name"].rpartition("/")[2])
+            assert file["sha256"] == hash_file(folder / file["name"].rpartition("/")[2])
 
 
 def test_evenly_spaced_images_of_every_form(images: Samples) -> None:

@@ -41,16 +41,16 @@ def ablate(
 
     from convit.analysis.ablations import EXPERIMENTS, gated_layers_of, measurements, run_ablations, to_markdown
     from convit.analysis.explaining import load_plain
-    from convit.data.identity import file_sha256
     from convit.evaluation import Evaluator
     from convit.evaluation.weights_used import find_weights_used
     from convit.output.text import json_text
+    from convit.weights.download import hash_file
 
     chosen = EXPERIMENTS if experiment is None else (experiment,)
     loaded = load_plain(model, weights, device=str(run.device), precision=run.precision)
     gated = gated_layers_of(loaded)
     file = find_weights_used(model, weights)
-    digest = file_sha256(file)
+    digest = hash_file(file)
     evaluator = Evaluator(loaded, options=run, device="auto", precision="auto")  # as it was loaded
     total = len(images) * measurements(gated, chosen)
     with bar("images", total) as advance:

@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image
 
 from convit.data.classes import named
-from convit.data.identity import file_sha256, identity_of_files
+from convit.data.identity import identity_of_files
 from convit.data.locate import Source
 from convit.data.samples import Samples
 from convit.data.splits import SplitError, spellings, with_split
+from convit.weights.download import hash_file
 
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 PLACES = {kind: f"https://www.cs.toronto.edu/~kriz/cifar-{kind[5:]}-python.tar.gz" for kind in FOLDERS}
@@ -54,7 +55,7 @@ class CifarSamples(Samples):
 
     def identity(self) -> dict[str, Any]:
         """The set's name with its split; name and sha256 of each file of it, and one sha256 over their list."""
-        files = [(file.name, file_sha256(file)) for file in self.files]
+        files = [(file.name, hash_file(file)) for file in self.files]
         return {**identity_of_files(self.kind, files), "name": self.name}
 
 

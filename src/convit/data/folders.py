@@ -13,13 +13,14 @@ from typing import Any
 
 from convit.data.classes import ClassName, named
 from convit.data.columns import number_labels
-from convit.data.identity import ContentDigests, file_line, file_sha256, sha256_of_lines
+from convit.data.identity import ContentDigests, file_line, sha256_of_lines
 from convit.data.locate import Source, kind_named, located
 from convit.data.samples import Samples
 from convit.images import find_images
 from convit.images.listing import describe_left_out, is_folder, list_folder
 from convit.images.lists import ImageList, is_list, read_list
 from convit.images.names import not_found
+from convit.weights.download import hash_file
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,18})")  # 01 is a name
 _log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class LabeledFiles(Samples):
         found: dict[str, Any] = {"kind": self.kind, "name": self.folder.resolve().name, **self._about}
         lines = self._digest_lines(self.names)
         if self._label_file is not None:
-            found["labels"] = {"name": self._label_file.name, "sha256": file_sha256(self._label_file)}
+            found["labels"] = {"name": self._label_file.name, "sha256": hash_file(self._label_file)}
             lines = chain(lines, [file_line(self._label_file)])
         return {**found, "sha256": sha256_of_lines(lines)}
 

@@ -1,4 +1,4 @@
-"""What data are, by sha256: of single images while these are read, and of whole files."""
+"""What data are, by sha256: of single images while these are read, and of lists of files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from convit.weights.download import hash_file
 
 
 class ContentDigests:
@@ -47,13 +49,7 @@ def sha256_of_lines(lines: Iterable[bytes]) -> str:
 
 def file_line(path: Path) -> bytes:
     """The line "sha256  name" of a file."""
-    return _line(file_sha256(path), path.name)
-
-
-def file_sha256(path: str | Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return _line(hash_file(path), path.name)
 
 
 def _line(sha256: str, name: object) -> bytes:

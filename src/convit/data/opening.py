@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from convit.data.identity import file_sha256
 from convit.data.label_maps import Relabeled, read_label_map
 from convit.data.locate import Source, file_names, find_files, kind_named, kind_of, located
 from convit.data.remote import remote_identity
 from convit.data.samples import Samples
 from convit.data.splits import check_one_set, choose_split
+from convit.weights.download import hash_file
 
 
 def open_samples(
@@ -94,7 +94,7 @@ def fingerprint(source: Source, root: str | Path | None = None, samples: Samples
     kind = kind_named(samples.kind) if samples is not None and samples.kind else kind_of(source, root)
     if kind.suffixes:
         files = find_files(source, root, kind.name)
-        digests = (file_sha256(file) if isinstance(file, Path) else remote_identity(file) for file in files)
+        digests = (hash_file(file) if isinstance(file, Path) else remote_identity(file) for file in files)
         return dict(zip(file_names(files), digests, strict=True))
     if samples is None:
         samples = open_samples(source, root=root)

@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 
 from convit.data.classes import named
 from convit.data.columns import choose_columns, read_labels
-from convit.data.identity import file_sha256, identity_of_files
+from convit.data.identity import identity_of_files
 from convit.data.locate import Source, file_names, find_files
 from convit.data.remote import read_remote, shown
 from convit.data.samples import Rows, Samples
 from convit.images.opening import NoBytes
+from convit.weights.download import hash_file
 
 IN_MEMORY = 4 << 30  # bytes of encoded images up to which all of them are held
 KEPT_GROUPS = 8  # row groups that each process keeps of larger sets
@@ -118,7 +119,7 @@ class ParquetSamples(Samples):
 
     def _sha256(self, file: Path | str) -> str:
         if isinstance(file, Path):
-            return file_sha256(file)
+            return hash_file(file)
         content: Any = self._contents[self.files.index(file)] if self._contents else read_remote(file)
         return hashlib.sha256(content).hexdigest()
 

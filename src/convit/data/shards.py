@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from convit.data.classes import CLASSES_FILE, classes_beside, named
 from convit.data.columns import number_labels
-from convit.data.identity import file_sha256, identity_of_files
+from convit.data.identity import identity_of_files
 from convit.data.locate import Source, find_files
 from convit.data.remote import is_remote, read_on, shown
 from convit.data.samples import LabeledImage, Samples, check_label, checked_places
@@ -24,6 +24,7 @@ from convit.images import IMAGE_SUFFIXES
 from convit.images.limits import current_limits
 from convit.images.listing import is_hidden
 from convit.output.text import short
+from convit.weights.download import hash_file
 
 Shard = Path | str  # a Path lies here, a str is a URL
 Sample = tuple[str, bytes, int]
@@ -113,7 +114,7 @@ class ShardSamples(Samples):
     def identity(self) -> dict[str, Any]:
         """Name and sha256 of each shard, and of them all: the shard's own where there is one, else over their list."""
         files = [
-            (shard.name, file_sha256(shard)) if isinstance(shard, Path) else (shown(shard), self._sha256[shard])
+            (shard.name, hash_file(shard)) if isinstance(shard, Path) else (shown(shard), self._sha256[shard])
             for shard in self.shards
         ]
         return identity_of_files(self.kind, files)

@@ -15,7 +15,6 @@ from jaxtyping import Float32
 from torch import nn
 
 from convit.data import Samples
-from convit.data.identity import file_sha256
 from convit.evaluation.matching import competing_classes, match_classes
 from convit.evaluation.metrics import (
     accuracies,
@@ -37,6 +36,7 @@ from convit.inference.predicting import Predictor
 from convit.optimization.precision import describe_device, pick_device
 from convit.output.files import check_packages
 from convit.output.rows import Timings
+from convit.weights.download import hash_file
 
 Scored = tuple[list[tuple[int, Outcome, "np.ndarray[Any, Any] | None"]], Timings]
 """Places of images with their outcomes and, where asked for, logits; and where the time went."""
@@ -96,7 +96,7 @@ class Evaluator(Predictor):
             self._weights = ("", fingerprint_of(model, None).partition(":")[2])
         else:
             file = find_weights_used(model, weights)
-            self._weights = (file.name, file_sha256(file))
+            self._weights = (file.name, hash_file(file))
 
     def iterate(self, data: Samples, places: Sequence[int] | None = None) -> Iterator[Outcome]:
         """Score images one after the other; memory does not grow with their number.

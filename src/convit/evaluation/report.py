@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from convit.data.identity import file_sha256
 from convit.evaluation.metrics import Confusion, Interval
 from convit.evaluation.scoring import Scores
 from convit.output.console import as_html, make_table, print_parts
 from convit.output.text import csv_text
+from convit.weights.download import hash_file
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def keep_temperature(evaluation: Evaluation, weights: Path) -> Evaluation:
     from convit.weights.files import store_calibration, weights_file
 
     store_calibration(weights, {**evaluation.temperature_fit, "data_sha256": evaluation.data_sha256})
-    return replace(evaluation, weights_sha256=file_sha256(weights_file(weights)))
+    return replace(evaluation, weights_sha256=hash_file(weights_file(weights)))
 
 
 def write_table(evaluation: Evaluation, stream: TextIO) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from torch import nn
 
-from convit.data.identity import file_sha256
 from convit.inference.exported import read_config
 from convit.inference.models import find_exported
 from convit.inference.options import DEFAULT_MODEL
+from convit.weights.download import hash_file
 from convit.weights.fetch import fetch_hub_file, fetch_weights
 from convit.weights.files import weights_file
 from convit.weights.hub import parse_repo
@@ -61,9 +61,9 @@ def fingerprint_of(model: str | nn.Module | None, weights: str | Path | None) ->
     """
     if isinstance(model, str) and weights is None and (folder := find_exported(model)) is not None:
         source = read_config(folder)[0]["export"].get("source") or {}
-        return f"sha256:{source.get('sha256') or file_sha256(find_weights_used(model, None))}"
+        return f"sha256:{source.get('sha256') or hash_file(find_weights_used(model, None))}"
     if not isinstance(model, nn.Module):
-        return f"sha256:{file_sha256(find_weights_used(model, weights))}"
+        return f"sha256:{hash_file(find_weights_used(model, weights))}"
     found = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         found.update(f"{name} {tuple(value.shape)} ".encode())

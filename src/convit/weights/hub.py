@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import warnings
@@ -14,7 +13,7 @@ from threading import Thread
 from typing import Any, NamedTuple
 
 from convit.output.files import explained
-from convit.weights.download import MOST_BYTES, Meter
+from convit.weights.download import MOST_BYTES, Meter, hash_file
 from convit.weights.progress import progress_shown
 from convit.weights.reach import why_unreachable
 
@@ -135,8 +134,7 @@ def _check_hash(path: Path) -> None:
     blob = path.parent / path.readlink() if path.is_symlink() else path
     if not _SHA256.fullmatch(blob.name):
         return
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hash_file(path)
     if digest != blob.name:
         blob.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
