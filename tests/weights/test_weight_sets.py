@@ -112,7 +112,7 @@ def test_bundled_set_without_figures_says_none(bundled):
     weight_set = bundled_weight_set(NANO, bundled)
     assert (weight_set.top1, weight_set.sha256, weight_set.measured_by) == (None, None, "")
     (bundled / f"{NANO}.json").write_text("{")
-    with pytest.raises(ValueError, match=r"is not valid JSON; write it again with `convit evaluate`"):
+    with pytest.raises(ValueError, match=r"is not valid JSON \(.*\); write it again with `convit evaluate`"):
         bundled_weight_set(NANO, bundled)
 
 

@@ -16,6 +16,7 @@ from convit.data.locate import Source
 from convit.data.samples import Rows, Samples
 from convit.data.splits import SplitError, spellings, with_split
 from convit.output.files import check_packages
+from convit.output.text import first_line
 
 PREFIX = "hub:"
 _SPLITS = ("train", "val", "validation", "test")  # what the hub calls parts
@@ -118,21 +119,17 @@ def _load(datasets: Any, source: str, name: str, config: str | None, split: str)
         return datasets.load_dataset(name, config, split=split)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"there is no hub data set {name} that you can read ({_first_line(error)}); check the name, and log in "
+            f"there is no hub data set {name} that you can read ({first_line(error)}); check the name, and log in "
             f"with `hf auth login` if it is private or gated"
         ) from error
     except ValueError as error:
         # the library's words, which name the splits that there are
         kind = SplitError if "Unknown split" in str(error) else ValueError
-        raise kind(f"{source} cannot be opened: {_first_line(error)}") from error
+        raise kind(f"{source} cannot be opened: {first_line(error)}") from error
     except (OSError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ConnectionError(
-            f"{source} cannot be fetched ({_first_line(error)}); check the network, or set HF_DATASETS_OFFLINE=1 to "
+            f"{source} cannot be fetched ({first_line(error)}); check the network, or set HF_DATASETS_OFFLINE=1 to "
             f"use what was fetched before"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

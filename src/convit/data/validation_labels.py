@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from convit.output.text import read_json
 from convit.weights.labels import class_wnids
 
 VALIDATION_NAME = "ILSVRC2012_val_00000001.JPEG"
@@ -76,10 +76,7 @@ def read_real_labels(path: Path) -> list[tuple[int, ...]]:
     Raises:
         ValueError: the file is not a list of lists of ImageNet-1k's class numbers.
     """
-    try:
-        rows: Any = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); fetch real.json again") from error
+    rows = read_json(path, "fetch real.json again")
     classes = range(len(class_wnids("imagenet1k")))
     fits = isinstance(rows, list) and all(
         isinstance(row, list) and all(type(label) is int and label in classes for label in row) for row in rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from convit.evaluation.metrics import LEVEL, Interval, bootstrap
 from convit.output.console import as_html, make_table, print_parts
 from convit.output.files import check_packages
+from convit.output.text import read_json
 
 _NEEDED = {"model", "top1", "data", "data_sha256", "classes", "competing"}
 _COLUMNS = ("places", "names", "ranks", "losses")
@@ -142,10 +142,7 @@ def write_comparison(comparison: Comparison, stream: TextIO) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     remedy = "give JSON files that `convit evaluate --output` or `--report` wrote"
-    try:
-        found: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not valid JSON ({error}); {remedy}") from None
+    found = read_json(file, remedy)
     if not isinstance(found, dict) or not set(found) >= _NEEDED:
         raise ValueError(f"{file} is not a result of `convit evaluate`; {remedy}")
     images = found.get("images")

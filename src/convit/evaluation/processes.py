@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from convit.output.text import first_line
+
 T = TypeVar("T")
 
 _TO_MEET = timedelta(minutes=5)
@@ -82,7 +84,7 @@ def join_processes() -> Generator[Processes]:
     try:
         dist.init_process_group("gloo", timeout=_TO_MEET)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ConnectionError(f"the {count} processes of WORLD_SIZE do not find each other: {reason}") from error
     try:
         yield Processes(dist.get_world_size(), dist.get_rank(), dist.new_group(timeout=_TO_FINISH))

@@ -39,6 +39,15 @@ def short(value: object) -> str:
     return reprlib.repr(value)[:80]
 
 
+def first_line(error: BaseException) -> str:
+    r"""What an error says, on one line; its class where it says nothing.
+
+    >>> first_line(OSError("no answer\nfrom the hub")), first_line(OSError())
+    ('no answer', 'OSError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def first_few(names: Collection[str], shown: int = 3) -> str:
     """The first of some names, as messages say them.
 
@@ -148,6 +157,19 @@ class Markdown(Encoder):
 def json_text(value: Any) -> str:
     """A value as JSON for files and for people: indented, with a line end."""
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: it is not valid JSON; the message ends with what to do.
+        OSError: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); {remedy}") from error
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, spreadsheet_safe: bool = False) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from convit.output.console import STOPPING
+from convit.output.text import first_line
 from convit.training.places import CHECKPOINTS, last_checkpoint
 from convit.training.recipe import RunRecipe
 from convit.training.run_folder import IDENTITY_KEY
@@ -100,7 +101,7 @@ class Checkpoints(Callback):
             last = last_checkpoint(self.folder.parent)
             stays = f"{last.name} stays as it is" if last else "there was none before it"
             raise OSError(
-                f"the checkpoint {target} could not be written ({str(error).splitlines()[0]}); {stays}; make room and "
+                f"the checkpoint {target} could not be written ({first_line(error)}); {stays}; make room and "
                 f"go on with --resume"
             ) from error
         finally:

@@ -23,7 +23,7 @@ from convit.inference import Classifier
 from convit.model import ConViT
 from convit.optimization.precision import describe_device, pick_device
 from convit.output.files import write_file
-from convit.output.text import read_lines, short
+from convit.output.text import first_line, read_lines, short
 from convit.training.optimizers import total_epochs
 from convit.training.places import LOG, RECIPE
 from convit.training.recipe import AugmentRecipe, OptimizerRecipe, Recipe
@@ -108,8 +108,7 @@ def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> None:
         found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get(IDENTITY_KEY, {})
     except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
         raise ValueError(
-            f"{checkpoint} cannot be read ({str(error).splitlines()[0]}); remove it, and --resume goes on from the one "
-            f"before it"
+            f"{checkpoint} cannot be read ({first_line(error)}); remove it, and --resume goes on from the one before it"
         ) from error
     # settings that came later had their defaults' effect before
     found = {**found, "augment": AugmentRecipe().model_dump(mode="json") | found.get("augment", {})}

@@ -13,6 +13,7 @@ from threading import Thread
 from typing import Any, NamedTuple
 
 from convit.output.files import explained
+from convit.output.text import first_line
 from convit.weights.download import MOST_BYTES, Meter, hash_file
 from convit.weights.progress import progress_shown
 from convit.weights.reach import why_unreachable
@@ -179,8 +180,3 @@ def _watched(fetch: Callable[[], str], meter: Meter) -> str:
     finally:
         constants.DOWNLOAD_CHUNK_SIZE = size
     return result.result()
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, on one line; its class where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,6 @@ weights under the name `model.safetensors`. What timm's ConViT cannot compute is
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from convit.model.variants import VARIANTS, find_variant
 from convit.output.files import explained, write_file
-from convit.output.text import json_text, short
+from convit.output.text import json_text, read_json, short
 from convit.transforms.settings import TransformSettings
 from convit.weights.card import DEFAULT_PREPROCESSING, check_description, describe_card, fields_of_card
 from convit.weights.header import read_header, read_metadata
@@ -153,10 +152,7 @@ def read_hub_config(path: Path) -> dict[str, Any]:
         ValueError: the file is not a JSON object, names an architecture that is not a ConViT, or says of it what no
             ConViT has.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); copy or fetch it again") from error
+    content = read_json(path, "copy or fetch it again")
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a JSON object; copy or fetch it again")
     if "architecture" not in content:

@@ -13,11 +13,11 @@ from typing import Any
 
 from convit.model.config import ConViTConfig
 from convit.model.variants import VARIANTS
-from convit.output.text import json_text, read_lines, short
+from convit.output.text import first_line, json_text, read_lines, short
 from convit.weights.download import hash_file
 from convit.weights.files import described_file
 from convit.weights.header import read_header, read_metadata
-from convit.weights.hub import Repo, endpoint, first_line, is_offline, parse_repo
+from convit.weights.hub import Repo, endpoint, is_offline, parse_repo
 from convit.weights.model_card import LICENSES, Sources, front_matter, render_card
 from convit.weights.progress import progress_shown
 from convit.weights.reach import why_unreachable

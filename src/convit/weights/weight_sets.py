@@ -6,13 +6,13 @@ Needs no torch, so that the command line can show it at once.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from convit.model.variants import VARIANTS
+from convit.output.text import read_json
 from convit.transforms.settings import TransformSettings
 from convit.weights.header import read_metadata
 from convit.weights.labels import LABEL_SETS, class_names
@@ -125,7 +125,8 @@ def bundled_weight_set(name: str, folder: Path = BUNDLED_FOLDER) -> WeightSet:
     if not file.is_file():
         raise FileNotFoundError(f"the bundled weights {name} are missing from this installation; install convit again")
     metadata = read_metadata(file)
-    report = _read_report(folder / f"{name}.json")
+    measured = folder / f"{name}.json"
+    report = read_json(measured, "write it again with `convit evaluate`") if measured.is_file() else {}
     architecture, _, tag = name.partition(".")
     try:
         return WeightSet(
@@ -241,16 +242,6 @@ def closest(name: str, names: Mapping[str, Any] | list[str]) -> str:
     if not matches:
         return f"there are {', '.join(names)}"
     return f"did you mean {' or '.join(repr(match) for match in matches)}?"
-
-
-def _read_report(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON; write it again with `convit evaluate`") from error
-    return cast("dict[str, Any]", report)
 
 
 def _measurement(report: Mapping[str, Any]) -> str:
