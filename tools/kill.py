@@ -218,7 +218,7 @@ def run(arguments: list[str], folder: Path, environment: dict[str, str]) -> None
     from convit.search import vectors
 
     vectors._COMMIT_ROWS = 8  # of a few images, too, some are kept before the last
-    sys.exit(main(arguments))
+    sys.exit(main())
 
 
 def finish(name: str, folder: Path) -> tuple[float, float]:

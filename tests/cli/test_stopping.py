@@ -145,3 +145,34 @@ def test_ctrl_c_around_a_command(
     monkeypatch.setattr(errors, place, interrupted)
     assert main(["models", "--format", "json"]) == 130
     assert capsys.readouterr().err == "convit: stopped by Ctrl-C\n"
+
+
+# sends Ctrl-C to itself at one moment after the command's last line; what it stops is left as the system leaves it
+_AT_ITS_END = """
+import atexit, os, signal, sys, threading
+from convit.cli import errors, main
+place = sys.argv.pop(1)
+def stop(*given):
+    os.kill(os.getpid(), signal.SIGINT)
+    os.getpid()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
+if place == "close_streams":
+    errors.close_streams = stop
+elif place == "atexit":
+    atexit.register(stop)
+elif place == "thread":
+    threading.Thread(target=lambda: (threading.main_thread().join(), stop())).start()
+code = main()
+if place == "returned":
+    stop()
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("place", ["close_streams", "returned", "atexit", "thread"])
+def test_ctrl_c_after_the_last_line(place: str) -> None:
+    line = [sys.executable, "-c", _AT_ITS_END, place, "models", "--format", "json"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    by_system, said = -signal.SIGINT, "convit: stopped by Ctrl-C\n"
+    assert done.stdout.startswith("[")
+    assert (done.returncode, done.stderr) == (130, said) if place == "close_streams" else (by_system, "")

@@ -6,6 +6,7 @@ cannot be written is noticed before any model is loaded. Start reading at `convi
 the module of each.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -13,12 +14,24 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and give its exit code, as `convit.cli.app.main` does."""
+    """Run the command line and give its exit code, as `convit.cli.app.main` does.
+
+    Without arguments, it is the process's own command: from its end on, Ctrl-C ends the process as the system does, and
+    no longer raises `KeyboardInterrupt` among what Python and libraries do at exit.
+    """
     try:
         from convit.cli import app
 
-        return app.main(arguments)
+        code = app.main(arguments)
+        _leave_ctrl_c(arguments)
     except KeyboardInterrupt:  # in the moments that the imports take, or that lie around the command
+        _leave_ctrl_c(arguments)
         if sys.stderr is not None:
             print(f"{__name__.partition('.')[0].replace('_', '-')}: stopped by Ctrl-C", file=sys.stderr)
         return 130
+    return code
+
+
+def _leave_ctrl_c(arguments: Sequence[str] | None) -> None:
+    if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
