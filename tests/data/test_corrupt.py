@@ -46,6 +46,16 @@ def test_the_file_names_each_image_once(tmp_path: Path) -> None:
     assert corrupt.count() == 2
 
 
+@pytest.mark.parametrize(
+    "name", ["two\u2028lines", "next\x85line", "form\x0cfeed", "caf\udce9", "two\nlines", "caf\xe9"]
+)
+def test_whatever_an_image_is_called_it_is_counted_once(tmp_path: Path, name: str) -> None:
+    corrupt = CorruptImages(tmp_path / "corrupt.jsonl", limit=1)
+    for _ in range(2):
+        CorruptImages(corrupt.path, limit=1).report(name, f"{name} is broken")
+    assert corrupt.reasons() == {name: f"{name} is broken"}
+
+
 def test_one_more_than_the_limit_stops_with_the_remedy(tmp_path: Path) -> None:
     corrupt = CorruptImages(tmp_path / "corrupt.jsonl", limit=1)
     corrupt.report("a", "cut off")

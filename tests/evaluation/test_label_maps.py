@@ -10,6 +10,7 @@ from convit.cli import main
 from convit.data import open_samples
 from convit.data.label_maps import read_label_map
 from convit.evaluation import Evaluator, match_classes
+from convit.images.lists import read_list, read_table
 from convit.weights.labels import class_names, class_wnids
 from tests.evaluation.storing import write_file, write_folders, write_parquet, write_shard
 
@@ -54,6 +55,27 @@ def test_every_way_of_writing(folder: Path, tmp_path: Path, name: str) -> None:
         "felis/00.png": 0,
         "felis/01.png": 0,
         "mau/03.png": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.csv", 'image,label\n"two\nlines.png",cat\n"a, b.png", dog\n'),
+        ("x.csv", "image;label\ntwo.png;cat\nb.png;dog, or wolf\n"),
+        ("x.csv", "image,label\r\ntwo\u2028lines.png,cat\r\n\r\nform\x0cfeed.png,dog\r\n"),
+        ("x.tsv", "image\tlabel\ntwo.png\tcat\nb;c, d.png\tdog\n"),
+    ],
+)
+def test_a_map_and_a_list_of_images_read_the_same_table(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    listed = read_table(text, Path(name).suffix)
+    for file in [cells[0] for _, cells in listed[1:]]:
+        write_file(tmp_path / file, 0)
+    images = read_list(tmp_path / name)
+    assert read_label_map(tmp_path / name).by_name == {
+        "image": "label",
+        **dict(zip(images.names, images.labels or (), strict=True)),
     }
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from convit.output.text import as_json
+
 T = TypeVar("T")
 
 
@@ -60,11 +62,11 @@ class CorruptImages:
         if name not in self.reasons():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             told = {"name": name, "reason": str(reason).replace(f"{self._root}{name}", name)}
-            line = json.dumps(told, ensure_ascii=False) + "\n"
+            line = as_json(told) + "\n"
             if not self._ends_a_line():
                 line = "\n" + line
             with self.path.open("ab", buffering=0) as file:
-                file.write(line.encode("utf-8", "backslashreplace"))
+                file.write(line.encode())
         reasons = self.reasons()
         if len(reasons) > self.limit:
             raise TooManyCorruptError(

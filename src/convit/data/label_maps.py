@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ from typing import Any
 from convit.data.classes import ClassName, plain_name
 from convit.data.identity import sha256_of_lines
 from convit.data.samples import LabeledImage, Samples
+from convit.images.lists import read_table
 from convit.images.names import not_found
 from convit.output.text import first_few, short
-
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def read_label_map(path: str | Path) -> LabelMap:
     try:
         text = content.decode("utf-8-sig")
         rows = _parse(text, path.suffix.lower())
-    except (ValueError, RecursionError) as error:  # broken UTF-8 and broken JSON are ValueErrors too
+    except (ValueError, RecursionError, csv.Error) as error:  # broken UTF-8 and broken JSON are ValueErrors too
         raise ValueError(
             f'{path} is not a label map ({error}); write {{"data\'s class": "model\'s class"}} as .json, or two '
             "columns as .csv, .tsv or .txt"
@@ -137,12 +136,11 @@ def read_label_map(path: str | Path) -> LabelMap:
 def _parse(text: str, suffix: str) -> list[tuple[str | None, str]]:
     if suffix == ".json":
         rows = _parse_json(text)
-    elif suffix in _SEPARATORS:
-        rows = _columns(csv.reader(text.splitlines(), delimiter=_SEPARATORS[suffix], strict=True))
+    elif suffix in (".csv", ".tsv"):
+        rows = _pairs(read_table(text, suffix))
     elif suffix == ".txt":
-        lines = text.splitlines()
-        separator = "\t" if any("\t" in line for line in lines) else None
-        rows = _columns([line.strip().split(separator, 1) for line in lines])
+        separator, lines = "\t" if "\t" in text else None, enumerate(text.split("\n"), start=1)
+        rows = _pairs((number, line.strip().split(separator, 1)) for number, line in lines if line.strip())
     else:
         raise ValueError(f"its name ends in {suffix!r}" if suffix else "its name has no ending")
     if not rows:
@@ -164,18 +162,12 @@ def _parse_json(text: str) -> list[tuple[str | None, str]]:
     return [(name, str(target)) for name, target in rows]
 
 
-def _columns(lines: Any) -> list[tuple[str | None, str]]:
+def _pairs(lines: Iterable[tuple[int, Sequence[str]]]) -> list[tuple[str | None, str]]:
     rows: list[tuple[str | None, str]] = []
-    try:
-        for number, cells in enumerate(lines, start=1):
-            stripped = [cell.strip() for cell in cells]
-            if not any(stripped):
-                continue
-            if len(stripped) != 2 or not all(stripped):
-                raise ValueError(f"line {number} has not two columns")
-            rows.append((stripped[0], stripped[1]))
-    except csv.Error as error:
-        raise ValueError(str(error)) from error
+    for number, cells in lines:
+        if len(cells) != 2 or not all(map(str.strip, cells)):
+            raise ValueError(f"line {number} has not two columns")
+        rows.append((cells[0].strip(), cells[1].strip()))
     return rows
 
 

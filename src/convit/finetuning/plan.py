@@ -28,6 +28,8 @@ from convit.finetuning.settings import (
     find_starting_weights,
 )
 from convit.optimization.precision import has_bf16, pick_device
+from convit.output.files import write_file
+from convit.output.text import json_text
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import make_recipe, read_recipe, set_value
 from convit.training.run_folder import RECIPE
@@ -119,7 +121,7 @@ class Plan:
             **measured,
         }
         output.mkdir(parents=True, exist_ok=True)
-        (output / PLAN_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+        write_file(output / PLAN_FILE, json_text(content), overwrite=True)
 
 
 def plan_finetune(

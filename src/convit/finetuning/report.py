@@ -20,7 +20,7 @@ from convit.finetuning.cost import Cost
 from convit.finetuning.plan import Plan
 from convit.model import ConViTConfig
 from convit.output.files import write_file
-from convit.output.text import epoch_score, read_lines
+from convit.output.text import epoch_score, json_text, read_lines
 from convit.training.epoch_log import duration
 from convit.training.recipe import Recipe
 from convit.weights.timm_config import why_not_timm
@@ -88,7 +88,7 @@ def write_report(
         run=run,
         curves=draw_curves(output),
     )
-    write_file(output / "report.json", json.dumps(run, indent=2, ensure_ascii=False) + "\n", overwrite=True)
+    write_file(output / "report.json", json_text(run), overwrite=True)
     write_file(output / "report.html", html, overwrite=True)
     return output / "report.html"
 

@@ -109,6 +109,21 @@ def read_list(source: str | os.PathLike[str], root: str | os.PathLike[str] = "")
     return ImageList(path, folder, names, labels)
 
 
+def read_table(text: str, suffix: str) -> list[tuple[int, list[str]]]:
+    """Number and cells of each line of a .csv or .tsv file that holds something.
+
+    Cells come without the blanks around them, and may hold ends of lines where they stand in quotes; a .csv may have
+    semicolons in the place of commas.
+
+    Raises:
+        csv.Error: a quote is not closed.
+    """
+    first = text.partition("\n")[0]
+    delimiter = "\t" if suffix == ".tsv" else ";" if ";" in first and "," not in first else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+
+
 def check_inside(name: str, source: object) -> None:
     """Refuse the path of an image that leads out of the folder that it starts from.
 
@@ -130,11 +145,8 @@ def _file_of(source: str | os.PathLike[str]) -> str:
 
 def _columns(text: str, path: Path) -> tuple[list[str], list[str] | None]:
     """The images, and their labels where there is a column of them."""
-    first = text.partition("\n")[0]
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ";" if ";" in first and "," not in first else ","
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+        rows = read_table(text, path.suffix.lower())
     except csv.Error as error:
         raise ValueError(f"{path} cannot be read as a table ({error}); correct it") from error
     if not rows:
