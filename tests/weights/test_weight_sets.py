@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from convit.model import ConViTConfig
 from convit.transforms import TransformSettings
 from convit.weights import (
     WEIGHT_SETS,
@@ -24,6 +25,7 @@ from convit.weights import (
     save_weights,
 )
 from convit.weights import weight_sets as table
+from convit.weights.header import read_metadata
 from convit.weights.weight_sets import bundled_weight_set
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -176,3 +178,10 @@ def test_lists():
     assert is_model("convit_small_plus")
     assert is_model("convit_small.whatever")
     assert not is_model("vit_base_patch16_224")
+
+
+@pytest.mark.parametrize("name", table.BUNDLED_NAMES)
+def test_the_configuration_of_a_set_is_that_in_its_file_and_of_its_model(name):
+    weight_set = bundled_weight_set(name)
+    assert weight_set.config == ConViTConfig.from_dict(read_metadata(weight_set.file)["config"])
+    assert weight_set.config == create_model(name, pretrained=True).config

@@ -92,7 +92,7 @@ def describe_weights(weight_set: WeightSet) -> Entry:
     ours, paper = weight_set.source == "bundled", _of_paper(VARIANTS[weight_set.architecture])
     return Entry(
         name=weight_set.name,
-        **_costs(config_of(weight_set)),
+        **_costs(weight_set.config),
         input_size=weight_set.input_size,
         classes=weight_set.num_classes,
         top1=top1,
@@ -121,30 +121,13 @@ def _of_paper(variant: Variant) -> tuple[Published, ...]:
     return () if variant.paper_top1 is None else (Published("imagenet", variant.paper_top1, variant.source),)
 
 
-def config_of(weight_set: WeightSet) -> ConViTConfig:
-    """Give the configuration of a weight set: as its file says where that is bundled, else its variant's."""
-    from convit.model import VARIANTS, ConViTConfig
-
-    if weight_set.file is not None:
-        return ConViTConfig.from_dict(_metadata(weight_set)["config"])
-    channels, height, width = weight_set.input_size
-    return VARIANTS[weight_set.architecture].config.replace(
-        in_chans=channels, img_size=(height, width), num_classes=weight_set.num_classes
-    )
-
-
 def limits_of(weight_set: WeightSet) -> str:
     """Say what a weight set cannot do: what holds for every classifier, and what its own file says besides."""
-    always = f"answers with one of its {weight_set.num_classes} classes whatever the image shows"
-    own = "" if weight_set.file is None else _metadata(weight_set).get("limits", "")
-    return f"{always}; {own}" if own else always
-
-
-def _metadata(weight_set: WeightSet) -> dict[str, Any]:
     from convit.weights.header import read_metadata
 
-    assert weight_set.file is not None
-    return read_metadata(weight_set.file)
+    always = f"answers with one of its {weight_set.num_classes} classes whatever the image shows"
+    own = "" if weight_set.file is None else read_metadata(weight_set.file).get("limits", "")
+    return f"{always}; {own}" if own else always
 
 
 @cache

@@ -12,6 +12,7 @@ from convit.cli import options
 
 if TYPE_CHECKING:
     from convit.cli.catalog import Entry
+    from convit.weights import WeightSet
     from convit.weights.resolving import Plan
 
 Name = Annotated[
@@ -67,7 +68,7 @@ def describe(name: str) -> dict[str, Any]:
         FileNotFoundError: there is no such file, or no weights in the folder.
         ConnectionError: the hub repository can't be reached.
     """
-    from convit.cli.catalog import config_of, describe_variant, describe_weights, limits_of
+    from convit.cli.catalog import describe_variant, describe_weights, limits_of
     from convit.inference.models import find_exported
     from convit.model import VARIANTS
     from convit.weights.files import READABLE
@@ -96,13 +97,13 @@ def describe(name: str) -> dict[str, Any]:
     entry = describe_weights(weights)
     return {
         "name": weights.name,
-        "cost": _cost(config_of(weights)),
+        "cost": _cost(weights.config),
         "accuracy": _accuracy(entry),
         "preprocessing": weights.preprocessing.to_dict(),
         "classes": {"number": weights.num_classes, "set": weights.classes or None, "names": weights.label_names},
         "limits": {"note": limits_of(weights)},
-        "weights": _weights(weights, entry.cached),
-        "configuration": config_of(weights).to_dict(),
+        "weights": _weights(weights),
+        "configuration": weights.config.to_dict(),
     }
 
 
@@ -213,7 +214,10 @@ def _cost(config: Any) -> dict[str, Any]:
     }
 
 
-def _weights(weights: Any, cached: bool | None) -> dict[str, Any]:
+def _weights(weights: WeightSet) -> dict[str, Any]:
+    from convit.weights.fetch import cached_weights
+
+    file = cached_weights(weights)
     return {
         "license": weights.license or None,
         "trained_on": weights.trained_on or None,
@@ -222,18 +226,9 @@ def _weights(weights: Any, cached: bool | None) -> dict[str, Any]:
         "hub_repository": weights.hub_repo,
         "authors_file": weights.url,
         "sha256": weights.sha256,
-        "cached": cached,
-        "file": str(_find_file(weights)) if cached else None,
+        "cached": file is not None,
+        "file": None if file is None else str(file),
     }
-
-
-def _find_file(weights: Any) -> Any:
-    from convit.weights.download import cached_url, default_folder
-    from convit.weights.hub import WEIGHT_FILES, Repo, cached_file
-
-    if weights.file is not None:
-        return weights.file
-    return cached_file(Repo(weights.hub_repo), WEIGHT_FILES) or cached_url(weights.url, default_folder())
 
 
 def _as_text(value: Any, between: str) -> str:

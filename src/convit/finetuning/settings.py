@@ -80,12 +80,8 @@ def find_starting_weights(model: str | None, device: torch.device | None = None)
             reason = f"{model} cannot be fetched ({obstacle}); {BUNDLED_NAMES[0]} is in the package"
             model = BUNDLED_NAMES[0]
     found = find_weight_set(model)
-    channels, height, width = found.input_size
-    config = VARIANTS[found.architecture].config.replace(
-        num_classes=found.num_classes, in_chans=channels, img_size=(height, width)
-    )
     return StartingWeights(
-        found.architecture, found.name, config, found.preprocessing, reason, is_fallback=obstacle is not None
+        found.architecture, found.name, found.config, found.preprocessing, reason, is_fallback=obstacle is not None
     )
 
 

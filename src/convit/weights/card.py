@@ -75,11 +75,8 @@ def fields_of_card(card: Mapping[str, Any]) -> dict[str, Any]:
 
 def card_of(weight_set: WeightSet) -> dict[str, Any]:
     """Make the card of a model that has these very weights."""
-    from convit.model.variants import VARIANTS
-
     description = describe_weight_set(weight_set)
-    config = VARIANTS[weight_set.architecture].config.replace(**fields_of_card(description))
-    return make_card(weight_set.architecture, config, description, origin_of(weight_set))
+    return make_card(weight_set.architecture, weight_set.config, description, origin_of(weight_set))
 
 
 def origin_of(weight_set: WeightSet) -> dict[str, Any]:

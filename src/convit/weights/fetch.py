@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from convit.weights import hub
@@ -32,26 +33,21 @@ def fetch_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path:
         PermissionError: the cache cannot be written.
         OSError: the disk is full, or a file has another hash than it must have.
     """
-    if weight_set.source == "bundled":
-        if weight_set.file is None or not weight_set.file.is_file():
-            raise FileNotFoundError(
-                f"the bundled weights {weight_set.name} are missing from this installation; install convit again"
-            )
-        return weight_set.file
-    repo = None if weight_set.hub_repo is None else Repo(weight_set.hub_repo)
-    cached = None if repo is None else hub.cached_file(repo, WEIGHT_FILES, cache_dir)
-    if cached is None and weight_set.url is not None:
-        cached = cached_url(weight_set.url, cache_dir or default_folder())
+    cached = cached_weights(weight_set, cache_dir)
     if cached is not None:
         return cached
+    if weight_set.source == "bundled":
+        raise FileNotFoundError(
+            f"the bundled weights {weight_set.name} are missing from this installation; install convit again"
+        )
     if hub.is_offline():
         raise ConnectionError(
             f"{weight_set.name} is not in the cache and HF_HUB_OFFLINE forbids fetching it; {_remedy()}"
         )
     failures: list[str] = []
-    if repo is not None:
+    if weight_set.hub_repo is not None:
         try:
-            return hub.download(repo, WEIGHT_FILES, cache_dir, weight_set.max_bytes)
+            return hub.download(Repo(weight_set.hub_repo), WEIGHT_FILES, cache_dir, weight_set.max_bytes)
         except (ConnectionError, LookupError) as error:
             failures.append(str(error))
     if weight_set.url is not None:
@@ -85,23 +81,26 @@ def fetch_hub_file(repo: Repo, names: tuple[str, ...] = WEIGHT_FILES, cache_dir:
         raise ConnectionError(f"cannot fetch {repo.name}: {error}; {_remedy()}") from error
 
 
-def is_cached(weight_set: WeightSet, cache_dir: Path | None = None) -> bool:
-    """Say whether the file of a weight set is on this machine, so that no network is needed for it."""
+def cached_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path | None:
+    """Give the file of a weight set where it is on this machine, else None; asks nobody."""
     file, repo, url = weight_set.file, weight_set.hub_repo, weight_set.url
-    if weight_set.source == "bundled":
-        return file is not None and file.is_file()
-    in_hub = repo is not None and hub.cached_file(Repo(repo), WEIGHT_FILES, cache_dir) is not None
-    return in_hub or (url is not None and is_kept(url, cache_dir or default_folder()))
+    if file is not None and file.is_file():
+        return file
+    found = None if repo is None else hub.cached_file(Repo(repo), WEIGHT_FILES, cache_dir)
+    return cached_url(url, cache_dir or default_folder()) if found is None and url is not None else found
 
 
-def why_unavailable(weight_set: WeightSet, cache_dir: Path | None = None) -> str | None:
-    """Say what keeps a weight set from this machine, within seconds; None where it is here or the hub answers.
+def is_cached(weight_set: WeightSet, cache_dir: Path | None = None) -> bool:
+    """Say whether the file of a weight set is on this machine, so that no network is needed; nobody looks into it."""
+    url = weight_set.url
+    return (url is not None and is_kept(url, cache_dir or default_folder())) or (
+        cached_weights(replace(weight_set, url=None), cache_dir) is not None
+    )
 
-    Args:
-        weight_set: what to look for.
-        cache_dir: as in `fetch_weights`.
-    """
-    if is_cached(weight_set, cache_dir):
+
+def why_unavailable(weight_set: WeightSet) -> str | None:
+    """Say what keeps a weight set from this machine, within seconds; None where it is here or the hub answers."""
+    if is_cached(weight_set):
         return None
     return "HF_HUB_OFFLINE is set" if hub.is_offline() else why_unreachable(hub.endpoint())
 

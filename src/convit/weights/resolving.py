@@ -180,12 +180,11 @@ def _resolve_table(name: str, cache_dir: Path | None) -> Plan:
     check_model_name(name)
     architecture, _, tag = name.partition(".")
     found = find_weight_set(name) if tag else default_weight_set(architecture)
-    config = VARIANTS[architecture].config
     if found is None:
+        config = VARIANTS[architecture].config
         return Plan(architecture, config, fetch=lambda: fetch_weights(find_weight_set(name), cache_dir))
-    description = describe_weight_set(found)
-    config = config.replace(**fields_of_card(description))
-    return Plan(architecture, config, description, origin_of(found), partial(fetch_weights, found, cache_dir))
+    fetch = partial(fetch_weights, found, cache_dir)
+    return Plan(architecture, found.config, describe_weight_set(found), origin_of(found), fetch)
 
 
 def _resolve_hub(text: str, cache_dir: Path | None) -> Plan:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from convit.model.config import ConViTConfig
 from convit.model.variants import VARIANTS
 from convit.output.text import read_json
 from convit.transforms.settings import TransformSettings
@@ -73,6 +74,14 @@ class WeightSet:
     def input_size(self) -> tuple[int, int, int]:
         """(channels, height, width) that the weights were trained and measured at."""
         return self.preprocessing.input_size
+
+    @property
+    def config(self) -> ConViTConfig:
+        """The architecture's configuration, with the classes, channels and image size of the weights."""
+        channels, height, width = self.input_size
+        return VARIANTS[self.architecture].config.replace(
+            num_classes=self.num_classes, in_chans=channels, img_size=(height, width)
+        )
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
