@@ -8,7 +8,6 @@ from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
@@ -16,13 +15,12 @@ from torch import Tensor, nn
 
 from convit.model import ConViT
 from convit.optimization.precision import dtype_of
-from convit.output.files import replace_file
 from convit.output.text import epoch_score
 from convit.training.recipe import Recipe
 from convit.weights import save_weights
+from convit.weights.files import tensors_to_write, write_tensors
+from convit.weights.resolving import inference_config
 from convit.weights.timm_config import accompany
-
-DROP_RATES = ("drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate")
 
 
 class MovingAverage(WeightAveraging):
@@ -159,14 +157,9 @@ def write_weights(
         if recipe.schedule.final_img_size is not None:
             model.set_input_size(recipe.schedule.final_img_size)
         config = model.config
-        plain = config.replace(**dict.fromkeys(DROP_RATES, 0.0))
+        plain = inference_config({"config": config.to_dict()})
         size = [config.in_chans, config.image_height, config.image_width]
         save_weights(path, model, {"config": plain.to_dict(), "input_size": size, **metadata}, dtype=dtype)
         accompany(Path(path))
         return
-    tensors = {
-        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
-    content = safetensors.torch.save(tensors, metadata={"format": "pt", "recipe": json.dumps(metadata)})
-    replace_file(Path(path), content)
+    write_tensors(Path(path), tensors_to_write(model, dtype), {"recipe": json.dumps(metadata)})

@@ -22,7 +22,7 @@ from convit.weights.timm_config import CONFIG_FILE, MODEL_FILE, accompany, read_
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from convit.model import ConViT
 
@@ -96,8 +96,6 @@ def save_weights(
         PermissionError: writing is not allowed there.
         OSError: the disk is full.
     """
-    import safetensors.torch
-
     from convit.weights.card import check_description, describe
 
     file = _file_to_write(path)
@@ -109,14 +107,25 @@ def save_weights(
             f"the metadata cannot be written as JSON ({error}); use plain numbers, strings, lists and dicts"
         ) from error
     check_description(json.loads(text))  # which reading it will do
-    tensors = {
-        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
-        for name, tensor in plain.state_dict().items()
-    }
-    # Serialised in memory, so that a full disk shows as Python's own error. "format" is what other libraries look for.
-    replace_file(file, safetensors.torch.save(tensors, metadata={"format": "pt", METADATA_KEY: text}))
+    write_tensors(file, tensors_to_write(plain, dtype), {METADATA_KEY: text})
     if file.name == MODEL_FILE:
         accompany(file)
+
+
+def tensors_to_write(model: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """The state dict of a model on the CPU; floating-point tensors in `dtype`, where one is given."""
+    return {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def write_tensors(file: Path, tensors: dict[str, Tensor], notes: Mapping[str, str]) -> None:
+    """Write a safetensors file whole or not at all, in place of one that is there; raises `OSError`."""
+    import safetensors.torch
+
+    # serialized in memory, so that a full disk shows as Python's own error; "format" is what other libraries look for
+    replace_file(file, safetensors.torch.save(tensors, metadata={"format": "pt", **notes}))
 
 
 def store_calibration(path: str | Path, calibration: Mapping[str, Any]) -> None:
@@ -126,12 +135,9 @@ def store_calibration(path: str | Path, calibration: Mapping[str, Any]) -> None:
         FileNotFoundError, ValueError: as `described_file`.
         OSError: it cannot be written.
     """
-    import safetensors.torch
-
     file = described_file(path)
     text = json.dumps({**read_metadata(file), "calibration": dict(calibration)})
-    tensors = safetensors.torch.load_file(file)
-    replace_file(file, safetensors.torch.save(tensors, metadata={"format": "pt", METADATA_KEY: text}))
+    write_tensors(file, _read_safetensors(file), {METADATA_KEY: text})
 
 
 def described_file(path: str | Path) -> Path:
