@@ -36,18 +36,16 @@ def top(ranks: Int64[np.ndarray[Any, Any], " images"], first: int = 1) -> float:
 def bootstrap(
     values: Mapping[str, Float64[np.ndarray[Any, Any], " images"] | Bool[np.ndarray[Any, Any], " images"]],
     *,
-    level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Confidence intervals of means over the same images, by SciPy's percentile bootstrap.
+    """95 % confidence intervals of means over the same images, by SciPy's percentile bootstrap.
 
     Each resample draws as many images as there are, with replacement, and takes the mean of every column over them;
     the interval leaves out the same share of these means at both ends. (Efron 1979.)
 
     Args:
         values: columns with one value per image.
-        level: the part of resampled means inside, 0 to 1.
         resamples: how often.
         seed: of the drawing, so that the same scores give the same interval.
 
@@ -71,7 +69,7 @@ def bootstrap(
         n_resamples=resamples,
         batch=max(1, _AT_ONCE // table.shape[1]),
         axis=-1,  # the same images are drawn for all columns
-        confidence_level=level,
+        confidence_level=LEVEL,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
@@ -94,15 +92,10 @@ def limits_of(right: Bool[np.ndarray[Any, Any], " images"]) -> Interval | None:
     return 100 * float(low), 100 * float(high)
 
 
-def accuracies(scores: Scores, seed: int = 0) -> dict[str, Any]:
+def accuracies(scores: Scores) -> dict[str, Any]:
     """Top-1, top-5 and loss of an evaluation, with their intervals and the numbers of images behind them.
 
-    Args:
-        scores: of the images.
-        seed: of the intervals' resamples.
-
-    Returns:
-        The attributes of `Evaluation` from "top1" to "intervals".
+    Gives the attributes of `Evaluation` from "top1" to "intervals".
     """
     hits = {"top1": scores.right(1), "top5": scores.right(5)}
     exact = {name: limits for name, right in hits.items() if (limits := limits_of(right)) is not None}
@@ -113,7 +106,7 @@ def accuracies(scores: Scores, seed: int = 0) -> dict[str, Any]:
         "loss": float(scores.losses.mean()),
         "correct_top1": int(hits["top1"].sum()),
         "correct_top5": int(hits["top5"].sum()),
-        "intervals": bootstrap(columns, seed=seed) | exact,
+        "intervals": bootstrap(columns) | exact,
     }
 
 

@@ -186,21 +186,21 @@ def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def worst_mistakes(evaluation: Evaluation, images: Samples, most: int = MOST_MISTAKES) -> list[dict[str, Any]]:
+def worst_mistakes(evaluation: Evaluation, images: Samples) -> list[dict[str, Any]]:
     """What the page shows of the wrong images of highest loss; no other image is read if that can be.
 
     Args:
         evaluation: with its scores.
         images: the same data set; images are turned as the model saw them.
-        most: how many, at most.
 
     Returns:
-        The highest loss first; of equal ones the first in the data. "image" is None where one can no longer be read.
+        At most 24, the highest loss first; of equal ones the first in the data. "image" is None where one can no
+        longer be read.
     """
     scores = evaluation.scores
     assert scores is not None
     wrong = np.flatnonzero(~scores.right())
-    chosen = wrong[np.argsort(-scores.losses[wrong], kind="stable")][:most]
+    chosen = wrong[np.argsort(-scores.losses[wrong], kind="stable")][:MOST_MISTAKES]
     places = np.sort(scores.places[chosen]).tolist()
     exif = bool(evaluation.preprocessing.get("apply_exif", False))
     shown = {place: _thumbnail(image.content, exif) for place, image in zip(places, images.take(places), strict=True)}
