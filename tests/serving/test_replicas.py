@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -24,19 +24,44 @@ Start = Callable[..., AbstractContextManager[Running]]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "serve" / "ray.yaml"
 
 
+class _Answer:
+    """Of a replica; as with Ray's, it is not canceled with whoever waits for it."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
+        self._task = asyncio.ensure_future(work)
+        self.cancel = self._task.cancel
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.shield(self._task).__await__()
+
+
 class _Replicas:
-    """Answers after so many of its replicas died."""
+    """Answer after so many of them died, and so many seconds."""
 
-    def __init__(self, deaths: int) -> None:
-        self.left, self.asked = deaths, 0
+    def __init__(self, deaths: int = 0, seconds: float = 0) -> None:
+        self.left, self.seconds = deaths, seconds
+        self.asked = self.given_up = 0
 
-    async def remote(self, scope: dict[str, Any], body: bytes) -> dict[str, Any]:
+    def remote(self, scope: dict[str, Any], body: bytes) -> _Answer:
+        self.asked += 1
+        return _Answer(self._answer(scope, body, dies=self.asked <= self.left))
+
+    async def _answer(self, scope: dict[str, Any], body: bytes, *, dies: bool) -> dict[str, Any]:
         from ray.exceptions import ActorDiedError
 
-        self.asked += 1
-        if self.asked <= self.left:
+        if dies:
             raise ActorDiedError
+        try:
+            await asyncio.sleep(self.seconds)
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
         return {"status": 200, "headers": [], "body": body, "state": {}, "route": scope["path"]}
+
+
+def _client(replicas: _Replicas) -> httpx.AsyncClient:
+    app = Front(replicas, ServiceOptions(body_bytes=10)).__serve_build_asgi_app__()
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
 
 def test_replicas_share_one_precision() -> None:
@@ -44,13 +69,25 @@ def test_replicas_share_one_precision() -> None:
         build({"models": [NANO], "run": {"precision": "fastest"}})
 
 
+def test_a_replica_does_not_go_on_for_a_request_that_is_given_up() -> None:
+    replicas = _Replicas(seconds=60)
+
+    async def ask() -> httpx.Response:
+        async with _client(replicas) as client:
+            found = await client.post("/v1/classify", content=b"image", headers={"x-request-timeout": "0.1"})
+            await asyncio.sleep(0.05)
+            return found
+
+    assert asyncio.run(ask()).json()["error"]["code"] == "deadline_exceeded"
+    assert (replicas.asked, replicas.given_up) == (1, 1)
+
+
 @pytest.mark.parametrize("deaths", [0, 1, TRIES])
 def test_a_request_whose_replica_dies_is_given_to_another(deaths: int) -> None:
     replicas = _Replicas(deaths)
-    app = Front(replicas, ServiceOptions(body_bytes=10)).__serve_build_asgi_app__()
 
     async def ask() -> tuple[httpx.Response, str]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        async with _client(replicas) as client:
             assert (await client.post("/v1/classify", content=b"x" * 11)).status_code == 413
             assert (await client.get("/healthz", headers={"host": "evil.example"})).status_code == 421
             return await client.post("/v1/classify", content=b"image"), (await client.get("/metrics")).text

@@ -90,13 +90,17 @@ class Front:
         return response
 
     async def _ask(self, scope: dict[str, Any], body: bytes) -> dict[str, Any]:
-        from ray.exceptions import RayActorError
+        from ray.exceptions import ObjectLostError, RayActorError
         from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
         for _ in range(TRIES):
+            asked = self._replicas.remote(scope, body)
             try:
-                return await self._replicas.remote(scope, body)
-            except RayActorError:
+                return await asked
+            except asyncio.CancelledError:
+                asked.cancel()  # else its replica would go on for nobody
+                raise
+            except (RayActorError, ObjectLostError):  # a large answer is lost with its node
                 continue
             except (BackPressureError, DeploymentUnavailableError):
                 raise busy("queue_full", "too many requests are waiting; try again later", 2) from None
