@@ -268,8 +268,14 @@ def test_a_module_brings_its_weights(make_model: MakeModel) -> None:
         Classifier(weights="missing.safetensors")
 
 
-def test_an_optimized_model_keeps_its_precision(make_model: MakeModel, photos: list[Path]) -> None:
+def test_an_optimized_model_keeps_its_precision(
+    make_model: MakeModel, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fast = optimize(make_model(), "fp32")
     assert Classifier(fast, precision="fp32")(photos[0]) == Classifier(fast)(photos[0])
-    with pytest.raises(ValueError, match="model was optimized for fp32, but precision is 'bf16'; leave it out"):
-        Classifier(fast, precision="bf16")
+    for other in ("bf16", "int8", "fastest"):
+        with pytest.raises(ValueError, match=f"model was optimized for fp32, but precision is '{other}'; leave it out"):
+            Classifier(fast, precision=other)
+    monkeypatch.setattr("convit.optimization.precision.bfloat16_pays", lambda: False)
+    fast = optimize(make_model(), "bf16")  # computed in fp32
+    assert Classifier(fast, precision="bf16").model is fast

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import convit
+from convit.evaluation.weights_used import fingerprint_of
 from convit.model import ConViT, ConViTConfig
 from convit.optimization import OptimizedConViT, building, plan, precision, products, timing
 from convit.optimization.folding import Affine
@@ -261,6 +262,50 @@ def test_a_fast_form_is_copied_and_pickled() -> None:
         expected = fast(images)
     for twin in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
         torch.testing.assert_close(twin(images), expected, **CLOSE)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace:FutureWarning")
+@pytest.mark.usefixtures("product")
+def test_a_fast_form_keeps_what_it_was_made_for() -> None:
+    fast, images = convit.optimize(_model(), "fp32"), _images()
+    for _ in range(3):
+        expected = fast(images)
+    tokens = fast.forward_features(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(fast(images), expected, **CLOSE)
+        torch.testing.assert_close(fast.forward_head(tokens), expected, **CLOSE)
+        torch.testing.assert_close(fast.forward_intermediates(images, [3])[0], tokens, **CLOSE)
+    for same in (fast.cpu(), fast.float(), fast.to("cpu", torch.float32), fast.to(memory_format=torch.channels_last)):
+        torch.testing.assert_close(same(images), expected, **CLOSE)
+    for cast in (fast.half, fast.bfloat16, fast.double, lambda: fast.to("meta"), lambda: nn.Sequential(fast).half()):
+        with pytest.raises(ValueError, match=r"stays what it was made for \(fp32 on cpu\); move or cast the"):
+            cast()
+    with pytest.raises(ValueError, match="loads no weights, since its own are folded; load them into the model"):
+        fast.load_state_dict(fast.state_dict())
+    for record in (torch.jit.trace, torch.export.export):
+        with pytest.raises(ValueError, match=r"can't be traced or exported, .*write a file with convit\.export"):
+            record(fast, (images,))
+    torch.testing.assert_close(fast(images), expected, **CLOSE)
+
+
+def test_a_half_precision_fast_form_is_told_twice_and_stays() -> None:
+    fast = convit.optimize(_model(), "bf16")
+    before = {name: value.dtype for name, value in fast.state_dict().items()}
+    fast.to(precision.dtype_of(fast.plan.dtype))
+    assert {name: value.dtype for name, value in fast.state_dict().items()} == before
+
+
+def test_what_tells_weights_apart_reads_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _model()
+    found = set[tuple[str, ...]]()
+    for kind in PRODUCTS:
+        monkeypatch.setattr(building, "fastest_product", lambda device, dtype, kind=kind: kind)
+        changed = copy.deepcopy(model)
+        with torch.no_grad():
+            changed.blocks[1].attn.proj.weight[0, 0] += 1
+        found.add(tuple(fingerprint_of(convit.optimize(each, "fp32"), None) for each in (model, changed)))
+    ((one, other),) = found  # on every processor the same
+    assert one != other
 
 
 @pytest.mark.parametrize(("amd", "expected"), [(True, PackedProduct), (False, MklProduct)])

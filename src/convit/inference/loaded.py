@@ -18,6 +18,7 @@ from convit.images.opening import ImageSource, open_image
 from convit.inference.gpu_decoding import GpuReader, find_decoder
 from convit.inference.options import DEFAULT_MODEL, RunOptions, layer_of, model_name
 from convit.model.config import ConViTConfig, check_divisible
+from convit.optimization.optimized import OptimizedConViT
 from convit.optimization.precision import dtype_of, name_of, pick_device
 from convit.optimization.products import MklProduct, lay_out
 from convit.transforms.evaluation import EvaluationTransform, normalize_batch
@@ -67,21 +68,21 @@ class LoadedModel:
         self.batch_size = options.batch_size or (8 if self.device.type == "cpu" else 64)
         apply_exif = options.apply_exif
         self.gpu_reader = None if decode is None else GpuReader(decode, self.settings, apply_exif=apply_exif)
-        is_folded = not is_module or options.precision in ("fastest", "fp8", "int8") or options.compile
+        needs_folding = options.precision in ("fastest", "fp8", "int8") and not isinstance(loaded, OptimizedConViT)
+        is_folded = not is_module or needs_folding or options.compile
         self.model = (self._fold(loaded, options) if is_folded else self._placed(loaded, options)).eval()
+        self._plan = self.model.plan if isinstance(self.model, OptimizedConViT) else None
         self._dtype = next(iter(self.model.parameters()), torch.zeros(0)).dtype
 
     @property
     def precision(self) -> str:
         """What the model computes in: "fp32", "bf16", "fp16", "fp8" or "int8"."""
-        plan = getattr(self.model, "plan", None)
-        return name_of(self._dtype) if plan is None else plan.precision
+        return name_of(self._dtype) if self._plan is None else self._plan.precision
 
     @property
     def at_once(self) -> int:
         """As many as there are cores, up to 8: a batch that two share stands still while either decodes an image."""
-        plan = getattr(self.model, "plan", None)
-        if plan is None or self.device.type != "cpu" or plan.backend != "torch":
+        if self._plan is None or self.device.type != "cpu" or self._plan.backend != "torch":
             return 1
         if self.is_steady and any(isinstance(each, MklProduct) for each in self.model.modules()):
             return 1  # their weights are laid out for one batch after the other
@@ -157,12 +158,13 @@ class LoadedModel:
 
     def _placed(self, model: nn.Module, options: RunOptions) -> nn.Module:
         """A module that was handed over, or a copy of it where the options ask for another device or precision."""
-        plan = getattr(model, "plan", None)
-        if plan is not None and options.precision not in ("auto", plan.precision):
-            raise ValueError(
-                f"model was optimized for {plan.precision}, but precision is {options.precision!r}; leave it out, or "
-                "call convit.optimize with it"
-            )
+        if isinstance(model, OptimizedConViT):
+            if options.precision not in ("auto", model.plan.precision):
+                raise ValueError(
+                    f"model was optimized for {model.plan.precision}, but precision is {options.precision!r}; leave it "
+                    "out, or call convit.optimize with it"
+                )
+            return model.to(self.device)  # refuses another one
         parameters = list(model.parameters())
         dtype = None if options.precision == "auto" else dtype_of(options.precision)
         if all(each.device == self.device and dtype in (None, each.dtype) for each in parameters):

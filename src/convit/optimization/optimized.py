@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Float, UInt8
@@ -22,7 +23,9 @@ class OptimizedConViT(nn.Module):
     """A ConViT for inference alone, made by `optimize`; calls and results are those of the model that it came from.
 
     Images may be normalized ones of any float dtype, or uint8 pixel values (batch, channels, height, width), which are
-    normalized inside. Results have the images' dtype, fp32 for 8-bit ones.
+    normalized inside. Results have the images' dtype, fp32 for 8-bit ones. Its precision and device stay what they were
+    made for, inside `torch.autocast` too; a parameter that is loaded, cast or moved would no longer be the one that was
+    folded and laid out, so these are refused, as are `torch.jit.trace` and `torch.export`.
 
     Args:
         model: the folded model.
@@ -80,7 +83,8 @@ class OptimizedConViT(nn.Module):
         self, tokens: Float[Tensor, "batch tokens dim"], pre_logits: bool = False
     ) -> Float[Tensor, "batch *rest"]:
         """Pool and classify what `forward_features` gave; with `pre_logits`, stop before the linear layer."""
-        return self.model.forward_head(tokens.to(self._dtype), pre_logits).to(tokens.dtype)
+        with self._without_autocast():
+            return self.model.forward_head(tokens.to(self._dtype), pre_logits).to(tokens.dtype)
 
     @torch.no_grad()
     def forward_intermediates(
@@ -98,8 +102,9 @@ class OptimizedConViT(nn.Module):
         """
         if self.plan.backend == "openvino":
             raise ValueError("an int8 model on a CPU gives no intermediate layers; use another precision for them")
-        model, given = self._prepared(images)
-        return _converted(model.forward_intermediates(given, indices, **options), _result_dtype(images))
+        with self._without_autocast():
+            model, given = self._prepared(images)
+            return _converted(model.forward_intermediates(given, indices, **options), _result_dtype(images))
 
     def layer_times(self, images: Float[Tensor, "batch channels height width"]) -> dict[str, float]:
         """Seconds by kind of layer, for a model that runs outside of PyTorch (whose profiler sees the others).
@@ -122,13 +127,45 @@ class OptimizedConViT(nn.Module):
             raise ValueError("an optimized model is for inference alone; train the model that it was made from")
         return super().train(False)
 
+    def load_state_dict(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse other weights.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "an optimized model loads no weights, since its own are folded; load them into the model that it was made "
+            "from, and optimize that"
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OptimizedConViT:
+        """What `to`, `half`, `cuda` and their like do to each parameter: nothing, where it is as they want it."""
+        tokens, gates = (torch.empty(0, device=self.plan.device, dtype=each) for each in (self._dtype, torch.float32))
+        if _changes(fn, tokens):
+            raise ValueError(
+                f"an optimized model stays what it was made for ({self.plan.dtype} on {self.plan.device}); move or "
+                "cast the model that it was made from, and optimize that"
+            )
+        return self if _changes(fn, gates) else super()._apply(fn, recurse)
+
+    def _without_autocast(self) -> AbstractContextManager[Any]:
+        """Keeps the precision that was settled, for which weights were laid out."""
+        kind = torch.device(self.plan.device).type
+        return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
     @torch.no_grad()
     def _run(self, name: str, images: Tensor) -> Tensor:
-        model, given = self._prepared(images)
-        key = (name, model is self.of_levels)
-        if key not in self._calls:
-            self._calls[key] = self._runner(model, name)
-        return self._calls[key](given).to(_result_dtype(images))
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():  # pyright: ignore[reportPrivateImportUsage]
+            raise ValueError(
+                "an optimized model can't be traced or exported, since its weights are laid out for this device; trace "
+                "or export the model that it was made from, or write a file with convit.export.export_model"
+            )
+        with self._without_autocast():
+            model, given = self._prepared(images)
+            key = (name, model is self.of_levels)
+            if key not in self._calls:
+                self._calls[key] = self._runner(model, name)
+            return self._calls[key](given).to(_result_dtype(images))
 
     def _prepared(self, images: Tensor) -> tuple[ConViT, Tensor]:
         """The model for images of this kind, and the images as it takes them."""
@@ -139,6 +176,11 @@ class OptimizedConViT(nn.Module):
         if self.of_levels is not None and not is_padded:  # zeros put around stand for the mean, not for black
             return self.of_levels, images.to(self._dtype)
         return self.model, normalize_batch(images.permute(0, 2, 3, 1), self._settings).to(self._dtype)
+
+
+def _changes(fn: Callable[[Tensor], Tensor], like: Tensor) -> bool:
+    made = fn(like)
+    return (made.device, made.dtype) != (like.device, like.dtype)
 
 
 def _result_dtype(images: Tensor) -> torch.dtype:

@@ -109,6 +109,11 @@ class PackedProduct(nn.Module):
         super().__setstate__(state)
         self._weight = self._laid_out(self._weight)
 
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """As a `PlainProduct` does, so that all of a model's weights are there."""
+        destination[f"{prefix}weight"] = self._weight.to_dense()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
     @staticmethod
     def _laid_out(weight: Float[Tensor, "out_features in_features"]) -> Tensor:
         # the layout that suits a few hundred rows suits many more as well (measured from 196 to 1,568)
