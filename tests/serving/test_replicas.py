@@ -90,6 +90,8 @@ def test_a_request_whose_replica_dies_is_given_to_another(deaths: int) -> None:
         async with _client(replicas) as client:
             assert (await client.post("/v1/classify", content=b"x" * 11)).status_code == 413
             assert (await client.get("/healthz", headers={"host": "evil.example"})).status_code == 421
+            for path in ("/healthz", "/v2/health/live"):
+                assert (await client.get(path)).status_code == 200
             return await client.post("/v1/classify", content=b"image"), (await client.get("/metrics")).text
 
     answer, metrics = asyncio.run(ask())

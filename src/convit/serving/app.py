@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
@@ -63,7 +63,8 @@ def create_app(
     add_error_handlers(app)
     for routes in (native, looking, openai, inference_protocol):
         app.include_router(routes.router)
-    _add_probes(app, service)
+    add_probes(app, service.metrics)
+    app.get("/readyz", tags=["health"], name="ready")(_ready)
     _add_pages(app, service)
     if guarded:
         app.add_middleware(Guard, options=options, metrics=service.metrics)
@@ -79,29 +80,24 @@ def load_app(setup: ServiceSetup, *, guarded: bool = True) -> FastAPI:
     return create_app(models, setup.service, index=index, guarded=guarded)
 
 
-def _add_probes(app: FastAPI, service: Service) -> None:
-    health: Any = {"response_model": Health, "tags": ["health"]}
+def add_probes(app: FastAPI, counted: Metrics) -> None:
+    """Add the routes that say whether a process runs, and what it counted."""
 
     async def alive() -> Health:
         """Whether the service runs."""
         return Health()
 
-    async def ready() -> Health:
-        """Whether the models are loaded and warm: they are before the service listens."""
-        return Health()
-
     async def metrics() -> Response:
         """What was counted, for Prometheus."""
-        return metrics_response(service.metrics)
+        return Response(counted.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.get("/healthz", **health)(alive)
-    app.get("/readyz", **health)(ready)
+    app.get("/healthz", tags=["health"])(alive)
     app.get("/metrics", tags=["health"], response_class=Response)(metrics)
 
 
-def metrics_response(metrics: Metrics) -> Response:
-    """What was counted, as Prometheus reads it."""
-    return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+async def _ready() -> Health:
+    """Whether the models are loaded and warm: they are before the service listens."""
+    return Health()
 
 
 def _add_pages(app: FastAPI, service: Service) -> None:

@@ -20,7 +20,8 @@ from starlette.types import Message
 from convit.inference.models import check_model
 from convit.inference.options import RunOptions
 from convit.scale.ray_cluster import ray_cluster
-from convit.serving.app import load_app, metrics_response
+from convit.serving import inference_protocol
+from convit.serving.app import add_probes, load_app
 from convit.serving.errors import add_error_handlers, busy
 from convit.serving.guarding import Guard
 from convit.serving.metrics import Metrics
@@ -69,11 +70,8 @@ class Front:
         metrics = Metrics()
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, root_path=self._options.root_path)
         add_error_handlers(app)
-
-        async def count(_: Request) -> Response:
-            return metrics_response(metrics)
-
-        app.add_route("/metrics", count)
+        add_probes(app, metrics)  # a process that runs says so however many requests wait for replicas
+        app.get("/v2/health/live")(inference_protocol.live)
         app.add_route("/{path:path}", self._answer, methods=["GET", "POST"])
         app.add_middleware(Guard, options=self._options, metrics=metrics)
         return app
