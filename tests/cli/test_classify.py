@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,19 @@ def test_one_summary_line_on_stderr(run: Any) -> None:
     assert "images/s, waited for data " in run.err
     assert run.err.endswith("; left out: 1 .txt\n")
     assert run.err.count("\n") == 1
+
+
+def test_what_was_chosen_at_the_start_is_said(
+    convit: Callable[..., Any], photos: Path, nano: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cat = ("classify", photos / "cat.jpg", "--weights", nano)
+    run = convit(*cat, "--precision", "fastest", "--img-size", "16x48", "--batch-size", 3)
+    assert re.fullmatch(r"convit: precision \w+ \(fastest: 3 images of 16 x 48 took .* ms in fp32.*\)\n", run.err)
+    monkeypatch.setattr("convit.optimization.plan.is_amd_avx512", lambda: True)
+    told = "fp32 is not compiled: MKL would multiply, which is half as fast on AMD processors\n"
+    run = convit(*cat, "--compile", "--device", "cpu")
+    assert (run.code, run.err) == (0, f"convit: {told}")
+    assert convit(*cat, "--compile", "--device", "cpu", "--quiet").err == ""
 
 
 def test_quiet_and_single_images_have_no_summary(convit: Callable[..., Any], photos: Path, nano: Path) -> None:

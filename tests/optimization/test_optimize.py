@@ -205,7 +205,7 @@ def test_fastest_is_timed_and_held_to_fp32(
     step = fast.plan.steps[0]
     assert step.choice == expected
     fp32, bf16 = milliseconds.values()
-    assert f"2 images took {fp32}.0 ms in fp32, {bf16}.0 ms in bf16; cosine with fp32 " in step.reason
+    assert f"2 images of 32 x 32 took {fp32}.0 ms in fp32, {bf16}.0 ms in bf16; cosine with fp32 " in step.reason
 
 
 def test_fastest_really_times_what_this_processor_has() -> None:

@@ -145,7 +145,15 @@ class LoadedModel:
         if precision == "int8" and self.device.type == "cpu":
             pixels = list(self._read(options.calibration or (), apply_exif=options.apply_exif))
             calibration = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) if pixels else None
-        return optimize(model, precision, compile=options.compile, batch_size=self.batch_size, calibration=calibration)
+        size = (self.settings.height, self.settings.width)
+        return optimize(
+            model,
+            precision,
+            compile=options.compile,
+            batch_size=self.batch_size,
+            img_size=size,
+            calibration=calibration,
+        )
 
     def _read(
         self, sources: Sequence[ImageSource], *, apply_exif: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import statistics
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -26,7 +27,9 @@ from convit.optimization.precision import dtype_of, native_precisions
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct, Product, fastest_product, quantize
 from convit.optimization.timing import fastest
 from convit.transforms import TransformSettings, normalize_batch
+from convit.transforms.settings import as_height_width
 
+_log = logging.getLogger(__name__)
 WARM_UP, ROUNDS = 3, 10
 
 
@@ -125,6 +128,7 @@ def optimize(
     *,
     compile: bool = False,  # noqa: A002
     batch_size: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
     calibration: Images | Iterable[Images] | None = None,
 ) -> OptimizedConViT:
     """The fast form of a model on the device where it is, for inference; the model itself stays as it is.
@@ -142,6 +146,8 @@ def optimize(
             image size).
         batch_size: images per pass of compiled code and recorded graphs; others are cut and filled up. None takes the
             first batch's.
+        img_size: side or (height, width) in pixels of the images on which choices are timed ("fastest", and attention
+            on CUDA), whatever size comes later; None for the model's own.
         calibration: images as the model will see them, to choose the ranges of int8 on a CPU: a batch, or several
             (16 to 300 images).
 
@@ -160,17 +166,19 @@ def optimize(
         raise TypeError(f"model is a {type(model).__name__}, but only a ConViT can be optimized")
     device = next(model.parameters()).device
     if precision == "fastest":
-        make = partial(optimize, model, compile=compile, batch_size=batch_size)
-        return fastest({name: make(name) for name in native_precisions(device)}, batch_size)
+        make = partial(optimize, model, compile=compile, batch_size=batch_size, img_size=img_size)
+        return fastest({name: make(name) for name in native_precisions(device)}, batch_size, img_size)
     chosen = choose_precision(precision, device, calibrated=calibration is not None)
     computed = choose_dtype(chosen.choice, device)
     backend = choose_backend(chosen.choice, device, compile=compile)
+    if compile and backend.choice != "compiled":
+        _log.info("%s is %s", computed.choice, backend.reason)
     dtype = dtype_of(computed.choice)
     product = fastest_product(device, dtype) if backend.choice == "torch" else PlainProduct
     settings = TransformSettings.from_model(model)
     apart = backend.choice == "openvino"
     kept = _called(model, backend.choice)
-    attention = _choose_attention(model, device, dtype, batch_size)
+    attention = _choose_attention(model, device, dtype, batch_size, img_size)
     folded = fold(model, partial(product, dtype=dtype), dtype, kernel=attention.choice == "triton", apart=apart)
     if chosen.choice in ("fp8", "int8") and device.type == "cuda":
         quantize(folded, chosen.choice)
@@ -183,16 +191,22 @@ def optimize(
     return OptimizedConViT(folded, of_levels, plan, dtype, runner, settings)
 
 
-def _choose_attention(model: ConViT, device: torch.device, dtype: torch.dtype, batch_size: int | None) -> Step:
-    """Settle how gated attention is computed: on CUDA by timing both forms at the model's own image size."""
+def _choose_attention(
+    model: ConViT,
+    device: torch.device,
+    dtype: torch.dtype,
+    batch_size: int | None,
+    img_size: int | tuple[int, int] | None,
+) -> Step:
+    """Settle how gated attention is computed: on CUDA by timing both forms."""
     if device.type == "cpu" and dtype == torch.bfloat16 and is_amd_avx512():
         return Step(
             "gated attention", "fused", "but for content attention of few tokens, as batched products: AMD, bf16"
         )
     if device.type != "cuda":
         return Step("gated attention", "fused", "the Triton kernel needs a CUDA GPU")
-    config = model.config
-    images = torch.empty(batch_size or 64, config.in_chans, config.image_height, config.image_width, device=device)
+    height, width = as_height_width(img_size or model.config.img_size)
+    images = torch.empty(batch_size or 64, model.config.in_chans, height, width, device=device)
     probe = copy.deepcopy(model).to(dtype).eval()
     return Step("gated attention", fastest_attention(probe, images), "the fastest of the forms that run here")
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from convit.optimization.optimized import OptimizedConViT
 from convit.optimization.plan import Step
+from convit.transforms.settings import as_height_width
 
+_log = logging.getLogger(__name__)
 LEAST_COSINE = 0.999
 """Of each image's outputs in another precision with those in fp32."""
 _ROUNDS = 5
@@ -59,18 +61,25 @@ def settling(device: torch.device) -> Callable[[], object]:
     return lambda: None
 
 
-def fastest(forms: Mapping[str, OptimizedConViT], batch_size: int | None = None) -> OptimizedConViT:
-    """Time a model's fast forms on random 8-bit images of its own size, and take the fastest that is close to fp32.
+def fastest(
+    forms: Mapping[str, OptimizedConViT],
+    batch_size: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
+) -> OptimizedConViT:
+    """Time a model's fast forms on random 8-bit images, and take the fastest that is close to fp32.
 
     Args:
         forms: by precision, among them "fp32".
         batch_size: images per pass; None: 8 on the CPU, 64 on a GPU.
+        img_size: side or (height, width) of the images, pixels; None: the model's own.
 
     Returns:
         One of them, whose plan says how long each took and how close it came.
     """
-    device = torch.device(forms["fp32"].plan.device)
-    images = _images(forms["fp32"], batch_size or (8 if device.type == "cpu" else 64)).to(device)
+    config, device = forms["fp32"].config, torch.device(forms["fp32"].plan.device)
+    height, width = as_height_width(img_size or config.img_size)
+    shape = (batch_size or (8 if device.type == "cpu" else 64), config.in_chans, height, width)
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).to(device)
     exact = forms["fp32"](images).flatten(1)
     cosines = {name: cosine_similarity(form(images).flatten(1), exact).min().item() for name, form in forms.items()}
     calls = {name: partial(form, images) for name, form in forms.items()}
@@ -78,13 +87,9 @@ def fastest(forms: Mapping[str, OptimizedConViT], batch_size: int | None = None)
     said = [f"{1000 * each:.1f} ms in {name}" for name, each in took.items()]
     close = [name for name in forms if name == "fp32" or cosines[name] >= LEAST_COSINE]
     chosen = min(close, key=took.__getitem__)
-    why = f"fastest: {len(images)} images took {', '.join(said)}; cosine with fp32 {cosines[chosen]:.5f}"
+    timed = f"{len(images)} images of {height} x {width}"
+    why = f"fastest: {timed} took {', '.join(said)}; cosine with fp32 {cosines[chosen]:.5f}"
+    _log.info("precision %s (%s)", chosen, why)
     form = forms[chosen]
     form.plan = replace(form.plan, steps=(Step("precision", chosen, why), *form.plan.steps[1:]))
     return form
-
-
-def _images(model: OptimizedConViT, count: int) -> Tensor:
-    config = model.config
-    shape = (count, config.in_chans, config.image_height, config.image_width)
-    return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
