@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,8 +15,11 @@ import psutil
 import pytest
 import yaml
 
-from convit.serving.options import ServiceOptions
-from convit.serving.replicas import TRIES, Front, build
+from convit.images.limits import VARIABLE
+from convit.scale.ray_cluster import here
+from convit.serving.options import ServiceOptions, ServiceSetup
+from convit.serving.replicas import TRIES, Front, Replica, build
+from convit.weights import create_model, save_weights
 from tests.serving.conftest import NANO, Running
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray's own code
@@ -116,6 +119,29 @@ def test_the_file_for_serve_deploy_is_what_ray_and_we_take(tmp_path: Path) -> No
     for wrong in ({"api_key_file": str(tmp_path / "keys")}, {"replicas": [2, 1]}, {"run": {"precision": "fp3"}}):
         with pytest.raises(ValueError, match=r"16 to 256|replicas are|precision"):
             build(wrong)
+
+
+async def _answer_of_a_replica(asked: ServiceSetup, caller: Mapping[str, str], image: bytes) -> dict[str, Any]:
+    scope = {"type": "http", "method": "POST", "path": "/v1/classify", "query_string": b"", "headers": [], "state": {}}
+    replica = Replica.__new__(Replica)
+    await replica.__init__(asked, caller)
+    found = await replica(scope, image)
+    await replica._running.__aexit__(None, None, None)
+    return found
+
+
+def test_replicas_have_the_limits_and_the_folder_of_whoever_called(
+    cat: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_weights(tmp_path / "mine.safetensors", create_model(NANO, True))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, "pixels=9999")
+    caller = here()
+    monkeypatch.chdir("/")
+    monkeypatch.delenv(VARIABLE)
+    found = asyncio.run(_answer_of_a_replica(ServiceSetup(models=("mine.safetensors",)), caller, cat))
+    assert (found["status"], found["state"]["code"]) == (400, "invalid_image")
+    assert b"9,999" in found["body"]
 
 
 @pytest.mark.slow

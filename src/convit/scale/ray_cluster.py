@@ -9,10 +9,13 @@ import re
 import secrets
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from convit.images.limits import VARIABLE
 
 # a cluster of our own listens on this machine alone, asks for a token, and tells nobody that it ran; read at import
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # on Linux, too
@@ -51,10 +54,17 @@ def workers_for(device: str, ray: Any) -> Workers:
     return Workers(max(1, int(there.get("CPU", 1)) // _CORES_EACH), {"num_cpus": _CORES_EACH})
 
 
-def enter(folder: str) -> None:
-    """Go where the command was called, from where its paths start; on a node without that folder they must be URLs."""
+def here() -> Mapping[str, str]:
+    """What workers must know of the process that was called, for `enter`: its folder, and its limits for images."""
+    return {"folder": str(Path.cwd()), **({VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {})}
+
+
+def enter(caller: Mapping[str, str]) -> None:
+    """Work as the process that was called; where its folder is not, paths must be URLs."""
+    if VARIABLE in caller:
+        os.environ[VARIABLE] = caller[VARIABLE]
     with suppress(OSError):
-        os.chdir(folder)
+        os.chdir(caller["folder"])
 
 
 @contextmanager

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from convit.scale.destination import Destination
 from convit.scale.engines import Done, Engine, LocalEngine
 from convit.scale.jobs import Job
 from convit.scale.manifest import InputShard
-from convit.scale.ray_cluster import enter, workers_for
+from convit.scale.ray_cluster import enter, here, workers_for
 
 _MOST_BLOCKS = 10_000
 
@@ -21,11 +20,11 @@ class _Worker:
 
     job: Job
     place: str
-    folder: str
+    caller: Mapping[str, str]
     about: Mapping[str, Any]
 
     def __init__(self) -> None:
-        enter(self.folder)
+        enter(self.caller)
         self._engine, self._destination = LocalEngine(self.job), Destination(self.place)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +46,7 @@ class RayEngine(Engine):
     def __init__(self, job: Job, ray: Any) -> None:
         self._ray, self._job = ray, job
         self._workers = workers_for(str(job.options.device), ray)
-        self.identity = ray.get(ray.remote(**self._workers.resources)(_identity).remote(job, str(Path.cwd())))
+        self.identity = ray.get(ray.remote(**self._workers.resources)(_identity).remote(job, here()))
 
     def run(self, destination: Destination, shards: Sequence[InputShard], about: Mapping[str, Any]) -> Iterator[Done]:
         """See `Engine`."""
@@ -55,7 +54,7 @@ class RayEngine(Engine):
             return
         data = self._ray.data
         data.DataContext.get_current().enable_progress_bars = False
-        told = {"job": self._job, "place": destination.place, "folder": str(Path.cwd()), "about": dict(about)}
+        told = {"job": self._job, "place": destination.place, "caller": here(), "about": dict(about)}
         rows = data.from_items(
             [{"shard": pickle.dumps(shard)} for shard in shards], override_num_blocks=min(len(shards), _MOST_BLOCKS)
         )
@@ -69,6 +68,6 @@ class RayEngine(Engine):
             yield pickle.loads(row["done"])
 
 
-def _identity(job: Job, folder: str) -> Mapping[str, Any]:
-    enter(folder)
+def _identity(job: Job, caller: Mapping[str, str]) -> Mapping[str, Any]:
+    enter(caller)
     return LocalEngine(job).identity

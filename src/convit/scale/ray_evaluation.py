@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from convit.evaluation import Evaluator, Processes
 from convit.evaluation.evaluator import Scored
 from convit.output.rows import Timings
-from convit.scale.ray_cluster import enter, workers_for
+from convit.scale.ray_cluster import enter, here, workers_for
 
 _BATCHES = 64  # that an actor scores at a time
 
@@ -34,10 +33,10 @@ class Scoring:
 class _Actor:
     """One model, and the data of which it is given ranges."""
 
-    def __init__(self, scoring: Scoring, folder: str) -> None:
+    def __init__(self, scoring: Scoring, caller: Mapping[str, str]) -> None:
         from convit.data import open_samples
 
-        enter(folder)
+        enter(caller)
         self._samples, self._evaluator = open_samples(**scoring.data), Evaluator(**scoring.model)
         self._calibrate = scoring.calibrate
 
@@ -68,7 +67,7 @@ class RayProcesses(Processes):
         workers = workers_for(str(self.scoring.model["options"].device), self.ray)
         # what an actor was doing when it died is done again, by the one in its place
         actor = self.ray.remote(**workers.resources, max_restarts=-1, max_task_retries=-1)(_Actor)
-        free = [(n, actor.remote(self.scoring, str(Path.cwd()))) for n in range(min(workers.count, len(ranges)))]
+        free = [(n, actor.remote(self.scoring, here())) for n in range(min(workers.count, len(ranges)))]
         running: dict[Any, tuple[int, Any]] = {}
         while ranges or running:
             while ranges and free:

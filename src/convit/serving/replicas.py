@@ -19,7 +19,7 @@ from starlette.types import Message
 
 from convit.inference.models import check_model
 from convit.inference.options import RunOptions
-from convit.scale.ray_cluster import ray_cluster
+from convit.scale.ray_cluster import enter, here, ray_cluster
 from convit.serving import inference_protocol
 from convit.serving.app import add_probes, load_app
 from convit.serving.errors import add_error_handlers, busy
@@ -38,7 +38,11 @@ _ASKED_AT_ONCE = 4  # batches of its model that a replica is given at once
 class Replica:
     """One process with the whole service but its guard."""
 
-    async def __init__(self, asked: ServiceSetup) -> None:  # pyright: ignore[reportGeneralTypeIssues] # Ray Serve waits
+    async def __init__(  # pyright: ignore[reportGeneralTypeIssues] # Ray Serve waits
+        self, asked: ServiceSetup, caller: Mapping[str, str] | None = None
+    ) -> None:
+        if caller is not None:
+            enter(caller)
         self._app = load_app(asked, guarded=False)
         self._running = self._app.state.service.running()
         await self._running.__aenter__()
@@ -105,8 +109,14 @@ class Front:
         raise busy("replica_lost", "the replicas that were asked ended before they answered; try again later", 5)
 
 
-def bind_replicas(asked: ServiceSetup) -> Any:
-    """The deployment that Ray Serve runs as replicas, bound to what they serve."""
+def bind_replicas(asked: ServiceSetup, resources: Mapping[str, Any], caller: Mapping[str, str] | None = None) -> Any:
+    """The deployment that Ray Serve runs as replicas, bound to what they serve.
+
+    Args:
+        asked: what they serve.
+        resources: what Ray sets aside for each.
+        caller: whose folder and limits they have, see `enter`; None: those of their nodes.
+    """
     from ray import serve
 
     least, most = asked.replicas
@@ -117,10 +127,10 @@ def bind_replicas(asked: ServiceSetup) -> Any:
         max_ongoing_requests=_ASKED_AT_ONCE * size,
         max_queued_requests=asked.service.queue,
         autoscaling_config={"min_replicas": least, "max_replicas": most, "target_ongoing_requests": 2 * size},
-        ray_actor_options={"num_gpus": 1} if str(asked.run.device).startswith("cuda") else {"num_cpus": 1},
+        ray_actor_options=dict(resources),
         graceful_shutdown_timeout_s=asked.service.seconds,
     )
-    return replica.bind(asked)
+    return replica.bind(asked, caller)
 
 
 def build(arguments: Mapping[str, Any]) -> Any:
@@ -142,7 +152,11 @@ def build(arguments: Mapping[str, Any]) -> Any:
     asked = ServiceSetup(service=service, run=RunOptions(**given.pop("run", {})), **_with_tuples(given))
     asked.run.check_shared()
     front: Any = serve.deployment(serve.ingress()(Front), name="Front", max_ongoing_requests=_MOST_AT_FRONT)
-    return front.bind(bind_replicas(asked), service)
+    return front.bind(bind_replicas(asked, _resources(asked)), service)
+
+
+def _resources(asked: ServiceSetup) -> dict[str, Any]:
+    return {"num_gpus": 1} if str(asked.run.device).startswith("cuda") else {"num_cpus": 1}
 
 
 def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,7 +183,7 @@ def replicated(asked: ServiceSetup, *, address: str | None = None) -> Generator[
         serve, name = ray.serve, f"convit-{token_hex(4)}"
         serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
         try:
-            handle = serve.run(bind_replicas(asked), name=name, route_prefix=None)
+            handle = serve.run(bind_replicas(asked, _resources(asked), here()), name=name, route_prefix=None)
             yield Front(handle, asked.service).__serve_build_asgi_app__()
         finally:
             if address is not None:  # a cluster of its own ends as a whole
