@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -15,6 +16,9 @@ from convit.weights.fetch import fetch_hub_file, fetch_weights
 from convit.weights.files import weights_file
 from convit.weights.hub import parse_repo
 from convit.weights.weight_sets import find_weight_set, split_source
+
+if TYPE_CHECKING:
+    from convit.inference.predicting import Predictor
 
 MODULE = "module:"
 
@@ -43,6 +47,23 @@ def find_weights_used(model: str | None, weights: str | Path | None) -> Path:
     if source == "local-dir":
         return weights_file(rest)
     return fetch_weights(find_weight_set(model or DEFAULT_MODEL))
+
+
+def made_by(predictor: Predictor, model: str | nn.Module | None, weights: str | Path | None) -> dict[str, Any]:
+    """All that an image's result depends on besides the image: whether kept results are what would be computed now.
+
+    Args:
+        predictor: what computes the results.
+        model: what it was made of, as for `fingerprint_of`.
+        weights: as for `fingerprint_of`.
+
+    Returns:
+        The predictor's `identity`, and "fingerprint".
+
+    Raises:
+        As `find_weights_used`.
+    """
+    return {**predictor.identity, "fingerprint": fingerprint_of(model, weights)}
 
 
 def fingerprint_of(model: str | nn.Module | None, weights: str | Path | None) -> str:

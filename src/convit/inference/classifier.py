@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
@@ -67,6 +69,12 @@ class Classifier(ImagePredictor[Classification]):
         self.labels = read_labels(self.model)
         self.temperature = read_temperature(self.model)
         self.top_k = min(top_k, len(self.labels))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See `Predictor.identity`; class names by their hash."""
+        classes = f"sha256:{hashlib.sha256(json.dumps(self.labels).encode()).hexdigest()}"
+        return {**super().identity, "top_k": self.top_k, "classes": classes, "temperature": self.temperature}
 
     @overload
     def __call__(self, source: list[Any] | tuple[Any, ...]) -> list[list[Prediction]]: ...

@@ -76,6 +76,11 @@ class Embedder(ImagePredictor[Embedding]):
         (values,) = self._forward([np.zeros((height, width, channels), np.uint8)])
         return tuple(values.shape[1:])
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See `Predictor.identity`."""
+        return {**super().identity, "kind": self.kind, "normalize": self.normalize}
+
     def __call__(self, source: ImageSource | Sequence[ImageSource]) -> Float32[np.ndarray, "..."]:
         """Embed one image, or a list or tuple of them.
 

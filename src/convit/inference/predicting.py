@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -19,6 +21,7 @@ from PIL import Image
 from convit.images.formats import ImageError
 from convit.images.limits import current_limits
 from convit.images.opening import ImageSource, opened, source_name
+from convit.inference.exported import ExportedModel
 from convit.inference.models import open_model
 from convit.inference.options import RunKeywords, RunOptions
 from convit.output.rows import Timings
@@ -116,6 +119,19 @@ class Predictor:
         And `fast_decode` and `decode` where they are not the default.
         """
         return {**self.transform.settings.to_dict(), "apply_exif": self.apply_exif, **self._decoding}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that results depend on besides images and weights, as JSON gives it back.
+
+        "model" (its name), "exported" (hash of an exported folder's files, of which many can be made of one set of
+        weights; else None), "precision", "preprocessing", and what the kind of results depends on.
+        """
+        files = self.model.export.sha256 if isinstance(self.model, ExportedModel) else None
+        exported = files and f"sha256:{hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()}"
+        made = {"model": self.name, "exported": exported, "precision": self.precision}
+        pixels = {"fast_decode": False, "decode": "cpu", **self.preprocessing}
+        return made | {"preprocessing": json.loads(json.dumps(pixels))}
 
     def keep_steady(self) -> None:
         """From now on, compute a batch in one way, to the bit, whatever batches came before it."""

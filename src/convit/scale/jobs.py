@@ -93,19 +93,9 @@ class Job:
 
     def identity(self, predictor: Classifier | Embedder) -> dict[str, Any]:
         """What the rows depend on, for the manifest and for each file of results."""
-        from convit.evaluation.weights_used import fingerprint_of
+        from convit.evaluation.weights_used import made_by
 
-        settings = predictor.transform.settings
-        return {
-            "command": self.command,
-            "model": predictor.name,
-            "weights": fingerprint_of(self.model, self.weights),
-            "precision": predictor.precision,
-            "image": [settings.height, settings.width],
-            "apply_exif": self.options.apply_exif,
-            "fast_decode": self.options.fast_decode,
-            **self.settings,
-        }
+        return {"command": self.command, **made_by(predictor, self.model, self.weights)}
 
 
 def prepare(

@@ -152,11 +152,12 @@ def check_job(destination: Destination, known: Mapping[str, Any], job: Mapping[s
     Raises:
         ValueError: one of its parts is another.
     """
-    for name, value in job.items():
-        if known.get(name) != value:
+    before, now = ({**each, **each.get("preprocessing", {})} for each in (known, job))
+    for name in {**now, **before}:
+        if name != "preprocessing" and before.get(name) != now.get(name):
             raise ValueError(
-                f"{destination} holds results with {name} {known.get(name)}, but it is {value} now; use the same "
-                "options, or write to another place"
+                f"{destination} holds results with {name} {before.get(name)}, but it is {now.get(name)} now; use the "
+                "same options, or write to another place"
             )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +155,7 @@ def load_embedder(
             f"{db} was made with images of {known.image[0]} x {known.image[1]} pixels, but img_size is "
             f"{settings.height} x {settings.width}; leave img_size out, or make another index"
         )
-    _check_same(db, known, preprocessing_of(embedder, given))
+    _check_same(db, known, preprocessing_of(embedder.identity))
     return embedder
 
 
@@ -171,14 +169,10 @@ def _check_same(db: Path, known: Identity, preprocessing: Mapping[str, Any]) -> 
 
 
 def identity_of(
-    embedder: Embedder,
-    place: Mapping[str, Any],
-    model: str | nn.Module | None,
-    weights: str | Path | None,
-    options: Mapping[str, Any],
+    embedder: Embedder, place: Mapping[str, Any], model: str | nn.Module | None, weights: str | Path | None
 ) -> Identity:
     """What a new index keeps of its `place` (root, listed_in), and of its model by what `load_embedder` was given."""
-    settings = embedder.transform.settings
+    made = embedder.identity
     return Identity(
         **place,
         name=escaped(embedder.name),
@@ -186,9 +180,9 @@ def identity_of(
         weights=None if weights is None else path_text(Path(weights).expanduser().resolve()),
         fingerprint=fingerprint_of(model, weights),
         dim=embedder.shape[0],
-        image=(settings.height, settings.width),
-        preprocessing=preprocessing_of(embedder, options),
-        precisions=(precision_of(embedder, options),),
+        image=tuple(made["preprocessing"]["input_size"][1:]),
+        preprocessing=preprocessing_of(made),
+        precisions=(precision_of(made),),
     )
 
 
@@ -198,15 +192,24 @@ def _kept_name(model: str) -> str:
     return model if folder is None else path_text(folder.resolve())
 
 
-def preprocessing_of(embedder: Embedder, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decides which numbers the model is given for an image, besides its size; as JSON gives it back."""
-    settings = {name: value for name, value in asdict(embedder.transform.settings).items() if name != "input_size"}
-    return json.loads(json.dumps(settings | {name: options.get(name, _KEPT_OPTIONS[name]) for name in _KEPT_OPTIONS}))
+def preprocessing_of(made: Mapping[str, Any]) -> dict[str, Any]:
+    """All that decides which numbers the model is given for an image, besides its size, and which it gives.
+
+    Args:
+        made: `Predictor.identity`.
+    """
+    pixels = {**made["preprocessing"], "kind": made["kind"]}
+    return {name: value for name, value in pixels.items() if name not in ("input_size", "decode")}
 
 
-def precision_of(embedder: Embedder, options: Mapping[str, Any]) -> str:
-    """What an embedder computes in, and whether a GPU decodes its images, which moves their pixels a little."""
-    return f"{embedder.precision}{', decoded on a GPU' * (options.get('decode') == 'gpu')}"
+def precision_of(made: Mapping[str, Any]) -> str:
+    """What vectors are computed in: of int8, in whose ranges; and whether a GPU decodes, which moves pixels a little.
+
+    Args:
+        made: `Predictor.identity`.
+    """
+    ranges = f", exported as {made['exported'][:19]}" if made["exported"] and made["precision"] == "int8" else ""
+    return f"{made['precision']}{ranges}{', decoded on a GPU' * (made['preprocessing']['decode'] == 'gpu')}"
 
 
 def unit_vector(vector: np.ndarray, known: Identity) -> Float32[np.ndarray, " dim"]:

@@ -204,7 +204,9 @@ class Index:
             self._read_again()
             check_vectors(self.db, self.identity, vectors)
             if self.identity is None:
-                self.identity = identity_of_vectors(vectors, self._model, self._weights, self._options)
+                identity = identity_of_vectors(vectors, self._model, self._weights, self._options)
+                check_vectors(self.db, identity, vectors)  # the model may be described otherwise by now
+                self.identity = identity
                 self.identity.write(self.db)
             self._store = store_of(vectors, self.db, self._known.dim)
             done = add_vectors(vectors, self._store, expect, advance)
@@ -297,7 +299,7 @@ class Index:
         if known is not None and known.made_from is not None:
             raise ValueError(f"{self.db} was made from the vectors in {known.made_from}; update it with --from")
         if known is None:
-            self.identity = identity_of(self.embedder, place, self._model, self._weights, self._options)
+            self.identity = identity_of(self.embedder, place, self._model, self._weights)
             self.identity.write(self.db)
         elif known.model_dump(include=set(place)) != place:
             # it is known by its images, where the old one is no more
@@ -316,7 +318,7 @@ class Index:
 
     def _note_precision(self) -> None:
         """Keep in mind, and say, that new vectors are computed in another precision than those that are there."""
-        known, now = self._known, precision_of(self.embedder, self._options)
+        known, now = self._known, precision_of(self.embedder.identity)
         if now not in known.precisions:
             before = " and ".join(known.precisions)
             _log.warning(

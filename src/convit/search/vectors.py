@@ -12,7 +12,7 @@ from torch import nn
 
 from convit.evaluation.weights_used import fingerprint_of
 from convit.inference.options import model_name
-from convit.search.identity import Identity, identity_of, load_embedder
+from convit.search.identity import Identity, identity_of, load_embedder, precision_of, preprocessing_of
 from convit.search.store import Store
 
 _KINDS = ("pooled", "pre_logits")  # one vector per image
@@ -25,7 +25,7 @@ class Vectors:
 
     Attributes:
         place: the folder or URL, as messages show it.
-        job: what the job was: model, weights (their fingerprint), precision, image, kind and the like.
+        job: what the job was: "command", and what `convit.evaluation.weights_used.made_by` says.
         planned: names of all shards of the job.
         names: those of them that have results, in order.
         read: gives the Arrow table of one: path, embedding (float32 or float16), error.
@@ -79,11 +79,14 @@ def check_vectors(db: Path, known: Identity | None, vectors: Vectors) -> None:
     if known.made_from is None:
         raise ValueError(f"{db} is the index of {known.place}, whose images it embeds itself; name another index")
     there = {"weights": known.fingerprint, "image": list(known.image), **known.preprocessing}
-    for name in ("weights", "image", "kind", "apply_exif", "fast_decode"):
-        if job.get(name) != there.get(name):
+    there["precision"] = " and ".join(known.precisions)
+    now = {"weights": job["fingerprint"], "image": job["preprocessing"]["input_size"][1:], **preprocessing_of(job)}
+    now["precision"] = precision_of(job)
+    for name, value in there.items():
+        if now.get(name) != value:
             raise ValueError(
-                f"{vectors.place} holds vectors of {job.get('model')} with {name} {job.get(name)}, but {db} was made "
-                f"by {known.name} with {there.get(name)}; name another index"
+                f"{vectors.place} holds vectors of {job['model']} with {name} {now.get(name)}, but {db} was made by "
+                f"{known.name} with {value}; name another index"
             )
 
 
@@ -100,7 +103,7 @@ def identity_of_vectors(
     if model is None and weights is None:
         model = job["model"]
     try:
-        same = fingerprint_of(model, weights) == job["weights"]
+        same = fingerprint_of(model, weights) == job["fingerprint"]
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(
             f"{vectors.place} holds vectors of {job['model']}, which is not found by that name ({error}); name its "
@@ -108,14 +111,14 @@ def identity_of_vectors(
         ) from error
     if not same:
         raise ValueError(
-            f"{vectors.place} holds vectors of {job['model']} with the weights {job['weights']}, which are not those "
-            f"of {model_name(model, weights)}; name them with --weights"
+            f"{vectors.place} holds vectors of {job['model']} with the weights {job['fingerprint']}, which are not "
+            f"those of {model_name(model, weights)}; name them with --weights"
         )
-    told = {name: job[name] for name in ("apply_exif", "fast_decode", "kind")}
-    given = {**options, **told, "img_size": tuple(job["image"])}
+    told = {name: preprocessing_of(job)[name] for name in ("apply_exif", "fast_decode", "kind")}
+    given = {**options, **told, "img_size": tuple(job["preprocessing"]["input_size"][1:])}
     embedder = load_embedder(Path(), None, model, weights, given)
     place = {"root": str(Path.cwd()), "made_from": vectors.place}
-    return identity_of(embedder, place, model, weights, given).model_copy(update={"precisions": (job["precision"],)})
+    return identity_of(embedder, place, model, weights).model_copy(update={"precisions": (precision_of(job),)})
 
 
 def store_of(vectors: Vectors, db: Path, dim: int) -> Store:

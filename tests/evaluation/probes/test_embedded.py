@@ -163,7 +163,8 @@ def test_foreign_folders_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_known_of_a_model_is_plain_json(made_by: dict) -> None:
-    assert {"model", "fingerprint", "kind", "preprocessing", "precision", "convit"} == set(made_by)
+    named = {"model", "fingerprint", "exported", "kind", "normalize", "preprocessing", "precision", "convit"}
+    assert named == set(made_by)
     assert json.loads(json.dumps(made_by))["preprocessing"]["apply_exif"] is False
 
 

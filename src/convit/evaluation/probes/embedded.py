@@ -130,24 +130,17 @@ def identify(embedder: Embedder, model: str | nn.Module | None, weights: str | P
         weights: the file or folder of its weights, if one was named.
 
     Returns:
-        "model" (its name), "fingerprint" of the weights, "kind", "preprocessing", "precision" and the "convit" version.
+        What `convit.evaluation.weights_used.made_by` gives, and the "convit" version.
 
     Raises:
         ValueError: the model computes in int8, whose ranges depend on images that nothing names.
         OSError: the weight file cannot be read.
     """
-    from convit.evaluation.weights_used import fingerprint_of
+    from convit.evaluation.weights_used import made_by
 
     if embedder.precision == "int8":
         raise ValueError("the model computes in int8, with ranges chosen on other images; use fp32, bf16 or fp16")
-    return {
-        "model": embedder.name,
-        "fingerprint": fingerprint_of(model, weights),
-        "kind": embedder.kind,
-        "preprocessing": embedder.preprocessing,
-        "precision": embedder.precision,
-        "convit": version("convit"),
-    }
+    return {**made_by(embedder, model, weights), "convit": version("convit")}
 
 
 def embed_labeled(
