@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ import yaml
 from convit.images.limits import VARIABLE
 from convit.scale.ray_cluster import here
 from convit.serving.options import ServiceOptions, ServiceSetup
-from convit.serving.replicas import TRIES, Front, Replica, build
+from convit.serving.replicas import TRIES, Front, Replica, build, resources_for
 from convit.weights import create_model, save_weights
 from tests.serving.conftest import NANO, Running
 
@@ -113,6 +114,7 @@ def test_the_file_for_serve_deploy_is_what_ray_and_we_take(tmp_path: Path) -> No
     assert application.import_path == "convit.serving.replicas:build"
     front = build(application.args)
     replica = front._bound_deployment.init_args[0]._bound_deployment
+    assert front._bound_deployment.ray_actor_options["num_cpus"] == 0
     assert {each.name for each in application.deployments} == {"Front", replica.name}
     assert replica._deployment_config.autoscaling_config.max_replicas == 4
     (tmp_path / "keys").write_text("short")
@@ -144,9 +146,26 @@ def test_replicas_have_the_limits_and_the_folder_of_whoever_called(
     assert b"9,999" in found["body"]
 
 
+def _cluster(there: dict[str, float], free: dict[str, float]) -> Any:
+    return SimpleNamespace(cluster_resources=lambda: there, available_resources=lambda: free)
+
+
+def test_replicas_share_the_cpus_of_a_machine_or_are_refused_where_a_cluster_has_too_few() -> None:
+    two = ServiceSetup(replicas=(2, 4))
+    assert resources_for(two, _cluster({"CPU": 1}, {"CPU": 1}), is_own=True) == {"num_cpus": 0}
+    assert resources_for(two, _cluster({"CPU": 3}, {"CPU": 2}), is_own=False) == {"num_cpus": 1}
+    with pytest.raises(ValueError, match="--replicas 2 needs a CPU for each, but the cluster has 3, 1 of them free"):
+        resources_for(two, _cluster({"CPU": 3}, {"CPU": 1}), is_own=False)
+    with pytest.raises(ValueError, match="--replicas 2 needs a GPU for each, but the cluster has 1, 1 of them free"):
+        resources_for(two, _cluster({"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}), is_own=True)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ends processes as Linux does")
-def test_a_replica_that_is_killed_loses_no_request(start: Start, cat: bytes) -> None:
+def test_a_replica_that_is_killed_loses_no_request(
+    start: Start, cat: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 1}')
     with start("--engine", "ray", "--replicas", "2") as service, service.client() as client:
         found = client.post("/v1/classify", content=cat, headers={"x-request-id": "mine"})
         assert found.json()["results"][0]["predictions"][0]["label"] == "cat"

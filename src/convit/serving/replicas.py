@@ -19,7 +19,7 @@ from starlette.types import Message
 
 from convit.inference.models import check_model
 from convit.inference.options import RunOptions
-from convit.scale.ray_cluster import enter, here, ray_cluster
+from convit.scale.ray_cluster import enter, here, ray_cluster, workers_for
 from convit.serving import inference_protocol
 from convit.serving.app import add_probes, load_app
 from convit.serving.errors import add_error_handlers, busy
@@ -151,17 +151,36 @@ def build(arguments: Mapping[str, Any]) -> Any:
     service = ServiceOptions(**keys, **_with_tuples(given.pop("service", {})))
     asked = ServiceSetup(service=service, run=RunOptions(**given.pop("run", {})), **_with_tuples(given))
     asked.run.check_shared()
-    front: Any = serve.deployment(serve.ingress()(Front), name="Front", max_ongoing_requests=_MOST_AT_FRONT)
-    return front.bind(bind_replicas(asked, _resources(asked)), service)
-
-
-def _resources(asked: ServiceSetup) -> dict[str, Any]:
-    return {"num_gpus": 1} if str(asked.run.device).startswith("cuda") else {"num_cpus": 1}
+    front: Any = serve.deployment(
+        serve.ingress()(Front),
+        name="Front",
+        max_ongoing_requests=_MOST_AT_FRONT,
+        ray_actor_options={"num_cpus": 0},  # every CPU is for replicas, which would wait for it forever
+    )
+    each = {"num_gpus": 1} if str(asked.run.device).startswith("cuda") else {"num_cpus": 1}
+    return front.bind(bind_replicas(asked, each), service)
 
 
 def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values of YAML as our options have them."""
     return {name: tuple(each) if isinstance(each, list) else each for name, each in values.items()}
+
+
+def resources_for(asked: ServiceSetup, ray: Any, *, is_own: bool) -> dict[str, int]:
+    """What a cluster sets aside for each replica; one of our own has more replicas than CPUs share them.
+
+    Raises:
+        ValueError: what is free in the cluster is too little for the least number of replicas, which Ray would wait for.
+    """
+    each, least = workers_for(str(asked.run.device), ray).resources, asked.replicas[0]
+    kind = "GPU" if "num_gpus" in each else "CPU"
+    there, free = (int(found().get(kind, 0)) for found in (ray.cluster_resources, ray.available_resources))
+    if free >= least:
+        return each
+    if is_own and kind == "CPU":
+        return {"num_cpus": 0}
+    told = f"the cluster has {there}, {free} of them free; ask for fewer, or start more nodes"
+    raise ValueError(f"--replicas {least} needs a {kind} for each, but {told}")
 
 
 @contextmanager
@@ -173,7 +192,8 @@ def replicated(asked: ServiceSetup, *, address: str | None = None) -> Generator[
         address: of a Ray cluster; None for one of its own on this machine.
 
     Raises:
-        ConnectionError, ImportError, ValueError: as `ray_cluster`, or a model of this machine is not there.
+        ConnectionError, ImportError, ValueError: as `ray_cluster` and `resources_for`, or a model of this machine is not
+            there.
         RuntimeError: the replicas cannot be started.
     """
     asked.run.check_shared()
@@ -181,9 +201,10 @@ def replicated(asked: ServiceSetup, *, address: str | None = None) -> Generator[
         check_model(*name_or_path(each))  # replicas would be started again and again
     with ray_cluster("ray.serve", address=address) as ray:
         serve, name = ray.serve, f"convit-{token_hex(4)}"
+        each = resources_for(asked, ray, is_own=address is None)
         serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
         try:
-            handle = serve.run(bind_replicas(asked, _resources(asked), here()), name=name, route_prefix=None)
+            handle = serve.run(bind_replicas(asked, each, here()), name=name, route_prefix=None)
             yield Front(handle, asked.service).__serve_build_asgi_app__()
         finally:
             if address is not None:  # a cluster of its own ends as a whole
