@@ -170,7 +170,7 @@ def resources_for(asked: ServiceSetup, ray: Any, *, is_own: bool) -> dict[str, i
     """What a cluster sets aside for each replica; one of our own has more replicas than CPUs share them.
 
     Raises:
-        ValueError: what is free in the cluster is too little for the least number of replicas, which Ray would wait for.
+        ValueError: too little is free in the cluster for the least number of replicas, which Ray would wait for.
     """
     each, least = workers_for(str(asked.run.device), ray).resources, asked.replicas[0]
     kind = "GPU" if "num_gpus" in each else "CPU"
@@ -192,8 +192,7 @@ def replicated(asked: ServiceSetup, *, address: str | None = None) -> Generator[
         address: of a Ray cluster; None for one of its own on this machine.
 
     Raises:
-        ConnectionError, ImportError, ValueError: as `ray_cluster` and `resources_for`, or a model of this machine is not
-            there.
+        ConnectionError, ImportError, ValueError: as `ray_cluster` and `resources_for`, or a model is not on this machine.
         RuntimeError: the replicas cannot be started.
     """
     asked.run.check_shared()
