@@ -162,9 +162,7 @@ def test_replicas_share_the_cpus_of_a_machine_or_are_refused_where_a_cluster_has
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ends processes as Linux does")
-def test_a_replica_that_is_killed_loses_no_request(
-    start: Start, cat: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replica_that_is_killed_loses_no_request(start: Start, cat: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 1}')
     with start("--engine", "ray", "--replicas", "2") as service, service.client() as client:
         found = client.post("/v1/classify", content=cat, headers={"x-request-id": "mine"})

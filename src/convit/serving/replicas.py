@@ -192,7 +192,7 @@ def replicated(asked: ServiceSetup, *, address: str | None = None) -> Generator[
         address: of a Ray cluster; None for one of its own on this machine.
 
     Raises:
-        ConnectionError, ImportError, ValueError: as `ray_cluster` and `resources_for`, or a model is not on this machine.
+        ConnectionError, ImportError, ValueError: as `ray_cluster` and `resources_for`, or a model is not here.
         RuntimeError: the replicas cannot be started.
     """
     asked.run.check_shared()
