@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ import yaml
 from convit.images.limits import VARIABLE
 from convit.scale.ray_cluster import here
 from convit.serving.options import ServiceOptions, ServiceSetup
-from convit.serving.replicas import TRIES, Front, Replica, build, resources_for
+from convit.serving.replicas import TRIES, Front, Replica, build, replicated, resources_for
 from convit.weights import create_model, save_weights
 from tests.serving.conftest import NANO, Running
 
@@ -160,6 +160,27 @@ def test_replicas_share_the_cpus_of_a_machine_or_are_refused_where_a_cluster_has
         resources_for(two, _cluster({"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}), is_own=True)
 
 
+def test_why_replicas_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class _Serve:
+        def start(self, **_: Any) -> None: ...
+
+        def run(self, *_: Any, name: str, **__: Any) -> None:
+            self.name = name
+            raise RuntimeError("Deploying failed: Failed to update the deployments ['Replica'].")
+
+        def status(self) -> Any:
+            told = "Failed 3 times in a row. Error:\nRuntimeError: Traceback:\n  File …\nOSError: no room for the weights\n"
+            deployments = {"Replica": SimpleNamespace(message=told)}
+            return SimpleNamespace(applications={self.name: SimpleNamespace(deployments=deployments)})
+
+    ray = _cluster({"CPU": 1}, {"CPU": 1})
+    ray.serve = _Serve()
+    monkeypatch.setattr("convit.serving.replicas.ray_cluster", lambda *_, **__: nullcontext(ray))
+    told = "the replicas cannot be started: OSError: no room for the weights"
+    with pytest.raises(ChildProcessError, match=told), replicated(ServiceSetup(models=(NANO,))):
+        pytest.fail("started")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ends processes as Linux does")
 def test_a_replica_that_is_killed_loses_no_request(start: Start, cat: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +215,7 @@ def _replicas(service: Running) -> list[int]:
         (["--replicas", "2"], "add --engine ray"),
         (["--engine", "ray", "--replicas", "many"], "such as 1-4"),
         (["--engine", "ray", "--replicas", "0"], "from 1 on"),
+        (["--engine", "ray", "--index", "none.db"], "none.db: there is no index"),
         (["--engine", "ray", "--address", "127.0.0.1:9"], "there is no Ray cluster at 127.0.0.1:9"),
     ],
 )

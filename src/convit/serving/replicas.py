@@ -20,6 +20,7 @@ from starlette.types import Message
 from convit.inference.models import check_model
 from convit.inference.options import RunOptions
 from convit.scale.ray_cluster import enter, here, ray_cluster, workers_for
+from convit.search.store import check_place
 from convit.serving import inference_protocol
 from convit.serving.app import add_probes, load_app
 from convit.serving.errors import add_error_handlers, busy
@@ -192,18 +193,26 @@ def replicated(asked: ServiceSetup, *, address: str | None = None) -> Generator[
         address: of a Ray cluster; None for one of its own on this machine.
 
     Raises:
-        ConnectionError, ImportError, ValueError: as `ray_cluster` and `resources_for`, or a model is not here.
-        RuntimeError: the replicas cannot be started.
+        ConnectionError, ImportError, ValueError: as `ray_cluster` and `resources_for`, or a model or the
+            index is not here.
+        ChildProcessError: the replicas cannot be started.
     """
     asked.run.check_shared()
-    for each in asked.models if address is None else ():
-        check_model(*name_or_path(each))  # replicas would be started again and again
+    if address is None:  # replicas would be started again and again
+        for each in asked.models:
+            check_model(*name_or_path(each))
+        if asked.index is not None:
+            check_place(Path(asked.index), create=False)
     with ray_cluster("ray.serve", address=address) as ray:
         serve, name = ray.serve, f"convit-{token_hex(4)}"
         each = resources_for(asked, ray, is_own=address is None)
         serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
         try:
-            handle = serve.run(bind_replicas(asked, each, here()), name=name, route_prefix=None)
+            try:
+                handle = serve.run(bind_replicas(asked, each, here()), name=name, route_prefix=None)
+            except RuntimeError as error:
+                told = serve.status().applications[name].deployments["Replica"].message.strip().splitlines()
+                raise ChildProcessError(f"the replicas cannot be started: {told[-1] if told else error}") from error
             yield Front(handle, asked.service).__serve_build_asgi_app__()
         finally:
             if address is not None:  # a cluster of its own ends as a whole
