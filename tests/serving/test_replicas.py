@@ -169,7 +169,7 @@ def test_why_replicas_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch)
             raise RuntimeError("Deploying failed: Failed to update the deployments ['Replica'].")
 
         def status(self) -> Any:
-            told = "Failed 3 times in a row. Error:\nRuntimeError: Traceback:\n  File …\nOSError: no room for the weights\n"
+            told = "Failed 3 times. Error:\nRuntimeError: Traceback:\n  File …\nOSError: no room for the weights\n"
             deployments = {"Replica": SimpleNamespace(message=told)}
             return SimpleNamespace(applications={self.name: SimpleNamespace(deployments=deployments)})
 
