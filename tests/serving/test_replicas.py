@@ -60,7 +60,8 @@ class _Replicas:
         except asyncio.CancelledError:
             self.given_up += 1
             raise
-        return {"status": 200, "headers": [], "body": body, "state": {}, "route": scope["path"]}
+        found = {"status": 200, "headers": [], "body": body, "state": {}, "route": scope["path"]}
+        return {**found, "batches": [("small", 0.5, [0.1, 0.2])]}
 
 
 def _client(replicas: _Replicas) -> httpx.AsyncClient:
@@ -103,6 +104,8 @@ def test_a_request_whose_replica_dies_is_given_to_another(deaths: int) -> None:
     if deaths < TRIES:
         assert (answer.status_code, answer.content) == (200, b"image")
         assert 'convit_requests_total{route="/v1/classify",status="200"} 1.0' in metrics
+        for counted in ("batch_images_sum", "queue_seconds_count"):
+            assert f'convit_{counted}{{model="small"}} 2.0' in metrics
     else:
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "replica_lost")
 
@@ -117,6 +120,8 @@ def test_the_file_for_serve_deploy_is_what_ray_and_we_take(tmp_path: Path) -> No
     assert front._bound_deployment.ray_actor_options["num_cpus"] == 0
     assert {each.name for each in application.deployments} == {"Front", replica.name}
     assert replica._deployment_config.autoscaling_config.max_replicas == 4
+    (tmp_path / "keys").write_text("a-key-of-these-tests")
+    assert "a-key" not in repr(build({"api_key_file": str(tmp_path / "keys")})._bound_deployment.init_args)
     (tmp_path / "keys").write_text("short")
     for wrong in ({"api_key_file": str(tmp_path / "keys")}, {"replicas": [2, 1]}, {"run": {"precision": "fp3"}}):
         with pytest.raises(ValueError, match=r"16 to 256|replicas are|precision"):
@@ -132,7 +137,7 @@ async def _answer_of_a_replica(asked: ServiceSetup, caller: Mapping[str, str], i
     return found
 
 
-def test_replicas_have_the_limits_and_the_folder_of_whoever_called(
+def test_replicas_have_the_limits_and_the_folder_of_whoever_called_and_tell_of_batches(
     cat: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_weights(tmp_path / "mine.safetensors", create_model(NANO, True))
@@ -144,6 +149,8 @@ def test_replicas_have_the_limits_and_the_folder_of_whoever_called(
     found = asyncio.run(_answer_of_a_replica(ServiceSetup(models=("mine.safetensors",)), caller, cat))
     assert (found["status"], found["state"]["code"]) == (400, "invalid_image")
     assert b"9,999" in found["body"]
+    ((model, seconds, waited),) = found["batches"]
+    assert (model, seconds > 0, len(waited)) == ("mine.safetensors", True, 1)
 
 
 def _cluster(there: dict[str, float], free: dict[str, float]) -> Any:
@@ -192,6 +199,7 @@ def test_a_replica_that_is_killed_loses_no_request(start: Start, cat: bytes, mon
         assert client.post("/v1/classify", content=b"x").json()["error"]["code"] == "invalid_image"
         assert client.get("/v1/models").json()["data"][0]["id"] == NANO
         assert client.get("/").status_code == 200
+        assert f'convit_batch_images_count{{model="{NANO}"}} 2.0' in client.get("/metrics").text
         first, second = _replicas(service)
         with ThreadPoolExecutor(8) as pool:
             answers = [pool.submit(client.post, "/v1/classify", content=cat) for _ in range(200)]

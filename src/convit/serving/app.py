@@ -29,7 +29,7 @@ def create_app(
     options: ServiceOptions | None = None,
     *,
     index: Index | None = None,
-    guarded: bool = True,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """Make the app that answers for some models; warm them up first (`ServedModel.warm_up`).
 
@@ -37,13 +37,13 @@ def create_app(
         models: the default first; see `load_served`.
         options: limits, keys and names.
         index: of images to search.
-        guarded: whether it checks keys, hosts and sizes itself; False where what hands it requests has done so.
+        metrics: of whatever hands it requests and has checked and counted them; None: it checks and counts them itself.
 
     Raises:
         ValueError: there is no model, or two have the same name.
     """
     options = options or ServiceOptions()
-    service = Service(models, options, index)
+    service = Service(models, options, index, metrics or Metrics())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -66,18 +66,18 @@ def create_app(
     add_probes(app, service.metrics)
     app.get("/readyz", tags=["health"], name="ready")(_ready)
     _add_pages(app, service)
-    if guarded:
+    if metrics is None:
         app.add_middleware(Guard, options=options, metrics=service.metrics)
     return app
 
 
-def load_app(setup: ServiceSetup, *, guarded: bool = True) -> FastAPI:
+def load_app(setup: ServiceSetup, *, metrics: Metrics | None = None) -> FastAPI:
     """Load models, warm them up, and make the app that answers for them; raises as `load_served` and `open_index`."""
     models = [load_served(name, setup.run) for name in setup.models]
     for each in models:
         each.warm_up()
     index = None if setup.index is None else open_index(setup.index, setup.run)
-    return create_app(models, setup.service, index=index, guarded=guarded)
+    return create_app(models, setup.service, index=index, metrics=metrics)
 
 
 def add_probes(app: FastAPI, counted: Metrics) -> None:

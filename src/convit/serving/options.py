@@ -33,7 +33,7 @@ class ServiceOptions:
         ValueError: a limit is below 1, or an origin is not one.
     """
 
-    keys: tuple[str, ...] = ()
+    keys: tuple[str, ...] = field(default=(), repr=False)  # not into logs
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     root_path: str = ""

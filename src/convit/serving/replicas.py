@@ -6,7 +6,8 @@ A request whose replica dies is given to another. Needs the extra `ray-serve`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -36,6 +37,20 @@ _MOST_AT_FRONT = 1000  # requests
 _ASKED_AT_ONCE = 4  # batches of its model that a replica is given at once
 
 
+class _Batches(Metrics):
+    """What was counted of batches, kept until an answer takes it to the front."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: deque[tuple[str, float, Sequence[float]]] = deque()
+
+    def count_batch(self, model: str, seconds: float, waited: Sequence[float]) -> None:
+        self._kept.append((model, seconds, waited))
+
+    def take(self) -> list[tuple[str, float, Sequence[float]]]:
+        return [self._kept.popleft() for _ in range(len(self._kept))]
+
+
 class Replica:
     """One process with the whole service but its guard."""
 
@@ -44,12 +59,13 @@ class Replica:
     ) -> None:
         if caller is not None:
             enter(caller)
-        self._app = load_app(asked, guarded=False)
+        self._batches = _Batches()
+        self._app = load_app(asked, metrics=self._batches)
         self._running = self._app.state.service.running()
         await self._running.__aenter__()
 
     async def __call__(self, scope: dict[str, Any], body: bytes) -> dict[str, Any]:
-        """Answer one request: status, headers and body, and what the guard's log and metrics tell of it."""
+        """Answer one request: status, headers and body, and what the front's log and metrics tell."""
         given, found = [{"type": "http.request", "body": body}], {"body": b""}
 
         async def receive() -> dict[str, Any]:
@@ -61,24 +77,24 @@ class Replica:
 
         await self._app(scope, receive, send)
         state = {name: scope["state"][name] for name in ("code", "reason") if name in scope["state"]}
-        return {**found, "state": state, "route": getattr(scope.get("route"), "path", "other")}
+        route = getattr(scope.get("route"), "path", "other")
+        return {**found, "state": state, "route": route, "batches": self._batches.take()}
 
 
 class Front:
     """Takes requests in, and has replicas answer them."""
 
     def __init__(self, replicas: Any, options: ServiceOptions) -> None:
-        self._replicas, self._options = replicas, options
+        self._replicas, self._options, self._metrics = replicas, options, Metrics()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The ASGI app; Ray Serve asks for it."""
-        metrics = Metrics()
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, root_path=self._options.root_path)
         add_error_handlers(app)
-        add_probes(app, metrics)  # a process that runs says so however many requests wait for replicas
+        add_probes(app, self._metrics)  # a process that runs says so however many requests wait for replicas
         app.get("/v2/health/live")(inference_protocol.live)
         app.add_route("/{path:path}", self._answer, methods=["GET", "POST"])
-        app.add_middleware(Guard, options=self._options, metrics=metrics)
+        app.add_middleware(Guard, options=self._options, metrics=self._metrics)
         return app
 
     async def _answer(self, request: Request) -> Response:
@@ -86,6 +102,8 @@ class Front:
         scope.update(type="http", state={"request_id": request.scope["state"]["request_id"]})
         asked = asyncio.ensure_future(self._ask(scope, await request.body()))
         (found,) = await wait_for(request, [asked], seconds_left(request, self._options))
+        for batch in found["batches"]:
+            self._metrics.count_batch(*batch)
         request.scope["state"].update(found["state"])
         request.scope["route"] = SimpleNamespace(path=found["route"])
         response = Response(found["body"], found["status"])

@@ -34,18 +34,20 @@ class Service:
         models: the default first.
         options: limits, keys and names.
         index: of images to search, if there is one.
+        metrics: where batches are counted.
 
     Raises:
         ValueError: there is no model, or two have the same name.
     """
 
-    def __init__(self, models: Sequence[ServedModel], options: ServiceOptions, index: Index | None = None) -> None:
+    def __init__(
+        self, models: Sequence[ServedModel], options: ServiceOptions, index: Index | None, metrics: Metrics
+    ) -> None:
         names = [model.name for model in models]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"the models are {names}, but must be one or more of different names")
         self.models = {model.name: model for model in models}
-        self.options, self.index = options, index
-        self.metrics = Metrics()
+        self.options, self.index, self.metrics = options, index, metrics
         self._decoders = ThreadPoolExecutor(min(MOST_DECODERS, default_workers()), "convit-decode")
         self._looker = ThreadPoolExecutor(1, "convit-look")
         self._looking = 0
