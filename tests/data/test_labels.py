@@ -80,6 +80,24 @@ def test_a_list_is_a_data_set(tmp_path: Path) -> None:
     assert open_samples(path).identity()["sha256"] != identity["sha256"]
 
 
+@pytest.mark.parametrize(
+    "titles",
+    [("target", "class"), ("category", "target"), ("Species", "Fine_Label"), ("id", "Class Name"), ("cls", "x")],
+)
+def test_a_table_and_a_list_have_their_labels_in_the_same_column(tmp_path: Path, titles: tuple[str, str]) -> None:
+    cells = [("a", "b"), ("c", "b"), ("a", "d")]
+    lines = [f"{place}.png,{','.join(row)}" for place, row in enumerate(cells)]
+    (tmp_path / "x.csv").write_text("\n".join([",".join(["image", *titles]), *lines]))
+    for place in range(len(cells)):
+        picture(place).save(tmp_path / f"{place}.png")
+    rows = [
+        {"image": encoded(picture(place)), **dict(zip(titles, row, strict=True))} for place, row in enumerate(cells)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+    table, listed = open_samples(tmp_path / "x.parquet"), open_samples(tmp_path / "x.csv")
+    assert (table.labels, table.class_names) == (listed.labels, listed.class_names)
+
+
 def test_zeros_in_front_make_names(tmp_path: Path) -> None:
     assert open_samples(_csv(tmp_path / "x.csv", ["01", "02"])).class_names == ("01", "02")
 

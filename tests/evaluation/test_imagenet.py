@@ -17,6 +17,7 @@ from convit.model import ConViT, ConViTConfig
 from convit.transforms import create_transform, resolve_model_data_config
 from convit.weights.download import hash_file
 from convit.weights.labels import class_names, class_wnids
+from convit.weights.published import DATA_SETS
 from tests.evaluation.storing import encoded, picture, write_file, write_folders
 
 WNIDS = class_wnids("imagenet1k")
@@ -313,7 +314,7 @@ def test_v2_counts_its_folders_as_numbers(tmp_path: Path, model: ConViT) -> None
 @pytest.mark.parametrize("name", ["1000", "007", "cats"])
 def test_v2_refuses_what_is_no_class_number(tmp_path: Path, name: str) -> None:
     write_folders(tmp_path, {"0": [0], name: [1]})
-    with pytest.raises(ValueError, match=f"has {name}, not among the 1000 classes of ImageNet-V2"):
+    with pytest.raises(ValueError, match=f"has {name}, not among the 1000 classes of ImageNet V2"):
         open_samples(f"imagenet-v2:{tmp_path}")
 
 
@@ -427,6 +428,7 @@ def test_an_image_that_cannot_be_read_is_named_as_ever(tmp_path: Path, model: Co
 
 def test_the_page_on_data_names_them_all() -> None:
     page = (Path(__file__).parents[2] / "docs/labeled_data.md").read_text(encoding="utf-8")
+    assert {name: relative.title for name, relative in RELATIVES.items()} == DATA_SETS
     for name, relative in RELATIVES.items():
         assert f"| `{name}` |" in page
         assert f"{relative.images:,} images" in page

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-# what such columns are called, the likeliest first
-IMAGE_NAMES = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "picture", "pixel_values")
-LABEL_NAMES = ("label", "labels", "fine_label", "cls", "class", "target", "category", "class_label")
+from convit.images.lists import LABEL_NAMES, choose_column
+
+# what columns of images are called, the likeliest first
+IMAGE_NAMES = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "picture", "pixelvalues")
 
 
 def choose_columns(
@@ -91,7 +92,8 @@ def _choose(fitting: Sequence[str], likely: Sequence[str], features: Mapping[str
     ]
     if len(marked) == 1:
         return marked[0]
-    return next((name for name in likely if name in (marked or fitting)), None)
+    found = choose_column(marked or fitting, likely)
+    return None if found is None else (marked or fitting)[found]
 
 
 def _holds_images(kind: pa.DataType) -> bool:

@@ -59,7 +59,7 @@ _VALIDATION = f"{_BY_WNID}, or the images {VALIDATION_NAME} and so on"
 RELATIVES: Mapping[str, Relative] = {
     "imagenet": Relative("ImageNet-1k", 50_000, ("val", _KAGGLE), _VALIDATION, flat=True),
     "imagenet-real": Relative("ImageNet ReaL", 50_000, ("val", _KAGGLE), _VALIDATION, flat=True),
-    "imagenet-v2": Relative("ImageNet-V2", 10_000, (), 'sub-folders of images named "0" to "999"', by_number=True),
+    "imagenet-v2": Relative("ImageNet V2", 10_000, (), 'sub-folders of images named "0" to "999"', by_number=True),
     "imagenet-a": Relative("ImageNet-A", 7_500, ("imagenet-a",), _BY_WNID),
     "imagenet-r": Relative("ImageNet-R", 30_000, ("imagenet-r",), _BY_WNID),
     "imagenet-sketch": Relative("ImageNet-Sketch", 50_889, ("sketch",), _BY_WNID),

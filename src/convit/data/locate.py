@@ -14,6 +14,7 @@ from convit.images import IMAGE_SUFFIXES
 from convit.images.listing import is_folder, is_hidden, list_folder
 from convit.images.lists import is_list
 from convit.images.names import not_found
+from convit.weights.published import DATA_SETS
 
 Source = str | Path | Sequence[str | Path]
 
@@ -38,9 +39,8 @@ class Kind:
     suffixes: tuple[str, ...] = ()
 
 
-_IMAGENETS = ("imagenet", "imagenet-real", "imagenet-v2", "imagenet-a", "imagenet-r", "imagenet-sketch")
 KINDS = (
-    Kind("imagenet", "imagenet", prefixes=_IMAGENETS),
+    Kind("imagenet", "imagenet", prefixes=tuple(DATA_SETS)),
     Kind("hub", "hub", prefixes=("hub",)),
     Kind("cifar", "cifar", prefixes=("cifar10", "cifar100")),
     Kind("shards", "shards", suffixes=(".tar", ".tar.gz", ".tgz")),

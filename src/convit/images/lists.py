@@ -20,7 +20,10 @@ _IMAGE = (
     *("image", "images", "img", "imagename", "imagepath", "imagefile", "imagefilename", "imageid", "imgname"),
     *("imgpath", "imgid", "filename", "filepath", "file", "path", "fname", "idcode", "id", "name"),
 )
-_LABEL = ("label", "labels", "classname", "class", "labelname", "category", "target", "classid", "labelid", "species")
+LABEL_NAMES = (
+    *("label", "labels", "finelabel", "classname", "class", "cls", "labelname", "classlabel", "category", "target"),
+    *("classid", "labelid", "species"),
+)
 _OUTSIDE = "allow-outside"
 
 
@@ -151,15 +154,15 @@ def _columns(text: str, path: Path) -> tuple[list[str], list[str] | None]:
         raise ValueError(f"{path} cannot be read as a table ({error}); correct it") from error
     if not rows:
         return [], None
-    titles = [_plain(cell) for cell in rows[0][1]]
+    titles = rows[0][1]
     has_titles = not any(map(_names_image, rows[0][1]))
-    image = _choose(titles, _IMAGE) if has_titles else None
+    image = choose_column(titles, _IMAGE) if has_titles else None
     if image is None and rows[has_titles:]:
         image = next((place for place, cell in enumerate(rows[has_titles][1]) if _names_image(cell)), None)
     if image is None:
         raise ValueError(f"{path} has no column of images among {', '.join(rows[0][1])}; name one 'image'")
     others = [place for place in range(len(titles)) if place != image]
-    label = _choose(["" if place == image else title for place, title in enumerate(titles)], _LABEL)
+    label = choose_column(["" if place == image else title for place, title in enumerate(titles)], LABEL_NAMES)
     if label is None and len(others) == 1:
         label = others[0]
     for number, row in rows[has_titles:]:
@@ -169,12 +172,14 @@ def _columns(text: str, path: Path) -> tuple[list[str], list[str] | None]:
     return [row[image] for row in found], None if label is None else [row[label] for row in found]
 
 
-def _choose(titles: Sequence[str], likely: Sequence[str]) -> int | None:
-    return next((titles.index(name) for name in likely if name in titles), None)
+def choose_column(titles: Sequence[str], likely: Sequence[str]) -> int | None:
+    """Which of some columns has the likeliest title; case, blanks, dots, dashes and underscores make no difference.
 
-
-def _plain(title: str) -> str:
-    return "".join(sign for sign in title.lower() if sign not in " ._-")
+    >>> choose_column(["Class ID", "Class"], LABEL_NAMES)
+    1
+    """
+    plain = ["".join(sign for sign in title.lower() if sign not in " ._-") for title in titles]
+    return next((plain.index(name) for name in likely if name in plain), None)
 
 
 def _names_image(cell: str) -> bool:
