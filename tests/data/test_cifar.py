@@ -8,6 +8,7 @@ import pytest
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from convit.data import fingerprint, open_dataset
+from convit.evaluation.probes import open_sets
 from convit.finetuning.images import find_labeled_images
 
 NAMES = {"cifar10": [f"c{index}" for index in range(10)], "cifar100": [f"f{index:02d}" for index in range(100)]}
@@ -93,4 +94,7 @@ def test_the_test_part_is_kept_for_the_end(cifar: Path) -> None:
     assert (len(found.samples), found.train) == (20, f"cifar10:{cifar}")
     assert found.test is not None
     assert found.test.labels == [3, 2, 1, 0]
+    probed = open_sets(f"cifar10:{cifar}")
+    assert probed.test is not None
+    assert (len(probed.train), probed.test.labels) == (20, found.test.labels)
     assert find_labeled_images(f"cifar10:{cifar}:train").test is not None

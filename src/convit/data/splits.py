@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -59,7 +60,7 @@ def check_one_set(source: Source) -> None:
     if kind.name == "folder" and Path(cast("str | Path", source)).is_dir():
         _check_classes(_around_parts(Path(cast("str | Path", source))))
     elif kind.suffixes and isinstance(source, str | Path):
-        found = {part_of_file(file) for file in find_files(source, None, kind.name)} - {None}
+        found = _by_part(find_files(source, None, kind.name))
         if len(found) > 1:
             raise SplitError(
                 f"{shown(source)} holds the parts {', '.join(part for part in PARTS if part in found)}; name one of "
@@ -90,7 +91,7 @@ def choose_split(data: Source, split: str) -> Source:
         FileNotFoundError: there is nothing at `data`.
         SplitError: there is no such split; the message names those that there are.
     """
-    folder = None if not isinstance(data, str | Path) or is_remote(data) else Path(data)
+    folder = _as_folder(data)
     files = _files(data, folder)
     if folder is not None and folder.is_dir():
         inside = _sub_folder(_around_parts(folder), split)
@@ -164,13 +165,11 @@ def find_layout(source: Source) -> Layout:
         has_test = kind.name != "imagenet" and part_of(said) == "train"
         return Layout(source, test=f"{whole}:test" if has_test else None)
     if kind.suffixes:
-        folder = Path(source) if isinstance(source, str | Path) and not is_remote(source) else None
-        files = _files(source, folder)
-        by_part = {part: [file for file in files if part_of_file(file) == part] for part in PARTS}
-        if not by_part["train"] or len(by_part["train"]) == len(files):
+        files = _files(source, _as_folder(source))
+        by_part = _by_part(files)
+        if len(by_part.get("train", files)) == len(files):
             return Layout(source)
-        train, validation, test = (cast("Source", by_part[part]) or None for part in PARTS)
-        return Layout(train or source, validation, test)
+        return Layout(by_part["train"], by_part.get("val"), by_part.get("test"))
     folder = Path(cast("str | Path", source))
     if not folder.is_dir():
         return Layout(folder)
@@ -183,6 +182,17 @@ def find_layout(source: Source) -> Layout:
     others = tuple(child for child in list_folder(folder) if is_folder(child) and child not in named)
     unwrapped = {part: _unwrap(place) for part, place in parts.items()}
     return Layout(unwrapped["train"], unwrapped.get("val"), unwrapped.get("test"), others)
+
+
+def has_part(source: Source, part: str) -> bool:
+    """Whether there is a "train", "val" or "test" among the sub-folders, or among the shards or Parquet files.
+
+    What hub data sets, CIFAR and ImageNet's folders have is known when they are opened.
+    """
+    folder = _as_folder(source)
+    if kind_of(source).suffixes:
+        return part in _by_part(_files(source, folder))
+    return folder is not None and folder.is_dir() and part in _part_folders(_around_parts(folder))
 
 
 def holds_folders(folder: Path) -> bool:
@@ -246,6 +256,18 @@ def _sub_folder(folder: Path, split: str) -> Path | None:
     likely = [folder / name for name in spellings(split)]
     others = [child for child in list_folder(folder) if part_of(split) and part_of(child.name) == part_of(split)]
     return next((place for place in [*likely, *others] if place.is_dir()), None)
+
+
+def _as_folder(data: Source) -> Path | None:
+    return None if not isinstance(data, str | Path) or is_remote(data) else Path(data)
+
+
+def _by_part(files: Sequence[Path | str]) -> dict[str, list[Path | str]]:
+    found: dict[str, list[Path | str]] = {}
+    for file in files:
+        if (part := part_of_file(file)) is not None:
+            found.setdefault(part, []).append(file)
+    return found
 
 
 def _files(data: Source, folder: Path | None) -> list[Path | str]:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from convit.data.splits import SplitError
+from convit.data import open_samples
+from convit.data.splits import SplitError, find_layout
 from convit.evaluation.probes import open_sets
+from tests.data.test_parts import LAYOUTS, Write
 
 WriteShard = Callable[[Path, list[tuple[str, int, bytes]]], None]
 
@@ -35,6 +37,19 @@ def test_shards_are_split_by_their_names(
     sets = open_sets(tmp_path)
     assert sets.test is not None
     assert (len(sets.train), len(sets.test)) == (15, 3)
+
+
+@pytest.mark.parametrize(("train", "test"), LAYOUTS)
+def test_parts_are_those_that_fine_tuning_finds(
+    tmp_path: Path, train: tuple[str, Write], test: tuple[str, Write]
+) -> None:
+    for name, write in (train, test):
+        write(tmp_path / name)
+    layout, sets = find_layout(tmp_path), open_sets(tmp_path)
+    assert layout.test is not None
+    assert sets.test is not None
+    assert sets.train.identity() == open_samples(layout.train).identity()
+    assert sets.test.identity() == open_samples(layout.test).identity()
 
 
 def test_one_set_is_one_set(splits: Path) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import suppress
 from typing import NamedTuple
 
 from convit.data import EvenlySpaced, Samples, open_samples
 from convit.data.classes import plain_name, wnid_or_name
 from convit.data.imagenet import named_relative
 from convit.data.locate import Source, kind_of
-from convit.data.splits import SplitError, choose_split, choose_sub_folder, spellings
+from convit.data.splits import SplitError, has_part, spellings
 
 TRAIN = "train"
 TESTS = ("val", "test")
@@ -77,12 +77,10 @@ def open_sets(
 def _find(data: Source, names: tuple[str, ...]) -> Samples | None:
     """Open the first of these splits that the data have."""
     for name in names:
-        if kind_of(data).name == "hub":  # only its library knows what splits there are
-            try:
+        if kind_of(data).prefixes:  # what opens these alone knows which splits there are
+            with suppress(SplitError):
                 return open_samples(data, split=name)
-            except SplitError:
-                continue
-        elif _has(data, name):
+        elif has_part(data, name):
             return open_samples(data, split=name)
     return None
 
@@ -100,9 +98,9 @@ def _check_whole(data: Source) -> None:
     """Refuse splits without one to train on: the sub-folders "val" and "test" are not classes."""
     if kind_of(data).prefixes:
         return  # without a split's name these are one split
-    found = [name for name in TESTS if _has(data, name)]
+    found = [name for name in TESTS if has_part(data, name)]
     # shards of a single split are one set
-    if len(found) > 1 or (found and isinstance(choose_split(data, found[0]), Path)):
+    if len(found) > 1 or (found and not kind_of(data).suffixes):
         raise ValueError(f"{data} has no split {TRAIN}, but {' and '.join(found)}; name one to train on with --split")
 
 
@@ -117,15 +115,3 @@ def _check_classes(train: Samples, test: Samples | None) -> None:
             f"{test.source} is scored among {len(competing)} classes, but the {len(shown)} of the training images are "
             "others too; name its folder itself, without a prefix, to score it among all of them"
         )
-
-
-def _has(data: Source, name: str) -> bool:
-    relative = named_relative(data)
-    try:
-        found = choose_split(data, name) if relative is None else choose_sub_folder(relative[1].expanduser(), name)
-    except (ValueError, FileNotFoundError):
-        return False
-    if not isinstance(found, Path):
-        return True
-    # a class may be called "train": a split holds classes or shards, and not images
-    return bool(kind_of(found).suffixes) or any(child.is_dir() for child in found.iterdir())
