@@ -50,7 +50,7 @@ def compare_outputs(reference: ConViT, taking_part: Sequence[tuple[Entry, Tensor
 
 def relative_error(values: Tensor, reference: Tensor) -> float:
     """Largest difference over the largest reference value, both taken in fp64 on the CPU."""
-    values, reference = values.detach().double().cpu(), reference.detach().double().cpu()
+    values, reference = (each.detach().cpu().double() for each in (values, reference))
     return float((values - reference).abs().max() / reference.abs().max())
 
 

@@ -25,6 +25,15 @@ def has_amx() -> bool:
 
 
 @functools.cache
+def onednn_has_bf16() -> bool:
+    """Whether PyTorch was built with oneDNN, and that has instructions for bf16 here (AVX-512's, or ARM's)."""
+    import torch
+
+    check: Any = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # no operator in other builds
+    return check is not None and bool(check())
+
+
+@functools.cache
 def capabilities() -> dict[str, Any]:
     """The name and instruction sets of the processor, as PyTorch knows them."""
     import torch

@@ -188,18 +188,20 @@ class FastEmbedding(nn.Module):
 def embedding_of_levels(patches: PatchEmbedding, mean: Sequence[float], std: Sequence[float]) -> PatchEmbedding:
     """The patch embedding that gives on uint8 pixel values what `patches` gives on normalized images.
 
-    Source: normalization and kernel are both linear; computed in fp64, rounded once.
+    Source: normalization and kernel are both linear; computed in fp64 on the CPU, rounded once.
 
     Args:
         patches: a patch embedding.
         mean: what normalization subtracts per channel, on a scale where white is 1.
         std: what it divides by, on the same scale.
     """
-    kernel, bias = patches.proj.weight.double(), cast(Tensor, patches.proj.bias).double()
+    dtype = patches.proj.weight.dtype
+    # on the CPU: Apple's GPUs have no fp64
+    kernel, bias = (part.cpu().double() for part in (patches.proj.weight, cast(Tensor, patches.proj.bias)))
     shift, scale = (kernel.new_tensor(values)[:, None, None] for values in (mean, std))
     folded = copy.deepcopy(patches)
-    folded.proj.weight.copy_(kernel / (255.0 * scale))
-    cast(Tensor, folded.proj.bias).copy_(bias - (kernel * (shift / scale)).sum((1, 2, 3)))
+    folded.proj.weight.copy_((kernel / (255.0 * scale)).to(dtype))
+    cast(Tensor, folded.proj.bias).copy_((bias - (kernel * (shift / scale)).sum((1, 2, 3))).to(dtype))
     return folded
 
 

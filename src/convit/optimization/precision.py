@@ -10,7 +10,7 @@ import platform
 import re
 from typing import TYPE_CHECKING, Literal, get_args
 
-from convit.model.processor import capabilities, has_amx, is_amd_avx512
+from convit.model.processor import capabilities, has_amx, is_amd_avx512, onednn_has_bf16
 
 if TYPE_CHECKING:
     import torch
@@ -56,12 +56,12 @@ def name_of(dtype: torch.dtype) -> str:
 def bfloat16_pays() -> bool:
     """Whether this machine's processor multiplies bf16 numbers faster than fp32 ones.
 
-    Intel's AVX-512 issues bf16 products at about half the rate of fp32 ones, and older x86 processors emulate them;
-    AMX, AMD's AVX-512 and other architectures are faster at bf16.
+    Intel's AVX-512 issues bf16 products at about half the rate of fp32 ones, and older processors emulate them; AMX,
+    AMD's AVX-512 and ARM's bf16 instructions are faster at bf16.
     """
-    if platform.machine().lower() not in ("x86_64", "amd64") or has_amx():
-        return True
-    return is_amd_avx512() and bool(capabilities().get("avx512_bf16"))
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return onednn_has_bf16()
+    return has_amx() or (is_amd_avx512() and bool(capabilities().get("avx512_bf16")))
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -96,6 +96,13 @@ def computed_in(precision: str, device: torch.device) -> str:
     if device.type == "cpu":
         return "bf16" if precision == "bf16" and bfloat16_pays() else "fp32"
     return "bf16" if precision in ("fp8", "int8") else precision
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """The dtype in which to add up on a device: float64, which Apple's GPUs lack, or float32."""
+    import torch
+
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:

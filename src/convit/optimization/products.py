@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convit.model.processor import is_amd_avx512
+from convit.model.processor import is_amd_avx512, onednn_has_bf16
 from convit.optimization.folding import Affine
 
 
@@ -140,7 +140,7 @@ def fastest_product(device: torch.device, dtype: torch.dtype) -> Product:
         and not is_amd_avx512()
     ):
         return MklProduct
-    knows_dtype = dtype == torch.float32 or (dtype == torch.bfloat16 and onednn._is_mkldnn_bf16_supported())
+    knows_dtype = dtype == torch.float32 or (dtype == torch.bfloat16 and onednn_has_bf16())
     if torch.backends.mkldnn.is_available() and hasattr(onednn, "_linear_pointwise") and knows_dtype:
         return PackedProduct
     return PlainProduct

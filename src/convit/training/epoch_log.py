@@ -252,7 +252,7 @@ def measure(model: ConViT, images: Tensor) -> dict[str, list[list[float]]]:
     measured: dict[str, Any] = {}
     with torch.random.fork_rng(devices=[weight.device] if weight.device.type == "cuda" else []):
         if model.config.local_up_to_layer:
-            measured["gates"] = gates(model).double().round(decimals=DIGITS).tolist()
-        parts = [nonlocality(model, part.to(weight)).double().cpu() * len(part) for part in images.split(BATCH_SIZE)]
+            measured["gates"] = gates(model).cpu().double().round(decimals=DIGITS).tolist()
+        parts = [nonlocality(model, part.to(weight)).cpu().double() * len(part) for part in images.split(BATCH_SIZE)]
         measured["nonlocality"] = (torch.stack(parts).sum(dim=0) / len(images)).round(decimals=DIGITS).tolist()
     return measured

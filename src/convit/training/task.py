@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from convit.data.sampling import StepSharding, augmentation_seed
 from convit.model.layers import DropPath
+from convit.optimization.precision import widest_float
 from convit.training.mixing import mix, soft_targets
 from convit.training.models import Teacher, class_count
 from convit.training.optimizers import build_optimizer, peak_rate, rate_at, total_epochs
@@ -178,7 +179,7 @@ class ClassificationTask(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start counting."""
-        self.validation_sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self.validation_sums = torch.zeros(3, dtype=widest_float(self.device), device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count loss, hits and images."""
@@ -187,7 +188,8 @@ class ClassificationTask(LightningModule):
         loss = F.cross_entropy(logits, labels, reduction="sum")
         hits = (logits.argmax(dim=1) == labels).sum()
         assert self.validation_sums is not None
-        self.validation_sums += torch.stack([loss, hits, torch.tensor(len(labels), device=self.device)]).double()
+        counted = torch.stack([loss, hits, torch.tensor(len(labels), device=self.device)])
+        self.validation_sums += counted.to(self.validation_sums)
 
     def on_validation_epoch_end(self) -> None:
         """Loss and top-1 (percent) over all processes."""
