@@ -1,6 +1,8 @@
 """Calls of one batch size made to take any, and recorded graphs (with a stand-in for CUDA)."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from time import sleep
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from convit.optimization.calls import FixedBatch, GraphedCall
+from convit.optimization.calls import FixedBatch, GraphedCall, copied
+from convit.optimization.folding import PerGrid
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 8, 11])
@@ -21,7 +24,7 @@ def test_every_call_has_the_same_batch(count: int) -> None:
         return buffer.copy_(2 * images)  # written over by the next call, as recorded graphs do
 
     images = torch.randn(count, 2)
-    torch.testing.assert_close(FixedBatch(call, 4)(images), 2 * images)
+    torch.testing.assert_close(FixedBatch(copied(call), 4)(images), 2 * images)
     assert set(seen) == {4}
 
 
@@ -75,10 +78,29 @@ def test_graphs_are_recorded_once_per_shape(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(graphed._recordings) == 4
 
 
-def test_results_are_the_callers_own() -> None:
+def test_results_are_the_callers_own_in_every_thread() -> None:
     buffer = torch.empty(2, 2)
-    fixed = FixedBatch(lambda images: buffer.copy_(images), 2)
-    first, second = torch.zeros(2, 2), torch.ones(2, 2)
-    kept = fixed(first)
-    fixed(second)
-    torch.testing.assert_close(kept, first)
+
+    def call(images: Tensor) -> Tensor:
+        buffer.copy_(images)
+        sleep(0.02)
+        return buffer
+
+    given = [torch.full((2, 2), float(number)) for number in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(copied(call), given))
+    torch.testing.assert_close(found, given)
+
+
+def test_what_depends_on_the_grid_is_kept_for_some_grids_whatever_other_threads_do() -> None:
+    grids = [(rows, 2) for rows in range(1, 6)]
+
+    def compute(grid: tuple[int, int]) -> int:
+        kept._results.clear()  # as if others had been here meanwhile
+        return grid[0]
+
+    kept = PerGrid(compute, kept=2)
+    assert [kept(grid) for grid in grids] == [1, 2, 3, 4, 5]
+    kept = PerGrid(lambda grid: grid[0], kept=2)
+    assert [kept(grid) for grid in [*grids, (4, 2), *grids]] == [1, 2, 3, 4, 5, 4, 1, 2, 3, 4, 5]
+    assert list(kept._results) == [(4, 2), (5, 2)]

@@ -20,7 +20,7 @@ from convit.model.layers import Block, PatchEmbedding
 from convit.model.processor import is_amd_avx512
 from convit.model.shortcuts import is_untouched, takes_shortcuts
 from convit.optimization.blocks import FastBlock, FastEmbedding, MakeProduct, embedding_of_levels
-from convit.optimization.calls import FixedBatch, GraphedCall, compiled
+from convit.optimization.calls import FixedBatch, GraphedCall, compiled, copied
 from convit.optimization.optimized import OptimizedConViT, Runner
 from convit.optimization.plan import Plan, Step, choose_backend, choose_dtype, choose_precision
 from convit.optimization.precision import dtype_of, native_precisions
@@ -274,5 +274,5 @@ def _runner(backend: str, device: torch.device, batch_size: int | None, calibrat
     if backend == "compiled":
         return lambda model, name: FixedBatch(compiled(getattr(model, name), device), batch_size)
     if backend == "cuda graph":
-        return lambda model, name: FixedBatch(GraphedCall(getattr(model, name)), batch_size)
+        return lambda model, name: FixedBatch(copied(GraphedCall(getattr(model, name))), batch_size)
     return getattr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,8 +18,7 @@ class FixedBatch:
     """Cuts what comes into batches of one size and fills the last one up with zeros.
 
     Compiled code and recorded graphs are made for one shape; a folder's last few images must not cost another
-    compilation. What the filling gives is dropped. Results are the caller's own: a recorded graph writes its next one
-    over its last.
+    compilation. What the filling gives is dropped.
 
     Args:
         call: maps a batch to one row per image.
@@ -32,13 +32,27 @@ class FixedBatch:
         """One row per image."""
         size = self.batch_size = self.batch_size or len(images)
         if len(images) == size:
-            return self.call(images).clone()
+            return self.call(images)
         parts: list[Tensor] = []
         for start in range(0, len(images), size):
             part = images[start : start + size]
             filled = torch.cat((part, part.new_zeros(size - len(part), *part.shape[1:]))) if len(part) < size else part
-            parts.append(self.call(filled)[: len(part)].clone())
+            parts.append(self.call(filled)[: len(part)])
         return torch.cat(parts)
+
+
+def copied(call: Call) -> Call:
+    """A call that writes its next result over its last, as recorded graphs do: its results as the caller's own.
+
+    Threads take turns, so that none reads what another's call gave.
+    """
+    lock = threading.Lock()
+
+    def run(images: Tensor) -> Tensor:
+        with lock:
+            return call(images).clone()
+
+    return run
 
 
 def compiled(call: Call, device: torch.device) -> Call:
@@ -49,7 +63,7 @@ def compiled(call: Call, device: torch.device) -> Call:
     The model's weights must stay as they are.
     """
     if device.type == "cuda":
-        return torch.compile(call, dynamic=False, mode="max-autotune")
+        return copied(torch.compile(call, dynamic=False, mode="max-autotune"))
     from torch._inductor import config
 
     code = torch.compile(call, dynamic=False)

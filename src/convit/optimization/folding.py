@@ -77,8 +77,10 @@ class PerGrid(Generic[_Value]):
         """The result for `grid`; not kept where its sides are unknown, in a graph that is recorded for any size."""
         if not all(isinstance(side, int) for side in grid):
             return self.compute(grid)
-        if grid not in self._results:
-            while len(self._results) >= self.kept:
-                self._results.pop(next(iter(self._results)))
-            self._results[grid] = self.compute(grid)
-        return self._results[grid]
+        found = self._results.get(grid)
+        if found is None:
+            found = self.compute(grid)
+            for oldest in list(self._results)[: len(self._results) + 1 - self.kept]:
+                self._results.pop(oldest, None)  # another thread may have been faster
+            self._results[grid] = found
+        return found
