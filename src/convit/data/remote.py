@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 import fsspec
 
@@ -52,18 +52,25 @@ def is_remote(source: object) -> bool:
 def shown(place: object) -> str:
     """A path as it is, or a URL as messages and records may hold it: without password and without a signed query.
 
-    >>> shown("https://me:secret@host/x.tar?signature=abc")
-    'https://host/x.tar'
+    >>> shown("https://me:secret@host/x.tar?signature=abc"), shown("s3://bucket/what? #1.jpg")
+    ('https://host/x.tar', 's3://bucket/what? #1.jpg')
     """
     if not is_remote(place):
         return str(place)
-    parts = urlsplit(str(place))
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    scheme, host, path = split_url(str(place))
+    return f"{scheme}://{host.rpartition('@')[2]}{path}"
 
 
 def url_path(url: str) -> str:
     """The path within a URL, in which suffixes and patterns are looked for."""
-    return urlsplit(url).path
+    return split_url(url)[2]
+
+
+def split_url(url: str) -> tuple[str, str, str]:
+    """(scheme, host with user and password, path) of a URL; only http has a query, names in stores may hold a "?"."""
+    scheme, _, rest = (url.partition("#")[0].partition("?")[0] if url.startswith(_HTTP) else url).partition("://")
+    host, slash, path = rest.partition("/")
+    return scheme, host, slash + path
 
 
 @contextmanager
@@ -116,9 +123,8 @@ def read_remote(url: str) -> bytes:
 def fetch_all(urls: Sequence[str]) -> list[bytes]:
     """The whole of some small remote files on one server, fetched side by side; raises as `read_on` does."""
     system, _ = filesystem_of(urls[0])
-    paths = [fsspec.core.strip_protocol(url) for url in urls]
-    found = system.cat(paths, on_error="return")
-    contents = (found.get(path) for path in paths)
+    paths, whole = [fsspec.core.strip_protocol(url) for url in urls], [None] * len(urls)
+    contents = system.cat_ranges(paths, whole, whole, on_error="return")  # `cat` would take "[1]" for a pattern
     # one that failed is asked for again with patience, which raises where it must
     return [
         read_remote(url) if not isinstance(content, bytes) else content
@@ -234,8 +240,13 @@ def _as_transfer_error(url: str) -> Generator[None]:
 def _transfer_error(error: BaseException) -> TransferError:
     status = _status(error)
     # an HTTP error's own words hold the whole URL, with what `shown` leaves out
-    reason = f"the server answers with status {status}" if status else f"{type(error).__name__}: {error}"
+    reason = f"the server answers with status {status}" if status else f"{type(error).__name__}: {said_by(error)}"
     return TransferError(reason, final=is_refusal(error) or (400 <= status < 500 and status not in _BUSY))
+
+
+def said_by(error: BaseException) -> str:
+    """An error's words in one line, with URLs as `shown` has them."""
+    return re.sub(r"\w[\w+.-]*://[^\s'\"]+", lambda url: shown(url[0]), " ".join(str(error).split()))
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from convit.data.remote import filesystem_of, is_refusal, is_remote, shown
+from convit.data.remote import filesystem_of, is_refusal, is_remote, said_by, shown
 from convit.output.files import explained, reason_of, replace_file
 
 _LARGEST_PUT = 5 * 2**30  # bytes that S3 takes in one request, so that an object is there whole or not at all
@@ -121,7 +121,7 @@ class Destination:
         if isinstance(error, OSError) and self._folder is not None:
             return error
         place = posixpath.join(str(self), name)
-        reason = reason_of(error) if isinstance(error, OSError) else " ".join(str(error).split())
+        reason = reason_of(error) if isinstance(error, OSError) and error.strerror else said_by(error)
         if is_refusal(error):
             return PermissionError(f"{place} is refused ({reason}); check the address and your access to it")
         return ConnectionError(
