@@ -83,7 +83,8 @@ def test_archives_parquet_files_and_lists_are_inputs(
     with tarfile.open(tmp_path / "0.tar", "w") as archive:
         archive.add(images, "images")
     content = [{"bytes": (images / f"{number}.png").read_bytes(), "path": None} for number in range(9)]
-    pq.write_table(pa.table({"image": content}), tmp_path / "1.parquet")
+    no_labels = pa.nulls(9, pa.int64())  # which nobody asks for
+    pq.write_table(pa.table({"image": content, "label": no_labels}), tmp_path / "1.parquet")
     (tmp_path / "list.txt").write_text("images/3.png\nimages/4.png\n")
     out = tmp_path / "out"
     sources = [tmp_path / name for name in ("0.tar", "1.parquet", "list.txt")]
@@ -138,6 +139,42 @@ def test_changed_and_new_images_are_taken_up_when_asked(convit: Convit, images: 
     convit("embed", images, *MODEL, "-o", tmp_path / "now.parquet")
     now = {row.pop("path"): row for row in pq.read_table(tmp_path / "now.parquet").to_pylist()}
     assert_same(rows(out), now)
+
+
+def test_an_update_removes_results_before_it_names_their_successors(
+    convit: Convit, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    job = ("embed", images, *MODEL, "-o", f"{out}/", "--images-per-shard", 3)
+    convit(*job)
+    (out / "mine.parquet").write_bytes(b"not of the job")
+    (images / "8.png").unlink()
+    with monkeypatch.context() as ended:
+        ended.setattr("convit.scale.destination.Destination.write", lambda *_: 1 / 0)
+        assert convit(*job, "--update").code == 1
+    assert len(rows(out)) == 7  # of the shards that stay
+    assert convit(*job, "--update").rows[0]["shards"] == 1
+    assert len(rows(out)) == 9
+    assert (out / "mine.parquet").exists()
+
+
+def test_results_that_are_not_known_for_what_they_are(convit: Convit, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    job = ("embed", images, *MODEL, "-o", f"{out}/")
+    convit(*job, "--shard", "0/1")
+    (first,) = out.glob("0*")
+    manifest = (out / "_manifest.parquet").read_bytes()
+    (out / "_manifest.parquet").unlink()
+    refused = convit(*job, "--normalize")
+    assert refused.code == 2
+    assert f"{out} holds results of a job without its _manifest.parquet; write to another place" in refused.err
+    (out / "_manifest.parquet").write_bytes(manifest)
+    first.write_bytes(first.read_bytes()[:-9])
+    damaged = convit(*job)
+    assert (damaged.code, len(damaged.err.splitlines())) == (2, 2), damaged.err
+    assert f"{first} is damaged (" in damaged.err
+    first.unlink()
+    assert convit(*job).code == 3
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,19 @@ def test_a_job_from_bucket_to_bucket(bucket: Any, tmp_path: Path, capfd: pytest.
     assert _rows(bucket, "photos/vectors").keys() == found.keys() | {"s3://photos/tars/1.tar#9.png"}
 
 
+def test_any_name_is_read_and_a_jobs_own_results_are_not(bucket: Any) -> None:
+    names = ["what? #1.png", "[1].png", "100%.png", "ä.png", "a*b.png"]
+    for number, name in enumerate(names):
+        bucket.pipe_file(f"photos/{name}", _png(number))
+    job = ("embed", "s3://photos/", *MODEL, "-o", "s3://photos/vectors/", "--images-per-shard", "1")
+    assert main([*job]) == 0
+    found = _rows(bucket, "photos/vectors")
+    assert found.keys() == {f"s3://photos/{name}" for name in names}
+    assert not any(row["error"] for row in found.values())
+    assert main([*job, "--update"]) == 0
+    assert _rows(bucket, "photos/vectors") == found
+
+
 def test_of_many_tasks_that_create_an_object_one_does(bucket: Any) -> None:
     destination = Destination("s3://photos/out/")
     with ThreadPoolExecutor(8) as pool:

@@ -10,7 +10,7 @@ import typer
 
 from convit.cli import errors, options
 from convit.cli.job_options import JobOptions, check_engine
-from convit.scale.jobs import FAILED, Job, Part, begin, missing, part_before, prepare
+from convit.scale.jobs import FAILED, Job, Part, begin, missing, prepare, read_results, with_access
 from convit.weights.progress import bar
 
 if TYPE_CHECKING:
@@ -56,10 +56,13 @@ def run_job(job: Job, sources: Sequence[str], target: options.Target, given: Job
         done = Done(before=len(shards) - len(waiting))
         errors.say(_plan(manifest, part, done.before, len(waiting)))
         first = next((shard for shard, other in zip_longest(shards, waiting) if shard is not other), None)
-        if first is not None and (other := part_before(destination, first)) not in (None, str(part)):
-            errors.say(f"some of them were done as part {other}; they stay")
+        if first is not None:
+            _, noted = read_results(destination, first.name, ["error"])
+            if (other := noted.get("part", str(part))) != str(part):
+                errors.say(f"some of them were done as part {other}; they stay")
         with bar("shards", len(waiting)) as advance:
-            for one in engine.run(destination, waiting, {**engine.identity, "part": str(part)}):
+            about = {**engine.identity, "part": str(part)}
+            for one in engine.run(destination, with_access(waiting, sources), about):
                 done += one
                 advance()
     _finish(destination, done)

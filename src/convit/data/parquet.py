@@ -43,6 +43,7 @@ class ParquetSamples(Samples):
             in the file or by name.
         in_memory: bytes of encoded images up to which all of them are held; None for 4 GB.
         needs_label: whether there must be labels; without them each is -1.
+        reads_labels: whether labels are read where there are some.
 
     Raises:
         FileNotFoundError, ValueError: as `convit.data.open_samples`.
@@ -50,7 +51,14 @@ class ParquetSamples(Samples):
 
     kind = "parquet"
 
-    def __init__(self, files: Sequence[Path | str], *, in_memory: int | None = None, needs_label: bool = True) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path | str],
+        *,
+        in_memory: int | None = None,
+        needs_label: bool = True,
+        reads_labels: bool = True,
+    ) -> None:
         self.files = list(files)
         self._file_names = file_names(files)
         # a remote file is fetched whole; one here is mapped
@@ -59,7 +67,9 @@ class ParquetSamples(Samples):
         with self._opened(0):
             schema = self._metadata[0].schema.to_arrow_schema()
         features = hub_features(schema)
+        needs_label = needs_label and reads_labels
         self._image, label = choose_columns(schema, features, shown(self.files[0]), needs_label=needs_label)
+        label = label if reads_labels else None
         columns: list[pa.ChunkedArray] = []
         self._groups: list[tuple[int, int]] = []  # (file, row group) of every row group, in order
         sizes: list[int] = []

@@ -37,7 +37,7 @@ class InputFile(NamedTuple):
 
     Attributes:
         kind: "image", "tar" or "parquet".
-        path: the URL, or the path in a form that opens again.
+        path: the URL as `shown` has it, or the path in a form that opens again.
         size: bytes; -1 where a server does not say.
         mark: what changes with the content: a file's time of change (ns), a server's ETag or the like.
     """
@@ -65,30 +65,38 @@ def list_inputs(
     Raises:
         ConnectionError, PermissionError: a server cannot be reached, or refuses.
         FileNotFoundError: a source does not exist.
-        ValueError: a source holds nothing that can be read, or there is none.
+        ValueError: a source holds nothing that can be read, or there is none; two URLs differ in their queries alone.
     """
     found: dict[str, InputFile] = {}
+    urls: dict[str, str] = {}
     for source in sources:
-        files = _listed_remote(source) if is_remote(source) else _listed_here(source, recursive, left_out)
-        found.update((file.path, file) for file in files)
+        if not is_remote(source):
+            found.update((file.path, file) for file in _listed_here(source, recursive, left_out))
+            continue
+        for file in _listed_remote(source):
+            entry = _entry(file)
+            if urls.setdefault(entry.path, file.url) != file.url:
+                raise ValueError(
+                    f"the inputs name {entry.path} twice, with other queries, which results do not hold; copy such "
+                    "files to a folder or a store"
+                )
+            found[entry.path] = entry
     if not found:
         raise ValueError("the inputs hold no image, tar or Parquet file; name a folder, a pattern or a list")
     return list(found.values())
 
 
-def _listed_remote(source: str) -> Iterator[InputFile]:
+def _listed_remote(source: str) -> Iterable[RemoteFile]:
     if "*" not in url_path(source) and not source.endswith("/"):
-        for url in expand_braces(source):
-            yield _entry(remote_file(url))
-        return
+        return map(remote_file, expand_braces(source))
     files = [file for file in list_files(source) if _kind(file.url)]
     if not files:
         raise ValueError(f"{shown(source)} means no image, tar or Parquet file; check the pattern")
-    yield from map(_entry, files)
+    return files
 
 
 def _entry(file: RemoteFile) -> InputFile:
-    return InputFile(_kind(file.url) or "image", file.url, file.size, file.mark)
+    return InputFile(_kind(file.url) or "image", shown(file.url), file.size, file.mark)
 
 
 def _listed_here(source: str, recursive: bool, left_out: Counter[str] | None) -> Iterator[InputFile]:
@@ -135,7 +143,7 @@ def images_in(files: Sequence[InputFile]) -> Iterator[ImageSource]:
             for member, content in read_images(place):
                 yield named(content, f"{shown(file.path)}#{member}")
         else:
-            rows = ParquetSamples([place], in_memory=0, needs_label=False)
+            rows = ParquetSamples([place], in_memory=0, reads_labels=False)
             for number in range(len(rows)):
                 yield named(rows.stored(number), f"{shown(file.path)} row {number}")
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from convit.data.remote import shown
+from convit.data.locate import expand_braces
+from convit.data.remote import is_remote, shown, split_url
 from convit.inference.options import RunOptions
 from convit.scale.destination import Destination
+from convit.scale.inputs import InputFile
 from convit.scale.manifest import (
     IMAGES_PER_SHARD,
     NAME,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 FAILED = "_failed"
 SUFFIX = ".parquet"
+_RESULTS = re.compile(r"\d{6,}-[0-9a-f]{12}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Job:
 def prepare(
     destination: Destination,
     sources: Sequence[str],
-    list_files: Callable[[], Any],
+    list_files: Callable[[], Sequence[InputFile]],
     *,
     update: bool = False,
     images_per_shard: int = IMAGES_PER_SHARD,
@@ -116,17 +119,20 @@ def prepare(
         images_per_shard: as in `convit.scale.manifest.divide`.
 
     Raises:
-        ValueError: there is a manifest of other inputs, and `update` is false.
+        ValueError: there is a manifest of other inputs, and `update` is false; or there are results without a manifest.
         As `list_files` and `read_manifest`.
     """
     known = read_manifest(destination)
+    if known is None and _results_in(destination) and (known := read_manifest(destination)) is None:
+        raise ValueError(f"{destination} holds results of a job without its {NAME}; write to another place")
     if known is not None and not update:
         check_sources(destination, known, sources)
         return known
     named = tuple(map(shown, sources))
+    files = [file for file in list_files() if not file.path.startswith(f"{destination}/")]  # no results of its own
     if known is None:
-        return Manifest(tuple(divide(list_files(), images_per_shard)), {}, named)
-    return replace(updated(known, list_files(), images_per_shard), sources=named)
+        return Manifest(tuple(divide(files, images_per_shard)), {}, named)
+    return replace(updated(known, files, images_per_shard), sources=named)
 
 
 def begin(
@@ -134,7 +140,7 @@ def begin(
 ) -> Manifest:
     """Keep the manifest unless another task has, and refuse a destination that holds another job's results.
 
-    After an update, results of shards that are no longer in the manifest are removed.
+    Before an update, results of shards that are no longer in the manifest are removed: none is there twice at any time.
 
     Raises:
         ValueError: model or options are others than those of the results.
@@ -143,12 +149,11 @@ def begin(
         check_job(destination, manifest.job, identity)
     kept = replace(manifest, job=identity)
     if update:
-        destination.write(NAME, kept.to_bytes())
         present = {shard.name + SUFFIX for shard in manifest.shards}
         for folder in ("", f"{FAILED}/"):
-            for name in destination.names(folder):
-                if name.endswith(SUFFIX) and name not in {NAME, *present}:
-                    destination.remove(folder + name)
+            for name in _results_in(destination, folder) - present:
+                destination.remove(folder + name)
+        destination.write(NAME, kept.to_bytes())
     elif not manifest.job and not destination.create(NAME, kept.to_bytes()):
         first = read_manifest(destination)
         assert first is not None
@@ -164,15 +169,43 @@ def missing(destination: Destination, shards: Sequence[InputShard]) -> list[Inpu
     return [shard for shard in shards if shard.name + SUFFIX not in there]
 
 
-def part_before(destination: Destination, done: InputShard) -> str | None:
-    """The part as which a shard was done."""
+def with_access(shards: Iterable[InputShard], sources: Iterable[str]) -> list[InputShard]:
+    """Shards whose URLs have again what a manifest does not hold: user, password and query, as the sources say."""
+    urls = [url for source in sources if is_remote(source) for url in expand_braces(source)]
+    named = {shown(url): url for url in urls}
+    hosts = {split_url(shown(url))[:2]: split_url(url)[1] for url in urls}
+
+    def opens(file: InputFile) -> InputFile:
+        scheme, host, inside = split_url(file.path)
+        url = named.get(file.path) or f"{scheme}://{hosts.get((scheme, host), host)}{inside}"
+        return file._replace(path=url) if is_remote(file.path) else file
+
+    return [replace(shard, files=tuple(map(opens, shard.files))) for shard in shards]
+
+
+def _results_in(destination: Destination, folder: str = "") -> set[str]:
+    """Names of the files of results, of whatever job."""
+    return set(filter(_RESULTS.fullmatch, destination.names(folder)))
+
+
+def read_results(destination: Destination, name: str, columns: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """Some columns of a shard's results, as an Arrow table, and what the file says of its job.
+
+    Raises:
+        ConnectionError, OSError: it cannot be read.
+        ValueError: it is damaged, or no longer there.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    content = destination.read(done.name + SUFFIX)
-    return None if content is None else noted_in(pq.read_schema(pa.BufferReader(content))).get("part")
-
-
-def noted_in(schema: Any) -> dict[str, Any]:
-    """What a file of results says of its job, by its Arrow schema."""
-    return json.loads((schema.metadata or {}).get(b"convit", b"{}"))
+    try:
+        content = destination.read(name + SUFFIX)
+        if content is None:
+            raise FileNotFoundError("it is no longer there")
+        table = pq.read_table(pa.BufferReader(content), columns=list(columns))
+        return table, json.loads((table.schema.metadata or {}).get(b"convit", b"{}"))
+    except (pa.ArrowException, FileNotFoundError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{destination}/{name}{SUFFIX} is damaged ({reason}); remove it, and run the command that wrote it again"
+        ) from error

@@ -36,7 +36,8 @@ class InputShard:
     @cached_property
     def name(self) -> str:
         """What its results are called, without the suffix; another name as soon as one of its files changes."""
-        return f"{self.number:06d}-{_digest(self.files)[:12]}"
+        files = "\n".join(repr((kind, shown(path), size, mark)) for kind, path, size, mark in self.files)
+        return f"{self.number:06d}-{hashlib.sha256(files.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,3 @@ def check_sources(destination: Destination, known: Manifest, sources: Sequence[s
 def _server(file: InputFile) -> str:
     """What a file is fetched from: files that are fetched side by side share it."""
     return file.path.partition("://")[0] if is_remote(file.path) else ""
-
-
-def _digest(files: Sequence[InputFile]) -> str:
-    return hashlib.sha256("\n".join(map(repr, map(tuple, files))).encode()).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convit.scale.destination import Destination
-from convit.scale.jobs import SUFFIX, missing, noted_in
+from convit.scale.jobs import SUFFIX, missing, read_results
 from convit.scale.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -39,20 +39,7 @@ def read_vectors(place: str) -> Vectors:
 
 
 def _read(destination: Destination, name: str, job: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        content = destination.read(name + SUFFIX)
-        if content is None:
-            raise FileNotFoundError("it is no longer there")
-        table = pq.read_table(pa.BufferReader(content), columns=["path", "embedding", "error"])
-        noted = noted_in(table.schema)
-    except (pa.ArrowException, FileNotFoundError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{destination}/{name}{SUFFIX} is damaged ({reason}); remove it, and run convit embed again"
-        ) from error
+    table, noted = read_results(destination, name, ("path", "embedding", "error"))
     if any(noted.get(key) != value for key, value in job.items()):
         raise ValueError(
             f"{destination}/{name}{SUFFIX} was not written by the job whose manifest is there; remove it, and run "

@@ -1,0 +1,87 @@
+"""What gives access to inputs is used and never kept."""
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyarrow.dataset
+import pytest
+from PIL import Image
+
+from convit.cli import main
+from convit.data.remote import said_by, shown
+from convit.scale.inputs import InputFile
+from convit.scale.jobs import with_access
+from convit.scale.manifest import InputShard, Manifest
+
+MODEL = ("--model", "convit_nano_patch4_32.cifar10", "--workers", "0")
+KEY = "Basic bWU6c2VjcmV0"  # me:secret
+
+
+class _Guarded(SimpleHTTPRequestHandler):
+    """Files for those who have the password and a signature."""
+
+    def log_message(self, *given: object) -> None:
+        pass
+
+    def send_head(self):
+        if self.headers["Authorization"] == KEY and "?signature=" in self.path:
+            return super().send_head()
+        self.send_error(403)
+        return None
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[str]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    for number in range(2):
+        Image.new("RGB", (40, 30 + number)).save(folder / f"{number}.png")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Guarded, directory=str(folder)))
+    threading.Thread(target=server.serve_forever).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_passwords_and_signatures_are_not_kept(host: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+
+    def run(signature: str, *more: str) -> int:
+        source = f"http://me:secret@{host}/{{0..1}}.png?signature={signature}"
+        return main(["embed", source, *MODEL, "-o", f"{out}/", "--images-per-shard", "1", *more])
+
+    assert run("first", "--shard", "0/2") == 0
+    assert run("second") == 0  # as good as the first
+    assert run("third", "--update") == 0
+    table = pyarrow.dataset.dataset(sorted(out.glob("0*"))).to_table()
+    assert table.column("path").to_pylist() == [f"http://{host}/{number}.png" for number in range(2)]
+    assert run("fourth", "--normalize") == 2
+    said = capfd.readouterr()
+    kept = b"".join(file.read_bytes() for file in out.rglob("*") if file.is_file())
+    for secret in ("secret", "first", "second", "third", "fourth"):
+        assert secret not in said.out + said.err
+        assert secret.encode() not in kept
+    assert (out / "_manifest.parquet").exists()
+
+
+def test_two_files_that_a_query_tells_apart_are_refused(host: str, tmp_path: Path) -> None:
+    sources = [f"http://me:secret@{host}/0.png?signature={number}" for number in range(2)]
+    assert main(["embed", *sources, *MODEL, "-o", f"{tmp_path}/out/"]) == 2
+
+
+def test_access_is_that_of_the_sources() -> None:
+    url, other = "https://me:secret@host/a.tar?key=1", "s3://me:secret@bucket/x/"
+    paths = [shown(url), "s3://bucket/x/b c#?.png", "https://elsewhere/a.tar", "photos/a.png"]
+    shard = InputShard(0, tuple(InputFile("tar", path, 1, "") for path in paths))
+    (opened,) = with_access([shard], [url, other, "photos"])
+    assert [file.path for file in opened.files] == [url, "s3://me:secret@bucket/x/b c#?.png", *paths[2:]]
+    assert opened.name == shard.name
+    assert Manifest((shard,)).sha256 == Manifest((opened,)).sha256
+
+
+def test_an_errors_words_hold_no_access() -> None:
+    error = OSError("Cannot connect to 'https://me:secret@host/x?key=secret' via s3://key:secret@b/c")
+    assert said_by(error) == "Cannot connect to 'https://host/x' via s3://b/c"
