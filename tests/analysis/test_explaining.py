@@ -17,6 +17,7 @@ from convit.analysis import attention_maps, attention_rollout, class_rollout, ga
 from convit.analysis.drawing import colored, draw_explanation, few_layers, overlay, percent, title_of
 from convit.analysis.explaining import Explanation, explain
 from convit.analysis.page import render_page
+from convit.inference import Classifier
 from convit.model import ConViT, ConViTConfig
 from convit.output.plots import png_of
 from convit.transforms import create_transform, resolve_model_data_config
@@ -62,6 +63,16 @@ def test_the_map_is_of_the_class_asked_for() -> None:
     for name, said in (("DOG", so), ("cta", "no class 'cta'; the nearest: cat; give"), ("3", "from 0 to 2")):
         with pytest.raises(ValueError, match=said):
             explain(model, data.coffee(), classes=[name])
+
+
+def test_it_scores_as_a_classifier_does() -> None:
+    model = _model()
+    torch.nn.init.zeros_(model.head.weight)  # of equal scores the lower number comes first
+    torch.nn.init.constant_(model.head.bias, 0.5)
+    model.pretrained_cfg = {**model.pretrained_cfg, "num_classes": 3, "calibration": {"temperature": 2.0}}
+    for _ in range(2):
+        assert list(explain(model, data.coffee(), top_k=2).predictions) == Classifier(model, top_k=2)(data.coffee())
+        shake(model)
 
 
 def test_it_holds_what_the_model_did_with_the_picture() -> None:

@@ -16,7 +16,7 @@ from convit.analysis.gating import gates, locality_centers
 from convit.analysis.rollout import attention_rollout, class_rollout
 from convit.data.classes import find_name, plain_name
 from convit.images.opening import ImageSource, open_image, source_name
-from convit.inference.classifier import read_labels, read_temperature
+from convit.inference.classifier import Classifier
 from convit.inference.loaded import load_by_name
 from convit.inference.models import find_exported
 from convit.inference.predicting import Predictor
@@ -122,8 +122,14 @@ def explain(
         raise ValueError(f"the model takes {model.config.in_chans} channels, but only color images are explained")
     chosen_layers = _chosen("layer", layers, model.config.depth)
     chosen_heads = _chosen("head", heads, model.config.num_heads)
-    predictor = Predictor(model, None, img_size=img_size)
-    pixels = predictor.transform.to_pixels(open_image(image, apply_exif=apply_exif))
+    opened = open_image(image, apply_exif=apply_exif)
+    if model.num_classes and model.global_pool != "":
+        predictor = Classifier(model, top_k=model.num_classes, img_size=img_size)
+    elif classes:
+        raise ValueError(f"the model has no classes, and none is called {classes[0]!r}; leave the class out")
+    else:
+        predictor = Predictor(model, None, img_size=img_size)
+    pixels = predictor.transform.to_pixels(opened)
     weight = next(model.parameters())
     batch = normalize_batch(torch.from_numpy(pixels.copy()[None]).to(weight.device), predictor.transform.settings)
     images = batch.to(weight.dtype)
@@ -132,7 +138,7 @@ def explain(
     if place is None:
         chosen_layers = _with_class_token(model, chosen_layers, asked=layers is not None)
     views, class_attention = _look(model, images, place, chosen_layers, chosen_heads, with_matrices)
-    predictions = _predict(model, images, top_k, classes)
+    predictions = _choose(predictor(opened), top_k, classes) if isinstance(predictor, Classifier) else ()
     has_gates = model.config.local_up_to_layer > 0
     return Explanation(
         name=source_name(image),
@@ -211,11 +217,8 @@ def _query_maps(
         found = _array(maps.class_attention()[0])[heads]
         return {"blended": found}, {"blended": found.reshape(len(heads), 1, -1)} if whole else {}
     kinds = ("blended",) if maps.position is None else ("content", "position", "blended")
-    matrices = {kind: _array(maps.among_patches(kind)[0])[heads] for kind in kinds}
-    row = place[0] * maps.grid[1] + place[1]
-    return {kind: each[:, row].reshape(len(heads), *maps.grid) for kind, each in matrices.items()}, (
-        matrices if whole else {}
-    )
+    found = {kind: _array(maps.from_patch(*place, kind)[0])[heads] for kind in kinds}
+    return found, {kind: _array(maps.among_patches(kind)[0])[heads] for kind in kinds if whole}
 
 
 def _rollout(model: ConViT, images: torch.Tensor, grid: tuple[int, int]) -> Float32[np.ndarray, "rows columns"]:
@@ -231,17 +234,11 @@ def _class_maps(
     return tuple(_array(each / each.sum().clamp_min(torch.finfo(each.dtype).tiny)) for each in found)
 
 
-@torch.inference_mode()
-def _predict(model: ConViT, images: torch.Tensor, top_k: int, classes: Sequence[str]) -> tuple[Prediction, ...]:
-    if not model.num_classes or model.global_pool == "":
-        if classes:
-            raise ValueError(f"the model has no classes, and none is called {classes[0]!r}; leave the class out")
-        return ()
-    labels = read_labels(model)
-    chosen = [_class_index(each, labels) for each in classes]
-    scores = (model(images)[0].float() / read_temperature(model)).softmax(dim=-1)
-    indices: list[int] = chosen or scores.topk(min(top_k, len(labels))).indices.tolist()
-    return tuple(Prediction(labels[index], index, scores[index].item()) for index in indices)
+def _choose(ranked: Sequence[Prediction], top_k: int, classes: Sequence[str]) -> tuple[Prediction, ...]:
+    """The likeliest classes, or those asked for, of what a `Classifier` says of all."""
+    by_index = {each.index: each for each in ranked}
+    labels = [by_index[index].label for index in range(len(ranked))]
+    return tuple(by_index[_class_index(each, labels)] for each in classes) or tuple(ranked[:top_k])
 
 
 def _class_index(name: str, labels: Sequence[str]) -> int:
