@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from convit.cli import errors, options
+from convit.cli.explain import parse_numbers
 from convit.inference.options import parse_size
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def benchmark(
     for name in models:
         check_model(name, None)
     others = None if against is None else _words(against, "--against")
-    precisions, sizes, batches = _words(precision, "--precision"), _sizes(size), _batches(batch)
+    precisions, sizes = _words(precision, "--precision"), _sizes(size)
+    batches = [None] if batch is None else parse_numbers("--batch", batch, "numbers of images, such as 1,8,64")
     if output is not None:
         from convit.output.folders import check_folder
 
@@ -155,15 +157,6 @@ def _words(text: str, option: str) -> list[str]:
     if not all(words):
         raise ValueError(f"{option} is {text!r}, but must be names with commas between them")
     return words
-
-
-def _batches(text: str | None) -> list[int | None]:
-    if text is None:
-        return [None]
-    words = _words(text, "--batch")
-    if not all(word.isascii() and word.isdigit() and int(word) > 0 for word in words):
-        raise ValueError(f"--batch is {text!r}, but must be numbers of images, such as 1,8,64")
-    return [int(word) for word in words]
 
 
 def _sizes(text: str | None) -> list[tuple[int, int] | None]:

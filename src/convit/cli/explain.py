@@ -70,7 +70,10 @@ def explain(
     if suffix not in (".png", ".html"):
         raise ValueError(f"{output} ends in neither .png nor .html; choose one of these suffixes")
     asked = parse_query(query)
-    wanted, of_heads = parse_numbers("--layers", layers), parse_numbers("--heads", heads)
+    wanted, of_heads = (
+        None if text is None else parse_numbers(option, text)
+        for option, text in (("--layers", layers), ("--heads", heads))
+    )
     from convit.output.files import check_output, check_packages, write_file
 
     check_output(output, overwrite=overwrite)
@@ -115,22 +118,20 @@ def parse_query(text: str) -> tuple[int, int] | str | None:
     return int(parts[0]), int(parts[1])
 
 
-def parse_numbers(option: str, text: str | None) -> list[int] | None:
-    """Read a list of numbers and ranges.
+def parse_numbers(option: str, text: str, what: str = "numbers and ranges from 1, such as 1,4-6") -> list[int]:
+    """Read a list of numbers of at least 1, and of ranges.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is something else; the message says `what` it must be.
 
     >>> parse_numbers("--layers", "1,4-6")
     [1, 4, 5, 6]
     """
-    if text is None:
-        return None
     numbers: list[int] = []
     for part in text.split(","):
         ends = [end.strip() for end in part.split("-")]
-        if len(ends) > 2 or not all(end.isascii() and end.isdigit() and len(end) < 5 for end in ends):
-            raise ValueError(f"{option} is {text!r}, but must be numbers and ranges from 1, such as 1,4-6")
+        if len(ends) > 2 or not all(end.isascii() and end.isdigit() and len(end) < 10 and int(end) for end in ends):
+            raise ValueError(f"{option} is {text!r}, but must be {what}")
         first, last = int(ends[0]), int(ends[-1])
         if first > last or last - first >= MOST_NUMBERS:
             raise ValueError(f"{option} is {text!r}, whose range {part} leads nowhere; put the smaller number first")

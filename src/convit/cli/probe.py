@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convit.cli import errors, options
+from convit.cli.explain import parse_numbers
 from convit.weights.progress import bar
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def probe(
     cannot be read are named, left out, and make the exit code 3.
     """
     names = [] if probe.strip() == "none" else [name.strip() for name in probe.split(",")]
-    counts = parse_shots(shots)
+    per_class = "numbers of images per class, such as 1,5,10, or none"
+    counts = [] if shots.strip() == "none" else sorted(set(parse_numbers("--shots", shots, per_class)))
     if cache is not None and no_cache:
         raise ValueError("--cache and --no-cache exclude each other; leave one of them out")
     if report is not None:
@@ -104,23 +106,6 @@ def probe(
         errors.say(str(found))
     read = len(train.labels) + (0 if tested is None else len(tested.labels))
     errors.leave_if_unreadable(found.unreadable, read)
-
-
-def parse_shots(text: str) -> list[int]:
-    """Read `--shots`: numbers of images per class, or "none".
-
-    Raises:
-        ValueError: it is something else.
-
-    >>> parse_shots("1,5"), parse_shots("none")
-    ([1, 5], [])
-    """
-    if text.strip() == "none":
-        return []
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and len(part) < 10 and int(part) for part in parts):
-        raise ValueError(f"--shots is {text!r}, but must be numbers of images per class, such as 1,5,10, or none")
-    return sorted({int(part) for part in parts})
 
 
 def _check_report(report: Path, target: options.Target, *, draws_curve: bool) -> None:
