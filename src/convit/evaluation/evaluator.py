@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -36,6 +33,7 @@ from convit.inference.predicting import Predictor
 from convit.optimization.precision import describe_device, pick_device
 from convit.output.files import check_packages
 from convit.output.rows import Timings
+from convit.output.text import made_with
 from convit.weights.download import hash_file
 
 Scored = tuple[list[tuple[int, Outcome, "np.ndarray[Any, Any] | None"]], Timings]
@@ -263,8 +261,7 @@ class Evaluator(Predictor):
             images_per_second=sum(each.images for each in timings) / seconds if seconds else 0.0,
             waiting_share=sum(each.waiting_share for each in timings) / len(timings),
             processes=len(timings),
-            versions={"convit": version("convit"), "torch": version("torch"), "python": platform.python_version()},
-            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            **made_with("convit", "torch"),
             calibration=bins,
             per_class=per_class,
             confusion=found,

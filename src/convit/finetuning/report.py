@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 import shlex
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ from convit.finetuning.cost import Cost
 from convit.finetuning.plan import Plan
 from convit.model import ConViTConfig
 from convit.output.files import write_file
-from convit.output.text import epoch_score, json_text, read_lines
+from convit.output.text import epoch_score, json_text, made_with, read_lines
 from convit.training.epoch_log import duration
 from convit.training.recipe import Recipe
 from convit.weights.timm_config import why_not_timm
@@ -203,9 +200,7 @@ def _about(output: Path, weights: Path, summary: RunSummary, evaluation: Evaluat
         "weights": str(weights),
         "loss_note": loss_note(recipe),
         "use": _commands(weights, summary.config),
-        "versions": {name: version(name) for name in ("convit", "torch", "lightning")}
-        | {"python": platform.python_version()},
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **made_with("convit", "torch", "lightning"),
     }
 
 

@@ -4,10 +4,13 @@ import csv
 import io
 import json
 import math
+import platform
 import re
 import reprlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -46,6 +49,12 @@ def first_line(error: BaseException) -> str:
     ('no answer', 'OSError')
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def made_with(*packages: str) -> dict[str, Any]:
+    """What a result was made with and when: "versions" of the packages and of Python, and "date" (UTC, ISO 8601)."""
+    versions = {**{name: version(name) for name in packages}, "python": platform.python_version()}
+    return {"versions": versions, "date": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def first_few(names: Collection[str], shown: int = 3) -> str:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from time import perf_counter
 
 from convit.evaluation.probes.embedded import Embedded
@@ -15,6 +12,7 @@ from convit.evaluation.probes.report import TITLES, ProbeScore, Probing
 from convit.evaluation.probes.task import Task, make_task
 from convit.evaluation.report import data_name
 from convit.output.files import check_packages
+from convit.output.text import made_with
 
 _PROBES: dict[str, Callable[..., ProbeScore]] = {"knn": probe_nearest, "linear": probe_logistic, "ridge": probe_ridge}
 PROBES = tuple(_PROBES)
@@ -114,11 +112,7 @@ def probe(
         unreadable=_all_unreadable(train, test),
         seed=seed,
         seconds=perf_counter() - start,
-        versions={
-            **{name: version(name) for name in ("convit", "torch", "numpy", "scikit-learn")},
-            "python": platform.python_version(),
-        },
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        **made_with("convit", "torch", "numpy", "scikit-learn"),
     )
 
 
