@@ -37,13 +37,13 @@ def _seen(image: Image.Image) -> tuple[int, float]:
 
 def test_the_file_names_each_image_once(tmp_path: Path) -> None:
     corrupt = CorruptImages(tmp_path / "run/corrupt.jsonl", limit=2)
-    assert corrupt.count() == 0
+    assert len(corrupt.reasons()) == 0
     for name in ("a", "b", "a"):
         corrupt.report(name, ValueError(f"{name} is broken"))
     CorruptImages(corrupt.path, limit=2).report("a", "said by another process")
     rows = [json.loads(line) for line in corrupt.path.read_text().splitlines()]
     assert rows == [{"name": "a", "reason": "a is broken"}, {"name": "b", "reason": "b is broken"}]
-    assert corrupt.count() == 2
+    assert len(corrupt.reasons()) == 2
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_worker_processes_stop_together_at_the_limit(tmp_path: Path) -> None:
     dataset = ImageDataset(open_dataset(shard).samples, _which, corrupt=corrupt)
     numbers = [number for batch, _ in DataLoader(dataset, 2, num_workers=2) for number in batch.tolist()]
     assert numbers == [0, 1, *([10, 11] * 5)]
-    assert corrupt.count() == 8
+    assert len(corrupt.reasons()) == 8
     dataset.corrupt = CorruptImages(tmp_path / "few.jsonl", limit=3)
     expected = r"^\d images cannot be read, and the limit is 3; [^\n]*$"
     with pytest.raises(TooManyCorruptError, match=expected), plain_worker_errors():
@@ -199,7 +199,7 @@ def test_a_sequence_leaves_them_out(broken_shards: list[Path], tmp_path: Path) -
     corrupt = CorruptImages(tmp_path / "corrupt.jsonl", limit=5)
     sequence = ShardSequence(StreamSource(broken_shards, _which, classes=2, corrupt=corrupt))
     assert list(sequence) == [(number, number % 2) for number in range(24) if number not in (1, 2, 8, 13, 23)]
-    assert corrupt.count() == 5
+    assert len(corrupt.reasons()) == 5
     with pytest.raises(ValueError, match="s01: is text, not an image"):
         list(ShardSequence(StreamSource(broken_shards, _which)))
 

@@ -4,10 +4,12 @@ import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from convit.finetuning.options import is_weight_file
 from convit.model import ConViTConfig
 from convit.transforms import TransformSettings
 from convit.weights import (
@@ -26,7 +28,7 @@ from convit.weights import (
 )
 from convit.weights import weight_sets as table
 from convit.weights.header import read_metadata
-from convit.weights.weight_sets import bundled_weight_set
+from convit.weights.weight_sets import bundled_weight_set, local_weights
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 RELEASED = {"convit_tiny": (73.14, 91.70), "convit_small": (81.41, 95.74), "convit_base": (82.30, 95.94)}
@@ -73,7 +75,7 @@ def test_released_files(architecture):
     assert weight_set.license == "Apache-2.0"
     assert "timm" in weight_set.measured_by
     assert all(each.source.startswith("timm") for each in weight_set.published)
-    assert weight_set.published[1].data_name == "ImageNet ReaL"
+    assert weight_set.published[1].data == "imagenet-real"
     assert weight_set.label_names == class_names("imagenet1k")
 
 
@@ -185,3 +187,21 @@ def test_the_configuration_of_a_set_is_that_in_its_file_and_of_its_model(name):
     weight_set = bundled_weight_set(name)
     assert weight_set.config == ConViTConfig.from_dict(read_metadata(weight_set.file)["config"])
     assert weight_set.config == create_model(name, pretrained=True).config
+
+
+def test_a_published_name_is_no_file_and_a_file_may_be_called_like_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "convit_tiny").mkdir()
+    (tmp_path / "convit_tiny.pth").touch()
+    for name, path in (
+        ("convit_tiny", None),
+        ("./convit_tiny", Path("convit_tiny")),
+        ("convit_tiny.pth", Path("convit_tiny.pth")),
+        ("convit_tiny.fb_in1k", None),
+        ("hf-hub:convit_tiny", None),
+        ("nowhere", None),
+    ):
+        assert local_weights(name) == path
+        assert is_weight_file(name) is (path is not None)
+    with pytest.raises(FileNotFoundError, match=r"there is no weight file convit_small\.pth"):
+        is_weight_file("convit_small.pth")

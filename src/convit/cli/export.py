@@ -126,24 +126,23 @@ def load_named(name: str) -> ConViT:
     Raises:
         As `convit.weights.create_model` and `load_model`.
     """
-    from convit.model import VARIANTS
-    from convit.weights import WEIGHT_SETS, create_model, load_model
-    from convit.weights.weight_sets import split_source
+    from convit.weights import create_model, load_model
+    from convit.weights.weight_sets import local_weights
 
-    if not split_source(name)[0] and name not in (*VARIANTS, *WEIGHT_SETS) and Path(name).expanduser().exists():
-        return load_model(Path(name).expanduser())
-    return create_model(name, pretrained=True)
+    path = local_weights(name)
+    return create_model(name, pretrained=True) if path is None else load_model(path)
 
 
 def source_of(model: ConViT, name: str) -> dict[str, str | None]:
     """Where a model comes from: its name, and the hash of its weights, by which an index knows it."""
     from convit.evaluation.weights_used import find_weights_used
     from convit.weights.download import hash_file
+    from convit.weights.weight_sets import local_weights
 
-    path, card = Path(name).expanduser(), model.pretrained_cfg
-    file = find_weights_used(None, path) if path.exists() else find_weights_used(name, None)
+    path, card = local_weights(name), model.pretrained_cfg
+    file = find_weights_used(name, path)
     return {
         "name": f"{card['architecture']}.{card['tag']}" if card.get("tag") else card.get("architecture"),
         "sha256": hash_file(file),
-        "run": path.resolve().name if path.is_dir() else None,
+        "run": path.resolve().name if path is not None and path.is_dir() else None,
     }

@@ -72,15 +72,14 @@ def describe(name: str) -> dict[str, Any]:
     from convit.inference.models import find_exported
     from convit.model import VARIANTS
     from convit.weights.files import READABLE
-    from convit.weights.weight_sets import WEIGHT_SETS, check_model_name, find_weight_set, split_source
+    from convit.weights.weight_sets import check_model_name, find_weight_set, local_weights, split_source
 
     source, rest = split_source(name)
     if source == "hf-hub":
         return _of_hub(name, rest)
-    is_file = source or name.endswith(READABLE) or Path(name).expanduser().exists()
     if (exported := find_exported(rest)) is not None:
         return _of_exported(exported)
-    if is_file and name not in (*VARIANTS, *WEIGHT_SETS):
+    if source or name.endswith(READABLE) or local_weights(name) is not None:
         return _of_file(Path(rest))
     if name in VARIANTS:
         variant = VARIANTS[name]

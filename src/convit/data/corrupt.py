@@ -88,10 +88,6 @@ class CorruptImages:
                 continue  # a line that was cut off when a process was killed
         return found
 
-    def count(self) -> int:
-        """Number of different images in the file."""
-        return len(self.reasons())
-
     def _ends_a_line(self) -> bool:
         # a process that was killed while it wrote leaves half a line
         return not self.path.exists() or self.path.read_bytes()[-1:] in (b"", b"\n")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from convit.data.locate import check_there
 from convit.training.recipe_io import make_recipe
-from convit.weights.weight_sets import default_weight_set, find_weight_set
+from convit.weights.files import READABLE
+from convit.weights.weight_sets import find_weight_set, local_weights
 
 LEFT_BY_RUNS = ("recipe.yaml", "weights.safetensors", "checkpoints", "report.html")
 
@@ -59,12 +60,9 @@ def is_weight_file(model: str) -> bool:
     Raises:
         FileNotFoundError: it looks like a file, and there is none.
     """
-    if default_weight_set(model.partition(".")[0]) is not None:
-        return False
-    path = Path(model)
-    if path.suffix in (".safetensors", ".pth", ".pt", ".bin") and not path.exists():
-        raise FileNotFoundError(f"there is no weight file {path}; correct the path, or name weights of `convit models`")
-    return path.exists()
+    if model.endswith(READABLE) and not Path(model).expanduser().exists():
+        raise FileNotFoundError(f"there is no weight file {model}; correct it, or name weights of `convit models`")
+    return local_weights(model) is not None
 
 
 def default_folder(images: str | Path) -> Path:

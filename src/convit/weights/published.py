@@ -36,11 +36,6 @@ class Published:
     source: str
     top5: float | None = None
 
-    @property
-    def data_name(self) -> str:
-        """What people call the test images."""
-        return DATA_SETS[self.data]
-
     def to_dict(self) -> dict[str, Any]:
         """Give the figure as a dict that `json.dumps` takes."""
         return asdict(self)

@@ -200,6 +200,15 @@ def split_source(name: str) -> tuple[str, str]:
     return (source, rest) if source in ("hf-hub", "local-dir") else ("", name)
 
 
+def local_weights(name: str) -> Path | None:
+    """The file or folder on this machine that a name of weights means; None where it means something else, or nothing.
+
+    A published name stands for what it names; a file or folder of that very name is meant by "./convit_tiny".
+    """
+    path = Path(name).expanduser()
+    return None if name in VARIANTS or name in WEIGHT_SETS or split_source(name)[0] or not path.exists() else path
+
+
 def check_model_name(name: str) -> None:
     """Refuse a name that is no variant's or weight set's, without torch; what names a hub or a folder passes.
 
