@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from convit.benchmark import explain, measure, print_explanation, print_rows, run_cases, start_report
+from convit.benchmark import explain, explaining, measure, print_explanation, print_rows, run_cases, start_report
 from convit.benchmark.explaining import Explanation, kind_of
 from convit.benchmark.running import Report, machine_lines
+from convit.model import content
 from tests.benchmark.small import NANO, ROWS, made_row, small_case
 
 
@@ -111,12 +112,24 @@ def test_an_explanation_says_what_was_chosen_and_where_time_goes() -> None:
     assert "torch.profiler" in out.getvalue()
 
 
+@pytest.mark.parametrize("products", [True, False])
+def test_content_attention_by_products_is_no_position_attention(
+    products: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = dict[str, float]()
+    monkeypatch.setattr(content, "suits_products", lambda *_, **__: products)
+    monkeypatch.setattr(explaining, "sum_kinds", lambda timed: kept.update(timed) or {"all": 1.0})
+    explain(small_case(batch=4))
+    assert ("content attention, aten::bmm" in kept) is products
+    assert "aten::bmm" in kept  # of position attention
+    assert kind_of("content attention, aten::bmm") == "attention"
+
+
 def test_a_runtimes_own_counters_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     import dataclasses
 
     import torch
 
-    from convit.benchmark import explaining
     from convit.benchmark.building import build_entry as really
 
     class Counting(torch.nn.Module):

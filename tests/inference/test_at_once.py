@@ -61,6 +61,10 @@ def test_one_at_a_time_where_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(building, "fastest_product", lambda device, dtype: MklProduct)
     classifier = Classifier(optimize(model, "fp32"))
     assert classifier._runner.at_once == 2
+    hook = classifier.model.blocks[0].register_forward_hook(lambda *_: None)
+    assert classifier._runner.at_once == 1
+    hook.remove()
+    assert classifier._runner.at_once == 2
     classifier.keep_steady()
     assert classifier._runner.at_once == 1
 

@@ -18,7 +18,7 @@ from convit.benchmark.comparing import is_out_of_memory
 
 PASSES = 3
 # The first pattern that is found in an operator's or a kernel's name says what kind of work it is. In our fast form
-# batched products occur in position attention alone: content attention is one operator, and layers are plain products.
+# layers are plain products, and batched ones occur in attention alone: see `_name`.
 _KINDS = (
     ("attention", r"scaled_dot_product|flash|fmha|sdp|attention|gpsa|softmax"),
     ("patch embedding", r"conv|im2col|unfold|pixel_unshuffle"),
@@ -103,18 +103,30 @@ def profile_kinds(entry: Entry, images: Tensor) -> tuple[dict[str, float], str]:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's library reports its own doings on standard error
     on_gpu = images.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities, acc_events=True) as profiler:
+    with profile(activities=activities, acc_events=True, record_shapes=not on_gpu) as profiler:
         for _ in range(PASSES):
             entry.module(images)
         if on_gpu:
             torch.cuda.synchronize(images.device)
-    averages: Any = profiler.key_averages()
+    averages: Any = profiler.key_averages(group_by_input_shape=not on_gpu)
     if on_gpu:
         # kernels alone: the operators that launched them are told the same time once more
         timed = [(event.key, event.self_device_time_total) for event in averages if event.device_type.name == "CUDA"]
     else:
-        timed = [(event.key, event.self_cpu_time_total) for event in averages]
+        timed = [(_name(event, entry.cost.tokens or 0), event.self_cpu_time_total) for event in averages]
     return {kind: 1e-6 * value / PASSES for kind, value in sum_kinds(timed).items()}, "torch.profiler"
+
+
+def _name(event: Any, tokens: int) -> str:
+    """The operator's name, and for content attention where it is batched products that these are.
+
+    Position attention's first factor is square, with the grid's sides, which are smaller than the number of tokens.
+    """
+    factors = [shape for shape in event.input_shapes if len(shape) == 3]
+    if event.key not in ("aten::bmm", "aten::baddbmm") or len(factors) < 2:
+        return event.key
+    *_, (_, rows, inner), _ = factors
+    return event.key if rows == inner < tokens else f"content attention, {event.key}"
 
 
 def sum_kinds(timed: Iterable[tuple[str, float]]) -> dict[str, float]:

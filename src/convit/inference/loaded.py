@@ -18,6 +18,7 @@ from convit.images.opening import ImageSource, open_image
 from convit.inference.gpu_decoding import GpuReader, find_decoder
 from convit.inference.options import DEFAULT_MODEL, RunOptions, layer_of, model_name
 from convit.model.config import ConViTConfig, check_divisible
+from convit.model.shortcuts import is_hooked
 from convit.optimization.optimized import OptimizedConViT
 from convit.optimization.precision import dtype_of, name_of, pick_device
 from convit.optimization.products import MklProduct, lay_out
@@ -84,8 +85,9 @@ class LoadedModel:
         """As many as there are cores, up to 8: a batch that two share stands still while either decodes an image."""
         if self._plan is None or self.device.type != "cpu" or self._plan.backend != "torch":
             return 1
-        if self.is_steady and any(isinstance(each, MklProduct) for each in self.model.modules()):
-            return 1  # their weights are laid out for one batch after the other
+        # these weights are laid out for one batch after the other, and a hook expects them in their order
+        if any(is_hooked(each) or (self.is_steady and isinstance(each, MklProduct)) for each in self.model.modules()):
+            return 1
         return min(torch.get_num_threads(), MOST_AT_ONCE)
 
     @contextmanager
