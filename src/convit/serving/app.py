@@ -62,7 +62,7 @@ def create_app(
     app.state.service = service
     add_error_handlers(app)
     for routes in (native, looking, openai, inference_protocol):
-        app.include_router(routes.router)
+        app.router.routes.extend(routes.router.routes)  # an included router is searched twice for each request
     add_probes(app, service.metrics)
     app.get("/readyz", tags=["health"], name="ready")(_ready)
     _add_pages(app, service)

@@ -22,7 +22,7 @@ from convit.serving.bodies import parse_body
 from convit.serving.errors import ServiceError
 from convit.serving.models import ServedModel
 from convit.serving.native import check_rows, vectors_of
-from convit.serving.service import Service, ServiceDep
+from convit.serving.service import Service, service_of
 
 INPUT, PROBABILITIES, EMBEDDING = "images", "probabilities", "embedding"
 
@@ -117,9 +117,9 @@ async def ready() -> dict[str, bool]:
 
 
 @router.get("/models/{name}")
-async def metadata(name: str, service: ServiceDep) -> ModelMetadata:
+async def metadata(request: Request, name: str) -> ModelMetadata:
     """Describe a model's inputs and outputs."""
-    model = service.model(name)
+    model = service_of(request).model(name)
     return ModelMetadata(
         name=model.name,
         versions=["1"],
@@ -132,9 +132,9 @@ async def metadata(name: str, service: ServiceDep) -> ModelMetadata:
 
 
 @router.get("/models/{name}/ready")
-async def model_ready(name: str, service: ServiceDep) -> dict[str, Any]:
+async def model_ready(request: Request, name: str) -> dict[str, Any]:
     """Whether a model is loaded: each is before the service listens."""
-    return {"name": service.model(name).name, "ready": True}
+    return {"name": service_of(request).model(name).name, "ready": True}
 
 
 # the body may be JSON and binary data behind it, so that it is read here, and FastAPI does not know its schema
@@ -150,10 +150,10 @@ _SCHEMA = InferBody.model_json_schema(ref_template=_HERE.replace("{", "{{").repl
 async def infer(
     request: Request,
     name: str,
-    service: ServiceDep,
     inference_header_content_length: Annotated[int | None, Header(ge=0)] = None,
 ) -> Response:
     """Compute the outputs of images."""
+    service = service_of(request)
     model, content = service.model(name), await request.body()
     size = len(content) if inference_header_content_length is None else inference_header_content_length
     body = parse_body(InferBody, content[:size], "the request is not valid JSON")

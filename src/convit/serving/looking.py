@@ -17,7 +17,7 @@ from convit.serving.bodies import one_image, read_images
 from convit.serving.errors import ServiceError
 from convit.serving.models import ServedModel
 from convit.serving.native import IMAGE_BODY, REFUSALS, ModelName, base64_of, check_rows, json_response
-from convit.serving.service import INDEX, Service, ServiceDep
+from convit.serving.service import INDEX, Service, service_of
 
 if TYPE_CHECKING:
     from convit.search import Hit
@@ -86,7 +86,6 @@ class SearchAnswer(BaseModel):
 )
 async def explain(
     request: Request,
-    service: ServiceDep,
     model: ModelName = None,
     query: Annotated[str, Query(description="center, or ROW,COLUMN of a patch, from 0.")] = "center",
     top_k: Annotated[int, Query(ge=1, le=10, description="Classes to explain.")] = 3,
@@ -99,6 +98,7 @@ async def explain(
     head: Annotated[int | None, Query(ge=1, description="Of show=attention; the mean of all if left out.")] = None,
 ) -> Response:
     """Show what a model looks at in one image, and why it sees a class there."""
+    service = service_of(request)
     served = service.model(model)
     if served.weights is None:
         told = "this model was exported, and an exported file tells nothing of its attention; serve the weights instead"
@@ -113,12 +113,12 @@ async def explain(
 @router.post("/search", response_model=SearchAnswer, openapi_extra=IMAGE_BODY)
 async def search(
     request: Request,
-    service: ServiceDep,
     k: Annotated[int, Query(ge=1, le=100, description="How many to find.")] = 10,
     where: Annotated[str | None, Query(max_length=500, description="Such as label = 'cat' AND width > 640.")] = None,
     thumbnails: Annotated[bool, Query(description="Send the images found, small.")] = False,
 ) -> Response:
     """Find the images of the index that are most like one."""
+    service = service_of(request)
     if service.index is None:
         raise ServiceError(404, "no_index", "this service has no index; start it with --index")
     image = one_image(await read_images(request, service))

@@ -17,7 +17,7 @@ from convit.serving.bodies import read_images
 from convit.serving.errors import ServiceError
 from convit.serving.models import ServedModel
 from convit.serving.schema import ClassifyAnswer, EmbedAnswer, ErrorBody, ModelDetail, ModelInfo, ModelList
-from convit.serving.service import ServiceDep
+from convit.serving.service import service_of
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text}
@@ -68,11 +68,11 @@ ModelName = Annotated[str | None, Query(description="A model's id; the first one
 @router.post("/classify", response_model=ClassifyAnswer, openapi_extra=IMAGE_BODY)
 async def classify(
     request: Request,
-    service: ServiceDep,
     model: ModelName = None,
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes per image, best first.")] = 5,
 ) -> Response:
     """Name the likeliest classes of each image."""
+    service = service_of(request)
     served = service.model(model)
     if served.classifier is None:
         raise ServiceError(404, "no_classes", "this model names no classes; ask for /v1/embed")
@@ -90,12 +90,12 @@ async def classify(
 )
 async def embed(
     request: Request,
-    service: ServiceDep,
     model: ModelName = None,
     kind: Annotated[str, Query(description="pooled, pre_logits, tokens, patches or layer:N.")] = "pooled",
     form: Annotated[Format, Query(alias="format", description="Of the vectors: in JSON, or a file.")] = "json",
 ) -> Response:
     """Compute the vector of each image; npy and Arrow need every image to be readable."""
+    service = service_of(request)
     served = service.model(model)
     embedder = embedder_of(served, kind)
     rows = await service.run(request, served.name, embedder, await read_images(request, service))
@@ -113,15 +113,15 @@ async def embed(
 
 
 @router.get("/models")
-async def models(service: ServiceDep) -> ModelList:
+async def models(request: Request) -> ModelList:
     """List the models, the default first."""
-    return ModelList(data=[describe(model) for model in service.models.values()])
+    return ModelList(data=[describe(model) for model in service_of(request).models.values()])
 
 
 @router.get("/models/{name}")
-async def model_detail(name: str, service: ServiceDep) -> ModelDetail:
+async def model_detail(request: Request, name: str) -> ModelDetail:
     """Describe a model, with the names of its classes."""
-    served = service.model(name)
+    served = service_of(request).model(name)
     return ModelDetail(**describe(served).model_dump(), labels=list(served.labels))
 
 

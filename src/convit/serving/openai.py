@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from convit.serving.bodies import images_of
 from convit.serving.errors import ServiceError
 from convit.serving.native import REFUSALS, base64_of, check_rows, embedder_of, json_response, vectors_of
-from convit.serving.service import ServiceDep
+from convit.serving.service import service_of
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=REFUSALS)
 
@@ -49,8 +49,9 @@ class EmbeddingsAnswer(BaseModel):
 
 
 @router.post("/embeddings", response_model=EmbeddingsAnswer)
-async def embeddings(request: Request, service: ServiceDep, body: EmbeddingsBody) -> Response:
+async def embeddings(request: Request, body: EmbeddingsBody) -> Response:
     """Compute the vector of each image, as OpenAI's `client.embeddings.create` asks for it."""
+    service = service_of(request)
     served = service.model(body.model)
     embedder = embedder_of(served, "pooled")
     (dim,) = embedder.shape

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Request
 
 from convit.inference.predicting import ImagePredictor, Row, default_workers
 from convit.serving.batching import Batcher
@@ -159,8 +159,6 @@ async def _until_gone(request: Request, answers: Sequence[asyncio.Future[Any]]) 
             answer.cancel()
 
 
-async def _of_app(request: Request) -> Service:  # a plain function would be run in a thread
+def service_of(request: Request) -> Service:
+    """The service that a request is for; FastAPI takes longer to solve a dependency."""
     return request.app.state.service
-
-
-ServiceDep = Annotated[Service, Depends(_of_app)]
