@@ -150,7 +150,9 @@ def test_a_start_that_no_epoch_beats_is_what_is_written(stripes: Path, tmp_path:
     assert run is not None
     assert run.baseline is not None
     assert run.history[0]["val_top1"] < run.baseline.top1
-    assert run.best["epoch"] == 0
+    assert run.best["epoch"] == json.loads((run.folder / "report.json").read_text())["epochs"]["best"] == 0
+    assert run.report is not None
+    assert "1 of 1 epochs; the weights are those before training" in run.report.read_text()
     assert run.evaluation is not None
     assert run.evaluation.top1 == pytest.approx(run.baseline.top1)
 

@@ -17,9 +17,10 @@ from convit.finetuning.cost import Cost
 from convit.finetuning.plan import Plan
 from convit.model import ConViTConfig
 from convit.output.files import write_file
-from convit.output.text import epoch_score, json_text, made_with, read_lines
+from convit.output.text import json_text, made_with
 from convit.training.epoch_log import duration
 from convit.training.recipe import Recipe
+from convit.training.run_folder import TrainingRun
 from convit.weights.timm_config import why_not_timm
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -67,7 +68,8 @@ def write_report(
     """
     run = _about(output, weights, summary, evaluation)
     done = f"{run['epochs']['done']} of {run['epochs']['planned']} epochs"
-    best = f"; the weights are of epoch {run['epochs']['best']}" if evaluation and run["epochs"]["best"] else ""
+    best = run["epochs"]["best"]
+    kept = f"; the weights are of epoch {best}" if best else "; the weights are those before training"
     html = render_page(
         evaluation,
         images,
@@ -79,7 +81,7 @@ def write_report(
             *_test_headline(summary.test),
             *_baseline_headline(summary.baseline, run["advice"]),
             ("trained on", f"{run['training_images']:,} images", f"{run['validation_images']:,} kept to validate with"),
-            ("training took", run["time"], done + best),
+            ("training took", run["time"], done + (kept if evaluation and best is not None else "")),
         ],
         errors=(),  # they are told above, with those of the training images
         run=run,
@@ -165,7 +167,7 @@ def draw_curves(output: Path) -> dict[str, str]:
 
 
 def _about(output: Path, weights: Path, summary: RunSummary, evaluation: Evaluation | None) -> dict[str, Any]:
-    plan, recipe, log = summary.plan, summary.plan.recipe, read_lines(output / "log.jsonl")
+    plan, recipe, log = summary.plan, summary.plan.recipe, TrainingRun(output).history
     height, width = summary.config.image_height, summary.config.image_width
     return {
         "name": recipe.data.name,
@@ -187,7 +189,7 @@ def _about(output: Path, weights: Path, summary: RunSummary, evaluation: Evaluat
         "epochs": {
             "planned": recipe.schedule.epochs + recipe.schedule.cooldown_epochs,
             "done": log[-1]["epoch"] if log else 0,
-            "best": max(log, key=epoch_score)["epoch"] if log else None,
+            "best": TrainingRun(output).best.get("epoch"),
         },
         "seconds": summary.seconds,
         "time": duration(sum(line.get("seconds") or 0.0 for line in log) or summary.seconds),
