@@ -19,7 +19,7 @@ from convit.training.epoch_log import EpochBar
 from convit.training.models import Teacher, build_model
 from convit.training.recipe import AugmentRecipe, DistillationRecipe
 from convit.training.run import run_recipe
-from convit.training.splits import open_split
+from convit.training.splits import open_split, sample_images
 from convit.training.trials import choose_parts, choose_precision
 from convit.weights import create_model, load_model
 from tests.training.small import small_recipe, write_data
@@ -113,6 +113,14 @@ def _metadata(weights: Path) -> str:
 
     with safe_open(weights, "pt") as file:
         return next(value for key, value in file.metadata().items() if key != "format")
+
+
+def test_a_model_is_watched_by_images_from_all_over_the_data(tmp_path: Path, data: Path) -> None:
+    split = open_split(small_recipe(tmp_path), data, 8, 8)
+    assert len(split.validation) == 8
+    found, expected = sample_images(split, 5), [split.validation[place][0] for place in (0, 1, 3, 4, 6)]
+    assert torch.equal(found, torch.stack(expected))
+    assert len(sample_images(split, 100)) == 8
 
 
 def test_a_share_of_the_images_is_taken_and_the_held_out_ones_stay(tmp_path: Path, data: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from convit.data.datasets import ImageDataset, apply_seeded
 from convit.finetuning.plan import Plan
 from convit.finetuning.settings import Choice, find_starting_weights
+from convit.images.listing import evenly_spaced
 from convit.model import VARIANTS, ConViT
 from convit.model.counting import count_operations
 from convit.optimization.precision import describe_device
@@ -111,7 +112,7 @@ def _measure_loading(split: Split) -> float:
         return 0.0
     training, samples = split.transforms[0], split.train.samples
     begun, done = time.perf_counter(), 0
-    for index in range(0, len(samples), max(1, len(samples) // LOADED)):
+    for index in evenly_spaced(LOADED, len(samples)):
         try:
             apply_seeded(training, samples.image(index), index)
         except ValueError:

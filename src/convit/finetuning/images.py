@@ -15,6 +15,7 @@ from convit.data.opening import open_samples
 from convit.data.samples import Samples, read_stored
 from convit.data.splits import Layout, SplitError, find_layout
 from convit.images import ImageError
+from convit.images.listing import evenly_spaced
 from convit.images.opening import image_size, read_bytes
 from convit.output.text import first_few
 from convit.weights.labels import numbered_classes
@@ -230,7 +231,7 @@ def _check_number(samples: Samples, source: object) -> None:
 def _median_side(samples: Samples) -> int | None:
     """The median short side of some images, pixels; None where none of them can be read."""
     sides: list[int] = []
-    for index in range(0, len(samples), -(-len(samples) // LOOKED_AT)):
+    for index in evenly_spaced(LOOKED_AT, len(samples)):
         content = read_stored(samples.stored(index))
         try:
             sides.append(min(content.size if isinstance(content, Image) else image_size(read_bytes(content), "")))

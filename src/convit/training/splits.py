@@ -19,6 +19,7 @@ from convit.data.locate import Source, find_files
 from convit.data.opening import fingerprint, open_samples
 from convit.data.samples import Samples
 from convit.data.streams import ShardSequence, StreamSource
+from convit.images.listing import evenly_spaced
 from convit.output.text import first_few
 from convit.training.optimizers import total_epochs
 from convit.training.recipe import AugmentRecipe, DataRecipe, Recipe
@@ -218,5 +219,5 @@ def sample_images(split: Split, count: int) -> Tensor:
         images: Iterable[tuple[Any, int]] = ShardSequence(replace(source, transform=transform))
     else:
         chosen = ImageDataset(source.samples, transform, indices=source.indices, corrupt=source.corrupt)
-        images = (chosen[place] for place in range(0, len(chosen), max(1, len(chosen) // count)))
+        images = (chosen[place] for place in evenly_spaced(count, len(chosen)))
     return torch.stack([image for image, _ in islice(images, count)])

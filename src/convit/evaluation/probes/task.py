@@ -10,10 +10,10 @@ from jaxtyping import Float32, Int64
 
 from convit.data.classes import ClassName, plain_name, wnid_or_name
 from convit.evaluation.probes.embedded import Embedded
+from convit.output.text import first_few
 
 HELD_OUT = 5  # one part of so many
 MOST_TRAINED = 100_000  # training images; of more a seeded sample is taken, so that every probe fits in memory
-_FEW = 3  # classes that a message names
 _ROWS = 8192  # that are looked at at a time
 Rows = Int64[np.ndarray, " rows"]
 _RULES: tuple[Callable[[ClassName], str], ...] = (wnid_or_name, lambda each: plain_name(each.name))
@@ -131,11 +131,10 @@ def _matched(
         if -1 not in found:
             return np.array(found, dtype=np.int64)[np.searchsorted(shown, test.labels)]
         misses.append([int(label) for label, number in zip(shown, found, strict=True) if number < 0])
-    unknown = [_name(test.classes, label) for label in min(misses, key=len)]
-    listed = ", ".join(repr(name) for name in unknown[:_FEW]) + (", ..." if len(unknown) > _FEW else "")
+    unknown = [repr(_name(test.classes, label)) for label in min(misses, key=len)]
     raise ValueError(
-        f"{len(unknown)} of the {len(shown)} classes of the test images are in no training image: {listed}; "
-        f"training knows {', '.join(repr(name) for name in names[:_FEW])}{', ...' if len(names) > _FEW else ''}"
+        f"{len(unknown)} of the {len(shown)} classes of the test images are in no training image: "
+        f"{first_few(unknown)}; training knows {first_few(list(map(repr, names)))}"
     )
 
 
