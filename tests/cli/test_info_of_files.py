@@ -44,6 +44,15 @@ def test_a_file_that_describes_itself(own: Path, convit: Command) -> None:
     assert {"architecture  convit_nano_patch4_32", "names   ant, bee, cat"} <= lines
 
 
+def test_names_do_not_drive_a_terminal(tmp_path: Path, convit: Command) -> None:
+    names = ["\x1b[2Jant", "bee\u202e", "two\nlines\x85"]
+    save_weights(tmp_path / "own.safetensors", create_model(NANO, num_classes=3), {"classes": names})
+    for arguments in ((), ("--format", "json")):
+        shown = convit("info", tmp_path / "own.safetensors", *arguments, terminal={"out"}).out
+        assert shown.replace("\n", "").isprintable()
+    assert json.loads(shown)["classes"]["names"] == names
+
+
 @pytest.mark.parametrize("prefix", ["", "local-dir:"])
 def test_a_folder(own: Path, prefix: str, convit: Command) -> None:
     facts = json.loads(convit("info", f"{prefix}{own.parent}").out)

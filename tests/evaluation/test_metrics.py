@@ -8,6 +8,7 @@ from sklearn.metrics import confusion_matrix
 
 from convit.evaluation import Scores
 from convit.evaluation.metrics import (
+    accuracies,
     bootstrap,
     by_class,
     calibration_bins,
@@ -16,6 +17,7 @@ from convit.evaluation.metrics import (
     fit_temperature,
     limits_of,
 )
+from convit.evaluation.probes.report import ProbeScore
 
 
 def _scores(labels: list[int], predicted: list[int], confidences: list[float] | None = None) -> Scores:
@@ -53,6 +55,13 @@ def test_a_share_of_all_or_nothing_is_not_certain() -> None:
         low, high = stats.binomtest(int(right.sum()), 20).proportion_ci(method="wilson")
         assert limits_of(right) == pytest.approx((100 * low, 100 * high))
     assert limits_of(np.array([True, False])) is None
+
+
+def test_a_probe_has_the_interval_of_an_evaluation() -> None:
+    for predicted in ([1] * 30, [0] * 30, [1] * 20 + [0] * 10):
+        scores = _scores([1] * 30, predicted)
+        probe = ProbeScore.of([scores.ranks], 0.0, probe="knn")
+        assert (probe.top1_low, probe.top1_high) == accuracies(scores)["intervals"]["top1"]
 
 
 def test_calibration_against_torchmetrics() -> None:

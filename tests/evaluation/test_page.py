@@ -248,6 +248,9 @@ def test_names_that_run_from_right_to_left_are_set_apart(tmp_path: Path) -> None
     scores = made_scores(names=[f"{hebrew}{number}.jpg" for number in range(60)])
     errors = ({"name": hebrew, "error": f"{hebrew} is empty"},)
     write_report(made_evaluation(scores, names, model=hebrew, errors=errors), MadeImages(61), tmp_path / "report")
+    kept = (tmp_path / "report" / "evaluation.json").read_text()
+    assert kept.replace("\n", "").isprintable()
+    assert json.loads(kept)["class_names"] == list(names)
     text = (tmp_path / "report" / "index.html").read_text().partition("<main>")[2]
     drawn = re.sub(r"<svg.*?</svg>|<img [^>]*>|aria-label=\"[^\"]*\"", "", text, flags=re.DOTALL)
     assert drawn.count(hebrew) > 20

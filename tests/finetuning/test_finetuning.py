@@ -339,6 +339,14 @@ def test_a_plan_reads_back_as_the_same_recipe_with_its_reasons(tmp_path: Path) -
     assert "of the images, of each class in proportion" in lines["held_out"]
 
 
+def test_a_plan_of_images_of_any_name_reads_back(tmp_path: Path) -> None:
+    folder = _fill(tmp_path / "two\nlines: of\u202e", cat=40, dog=4)
+    (folder / "dog").rename(folder / "dog\nor wolf")
+    plan = _plan(folder)
+    assert Recipe.model_validate(yaml.safe_load(plan.to_yaml())) == plan.recipe
+    assert plan.to_yaml().replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -96,10 +96,12 @@ def finetune(
     from convit.finetuning.run import prepare, say_cost
 
     if dry_run:
+        from convit.images.names import escaped
+
         said: list[str] = []
         plan, cost = prepare(source, wanted, said.append)
         say_cost(plan, cost, said.append)
-        typer.echo("".join(f"# {line}\n" for line in said[1:]) + plan.to_yaml(), nl=False)
+        typer.echo("".join(f"# {escaped(line)}\n" for line in said[1:]) + plan.to_yaml(), nl=False)
         return
     tuned = tune(source, folder, options=wanted, resume=resume, quiet=errors.is_quiet())
     if tuned is None:

@@ -41,11 +41,12 @@ def info(name: Name, target: Annotated[options.Target, options.results("text", "
     Costs are counted, twice: on the paper's equations as written, which is what others' tables count, and on what the
     fast path executes.
     """
+    from convit.output.console import printable
     from convit.output.text import json_text
 
     facts = describe(name)
     with target.text() as stream:
-        stream.write(json_text(facts) if target.format == "json" else _as_lines(facts))
+        stream.write(json_text(facts) if target.format == "json" else printable(_as_lines(facts)))
 
 
 def _as_lines(facts: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from convit.evaluation.metrics import Confusion, Interval
 from convit.evaluation.scoring import Scores
 from convit.output.console import as_html, make_table, print_parts
-from convit.output.text import csv_text
+from convit.output.text import csv_text, spelled_lines
 from convit.weights.download import hash_file
 
 
@@ -124,7 +124,7 @@ class Evaluation:
             f"  {json.dumps(name)}: {_json_of(name, value)}"
             for name, value in self.to_dict(with_images=with_images).items()
         ]
-        return "{\n" + ",\n".join(lines) + "\n}\n"
+        return spelled_lines("{\n" + ",\n".join(lines) + "\n}\n")
 
     def _repr_html_(self) -> str:
         return as_html(write_table, self)

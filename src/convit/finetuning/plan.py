@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from convit.finetuning.settings import (
     choose_schedule,
     find_starting_weights,
 )
+from convit.images.names import UNSAFE, escaped
 from convit.optimization.precision import has_bf16, pick_device
 from convit.output.files import write_file
 from convit.output.text import json_text
@@ -97,7 +98,8 @@ class Plan:
     def to_yaml(self) -> str:
         """The recipe as a file that `convit train` takes, with the reasons as comments."""
         reasons = {choice.key: choice.reason for choice in self.reasons()}
-        lines = [f"# {self.layout}; reasons stand after each setting.", f"# convit finetune {self.source}"]
+        told = (f"{self.layout}; reasons stand after each setting.", f"convit finetune {self.source}")
+        lines = [f"# {escaped(line)}" for line in told]
         for name, content in self.recipe.model_dump(mode="json", exclude_unset=True).items():
             if not isinstance(content, dict) or name in reasons:
                 lines.append(_as_yaml({name: content}, reasons.get(name)))
@@ -296,6 +298,7 @@ def _as_changes(options: FinetuneOptions, recipe: Recipe) -> list[str]:
 
 def _as_yaml(pair: dict[str, Any], reason: str | None) -> str:
     """One line, whatever is nested in the value."""
-    flow = yaml.safe_dump(pair, sort_keys=False, default_flow_style=True, width=1_000_000, allow_unicode=True)
-    text = flow.strip()[1:-1]
-    return text if reason is None else f"{text}  # {reason}"
+    dump = partial(yaml.safe_dump, pair, sort_keys=False, default_flow_style=True, width=1_000_000)
+    text = dump(allow_unicode=True).strip()[1:-1]
+    text = dump().strip()[1:-1] if UNSAFE.search(text) else text
+    return text if reason is None else f"{text}  # {escaped(reason)}"

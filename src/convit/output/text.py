@@ -164,8 +164,13 @@ class Markdown(Encoder):
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON for files and for people: indented, with a line end."""
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    """A value as JSON for files and for people: indented, with a line end, and as safe to print as `as_json`."""
+    return spelled_lines(json.dumps(value, indent=1, ensure_ascii=False)) + "\n"
+
+
+def spelled_lines(text: str) -> str:
+    """JSON whose lines stay lines, and in which what could drive a terminal is spelled out."""
+    return "\n".join(UNSAFE.sub(_spell_out, line) for line in text.split("\n"))
 
 
 def read_json(path: Path, remedy: str) -> Any:

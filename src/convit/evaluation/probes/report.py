@@ -10,7 +10,7 @@ from typing import Any, Self, TextIO
 import numpy as np
 from jaxtyping import Int64
 
-from convit.evaluation.metrics import bootstrap, top
+from convit.evaluation.metrics import bootstrap, limits_of, top
 from convit.output.console import as_html, make_table, print_parts
 from convit.output.text import csv_text, json_text
 
@@ -49,7 +49,8 @@ class ProbeScore:
         chosen_by: how.
         tried: each value with its "validation_top1" on training images that were left out; of "knn" also with
             "test_top1" and "test_top5".
-        top1_low, top1_high: the 95 % bootstrap interval of `top1` over the test images; None of a few images.
+        top1_low, top1_high: the 95 % interval of `top1` over the test images, as in an evaluation; None of a
+            few images.
         shots: training images of each class; None where all were taken.
         top1_deviation: standard deviation between the draws, percentage points; None for a single draw.
         draws: top-1 of each draw, percent.
@@ -81,7 +82,8 @@ class ProbeScore:
         """
         draws = [top(each) for each in ranks]
         if known.get("shots") is None:
-            low, high = bootstrap({"top1": 100.0 * (ranks[0] < 1)}, seed=seed)["top1"]
+            right = ranks[0] < 1
+            low, high = limits_of(right) or bootstrap({"top1": 100.0 * right}, seed=seed)["top1"]
             known |= {"top1_low": low, "top1_high": high}
         else:
             deviation = float(np.std(draws, ddof=1)) if len(draws) > 1 else None
