@@ -69,7 +69,7 @@ def workers(process: int) -> list[psutil.Process]:
     """The processes of the pool's actors below another."""
     try:
         below = psutil.Process(process).children(recursive=True)
-        return [each for each in below if "Shards" in " ".join(each.cmdline())]
+        return [each for each in below if "PoolActor" in " ".join(each.cmdline())]
     except psutil.NoSuchProcess:
         return []
 

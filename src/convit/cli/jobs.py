@@ -111,5 +111,5 @@ def _engine(given: JobOptions, job: Job) -> "Generator[Engine]":
     from convit.scale.ray_cluster import ray_cluster
     from convit.scale.ray_engine import RayEngine
 
-    with ray_cluster("ray.data", address=given.address) as ray:
+    with ray_cluster("ray", address=given.address) as ray:
         yield RayEngine(job, ray)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import logging
 import os
 import re
 import secrets
 import signal
 import socket
-from collections.abc import Generator, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,10 @@ _PRIVATE = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_enable_metrics_collection": "0",  # which would leave a line of its own on standard error
+    "REPORTER_UPDATE_INTERVAL_MS": "3600000",  # of statistics of all processes, which are collected all the same
 }
 _CORES_EACH = 1
+_MOST_DEATHS = 5  # of each worker in a row, until it is no accident
 _PATIENCE = 10  # seconds
 # Ray's head speaks HTTP/2 (RFC 9113): whoever does answers an empty frame of settings with settings of its own
 _SETTINGS = b"\x04"
@@ -67,12 +72,87 @@ def enter(caller: Mapping[str, str]) -> None:
         os.chdir(caller["folder"])
 
 
+class PoolActor:
+    """Does one task after another; what does them is made with the first, so that its errors are those of a task."""
+
+    def __init__(self, make: Callable[[], Callable[[Any], Any]], caller: Mapping[str, str]) -> None:
+        self._make, self._caller = make, caller
+
+    def ready(self) -> None:
+        """Tell by an answer that there is room for this actor."""
+
+    def do(self, task: Any) -> Any:
+        """Do one task."""
+        return self._does(task)
+
+    @cached_property
+    def _does(self) -> Callable[[Any], Any]:
+        enter(self._caller)
+        return self._make()
+
+
+def share_out(
+    ray: Any, device: str, make: Callable[[], Callable[[Any], Any]], tasks: Iterable[Any]
+) -> Iterator[tuple[int, Any]]:
+    """What a pool of actors makes of some tasks, as they are done; a task whose actor died is done by another.
+
+    Only actors that have answered are given tasks, one each: where a node is gone, the others do what is left.
+
+    Args:
+        ray: from `ray_cluster`.
+        device: as in `workers_for`.
+        make: gives, in each actor, what is called with a task there.
+        tasks: what to do.
+
+    Yields:
+        (number of the actor, what came of the task).
+
+    Raises:
+        ConnectionError: actors died again and again.
+        As `make` and what it gives.
+    """
+    workers, waiting = workers_for(device, ray), deque(tasks)
+    actor = ray.remote(**workers.resources, max_restarts=0, max_task_retries=0)(PoolActor)
+    running: dict[Any, tuple[int, Any, tuple[Any, ...]]] = {}  # answer → actor, and its task unless it only begins
+    numbers, deaths = itertools.count(), 0
+
+    def begin() -> None:
+        started = actor.remote(make, here())
+        running[started.ready.remote()] = next(numbers), started, ()
+
+    for _ in range(min(workers.count, len(waiting))):
+        begin()
+    while waiting or any(task for _, _, task in running.values()):
+        (answer, *_), _ = ray.wait(list(running))
+        number, free, task = running.pop(answer)
+        try:
+            found = ray.get(answer)
+        except ray.exceptions.RayTaskError:  # of what it does
+            raise
+        except ray.exceptions.RayError as error:
+            waiting.extendleft(task)
+            deaths += 1
+            if deaths > _MOST_DEATHS * workers.count:
+                reason = str(error).strip().partition("\n")[0]
+                raise ConnectionError(
+                    f"Ray's workers died {deaths} times in a row ({reason}); see to their memory, and run this again"
+                ) from None
+            begin()
+            continue
+        if task:
+            deaths = 0
+            yield number, found
+        if waiting:
+            given = waiting.popleft()
+            running[free.do.remote(given)] = number, free, (given,)
+
+
 @contextmanager
 def ray_cluster(library: str, *, address: str | None = None) -> Generator[Any]:
     """Connect to a Ray cluster, or start one on this machine for as long as the block runs.
 
     Args:
-        library: what is used of Ray: "ray", "ray.data" or "ray.serve".
+        library: what is used of Ray: "ray" or "ray.serve".
         address: host:port, or "auto" for the cluster that this machine belongs to; None for one of its own.
 
     Yields:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from convit.evaluation import Evaluator, Processes
 from convit.evaluation.evaluator import Scored
 from convit.output.rows import Timings
-from convit.scale.ray_cluster import enter, here, workers_for
+from convit.scale.ray_cluster import share_out
 
 _BATCHES = 64  # that an actor scores at a time
 
@@ -30,18 +31,11 @@ class Scoring:
     calibrate: bool = False
 
 
-class _Actor:
-    """One model, and the data of which it is given ranges."""
+def _open(scoring: Scoring) -> Callable[[range], Scored]:
+    from convit.data import open_samples
 
-    def __init__(self, scoring: Scoring, caller: Mapping[str, str]) -> None:
-        from convit.data import open_samples
-
-        enter(caller)
-        self._samples, self._evaluator = open_samples(**scoring.data), Evaluator(**scoring.model)
-        self._calibrate = scoring.calibrate
-
-    def score(self, places: range) -> Scored:
-        return self._evaluator.score(self._samples, places, calibrate=self._calibrate)
+    samples, evaluator = open_samples(**scoring.data), Evaluator(**scoring.model)
+    return partial(evaluator.score, samples, calibrate=scoring.calibrate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +58,9 @@ class RayProcesses(Processes):
         """What each actor has scored; this process has no share, and `score` is not called."""
         length, found = _BATCHES * self.batch_size, defaultdict[int, list[Scored]](list)
         ranges = [range(start, min(start + length, total)) for start in range(0, total, length)]
-        workers = workers_for(str(self.scoring.model["options"].device), self.ray)
-        # what an actor was doing when it died is done again, by the one in its place
-        actor = self.ray.remote(**workers.resources, max_restarts=-1, max_task_retries=-1)(_Actor)
-        free = [(n, actor.remote(self.scoring, here())) for n in range(min(workers.count, len(ranges)))]
-        running: dict[Any, tuple[int, Any]] = {}
-        while ranges or running:
-            while ranges and free:
-                number, worker = free.pop()
-                running[worker.score.remote(ranges.pop(0))] = number, worker
-            (done, *_), _ = self.ray.wait(list(running))
-            rows, timings = self.ray.get(done)
-            free.append(running.pop(done))
-            found[free[-1][0]].append((rows, timings))
+        device = str(self.scoring.model["options"].device)
+        for number, (rows, timings) in share_out(self.ray, device, partial(_open, self.scoring), ranges):
+            found[number].append((rows, timings))
             for _ in rows:
                 self.advance()
         return [_together(parts) for parts in found.values()]

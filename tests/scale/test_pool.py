@@ -1,0 +1,95 @@
+"""A pool of actors does every task once, whatever dies meanwhile; on actors that are played."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from convit.scale.ray_cluster import PoolActor, share_out
+
+
+class _RayError(Exception):
+    pass
+
+
+class _RayTaskError(_RayError):
+    pass
+
+
+class _Played:
+    """What `share_out` uses of Ray; `fate` says of each call, by its number, what becomes of the actor."""
+
+    exceptions = SimpleNamespace(RayError=_RayError, RayTaskError=_RayTaskError)
+
+    def __init__(self, fate: Callable[[int, str], str], cores: int = 2) -> None:
+        self.cluster_resources = lambda: {"CPU": cores}
+        self.fate, self.calls = fate, 0
+
+    def remote(self, **resources: Any) -> Callable[[type[PoolActor]], Any]:
+        assert resources == {"num_cpus": 1, "max_restarts": 0, "max_task_retries": 0}
+        return lambda actor: SimpleNamespace(remote=lambda *given: self._handle(actor(*given)))
+
+    def _handle(self, actor: PoolActor) -> Any:
+        return SimpleNamespace(
+            **{name: SimpleNamespace(remote=self._call(name, getattr(actor, name))) for name in ("ready", "do")}
+        )
+
+    def _call(self, name: str, really: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            self.calls += 1
+            return (self.calls, self.fate(self.calls, name), lambda: really(*given))
+
+        return call
+
+    def wait(self, answers: list[Any]) -> tuple[list[Any], list[Any]]:
+        there = [answer for answer in answers if answer[1] != "never"]
+        assert there, "it waits for what never comes"
+        return there[-1:], []
+
+    def get(self, answer: Any) -> Any:
+        _, fate, really = answer
+        if fate == "dies":
+            raise _RayError("The actor died.\npages of text")
+        try:
+            return really()
+        except ValueError as error:
+            raise _RayTaskError from error
+
+
+def _double() -> Callable[[int], int]:
+    return lambda task: 2 * task
+
+
+@pytest.mark.parametrize("every", [3, 5, 1000])
+def test_every_task_is_done_once(every: int) -> None:
+    ray = _Played(lambda call, name: "dies" if call % every == 0 else "works")
+    done = [found for _, found in share_out(ray, "cpu", _double, range(20))]
+    assert sorted(done) == [2 * task for task in range(20)]
+
+
+def test_an_actor_for_which_there_is_no_room_any_more_keeps_nobody_waiting() -> None:
+    ray = _Played(lambda call, name: {3: "dies", 4: "never"}.get(call, "works"))
+    assert sorted(found for _, found in share_out(ray, "cpu", _double, range(5))) == [0, 2, 4, 6, 8]
+
+
+def test_deaths_without_an_end_are_told() -> None:
+    ray = _Played(lambda call, name: "dies" if name == "do" else "works")
+    with pytest.raises(ConnectionError, match=r"^Ray's workers died 11 times in a row \(The actor died\.\); see to"):
+        list(share_out(ray, "cpu", _double, range(5)))
+
+
+def test_an_error_of_a_task_is_raised() -> None:
+    def refuse() -> Callable[[int], int]:
+        raise ValueError("no model here")
+
+    with pytest.raises(_RayTaskError) as caught:
+        list(share_out(_Played(lambda call, name: "works"), "cpu", refuse, range(5)))
+    assert str(caught.value.__cause__) == "no model here"
+
+
+def test_there_are_no_more_actors_than_tasks_and_none_without() -> None:
+    ray = _Played(lambda call, name: "works", cores=8)
+    assert [number for number, _ in share_out(ray, "cpu", _double, range(1))] == [0]
+    assert list(share_out(ray, "cpu", _double, [])) == []
+    assert ray.calls == 2
