@@ -397,6 +397,7 @@ def _folder(rows: Rows) -> Table:
 def _vectors(rows: Rows) -> Table:
     heads = (
         "vectors",
+        "index",
         "stored, s",
         "index built, s",
         "exact search, ms: median (quartiles)",
@@ -407,6 +408,7 @@ def _vectors(rows: Rows) -> Table:
     return heads, [
         (
             f"{row['vectors']:,} x {row['dim']}",
+            row.get("index", "HNSW, which is no longer built"),
             f"{row['store_s']:.1f}",
             f"{row['build_s']:.0f}",
             _time(row["exact_ms"]),

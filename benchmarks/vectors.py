@@ -74,6 +74,7 @@ def measure(store: Store, vectors: np.ndarray, rounds: int) -> dict[str, Any]:
         "vectors": len(vectors),
         "dim": vectors.shape[1],
         "clusters": CLUSTERS,
+        "index": "IVF, 8 bits",
         "store_s": round(stored, 2),
         "copy_s": round(copied, 2),
         "build_s": round(built, 2),
