@@ -35,7 +35,7 @@ def tokens() -> list[Embedding]:
 def write(path: Path, results: Iterable[Classification | Embedding], **options: object) -> Path:
     results = list(results)
     rows = "classification" if isinstance(results[0], Classification) else "embedding"
-    chosen = choose_format(path, None, rows, to_terminal=False)
+    chosen = choose_format(path, None, rows)
     with open_writer(path, chosen, rows, **options) as writer:
         for result in results:
             writer.write(result)
@@ -86,7 +86,7 @@ def test_vectors_as_json(kind: str) -> None:
 def test_no_rows(tmp_path: Path) -> None:
     for kind in ("json", "jsonl", "csv", "parquet", "txt"):
         path = tmp_path / f"none.{kind}"
-        with open_writer(path, choose_format(path, None, "classification", to_terminal=False), "classification"):
+        with open_writer(path, choose_format(path, None, "classification"), "classification"):
             pass
     assert json.loads((tmp_path / "none.json").read_text()) == []
     assert (tmp_path / "none.jsonl").read_text() == ""
@@ -193,7 +193,7 @@ def test_table_of_vectors() -> None:
     assert "5 x 6" in text
 
 
-def test_choice_of_format() -> None:
+def test_choice_of_format(monkeypatch: pytest.MonkeyPatch) -> None:
     for output, kind, to_terminal, expected in [
         (None, None, True, "table"),
         (None, None, False, "jsonl"),
@@ -203,7 +203,8 @@ def test_choice_of_format() -> None:
         (Path("a.txt"), None, False, "table"),
         (Path("a.dat"), "npz", False, "npz"),
     ]:
-        assert choose_format(output, kind, "embedding", to_terminal=to_terminal) == expected
+        monkeypatch.setattr("convit.output.files.is_terminal", lambda _, found=to_terminal: found)
+        assert choose_format(output, kind, "embedding") == expected
     assert set(FORMATS) == {"table", "json", "jsonl", "csv", "parquet", "npz", "markdown"}
 
 
@@ -230,7 +231,7 @@ def test_choice_of_format() -> None:
 )
 def test_wrong_formats(output: str | None, kind: str | None, rows: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        choose_format(None if output is None else Path(output), kind, rows, to_terminal=True)
+        choose_format(None if output is None else Path(output), kind, rows)
 
 
 def test_formats_that_need_a_shape(tmp_path: Path) -> None:

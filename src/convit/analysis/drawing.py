@@ -63,7 +63,7 @@ def draw_explanation(explanation: Explanation, *, with_layers: bool = True) -> F
     strips: list[tuple[float, Any]] = [(BIG_SIZE * min(tall, 2.0) + 0.55, _draw_pictures)]
     if explanation.gates is not None:
         gated = len(explanation.gates)
-        across = _centers_across(width)
+        across = max(1, int(width * 0.62 // PANEL_SIZE))
         height = max(PANEL_SIZE * -(-gated // across), 0.2 * gated + 0.6) + 0.75
         strips.append((height, lambda part, what: _draw_gated(part, what, across)))
     for view in layers:
@@ -133,10 +133,6 @@ def _draw_gated(part: Any, explanation: Explanation, across: int) -> None:
     left, right = part.subfigures(1, 2, width_ratios=[1, 1.9])
     draw_gates(left.subplots(), explanation.gates)
     draw_centers(right, explanation.centers, explanation.gates, explanation.grid, across)
-
-
-def _centers_across(width: float) -> int:
-    return max(1, int(width * 0.62 // PANEL_SIZE))
 
 
 def _draw_layer(part: Any, explanation: Explanation, view: LayerView, width: float) -> None:

@@ -71,7 +71,8 @@ def duplicates(
 
         check_place(db, create=False)
     errors.say_reading(folder)
-    how = {"similarity": threshold, "difference": difference, "splits": _split_names(splits)}
+    named = None if splits is None else tuple(name.strip() for name in splits.split(","))
+    how = {"similarity": threshold, "difference": difference, "splits": named}
     if db is not None:
         found = _in_index(db, how, model=model, weights=weights)
     else:
@@ -123,10 +124,6 @@ def _in_folder(folder: str, how: dict[str, Any], **made_by: Any) -> _Found:
     place = Path(folder.partition("?")[0]).resolve().name
     root = Path(folder) if kind_of(folder).name == "folder" else None
     return _Found(pairs, place, root, len(embedded.images), embedder.name, embedded.unreadable)
-
-
-def _split_names(splits: str | None) -> tuple[str, ...] | None:
-    return None if splits is None else tuple(name.strip() for name in splits.split(","))
 
 
 def _summary(found: _Found, how: dict[str, Any]) -> str:

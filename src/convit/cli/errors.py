@@ -51,7 +51,7 @@ def report(error: BaseException, *, debug: bool = False, command: str = PROGRAM)
         return READER_GONE
     if debug and not _is_usage_error(error):
         traceback.print_exception(error)
-    if _asks_for_help(error):
+    if type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message(), file=sys.stderr)  # pyright: ignore[reportAttributeAccessIssue]
         return WRONG_INPUT
     notes = "; ".join(getattr(error, "__notes__", ()))
@@ -167,10 +167,6 @@ def one_line(message: str) -> str:
 def _is_usage_error(error: BaseException) -> bool:
     # its class lives in click or in a private module of typer, as the version has it; these two make it what it is
     return hasattr(error, "exit_code") and hasattr(error, "format_message")
-
-
-def _asks_for_help(error: BaseException) -> bool:
-    return type(error).__name__ == "NoArgsIsHelpError"
 
 
 def _usage_message(error: Any, command: str) -> str:

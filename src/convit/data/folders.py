@@ -97,7 +97,8 @@ class FolderSamples(LabeledFiles):
                 f"{folder} has no class sub-folders; put the images of each class into a folder of its own"
             )
         left_out = Counter[str]()
-        names = relative_names(folder, left_out)
+        images = find_images(folder, or_none=True, left_out=left_out)
+        names = [path.relative_to(folder).as_posix() for path in images]
         if left_out:
             _log.info("%s: %s", folder, describe_left_out(left_out))
         loose = [name for name in names if "/" not in name]
@@ -165,8 +166,3 @@ def open_list(listed: ImageList) -> LabeledFiles:
     )
     samples.kind = "list"
     return samples
-
-
-def relative_names(folder: Path, left_out: Counter[str] | None = None) -> list[str]:
-    """The images in a folder, as paths within it with forward slashes; `left_out` as in `find_images`."""
-    return [path.relative_to(folder).as_posix() for path in find_images(folder, or_none=True, left_out=left_out)]

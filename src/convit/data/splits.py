@@ -101,7 +101,8 @@ def choose_split(data: Source, split: str) -> Source:
     found = exact or [file for file in files if part_of(split) is not None and part_of_file(file) == part_of(split)]
     if found:
         return cast("Source", found)
-    raise SplitError(f"{_told(data)} has no split {split!r}; {_what_there_is(files, folder)}")
+    told = shown(data) if isinstance(data, str | Path) else f"the list of {len(data)} files"
+    raise SplitError(f"{told} has no split {split!r}; {_what_there_is(files, folder)}")
 
 
 def choose_sub_folder(folder: Path, split: str) -> Path:
@@ -279,19 +280,11 @@ def _files(data: Source, folder: Path | None) -> list[Path | str]:
 
 
 def _what_there_is(files: list[Path | str], folder: Path | None) -> str:
-    known = set(map(_stem, files))
+    known = {re.split(r"[-.]", _base(file))[0] for file in files}
     if folder is not None and folder.is_dir():
         known |= {child.name for child in list_folder(folder) if is_folder(child)}
     return f"it has {first_few(sorted(known), _SHOWN)}" if known else "it has no folder and no shard"
 
 
 def _base(file: Path | str) -> str:
-    return file.name if isinstance(file, Path) else url_path(file).rpartition("/")[2]
-
-
-def _stem(file: Path | str) -> str:
-    return re.split(r"[-.]", _base(file))[0]
-
-
-def _told(data: Source) -> str:
-    return shown(data) if isinstance(data, str | Path) else f"the list of {len(data)} files"
+    return Path(url_path(str(file)) if is_remote(file) else file).name

@@ -50,7 +50,7 @@ def is_list(source: str | os.PathLike[str]) -> bool:
     >>> is_list("labels.csv"), is_list("labels.csv?images=photos"), is_list("photos")
     (True, True, False)
     """
-    return _file_of(source).lower().endswith(LIST_SUFFIXES)
+    return os.fspath(source).partition("?")[0].lower().endswith(LIST_SUFFIXES)
 
 
 def list_source(
@@ -140,10 +140,6 @@ def check_inside(name: str, source: object) -> None:
             f"{source} names {name}, outside of the images' folder; move it there, say with --images where the images "
             "are, or allow it with --allow-outside"
         )
-
-
-def _file_of(source: str | os.PathLike[str]) -> str:
-    return os.fspath(source).partition("?")[0]
 
 
 def _columns(text: str, path: Path) -> tuple[list[str], list[str] | None]:

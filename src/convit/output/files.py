@@ -272,8 +272,6 @@ def choose_format(
     output: Path | None,
     format: str | None,  # noqa: A002
     rows: Rows | tuple[str, ...],
-    *,
-    to_terminal: bool | None = None,
 ) -> str:
     """Choose how results are written: as asked, else by the file's suffix, else by who reads.
 
@@ -281,9 +279,8 @@ def choose_format(
         output: the file, or `None` for standard output.
         format: one of `SUFFIXES` if the caller names it.
         rows: what is written, "classification", "embedding" or "rows"; or the formats that a single result has, the one
-            for people first.
-        to_terminal: whether standard output is a terminal, whose reader gets a table; `None` to find out. Anybody else
-            gets JSON lines of rows and JSON of a single result.
+            for people first. That is what standard output gets where it is a terminal; elsewhere it gets JSON lines of
+            rows and JSON of a single result.
 
     Returns:
         One of `SUFFIXES`.
@@ -291,14 +288,13 @@ def choose_format(
     Raises:
         ValueError: an unknown format or suffix, one that does not suit the rows, or one that needs a file and has none.
 
-    >>> choose_format(Path("labels.csv"), None, "classification", to_terminal=True)
+    >>> choose_format(Path("labels.csv"), None, "classification")
     'csv'
     """
     formats = FORMATS_OF[rows] if isinstance(rows, str) else rows
     chosen = format
     if chosen is None and output is None:
-        for_people = is_terminal(sys.stdout) if to_terminal is None else to_terminal
-        chosen = formats[0] if for_people else "jsonl" if "jsonl" in formats else "json"
+        chosen = formats[0] if is_terminal(sys.stdout) else "jsonl" if "jsonl" in formats else "json"
     elif chosen is None and output is not None:
         chosen = next((each for each in formats if SUFFIXES[each] == output.suffix.lower()), None)
         if chosen is None:

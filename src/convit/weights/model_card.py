@@ -62,7 +62,9 @@ def render_card(title: str, file: Path, sources: Sources) -> str:
     described = read_metadata(file)
     if "config" not in described:
         raise ValueError(f"{file} does not describe its model; save it with convit.save_weights first")
-    facts = {"title": title, **_file_facts(file), **_model_facts(described), **_measured_facts(sources.evaluations)}
+    facts = {"title": title, **_file_facts(file), **_model_facts(described)}
+    if sources.evaluations:
+        facts["count"] = f"{sources.evaluations[0]['count']:,}"
     facts["calibration"] = _calibration(described.get("calibration"))
     notes = {place: Template(text).substitute(facts) for place, text in sources.notes.items()}
     facts |= {
@@ -141,10 +143,6 @@ def _model_facts(described: Mapping[str, Any]) -> dict[str, str]:
         "std": ", ".join(map(str, described["std"])),
         **{key: str(described[key]) for key in ("interpolation", "crop_pct", "crop_mode")},
     }
-
-
-def _measured_facts(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    return {"count": f"{evaluations[0]['count']:,}"} if evaluations else {}
 
 
 def _data_name(measured: Mapping[str, Any]) -> str:

@@ -147,7 +147,7 @@ def bundled_weight_set(name: str, folder: Path = BUNDLED_FOLDER) -> WeightSet:
             preprocessing=TransformSettings.from_card(metadata, input_size=tuple(metadata["input_size"])),
             file=file,
             sha256=report.get("weights_sha256"),
-            classes=_matching_label_set(metadata["classes"]),
+            classes=next((each for each in LABEL_SETS if list(class_names(each)) == list(metadata["classes"])), ""),
             top1=report.get("top1"),
             top5=report.get("top5"),
             measured_by=_measurement(report),
@@ -267,7 +267,3 @@ def _measurement(report: Mapping[str, Any]) -> str:
         return ""
     shard = str(report.get("data_sha256", ""))
     return f"`convit evaluate` on {report.get('count', '?')} images" + (f" (data sha256 {shard[:12]})" if shard else "")
-
-
-def _matching_label_set(names: list[str]) -> str:
-    return next((each for each in LABEL_SETS if list(class_names(each)) == list(names)), "")
