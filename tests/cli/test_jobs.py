@@ -100,6 +100,28 @@ def test_archives_parquet_files_and_lists_are_inputs(
     assert broken["error"].startswith(f"{tmp_path}/0.tar#images/broken.jpg: ")
 
 
+def test_a_folder_gives_all_that_it_holds_but_the_jobs_own_results(
+    convit: Convit, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (images / "packed" / "deeper").mkdir(parents=True)
+    with tarfile.open(images / "packed" / "deeper" / "0.tar.gz", "w:gz") as archive:
+        archive.add(images / "0.png", "0.png")
+    content = [{"bytes": (images / "1.png").read_bytes(), "path": None}]
+    pq.write_table(pa.table({"image": content}), images / "packed" / "1.parquet")
+    (images / "notes.md").write_text("no image")
+    monkeypatch.chdir(tmp_path)
+    job = ("embed", "images", *MODEL, "-o", "./images/out/")
+    first = convit(*job)
+    assert (first.code, first.rows[0]["images"], first.rows[0]["failed"]) == (3, 12, 0)
+    assert "left out: 1 .md" in first.err
+    again = convit(*job, "--update")
+    assert (again.rows[0]["before"], again.rows[0]["shards"], again.rows[0]["failed"]) == (3, 0, 0)
+    for pattern, count in (("images/*.png", 9), ("images/*/*/{0..0}.tar.gz", 1), ("images/{3..4}.png", 2)):
+        assert convit("embed", pattern, *MODEL, "-o", f"{count}/").rows[0]["images"] == count
+    nothing = convit("embed", "images/*.bmp", *MODEL, "-o", "none/")
+    assert (nothing.code, "images/*.bmp: there is no such file; check the pattern" in nothing.err) == (2, True)
+
+
 def test_a_shard_that_cannot_be_read_is_told_and_the_others_are_done(
     convit: Convit, images: Path, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ def find_images(
     *,
     or_none: bool = False,
     left_out: Counter[str] | None = None,
+    suffixes: Iterable[str] = IMAGE_SUFFIXES,
 ) -> list[Path]:
     """List the images that some paths stand for.
 
@@ -33,6 +34,7 @@ def find_images(
         or_none: whether an empty list is given where no image was found, rather than an error.
         left_out: counts the files of the folders that are not images that can be read, by suffix, and `__MACOSX` and
             its kin; not what systems hide (`.DS_Store`, `Thumbs.db`). `describe_left_out` says it in a line.
+        suffixes: of the files that folders give.
 
     Returns:
         The paths of the images, in an order that stays the same from run to run.
@@ -50,7 +52,7 @@ def find_images(
     found: list[Path] = []
     for path in given:
         if is_folder(path):
-            found.extend(_search(path, recursive, others))
+            found.extend(_search(path, recursive, others, tuple(suffixes)))
         elif is_list(path):
             listed = read_list(path)
             found.extend(listed.folder / name for name in listed.names)
@@ -63,7 +65,7 @@ def find_images(
     return found
 
 
-def _search(root: Path, recursive: bool, others: Counter[str]) -> Iterator[Path]:
+def _search(root: Path, recursive: bool, others: Counter[str], suffixes: tuple[str, ...]) -> Iterator[Path]:
     searched: set[tuple[int, int]] = set()
     waiting = [(root, True)]
     while waiting:
@@ -77,14 +79,14 @@ def _search(root: Path, recursive: bool, others: Counter[str]) -> Iterator[Path]
         searched.add((status.st_dev, status.st_ino))
         wanted: list[tuple[Path, bool]] = []
         for entry in _children(path):
-            suffix, leads_on = entry.suffix.lower(), is_folder(entry)
+            leads_on = is_folder(entry)
             if is_hidden(entry.name):
                 if leads_on and not entry.name.startswith("."):
                     others[entry.name] += 1
-            elif (leads_on and recursive) or (not leads_on and suffix in IMAGE_SUFFIXES):
+            elif (leads_on and recursive) or (not leads_on and entry.name.lower().endswith(suffixes)):
                 wanted.append((entry, leads_on))
             else:
-                others["folders" if leads_on else suffix or "no suffix"] += 1
+                others["folders" if leads_on else entry.suffix.lower() or "no suffix"] += 1
         waiting.extend(reversed(wanted))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from filelock import FileLock
 
 from convit.data.remote import filesystem_of, is_refusal, is_remote, said_by, shown
+from convit.images.names import text_path
 from convit.output.files import explained, reason_of, replace_file
 
 _LARGEST_PUT = 5 * 2**30  # bytes that S3 takes in one request, so that an object is there whole or not at all
@@ -37,6 +38,12 @@ class Destination:
 
     def __str__(self) -> str:
         return shown(self.place)
+
+    def holds(self, place: str) -> bool:
+        """Whether a path, or a URL as `shown` has it, lies in it."""
+        if self._folder is None or is_remote(place):
+            return place.startswith(f"{self}/")
+        return self._folder.absolute() in text_path(place).absolute().parents
 
     def names(self, folder: str = "") -> set[str]:
         """Names of the objects in one of its folders, or at its top; empty where there is none."""

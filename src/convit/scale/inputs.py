@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from glob import glob
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from convit.data.locate import expand_braces, find_files, kind_named, kind_of
+from convit.data.locate import expand_braces, kind_named
 from convit.data.parquet import ParquetSamples
 from convit.data.remote import (
     RemoteFile,
@@ -21,6 +23,7 @@ from convit.data.remote import (
 )
 from convit.data.shards import read_images
 from convit.images import IMAGE_SUFFIXES, find_images
+from convit.images.lists import is_list
 from convit.images.names import path_text, text_path
 from convit.images.opening import ImageSource, named
 
@@ -100,24 +103,25 @@ def _entry(file: RemoteFile) -> InputFile:
 
 
 def _listed_here(source: str, recursive: bool, left_out: Counter[str] | None) -> Iterator[InputFile]:
-    kind = {"shards": "tar", "parquet": "parquet"}.get(kind_of(source).name, "image")
-    if kind != "image":
-        paths: Iterable[Path | str] = find_files(source, None, "shards" if kind == "tar" else kind)
-    else:
-        is_pattern = "*" in source and not Path(source).exists()
-        place = Path(source)
-        matches = sorted(place.parent.glob(place.name)) if is_pattern else [place]
-        paths = find_images(matches or [place], recursive, left_out=left_out)
-    for path in paths:
+    paths = [source]
+    if not os.path.lexists(source) and not is_list(source):
+        # not Path.glob, which takes no absolute pattern
+        found = (sorted(glob(name)) if "*" in name else [name] for name in expand_braces(source))  # noqa: PTH207
+        paths = list(chain.from_iterable(found))
+    if not paths:
+        raise FileNotFoundError(f"{source}: there is no such file; check the pattern")
+    suffixes = chain.from_iterable(SUFFIXES.values())
+    for path in find_images(paths, recursive, left_out=left_out, suffixes=suffixes):
+        kind = _kind(path.name) or "image"
         try:
-            status = Path(path).stat()
+            status = path.stat()
             yield InputFile(kind, path_text(path), status.st_size, str(status.st_mtime_ns))
         except OSError:  # a broken link, say: a row with its error
             yield InputFile(kind, path_text(path), -1, "")
 
 
 def _kind(url: str) -> str | None:
-    path = url_path(url).lower()
+    path = (url_path(url) if is_remote(url) else url).lower()
     return next((kind for kind, suffixes in SUFFIXES.items() if path.endswith(suffixes)), None)
 
 

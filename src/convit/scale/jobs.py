@@ -129,7 +129,7 @@ def prepare(
         check_sources(destination, known, sources)
         return known
     named = tuple(map(shown, sources))
-    files = [file for file in list_files() if not file.path.startswith(f"{destination}/")]  # no results of its own
+    files = [file for file in list_files() if not destination.holds(file.path)]  # no results of its own
     if known is None:
         return Manifest(tuple(divide(files, images_per_shard)), {}, named)
     return replace(updated(known, files, images_per_shard), sources=named)
