@@ -19,6 +19,19 @@ def test_every_route_is_described(client: httpx.Client) -> None:
             assert "200" in operation["responses"]
 
 
+@pytest.mark.parametrize("path", ["classify", "embed", "explain"])
+def test_a_request_without_parameters_has_the_defaults_that_are_described(
+    client: httpx.Client, cat: bytes, path: str
+) -> None:
+    operation = client.get("/openapi.json").json()["paths"][f"/v1/{path}"]["post"]
+    schemas = {each["name"]: each["schema"] for each in operation["parameters"]}
+    described = {name: schema["default"] for name, schema in schemas.items() if "default" in schema}
+    assert described
+    bare, spelled_out = (client.post(f"/v1/{path}", content=cat, params=given) for given in ({}, described))
+    assert bare.json() == spelled_out.json()
+    assert client.get(f"/v1/{path}").status_code == 405
+
+
 def _run_schemathesis(running: Running, *options: str) -> str:
     # what fits the description may still be no image, or of a model that is not there
     checks = ("--checks", "all", "--exclude-checks", "positive_data_acceptance", "--seed", "1")
