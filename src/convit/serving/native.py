@@ -69,10 +69,11 @@ class PlainRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["query_string"] or not {scope["method"]} == self.methods == {"POST"}:
-            return await super().handle(scope, receive, send)
-        response: Response = await self.endpoint(Request(scope, receive))
-        await response(scope, receive, send)
+        if {scope["method"]} == self.methods == {"POST"} and not scope["query_string"]:
+            response: Response = await self.endpoint(Request(scope, receive))
+            await response(scope, receive, send)
+        else:
+            await super().handle(scope, receive, send)
 
 
 router = APIRouter(prefix="/v1", tags=["images"], responses=REFUSALS, route_class=PlainRoute)
