@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,32 +43,33 @@ def measure(model: str, data: str, device: str, precision: str) -> dict[str, Any
     }
 
 
+def measure_all(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row for each precision, with what it loses of the first one's accuracy."""
+    best = None
+    for precision in given.precisions:
+        row = measure(given.model, given.data, given.device, precision)
+        best = row["top1"] if best is None else best
+        target = TARGETS.get((given.device.partition(":")[0], precision))
+        yield row | {"lost": round(best - row["top1"], 3), "target": target}
+
+
+def describe(row: dict[str, Any]) -> str:
+    """One line of what was found."""
+    target = "" if row["target"] is None else f" (target at most {row['target']:g})"
+    accuracy = f"top-1 {row['top1']:.2f} %, top-5 {row['top5']:.2f} %"
+    return f"{row['precision']:5} {accuracy}, {row['lost']:+.2f} points lost{target}"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    from benchmarks.machine import benchmark_parser, keep_rows
+
+    parser = benchmark_parser(__doc__)
     parser.add_argument("data", help="labeled images, as `convit evaluate` takes them")
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16", "int8"])
-    parser.add_argument("--dry", action="store_true", help="keep no result")
     given = parser.parse_args()
-
-    from benchmarks.machine import describe_machine, print_machine, save_result
-
-    machine = describe_machine(given.device)
-    print_machine(machine)
-    rows: list[dict[str, Any]] = []
-    for precision in given.precisions:
-        row = measure(given.model, given.data, given.device, precision)
-        row["lost"] = round(rows[0]["top1"] - row["top1"], 3) if rows else 0.0
-        row["target"] = TARGETS.get((given.device.partition(":")[0], precision))
-        rows.append(row)
-        print(
-            f"{precision:5} top-1 {row['top1']:.2f} %, top-5 {row['top5']:.2f} %, {row['lost']:+.2f} points lost"
-            + ("" if row["target"] is None else f" (target at most {row['target']:g})"),
-            flush=True,
-        )
-    if not given.dry:
-        print(save_result("accuracy", machine, rows))
+    keep_rows("accuracy", measure_all(given), describe, dry=given.dry, device=given.device)
 
 
 if __name__ == "__main__":

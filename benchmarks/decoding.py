@@ -15,7 +15,6 @@ being scaled, so that their detail stays that of photographs; `--data FOLDER` ad
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from io import BytesIO
@@ -157,25 +156,16 @@ def describe(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    from benchmarks.machine import benchmark_parser, keep_rows
+
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="folders of JPEG photographs")
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="whose preprocessing is used")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--dry", action="store_true", help="keep no result")
     given = parser.parse_args()
-
-    from benchmarks.machine import describe_machine, print_machine, save_result
-
-    machine = describe_machine()
-    print_machine(machine)
     sets = {"collages": make_collages()} | {folder.name: read_folder(folder) for folder in given.data}
-    rows: list[dict[str, Any]] = []
-    for model in given.models:
-        for name, files in sets.items():
-            rows.append(compare(name, files, model, given.rounds))
-            print(describe(rows[-1]), flush=True)
-    if not given.dry:
-        print(save_result("decoding", machine, rows))
+    rows = (compare(*each, model, given.rounds) for model in given.models for each in sets.items())
+    keep_rows("decoding", rows, describe, dry=given.dry)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ OpenVINO's bf16 against timm eager has a target for processors with AMX alone (5
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import sys
 import tempfile
 import warnings
@@ -101,32 +99,26 @@ def measure_one(name: str, sessions: dict[str, Any], batch: int, rounds: int) ->
     }
 
 
-def judge(rows: list[dict[str, Any]]) -> None:
-    """Add target and outcome: a model's better batch counts."""
-    for row in rows:
-        best = max(each["ratio"] for each in rows if each["model"] == row["model"])
-        row["target"] = TARGET if row["model"] == "convit_base" else None
-        row["met"] = None if row["target"] is None else best >= TARGET
+def judge(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A model's rows with target and outcome: its better batch counts."""
+    target = TARGET if rows[0]["model"] == "convit_base" else None
+    met = None if target is None else max(row["ratio"] for row in rows) >= target
+    return [{**row, "target": target, "met": met} for row in rows]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    from benchmarks.machine import benchmark_parser, keep_rows
+
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--dry", action="store_true", help="keep no result")
     given = parser.parse_args()
-
-    from benchmarks.machine import describe_machine, print_machine, save_result
-
-    machine = describe_machine()
-    print_machine(machine)
     threads = torch.get_num_threads()
-    rows = [row for name in given.models for row in measure(name, given.rounds, threads)]
-    judge(rows)
-    for row in rows:
-        print(json.dumps(row), flush=True)
-    if not given.dry:
-        print(save_result("exports", machine, rows))
+    keep_rows(
+        "exports",
+        (row for name in given.models for row in judge(measure(name, given.rounds, threads))),
+        dry=given.dry,
+    )
 
 
 if __name__ == "__main__":

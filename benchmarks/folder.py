@@ -17,7 +17,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,7 @@ def measure(
     from convit.inference import Classifier
     from convit.inference.predicting import default_workers
     from convit.optimization import optimize
+    from convit.optimization.timing import alternate
     from convit.weights import create_model
 
     cores = torch.get_num_threads()
@@ -73,14 +75,11 @@ def measure(
     total = min(cpu_seconds(lambda: _label(alone, few)) for _ in range(rounds)) / len(few)
     reading = min(cpu_seconds(lambda: _read(alone, few, fast_decode)) for _ in range(rounds)) / len(few)
     torch.set_num_threads(cores)
-    seconds: dict[int, list[float]] = {count: [] for count in sorted({*WORKERS, default_workers()})}
-    readers = {count: Classifier(model, workers=count, fast_decode=fast_decode) for count in seconds}
-    _label(readers[1], few)
-    for _ in range(rounds):
-        for count, reader in readers.items():
-            start = time.perf_counter()
-            _label(reader, files)
-            seconds[count].append(time.perf_counter() - start)
+    counts = sorted({*WORKERS, default_workers()})
+    readers = {f"{count}": Classifier(model, workers=count, fast_decode=fast_decode) for count in counts}
+    _label(readers["1"], few)
+    calls = {count: partial(_label, reader, files) for count, reader in readers.items()}
+    seconds = alternate(calls, rounds, warm_ups=0)
     speeds = {count: len(files) / statistics.median(each) for count, each in seconds.items()}
     return {
         "model": name,
@@ -92,9 +91,9 @@ def measure(
         "model_ms": round(1000 * (total - reading), 2),
         "cores": cores,
         "possible": round(cores / total, 2),
-        "images_per_second": {str(count): round(speed, 2) for count, speed in speeds.items()},
+        "images_per_second": {count: round(speed, 2) for count, speed in speeds.items()},
         "workers": default_workers(),
-        "share_percent": round(100 * speeds[default_workers()] * total / cores, 1),
+        "share_percent": round(100 * speeds[f"{default_workers()}"] * total / cores, 1),
         "target_percent": TARGET,
     }
 
@@ -120,23 +119,10 @@ def _label(classifier: Classifier, files: list[Path]) -> None:
         assert found.error is None, found.error
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=list(MODELS))
-    parser.add_argument("--megapixels", nargs="+", type=int, default=list(MEGAPIXELS), choices=list(MEGAPIXELS))
-    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--fast-decode", action="store_true", help="as the commands' option")
-    parser.add_argument("--dry", action="store_true", help="keep no result")
-    given = parser.parse_args()
-
+def measure_all(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row for each size of photographs, model and precision."""
     from benchmarks.decoding import make_collages
-    from benchmarks.machine import describe_machine, print_machine, save_result
 
-    machine = describe_machine("cpu")
-    print_machine(machine)
-    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
         for megapixels in given.megapixels:
             (content,) = make_collages((MEGAPIXELS[megapixels],), ({"quality": 90, "subsampling": 2},)).values()
@@ -146,10 +132,7 @@ def main() -> None:
             for name in given.models:
                 for precision in given.precision:
                     options = {"precision": precision, "fast_decode": given.fast_decode}
-                    rows.append(measure(name, megapixels, files, given.rounds, **options))
-                    print(describe(rows[-1]), flush=True)
-                    if not given.dry:  # as soon as it is there: the whole table takes a while
-                        save_result("folder", machine, rows)
+                    yield measure(name, megapixels, files, given.rounds, **options)
 
 
 def describe(row: dict[str, Any]) -> str:
@@ -161,6 +144,20 @@ def describe(row: dict[str, Any]) -> str:
         f"so {row['possible']:g} images/s on {row['cores']} cores at best; {speeds} "
         f"reading threads; {row['share_percent']:g} % with the default of {row['workers']} (target {TARGET:g} %)"
     )
+
+
+def main() -> None:
+    from benchmarks.machine import benchmark_parser, keep_rows
+
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--megapixels", nargs="+", type=int, default=list(MEGAPIXELS), choices=list(MEGAPIXELS))
+    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fast-decode", action="store_true", help="as the commands' option")
+    given = parser.parse_args()
+    keep_rows("folder", measure_all(given), describe, dry=given.dry)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ they were rounded to fp16, on queries that are not among them. A last row is cal
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,22 +140,22 @@ def ten_times(row: dict[str, Any]) -> dict[str, Any]:
     return {**linear, **built, "peak_gb": round(row["loaded_gb"] + 10 * (row["peak_gb"] - row["loaded_gb"]), 1)}
 
 
+def measure_all(count: int, queries: int) -> Iterator[dict[str, Any]]:
+    """What was measured, and what ten times as many would take."""
+    with tempfile.TemporaryDirectory() as place:
+        row = measure_index(count, queries, Path(place))
+    yield {**row, "targets": TARGETS}
+    yield {**ten_times(row), "is_calculated": True}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    from benchmarks.machine import benchmark_parser, keep_rows
+
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--vectors", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=1000)
-    parser.add_argument("--dry", action="store_true", help="keep no result")
     given = parser.parse_args()
-
-    from benchmarks.machine import describe_machine, save_result
-
-    machine = describe_machine()
-    with tempfile.TemporaryDirectory() as place:
-        row = measure_index(given.vectors, given.queries, Path(place))
-    rows = [{**row, "targets": TARGETS}, {**ten_times(row), "is_calculated": True}]
-    print(json.dumps(rows, indent=1))
-    if not given.dry:
-        print(save_result("large_index", machine, rows))
+    keep_rows("large_index", measure_all(given.vectors, given.queries), dry=given.dry)
 
 
 if __name__ == "__main__":

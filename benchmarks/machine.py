@@ -1,18 +1,67 @@
-"""Where a benchmark's results are kept, and how the machine is named in front of them."""
+"""What every benchmark does: name the machine, say each row as it comes, and keep the rows for RESULTS.md."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from convit.benchmark.running import describe_machine, machine_lines
 
-__all__ = ["RESULTS", "describe_machine", "print_machine", "save_result", "saved_rows"]
+__all__ = [
+    "RESULTS",
+    "benchmark_parser",
+    "describe_machine",
+    "keep_rows",
+    "print_machine",
+    "save_result",
+    "saved_rows",
+]
 
 RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def benchmark_parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser whose help is the script's docstring, with --dry."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dry", action="store_true", help="keep no result")
+    return parser
+
+
+def keep_rows(
+    benchmark: str,
+    rows: Iterable[dict[str, Any]],
+    describe: Callable[[dict[str, Any]], str] = json.dumps,
+    *,
+    dry: bool,
+    device: str = "cpu",
+) -> list[dict[str, Any]]:
+    """Say and keep each row as soon as it is measured.
+
+    Args:
+        benchmark: its name in results/ and in `report.TITLES`.
+        rows: measured one after the other as they are asked for.
+        describe: says a row in a line.
+        dry: keeps none.
+        device: where it is measured.
+
+    Returns:
+        The rows.
+    """
+    machine = describe_machine(device)
+    print_machine(machine)
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        found.append(row)
+        sys.stdout.write(f"{describe(row)}\n")
+        sys.stdout.flush()
+        if not dry:
+            save_result(benchmark, machine, found)
+    return found
 
 
 def print_machine(machine: dict[str, Any]) -> None:

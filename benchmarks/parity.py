@@ -12,7 +12,6 @@ and gates lie in [0.02, 0.98]. Targets: ours within 1e-9 in float64, 2 x timm's 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.machine import describe_machine, print_machine, save_result
+from benchmarks.machine import benchmark_parser, keep_rows
 from convit.model import VARIANTS, ConViT
 from tests.shaken import relative_error, shake
 
@@ -105,28 +104,25 @@ def _row(name: str, grid: str, precision: str, what: str, rival: str, theirs: fl
     }
 
 
+def describe(row: dict[str, Any]) -> str:
+    """One line of what was found."""
+    return (
+        f"{row['model']:12} {row['grid']:7} {row['precision']} {row['what']:8} {row['against']} "
+        f"{row['their_error']:.2e} ours {row['our_error']:.2e} (at most {row['limit']:.2e}) "
+        f"{'' if row['holds'] else 'FAILS'}"
+    )
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--models", nargs="+", default=["convit_tiny", "convit_small", "convit_base"])
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--dry", action="store_true", help="keep no result")
     given = parser.parse_args()
     torch.manual_seed(0)
-    machine = describe_machine()
-    print_machine(machine)
-    rows: list[dict[str, Any]] = []
-    for name in given.models:
-        for grid in ("14 x 14", "7 x 28"):
-            for row in measure(name, grid, given.draws, given.batch):
-                rows.append(row)
-                print(
-                    f"{name:12} {grid:7} {row['precision']} {row['what']:8} {row['against']} {row['their_error']:.2e} "
-                    f"ours {row['our_error']:.2e} (at most {row['limit']:.2e}) {'' if row['holds'] else 'FAILS'}",
-                    flush=True,
-                )
-    if not given.dry:
-        print(save_result("parity", machine, rows))
+    cases = ((name, grid) for name in given.models for grid in ("14 x 14", "7 x 28"))
+    rows = (row for case in cases for row in measure(*case, given.draws, given.batch))
+    keep_rows("parity", rows, describe, dry=given.dry)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ peak, in medians. Targets, with ONNX Runtime: 160 MiB, 0.5 s, 100 MB.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,41 +161,37 @@ def run(*command: object) -> str:
     return subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--dry", action="store_true", help="keep no result")
-    given = parser.parse_args()
-
+def measure_all(rounds: int) -> Iterator[dict[str, Any]]:
+    """A row for each program and model."""
     from benchmarks.folder import one_photograph
-    from benchmarks.machine import describe_machine, print_machine, save_result
-    from docs.documents import fill_section
 
-    machine = describe_machine()
-    print_machine(machine)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         models = write_models(folder)
         plain, other = install(folder / "plain"), install(folder / "openvino_too", "openvino")
-        small, large = (each.with_name("convit-runtime") for each in (plain, other))
-        programs = {
-            Program("convit-runtime", (str(small),), installed_mib(plain, "convit-runtime")): models["onnx"],
-            Program(
-                "convit-runtime, OpenVINO", (str(large),), installed_mib(other, "convit-runtime", "openvino")
-            ): models["openvino"],
-            Program("convit (PyTorch)", (sys.executable, "-m", "convit"), installed_mib(sys.executable, "convit")): {
-                name: ["--model", name] for name in MODELS
-            },
-        }
-        rows = measure(programs, one_photograph(folder / "photographs"), given.rounds)
-    for row in rows:
-        row["targets"] = TARGETS if row["program"] == "convit-runtime" else None
-        row["met"] = row["targets"] is None or all(row[name] <= most for name, most in TARGETS.items())
-        print(json.dumps(row), flush=True)
+        small, large = (str(each.with_name("convit-runtime")) for each in (plain, other))
+        light = Program("convit-runtime", (small,), installed_mib(plain, "convit-runtime"))
+        both = Program("convit-runtime, OpenVINO", (large,), installed_mib(other, "convit-runtime", "openvino"))
+        whole = Program("convit (PyTorch)", (sys.executable, "-m", "convit"), installed_mib(sys.executable, "convit"))
+        named = {name: ["--model", name] for name in MODELS}
+        programs = {light: models["onnx"], both: models["openvino"], whole: named}
+        for row in measure(programs, one_photograph(folder / "photographs"), rounds):
+            targets = TARGETS if row["program"] == light.name else None
+            met = targets is None or all(row[name] <= most for name, most in targets.items())
+            yield {**row, "targets": targets, "met": met}
+
+
+def main() -> None:
+    from benchmarks.machine import benchmark_parser, describe_machine, keep_rows
+    from docs.documents import fill_section
+
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    given = parser.parse_args()
+    rows = keep_rows("runtime", measure_all(given.rounds), dry=given.dry)
     if not given.dry:
-        print(save_result("runtime", machine, rows))
-        text = PAGE.read_text("utf-8")
-        PAGE.write_text(fill_section(text, "<!-- costs -->\n", "<!-- end of costs -->", rows_of_page(rows, machine)))
+        text, table = PAGE.read_text("utf-8"), rows_of_page(rows, describe_machine())
+        PAGE.write_text(fill_section(text, "<!-- costs -->\n", "<!-- end of costs -->", table))
 
 
 if __name__ == "__main__":

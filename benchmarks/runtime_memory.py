@@ -10,11 +10,11 @@ and 8; all in medians. An attempt pays where it takes less memory and no more th
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,26 +117,24 @@ def measure(python: Path, folder: Path, photograph: Path, rounds: int) -> list[d
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--dry", action="store_true", help="keep no result")
-    given = parser.parse_args()
-
+def measure_all(rounds: int) -> Iterator[dict[str, Any]]:
+    """The rows, of an environment and files that are made for them."""
     from benchmarks.folder import one_photograph
-    from benchmarks.machine import describe_machine, print_machine, save_result
 
-    machine = describe_machine()
-    print_machine(machine)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_files(folder / "mini")
         photograph = one_photograph(folder / "photographs")
-        rows = measure(install(folder / "plain"), folder / "mini", photograph, given.rounds)
-    for row in rows:
-        print(json.dumps(row), flush=True)
-    if not given.dry:
-        print(save_result("runtime_memory", machine, rows))
+        yield from measure(install(folder / "plain"), folder / "mini", photograph, rounds)
+
+
+def main() -> None:
+    from benchmarks.machine import benchmark_parser, keep_rows
+
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    keep_rows("runtime_memory", measure_all(given.rounds), dry=given.dry)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ libraries' time and half a second.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,31 +113,31 @@ def heavy_imports(start: Start) -> list[str]:
     return [name for name in HEAVY if name in loaded]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--dry", action="store_true", help="keep no result")
-    given = parser.parse_args()
-
+def measure_all(rounds: int) -> Iterator[dict[str, Any]]:
+    """A row for each command."""
     from benchmarks.folder import one_photograph
-    from benchmarks.machine import describe_machine, print_machine, save_result
 
-    machine = describe_machine()
-    print_machine(machine)
-    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
         for start in starts(one_photograph(Path(place) / "photographs")):
-            found = measure(start, given.rounds)
-            rows.append(found)
-            print(
-                f"{found['command']} {found['convit_ms']['median']:.0f} ms, {found['libraries']} "
-                f"{found['libraries_ms']['median']:.0f} ms, ratio {found['ratio']:.2f}, at most "
-                f"{found['limit_ms']:.0f} ms: {'met' if found['met'] else 'missed'}; "
-                f"imports {', '.join(found['imports']) or 'none'} of {', '.join(HEAVY)}",
-                flush=True,
-            )
-    if not given.dry:
-        print(save_result("startup", machine, rows))
+            yield measure(start, rounds)
+
+
+def describe(row: dict[str, Any]) -> str:
+    """One line of what was found."""
+    return (
+        f"{row['command']} {row['convit_ms']['median']:.0f} ms, {row['libraries']} "
+        f"{row['libraries_ms']['median']:.0f} ms, ratio {row['ratio']:.2f}, at most {row['limit_ms']:.0f} ms: "
+        f"{'met' if row['met'] else 'missed'}; imports {', '.join(row['imports']) or 'none'} of {', '.join(HEAVY)}"
+    )
+
+
+def main() -> None:
+    from benchmarks.machine import benchmark_parser, keep_rows
+
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=21)
+    given = parser.parse_args()
+    keep_rows("startup", measure_all(given.rounds), describe, dry=given.dry)
 
 
 if __name__ == "__main__":

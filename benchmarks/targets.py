@@ -12,7 +12,6 @@ device. What the command's start takes is `startup.py`'s, accuracy is `convit ev
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,10 +19,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.machine import print_machine, save_result, saved_rows
-from benchmarks.pipeline import measure_pipeline
+from benchmarks.machine import benchmark_parser, print_machine, save_result, saved_rows
 from benchmarks.plan import MODELS, PARTS, Measurement, Rows, Target, best, plan
+from benchmarks.report import is_met
 from convit.benchmark import Case, Row, measure, start_report
+from convit.model.processor import has_amx
 
 Outcomes = list[dict[str, Any]]
 
@@ -32,33 +32,23 @@ def judge(measurement: Measurement, target: Target, rows: Rows) -> dict[str, Any
     """What is kept of a target: what was reached, by what times, and whether that is enough."""
     found = target.value(rows)
     ours, theirs = best(rows, "ours"), best(rows, target.against or "")
-    return {
+    outcome = {
         "name": measurement.name,
         "what": target.what,
         "unit": target.unit,
         "found": None if found is None else round(found, 3),
         "target": target.bound,
         "at_most": target.at_most,
-        "met": None if found is None else target.is_met(found),
         "ours": None if ours is None else summary(ours),
         "theirs": None if theirs is None else summary(theirs),
     }
+    return {**outcome, "met": is_met(outcome)}
 
 
 def summary(row: Row) -> dict[str, Any]:
     """The numbers of a row that a reader of a result wants beside it."""
-    return {
-        "candidate": row.candidate,
-        "computed_in": row.computed_in,
-        "backend": row.backend,
-        "batch": row.batch,
-        "step_ms": row.step_ms,
-        "images_per_second": row.images_per_second,
-        "memory_mb": row.memory_mb,
-        "kept_mb": row.kept_mb,
-        "memory_range_mb": row.memory_range_mb,
-        "difference": row.difference,
-    }
+    names = ("candidate", "computed_in", "backend", "batch", "step_ms", "images_per_second", "memory_mb", "difference")
+    return {name: getattr(row, name) for name in names}
 
 
 def scaling_rows(rows: Rows) -> list[dict[str, Any]]:
@@ -89,14 +79,14 @@ def describe(outcome: dict[str, Any]) -> str:
 def run_part(
     measurements: Sequence[Measurement],
     say: Callable[[str], object],
-    measuring: Callable[[Case], list[Row]] | None = None,
+    measuring: Callable[[Case], list[Row]] = measure,
 ) -> list[dict[str, Any]]:
     """Measure and judge a part.
 
     Args:
         measurements: of one part.
         say: is told each outcome as it comes.
-        measuring: measures a case; what the part needs unless given.
+        measuring: measures a case.
 
     Returns:
         What is kept of it: outcomes, and for "scaling" its table. A measurement that fails is kept with its error.
@@ -104,11 +94,10 @@ def run_part(
     kept: list[dict[str, Any]] = []
     for measurement in measurements:
         rows: list[Row] = []
-        run = measuring or (measure_pipeline if measurement.part == "pipeline" else measure)
         try:
             for case in measurement.cases:
                 case.check()
-                rows += run(case)
+                rows += measuring(case)
         except (ValueError, ImportError, MemoryError, RuntimeError) as error:
             # one that cannot be measured here (a missing package, too little memory) must not cost the others
             message = " ".join(str(error).split()) or type(error).__name__
@@ -132,7 +121,7 @@ def merged(rows: Outcomes, earlier: Outcomes, order: Sequence[Measurement]) -> O
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 and so on")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument(
@@ -140,9 +129,9 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, help="timed calls of each; else as each part has it, 5 at least")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU")
-    parser.add_argument("--dry", action="store_true", help="keep no result")
     given = parser.parse_args()
-    everything = plan(given.device, given.models, given.rounds, given.threads)
+    amx = given.device == "cpu" and has_amx()
+    everything = plan(given.device, given.models, given.rounds, given.threads, amx=amx)
     for part in [part for part in PARTS if part in given.only]:
         measurements = [measurement for measurement in everything if measurement.part == part]
         if not measurements:

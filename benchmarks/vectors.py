@@ -10,7 +10,6 @@ Recall@10 is against the exact search, on queries that are not among the vectors
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -86,32 +85,32 @@ def measure(store: Store, vectors: np.ndarray, rounds: int) -> dict[str, Any]:
     }
 
 
+def measure_new(count: int, dim: int, rounds: int) -> dict[str, Any]:
+    """Measure so many vectors in a store of their own."""
+    with tempfile.TemporaryDirectory() as place:
+        return measure(Store(Path(place), dim, create=True), make_vectors(count, dim), rounds)
+
+
+def describe(row: dict[str, Any]) -> str:
+    """One line of what was found."""
+    return (
+        f"{row['vectors']:,} vectors of {row['dim']}: stored in {row['store_s']:.1f} s, index built in "
+        f"{row['build_s']:.1f} s; a search takes {row['exact_ms']['median']:.1f} ms exact, "
+        f"{row['approximate_ms']['median']:.1f} ms approximate; recall@{NEAREST} {row['recall']:.3f}, at "
+        f"least {row['target']:g}"
+    )
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    from benchmarks.machine import benchmark_parser, keep_rows
+
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--vectors", type=int, nargs="+", default=[100_000, 250_000], metavar="N")
     parser.add_argument("--dim", type=int, default=768)
     parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--dry", action="store_true", help="keep no result")
     given = parser.parse_args()
-
-    from benchmarks.machine import describe_machine, print_machine, save_result
-
-    machine = describe_machine()
-    print_machine(machine)
-    rows: list[dict[str, Any]] = []
-    for count in given.vectors:
-        with tempfile.TemporaryDirectory() as place:
-            row = measure(Store(Path(place), given.dim, create=True), make_vectors(count, given.dim), given.rounds)
-        rows.append(row)
-        print(
-            f"{row['vectors']:,} vectors of {row['dim']}: stored in {row['store_s']:.1f} s, index built in "
-            f"{row['build_s']:.1f} s; a search takes {row['exact_ms']['median']:.1f} ms exact, "
-            f"{row['approximate_ms']['median']:.1f} ms approximate; recall@{NEAREST} {row['recall']:.3f}, at "
-            f"least {row['target']:g}",
-            flush=True,
-        )
-    if not given.dry:
-        print(save_result("vectors", machine, rows))
+    rows = (measure_new(count, given.dim, given.rounds) for count in given.vectors)
+    keep_rows("vectors", rows, describe, dry=given.dry)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,12 @@ from convit.benchmark.cases import MODES, Case, make_cases
 from convit.benchmark.explaining import Explanation, explain
 from convit.benchmark.rows import Row, print_explanation, print_rows
 from convit.benchmark.running import Report, describe_machine, machine_lines, measure, run_cases, start_report
-from convit.benchmark.timing import Peak, measure_peak
 
 __all__ = [
     "MODES",
     "Candidate",
     "Case",
     "Explanation",
-    "Peak",
     "Report",
     "Row",
     "describe_machine",
@@ -32,7 +30,6 @@ __all__ = [
     "machine_lines",
     "make_cases",
     "measure",
-    "measure_peak",
     "parse_candidate",
     "print_explanation",
     "print_rows",

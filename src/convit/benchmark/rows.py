@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 from convit.benchmark.building import Entry, weights_of
 from convit.benchmark.candidates import Relation
@@ -14,8 +14,6 @@ from convit.benchmark.cost import Cost
 from convit.benchmark.explaining import Explanation
 from convit.benchmark.timing import percentiles, summarize
 from convit.output.console import make_table, print_parts
-
-AnyRow = TypeVar("AnyRow", bound="Row")
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def make_row(case: Case, entry: Entry, size: tuple[int, int], batch: int, second
     )
 
 
-def with_ratios(rows: Sequence[AnyRow]) -> list[AnyRow]:
+def with_ratios(rows: Sequence[Row]) -> list[Row]:
     """The rows of one case with our images per second over theirs."""
     ours = next((row for row in rows if row.relation == "ours"), None)
     if ours is None:

@@ -68,7 +68,7 @@ def time_all(
         peak = measure_peak(device, entry.computed_in, torch.get_num_threads())
         measured = {
             "difference": differences.get(name),
-            "peak_share": share_of_peak(entry, row.images_per_second, peak.operations, passes),
+            "peak_share": share_of_peak(entry, row.images_per_second, peak, passes),
             "memory_mb": memory_of(entry),
         }
         rows.append(dataclasses.replace(row, **measured))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -44,24 +44,9 @@ _SHAPES = {
 }
 
 
-@dataclass(frozen=True)
-class Peak:
-    """A device's matrix-product peak.
-
-    Attributes:
-        precision: of the factors.
-        operations: per second, a multiply-accumulate counted as two.
-        shape: (rows, inner, columns) of the product that reached it.
-    """
-
-    precision: str
-    operations: float
-    shape: tuple[int, int, int]
-
-
 @functools.cache
-def measure_peak(device: torch.device, precision: str, threads: int, rounds: int = 5) -> Peak:
-    """Time products of a few shapes and keep the best.
+def measure_peak(device: torch.device, precision: str, threads: int, rounds: int = 5) -> float:
+    """Operations per second of a device's products, a multiply-accumulate counted as two: the best of a few shapes.
 
     int8 is `torch._int_mm`, fp8 is `torch._scaled_mm`; another library's products may be faster than these, so that a
     share above 1 can occur in these two.
@@ -73,14 +58,11 @@ def measure_peak(device: torch.device, precision: str, threads: int, rounds: int
         rounds: timed calls per shape; the fastest counts.
     """
     del threads  # a part of the cache's key
-    shapes = _SHAPES.get(device.type, _SHAPES["cpu"])
-    best = Peak(precision, 0.0, shapes[0])
-    for shape in shapes:
+    best = 0.0
+    for shape in _SHAPES.get(device.type, _SHAPES["cpu"]):
         product = make_product(device, precision, shape)
         seconds = min(alternate({"product": product}, rounds, settling(device), warm_ups=2)["product"])
-        operations = 2 * shape[0] * shape[1] * shape[2] / seconds
-        if operations > best.operations:
-            best = Peak(precision, operations, shape)
+        best = max(best, 2 * math.prod(shape) / seconds)
     return best
 
 
