@@ -115,6 +115,19 @@ def _metadata(weights: Path) -> str:
         return next(value for key, value in file.metadata().items() if key != "format")
 
 
+def test_the_classes_lie_where_the_data_do(tmp_path: Path, data: Path) -> None:
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    for file in data.iterdir():
+        store.pipe(f"/of_a_test/{file.name}", file.read_bytes())
+    recipe = small_recipe(tmp_path, "data.classes=classes.json")
+    assert open_split(recipe, "memory://of_a_test", 8, 8).classes == open_split(recipe, data, 8, 8).classes
+    store.rm("/of_a_test/classes.json")
+    with pytest.raises(FileNotFoundError, match=r"there is no memory://of_a_test/classes\.json"):
+        open_split(recipe, "memory://of_a_test", 8, 8)
+
+
 def test_a_model_is_watched_by_images_from_all_over_the_data(tmp_path: Path, data: Path) -> None:
     split = open_split(small_recipe(tmp_path), data, 8, 8)
     assert len(split.validation) == 8

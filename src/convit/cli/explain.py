@@ -81,12 +81,8 @@ def explain(
     if suffix == ".html":
         check_packages("a page, other than a .png,", "jinja2", extra="plot")
     from convit.images import open_image
-    from convit.weights.files import weights_file
 
-    # before torch is imported and the model is loaded, which may take their time
-    if weights is not None:
-        weights_file(weights)
-    picture = open_image(image, apply_exif=exif)
+    picture = open_image(image, apply_exif=exif)  # before torch is imported and the model is loaded
     from convit.analysis.drawing import few_layers
     from convit.analysis.explaining import explain as look_into
     from convit.analysis.explaining import load_plain

@@ -111,6 +111,11 @@ def read_classes(path: str | Path, content: bytes | None = None) -> tuple[ClassN
         ) from error
 
 
+def classes_at(place: Path | str) -> tuple[ClassName, ...]:
+    """What a `classes.json` at a path or a URL says; raises as `read_classes`, and `ConnectionError`."""
+    return read_classes(place) if isinstance(place, Path) else read_classes(shown(place), read_remote(place))
+
+
 def classes_beside(file: Path | str) -> tuple[str, tuple[ClassName, ...]] | None:
     """Where the `classes.json` beside a file or a URL lies, as messages show it, and its classes; None without one.
 
@@ -120,10 +125,9 @@ def classes_beside(file: Path | str) -> tuple[str, tuple[ClassName, ...]] | None
     """
     if isinstance(file, Path):
         path = file.parent / CLASSES_FILE
-        return (str(path), read_classes(path)) if path.is_file() else None
+        return (str(path), classes_at(path)) if path.is_file() else None
     beside = f"{file.partition('?')[0].rpartition('/')[0]}/{CLASSES_FILE}"
     try:
-        content = read_remote(beside)
+        return shown(beside), classes_at(beside)
     except (FileNotFoundError, PermissionError):  # some stores refuse what they do not have
         return None
-    return shown(beside), read_classes(shown(beside), content)

@@ -19,6 +19,7 @@ from convit.model import ConViTConfig
 from convit.output.files import write_file
 from convit.output.text import json_text, made_with
 from convit.training.epoch_log import duration
+from convit.training.optimizers import total_epochs
 from convit.training.recipe import Recipe
 from convit.training.run_folder import TrainingRun
 from convit.weights.timm_config import why_not_timm
@@ -187,7 +188,7 @@ def _about(output: Path, weights: Path, summary: RunSummary, evaluation: Evaluat
             {"setting": choice.key, "value": _shown(choice.value), "reason": choice.reason} for choice in plan.reasons()
         ],
         "epochs": {
-            "planned": recipe.schedule.epochs + recipe.schedule.cooldown_epochs,
+            "planned": total_epochs(recipe.schedule),
             "done": log[-1]["epoch"] if log else 0,
             "best": TrainingRun(output).best.get("epoch"),
         },

@@ -17,7 +17,7 @@ from convit.model.attention import GatedPositionalSelfAttention
 from convit.training.peers import create_peer, is_peer, normalization
 from convit.training.recipe import AugmentRecipe, DistillationRecipe, ModelRecipe, Recipe
 from convit.weights import WEIGHT_SETS, create_model, load_model
-from convit.weights.weight_sets import closest
+from convit.weights.weight_sets import closest, local_weights
 
 HEADS = ("head.", "fc.", "classifier.")  # ours and timm's ViTs; other names that libraries give the last layer
 
@@ -189,8 +189,8 @@ def _open_teacher(name: str) -> tuple[nn.Module, tuple[float, ...], tuple[float,
         return model, *normalization(name, model)
     if name in WEIGHT_SETS:
         ours = create_model(name, pretrained=True)
-    elif Path(name).exists():
-        ours = load_model(name)
+    elif (path := local_weights(name)) is not None:
+        ours = load_model(path)
     else:
         raise ValueError(
             f"distillation.teacher is {name!r}, which is neither a weight set nor a file, nor timm:NAME or "

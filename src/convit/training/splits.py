@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convit.data.classes import read_classes
+from convit.data.classes import classes_at
 from convit.data.corrupt import CorruptImages
 from convit.data.datasets import DecodedSamples, ImageDataset, Transform, check_trainable, hold_out, take_share
-from convit.data.locate import Source, find_files
+from convit.data.locate import Source, find_files, located
 from convit.data.opening import fingerprint, open_samples
 from convit.data.samples import Samples
 from convit.data.streams import ShardSequence, StreamSource
@@ -133,16 +133,16 @@ def open_split(
         ValueError: a shard, a class folder, `held_out` or `validation` is not as it must be, or there is but one class.
     """
     data = recipe.data
-    if data.classes is not None and not Path(root, data.classes).is_file():
+    named = None if data.classes is None else located(data.classes, root)
+    if isinstance(named, Path) and not named.is_file():
         raise FileNotFoundError(
-            f"there is no {Path(root, data.classes)}, which the recipe's data.classes names; give the right "
-            f"folder with --data"
+            f"there is no {named}, which the recipe's data.classes names; give the right folder with --data"
         )
     if data.validation is not None and data.held_out:
         raise ValueError(
             f"data.validation is {data.validation!r} and data.held_out is {data.held_out}; choose one of them"
         )
-    classes = tuple(each.name for each in read_classes(Path(root, data.classes))) if data.classes else None
+    classes = None if named is None else tuple(each.name for each in classes_at(named))
     transforms = transforms_for(recipe, height, width)
     if data.reader == "stream":
         streams = (
