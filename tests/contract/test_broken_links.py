@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from convit.cli.search import index
 from convit.data import open_samples
 from convit.data.label_maps import read_label_map
+from convit.finetuning.options import is_weight_file
 from convit.images import ImageError, open_image
+from convit.training.places import find_log
+from convit.training.recipe_io import read_recipe
 from convit.weights import load_weights
 
 
@@ -22,6 +26,11 @@ from convit.weights import load_weights
         ("data", open_samples),
         ("data.tar", open_samples),
         ("data.parquet", open_samples),
+        ("imagenet", lambda link: open_samples(f"imagenet:{link}")),
+        ("recipe.yaml", read_recipe),
+        ("run", find_log),
+        ("start.pth", lambda link: is_weight_file(str(link))),
+        ("photos", lambda link: index(link.with_name("db"), folder=str(link))),
     ],
 )
 def test_a_link_that_leads_nowhere(tmp_path: Path, name: str, read: Callable[[Path], object]) -> None:

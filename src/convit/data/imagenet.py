@@ -24,6 +24,7 @@ from convit.data.validation_labels import (
 )
 from convit.images import find_images
 from convit.images.listing import is_folder, list_folder
+from convit.images.names import not_found
 from convit.output.text import first_few
 from convit.weights.labels import class_names, class_wnids
 
@@ -171,7 +172,7 @@ def _files(name: str, place: Path, names: Sequence[str], labels: Sequence[int], 
 
 def _find_images(folder: Path, relative: Relative) -> Path:
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}; name the one that {relative.title} was unpacked to")
+        raise not_found(folder, f"there is no folder {folder}; name the one that {relative.title} was unpacked to")
     pattern = _NUMBER if relative.by_number else _WNID
     for place in (folder, *(folder / name for name in relative.inside)):
         if not place.is_dir():

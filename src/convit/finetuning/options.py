@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convit.data.locate import check_there
+from convit.images.names import not_found
 from convit.training.recipe_io import make_recipe
 from convit.weights.files import READABLE
 from convit.weights.weight_sets import find_weight_set, local_weights
@@ -60,8 +61,9 @@ def is_weight_file(model: str) -> bool:
     Raises:
         FileNotFoundError: it looks like a file, and there is none.
     """
-    if model.endswith(READABLE) and not Path(model).expanduser().exists():
-        raise FileNotFoundError(f"there is no weight file {model}; correct it, or name weights of `convit models`")
+    path = Path(model).expanduser()
+    if model.endswith(READABLE) and not path.exists():
+        raise not_found(path, f"there is no weight file {model}; correct it, or name weights of `convit models`")
     return local_weights(model) is not None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from convit.images.names import not_found
 from convit.training.recipe import Recipe
 
 CHECKPOINTS = "step-*.ckpt"
@@ -53,7 +54,7 @@ def find_log(folder: Path) -> Path:
         FileNotFoundError: there is no such folder, or no log in it.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no run {folder}; give the folder that `convit train` wrote (its --output)")
+        raise not_found(folder, f"there is no run {folder}; give the folder that `convit train` wrote (its --output)")
     if not (folder / LOG).is_file():
         raise FileNotFoundError(f"there is no log.jsonl in {folder}; give a run's folder, with an epoch trained")
     return folder / LOG

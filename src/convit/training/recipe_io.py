@@ -12,6 +12,7 @@ from typing import Any, cast
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from convit.images.names import not_found
 from convit.output.text import short
 from convit.training.recipe import Recipe
 
@@ -74,7 +75,7 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no recipe {path}; the project's own are in recipes/")
+        raise not_found(path, f"there is no recipe {path}; the project's own are in recipes/")
     with path.open("rb") as file:
         text = file.read(MOST_BYTES + 1)
     if len(text) > MOST_BYTES:
