@@ -67,6 +67,27 @@ def test_passwords_and_signatures_are_not_kept(host: str, tmp_path: Path, capfd:
     assert (out / "_manifest.parquet").exists()
 
 
+def test_a_list_of_urls_is_read_by_what_gives_access(
+    host: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    listed, out = tmp_path / "list.txt", tmp_path / "out"
+    for signature, code in (("key-one", 3), ("key-two", 0)):
+        names = [f"http://me:secret@{host}/{name}.png?signature={signature}" for name in (0, 1, "none")]
+        listed.write_text("\n".join(names))
+        assert main(["embed", str(listed), *MODEL, "-o", f"{out}/", "--update"]) == code
+    rows = pyarrow.dataset.dataset(sorted(out.glob("0*"))).to_table().to_pylist()
+    assert [row["path"] for row in rows] == [f"http://{host}/{name}.png" for name in (0, 1, "none")]
+    assert [row["error"] for row in rows[:2]] == [None, None]
+    assert "was not there when it was listed; check the address" in rows[2]["error"]
+    said = capfd.readouterr()
+    kept = b"".join(file.read_bytes() for file in out.rglob("*") if file.is_file())
+    kept += (said.out + said.err).encode()
+    assert not any(secret in kept for secret in (b"secret", b"key-one", b"key-two"))
+    listed.write_text(f"http://{host}/0.png\n1.png")
+    assert main(["embed", str(listed), *MODEL, "-o", f"{tmp_path}/other/"]) == 2
+    assert f"{listed} names URLs and the file 1.png; put them into two lists" in capfd.readouterr().err
+
+
 def test_two_files_that_a_query_tells_apart_are_refused(host: str, tmp_path: Path) -> None:
     sources = [f"http://me:secret@{host}/0.png?signature={number}" for number in range(2)]
     assert main(["embed", *sources, *MODEL, "-o", f"{tmp_path}/out/"]) == 2

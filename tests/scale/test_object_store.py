@@ -122,6 +122,22 @@ def test_any_name_is_read_and_a_jobs_own_results_are_not(bucket: Any) -> None:
     assert _rows(bucket, "photos/vectors") == found
 
 
+def test_lists_in_a_store_and_of_one(bucket: Any, tmp_path: Path) -> None:
+    for number in range(3):
+        bucket.pipe_file(f"photos/in/{number}.png", _png(number))
+    bucket.pipe_file("photos/in/0.tar", _tar(3, 4))
+    bucket.pipe_file("photos/list.csv", b"image,label\nin/0.png,a\nin/1.png,b\n")
+    (tmp_path / "list.txt").write_text("s3://photos/in/2.png\ns3://photos/in/0.tar")
+    for source, names in (
+        ("s3://photos/list.csv", ("0.png", "1.png")),
+        (f"{tmp_path}/list.txt", ("0.tar#3.png", "0.tar#4.png", "2.png")),
+    ):
+        assert main(["embed", source, *MODEL, "-o", f"s3://photos/{len(names)}/"]) == 0
+        found = _rows(bucket, f"photos/{len(names)}")
+        assert found.keys() == {f"s3://photos/in/{name}" for name in names}
+        assert not any(row["error"] for row in found.values())
+
+
 def test_of_many_tasks_that_create_an_object_one_does(bucket: Any) -> None:
     destination = Destination("s3://photos/out/")
     with ThreadPoolExecutor(8) as pool:

@@ -122,9 +122,13 @@ def read_remote(url: str) -> bytes:
 
 def fetch_all(urls: Sequence[str]) -> list[bytes]:
     """The whole of some small remote files on one server, fetched side by side; raises as `read_on` does."""
+    if not urls:
+        return []
     system, _ = filesystem_of(urls[0])
     paths, whole = [fsspec.core.strip_protocol(url) for url in urls], [None] * len(urls)
-    contents = system.cat_ranges(paths, whole, whole, on_error="return")  # `cat` would take "[1]" for a pattern
+    # s3fs would ask for each size first, to fetch a large one in parts
+    at_once = {"max_concurrency": 1} if "s3" in system.protocol else {}
+    contents = system.cat_ranges(paths, whole, whole, on_error="return", **at_once)  # `cat` takes "[1]" for a pattern
     # one that failed is asked for again with patience, which raises where it must
     return [
         read_remote(url) if not isinstance(content, bytes) else content

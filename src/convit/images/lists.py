@@ -91,14 +91,7 @@ def read_list(source: str | os.PathLike[str], root: str | os.PathLike[str] = "")
     if not path.is_file():
         raise not_found(path, f"there is no list {path}; check the path")
     folder = Path(root, options["images"][0]) if "images" in options else path.parent
-    # bytes that are not UTF-8 stay what they are, as in the names of files
-    text = read_bytes(path).decode("utf-8-sig", "surrogateescape")
-    if path.suffix.lower() == ".txt":
-        names, labels = [line.strip() for line in text.split("\n") if line.strip()], None
-    else:
-        names, labels = _columns(text, path)
-    if not names:
-        raise ValueError(f"{path} names no image; give a list of images")
+    names, labels = parse_list(read_bytes(path), path)
     names = [os.fspath(text_path(name)) for name in names]
     if _OUTSIDE not in options:
         for name in names:
@@ -127,6 +120,23 @@ def read_table(text: str, suffix: str) -> list[tuple[int, list[str]]]:
     return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
 
 
+def parse_list(content: bytes, path: PurePath) -> tuple[list[str], list[str] | None]:
+    """What a list of images of this name says: the images as it writes them, and their labels where it has some.
+
+    Raises:
+        ValueError: as `read_list`.
+    """
+    # bytes that are not UTF-8 stay what they are, as in the names of files
+    text = content.decode("utf-8-sig", "surrogateescape")
+    if path.suffix.lower() == ".txt":
+        names, labels = [line.strip() for line in text.split("\n") if line.strip()], None
+    else:
+        names, labels = _columns(text, path)
+    if not names:
+        raise ValueError(f"{path} names no image; give a list of images")
+    return names, labels
+
+
 def check_inside(name: str, source: object) -> None:
     """Refuse the path of an image that leads out of the folder that it starts from.
 
@@ -142,7 +152,7 @@ def check_inside(name: str, source: object) -> None:
         )
 
 
-def _columns(text: str, path: Path) -> tuple[list[str], list[str] | None]:
+def _columns(text: str, path: PurePath) -> tuple[list[str], list[str] | None]:
     """The images, and their labels where there is a column of them."""
     try:
         rows = read_table(text, path.suffix.lower())

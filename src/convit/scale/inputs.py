@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from itertools import chain, islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from convit.data.locate import expand_braces, kind_named
@@ -17,15 +18,16 @@ from convit.data.remote import (
     fetch_all,
     is_remote,
     list_files,
+    read_remote,
     remote_file,
     shown,
     url_path,
 )
 from convit.data.shards import read_images
 from convit.images import IMAGE_SUFFIXES, find_images
-from convit.images.lists import is_list
+from convit.images.lists import check_inside, is_list, parse_list
 from convit.images.names import path_text, text_path
-from convit.images.opening import ImageSource, named
+from convit.images.opening import ImageSource, NoBytes, named, read_bytes
 
 SUFFIXES = {
     "tar": kind_named("shards").suffixes,
@@ -57,7 +59,7 @@ def list_inputs(
     """List the files that some sources mean.
 
     Args:
-        sources: images, folders, patterns with * or {000..146}, tar and Parquet files, lists of images (see
+        sources: images, folders, patterns with * or {000..146}, tar and Parquet files, lists of paths or of URLs (see
             `convit.images.lists`), here or behind a URL; a URL that ends in / means all that lies under it.
         recursive: whether folders within folders are searched.
         left_out: as in `convit.images.find_images`.
@@ -73,10 +75,11 @@ def list_inputs(
     found: dict[str, InputFile] = {}
     urls: dict[str, str] = {}
     for source in sources:
-        if not is_remote(source):
+        remote = _listed_remote(source) if is_remote(source) and not is_list(source) else _listed_by(source)
+        if remote is None:
             found.update((file.path, file) for file in _listed_here(source, recursive, left_out))
             continue
-        for file in _listed_remote(source):
+        for file in remote:
             entry = _entry(file)
             if urls.setdefault(entry.path, file.url) != file.url:
                 raise ValueError(
@@ -96,6 +99,46 @@ def _listed_remote(source: str) -> Iterable[RemoteFile]:
     if not files:
         raise ValueError(f"{shown(source)} means no image, tar or Parquet file; check the pattern")
     return files
+
+
+def _listed_by(source: str) -> Iterable[RemoteFile] | None:
+    """What a list of URLs names, asked for side by side; one that there is not has neither size nor mark."""
+
+    def ask(url: str) -> RemoteFile:
+        try:
+            return remote_file(url)
+        except FileNotFoundError:
+            return RemoteFile(url, -1, "")
+
+    if not (urls := named_urls(source)):
+        return None
+    with ThreadPoolExecutor(_FETCHED_TOGETHER) as pool:
+        return list(pool.map(ask, urls))
+
+
+def named_urls(source: str) -> list[str]:
+    """The URLs that a source names: itself, or those of a list, here or behind a URL; none for paths.
+
+    What a list behind a URL names starts from its folder, and stays inside it.
+
+    Raises:
+        ConnectionError, FileNotFoundError, PermissionError: the list is behind a URL, and cannot be read.
+        ValueError: it is not as it must be, or names URLs beside files of this machine.
+    """
+    file = source.partition("?")[0]
+    if not is_list(source):
+        return expand_braces(source) if is_remote(source) else []
+    if not is_remote(source) and not Path(file).is_file():
+        return []
+    folder = file.rpartition("/")[0]
+    content = read_remote(source) if is_remote(source) else read_bytes(Path(file))
+    names, _ = parse_list(content, PurePath(file.rpartition("/")[2]))
+    others = [name for name in names if not is_remote(name)]
+    if not is_remote(source) and others and len(others) < len(names):
+        raise ValueError(f"{source} names URLs and the file {others[0]}; put them into two lists")
+    for name in others if is_remote(source) else ():
+        check_inside(name, shown(source))
+    return [name if is_remote(name) else f"{folder}/{name}" for name in names if is_remote(source) or is_remote(name)]
 
 
 def _entry(file: RemoteFile) -> InputFile:
@@ -174,7 +217,9 @@ def _local_images(files: Sequence[InputFile]) -> Iterator[Path]:
 def _remote_images(files: Sequence[InputFile]) -> Iterator[bytes]:
     waiting = iter(files)
     while some := list(islice(waiting, _FETCHED_TOGETHER)):
-        for file, content in zip(some, fetch_all([file.path for file in some]), strict=True):
+        contents = iter(fetch_all([file.path for file in some if file.mark]))
+        for file in some:
+            content = next(contents) if file.mark else NoBytes("was not there when it was listed; check the address")
             if file.size >= 0 and len(content) != file.size:
                 raise _changed(file)
             yield named(content, shown(file.path))

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from convit.data.locate import expand_braces
 from convit.data.remote import is_remote, shown, split_url
 from convit.inference.options import RunOptions
 from convit.scale.destination import Destination
-from convit.scale.inputs import InputFile
+from convit.scale.inputs import InputFile, named_urls
 from convit.scale.manifest import (
     IMAGES_PER_SHARD,
     NAME,
@@ -171,7 +170,7 @@ def missing(destination: Destination, shards: Sequence[InputShard]) -> list[Inpu
 
 def with_access(shards: Iterable[InputShard], sources: Iterable[str]) -> list[InputShard]:
     """Shards whose URLs have again what a manifest does not hold: user, password and query, as the sources say."""
-    urls = [url for source in sources if is_remote(source) for url in expand_braces(source)]
+    urls = [url for source in sources for url in named_urls(source)]
     named = {shown(url): url for url in urls}
     hosts = {split_url(shown(url))[:2]: split_url(url)[1] for url in urls}
 
