@@ -81,14 +81,8 @@ def probe(
     scores: list[ProbeScore] = []
     for name in dict.fromkeys(probes):
         score = _PROBES[name](task, seed=seed)
-        _log.info(
-            "%s: top-1 %.2f %% with %s = %g, %.1f s",
-            TITLES[name],
-            score.top1,
-            score.setting,
-            score.chosen,
-            score.seconds,
-        )
+        told = (score.top1, score.setting, score.chosen, score.seconds)
+        _log.info("%s: top-1 %.2f %% with %s = %g, %.1f s", TITLES[name], *told)
         scores.append(score)
     few, left_out = probe_few_shots(task, sorted(set(shots)), draws=draws, seed=seed) if shots else ([], {})
     made = train.identity
