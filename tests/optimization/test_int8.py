@@ -1,5 +1,6 @@
 """int8: OpenVINO on the CPU, torchao's quantizer, on the weights in the package."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ def test_nothing_is_sent_to_anyone(model: convit.ConViT, monkeypatch: pytest.Mon
 
     sent: list[object] = []
     monkeypatch.setattr(TelemetrySender, "send", lambda *given: sent.append(given))
-    convit.optimize(model, "int8", calibration=_pictures(2))
+    fast, levels = convit.optimize(model, "int8", calibration=_pictures(2)), _pictures(3)
+    torch.testing.assert_close(copy.deepcopy(fast)(levels), fast(levels))  # quantized once more
     assert sent == []
     assert not Telemetry().consent
 

@@ -264,6 +264,23 @@ def test_a_fast_form_is_copied_and_pickled() -> None:
         torch.testing.assert_close(twin(images), expected, **CLOSE)
 
 
+@pytest.mark.parametrize("backend", ["compiled", "cuda graph"])
+def test_a_copy_makes_its_own_calls(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    def recorded(call: Any, *_: Any) -> Any:
+        made.append(call.__self__)
+        return lambda images: call(images)
+
+    monkeypatch.setattr(building, "choose_backend", lambda *_, **__: plan.Step("run by", backend, "a test"))
+    for name in ("compiled", "GraphedCall"):
+        monkeypatch.setattr(building, name, recorded)
+    fast, images = convit.optimize(_model(), "fp32"), _images()
+    for twin in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        torch.testing.assert_close(twin(images), fast(images), **CLOSE)
+        assert made[-1] is twin.model
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace:FutureWarning")
 @pytest.mark.usefixtures("product")
 def test_a_fast_form_keeps_what_it_was_made_for() -> None:

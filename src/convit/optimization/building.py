@@ -272,7 +272,13 @@ def _runner(backend: str, device: torch.device, batch_size: int | None, calibrat
 
         return OpenVinoRunner(calibration)
     if backend == "compiled":
-        return lambda model, name: FixedBatch(compiled(getattr(model, name), device), batch_size)
-    if backend == "cuda graph":
-        return lambda model, name: FixedBatch(copied(GraphedCall(getattr(model, name))), batch_size)
-    return getattr
+        return partial(_compiled, device=device, batch_size=batch_size)
+    return partial(_graphed, batch_size=batch_size) if backend == "cuda graph" else getattr
+
+
+def _compiled(model: ConViT, name: str, *, device: torch.device, batch_size: int | None) -> FixedBatch:
+    return FixedBatch(compiled(getattr(model, name), device), batch_size)
+
+
+def _graphed(model: ConViT, name: str, *, batch_size: int | None) -> FixedBatch:
+    return FixedBatch(copied(GraphedCall(getattr(model, name))), batch_size)

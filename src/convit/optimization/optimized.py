@@ -58,7 +58,8 @@ class OptimizedConViT(nn.Module):
         self.num_classes, self.num_features = model.num_classes, model.num_features
         self.num_prefix_tokens, self.global_pool = model.num_prefix_tokens, model.global_pool
         self._dtype, self._settings, self._runner = dtype, settings, runner
-        self._calls = {("forward", False): runner(model, "forward")}
+        self._calls: dict[tuple[str, bool], Call] = {}
+        self._call("forward", model)  # made now, as it takes some runners long
         self.eval()
 
     @property
@@ -112,7 +113,7 @@ class OptimizedConViT(nn.Module):
         Raises:
             ValueError: the model runs in PyTorch.
         """
-        times = getattr(self._calls["forward", False], "layer_times", None)
+        times = getattr(self._call("forward", self.model), "layer_times", None)
         if times is None:
             raise ValueError(f"the model is run by {self.plan.backend}; use PyTorch's profiler")
         return times(self._prepared(images)[1])
@@ -162,10 +163,17 @@ class OptimizedConViT(nn.Module):
             )
         with self._without_autocast():
             model, given = self._prepared(images)
-            key = (name, model is self.of_levels)
-            if key not in self._calls:
-                self._calls[key] = self._runner(model, name)
-            return self._calls[key](given).to(_result_dtype(images))
+            return self._call(name, model)(given).to(_result_dtype(images))
+
+    def _call(self, name: str, model: ConViT) -> Call:
+        key = (name, model is self.of_levels)
+        if key not in self._calls:
+            self._calls[key] = self._runner(model, name)
+        return self._calls[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the calls, which a copy makes anew: compiled code and recorded graphs are of these very weights."""
+        return {**super().__getstate__(), "_calls": {}}
 
     def _prepared(self, images: Tensor) -> tuple[ConViT, Tensor]:
         """The model for images of this kind, and the images as it takes them."""
