@@ -172,16 +172,16 @@ class Predictor:
                     yield row
         self.timings = Timings(images, failed, perf_counter() - start, waited.seconds)
 
-    def _read(self, item: ImageSource | tuple[Any, ImageSource]) -> Row:
+    def _read(self, item: ImageSource | tuple[Any, ImageSource], name: str | None = None) -> Row:
         """Open, crop and scale an image, unless the GPU can: then its file is kept for that."""
         tag, source = item if isinstance(item, tuple) else (UNTAGGED, item)
-        row = Row(tag, source, source_name(source))
+        row = Row(tag, source, source_name(source) if name is None else name)
         row.encoded = None if self._gpu_reader is None else self._gpu_reader.take(source)
         return row if row.encoded is not None else self._open(row)
 
     def _open(self, row: Row) -> Row:
         try:
-            with opened(row.source, **self._opening) as (image, full_size):
+            with opened(row.source, name=row.name, **self._opening) as (image, full_size):
                 row.pixels = self.transform.to_pixels(image, full_size if self._opening["at_least"] else None)
         except ImageError as error:
             row.error = error

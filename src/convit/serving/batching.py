@@ -6,28 +6,35 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
-from convit.images.opening import ImageSource
 from convit.inference.predicting import ImagePredictor, Row
 from convit.serving.errors import busy
 from convit.serving.metrics import Metrics
+
+
+class SentImage(NamedTuple):
+    """An image of a request: what answers call it, and its file."""
+
+    name: str
+    content: bytes
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
     predictor: ImagePredictor[Any]
     answer: asyncio.Future[Row]
-    source: ImageSource
+    image: SentImage
     row: Row | None = None
     since: float = field(default_factory=perf_counter)
 
 
 class Batcher:
-    """Runs a model in a thread of its own; images are decoded in others.
+    """Runs a model in a thread of its own; images are decoded in others, or in the same one.
 
     There is no timer: an image that finds the model idle is computed at once, and those that come meanwhile are the
     next batch. A request that is given up cancels its futures, and what was not begun is dropped.
@@ -36,16 +43,16 @@ class Batcher:
         name: the model's, in metrics.
         size: images in a batch at most.
         capacity: images that may wait or be worked on.
-        decoders: threads that open images, shared by the models.
+        decoders: threads that open images, shared by the models; None: the model's own, one batch at a time.
         metrics: where batches are counted.
     """
 
-    def __init__(self, name: str, size: int, capacity: int, decoders: ThreadPoolExecutor, metrics: Metrics) -> None:
+    def __init__(self, name: str, size: int, capacity: int, decoders: Executor | None, metrics: Metrics) -> None:
         self.name, self.size, self.capacity = name, size, capacity
         self.waiting = 0
         self._decoders, self._metrics = decoders, metrics
-        self._ready: deque[_Job] = deque()
-        self._changed = threading.Condition()
+        self._came: SimpleQueue[_Job | None] = SimpleQueue()  # None: no more will
+        self._queue: deque[_Job] = deque()  # this and `_closed` are the model's thread's alone
         self._closed = False
         self._seconds = 0.01  # for an image, lately
         self._thread = threading.Thread(target=self._work, name=f"convit-model-{name}", daemon=True)
@@ -56,17 +63,15 @@ class Batcher:
 
     def close(self) -> None:
         """End the model's thread when it has computed what is waiting."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        self._came.put(None)
         self._thread.join()
 
-    def submit(self, predictor: ImagePredictor[Any], sources: Sequence[ImageSource]) -> list[asyncio.Future[Row]]:
+    def submit(self, predictor: ImagePredictor[Any], images: Sequence[SentImage]) -> list[asyncio.Future[Row]]:
         """Take images in, all or none; called in the event loop.
 
         Args:
             predictor: what to compute of them.
-            sources: as `open_image` takes them.
+            images: as they came.
 
         Returns:
             One future per image, in order. Canceling it drops the image, unless it is being computed.
@@ -74,35 +79,42 @@ class Batcher:
         Raises:
             ServiceError: the queue is full.
         """
-        if self.waiting + len(sources) > self.capacity:
+        if self.waiting + len(images) > self.capacity:
             raise busy("queue_full", "too many images are waiting; try again later", self.waiting * self._seconds)
         loop = asyncio.get_running_loop()
-        jobs = [_Job(predictor, loop.create_future(), source) for source in sources]
+        jobs = [_Job(predictor, loop.create_future(), image) for image in images]
         self.waiting += len(jobs)
         for job in jobs:
             job.answer.add_done_callback(self._leave)
-            self._decoders.submit(self._decode, job)
+            if self._decoders is None:
+                self._came.put(job)
+            else:
+                self._decoders.submit(self._decode, job)
         return [job.answer for job in jobs]
 
     def _leave(self, _: asyncio.Future[Row]) -> None:
         self.waiting -= 1
 
     def _decode(self, job: _Job) -> None:
-        source, job.source = job.source, b""  # its bytes are needed no longer than this
+        self._read(job)
+        self._came.put(job)
+
+    def _read(self, job: _Job) -> None:
+        name, content = job.image
+        job.image = SentImage(name, b"")  # its bytes are needed no longer than this
         if job.answer.cancelled():
             return
         try:
-            job.row = job.predictor._read((None, source))
+            job.row = job.predictor._read((None, content), name)
             job.row.source = b""
         except Exception as error:
             job.answer.get_loop().call_soon_threadsafe(_fail, [job], error)
-            return
-        with self._changed:
-            self._ready.append(job)
-            self._changed.notify()
 
     def _work(self) -> None:
         while batch := self._take():
+            if self._decoders is None:
+                for job in batch:
+                    self._read(job)
             start = perf_counter()
             rows = [job.row for job in batch if job.row is not None]
             loop = batch[0].answer.get_loop()
@@ -118,21 +130,22 @@ class Batcher:
 
     def _take(self) -> list[_Job]:
         """The next batch: the oldest image, and those after it that want the same; empty when all is done."""
-        with self._changed:
-            while True:
-                while not self._ready:
-                    if self._closed:
-                        return []
-                    self._changed.wait()
-                batch: list[_Job] = []
-                others: deque[_Job] = deque()
-                while self._ready and len(batch) < self.size:
-                    job = self._ready.popleft()
-                    if not job.answer.cancelled():
-                        (batch if not batch or job.predictor is batch[0].predictor else others).append(job)
-                self._ready.extendleft(reversed(others))
-                if batch:
-                    return batch
+        batch: list[_Job] = []
+        while not batch:
+            while not self._came.empty() or not (self._queue or self._closed):
+                if (came := self._came.get()) is None:
+                    self._closed = True
+                else:
+                    self._queue.append(came)
+            if not self._queue:
+                break
+            others: deque[_Job] = deque()
+            while self._queue and len(batch) < self.size:
+                job = self._queue.popleft()
+                if not job.answer.cancelled():
+                    (batch if not batch or job.predictor is batch[0].predictor else others).append(job)
+            self._queue.extendleft(reversed(others))
+        return batch
 
 
 def _deliver(jobs: list[_Job]) -> None:

@@ -11,7 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from convit.images.names import escaped
-from convit.images.opening import NamedBytes, named
+from convit.serving.batching import SentImage
 from convit.serving.errors import ServiceError
 from convit.serving.remote import fetch
 from convit.serving.schema import ImagesBody
@@ -24,7 +24,7 @@ _NOT_JSON = 'the body is not valid JSON; send {"images": ["…"]}'
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
-async def read_images(request: Request, service: Service) -> list[NamedBytes]:
+async def read_images(request: Request, service: Service) -> list[SentImage]:
     """Read the images of a request.
 
     Raises:
@@ -36,36 +36,36 @@ async def read_images(request: Request, service: Service) -> list[NamedBytes]:
     elif kind == "application/json":
         images = await images_of(parse_body(ImagesBody, await request.body(), _NOT_JSON).images, service)
     elif not kind or kind == "application/octet-stream" or kind.startswith("image/"):
-        images = [named(await request.body(), "the image")]
+        images = [SentImage("the image", await request.body())]
     else:
         told = "send an image as image/* or application/octet-stream, multipart/form-data, or application/json"
         raise ServiceError(415, "unsupported_media_type", f"the content type is not taken; {told}")
-    if not any(images):
+    if not any(image.content for image in images):
         raise ServiceError(400, "no_image", "the request holds no image; send one in its body")
     return images
 
 
-def one_image(images: list[NamedBytes]) -> NamedBytes:
+def one_image(images: list[SentImage]) -> SentImage:
     """The only image of a request; a `ServiceError` where there are several."""
     if len(images) > 1:
         raise ServiceError(422, "one_image", f"there are {len(images)} images, but this looks at one; send one")
     return images[0]
 
 
-async def images_of(texts: list[str], service: Service) -> list[NamedBytes]:
+async def images_of(texts: list[str], service: Service) -> list[SentImage]:
     """Images given as base64, data URLs or https URLs.
 
     Raises:
         ServiceError: there are too many, or one is none of these.
     """
     service.check_count(len(texts))
-    images: list[NamedBytes] = []
+    images: list[SentImage] = []
     for number, text in enumerate(texts, 1):
         if text[:8].lower().startswith(("https://", "http://")):
             content = await fetch(text, service.options)
         else:
             content = _decoded(text, number)
-        images.append(named(content, f"image {number}"))
+        images.append(SentImage(f"image {number}", content))
     return images
 
 
@@ -99,12 +99,12 @@ def parse_body(kind: type[BodyT], body: bytes, invalid: str) -> BodyT:
         raise ServiceError(422, "invalid_request", f"{where}: {first['msg'].lower()}") from None
 
 
-async def _from_form(request: Request, service: Service) -> list[NamedBytes]:
+async def _from_form(request: Request, service: Service) -> list[SentImage]:
     most = service.options.images
     try:
         async with request.form(max_files=most, max_fields=most) as form:
             files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-            return [named(await file.read(), _file_name(file) or f"image {n}") for n, file in enumerate(files, 1)]
+            return [SentImage(_file_name(file) or f"image {n}", await file.read()) for n, file in enumerate(files, 1)]
     except ServiceError:
         raise
     except HTTPException as error:

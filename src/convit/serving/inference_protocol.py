@@ -16,8 +16,8 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from convit.images.opening import NamedBytes, named
 from convit.inference.predicting import ImagePredictor, Row
+from convit.serving.batching import SentImage
 from convit.serving.bodies import parse_body
 from convit.serving.errors import ServiceError
 from convit.serving.models import ServedModel
@@ -184,7 +184,7 @@ def _outputs(model: ServedModel) -> dict[str, tuple[ImagePredictor[Any], tuple[i
     return found
 
 
-def _read_input(tensor: InputTensor, binary: bytes, service: Service) -> list[NamedBytes]:
+def _read_input(tensor: InputTensor, binary: bytes, service: Service) -> list[SentImage]:
     """The images of a request, which must be as many as the shape says."""
     if tensor.name != INPUT or tensor.datatype != "BYTES":
         raise ServiceError(422, "unknown_input", f"the input is {INPUT!r} of datatype BYTES: encoded images")
@@ -198,7 +198,7 @@ def _read_input(tensor: InputTensor, binary: bytes, service: Service) -> list[Na
     if len(contents) != math.prod(tensor.shape) or not any(contents):
         raise ServiceError(400, "wrong_shape", f"there are {len(contents)} images, but the shape says otherwise")
     service.check_count(len(contents))
-    return [named(content, f"image {number}") for number, content in enumerate(contents, 1)]
+    return [SentImage(f"image {number}", content) for number, content in enumerate(contents, 1)]
 
 
 def _split(binary: bytes, size: Any) -> list[bytes]:
@@ -215,7 +215,7 @@ def _split(binary: bytes, size: Any) -> list[bytes]:
 
 
 async def _compute(
-    request: Request, service: Service, model: ServedModel, predictor: ImagePredictor[Any], images: list[NamedBytes]
+    request: Request, service: Service, model: ServedModel, predictor: ImagePredictor[Any], images: list[SentImage]
 ) -> np.ndarray:
     rows = await service.run(request, model.name, predictor, images)
     check_rows(rows, all_needed=True)

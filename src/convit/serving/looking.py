@@ -12,7 +12,9 @@ from pydantic import BaseModel, Field
 
 from convit.images import ImageError, open_image
 from convit.images.names import text_path
+from convit.images.opening import named
 from convit.output.pages import data_url, thumbnail
+from convit.serving.batching import SentImage
 from convit.serving.bodies import one_image, read_images
 from convit.serving.errors import ServiceError
 from convit.serving.models import ServedModel
@@ -138,7 +140,7 @@ def _parse_query(text: str) -> Any:
     return int(parts[0]), int(parts[1])
 
 
-def _explanation(served: ServedModel, image: bytes, asked: dict[str, Any]) -> Any:
+def _explanation(served: ServedModel, image: SentImage, asked: dict[str, Any]) -> Any:
     from convit.analysis.explaining import explain as look_into
 
     run = served.options
@@ -148,14 +150,15 @@ def _explanation(served: ServedModel, image: bytes, asked: dict[str, Any]) -> An
         told = "the model's weights were replaced or removed since the service was started; start it again"
         raise ServiceError(503, "weights_changed", told, reason="weights_changed") from None
     try:
-        return look_into(plain, image, img_size=run.img_size, apply_exif=run.apply_exif, **asked)
+        source = named(image.content, image.name)
+        return look_into(plain, source, img_size=run.img_size, apply_exif=run.apply_exif, **asked)
     except ImageError as error:
         raise ServiceError(400, "invalid_image", str(error)) from None
     except ValueError as error:
         raise ServiceError(422, "invalid_request", str(error)) from None
 
 
-def _json_of(served: ServedModel, image: bytes, asked: dict[str, Any]) -> dict[str, Any]:
+def _json_of(served: ServedModel, image: SentImage, asked: dict[str, Any]) -> dict[str, Any]:
     found = _explanation(served, image, asked)
     layers: list[dict[str, Any]] = []
     for view in found.layers:
@@ -178,7 +181,7 @@ def _json_of(served: ServedModel, image: bytes, asked: dict[str, Any]) -> dict[s
 
 
 def _png_of(
-    served: ServedModel, image: bytes, asked: dict[str, Any], show: str, layer: int | None, head: int | None
+    served: ServedModel, image: SentImage, asked: dict[str, Any], show: str, layer: int | None, head: int | None
 ) -> bytes:
     from convit.analysis.drawing import overlay
 

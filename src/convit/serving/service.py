@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fastapi import Request
 
 from convit.inference.predicting import ImagePredictor, Row, default_workers
-from convit.serving.batching import Batcher
+from convit.serving.batching import Batcher, SentImage
 from convit.serving.errors import ServiceError, busy
 from convit.serving.metrics import Metrics
 from convit.serving.models import ServedModel
@@ -51,12 +51,14 @@ class Service:
         self._decoders = ThreadPoolExecutor(min(MOST_DECODERS, default_workers()), "convit-decode")
         self._looker = ThreadPoolExecutor(1, "convit-look")
         self._looking = 0
-        self._batchers = {name: self._batcher(name, model.predictor.batch_size) for name, model in self.models.items()}
+        self._batchers = {name: self._batcher(name, model.predictor) for name, model in self.models.items()}
         if index is not None:
-            self._batchers[INDEX] = self._batcher(INDEX, index.embedder.batch_size)
+            self._batchers[INDEX] = self._batcher(INDEX, index.embedder)
 
-    def _batcher(self, name: str, size: int) -> Batcher:
-        return Batcher(name, size, self.options.queue, self._decoders, self.metrics)
+    def _batcher(self, name: str, predictor: ImagePredictor[Any]) -> Batcher:
+        alone = default_workers() == 1 and str(predictor.device) == "cpu"  # other threads would only take turns with it
+        decoders = None if alone else self._decoders
+        return Batcher(name, predictor.batch_size, self.options.queue, decoders, self.metrics)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -89,14 +91,14 @@ class Service:
             raise ServiceError(413, "too_many_images", told)
 
     async def run(
-        self, request: Request, batcher: str, predictor: ImagePredictor[Any], sources: Sequence[Any]
+        self, request: Request, batcher: str, predictor: ImagePredictor[Any], images: Sequence[SentImage]
     ) -> list[Row]:
         """Compute what a predictor gives for images, unless the client leaves or time runs out.
 
         Raises:
             ServiceError: the queue is full, or the images took too long.
         """
-        answers = self._batchers[batcher].submit(predictor, sources)
+        answers = self._batchers[batcher].submit(predictor, images)
         return await wait_for(request, answers, seconds_left(request, self.options))
 
     async def look(self, request: Request, work: Any, *arguments: Any) -> Any:
