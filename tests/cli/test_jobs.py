@@ -118,6 +118,8 @@ def test_a_folder_gives_all_that_it_holds_but_the_jobs_own_results(
     assert (again.rows[0]["before"], again.rows[0]["shards"], again.rows[0]["failed"]) == (3, 0, 0)
     for pattern, count in (("images/*.png", 9), ("images/*/*/{0..0}.tar.gz", 1), ("images/{3..4}.png", 2)):
         assert convit("embed", pattern, *MODEL, "-o", f"{count}/").rows[0]["images"] == count
+    own = convit("embed", "images/out", *MODEL, "-o", "images/out/", "--update")
+    assert (own.code, "the inputs hold nothing but the results in images/out" in own.err) == (2, True)
     nothing = convit("embed", "images/*.bmp", *MODEL, "-o", "none/")
     assert (nothing.code, "images/*.bmp: there is no such file; check the pattern" in nothing.err) == (2, True)
 

@@ -191,6 +191,13 @@ READ = {"GetObject": "*", "HeadObject": "*", "ListBucket": "*"}
 ALL_OF_VECTORS = {"*": "arn:aws:s3:::vectors*"}
 
 
+def test_whoever_may_write_need_not_remove(bucket: Any, allowed: Callable[[dict[str, str]], tuple[str, str]]) -> None:
+    bucket.pipe_file("photos/in/0.tar", _tar(0))
+    bucket.pipe_file("photos/in/1.tar", _tar(1))
+    allowed({**READ, "PutObject": "arn:aws:s3:::photos/out/*"})
+    assert main(["embed", "s3://photos/in/", *MODEL, "-o", "s3://photos/out/"]) == 0
+
+
 @pytest.mark.parametrize(
     ("rights", "code", "refused"),
     [

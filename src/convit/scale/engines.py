@@ -96,6 +96,7 @@ class LocalEngine(Engine):
 
     def run(self, destination: Destination, shards: Sequence[InputShard], about: Mapping[str, Any]) -> Iterator[Done]:
         """See `Engine`."""
+        failed = destination.names(f"{FAILED}/")  # whoever may write may not remove, where nothing is to be removed
         for shard in shards:
             try:
                 done, content = _run_shard(shard, self._predictor, about)
@@ -105,7 +106,8 @@ class LocalEngine(Engine):
                 yield Done(failed={shard.name: reason})
                 continue
             destination.write(shard.name + SUFFIX, content)
-            destination.remove(f"{FAILED}/{shard.name}{SUFFIX}")
+            if shard.name + SUFFIX in failed:
+                destination.remove(f"{FAILED}/{shard.name}{SUFFIX}")
             yield done
 
 

@@ -129,6 +129,10 @@ def prepare(
         return known
     named = tuple(map(shown, sources))
     files = [file for file in list_files() if not destination.holds(file.path)]  # no results of its own
+    if not files:
+        raise ValueError(
+            f"the inputs hold nothing but the results in {destination}; name a folder, a pattern or a list"
+        )
     if known is None:
         return Manifest(tuple(divide(files, images_per_shard)), {}, named)
     return replace(updated(known, files, images_per_shard), sources=named)

@@ -13,7 +13,6 @@ import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ _PRIVATE = {
     "RAY_enable_metrics_collection": "0",  # which would leave a line of its own on standard error
     "REPORTER_UPDATE_INTERVAL_MS": "3600000",  # of statistics of all processes, which are collected all the same
 }
-_CORES_EACH = 1
 _MOST_DEATHS = 5  # of each worker in a row, until it is no accident
 _PATIENCE = 10  # seconds
 # Ray's head speaks HTTP/2 (RFC 9113): whoever does answers an empty frame of settings with settings of its own
@@ -37,26 +35,14 @@ _SETTINGS = b"\x04"
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
 
 
-@dataclass(frozen=True)
-class Workers:
-    """What models can run on at once.
+def workers_for(device: str, ray: Any) -> tuple[int, dict[str, int]]:
+    """How many models a cluster runs at once, and what Ray sets aside for each.
 
-    Attributes:
-        count: how many models, one for each GPU or core.
-        resources: what Ray sets aside for each.
+    One for each GPU, or for each core where it has none or `device` is another.
     """
-
-    count: int
-    resources: dict[str, Any]
-
-
-def workers_for(device: str, ray: Any) -> Workers:
-    """One worker for each GPU that the cluster has, or for each core where it has none or `device` is another."""
     there = ray.cluster_resources()
     gpus = int(there.get("GPU", 0)) if device in ("auto", "cuda") else 0
-    if gpus:
-        return Workers(gpus, {"num_gpus": 1})
-    return Workers(max(1, int(there.get("CPU", 1)) // _CORES_EACH), {"num_cpus": _CORES_EACH})
+    return (gpus, {"num_gpus": 1}) if gpus else (max(1, int(there.get("CPU", 1))), {"num_cpus": 1})
 
 
 def here() -> Mapping[str, str]:
@@ -111,8 +97,8 @@ def share_out(
         ConnectionError: actors died again and again.
         As `make` and what it gives.
     """
-    workers, waiting = workers_for(device, ray), deque(tasks)
-    actor = ray.remote(**workers.resources, max_restarts=0, max_task_retries=0)(PoolActor)
+    (most, resources), waiting = workers_for(device, ray), deque(tasks)
+    actor = ray.remote(**resources, max_restarts=0, max_task_retries=0)(PoolActor)
     running: dict[Any, tuple[int, Any, tuple[Any, ...]]] = {}  # answer → actor, and its task unless it only begins
     numbers, deaths = itertools.count(), 0
 
@@ -120,7 +106,7 @@ def share_out(
         started = actor.remote(make, here())
         running[started.ready.remote()] = next(numbers), started, ()
 
-    for _ in range(min(workers.count, len(waiting))):
+    for _ in range(min(most, len(waiting))):
         begin()
     while waiting or any(task for _, _, task in running.values()):
         (answer, *_), _ = ray.wait(list(running))
@@ -132,7 +118,7 @@ def share_out(
         except ray.exceptions.RayError as error:
             waiting.extendleft(task)
             deaths += 1
-            if deaths > _MOST_DEATHS * workers.count:
+            if deaths > _MOST_DEATHS * most:
                 reason = str(error).strip().partition("\n")[0]
                 raise ConnectionError(
                     f"Ray's workers died {deaths} times in a row ({reason}); see to their memory, and run this again"

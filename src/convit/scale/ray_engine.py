@@ -10,7 +10,7 @@ from convit.scale.destination import Destination
 from convit.scale.engines import Done, Engine, LocalEngine
 from convit.scale.jobs import Job
 from convit.scale.manifest import InputShard
-from convit.scale.ray_cluster import enter, here, share_out, workers_for
+from convit.scale.ray_cluster import share_out
 
 
 class RayEngine(Engine):
@@ -27,8 +27,7 @@ class RayEngine(Engine):
     def __init__(self, job: Job, ray: Any) -> None:
         self._ray, self._job = ray, job
         self._device = str(job.options.device)
-        one = ray.remote(**workers_for(self._device, ray).resources)(_identity)
-        self.identity = ray.get(one.remote(job, here()))
+        ((_, self.identity),) = share_out(ray, self._device, partial(_identify, job), [None])
 
     def run(self, destination: Destination, shards: Sequence[InputShard], about: Mapping[str, Any]) -> Iterator[Done]:
         """See `Engine`."""
@@ -42,6 +41,5 @@ def _open(job: Job, place: str, about: Mapping[str, Any]) -> Callable[[InputShar
     return lambda shard: next(engine.run(destination, [shard], about))
 
 
-def _identity(job: Job, caller: Mapping[str, str]) -> Mapping[str, Any]:
-    enter(caller)
-    return LocalEngine(job).identity
+def _identify(job: Job) -> Callable[[None], Mapping[str, Any]]:
+    return lambda _: LocalEngine(job).identity

@@ -191,7 +191,7 @@ def resources_for(asked: ServiceSetup, ray: Any, *, is_own: bool) -> dict[str, i
     Raises:
         ValueError: too little is free in the cluster for the least number of replicas, which Ray would wait for.
     """
-    each, least = workers_for(str(asked.run.device), ray).resources, asked.replicas[0]
+    each, least = workers_for(str(asked.run.device), ray)[1], asked.replicas[0]
     kind = "GPU" if "num_gpus" in each else "CPU"
     there, free = (int(found().get(kind, 0)) for found in (ray.cluster_resources, ray.available_resources))
     if free >= least:
