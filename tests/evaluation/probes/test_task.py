@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convit.data import ClassName
+from convit.data import ClassName, Samples
 from convit.evaluation.probes import Embedded, make_task, probe
 
 MakeEmbedded = Callable[..., Embedded]
@@ -90,6 +90,28 @@ def test_names_are_matched_as_evaluations_match_them(embedded: MakeEmbedded) -> 
     train = embedded([0, 1], ["Egyptian_cat", "tiger cat"])
     test = embedded([0, 1], ["Tiger cat", "Egyptian cat"], data="b")
     assert make_task(train, test).test_labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("known", "shown"),
+    [
+        (["A", "a", "b_c", "7"], ["a", "007", "B C", "A"]),
+        (["A", "b"], ["B", "a"]),
+        (["A", "a", "b"], ["b", "A"]),
+        (["cat", "dog"], ["Cat", "cat"]),
+        (["Cat", "cat", "dog"], ["CAT", "dog"]),
+    ],
+)
+def test_names_mean_what_they_mean_to_training(embedded: MakeEmbedded, known: list[str], shown: list[str]) -> None:
+    data = Samples(range(len(shown)), shown, list(map(ClassName, shown)), "x")
+    train, test = embedded(list(range(len(known))), known), embedded(list(range(len(shown))), shown, data="b")
+    try:
+        data.count_in(known)
+    except ValueError:
+        with pytest.raises(ValueError, match="in no training image"):
+            make_task(train, test)
+    else:
+        assert make_task(train, test).test_labels.tolist() == list(data.labels)
 
 
 def test_folders_called_by_wordnet_id_match_a_list_that_gives_ids(embedded: MakeEmbedded) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from convit.data.classes import ClassName, plain_name, wnid_or_name
+from convit.data.classes import ClassName, find_name, wnid_or_name
 from convit.evaluation.probes.embedded import Embedded
 from convit.output.text import first_few
 
@@ -16,7 +17,6 @@ HELD_OUT = 5  # one part of so many
 MOST_TRAINED = 100_000  # training images; of more a seeded sample is taken, so that every probe fits in memory
 _ROWS = 8192  # that are looked at at a time
 Rows = Int64[np.ndarray, " rows"]
-_RULES: tuple[Callable[[ClassName], str], ...] = (wnid_or_name, lambda each: plain_name(each.name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ def make_task(train: Embedded, test: Embedded | None, seed: int = 0) -> Task:
     """Line up the classes of training and test images; without test images hold out a fifth of each class.
 
     Classes are the same where the data call them the same: by WordNet id, which a name may be; else, where the sides do
-    not both have ids, by name as `convit.data.classes.plain_name` compares names; by number where neither side names
+    not both have ids, by name as `convit.data.classes.find_name` finds them; by number where neither side names
     its classes. Taken is the first rule that fits all classes of the test images.
 
     Args:
@@ -125,12 +125,11 @@ def _matched(
     """The test images' labels as the training images count them."""
     shown = np.unique(test.labels)
     misses: list[list[int]] = []
-    for ours, theirs in _keys(train, test, kinds, shown):
-        by_key = {key: number for number, key in enumerate(ours)}
-        found = [by_key.get(key, -1) for key in theirs]
-        if -1 not in found:
+    for found in _places(train, test, kinds, shown):
+        unclear = [place is None or found.count(place) > 1 for place in found]
+        if not any(unclear):
             return np.array(found, dtype=np.int64)[np.searchsorted(shown, test.labels)]
-        misses.append([int(label) for label, number in zip(shown, found, strict=True) if number < 0])
+        misses.append(shown[unclear].tolist())
     unknown = [repr(_name(test.classes, label)) for label in min(misses, key=len)]
     raise ValueError(
         f"{len(unknown)} of the {len(shown)} classes of the test images are in no training image: "
@@ -138,10 +137,10 @@ def _matched(
     )
 
 
-def _keys(
+def _places(
     train: Embedded, test: Embedded, kinds: Int64[np.ndarray, " classes"], shown: Int64[np.ndarray, " shown"]
-) -> Sequence[tuple[Sequence[Hashable], Sequence[Hashable]]]:
-    """What may tell the classes apart that occur: (of training, of test images) by rule, the first to be preferred."""
+) -> list[list[int | None]]:
+    """The training images' class of each class that the test images show, by one rule after the other."""
     ours, theirs = train.classes, test.classes
     ours, theirs = ours or _numbered(theirs, kinds), theirs or _numbered(ours, shown)
     if (ours is None) != (theirs is None):
@@ -151,16 +150,18 @@ def _keys(
             "compared; put a classes.json beside the shards"
         )
     if ours is None or theirs is None or list(ours) == list(theirs):
-        return [(kinds.tolist(), shown.tolist())]
-    sides = [ours[label] for label in kinds], [theirs[label] for label in shown]
+        by_label = {int(label): place for place, label in enumerate(kinds)}
+        return [[by_label.get(int(label)) for label in shown]]
+    known, wanted = [ours[label] for label in kinds], [theirs[label] for label in shown]
+    for side in (known, wanted):
+        double, count = Counter(map(wnid_or_name, side)).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"two classes are called {double!r}; tell them apart by name or WordNet id")
+    by_id = {wnid_or_name(each): place for place, each in enumerate(known)}
+    find = find_name([each.name for each in known])
+    found = [[by_id.get(wnid_or_name(each)) for each in wanted], [find(each.name) for each in wanted]]
     # names are only a hint where both sides have ids
-    rules = _RULES[:1] if all(each.wnid for side in sides for each in side) else _RULES
-    keys = [([rule(each) for each in sides[0]], [rule(each) for each in sides[1]]) for rule in rules]
-    clear = [pair for pair in keys if all(len(set(side)) == len(side) for side in pair)]
-    if not clear:
-        double = next(key for side in keys[-1] for key in side if side.count(key) > 1)
-        raise ValueError(f"two classes are called {double!r}; tell them apart by name or WordNet id")
-    return clear
+    return found[:1] if all(each.wnid for each in (*known, *wanted)) else found
 
 
 def _numbered(others: Sequence[ClassName] | None, labels: Int64[np.ndarray, " labels"]) -> list[ClassName] | None:
