@@ -279,3 +279,12 @@ def test_an_optimized_model_keeps_its_precision(
     monkeypatch.setattr("convit.optimization.precision.bfloat16_pays", lambda: False)
     fast = optimize(make_model(), "bf16")  # computed in fp32
     assert Classifier(fast, precision="bf16").model is fast
+
+
+def test_the_batch_is_as_large_as_what_computes_it_has_it(make_model: MakeModel) -> None:
+    model = make_model()
+    classifier = Classifier(model, device="cpu:0")
+    assert classifier.batch_size == 8  # as on "cpu"
+    assert classifier.model is model
+    assert Classifier(optimize(make_model(), "fp32"), device="cpu:0").batch_size == 8
+    assert Classifier(make_model(), batch_size=3).batch_size == 3

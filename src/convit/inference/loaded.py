@@ -177,7 +177,8 @@ class LoadedModel:
             return model.to(self.device)  # refuses another one
         parameters = list(model.parameters())
         dtype = None if options.precision == "auto" else dtype_of(options.precision)
-        if all(each.device == self.device and dtype in (None, each.dtype) for each in parameters):
+        place = torch.empty(0, device=self.device).device  # numbered as parameters' are: "cuda" means "cuda:0"
+        if all(each.device == place and dtype in (None, each.dtype) for each in parameters):
             return model
         # the caller's module stays where it is
         return copy.deepcopy(model).to(device=self.device, dtype=dtype)

@@ -98,7 +98,7 @@ class Predictor:
         self.model: Any = self._runner.model
         self.device = self._runner.device
         self.transform = EvaluationTransform(self._runner.settings)
-        self.batch_size = options.batch_size or (8 if str(self.device) == "cpu" else 64)
+        self.batch_size = options.batch_size or self._runner.batch_size
         self.workers = default_workers() if options.workers is None else options.workers
         self.apply_exif = options.apply_exif
         self._decoding = {name: how for name, how in options.changes.items() if name in ("fast_decode", "decode")}
