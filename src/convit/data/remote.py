@@ -18,6 +18,7 @@ WAITS = (1.0, 4.0, 16.0)  # seconds before each new attempt at a file that could
 READ_AHEAD = 1 << 20  # bytes that are asked of the network at a time
 _BUSY = (408, 429)  # the refusals of a server that can be asked again
 _HTTP = ("http://", "https://")
+_AZURE = ("abfs", "abfss", "wasb", "wasbs")  # where container@account is no secret
 
 
 class TransferError(OSError):
@@ -54,11 +55,13 @@ def shown(place: object) -> str:
 
     >>> shown("https://me:secret@host/x.tar?signature=abc"), shown("s3://bucket/what? #1.jpg")
     ('https://host/x.tar', 's3://bucket/what? #1.jpg')
+    >>> shown("abfs://container@account.dfs.core.windows.net/x.tar")
+    'abfs://container@account.dfs.core.windows.net/x.tar'
     """
     if not is_remote(place):
         return str(place)
     scheme, host, path = split_url(str(place))
-    return f"{scheme}://{host.rpartition('@')[2]}{path}"
+    return f"{scheme}://{host if scheme in _AZURE else host.rpartition('@')[2]}{path}"
 
 
 def url_path(url: str) -> str:
@@ -68,7 +71,8 @@ def url_path(url: str) -> str:
 
 def split_url(url: str) -> tuple[str, str, str]:
     """(scheme, host with user and password, path) of a URL; only http has a query, names in stores may hold a "?"."""
-    scheme, _, rest = (url.partition("#")[0].partition("?")[0] if url.startswith(_HTTP) else url).partition("://")
+    is_http = url[:8].lower().startswith(_HTTP)
+    scheme, _, rest = (url.partition("#")[0].partition("?")[0] if is_http else url).partition("://")
     host, slash, path = rest.partition("/")
     return scheme, host, slash + path
 
