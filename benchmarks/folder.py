@@ -8,6 +8,7 @@ The photographs are scikit-image's (public domain), laid side by side to 1, 4 an
 
     python benchmarks/folder.py
     python benchmarks/folder.py --models convit_tiny --megapixels 1 --fast-decode --dry
+    python benchmarks/folder.py --models convit_tiny --data photographs/
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def one_photograph(folder: Path) -> Path:
 
 
 def measure(
-    name: str, megapixels: int, files: list[Path], rounds: int, *, precision: str, fast_decode: bool
+    name: str, megapixels: int | str, files: list[Path], rounds: int, *, precision: str, fast_decode: bool
 ) -> dict[str, Any]:
     """What the processor allows, and what is reached with each number of reading threads."""
     import torch
@@ -121,25 +122,35 @@ def _label(classifier: Classifier, files: list[Path]) -> None:
 
 def measure_all(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row for each size of photographs, model and precision."""
-    from benchmarks.decoding import make_collages
-
     with tempfile.TemporaryDirectory() as place:
-        for megapixels in given.megapixels:
-            (content,) = make_collages((MEGAPIXELS[megapixels],), ({"quality": 90, "subsampling": 2},)).values()
-            files = [Path(place) / f"{megapixels}-{number:03}.jpg" for number in range(given.images)]
-            for file in files:
-                file.write_bytes(content)
+        for megapixels, files in photographs(given, Path(place)):
             for name in given.models:
                 for precision in given.precision:
                     options = {"precision": precision, "fast_decode": given.fast_decode}
                     yield measure(name, megapixels, files, given.rounds, **options)
 
 
+def photographs(given: argparse.Namespace, place: Path) -> Iterator[tuple[int | str, list[Path]]]:
+    """The photographs of each size, made in a folder; or those of one's own."""
+    from benchmarks.decoding import make_collages
+    from convit.images import find_images
+
+    if given.data is not None:
+        yield given.data.name, find_images(given.data)
+        return
+    for megapixels in given.megapixels:
+        (content,) = make_collages((MEGAPIXELS[megapixels],), ({"quality": 90, "subsampling": 2},)).values()
+        files = [place / f"{megapixels}-{number:03}.jpg" for number in range(given.images)]
+        for file in files:
+            file.write_bytes(content)
+        yield megapixels, files
+
+
 def describe(row: dict[str, Any]) -> str:
     """One line of what was found."""
     speeds = ", ".join(f"{speed:g} by {count}" for count, speed in row["images_per_second"].items())
     return (
-        f"{row['model']}, {row['precision']}, {row['megapixels']} megapixels: "
+        f"{row['model']}, {row['precision']}, {row['megapixels']}{' megapixels' * isinstance(row['megapixels'], int)}: "
         f"reading {row['reading_ms']:g} ms and model {row['model_ms']:g} ms of CPU time, "
         f"so {row['possible']:g} images/s on {row['cores']} cores at best; {speeds} "
         f"reading threads; {row['share_percent']:g} % with the default of {row['workers']} (target {TARGET:g} %)"
@@ -156,8 +167,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fast-decode", action="store_true", help="as the commands' option")
+    parser.add_argument("--data", type=Path, help="photographs of one's own in place of these; keeps no result")
     given = parser.parse_args()
-    keep_rows("folder", measure_all(given), describe, dry=given.dry)
+    keep_rows("folder", measure_all(given), describe, dry=given.dry or given.data is not None)
 
 
 if __name__ == "__main__":
