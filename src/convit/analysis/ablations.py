@@ -13,7 +13,9 @@ from convit.analysis.gating import forced_gates, masked_position_embedding
 from convit.data import Samples
 from convit.evaluation import Evaluator
 from convit.evaluation.report import data_name
+from convit.images.names import escaped
 from convit.model import ConViT
+from convit.output.text import markdown_line
 
 EXPERIMENTS = ("position-embedding", "gates")
 PAPER_DEPTHS = (3, 5, 10)  # the k of Tab. 6; 10 is every GPSA layer of the paper's models
@@ -149,9 +151,9 @@ def to_markdown(found: Mapping[str, Any]) -> str:
         found: what `run_ablations` gave.
     """
     about = found["baseline"]
-    data = f"{data_name(about['data'])}, sha256 {about['data_sha256'][:16]}..."
+    model, data = escaped(about["model"]), f"{escaped(data_name(about['data']))}, sha256 {about['data_sha256'][:16]}..."
     lines = [
-        f"{about['model']}, {about['count']:,} images ({data}), {about['precision']}; {about['classes']} classes, "
+        f"{model}, {about['count']:,} images ({data}), {about['precision']}; {about['classes']} classes, "
         f"{found['gated_layers']} GPSA layers. Top-1 in percent, with its 95 % interval.",
         "",
         "| change | GPSA layers | top-1 | 95 % interval | change of top-1 | loss | paper's, on ImageNet-1k |",
@@ -177,4 +179,4 @@ def _line(row: Mapping[str, Any], gated_layers: int, before: float) -> str:
     else:
         cells += ["no such layers", "", "", ""]
     cells.append("" if row["paper_top1"] is None else f"{row['paper_top1']:.1f}")
-    return f"| {' | '.join(cells)} |"
+    return markdown_line(cells)

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from convit.images.names import UNSAFE
+from convit.images.names import UNSAFE, escaped
 from convit.output.console import is_terminal, make_table, print_parts, printable
 from convit.output.files import write_file
 from convit.output.rows import Layout
@@ -155,12 +155,21 @@ class Markdown(Encoder):
 
     def __init__(self, stream: TextIO, layout: Layout) -> None:
         self._stream, self._layout = stream, layout
-        stream.write(f"| {' | '.join(layout.heads)} |\n| {' | '.join(['---'] * len(layout.heads))} |\n")
+        stream.write(f"{markdown_line(layout.heads)}\n{markdown_line(['---'] * len(layout.heads))}\n")
 
     def add(self, row: Any) -> None:
         """Write one line."""
-        cells = (cell.replace("|", "\\|") for cell in self._layout.as_cells(row))
-        self._stream.write(f"| {' | '.join(cells)} |\n")
+        self._stream.write(markdown_line(self._layout.as_cells(row)) + "\n")
+
+
+def markdown_line(cells: Iterable[str]) -> str:
+    r"""Cells as a line of a table in Markdown, without its end; nothing in them ends a cell or drives a terminal.
+
+    >>> print(markdown_line(["a|b", "c"]))
+    | a\|b | c |
+    """
+    shown = (escaped(cell).replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(shown)} |"
 
 
 def json_text(value: Any) -> str:

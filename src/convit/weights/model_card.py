@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from string import Template
 from typing import Any
 
-from convit.output.text import first_few
+from convit.output.text import first_few, markdown_line
 from convit.weights.header import read_header, read_metadata
 from convit.weights.labels import numbered_classes
 from convit.weights.timm_config import why_not_timm
@@ -163,7 +163,12 @@ def _accuracy(described: Mapping[str, Any], evaluations: Sequence[Mapping[str, A
             f"{outcome['epoch']}. Not measured otherwise."
         )
     rows = [
-        f"| {_data_name(each)} | {each['count']:,} | {each['top1']:.2f} % | {each['top5']:.2f} % | {each['loss']:.4f} |"
+        markdown_line(
+            (
+                *(_data_name(each), f"{each['count']:,}"),
+                *(f"{each['top1']:.2f} %", f"{each['top5']:.2f} %", f"{each['loss']:.4f}"),
+            )
+        )
         for each in evaluations
     ]
     said = [
