@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback
 from torch import nn
 
+from convit.data import open_samples
+from convit.evaluation import match_classes
 from convit.training import places, trials
 from convit.training import run as run_module
 from convit.training.epoch_log import EpochBar
@@ -21,7 +23,8 @@ from convit.training.recipe import AugmentRecipe, DistillationRecipe
 from convit.training.run import run_recipe
 from convit.training.splits import open_split, sample_images
 from convit.training.trials import choose_parts, choose_precision
-from convit.weights import create_model, load_model
+from convit.weights import class_names, class_wnids, create_model, load_model
+from tests.data.making import write_folder
 from tests.training.small import small_recipe, write_data
 
 
@@ -126,6 +129,19 @@ def test_the_classes_lie_where_the_data_do(tmp_path: Path, data: Path) -> None:
     store.rm("/of_a_test/classes.json")
     with pytest.raises(FileNotFoundError, match=r"there is no memory://of_a_test/classes\.json"):
         open_split(recipe, "memory://of_a_test", 8, 8)
+
+
+def test_folders_called_by_wordnet_id_are_the_classes_that_a_list_names(tmp_path: Path) -> None:
+    wnids = [class_wnids("imagenet1k")[number] for number in (281, 235)]
+    write_folder(tmp_path / "data" / "train", wnids[::-1], 20)
+    rows = [{"index": place, "name": name, "wnid": wnids[place]} for place, name in enumerate(("tabby", "shepherd"))]
+    (tmp_path / "data" / "classes.json").write_text(json.dumps(rows))
+    split = open_split(small_recipe(tmp_path, "data.train=train", "data.classes=classes.json"), tmp_path / "data", 8, 8)
+    assert split.classes == ("tabby", "shepherd")
+    evaluated = open_samples(tmp_path / "data" / "train")
+    known = match_classes(evaluated, class_names("imagenet1k"), 1000)
+    meant = {known[label]: ours for label, ours in zip(evaluated.labels, split.whole.labels, strict=True)}
+    assert meant == {281: 0, 235: 1}
 
 
 def test_a_model_is_watched_by_images_from_all_over_the_data(tmp_path: Path, data: Path) -> None:

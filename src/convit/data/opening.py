@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from convit.data.classes import ClassName
 from convit.data.label_maps import Relabeled, read_label_map
 from convit.data.locate import Source, file_names, find_files, kind_named, kind_of, located
 from convit.data.remote import remote_identity
@@ -18,7 +19,7 @@ def open_samples(
     source: Source,
     *,
     split: str | None = None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str | ClassName] | None = None,
     label_map: str | Path | None = None,
     root: str | Path | None = None,
     in_memory: bool = False,
@@ -45,8 +46,8 @@ def open_samples(
             ("test" for test-000000.tar.gz), or a split of a hub data set or of CIFAR; None for the whole, of hub data
             sets and CIFAR the training images; a folder or pattern of several parts is refused. Other names of a part
             are found too: see `convit.data.splits.PARTS`.
-        classes: class names in a model's order: the data's own names are matched with them, and labels that are mere
-            numbers count in them.
+        classes: class names in a model's order, with WordNet ids or without: the data's own are matched with them, and
+            labels that are mere numbers count in them.
         label_map: a file that says what class of the model each class of the data means, where names differ: see
             `convit.data.label_maps.read_label_map`.
         root: folder (or URL) that a relative `source` starts from.

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from convit.data.classes import ClassName, are_ids, find_name, named
+from convit.data.classes import ClassName, are_ids, find_name, named, wnid_or_name
 from convit.data.identity import ContentDigests, sha256_of_lines
 from convit.images import ImageError, open_image
 from convit.images.listing import evenly_spaced as evenly_spaced
@@ -137,8 +137,8 @@ class Samples:
         assert self.digests is not None
         return self.digests.lines(behind, lambda place: read_stored(self.stored(place)))
 
-    def count_in(self, names: Sequence[str]) -> None:
-        """Let labels count in a model's list of class names, to which the data's own are matched as `find_name` does.
+    def count_in(self, classes: Sequence[str | ClassName]) -> None:
+        """Let labels count in a list of classes; the data's own mean those of the same WordNet id, or by `find_name`.
 
         Numbers without names count in that list; where numbers name the classes themselves, they are such names.
 
@@ -146,27 +146,36 @@ class Samples:
             ValueError: a class that occurs is not in that list or means the same as another one, or a label without a
                 name is too large for it.
         """
-        find = find_name(names)
+        known = [each if isinstance(each, ClassName) else ClassName(each) for each in classes]
+        names, by_id = (
+            [each.name for each in known],
+            {each.wnid: place for place, each in enumerate(known) if each.wnid},
+        )
+        by_name = find_name(names)
+
+        def find(each: ClassName) -> int | None:
+            return by_id.get(wnid_or_name(each), by_name(each.name))
+
         if self.classes is None and are_ids(names):
             self.classes = named(self.class_titles)
         if self.classes is not None:
-            occurring = [self.classes[label].name for label in self.distinct_labels]
-            if not are_ids(names) and all(name.isdecimal() and find(name) is None for name in occurring):
-                find = find_name([str(index) for index in range(len(names))])
+            occurring = [self.classes[label] for label in self.distinct_labels]
+            if not are_ids(names) and all(each.name.isdecimal() and find(each) is None for each in occurring):
+                by_name = find_name([str(index) for index in range(len(names))])
             found = Counter(map(find, occurring))
-            wrong = next((name for name in occurring if find(name) is None or found[find(name)] > 1), None)
+            wrong = next((each for each in occurring if find(each) is None or found[find(each)] > 1), None)
             if wrong is not None:
                 what = "is none of" if find(wrong) is None else "is the same as another one among"
                 raise ValueError(
-                    f"the class {wrong!r} of {self.source} {what} the {len(names)} known classes; rename it, "
+                    f"the class {wrong.name!r} of {self.source} {what} the {len(names)} known classes; rename it, "
                     "remove it, or leave the list of classes away"
                 )
-            order = [-1 if (place := find(each.name)) is None else place for each in self.classes]
+            order = [-1 if (place := find(each)) is None else place for each in self.classes]
             self.labels = [order[label] for label in self.labels]
             self.accepted = [tuple(order[label] for label in each) for each in self.accepted]
             self.competing = sorted(order[label] for label in self.competing)
             self.__dict__.pop("distinct_labels", None)
-        self.classes = tuple(map(ClassName, names))
+        self.classes = tuple(known)
         self.check_labels()
 
     def check_labels(self) -> None:

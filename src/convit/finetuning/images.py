@@ -103,7 +103,7 @@ def find_labeled_images(source: str | Path) -> LabeledImages:
     classes = training.class_names or numbered_classes(max(training.labels) + 1)
     validating = None
     if layout.validation is not None:
-        validating = open_samples(layout.validation, classes=training.class_titles, in_memory=True)
+        validating = open_samples(layout.validation, classes=training.classes or training.class_titles, in_memory=True)
 
     test, problem = _open_test(layout, training)
 
@@ -198,7 +198,7 @@ def _open_test(layout: Layout, training: Samples) -> tuple[Samples | None, str]:
     if layout.test is None:
         return None, ""
     try:
-        return open_samples(layout.test, classes=training.class_titles), ""
+        return open_samples(layout.test, classes=training.classes or training.class_titles), ""
     except SplitError:  # a hub data set that has none
         return None, ""
     except (ValueError, OSError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convit.data.classes import classes_at
+from convit.data.classes import ClassName, classes_at
 from convit.data.corrupt import CorruptImages
 from convit.data.datasets import DecodedSamples, ImageDataset, Transform, check_trainable, hold_out, take_share
 from convit.data.locate import Source, find_files, located
@@ -142,7 +142,7 @@ def open_split(
         raise ValueError(
             f"data.validation is {data.validation!r} and data.held_out is {data.held_out}; choose one of them"
         )
-    classes = None if named is None else tuple(each.name for each in classes_at(named))
+    classes = None if named is None else classes_at(named)
     transforms = transforms_for(recipe, height, width)
     if data.reader == "stream":
         streams = (
@@ -151,7 +151,8 @@ def open_split(
         )
         train, validation = streams
         assert train is not None
-        return Split(train, validation, transforms, classes, data.train, root)
+        names = None if classes is None else tuple(each.name for each in classes)
+        return Split(train, validation, transforms, names, data.train, root)
     opened = opened or {}
     whole = _open(data.train, root, classes, opened)
     names = whole.class_names
@@ -162,7 +163,7 @@ def open_split(
     train = ImageDataset(samples, transforms[0], indices=chosen, classes=names, corrupt=corrupt)
     check_trainable(train)
     if data.validation is not None:
-        samples, held = _open(data.validation, root, whole.class_titles, opened), None
+        samples, held = _open(data.validation, root, whole.classes or whole.class_titles, opened), None
     validation = None
     if held is None or held:
         validation = ImageDataset(samples, transforms[1], indices=held, classes=names, corrupt=corrupt)
@@ -187,9 +188,12 @@ def _split_shards(data: DataRecipe, root: str | Path) -> tuple[list[Path | str],
     return shards[:cut], shards[cut:]
 
 
-def _open(source: Source, root: str | Path, classes: tuple[str, ...] | None, opened: Mapping[str, Samples]) -> Samples:
+def _open(
+    source: Source, root: str | Path, classes: Sequence[str | ClassName] | None, opened: Mapping[str, Samples]
+) -> Samples:
     found = opened.get(str(source))
-    if found is not None and classes in (None, found.class_names):
+    names = tuple(each.name if isinstance(each, ClassName) else each for each in classes or ())
+    if found is not None and (classes is None or names == found.class_names):
         return found
     return open_samples(source, classes=classes, root=root, in_memory=True)
 
