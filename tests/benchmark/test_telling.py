@@ -5,8 +5,19 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from convit.benchmark import explain, explaining, measure, print_explanation, print_rows, run_cases, start_report
+from convit.benchmark import (
+    Case,
+    explain,
+    explaining,
+    measure,
+    print_explanation,
+    print_rows,
+    run_cases,
+    start_report,
+    throughput,
+)
 from convit.benchmark.explaining import Explanation, kind_of
 from convit.benchmark.running import Report, machine_lines
 from convit.model import content
@@ -60,6 +71,24 @@ def test_a_run_is_written_and_kept(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match=r"results.json: exists already"):
         report.write(tmp_path / "new")
     report.write(tmp_path / "new", overwrite=True)
+
+
+def test_threads_are_those_of_the_case_and_afterward_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, seen = torch.get_num_threads(), []
+    case = small_case(threads=before + 1)
+    really = explaining.build_reference
+
+    def seeing(case: Case) -> object:
+        seen.append(torch.get_num_threads())
+        return really(case)
+
+    for module in (explaining, throughput):
+        monkeypatch.setattr(module, "build_reference", seeing)
+    report = start_report(case)
+    measure(case)
+    explain(case)
+    assert seen == [before + 1] * 2
+    assert (report.machine["threads"], torch.get_num_threads()) == (before + 1, before)
 
 
 def test_the_machine_is_told_in_two_lines() -> None:
@@ -127,8 +156,6 @@ def test_content_attention_by_products_is_no_position_attention(
 
 def test_a_runtimes_own_counters_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     import dataclasses
-
-    import torch
 
     from convit.benchmark.building import build_entry as really
 

@@ -15,6 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from convit.benchmark.building import Entry, build_entry, build_reference, image_size, make_images
 from convit.benchmark.cases import Case
 from convit.benchmark.comparing import is_out_of_memory
+from convit.benchmark.timing import thread_count
 
 PASSES = 3
 # The first pattern that is found in an operator's or a kernel's name says what kind of work it is. In our fast form
@@ -69,15 +70,16 @@ def explain(case: Case) -> Explanation:
     """
     if case.exported is not None:
         raise ValueError(f"{case.model} is an exported folder, which cannot be looked into; leave --explain out")
-    reference = build_reference(case)
-    entry = build_entry(case, case.candidates()[0], reference)
-    images = make_images(case, reference).to(entry.dtype)
-    try:
-        seconds, source = profile_kinds(entry, images)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        seconds, source = profile_kinds(entry, images[:1])
+    with thread_count(case.threads):
+        reference = build_reference(case)
+        entry = build_entry(case, case.candidates()[0], reference)
+        images = make_images(case, reference).to(entry.dtype)
+        try:
+            seconds, source = profile_kinds(entry, images)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            seconds, source = profile_kinds(entry, images[:1])
     total = sum(seconds.values()) or 1.0
     parts = {kind: value / total for kind, value in sorted(seconds.items(), key=lambda item: -item[1])}
     shares = {kind: round(part, 4) for kind, part in parts.items() if part >= _LEAST and kind != _REST}

@@ -19,6 +19,7 @@ import torch
 from convit.benchmark.cases import Case
 from convit.benchmark.explaining import Explanation, explain
 from convit.benchmark.rows import Row
+from convit.benchmark.timing import thread_count
 from convit.output.files import write_file
 from convit.output.text import json_text
 
@@ -125,19 +126,17 @@ def measure(case: Case) -> list[Row]:
         ImportError: a candidate's library is not installed.
         MemoryError: ours has no room for a single image.
     """
-    if case.threads is not None:
-        torch.set_num_threads(case.threads)
     module, function = _MEASURES[case.mode]
     measuring: Callable[[Case], list[Row]] = getattr(import_module(f"convit.benchmark.{module}"), function)
     torch.compiler.reset()  # what earlier cases compiled would count as recompilations of the same code
-    return measuring(case)
+    with thread_count(case.threads):
+        return measuring(case)
 
 
 def start_report(case: Case) -> Report:
     """An empty report about the machine that a case runs on, with its number of threads."""
-    if case.threads is not None:
-        torch.set_num_threads(case.threads)
-    return Report(describe_machine(str(case.torch_device)))
+    with thread_count(case.threads):
+        return Report(describe_machine(str(case.torch_device)))
 
 
 def run_cases(cases: Iterable[Case], report: Report, *, explains: bool = False) -> Iterator[list[Row]]:

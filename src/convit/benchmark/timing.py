@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -14,6 +15,17 @@ from convit.optimization.folding import Affine
 from convit.optimization.precision import dtype_of
 from convit.optimization.products import PackedProduct, fastest_product
 from convit.optimization.timing import alternate, settling
+
+
+@contextmanager
+def thread_count(count: int | None) -> Generator[None]:
+    """Compute with so many threads of the CPU inside the block; None for as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def summarize(seconds: list[float]) -> dict[str, float]:
