@@ -1,6 +1,9 @@
 """SIGTERM and Ctrl-C: what was accepted is answered, and nothing is left behind."""
 
+import base64
+import json
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -51,9 +54,20 @@ def _wait_until_in_flight(service: Running) -> None:
             time.sleep(0.005)
 
 
-def test_a_slow_sender_does_not_hold_up_the_end(start: Start) -> None:
-    import socket
+def test_a_client_that_does_not_read_does_not_hold_up_the_end(start: Start, cat: bytes) -> None:
+    with start("--timeout", "2") as service, socket.socket() as connection:
+        host, _, port = service.url.removeprefix("http://").partition(":")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((host, int(port)))
+        body = json.dumps({"images": [base64.b64encode(cat).decode()] * 64}).encode()
+        head = "POST /v1/embed?kind=tokens HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(20) == 0
 
+
+def test_a_slow_sender_does_not_hold_up_the_end(start: Start) -> None:
     with start("--timeout", "1") as service:
         host, _, port = service.url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port))) as connection:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from math import ceil
 from typing import Any
 
 import uvicorn
@@ -101,6 +102,7 @@ def run_server(app: Any, bound: socket.socket, options: ServiceOptions, announce
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        timeout_graceful_shutdown=ceil(2 * options.seconds),  # no request takes longer, but to read its answer
     )
     server = _Server(config)
     server.announce = announce
