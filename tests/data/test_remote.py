@@ -11,10 +11,10 @@ from fsspec.registry import _registry
 from convit.data import fingerprint, open_dataset
 from convit.data.locate import find_files, kind_of
 from convit.data.parquet import ParquetSamples
-from convit.data.remote import shown
 from convit.data.sampling import ResumableLoader
 from convit.data.shards import read_shard
 from convit.data.streams import ShardSequence, ShardStream, StreamSource
+from convit.images.names import shown
 from tests.data.making import picture, write_parquet, write_shard
 from tests.data.serving import Served, served
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from convit.cli import main
-from convit.data.remote import said_by, shown
+from convit.cli.errors import one_line
+from convit.images.names import redacted, shown
 from convit.scale.inputs import InputFile
 from convit.scale.jobs import with_access
 from convit.scale.manifest import InputShard, Manifest
@@ -103,6 +104,6 @@ def test_access_is_that_of_the_sources() -> None:
     assert Manifest((shard,)).sha256 == Manifest((opened,)).sha256
 
 
-def test_an_errors_words_hold_no_access() -> None:
-    error = OSError("Cannot connect to 'https://me:secret@host/x?key=secret' via s3://key:secret@b/c")
-    assert said_by(error) == "Cannot connect to 'https://host/x' via s3://b/c"
+def test_what_is_said_holds_no_access() -> None:
+    said = "Cannot connect to 'https://me:secret@host/x?key=secret' via s3://key:secret@b/c"
+    assert redacted(said) == one_line(said) == "Cannot connect to 'https://host/x' via s3://b/c"

@@ -156,12 +156,14 @@ def tell(line: str) -> None:
 def one_line(message: str) -> str:
     r"""Fold whitespace and spell out control characters: no file name can break the line or drive the terminal.
 
+    Of URLs, passwords and queries are left out.
+
     >>> one_line("two\nlines, a \x1b[31mcolor")
     'two lines, a \\x1b[31mcolor'
     """
-    from convit.images.names import escaped
+    from convit.images.names import escaped, redacted
 
-    return escaped(" ".join(message.split()))
+    return escaped(redacted(" ".join(message.split())))
 
 
 def _is_usage_error(error: BaseException) -> bool:

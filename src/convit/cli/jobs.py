@@ -28,7 +28,6 @@ def run_job(job: Job, sources: Sequence[str], target: options.Target, given: Job
         typer.Exit: with code 3 where shards or images could not be read.
         ValueError: options that do not go together, or results of another job.
     """
-    from convit.data.remote import shown
     from convit.images.listing import describe_left_out
     from convit.scale.destination import Destination
     from convit.scale.engines import Done
@@ -39,7 +38,7 @@ def run_job(job: Job, sources: Sequence[str], target: options.Target, given: Job
         raise ValueError("--shard, --engine, --update and their like need a folder or a URL for --output, such as out/")
     part = _check(job, given)
     destination = Destination(target.folder)
-    errors.say_reading(*map(shown, sources))
+    errors.say_reading(*sources)
     left_out = Counter[str]()
     manifest = prepare(
         destination,

@@ -103,10 +103,9 @@ def _index_vectors(place: str, db: Path, opening: dict[str, Any]) -> None:
     from convit.search.store import check_place
 
     check_place(db, create=True)
-    from convit.data.remote import shown
     from convit.scale.results import read_vectors
 
-    errors.say_reading(shown(place))
+    errors.say_reading(place)
     vectors = read_vectors(place)
     from convit.search import Index
 

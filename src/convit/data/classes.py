@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convit.data.remote import read_remote, shown
+from convit.data.remote import read_remote
+from convit.images.names import shown
 
 CLASSES_FILE = "classes.json"
 

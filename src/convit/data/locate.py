@@ -9,11 +9,11 @@ from itertools import product
 from math import prod
 from pathlib import Path
 
-from convit.data.remote import is_remote, list_remote, shown, url_path
+from convit.data.remote import list_remote
 from convit.images import IMAGE_SUFFIXES
 from convit.images.listing import is_folder, is_hidden, list_folder
 from convit.images.lists import is_list
-from convit.images.names import not_found
+from convit.images.names import is_remote, not_found, shown, url_path
 from convit.weights.published import DATA_SETS
 
 Source = str | Path | Sequence[str | Path]

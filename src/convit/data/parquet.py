@@ -19,8 +19,9 @@ from convit.data.classes import named
 from convit.data.columns import choose_columns, read_labels
 from convit.data.identity import identity_of_files
 from convit.data.locate import Source, file_names, find_files
-from convit.data.remote import read_remote, shown
+from convit.data.remote import read_remote
 from convit.data.samples import Rows, Samples
+from convit.images.names import shown
 from convit.images.opening import NoBytes
 from convit.weights.download import hash_file
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,13 +11,13 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import fsspec
 
+from convit.images.names import HTTP, redacted, shown
+
 Item = TypeVar("Item")
 
 WAITS = (1.0, 4.0, 16.0)  # seconds before each new attempt at a file that could not be read on
 READ_AHEAD = 1 << 20  # bytes that are asked of the network at a time
 _BUSY = (408, 429)  # the refusals of a server that can be asked again
-_HTTP = ("http://", "https://")
-_AZURE = ("abfs", "abfss", "wasb", "wasbs")  # where container@account is no secret
 
 
 class TransferError(OSError):
@@ -45,45 +44,13 @@ class _RemoteBytes(io.RawIOBase):
         return len(data)
 
 
-def is_remote(source: object) -> bool:
-    """Whether a name is a URL rather than a path; a `Path` never is."""
-    return isinstance(source, str) and "://" in source
-
-
-def shown(place: object) -> str:
-    """A path as it is, or a URL as messages and records may hold it: without password and without a signed query.
-
-    >>> shown("https://me:secret@host/x.tar?signature=abc"), shown("s3://bucket/what? #1.jpg")
-    ('https://host/x.tar', 's3://bucket/what? #1.jpg')
-    >>> shown("abfs://container@account.dfs.core.windows.net/x.tar")
-    'abfs://container@account.dfs.core.windows.net/x.tar'
-    """
-    if not is_remote(place):
-        return str(place)
-    scheme, host, path = split_url(str(place))
-    return f"{scheme}://{host if scheme in _AZURE else host.rpartition('@')[2]}{path}"
-
-
-def url_path(url: str) -> str:
-    """The path within a URL, in which suffixes and patterns are looked for."""
-    return split_url(url)[2]
-
-
-def split_url(url: str) -> tuple[str, str, str]:
-    """(scheme, host with user and password, path) of a URL; only http has a query, names in stores may hold a "?"."""
-    is_http = url[:8].lower().startswith(_HTTP)
-    scheme, _, rest = (url.partition("#")[0].partition("?")[0] if is_http else url).partition("://")
-    host, slash, path = rest.partition("/")
-    return scheme, host, slash + path
-
-
 @contextmanager
 def open_remote(url: str) -> Generator[BinaryIO]:
     """Open a remote file for reading from its beginning; raises as `read_on`, but `TransferError` for what may pass."""
     system, path = filesystem_of(url)
     with _as_transfer_error(url):
         # Over HTTP one request for the whole file, for servers without ranges too.
-        file = system.open(path, "rb", **({"block_size": 0} if url.startswith(_HTTP) else {}))
+        file = system.open(path, "rb", **({"block_size": 0} if url.startswith(HTTP) else {}))
     with file:
         # many small reads of whoever parses it, few large ones of the network
         yield io.BufferedReader(_RemoteBytes(file, url), READ_AHEAD)
@@ -217,7 +184,7 @@ def filesystem_of(url: str) -> tuple[Any, str]:
     protocol = url.partition("://")[0]
     try:
         options: dict[str, Any] = {}
-        if url.startswith(_HTTP):
+        if url.startswith(HTTP):
             import aiohttp
 
             # only silence ends a transfer, not its length
@@ -248,13 +215,8 @@ def _as_transfer_error(url: str) -> Generator[None]:
 def _transfer_error(error: BaseException) -> TransferError:
     status = _status(error)
     # an HTTP error's own words hold the whole URL, with what `shown` leaves out
-    reason = f"the server answers with status {status}" if status else f"{type(error).__name__}: {said_by(error)}"
+    reason = f"the server answers with status {status}" if status else f"{type(error).__name__}: {redacted(str(error))}"
     return TransferError(reason, final=is_refusal(error) or (400 <= status < 500 and status not in _BUSY))
-
-
-def said_by(error: BaseException) -> str:
-    """An error's words in one line, with URLs as `shown` has them."""
-    return re.sub(r"\w[\w+.-]*://[^\s'\"]+", lambda url: shown(url[0]), " ".join(str(error).split()))
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -18,11 +18,12 @@ from convit.data.classes import CLASSES_FILE, classes_beside, named
 from convit.data.columns import number_labels
 from convit.data.identity import identity_of_files
 from convit.data.locate import Source, find_files
-from convit.data.remote import is_remote, read_on, shown
+from convit.data.remote import read_on
 from convit.data.samples import LabeledImage, Samples, check_label, checked_places
 from convit.images import IMAGE_SUFFIXES
 from convit.images.limits import current_limits
 from convit.images.listing import is_hidden
+from convit.images.names import is_remote, shown
 from convit.output.text import short
 from convit.weights.download import hash_file
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import cast
 
 from convit.data.locate import Source, find_files, kind_of
-from convit.data.remote import is_remote, shown, url_path
 from convit.images import find_images
 from convit.images.listing import is_folder, list_folder
-from convit.images.names import not_found
+from convit.images.names import is_remote, not_found, shown, url_path
 from convit.output.text import first_few
 
 PARTS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}

@@ -15,11 +15,11 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from convit.data.corrupt import CorruptImages, read_or_report
 from convit.data.datasets import Transform, apply_seeded
-from convit.data.remote import shown
 from convit.data.sampling import augmentation_seed
 from convit.data.shards import Sample, Shard, read_shard
 from convit.images import open_image
 from convit.images.limits import IN_FLIGHT
+from convit.images.names import shown
 
 
 @dataclass(frozen=True)

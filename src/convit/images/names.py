@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+HTTP = ("http://", "https://")
+_AZURE = ("abfs", "abfss", "wasb", "wasbs")  # where container@account is no secret
 _SCHEME = "file:"
 # control characters, ends of lines, what changes the direction of writing, and what stands for bytes that are not UTF-8
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -52,6 +54,43 @@ def escaped(text: str) -> str:
     'two\\nlines, a \\x1b[31mcolor, \\u202egpj.exe'
     """
     return UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+
+
+def is_remote(source: object) -> bool:
+    """Whether a name is a URL rather than a path; a `Path` never is."""
+    return isinstance(source, str) and "://" in source
+
+
+def shown(place: object) -> str:
+    """A path as it is, or a URL as messages and records may hold it: without password and without a signed query.
+
+    >>> shown("https://me:secret@host/x.tar?signature=abc"), shown("s3://bucket/what? #1.jpg")
+    ('https://host/x.tar', 's3://bucket/what? #1.jpg')
+    >>> shown("abfs://container@account.dfs.core.windows.net/x.tar")
+    'abfs://container@account.dfs.core.windows.net/x.tar'
+    """
+    if not is_remote(place):
+        return str(place)
+    scheme, host, path = split_url(str(place))
+    return f"{scheme}://{host if scheme in _AZURE else host.rpartition('@')[2]}{path}"
+
+
+def url_path(url: str) -> str:
+    """The path within a URL, in which suffixes and patterns are looked for."""
+    return split_url(url)[2]
+
+
+def split_url(url: str) -> tuple[str, str, str]:
+    """(scheme, host with user and password, path) of a URL; only http has a query, names in stores may hold a "?"."""
+    is_http = url[:8].lower().startswith(HTTP)
+    scheme, _, rest = (url.partition("#")[0].partition("?")[0] if is_http else url).partition("://")
+    host, slash, path = rest.partition("/")
+    return scheme, host, slash + path
+
+
+def redacted(text: str) -> str:
+    """Text with its URLs as `shown` has them, such as what an error says."""
+    return re.sub(r"\w[\w+.-]*://[^\s'\"]+", lambda url: shown(url[0]), text)
 
 
 def broken_link(path: Path) -> str:

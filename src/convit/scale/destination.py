@@ -8,8 +8,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from convit.data.remote import filesystem_of, is_refusal, is_remote, said_by, shown
-from convit.images.names import text_path
+from convit.data.remote import filesystem_of, is_refusal
+from convit.images.names import is_remote, redacted, shown, text_path
 from convit.output.files import explained, reason_of, replace_file
 
 _LARGEST_PUT = 5 * 2**30  # bytes that S3 takes in one request, so that an object is there whole or not at all
@@ -128,7 +128,8 @@ class Destination:
         if isinstance(error, OSError) and self._folder is not None:
             return error
         place = posixpath.join(str(self), name)
-        reason = reason_of(error) if isinstance(error, OSError) and error.strerror else said_by(error)
+        said = reason_of(error) if isinstance(error, OSError) and error.strerror else str(error)
+        reason = redacted(" ".join(said.split()))
         if is_refusal(error):
             return PermissionError(f"{place} is refused ({reason}); check the address and your access to it")
         return ConnectionError(

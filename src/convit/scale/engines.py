@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from convit.data.remote import shown
+from convit.images.names import shown
 from convit.images.opening import ImageSource
 from convit.output.rows import Classifications, Embeddings
 from convit.scale.destination import Destination

@@ -13,20 +13,11 @@ from typing import NamedTuple
 
 from convit.data.locate import expand_braces, kind_named
 from convit.data.parquet import ParquetSamples
-from convit.data.remote import (
-    RemoteFile,
-    fetch_all,
-    is_remote,
-    list_files,
-    read_remote,
-    remote_file,
-    shown,
-    url_path,
-)
+from convit.data.remote import RemoteFile, fetch_all, list_files, read_remote, remote_file
 from convit.data.shards import read_images
 from convit.images import IMAGE_SUFFIXES, find_images
 from convit.images.lists import check_inside, is_list, parse_list
-from convit.images.names import path_text, text_path
+from convit.images.names import is_remote, path_text, shown, text_path, url_path
 from convit.images.opening import ImageSource, NoBytes, named, read_bytes
 
 SUFFIXES = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from convit.data.remote import is_remote, shown, split_url
+from convit.images.names import is_remote, shown, split_url
 from convit.inference.options import RunOptions
 from convit.scale.destination import Destination
 from convit.scale.inputs import InputFile, named_urls

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from convit.data.remote import is_remote, shown
+from convit.images.names import is_remote, shown
 from convit.scale.destination import Destination
 from convit.scale.inputs import InputFile
 
