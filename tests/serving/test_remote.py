@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
-from convit.serving import remote
+from convit.serving import bodies, remote
 from convit.serving.errors import ServiceError
 from convit.serving.options import ServiceOptions
 
@@ -71,3 +73,15 @@ def test_the_address_that_was_looked_at_is_the_one_connected_to(monkeypatch: pyt
     monkeypatch.setattr(socket, "create_connection", connect)
     assert _code("https://images.example/cat.jpg?size=1") == "url_failed"
     assert asked == [("93.184.216.34", 443)]
+
+
+def test_fetching_keeps_the_time_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask() -> None:
+        request = Request({"type": "http", "state": {"ends": asyncio.get_running_loop().time() + 0.05}})
+        service: Any = SimpleNamespace(options=ALLOWED, check_count=lambda _: None)
+        await bodies.images_of(["https://images.example/cat.jpg"] * 9, request, service)
+
+    monkeypatch.setattr(bodies, "fetch", lambda *_: asyncio.sleep(10))
+    with pytest.raises(ServiceError) as refused:
+        asyncio.run(ask())
+    assert (refused.value.status_code, refused.value.code) == (503, "deadline_exceeded")

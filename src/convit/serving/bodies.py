@@ -15,7 +15,7 @@ from convit.serving.batching import SentImage
 from convit.serving.errors import ServiceError
 from convit.serving.remote import fetch
 from convit.serving.schema import ImagesBody
-from convit.serving.service import Service
+from convit.serving.service import Service, in_time
 
 _DATA_URL = re.compile(r"data:[\w/+.-]{0,64}(?:;[\w=.-]{1,64})*;base64,")
 _MOST_NAME = 120
@@ -34,7 +34,7 @@ async def read_images(request: Request, service: Service) -> list[SentImage]:
     if kind == "multipart/form-data":
         images = await _from_form(request, service)
     elif kind == "application/json":
-        images = await images_of(parse_body(ImagesBody, await request.body(), _NOT_JSON).images, service)
+        images = await images_of(parse_body(ImagesBody, await request.body(), _NOT_JSON).images, request, service)
     elif not kind or kind == "application/octet-stream" or kind.startswith("image/"):
         images = [SentImage("the image", await request.body())]
     else:
@@ -52,21 +52,21 @@ def one_image(images: list[SentImage]) -> SentImage:
     return images[0]
 
 
-async def images_of(texts: list[str], service: Service) -> list[SentImage]:
+async def images_of(texts: list[str], request: Request, service: Service) -> list[SentImage]:
     """Images given as base64, data URLs or https URLs.
 
     Raises:
-        ServiceError: there are too many, or one is none of these.
+        ServiceError: there are too many, one is none of these, or they took too long.
     """
     service.check_count(len(texts))
-    images: list[SentImage] = []
-    for number, text in enumerate(texts, 1):
-        if text[:8].lower().startswith(("https://", "http://")):
-            content = await fetch(text, service.options)
-        else:
-            content = _decoded(text, number)
-        images.append(SentImage(f"image {number}", content))
-    return images
+    async with in_time(request, service.options):
+        return [SentImage(f"image {n}", await _content(text, n, service)) for n, text in enumerate(texts, 1)]
+
+
+async def _content(text: str, number: int, service: Service) -> bytes:
+    if text[:8].lower().startswith(("https://", "http://")):
+        return await fetch(text, service.options)
+    return _decoded(text, number)
 
 
 def _decoded(text: str, number: int) -> bytes:

@@ -58,7 +58,7 @@ async def embeddings(request: Request, body: EmbeddingsBody) -> Response:
     if body.dimensions not in (None, dim):
         raise ServiceError(422, "invalid_request", f"dimensions: the model gives {dim}; leave it out")
     texts = [body.input] if isinstance(body.input, str) else body.input
-    images = await images_of(texts, service)
+    images = await images_of(texts, request, service)
     if not any(image.content for image in images):
         raise ServiceError(400, "no_image", "the input holds no image; send data URLs")
     rows = await service.run(request, served.name, embedder, images)

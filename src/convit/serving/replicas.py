@@ -29,7 +29,7 @@ from convit.serving.guarding import Guard
 from convit.serving.metrics import Metrics
 from convit.serving.models import name_or_path
 from convit.serving.options import ServiceOptions, ServiceSetup, read_keys
-from convit.serving.service import seconds_left, wait_for
+from convit.serving.service import wait_for
 
 TRIES = 3  # a request that ends its replica must not end them all
 _SENT = ("http_version", "method", "scheme", "path", "raw_path", "root_path", "query_string", "headers", "server")
@@ -101,7 +101,7 @@ class Front:
         scope: dict[str, Any] = {name: request.scope[name] for name in _SENT}
         scope.update(type="http", state={"request_id": request.scope["state"]["request_id"]})
         asked = asyncio.ensure_future(self._ask(scope, await request.body()))
-        (found,) = await wait_for(request, [asked], seconds_left(request, self._options))
+        (found,) = await wait_for(request, [asked], self._options)
         for batch in found["batches"]:
             self._metrics.count_batch(*batch)
         request.scope["state"].update(found["state"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -99,7 +100,7 @@ class Service:
             ServiceError: the queue is full, or the images took too long.
         """
         answers = self._batchers[batcher].submit(predictor, images)
-        return await wait_for(request, answers, seconds_left(request, self.options))
+        return await wait_for(request, answers, self.options)
 
     async def look(self, request: Request, work: Any, *arguments: Any) -> Any:
         """Run what is no batch, such as an explanation, in the one thread for it.
@@ -112,11 +113,8 @@ class Service:
         self._looking += 1
         done = asyncio.get_running_loop().run_in_executor(self._looker, work, *arguments)
         done.add_done_callback(self._looked)
-        try:
-            async with asyncio.timeout(seconds_left(request, self.options)):
-                return await done
-        except TimeoutError:
-            raise busy("deadline_exceeded", "this took too long; try again later") from None
+        async with in_time(request, self.options):
+            return await done
 
     def _looked(self, done: asyncio.Future[Any]) -> None:
         self._looking -= 1
@@ -124,24 +122,34 @@ class Service:
             done.exception()  # one that nobody waits for any more is not worth a warning
 
 
-def seconds_left(request: Request, options: ServiceOptions) -> float:
-    """How long a request may still take: as the service's options have it, or less where its client says so."""
-    ends = request.scope.get("state", {}).get("ends")
-    return options.seconds if ends is None else min(options.seconds, ends - asyncio.get_running_loop().time())
+@asynccontextmanager
+async def in_time(request: Request, options: ServiceOptions) -> AsyncGenerator[None]:
+    """Give what a block does the time that a request has left: the service's, or less where its client says so.
+
+    Raises:
+        ServiceError: it took longer.
+    """
+    ends, now = request.scope.get("state", {}).get("ends"), asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout_at(min(now + options.seconds, ends or math.inf)):
+            yield
+    except TimeoutError:
+        told = "the request took too long; send fewer images, or try again later"
+        raise busy("deadline_exceeded", told) from None
 
 
-async def wait_for(request: Request, answers: Sequence[asyncio.Future[Answer]], seconds: float) -> list[Answer]:
+async def wait_for(
+    request: Request, answers: Sequence[asyncio.Future[Answer]], options: ServiceOptions
+) -> list[Answer]:
     """Wait for what a request needs; what is not there when its client leaves or time runs out is canceled.
 
     Raises:
-        ServiceError: the client left, or it took longer than so many seconds.
+        ServiceError: the client left, or it took too long.
     """
     left = asyncio.ensure_future(_until_gone(request, answers))
     try:
-        async with asyncio.timeout(seconds):
+        async with in_time(request, options):
             return [await answer for answer in answers]
-    except TimeoutError:
-        raise busy("deadline_exceeded", "the images took too long; send fewer, or try again later") from None
     except asyncio.CancelledError:
         if not left.done():
             raise
