@@ -200,6 +200,8 @@ def test_a_replica_that_is_killed_loses_no_request(start: Start, cat: bytes, mon
         assert client.get("/v1/models").json()["data"][0]["id"] == NANO
         assert client.get("/").status_code == 200
         assert f'convit_batch_images_count{{model="{NANO}"}} 2.0' in client.get("/metrics").text
+        late = client.post("/v1/classify", files=[("images", cat)] * 64, headers={"x-request-timeout": "0.05"})
+        assert late.json()["error"]["code"] in ("deadline_exceeded", "too_slow")
         first, second = _replicas(service)
         with ThreadPoolExecutor(8) as pool:
             answers = [pool.submit(client.post, "/v1/classify", content=cat) for _ in range(200)]
