@@ -6,7 +6,9 @@ import httpx
 import pytest
 
 from convit.cli import main
+from convit.inference.models import find_exported
 from convit.serving import load_served
+from convit.serving.models import name_or_path
 from convit.weights import create_model, save_weights
 from tests.serving.conftest import NANO, serving
 
@@ -31,6 +33,23 @@ def test_the_model_that_explains_is_loaded_when_it_is_asked_for(tmp_path: Path, 
 
 def _explain(client: httpx.Client, model: str, image: bytes) -> httpx.Response:
     return client.post("/v1/explain", params={"model": model}, content=image)
+
+
+def test_a_published_name_stands_for_itself_whatever_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (NANO, "convit_tiny", "mine"):
+        Path(name).mkdir()
+    for exported in ("convit_small", "theirs"):
+        Path(exported).mkdir()
+        Path(exported, "config.json").write_text('{"export": {}}')
+    for name in (NANO, "convit_tiny", "convit_small", "hf-hub:mine", "nowhere"):
+        assert (name_or_path(name), find_exported(name)) == ((name, None), None)
+    for name in (f"./{NANO}", "convit_tiny/", "mine", f"file:{tmp_path}/mine"):
+        assert name_or_path(name) == (None, Path(name.removeprefix("file:")))
+    for name in ("./convit_small", "theirs"):
+        assert (name_or_path(name), find_exported(name)) == ((name, None), Path(name))
 
 
 @pytest.mark.compiled

@@ -80,14 +80,10 @@ class Runner(Protocol):
 
 
 def find_exported(name: str) -> Path | None:
-    """The exported folder that a model's name stands for; None for others. A published name stands for what it names.
+    """The exported folder that a model's name stands for, as `local_weights` reads names; None for others."""
+    from convit.weights.weight_sets import local_weights
 
-    A folder of that very name is meant by "./convit_tiny" or "convit_tiny/".
-    """
-    from convit.model.variants import VARIANTS
-    from convit.weights.weight_sets import WEIGHT_SETS
-
-    return None if name in VARIANTS or name in WEIGHT_SETS else exported_folder(name)
+    return None if (path := local_weights(name)) is None else exported_folder(str(path))
 
 
 def check_model(name: str | None, weights: Path | None) -> None:

@@ -16,6 +16,7 @@ from convit.inference.models import find_exported, open_model
 from convit.inference.options import RunOptions, check_kind
 from convit.inference.predicting import ImagePredictor
 from convit.weights.files import weights_file
+from convit.weights.weight_sets import local_weights
 
 if TYPE_CHECKING:
     from convit.model import ConViT
@@ -135,9 +136,9 @@ def load_served(name: str, options: RunOptions | None = None) -> ServedModel:
 
 
 def name_or_path(name: str) -> tuple[str | None, Path | None]:
-    """What `open_model` takes for a name: itself, or the path of weights that it is."""
-    path = Path(name).expanduser()
-    return (None, path) if find_exported(name) is None and path.exists() else (name, None)
+    """What `open_model` takes for a name: itself, or the path of weights that it is by `local_weights`."""
+    path = None if find_exported(name) else local_weights(name)
+    return (name, None) if path is None else (None, path)
 
 
 def open_index(db: str | Path, options: RunOptions) -> Index:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from convit.images.names import given_path
 from convit.model.config import ConViTConfig
 from convit.model.variants import VARIANTS
 from convit.output.text import read_json
@@ -205,7 +206,7 @@ def local_weights(name: str) -> Path | None:
 
     A published name stands for what it names; a file or folder of that very name is meant by "./convit_tiny".
     """
-    path = Path(name).expanduser()
+    path = given_path(name).expanduser()
     return None if name in VARIANTS or name in WEIGHT_SETS or split_source(name)[0] or not path.exists() else path
 
 
