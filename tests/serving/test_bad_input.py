@@ -74,6 +74,7 @@ BAD: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "no index": ("/v1/search", {"content": b"x"}, 404, "no_index"),
     "embeddings": ("/v1/embeddings", {"json": {"model": NANO}}, 422, "invalid_request"),
     "embeddings of text": ("/v1/embeddings", {"json": {"model": NANO, "input": "a cat"}}, 400, "invalid_base64"),
+    "embeddings, JSON": ("/v1/embeddings", {"content": b'{"model": ', "headers": JSON}, 400, "invalid_json"),
     "embeddings, deep": (
         "/v1/embeddings",
         {"content": b"[" * 100_000, "headers": JSON},

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from convit.images.names import escaped
 from convit.serving.batching import SentImage
-from convit.serving.errors import ServiceError
+from convit.serving.errors import ServiceError, invalid
 from convit.serving.remote import fetch
 from convit.serving.schema import ImagesBody
 from convit.serving.service import Service, in_time
@@ -78,13 +78,13 @@ def _decoded(text: str, number: int) -> bytes:
         raise ServiceError(400, "invalid_base64", f"image {number} {told}") from None
 
 
-def parse_body(kind: type[BodyT], body: bytes, invalid: str) -> BodyT:
+def parse_body(kind: type[BodyT], body: bytes, not_json: str) -> BodyT:
     """Read a JSON body.
 
     Args:
         kind: what it must be.
         body: the text.
-        invalid: what is said where it is not JSON.
+        not_json: what is said where it is not JSON.
 
     Raises:
         ServiceError: it is not JSON (400), or not of this kind (422).
@@ -92,11 +92,7 @@ def parse_body(kind: type[BodyT], body: bytes, invalid: str) -> BodyT:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "json_invalid":
-            raise ServiceError(400, "invalid_json", invalid) from None
-        where = ".".join(str(part) for part in first["loc"]) or "the body"
-        raise ServiceError(422, "invalid_request", f"{where}: {first['msg'].lower()}") from None
+        raise invalid(error.errors(), not_json) from None
 
 
 async def _from_form(request: Request, service: Service) -> list[SentImage]:

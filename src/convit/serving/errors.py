@@ -1,6 +1,6 @@
 """What a refused request is answered: a status, a code that stays, and a sentence."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+_NOT_JSON = "the body is not valid JSON"
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -57,7 +58,7 @@ def add_error_handlers(app: FastAPI) -> None:
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, StarletteHTTPException)
         if error.detail == "There was an error parsing the body":  # FastAPI's, of JSON that is too deep
-            error = ServiceError(400, "invalid_json", "the body is not valid JSON")
+            error = ServiceError(400, "invalid_json", _NOT_JSON)
         if not isinstance(error, ServiceError):
             message = {404: "there is nothing at this path", 405: "this path does not take this method"}
             told = message.get(error.status_code, str(error.detail)) + "; /docs lists what there is"
@@ -67,16 +68,16 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return error_response(ServiceError(422, "invalid_request", _first_problem(error)), request.scope)
+        return error_response(invalid(error.errors()), request.scope)
 
     app.add_exception_handler(StarletteHTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_invalid)
 
 
-def _first_problem(error: RequestValidationError) -> str:
-    """Which part of a request is wrong, without what was given: that may be an image."""
-    first: dict[str, Any] = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+def invalid(problems: Sequence[Any], not_json: str = _NOT_JSON) -> ServiceError:
+    """The first of pydantic's problems with a request, without what was given: that may be an image."""
+    first = problems[0]
     if first["type"] == "json_invalid":
-        return "the body is not valid JSON"
-    return f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        return ServiceError(400, "invalid_json", not_json)
+    where = ".".join(str(part) for part in first["loc"]) or "the body"
+    return ServiceError(422, "invalid_request", f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}")
