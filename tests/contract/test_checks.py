@@ -43,6 +43,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (place / "runs/again/checkpoints").mkdir(parents=True)
     (place / "runs/again/checkpoints/step-000000001.ckpt").touch()
+    (place / "runs/taken").mkdir()
+    (place / "runs/taken/weights.safetensors").touch()
     return place
 
 
@@ -76,6 +78,9 @@ def test_paths_weights_and_models(command: str, wrong: tuple[str, ...], folder: 
         (("evaluate", "data", "--device", "cuda:x"), "device is 'cuda:x'"),
         (("explain", "0.png", "-o", "x.png", "--device", "tpu"), "device is 'tpu'"),
         (("train", "recipe.yaml"), "runs/again holds a run already (step-000000001.ckpt)"),
+        (("train", "recipe.yaml", "-o", "runs/taken"), "runs/taken holds a run already (weights.safetensors)"),
+        (("finetune", "data", "-o", "runs/taken"), "runs/taken holds a run already (weights.safetensors)"),
+        (("train", "recipe.yaml", "-o", "0.png"), "0.png is a file, but a run needs a folder"),
         (("train", "recipe.yaml", "--resume", "-o", "nowhere"), "there is no run in nowhere"),
         (("plot", "nowhere"), "there is no run nowhere"),
         (("plot", "data"), "there is no log.jsonl in data"),

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from lightning.pytorch import Callback
 from PIL import Image
 
+from convit.training import places
 from convit.training import trainer as trainer_module
 from convit.training.checkpoints import Checkpoints
 from convit.training.optimizers import peak_rate
@@ -185,6 +187,18 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, data: Path, monke
     with pytest.raises(OSError, match=r"No space left on device.*step-000000004\.ckpt stays.*--resume"):
         run_recipe(small_recipe(tmp_path), data, tmp_path / "run", quiet=True)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000004.ckpt"]
+
+
+@pytest.mark.parametrize("name", places.LEFT_BY_RUNS)
+def test_what_a_folder_holds_of_a_run_is_kept(tmp_path: Path, name: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("mine")
+    for begin in (places.check_unused, partial(run_recipe, small_recipe(tmp_path), tmp_path)):
+        with pytest.raises(FileExistsError, match=rf"run holds a run already \({name}\); .* choose another --output"):
+            begin(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [name]
+    assert (tmp_path / "run" / name).read_text() == "mine"
+    assert places.choose_checkpoint(tmp_path / "run", resume=False, first=False) is None  # the first one has begun it
 
 
 def test_runs_are_not_mixed_up(tmp_path: Path, data: Path) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from convit.data.locate import check_there
 from convit.images.names import not_found
+from convit.training.places import check_unused
 from convit.training.recipe_io import make_recipe
 from convit.weights.files import READABLE
 from convit.weights.weight_sets import find_weight_set, local_weights
-
-LEFT_BY_RUNS = ("recipe.yaml", "weights.safetensors", "checkpoints", "report.html")
 
 
 @dataclass(frozen=True)
@@ -82,13 +81,7 @@ def check_places(images: str | Path, output: Path) -> None:
         ValueError: it lies inside the folder of images.
     """
     check_there(images)
-    if output.is_file():
-        raise NotADirectoryError(f"{output} is a file, but a run needs a folder; choose another --output")
-    found = next((name for name in LEFT_BY_RUNS if (output / name).exists()), None)
-    if found is not None:
-        raise FileExistsError(
-            f"{output} holds a run already ({found}); go on with --resume, or choose another --output"
-        )
+    check_unused(output)
     if Path(images).is_dir() and output.resolve().is_relative_to(Path(images).resolve()):
         raise ValueError(
             f"the output {output} lies inside the folder of images {images}, where it would become a class; choose "

@@ -10,6 +10,7 @@ from convit.training.recipe import Recipe
 
 CHECKPOINTS = "step-*.ckpt"
 RECIPE, LOG = "recipe.yaml", "log.jsonl"
+LEFT_BY_RUNS = (RECIPE, LOG, "weights.safetensors", "checkpoints", "report.html")
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -22,24 +23,42 @@ def last_checkpoint(folder: str | Path) -> Path | None:
     return max(Path(folder, "checkpoints").glob(CHECKPOINTS), default=None)
 
 
-def choose_checkpoint(folder: Path, *, resume: bool) -> Path | None:
-    """The checkpoint to go on from; None to begin. A job that SLURM started again goes on by itself.
+def check_unused(folder: Path) -> None:
+    """Refuse a folder for a new run that holds weights or anything else of an earlier one, which would be lost.
 
     Raises:
-        FileExistsError: the folder holds a run already, and `resume` is false.
+        FileExistsError: it does.
+        NotADirectoryError: it is a file.
+    """
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file, but a run needs a folder; choose another --output")
+    left = last_checkpoint(folder) or next((folder / name for name in LEFT_BY_RUNS if (folder / name).exists()), None)
+    if left is not None:
+        raise FileExistsError(
+            f"{folder} holds a run already ({left.name}); go on with --resume, or choose another --output"
+        )
+
+
+def choose_checkpoint(folder: Path, *, resume: bool, first: bool = True) -> Path | None:
+    """The checkpoint to go on from; None to begin. A job that SLURM started again goes on by itself.
+
+    Args:
+        folder: of the run.
+        resume: whether to go on.
+        first: whether no other process may have begun this very run already.
+
+    Raises:
+        FileExistsError, NotADirectoryError: as `check_unused`, unless `resume` is true.
         FileNotFoundError: there is no run to resume.
     """
     resume = resume or was_requeued()
-    found = last_checkpoint(folder)
     if resume and not (folder / RECIPE).is_file():
         raise FileNotFoundError(
             f"there is no run in {folder}; start without --resume, or give the run's folder with --output"
         )
-    if not resume and found is not None:
-        raise FileExistsError(
-            f"{folder} holds a run already ({found.name}); go on with --resume, or choose another --output"
-        )
-    return found
+    if first and not resume:
+        check_unused(folder)
+    return last_checkpoint(folder)
 
 
 def was_requeued() -> bool:

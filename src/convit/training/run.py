@@ -100,7 +100,7 @@ def run_recipe(
 
     Raises:
         FileNotFoundError: data are absent, or there is no run to resume.
-        FileExistsError: `output` holds a run already and `resume` is off.
+        FileExistsError: `output` holds a run, or weights, and `resume` is off.
         ImportError: a logger or a teacher needs a package that is not installed.
         ValueError: the recipe does not fit the data or the model, or the checkpoint is of another run.
         DivergedError: the loss became infinite or NaN.
@@ -109,7 +109,7 @@ def run_recipe(
         OSError: nothing can be written.
     """
     output = Path(output)
-    checkpoint = choose_checkpoint(output, resume=resume)
+    checkpoint = choose_checkpoint(output, resume=resume, first=is_first_process())
     model = build_model(recipe)
     if head is not None:
         set_head(model, head.weight, head.bias)
