@@ -29,6 +29,11 @@ def test_every_module_says_what_it_is_for() -> None:
     assert silent == []
 
 
+def test_files_are_hashed_in_one_place() -> None:
+    found = [str(file.relative_to(PACKAGE)) for file in _files() if "file_digest(" in file.read_text("utf-8")]
+    assert found == ["output/files.py"]
+
+
 def test_typed() -> None:
     assert (PACKAGE / "py.typed").is_file()
 

@@ -5,7 +5,7 @@ import pytest
 
 from convit.data.classes import read_classes
 from convit.data.locate import find_files, kind_of
-from convit.weights.download import hash_file
+from convit.output.files import hash_file
 
 
 def test_shards_are_found_by_pattern_folder_and_list(tmp_path: Path) -> None:

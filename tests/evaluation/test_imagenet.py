@@ -14,8 +14,8 @@ from convit.data import Samples, open_samples
 from convit.data.imagenet import RELATIVES, named_relative
 from convit.evaluation import Evaluator, competing_classes, match_classes
 from convit.model import ConViT, ConViTConfig
+from convit.output.files import hash_file
 from convit.transforms import create_transform, resolve_model_data_config
-from convit.weights.download import hash_file
 from convit.weights.labels import class_names, class_wnids
 from convit.weights.published import DATA_SETS
 from tests.evaluation.storing import encoded, picture, write_file, write_folders

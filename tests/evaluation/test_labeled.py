@@ -17,8 +17,8 @@ from convit.data import EvenlySpaced, Samples, evenly_spaced, open_samples
 from convit.data.label_maps import Relabeled, read_label_map
 from convit.evaluation import Evaluator
 from convit.model import ConViT, ConViTConfig
+from convit.output.files import hash_file
 from convit.transforms import create_transform, resolve_model_data_config
-from convit.weights.download import hash_file
 from tests.data.serving import Served, served
 from tests.evaluation.storing import (
     encoded,

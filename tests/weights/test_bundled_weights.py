@@ -2,8 +2,8 @@
 
 import pytest
 
+from convit.output.files import hash_file
 from convit.weights import WEIGHT_SETS, create_model, find_weight_set
-from convit.weights.download import hash_file
 from convit.weights.header import read_metadata
 from convit.weights.weight_sets import BUNDLED_NAMES
 

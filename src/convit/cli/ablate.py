@@ -43,8 +43,8 @@ def ablate(
     from convit.analysis.explaining import load_plain
     from convit.evaluation import Evaluator
     from convit.evaluation.weights_used import find_weights_used
+    from convit.output.files import hash_file
     from convit.output.text import json_text
-    from convit.weights.download import hash_file
 
     chosen = EXPERIMENTS if experiment is None else (experiment,)
     loaded = load_plain(model, weights, device=str(run.device), precision=run.precision)

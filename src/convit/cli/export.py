@@ -136,7 +136,7 @@ def load_named(name: str) -> ConViT:
 def source_of(model: ConViT, name: str) -> dict[str, str | None]:
     """Where a model comes from: its name, and the hash of its weights, by which an index knows it."""
     from convit.evaluation.weights_used import find_weights_used
-    from convit.weights.download import hash_file
+    from convit.output.files import hash_file
     from convit.weights.weight_sets import local_weights
 
     path, card = local_weights(name), model.pretrained_cfg

@@ -146,8 +146,8 @@ def _of_hub(name: str, repo: str) -> dict[str, Any]:
 
 def _of_plan(name: str, plan: Plan, file: Path | None) -> dict[str, Any]:
     """What a file or repository says of its model; `file` is where its weights are on this machine."""
+    from convit.output.files import hash_file
     from convit.weights.card import DEFAULT_PREPROCESSING, PROVENANCE, make_card
-    from convit.weights.download import hash_file
 
     card = make_card(plan.architecture, plan.config, plan.description, plan.origin)
     return {

@@ -13,7 +13,7 @@ from convit.data.identity import identity_of_files
 from convit.data.locate import Source
 from convit.data.samples import Samples
 from convit.data.splits import SplitError, spellings, with_split
-from convit.weights.download import hash_file
+from convit.output.files import hash_file
 
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 PLACES = {kind: f"https://www.cs.toronto.edu/~kriz/cifar-{kind[5:]}-python.tar.gz" for kind in FOLDERS}

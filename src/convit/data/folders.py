@@ -20,7 +20,7 @@ from convit.images import find_images
 from convit.images.listing import describe_left_out, is_folder, list_folder
 from convit.images.lists import ImageList, is_list, read_list
 from convit.images.names import not_found
-from convit.weights.download import hash_file
+from convit.output.files import hash_file
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,18})")  # 01 is a name
 _log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from convit.weights.download import hash_file
+from convit.output.files import hash_file
 
 
 class ContentDigests:

@@ -12,7 +12,7 @@ from convit.data.locate import Source, file_names, find_files, kind_named, kind_
 from convit.data.remote import remote_identity
 from convit.data.samples import Samples
 from convit.data.splits import check_one_set, choose_split
-from convit.weights.download import hash_file
+from convit.output.files import hash_file
 
 
 def open_samples(

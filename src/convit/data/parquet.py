@@ -23,7 +23,7 @@ from convit.data.remote import read_remote
 from convit.data.samples import Rows, Samples
 from convit.images.names import shown
 from convit.images.opening import NoBytes
-from convit.weights.download import hash_file
+from convit.output.files import hash_file
 
 IN_MEMORY = 4 << 30  # bytes of encoded images up to which all of them are held
 KEPT_GROUPS = 8  # row groups that each process keeps of larger sets

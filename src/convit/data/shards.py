@@ -24,8 +24,8 @@ from convit.images import IMAGE_SUFFIXES
 from convit.images.limits import current_limits
 from convit.images.listing import is_hidden
 from convit.images.names import is_remote, shown
+from convit.output.files import hash_file
 from convit.output.text import short
-from convit.weights.download import hash_file
 
 Shard = Path | str  # a Path lies here, a str is a URL
 Sample = tuple[str, bytes, int]

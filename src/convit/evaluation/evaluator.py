@@ -31,10 +31,9 @@ from convit.inference.classifier import read_temperature
 from convit.inference.options import RunKeywords, RunOptions
 from convit.inference.predicting import Predictor
 from convit.optimization.precision import describe_device, pick_device
-from convit.output.files import check_packages
+from convit.output.files import check_packages, hash_file
 from convit.output.rows import Timings
 from convit.output.text import made_with
-from convit.weights.download import hash_file
 
 Scored = tuple[list[tuple[int, Outcome, "np.ndarray[Any, Any] | None"]], Timings]
 """Places of images with their outcomes and, where asked for, logits; and where the time went."""

@@ -11,8 +11,8 @@ from typing import Any, TextIO
 from convit.evaluation.metrics import Confusion, Interval
 from convit.evaluation.scoring import Scores
 from convit.output.console import as_html, make_table, print_parts
+from convit.output.files import hash_file
 from convit.output.text import csv_text, spelled_lines
-from convit.weights.download import hash_file
 
 
 @dataclass(frozen=True)

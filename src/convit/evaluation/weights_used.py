@@ -11,7 +11,7 @@ from torch import nn
 from convit.inference.exported import read_config
 from convit.inference.models import find_exported
 from convit.inference.options import DEFAULT_MODEL
-from convit.weights.download import hash_file
+from convit.output.files import hash_file
 from convit.weights.fetch import fetch_hub_file, fetch_weights
 from convit.weights.files import weights_file
 from convit.weights.hub import parse_repo

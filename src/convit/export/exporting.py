@@ -21,9 +21,9 @@ from convit.model import ConViT
 from convit.model.config import check_divisible
 from convit.model.layers import PatchEmbedding
 from convit.model.shortcuts import is_untouched
+from convit.output.files import hash_file
 from convit.output.folders import whole_folder
 from convit.transforms import TransformSettings, normalize_batch
-from convit.weights.download import hash_file
 
 
 @torch.no_grad()

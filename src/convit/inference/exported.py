@@ -6,7 +6,6 @@ one more key, "export", that says what the file takes and gives.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +18,7 @@ import numpy as np
 from convit.images.names import given_path
 from convit.inference.options import RunOptions
 from convit.inference.sessions import start_session
+from convit.output.files import hash_file
 from convit.output.text import short
 from convit.transforms.evaluation import EvaluationTransform
 from convit.transforms.settings import TransformSettings, as_height_width
@@ -313,8 +313,7 @@ def _whole(value: Any) -> int:
 def _check_files(folder: Path, expected: Mapping[str, str]) -> None:
     for name, sha256 in expected.items():
         try:
-            with (folder / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = hash_file(folder / name)
         except FileNotFoundError:
             raise FileNotFoundError(f"{folder / name} is missing; copy the whole folder, or export again") from None
         if found != sha256:

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import hashlib
 import os
 import re
 import secrets
@@ -54,6 +55,12 @@ def check_packages(what: str, *packages: str, extra: str) -> None:
     for package in packages:
         if find_spec(package) is None:
             raise ImportError(f"{what} needs the package '{package}'; install it with: pip install 'convit[{extra}]'")
+
+
+def hash_file(path: Path) -> str:
+    """Give a file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class WholeFile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import logging
@@ -15,7 +14,7 @@ from time import monotonic
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
-from convit.output.files import explained, replace_file
+from convit.output.files import explained, hash_file, replace_file
 from convit.weights.progress import download_bar
 from convit.weights.reach import ANSWER_SECONDS, why_unreachable
 
@@ -128,12 +127,6 @@ def fetch_url(url: str, folder: Path, sha256: str | None = None, most: int = MOS
             _receive_all(url, part, most)
             _accept(url, part, path, sha256)
             return path
-
-
-def hash_file(path: Path) -> str:
-    """Give a file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _receive_all(url: str, part: Path, most: int) -> None:

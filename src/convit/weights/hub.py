@@ -12,9 +12,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
-from convit.output.files import explained
+from convit.output.files import explained, hash_file
 from convit.output.text import first_line
-from convit.weights.download import MOST_BYTES, Meter, hash_file
+from convit.weights.download import MOST_BYTES, Meter
 from convit.weights.progress import progress_shown
 from convit.weights.reach import why_unreachable
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from convit.model.config import ConViTConfig
 from convit.model.variants import VARIANTS
+from convit.output.files import hash_file
 from convit.output.text import first_line, json_text, read_lines, short
-from convit.weights.download import hash_file
 from convit.weights.files import described_file
 from convit.weights.header import read_header, read_metadata
 from convit.weights.hub import Repo, endpoint, is_offline, parse_repo
