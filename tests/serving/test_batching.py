@@ -1,6 +1,7 @@
 """Images on their way through a model: in order, in batches, and all of them to the end."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -78,3 +79,19 @@ def test_every_image_is_computed_once_in_full_batches(decoders: Executor | None)
     assert max(map(len, one.batches)) >= 3
     if decoders is None:
         assert "left" not in one.read
+
+
+def test_a_failure_of_several_images_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def ask() -> None:
+        batcher = Batcher("small", 4, 20, None, Metrics())
+        batcher.start()
+        predictor: Any = _Predictor()
+        predictor.may_go_on.set()
+        first, _ = batcher.submit(predictor, [SentImage("b", b"broken")] * 2)
+        with pytest.raises(RuntimeError, match="unexpected"):
+            await first
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(ask())
+    gc.collect()
+    assert "never retrieved" not in caplog.text

@@ -92,8 +92,10 @@ class Batcher:
                 self._decoders.submit(self._decode, job)
         return [job.answer for job in jobs]
 
-    def _leave(self, _: asyncio.Future[Row]) -> None:
+    def _leave(self, answer: asyncio.Future[Row]) -> None:
         self.waiting -= 1
+        if not answer.cancelled():
+            answer.exception()  # of several that failed a request tells of one, and asyncio would of the others
 
     def _decode(self, job: _Job) -> None:
         self._read(job)
