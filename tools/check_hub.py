@@ -26,9 +26,10 @@ import timm
 import torch
 from PIL import Image
 
+from convit.output.files import hash_file
 from convit.transforms import create_transform, resolve_model_data_config
 from convit.weights import WEIGHT_SETS, WeightSet, create_model, find_weight_set
-from convit.weights.download import default_folder, fetch_url, hash_file
+from convit.weights.download import default_folder, fetch_url
 from convit.weights.fetch import fetch_hub_file
 from convit.weights.hub import parse_repo
 

@@ -18,6 +18,10 @@ from convit.evaluation.metrics import (
     limits_of,
 )
 from convit.evaluation.probes.report import ProbeScore
+from convit.evaluation.report import class_name, per_class_csv
+from convit.inference.classifier import read_labels
+from convit.weights import create_model
+from tests.evaluation.made import made_evaluation
 
 
 def _scores(labels: list[int], predicted: list[int], confidences: list[float] | None = None) -> Scores:
@@ -99,12 +103,22 @@ def test_confusion_is_scikit_learns() -> None:
 
 def test_by_class() -> None:
     scores = _scores([0, 0, 0, 0, 7, 7], [0, 7, 7, 3, 7, 7])
-    rows = by_class(scores, confusion(scores), names=[f"class {number}" for number in range(8)])
+    rows = by_class(scores, confusion(scores), names="abcdefgh")
     assert rows == (
-        {"class": 0, "name": "class 0", "count": 4, "top1": 25.0, "top5": 100.0, "mistaken_for": 7},
-        {"class": 7, "name": "class 7", "count": 2, "top1": 100.0, "top5": 100.0, "mistaken_for": None},
+        {"class": 0, "name": "a", "count": 4, "top1": 25.0, "top5": 100.0, "mistaken_for": 7},
+        {"class": 7, "name": "h", "count": 2, "top1": 100.0, "top5": 100.0, "mistaken_for": None},
     )
-    assert by_class(scores, confusion(scores))[1]["name"] == "7"
+
+
+def test_classes_without_names_are_called_as_the_classifier_calls_them() -> None:
+    scores = _scores([0, 0, 0, 0, 7, 7], [0, 7, 7, 3, 7, 7])
+    evaluation, called = (
+        made_evaluation(scores, names=None),
+        read_labels(create_model("convit_nano_patch4_32", num_classes=8)),
+    )
+    assert [row["name"] for row in evaluation.per_class] == [called[0], called[7]]
+    assert [class_name(evaluation, number) for number in range(8)] == list(called)
+    assert "class 7" in per_class_csv(evaluation)
 
 
 def test_a_temperature_is_found_again_and_needs_something_to_learn_from() -> None:

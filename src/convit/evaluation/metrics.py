@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from convit.evaluation.scoring import Scores
+from convit.weights.labels import name_class
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -214,7 +215,7 @@ def by_class(scores: Scores, found: Confusion, names: Sequence[str] | None = Non
         names: the model's class names, None where it brings none.
 
     Returns:
-        Of each class, by ascending number: "class" (its number), "name" (or its number as text), "count" of images,
+        Of each class, by ascending number: "class" (its number), "name" (see `name_class`), "count" of images,
         "top1" and "top5" in percent, and "mistaken_for", the wrong class that the most images were taken for, None
         where no image was.
     """
@@ -227,7 +228,7 @@ def by_class(scores: Scores, found: Confusion, names: Sequence[str] | None = Non
     return tuple(
         {
             "class": number,
-            "name": str(number) if names is None else names[number],
+            "name": name_class(names, number),
             "count": int(counts[number]),
             "top1": 100 * float(top1[number]) / int(counts[number]),
             "top5": 100 * float(top5[number]) / int(counts[number]),

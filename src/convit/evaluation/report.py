@@ -13,6 +13,7 @@ from convit.evaluation.scoring import Scores
 from convit.output.console import as_html, make_table, print_parts
 from convit.output.files import hash_file
 from convit.output.text import csv_text, spelled_lines
+from convit.weights.labels import name_class
 
 
 @dataclass(frozen=True)
@@ -260,8 +261,8 @@ def _json_of(name: str, value: Any) -> str:
 
 
 def class_name(evaluation: Evaluation, number: int) -> str:
-    """What the model calls its class; the number itself where it brings no names."""
-    return str(number) if evaluation.class_names is None else evaluation.class_names[number]
+    """What a class of the model is called."""
+    return name_class(evaluation.class_names, number)
 
 
 def confused_pairs(evaluation: Evaluation, most: int) -> list[tuple[int, int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,12 @@ def numbered_classes(count: int) -> tuple[str, ...]:
     >>> numbered_classes(2)
     ('class 0', 'class 1')
     """
-    return tuple(f"class {index}" for index in range(count))
+    return tuple(name_class(None, index) for index in range(count))
+
+
+def name_class(names: Sequence[str] | None, index: int) -> str:
+    """What a class of a model is called: as its model names it, else "class 3"."""
+    return f"class {index}" if names is None else names[index]
 
 
 def temperature_of(calibration: Any) -> float:
