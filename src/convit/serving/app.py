@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,8 @@ def create_app(
         app.router.routes.extend(routes.router.routes)  # an included router is searched twice for each request
     add_probes(app, service.metrics)
     app.get("/readyz", tags=["health"], name="ready")(_ready)
-    _add_pages(app, service)
+    for path, page in (("/", render_page(service)), ("/docs", render_docs(app.openapi()))):
+        app.add_route(path, partial(_show, page, headers_of(page)), include_in_schema=False)
     if metrics is None:
         app.add_middleware(Guard, options=options, metrics=service.metrics)
     return app
@@ -100,17 +102,5 @@ async def _ready() -> Health:
     return Health()
 
 
-def _add_pages(app: FastAPI, service: Service) -> None:
-    start = render_page(service)
-    docs = render_docs(app.openapi())
-    for path, page in (("/", start), ("/docs", docs)):
-        app.add_route(path, _show(page), include_in_schema=False)
-
-
-def _show(page: str) -> Callable[[Request], Awaitable[Response]]:
-    headers = headers_of(page)
-
-    async def show(_: Request) -> Response:
-        return HTMLResponse(page, headers=headers)
-
-    return show
+async def _show(page: str, headers: Mapping[str, str], _: Request) -> Response:
+    return HTMLResponse(page, headers=headers)

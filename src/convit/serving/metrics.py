@@ -17,27 +17,14 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = Counter("convit_requests", "Requests answered.", ("route", "status"), registry=self.registry)
         self.refusals = Counter("convit_refusals", "Requests turned away.", ("reason",), registry=self.registry)
-        self.seconds = Histogram(
-            "convit_request_seconds", "From head to answer.", ("route",), buckets=_SECONDS, registry=self.registry
-        )
         self.in_flight = Gauge("convit_requests_in_flight", "Requests being answered.", registry=self.registry)
-        self.batches = Histogram(
-            "convit_batch_images",
-            "Images in a batch.",
-            ("model",),
-            buckets=_SIZES,
-            registry=self.registry,
-        )
-        self.model = Histogram(
-            "convit_model_seconds", "Model time of a batch.", ("model",), buckets=_SECONDS, registry=self.registry
-        )
-        self.queue = Histogram(
-            "convit_queue_seconds",
-            "From accepted to computed, decoding included.",
-            ("model",),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
+        self.seconds = self._histogram("request_seconds", "From head to answer.", "route")
+        self.batches = self._histogram("batch_images", "Images in a batch.", "model", _SIZES)
+        self.model = self._histogram("model_seconds", "Model time of a batch.", "model")
+        self.queue = self._histogram("queue_seconds", "From accepted to computed, decoding included.", "model")
+
+    def _histogram(self, name: str, told: str, label: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
+        return Histogram(f"convit_{name}", told, (label,), buckets=buckets, registry=self.registry)
 
     def count_batch(self, model: str, seconds: float, waited: Sequence[float]) -> None:
         """Count one batch: its model time, and how long each image waited, in seconds."""
