@@ -97,4 +97,5 @@ def test_the_test_part_is_kept_for_the_end(cifar: Path) -> None:
     probed = open_sets(f"cifar10:{cifar}")
     assert probed.test is not None
     assert (len(probed.train), probed.test.labels) == (20, found.test.labels)
-    assert find_labeled_images(f"cifar10:{cifar}:train").test is not None
+    named = f"cifar10:{cifar}:train"  # stands for itself alone
+    assert find_labeled_images(named).test is open_sets(named).test is None

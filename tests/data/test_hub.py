@@ -11,6 +11,7 @@ import pytest
 
 from convit.data import fingerprint, open_dataset, open_samples
 from convit.data.hub import parse_hub
+from convit.evaluation.probes import open_sets
 from convit.finetuning.images import find_labeled_images
 from tests.data.making import encoded, picture, write_parquet
 
@@ -65,7 +66,8 @@ def test_an_absent_split_is_named() -> None:
     ("source", "tested"),
     [
         ("hub:owner/name", 3),
-        ("hub:owner/name/default:train", 3),
+        ("hub:owner/name/default", 3),
+        ("hub:owner/name/default:train", None),
         ("hub:owner/name:test", None),
         ("hub:owner/two", None),
     ],
@@ -77,7 +79,8 @@ def test_the_test_part_is_kept_for_the_end(source: str, tested: int | None, tmp_
     write_parquet(tmp_path / "owner/name/data/test-00000-of-00001.parquet", range(12, 15 if tested else 24))
     found = find_labeled_images(source)
     assert (len(found.samples), found.train, found.warnings) == (12, source, ())
-    assert (None if found.test is None else len(found.test)) == tested
+    for test in (found.test, open_sets(source).test):  # fine-tuning and probes agree
+        assert (None if test is None else len(test)) == tested
     assert ("test images for the end in hub:owner/name" in found.layout) == bool(tested)
 
 

@@ -151,8 +151,8 @@ def find_layout(source: Source) -> Layout:
     """Find the parts of a folder, or of the shards or Parquet files in it, by their names.
 
     A folder of parts may lie in a folder of its own, and the classes of a part too (`images/train`,
-    `seg_train/seg_train`). Without a training part the data are one set. Hub data sets and CIFAR may have a test part,
-    unless another part than the training images is named; whether they do is known when it is opened.
+    `seg_train/seg_train`). Without a training part the data are one set. Whether hub data
+    sets and CIFAR have a test part is known when it is opened; a named part, "cifar10:FOLDER:train", stands alone.
 
     Raises:
         FileNotFoundError: there is nothing at `source`.
@@ -160,10 +160,8 @@ def find_layout(source: Source) -> Layout:
     """
     kind = kind_of(source)
     if kind.prefixes:
-        whole, _, said = str(source).rpartition(":")
-        whole, said = (whole, said) if ":" in whole else (source, "train")
-        has_test = kind.name != "imagenet" and part_of(said) == "train"
-        return Layout(source, test=f"{whole}:test" if has_test else None)
+        has_test = kind.name != "imagenet" and str(source).count(":") == 1  # behind a second one a part is named
+        return Layout(source, test=f"{source}:test" if has_test else None)
     if kind.suffixes:
         files = _files(source, _as_folder(source))
         by_part = _by_part(files)
