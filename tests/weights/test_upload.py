@@ -15,7 +15,9 @@ import yaml
 
 import convit
 from convit.cli import main
+from convit.evaluation.report import facts
 from convit.weights.upload import prepare_upload
+from tests.evaluation.made import made_evaluation, made_scores
 from tests.shaken import shake
 
 TOKEN = "hf_a_secret_of_this_test"
@@ -183,6 +185,25 @@ def test_an_upload_arrives_and_is_read_by_its_name(taking: Any, run: Path, tmp_p
     assert not any(TOKEN.encode() in each.read_bytes() for each in tmp_path.rglob("*") if each.is_file())
     code, _, _ = command(run, REPO, "--yes", "--revision", "later")
     assert (code, taking.branches, taking.commits[1][0]) == (0, ["later"], "later")
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (
+            {"kind": "cifar", "name": "cifar10:test", "files": [{"name": "test_batch"}, {"name": "meta"}]},
+            "cifar10:test",
+        ),
+        ({"kind": "hub", "name": "hub:owner/name:test"}, "hub:owner/name:test"),
+        ({"kind": "hub", "name": "hub:~/name:test"}, "name:test"),
+        ({"kind": "shards", "files": [{"name": f"https://host/x/{each}.tar"} for each in "abc"]}, "a.tar to c.tar"),
+        ({"kind": "parquet", "files": [{"name": "/home/someone/x.parquet"}]}, "x.parquet"),
+    ],
+)
+def test_card_and_report_call_data_the_same(run: Path, data: dict[str, Any], name: str) -> None:
+    (run / "held-out.json").write_text(json.dumps(evaluation(run, data=data)))
+    assert f"| {name} | 200 |" in prepare_upload(run, REPO).card
+    assert dict(facts(made_evaluation(made_scores(), data=data, data_sha256="")))["data"] == name
 
 
 def test_the_card_tells_what_was_measured_of_these_weights(run: Path) -> None:

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 from convit.analysis.gating import forced_gates, masked_position_embedding
 from convit.data import Samples
 from convit.evaluation import Evaluator
-from convit.evaluation.report import data_name
 from convit.images.names import escaped
 from convit.model import ConViT
-from convit.output.text import markdown_line
+from convit.output.text import data_name, markdown_line
 
 EXPERIMENTS = ("position-embedding", "gates")
 PAPER_DEPTHS = (3, 5, 10)  # the k of Tab. 6; 10 is every GPSA layer of the paper's models

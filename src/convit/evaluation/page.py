@@ -18,7 +18,6 @@ from convit.evaluation.report import (
     class_name,
     confused_pairs,
     confusion_csv,
-    data_name,
     facts,
     headlines,
     per_class_csv,
@@ -29,6 +28,7 @@ from convit.images.opening import ImageSource, open_image
 from convit.output.files import check_packages, write_file
 from convit.output.folders import check_folder
 from convit.output.pages import data_url, fill_template, thumbnail
+from convit.output.text import data_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,7 +11,7 @@ from convit.evaluation.metrics import Confusion, Interval
 from convit.evaluation.scoring import Scores
 from convit.output.console import as_html, make_table, print_parts
 from convit.output.files import hash_file
-from convit.output.text import csv_text, spelled_lines
+from convit.output.text import csv_text, data_name, spelled_lines
 from convit.weights.labels import name_class
 
 
@@ -224,22 +223,6 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(_as_text, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def data_name(identity: Mapping[str, Any]) -> str:
-    """What people call a data set: its name, its file's, or those of the first and the last of several.
-
-    Args:
-        identity: what the data set gives as `identity()`.
-
-    >>> data_name({"kind": "shards", "files": [{"name": "a.tar"}, {"name": "b.tar"}]})
-    'a.tar to b.tar'
-    """
-    files = identity.get("files")
-    if not files or identity.get("name"):
-        return str(identity.get("name") or identity.get("kind", ""))
-    names = [file["name"] for file in files]
-    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 
 def _as_list(column: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TextIO
 
 from convit.images.names import UNSAFE, escaped
@@ -65,6 +65,23 @@ def first_few(names: Collection[str], shown: int = 3) -> str:
     """
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(islice(names, shown)) + more
+
+
+def data_name(identity: Mapping[str, Any]) -> str:
+    """What people call a data set: its name, its file's, or those of the first and the last; no folder of this machine.
+
+    Args:
+        identity: what the data set gives as `identity()`.
+
+    >>> data_name({"kind": "shards", "files": [{"name": "/mine/a.tar"}, {"name": "https://host/b.tar"}]})
+    'a.tar to b.tar'
+    >>> data_name({"name": "hub:owner/name:test"}), data_name({"name": "hub:/mine/name:test"})
+    ('hub:owner/name:test', 'name:test')
+    """
+    files = [] if identity.get("name") else identity.get("files") or []
+    names = [str(each["name"]) for each in files] or [str(identity.get("name") or identity.get("kind") or "images")]
+    ends = [each if re.match(r"hub:[^/.~]", each) else PurePath(each).name or each for each in (names[0], names[-1])]
+    return ends[0] if len(names) == 1 else " to ".join(ends)
 
 
 class Encoder:

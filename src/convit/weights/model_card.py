@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from string import Template
 from typing import Any
 
-from convit.output.text import first_few, markdown_line
+from convit.output.text import data_name, first_few, markdown_line
 from convit.weights.header import read_header, read_metadata
 from convit.weights.labels import numbered_classes
 from convit.weights.timm_config import why_not_timm
@@ -91,7 +91,7 @@ def front_matter(name: str, file: Path, evaluations: Sequence[Mapping[str, Any]]
     base, task = base_weights(described), "image-classification" if config.num_classes else "image-feature-extraction"
     results = [
         EvalResult(
-            *(task, "imagefolder", _data_name(each), "accuracy", round(each["top1"] / 100, 6)),
+            *(task, "imagefolder", _measured_on(each), "accuracy", round(each["top1"] / 100, 6)),
             dataset_revision=each["data_sha256"],
         )
         for each in evaluations
@@ -145,11 +145,8 @@ def _model_facts(described: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _data_name(measured: Mapping[str, Any]) -> str:
-    """What the images of an evaluation are called, without the folder where they lie."""
-    data = measured["data"]
-    names = [str(each["name"]) for each in data.get("files") or [{"name": data.get("name") or "images"}]]
-    name = first_few([PurePath(each).name or each for each in names])
+def _measured_on(measured: Mapping[str, Any]) -> str:
+    name = data_name(measured["data"])
     return f"{name} ({measured['part']})" if measured.get("part") else name
 
 
@@ -165,14 +162,14 @@ def _accuracy(described: Mapping[str, Any], evaluations: Sequence[Mapping[str, A
     rows = [
         markdown_line(
             (
-                *(_data_name(each), f"{each['count']:,}"),
+                *(_measured_on(each), f"{each['count']:,}"),
                 *(f"{each['top1']:.2f} %", f"{each['top5']:.2f} %", f"{each['loss']:.4f}"),
             )
         )
         for each in evaluations
     ]
     said = [
-        f"Measured{f' on {_data_name(each)}' if len(evaluations) > 1 else ''} with `convit evaluate` in "
+        f"Measured{f' on {_measured_on(each)}' if len(evaluations) > 1 else ''} with `convit evaluate` in "
         f"{each['precision']}, one center crop ({each['correct_top1']:,} of {each['count']:,} right), on "
         f"{each['date'][:10]} with {', '.join(f'{name} {number}' for name, number in each['versions'].items())}; "
         f"sha256 of the data: `{each['data_sha256']}`."

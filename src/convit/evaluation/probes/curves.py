@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from convit.evaluation.probes.report import TITLES, Probing
-from convit.evaluation.report import data_name
 from convit.output.plots import BLUE, RED, SOFT, styled
+from convit.output.text import data_name
 
 WIDTH, HEIGHT = 6.4, 4.2  # inches
 TITLE_LETTERS = 84

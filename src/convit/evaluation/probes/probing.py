@@ -10,9 +10,8 @@ from convit.evaluation.probes.embedded import Embedded
 from convit.evaluation.probes.fitting import check_classes, probe_few_shots, probe_logistic, probe_nearest, probe_ridge
 from convit.evaluation.probes.report import TITLES, ProbeScore, Probing
 from convit.evaluation.probes.task import Task, make_task
-from convit.evaluation.report import data_name
 from convit.output.files import check_packages
-from convit.output.text import made_with
+from convit.output.text import data_name, made_with
 
 _PROBES: dict[str, Callable[..., ProbeScore]] = {"knn": probe_nearest, "linear": probe_logistic, "ridge": probe_ridge}
 PROBES = tuple(_PROBES)
