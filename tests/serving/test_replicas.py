@@ -118,6 +118,7 @@ def test_the_file_for_serve_deploy_is_what_ray_and_we_take(tmp_path: Path) -> No
     front = build(application.args)
     replica = front._bound_deployment.init_args[0]._bound_deployment
     assert front._bound_deployment.ray_actor_options["num_cpus"] == 0
+    assert front._bound_deployment._deployment_config.graceful_shutdown_timeout_s == 60
     assert {each.name for each in application.deployments} == {"Front", replica.name}
     assert replica._deployment_config.autoscaling_config.max_replicas == 4
     (tmp_path / "keys").write_text("a-key-of-these-tests")

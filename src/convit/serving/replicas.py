@@ -175,6 +175,7 @@ def build(arguments: Mapping[str, Any]) -> Any:
         name="Front",
         max_ongoing_requests=_MOST_AT_FRONT,
         ray_actor_options={"num_cpus": 0},  # every CPU is for replicas, which would wait for it forever
+        graceful_shutdown_timeout_s=2 * service.seconds,  # to receive a request, and to answer it
     )
     each = {"num_gpus": 1} if str(asked.run.device).startswith("cuda") else {"num_cpus": 1}
     return front.bind(bind_replicas(asked, each), service)
