@@ -120,6 +120,10 @@ def test_a_folder_gives_all_that_it_holds_but_the_jobs_own_results(
         assert convit("embed", pattern, *MODEL, "-o", f"{count}/").rows[0]["images"] == count
     own = convit("embed", "images/out", *MODEL, "-o", "images/out/", "--update")
     assert (own.code, "the inputs hold nothing but the results in images/out" in own.err) == (2, True)
+    beside = ("embed", tmp_path / "images", "--no-recursive", *MODEL, "-o", "images/out/../")  # among the images
+    assert convit(*beside).rows[0]["images"] == 10
+    again = convit(*beside, "--update")
+    assert [again.rows[0][name] for name in ("before", "shards", "failed")] == [1, 0, 0]
     nothing = convit("embed", "images/*.bmp", *MODEL, "-o", "none/")
     assert (nothing.code, "images/*.bmp: there is no such file; check the pattern" in nothing.err) == (2, True)
 

@@ -43,7 +43,7 @@ class Destination:
         """Whether a path, or a URL as `shown` has it, lies in it."""
         if self._folder is None or is_remote(place):
             return place.startswith(f"{self}/")
-        return self._folder.absolute() in text_path(place).absolute().parents
+        return self._folder.resolve() in text_path(place).resolve().parents
 
     def names(self, folder: str = "") -> set[str]:
         """Names of the objects in one of its folders, or at its top; empty where there is none."""

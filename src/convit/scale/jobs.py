@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from convit.images.names import is_remote, shown, split_url
@@ -128,7 +128,7 @@ def prepare(
         check_sources(destination, known, sources)
         return known
     named = tuple(map(shown, sources))
-    files = [file for file in list_files() if not destination.holds(file.path)]  # no results of its own
+    files = [file for file in list_files() if not _is_result(destination, file)]
     if not files:
         raise ValueError(
             f"the inputs hold nothing but the results in {destination}; name a folder, a pattern or a list"
@@ -193,6 +193,12 @@ def _results_in(destination: Destination, folder: str = "") -> set[str]:
 
 def read_results(destination: Destination, name: str, columns: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     """Some columns of a shard's results, as an Arrow table, and what the file says of its job.
+
+def _is_result(destination: Destination, file: InputFile) -> bool:
+    """Whether an input is one of the job's own results; these may be in a folder of its inputs."""
+    name = PurePath(file.path).name
+    return (name == NAME or _RESULTS.fullmatch(name) is not None) and destination.holds(file.path)
+
 
     Raises:
         ConnectionError, OSError: it cannot be read.
