@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from convit.scale.destination import Destination
-from convit.scale.inputs import InputFile
+from convit.scale.inputs import InputFile, list_inputs
 from convit.scale.jobs import Part
 from convit.scale.manifest import NAME, InputShard, Manifest, divide, read_manifest, updated
 
@@ -58,6 +58,19 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     destination.write(NAME, manifest.to_bytes()[:-9])
     with pytest.raises(ValueError, match=r"_manifest\.parquet is damaged"):
         read_manifest(destination)
+
+
+def test_only_stars_and_braces_make_a_pattern(tmp_path: Path) -> None:
+    folder = tmp_path / "photos [2019]"
+    folder.mkdir()
+    for name in ("1.png", "2.png", "a.jpg"):
+        (folder / name).touch()
+    (folder / "list.txt").write_text("a.jpg\n")
+    for pattern, names in (("*.png", ["1.png", "2.png"]), ("{2..2}.png", ["2.png"]), ("*.txt", ["a.jpg"])):
+        assert [Path(file.path).name for file in list_inputs([f"{folder}/{pattern}"])] == names
+    for pattern in ("?.png", "[12].png"):
+        with pytest.raises(FileNotFoundError, match="there is no such file"):
+            list_inputs([f"{folder}/{pattern}"])
 
 
 def test_of_many_that_create_an_object_one_does(tmp_path: Path) -> None:

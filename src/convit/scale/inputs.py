@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from glob import glob
+from glob import escape, glob
 from itertools import chain, islice
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -138,10 +138,11 @@ def _entry(file: RemoteFile) -> InputFile:
 
 def _listed_here(source: str, recursive: bool, left_out: Counter[str] | None) -> Iterator[InputFile]:
     paths = [source]
-    if not os.path.lexists(source) and not is_list(source):
-        # not Path.glob, which takes no absolute pattern
-        found = (sorted(glob(name)) if "*" in name else [name] for name in expand_braces(source))  # noqa: PTH207
-        paths = list(chain.from_iterable(found))
+    if not os.path.lexists(source):
+        paths = []
+        for name in expand_braces(source):
+            # Path.glob takes no absolute pattern; "?" and "[" have no special meaning, as in URLs
+            paths += sorted(glob(escape(name).replace("[*]", "*"))) if "*" in name else [name]  # noqa: PTH207
     if not paths:
         raise FileNotFoundError(f"{source}: there is no such file; check the pattern")
     suffixes = chain.from_iterable(SUFFIXES.values())
