@@ -102,6 +102,10 @@ def test_access_is_that_of_the_sources() -> None:
     assert [file.path for file in opened.files] == [url, "s3://me:secret@bucket/x/b c#?.png", *paths[2:]]
     assert opened.name == shard.name
     assert Manifest((shard,)).sha256 == Manifest((opened,)).sha256
+    gone = ["https://127.0.0.1:9/list.txt"]  # which is read only where it is needed
+    assert with_access([], gone) == []
+    local = InputShard(0, (InputFile("image", "photos/a.png", 1, ""),))
+    assert with_access([local], gone) == [local]
 
 
 def test_what_is_said_holds_no_access() -> None:

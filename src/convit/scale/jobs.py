@@ -173,7 +173,10 @@ def missing(destination: Destination, shards: Sequence[InputShard]) -> list[Inpu
 
 
 def with_access(shards: Iterable[InputShard], sources: Iterable[str]) -> list[InputShard]:
-    """Shards whose URLs have again what a manifest does not hold: user, password and query, as the sources say."""
+    """The shards, with what their URLs lack in a manifest: user, password and query, as in the sources."""
+    shards = list(shards)
+    if not any(is_remote(file.path) for shard in shards for file in shard.files):
+        return shards
     urls = [url for source in sources for url in named_urls(source)]
     named = {shown(url): url for url in urls}
     hosts = {split_url(shown(url))[:2]: split_url(url)[1] for url in urls}
