@@ -111,3 +111,6 @@ def test_access_is_that_of_the_sources() -> None:
 def test_what_is_said_holds_no_access() -> None:
     said = "Cannot connect to 'https://me:secret@host/x?key=secret' via s3://key:secret@b/c"
     assert redacted(said) == one_line(said) == "Cannot connect to 'https://host/x' via s3://b/c"
+    chained = "simplecache::https://me:secret@host/x.tar?signature=secret"
+    assert shown(chained) == redacted(chained) == "simplecache::https://host/x.tar"
+    assert shown("https://[::1]:8000/x.tar?signature=secret") == "https://[::1]:8000/x.tar"

@@ -82,7 +82,7 @@ def url_path(url: str) -> str:
 
 def split_url(url: str) -> tuple[str, str, str]:
     """(scheme, host with user and password, path) of a URL; only http has a query, names in stores may hold a "?"."""
-    is_http = url[:8].lower().startswith(HTTP)
+    is_http = any(part.startswith(HTTP) for part in url.lower().split("::"))  # "simplecache::https://…", too
     scheme, _, rest = (url.partition("#")[0].partition("?")[0] if is_http else url).partition("://")
     host, slash, path = rest.partition("/")
     return scheme, host, slash + path
