@@ -86,6 +86,12 @@ def test_vectors_of_other_lengths_are_others_but_to_an_index(model: Any, tmp_pat
     check_vectors(tmp_path, identity_of(first, {"root": "/", "made_from": "vectors"}, model, None), vectors)
 
 
+def test_vectors_of_an_earlier_version_are_refused(tmp_path: Path) -> None:
+    old = Vectors("vectors", {"command": "embed", "kind": "pooled", "weights": "sha256:f00"}, [], [], lambda _: None)
+    with pytest.raises(ValueError, match="vectors was written by an earlier version of convit"):
+        check_vectors(tmp_path, None, old)
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [

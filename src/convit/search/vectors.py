@@ -74,6 +74,11 @@ def check_vectors(db: Path, known: Identity | None, vectors: Vectors) -> None:
     if job.get("command") != "embed" or job.get("kind") not in _KINDS:
         what = "classifications" if job.get("command") != "embed" else f"embeddings of kind {job.get('kind')}"
         raise ValueError(f"{vectors.place} holds {what}; an index takes one vector per image, from convit embed")
+    if "fingerprint" not in job:
+        raise ValueError(
+            f"{vectors.place} was written by an earlier version of convit, which kept less about the model; run convit "
+            "embed again, into another folder"
+        )
     if known is None:
         return
     if known.made_from is None:
