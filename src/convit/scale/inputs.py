@@ -110,22 +110,26 @@ def _listed_by(source: str) -> Iterable[RemoteFile] | None:
 def named_urls(source: str) -> list[str]:
     """The URLs that a source names: itself, or those of a list, here or behind a URL; none for paths.
 
-    What a list behind a URL names starts from its folder, and stays inside it.
+    Relative names in a list at a URL start from its folder, and must stay inside it.
 
     Raises:
         ConnectionError, FileNotFoundError, PermissionError: the list is behind a URL, and cannot be read.
         ValueError: it is not as it must be, or names URLs beside files of this machine.
     """
-    file = source.partition("?")[0]
+    file, at_url = source.partition("?")[0], is_remote(source)
     if not is_list(source):
-        return expand_braces(source) if is_remote(source) else []
-    if not is_remote(source) and not Path(file).is_file():
+        return expand_braces(source) if at_url else []
+    if not at_url and not Path(file).is_file():
         return []
-    folder = file.rpartition("/")[0]
-    content = read_remote(source) if is_remote(source) else read_bytes(Path(file))
-    names, _ = parse_list(content, PurePath(file.rpartition("/")[2]))
+    folder, _, name = file.rpartition("/")
+    content = read_remote(source) if at_url else read_bytes(Path(file))
+    names, _ = parse_list(content, PurePath(name if at_url else file))
     others = [name for name in names if not is_remote(name)]
-    if not is_remote(source) and others and len(others) < len(names):
+    if at_url:
+        for name in others:
+            check_inside(name, shown(source))
+        return [name if is_remote(name) else f"{folder}/{name}" for name in names]
+    if others and len(others) < len(names):
         raise ValueError(f"{source} names URLs and the file {others[0]}; put them into two lists")
     for name in others if is_remote(source) else ():
         check_inside(name, shown(source))
