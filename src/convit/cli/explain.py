@@ -115,7 +115,7 @@ def parse_query(text: str) -> tuple[int, int] | str | None:
 
 
 def parse_numbers(option: str, text: str, what: str = "numbers and ranges from 1, such as 1,4-6") -> list[int]:
-    """Read a list of numbers of at least 1, and of ranges.
+    """Read a list of numbers and ranges, from 1.
 
     Raises:
         ValueError: it is something else; the message says `what` it must be.
@@ -130,7 +130,8 @@ def parse_numbers(option: str, text: str, what: str = "numbers and ranges from 1
             raise ValueError(f"{option} is {text!r}, but must be {what}")
         first, last = int(ends[0]), int(ends[-1])
         if first > last or last - first >= MOST_NUMBERS:
-            raise ValueError(f"{option} is {text!r}, whose range {part} leads nowhere; put the smaller number first")
+            rule = f"put the smaller number first, and name at most {MOST_NUMBERS:,} numbers"
+            raise ValueError(f"{option} is {text!r}, but {part} is not a valid range; {rule}")
         numbers += range(first, last + 1)
     return numbers
 
