@@ -16,8 +16,8 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code, as `convit.cli.app.main` does.
 
-    Without arguments, it is the process's own command: from its end on, Ctrl-C ends the process as the system does, and
-    no longer raises `KeyboardInterrupt` among what Python and libraries do at exit.
+    Without arguments, it is the command of the process itself: after it, Ctrl-C has the system's default action, and
+    raises no `KeyboardInterrupt` while Python and libraries clean up.
     """
     try:
         from convit.cli import app

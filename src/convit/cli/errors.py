@@ -156,7 +156,7 @@ def tell(line: str) -> None:
 def one_line(message: str) -> str:
     r"""Fold whitespace and spell out control characters: no file name can break the line or drive the terminal.
 
-    Of URLs, passwords and queries are left out.
+    Passwords and queries of URLs are left out.
 
     >>> one_line("two\nlines, a \x1b[31mcolor")
     'two lines, a \\x1b[31mcolor'

@@ -61,8 +61,8 @@ class CorruptImages:
         self._known.add(name)
         if name not in self.reasons():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            told = {"name": name, "reason": str(reason).replace(f"{self._root}{name}", name)}
-            line = as_json(told) + "\n"
+            entry = {"name": name, "reason": str(reason).replace(f"{self._root}{name}", name)}
+            line = as_json(entry) + "\n"
             if not self._ends_a_line():
                 line = "\n" + line
             with self.path.open("ab", buffering=0) as file:

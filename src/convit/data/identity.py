@@ -1,4 +1,4 @@
-"""What data are, by sha256: of single images while these are read, and of lists of files."""
+"""Hashes that identify data: of single images while these are read, and of lists of files."""
 
 from __future__ import annotations
 

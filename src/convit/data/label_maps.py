@@ -166,7 +166,7 @@ def _pairs(lines: Iterable[tuple[int, Sequence[str]]]) -> list[tuple[str | None,
     rows: list[tuple[str | None, str]] = []
     for number, cells in lines:
         if len(cells) != 2 or not all(map(str.strip, cells)):
-            raise ValueError(f"line {number} has not two columns")
+            raise ValueError(f"line {number} does not have two columns")
         rows.append((cells[0].strip(), cells[1].strip()))
     return rows
 

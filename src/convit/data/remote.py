@@ -97,9 +97,9 @@ def fetch_all(urls: Sequence[str]) -> list[bytes]:
         return []
     system, _ = filesystem_of(urls[0])
     paths, whole = [fsspec.core.strip_protocol(url) for url in urls], [None] * len(urls)
-    # s3fs would ask for each size first, to fetch a large one in parts
+    # otherwise s3fs requests each size first, to fetch large files in parts
     at_once = {"max_concurrency": 1} if "s3" in system.protocol else {}
-    contents = system.cat_ranges(paths, whole, whole, on_error="return", **at_once)  # `cat` takes "[1]" for a pattern
+    contents = system.cat_ranges(paths, whole, whole, on_error="return", **at_once)  # `cat` reads "[1]" as a pattern
     # one that failed is asked for again with patience, which raises where it must
     return [
         read_remote(url) if not isinstance(content, bytes) else content
@@ -203,7 +203,7 @@ def _as_transfer_error(url: str) -> Generator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        # fsspec says this of every HTTP failure while it asks for the size; only its cause tells the server's answer
+        # fsspec says this of every HTTP failure while it asks for the size; only its cause has the server's answer
         cause = error.__cause__
         if cause is not None and _status(cause) not in (404, 410):
             raise _transfer_error(cause) from error

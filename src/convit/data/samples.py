@@ -138,9 +138,9 @@ class Samples:
         return self.digests.lines(behind, lambda place: read_stored(self.stored(place)))
 
     def count_in(self, classes: Sequence[str | ClassName]) -> None:
-        """Let labels count in a list of classes; the data's own mean those of the same WordNet id, or by `find_name`.
+        """Renumber labels by a list of classes, matched by WordNet id, or else by name as `find_name` does.
 
-        Numbers without names count in that list; where numbers name the classes themselves, they are such names.
+        Numbers without names count in that list; where its classes are named by numbers, these are names.
 
         Raises:
             ValueError: a class that occurs is not in that list or means the same as another one, or a label without a

@@ -100,8 +100,8 @@ def choose_split(data: Source, split: str) -> Source:
     found = exact or [file for file in files if part_of(split) is not None and part_of_file(file) == part_of(split)]
     if found:
         return cast("Source", found)
-    told = shown(data) if isinstance(data, str | Path) else f"the list of {len(data)} files"
-    raise SplitError(f"{told} has no split {split!r}; {_what_there_is(files, folder)}")
+    name = shown(data) if isinstance(data, str | Path) else f"the list of {len(data)} files"
+    raise SplitError(f"{name} has no split {split!r}; {_what_there_is(files, folder)}")
 
 
 def choose_sub_folder(folder: Path, split: str) -> Path:
@@ -151,8 +151,8 @@ def find_layout(source: Source) -> Layout:
     """Find the parts of a folder, or of the shards or Parquet files in it, by their names.
 
     A folder of parts may lie in a folder of its own, and the classes of a part too (`images/train`,
-    `seg_train/seg_train`). Without a training part the data are one set. Whether hub data
-    sets and CIFAR have a test part is known when it is opened; a named part, "cifar10:FOLDER:train", stands alone.
+    `seg_train/seg_train`). Without a training part the data are one set. Whether hub data sets and CIFAR have a test
+    part is known when it is opened; where a part is named ("cifar10:FOLDER:train"), it is all of the data.
 
     Raises:
         FileNotFoundError: there is nothing at `source`.
@@ -160,7 +160,7 @@ def find_layout(source: Source) -> Layout:
     """
     kind = kind_of(source)
     if kind.prefixes:
-        has_test = kind.name != "imagenet" and str(source).count(":") == 1  # behind a second one a part is named
+        has_test = kind.name != "imagenet" and str(source).count(":") == 1  # a part is named after a second one
         return Layout(source, test=f"{source}:test" if has_test else None)
     if kind.suffixes:
         files = _files(source, _as_folder(source))

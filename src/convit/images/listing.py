@@ -34,7 +34,7 @@ def find_images(
         or_none: whether an empty list is given where no image was found, rather than an error.
         left_out: counts the files of the folders that are not images that can be read, by suffix, and `__MACOSX` and
             its kin; not what systems hide (`.DS_Store`, `Thumbs.db`). `describe_left_out` says it in a line.
-        suffixes: of the files that folders give.
+        suffixes: which files of folders are listed.
 
     Returns:
         The paths of the images, in an order that stays the same from run to run.

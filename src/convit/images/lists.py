@@ -106,10 +106,10 @@ def read_list(source: str | os.PathLike[str], root: str | os.PathLike[str] = "")
 
 
 def read_table(text: str, suffix: str) -> list[tuple[int, list[str]]]:
-    """Number and cells of each line of a .csv or .tsv file that holds something.
+    """Number and cells of each line of a .csv or .tsv file that is not empty.
 
-    Cells come without the blanks around them, and may hold ends of lines where they stand in quotes; a .csv may have
-    semicolons in the place of commas.
+    Cells are stripped of surrounding whitespace, and may contain line breaks inside quotes; a .csv may have semicolons
+    instead of commas.
 
     Raises:
         csv.Error: a quote is not closed.
@@ -121,7 +121,7 @@ def read_table(text: str, suffix: str) -> list[tuple[int, list[str]]]:
 
 
 def parse_list(content: bytes, path: PurePath) -> tuple[list[str], list[str] | None]:
-    """What a list of images of this name says: the images as it writes them, and their labels where it has some.
+    """The images in the content of a list of this name, as they are written there, and their labels if it has any.
 
     Raises:
         ValueError: as `read_list`.
@@ -179,7 +179,7 @@ def _columns(text: str, path: PurePath) -> tuple[list[str], list[str] | None]:
 
 
 def choose_column(titles: Sequence[str], likely: Sequence[str]) -> int | None:
-    """Which of some columns has the likeliest title; case, blanks, dots, dashes and underscores make no difference.
+    """The column with the likeliest title; case, blanks, dots, dashes and underscores are ignored.
 
     >>> choose_column(["Class ID", "Class"], LABEL_NAMES)
     1

@@ -89,7 +89,7 @@ def split_url(url: str) -> tuple[str, str, str]:
 
 
 def redacted(text: str) -> str:
-    """Text with its URLs as `shown` has them, such as what an error says."""
+    """Text, such as an error message, with its URLs as `shown` gives them."""
     return re.sub(r"\w[\w+.-]*://[^\s'\"]+", lambda url: shown(url[0]), text)
 
 

@@ -80,7 +80,7 @@ class Runner(Protocol):
 
 
 def find_exported(name: str) -> Path | None:
-    """The exported folder that a model's name stands for, as `local_weights` reads names; None for others."""
+    """The exported folder that a model's name refers to, by the rules of `local_weights`; None for other names."""
     from convit.weights.weight_sets import local_weights
 
     return None if (path := local_weights(name)) is None else exported_folder(str(path))

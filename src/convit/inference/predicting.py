@@ -122,7 +122,7 @@ class Predictor:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that results depend on besides images and weights, as JSON gives it back.
+        """All that results depend on besides images and weights, in types that JSON keeps.
 
         "model" (its name), "exported" (hash of an exported folder's files, of which many can be made of one set of
         weights; else None), "precision", "preprocessing", and what the kind of results depends on.

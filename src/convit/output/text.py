@@ -68,7 +68,7 @@ def first_few(names: Collection[str], shown: int = 3) -> str:
 
 
 def data_name(identity: Mapping[str, Any]) -> str:
-    """What people call a data set: its name, its file's, or those of the first and the last; no folder of this machine.
+    """A short name for a data set: its own, its file's, or those of the first and last file; never a local folder.
 
     Args:
         identity: what the data set gives as `identity()`.
@@ -180,7 +180,7 @@ class Markdown(Encoder):
 
 
 def markdown_line(cells: Iterable[str]) -> str:
-    r"""Cells as a line of a table in Markdown, without its end; nothing in them ends a cell or drives a terminal.
+    r"""Cells as a row of a Markdown table, without the line break; pipes and control characters are escaped.
 
     >>> print(markdown_line(["a|b", "c"]))
     | a\|b | c |
@@ -195,7 +195,7 @@ def json_text(value: Any) -> str:
 
 
 def spelled_lines(text: str) -> str:
-    """JSON whose lines stay lines, and in which what could drive a terminal is spelled out."""
+    """JSON with its line breaks, and with all other control characters escaped."""
     return "\n".join(UNSAFE.sub(_spell_out, line) for line in text.split("\n"))
 
 

@@ -40,7 +40,7 @@ class Destination:
         return shown(self.place)
 
     def holds(self, place: str) -> bool:
-        """Whether a path, or a URL as `shown` has it, lies in it."""
+        """Whether a path, or a URL as `shown` gives it, is inside it."""
         if self._folder is None or is_remote(place):
             return place.startswith(f"{self}/")
         return self._folder.resolve() in text_path(place).resolve().parents

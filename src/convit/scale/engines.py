@@ -96,7 +96,7 @@ class LocalEngine(Engine):
 
     def run(self, destination: Destination, shards: Sequence[InputShard], about: Mapping[str, Any]) -> Iterator[Done]:
         """See `Engine`."""
-        failed = destination.names(f"{FAILED}/")  # whoever may write may not remove, where nothing is to be removed
+        failed = destination.names(f"{FAILED}/")  # permission to write need not include permission to delete
         for shard in shards:
             try:
                 done, content = _run_shard(shard, self._predictor, about)

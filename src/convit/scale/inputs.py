@@ -33,7 +33,7 @@ class InputFile(NamedTuple):
 
     Attributes:
         kind: "image", "tar" or "parquet".
-        path: the URL as `shown` has it, or the path in a form that opens again.
+        path: the URL as `shown` gives it, or the path in a form that opens again.
         size: bytes; -1 where a server does not say.
         mark: what changes with the content: a file's time of change (ns), a server's ETag or the like.
     """
@@ -61,7 +61,7 @@ def list_inputs(
     Raises:
         ConnectionError, PermissionError: a server cannot be reached, or refuses.
         FileNotFoundError: a source does not exist.
-        ValueError: a source holds nothing that can be read, or there is none; two URLs differ in their queries alone.
+        ValueError: a source holds nothing that can be read, or there is none; two URLs differ only in their queries.
     """
     found: dict[str, InputFile] = {}
     urls: dict[str, str] = {}
@@ -74,7 +74,7 @@ def list_inputs(
             entry = _entry(file)
             if urls.setdefault(entry.path, file.url) != file.url:
                 raise ValueError(
-                    f"the inputs name {entry.path} twice, with other queries, which results do not hold; copy such "
+                    f"the inputs name {entry.path} twice, with different queries, which results leave out; copy such "
                     "files to a folder or a store"
                 )
             found[entry.path] = entry
@@ -93,7 +93,7 @@ def _listed_remote(source: str) -> Iterable[RemoteFile]:
 
 
 def _listed_by(source: str) -> Iterable[RemoteFile] | None:
-    """What a list of URLs names, asked for side by side; one that there is not has neither size nor mark."""
+    """The files that a list of URLs names, looked up in parallel; a missing one has neither size nor mark."""
 
     def ask(url: str) -> RemoteFile:
         try:
@@ -108,13 +108,13 @@ def _listed_by(source: str) -> Iterable[RemoteFile] | None:
 
 
 def named_urls(source: str) -> list[str]:
-    """The URLs that a source names: itself, or those of a list, here or behind a URL; none for paths.
+    """The URLs that a source names: itself, or those in a list, which is a local file or a URL; none for paths.
 
     Relative names in a list at a URL start from its folder, and must stay inside it.
 
     Raises:
-        ConnectionError, FileNotFoundError, PermissionError: the list is behind a URL, and cannot be read.
-        ValueError: it is not as it must be, or names URLs beside files of this machine.
+        ConnectionError, FileNotFoundError, PermissionError: the list is at a URL, and cannot be read.
+        ValueError: the list is malformed, or a local one names both URLs and local files.
     """
     file, at_url = source.partition("?")[0], is_remote(source)
     if not is_list(source):
@@ -131,9 +131,7 @@ def named_urls(source: str) -> list[str]:
         return [name if is_remote(name) else f"{folder}/{name}" for name in names]
     if others and len(others) < len(names):
         raise ValueError(f"{source} names URLs and the file {others[0]}; put them into two lists")
-    for name in others if is_remote(source) else ():
-        check_inside(name, shown(source))
-    return [name if is_remote(name) else f"{folder}/{name}" for name in names if is_remote(source) or is_remote(name)]
+    return [] if others else names
 
 
 def _entry(file: RemoteFile) -> InputFile:

@@ -70,7 +70,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Job:
-    """What is computed of each image; everything that a worker on another machine must be told.
+    """What is computed of each image; everything that a worker on another machine needs.
 
     Attributes:
         command: "classify" or "embed".
@@ -143,7 +143,7 @@ def begin(
 ) -> Manifest:
     """Keep the manifest unless another task has, and refuse a destination that holds another job's results.
 
-    Before an update, results of shards that are no longer in the manifest are removed: none is there twice at any time.
+    An update first removes the results of shards that are no longer in the manifest, so that no image has two.
 
     Raises:
         ValueError: model or options are others than those of the results.
@@ -194,14 +194,14 @@ def _results_in(destination: Destination, folder: str = "") -> set[str]:
     return set(filter(_RESULTS.fullmatch, destination.names(folder)))
 
 
-def read_results(destination: Destination, name: str, columns: Sequence[str]) -> tuple[Any, dict[str, Any]]:
-    """Some columns of a shard's results, as an Arrow table, and what the file says of its job.
-
 def _is_result(destination: Destination, file: InputFile) -> bool:
     """Whether an input is one of the job's own results; these may be in a folder of its inputs."""
     name = PurePath(file.path).name
     return (name == NAME or _RESULTS.fullmatch(name) is not None) and destination.holds(file.path)
 
+
+def read_results(destination: Destination, name: str, columns: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """Some columns of a shard's results, as an Arrow table, and what the file says of its job.
 
     Raises:
         ConnectionError, OSError: it cannot be read.

@@ -47,7 +47,7 @@ class Manifest:
     Attributes:
         shards: in order of their numbers.
         job: model, kind of results and the like: everything that changes a row.
-        sources: what the job was told to read.
+        sources: what the job reads, as it was named.
     """
 
     shards: tuple[InputShard, ...]

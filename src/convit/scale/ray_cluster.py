@@ -28,7 +28,7 @@ _PRIVATE = {
     "RAY_enable_metrics_collection": "0",  # which would leave a line of its own on standard error
     "REPORTER_UPDATE_INTERVAL_MS": "3600000",  # of statistics of all processes, which are collected all the same
 }
-_MOST_DEATHS = 5  # of each worker in a row, until it is no accident
+_MOST_DEATHS = 5  # per worker, in a row, before the job is given up
 _PATIENCE = 10  # seconds
 # Ray's head speaks HTTP/2 (RFC 9113): whoever does answers an empty frame of settings with settings of its own
 _SETTINGS = b"\x04"
@@ -46,12 +46,12 @@ def workers_for(device: str, ray: Any) -> tuple[int, dict[str, int]]:
 
 
 def here() -> Mapping[str, str]:
-    """What workers must know of the process that was called, for `enter`: its folder, and its limits for images."""
+    """What workers need of this process, for `enter`: its working folder, and its limits for images."""
     return {"folder": str(Path.cwd()), **({VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {})}
 
 
 def enter(caller: Mapping[str, str]) -> None:
-    """Work as the process that was called; where its folder is not, paths must be URLs."""
+    """Take over the folder and limits of the calling process; on a node without that folder, paths must be URLs."""
     if VARIABLE in caller:
         os.environ[VARIABLE] = caller[VARIABLE]
     with suppress(OSError):
@@ -59,13 +59,13 @@ def enter(caller: Mapping[str, str]) -> None:
 
 
 class PoolActor:
-    """Does one task after another; what does them is made with the first, so that its errors are those of a task."""
+    """Does one task after another; `make` is called in the first, which raises its errors."""
 
     def __init__(self, make: Callable[[], Callable[[Any], Any]], caller: Mapping[str, str]) -> None:
         self._make, self._caller = make, caller
 
     def ready(self) -> None:
-        """Tell by an answer that there is room for this actor."""
+        """Return as soon as the actor runs, which shows that the cluster has room for it."""
 
     def do(self, task: Any) -> Any:
         """Do one task."""
@@ -80,7 +80,7 @@ class PoolActor:
 def share_out(
     ray: Any, device: str, make: Callable[[], Callable[[Any], Any]], tasks: Iterable[Any]
 ) -> Iterator[tuple[int, Any]]:
-    """What a pool of actors makes of some tasks, as they are done; a task whose actor died is done by another.
+    """The results of tasks that a pool of actors does, as they are completed; a dead actor's task is done again.
 
     Only actors that have answered are given tasks, one each: where a node is gone, the others do what is left.
 
@@ -91,7 +91,7 @@ def share_out(
         tasks: what to do.
 
     Yields:
-        (number of the actor, what came of the task).
+        (number of the actor, result of the task).
 
     Raises:
         ConnectionError: actors died again and again.

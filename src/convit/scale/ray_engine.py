@@ -16,8 +16,8 @@ from convit.scale.ray_cluster import share_out
 class RayEngine(Engine):
     """Does shards in a pool of Ray actors; a shard whose worker died is done by another.
 
-    Ray Data is not used: its driver and its own actors take CPU by the second, and what it adds, blocks of rows between
-    operators, is not needed where an actor reads, computes and writes a whole shard.
+    Ray Data is not used: its driver and its own actors take CPU time all the while, and what it adds, blocks of rows
+    between operators, is not needed where an actor reads, computes and writes a whole shard.
 
     Args:
         job: what is computed.

@@ -18,7 +18,7 @@ _BATCHES = 64  # that an actor scores at a time
 
 @dataclass(frozen=True)
 class Scoring:
-    """What each actor must be told.
+    """What each actor needs.
 
     Attributes:
         data: arguments of `convit.data.open_samples`.
@@ -43,7 +43,7 @@ class RayProcesses(Processes):
     """Actors that share the images of one evaluation; batches are those that one process takes.
 
     Attributes:
-        scoring: what they are told.
+        scoring: what they need.
         ray: from `convit.scale.ray_cluster.ray_cluster`.
         batch_size: images at a time.
         advance: called after each image.

@@ -193,7 +193,7 @@ def _kept_name(model: str) -> str:
 
 
 def preprocessing_of(made: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decides which numbers the model is given for an image, besides its size, and which it gives.
+    """All that decides the model's input for an image, besides its size, and which of its outputs is kept.
 
     Args:
         made: `Predictor.identity`.
@@ -203,7 +203,7 @@ def preprocessing_of(made: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def precision_of(made: Mapping[str, Any]) -> str:
-    """What vectors are computed in: of int8, in whose ranges; and whether a GPU decodes, which moves pixels a little.
+    """The precision of vectors, for int8 with the export that has its ranges, and whether a GPU decodes the images.
 
     Args:
         made: `Predictor.identity`.

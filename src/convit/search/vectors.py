@@ -119,8 +119,8 @@ def identity_of_vectors(
             f"{vectors.place} holds vectors of {job['model']} with the weights {job['fingerprint']}, which are not "
             f"those of {model_name(model, weights)}; name them with --weights"
         )
-    told = {name: preprocessing_of(job)[name] for name in ("apply_exif", "fast_decode", "kind")}
-    given = {**options, **told, "img_size": tuple(job["preprocessing"]["input_size"][1:])}
+    kept = {name: preprocessing_of(job)[name] for name in ("apply_exif", "fast_decode", "kind")}
+    given = {**options, **kept, "img_size": tuple(job["preprocessing"]["input_size"][1:])}
     embedder = load_embedder(Path(), None, model, weights, given)
     place = {"root": str(Path.cwd()), "made_from": vectors.place}
     return identity_of(embedder, place, model, weights).model_copy(update={"precisions": (precision_of(job),)})

@@ -82,7 +82,7 @@ def fetch_hub_file(repo: Repo, names: tuple[str, ...] = WEIGHT_FILES, cache_dir:
 
 
 def cached_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path | None:
-    """Give the file of a weight set where it is on this machine, else None; asks nobody."""
+    """Give the file of a weight set if it is on this machine, else None; never uses the network."""
     file, repo, url = weight_set.file, weight_set.hub_repo, weight_set.url
     if file is not None and file.is_file():
         return file
@@ -91,7 +91,7 @@ def cached_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path
 
 
 def is_cached(weight_set: WeightSet, cache_dir: Path | None = None) -> bool:
-    """Say whether the file of a weight set is on this machine, so that no network is needed; nobody looks into it."""
+    """Say whether the file of a weight set is on this machine, so that no network is needed; it is not read."""
     url = weight_set.url
     return (url is not None and is_kept(url, cache_dir or default_folder())) or (
         cached_weights(replace(weight_set, url=None), cache_dir) is not None

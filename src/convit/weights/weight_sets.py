@@ -202,9 +202,9 @@ def split_source(name: str) -> tuple[str, str]:
 
 
 def local_weights(name: str) -> Path | None:
-    """The file or folder on this machine that a name of weights means; None where it means something else, or nothing.
+    """The local file or folder that a name of weights refers to; None where it is another kind of name, or missing.
 
-    A published name stands for what it names; a file or folder of that very name is meant by "./convit_tiny".
+    Published names come first: a file or folder with the same name is given as "./convit_tiny".
     """
     path = given_path(name).expanduser()
     return None if name in VARIANTS or name in WEIGHT_SETS or split_source(name)[0] or not path.exists() else path
