@@ -69,6 +69,8 @@ def test_paths_may_lead_outside_where_that_is_allowed(images: Path) -> None:
     ]
     with pytest.raises(ValueError, match=r"photos is not a list of images .* leave them out"):
         list_source("photos", "here")
+    with pytest.raises(ValueError, match=r"s3://b/x\.csv is a list at a URL, whose paths start from its folder"):
+        list_source("s3://b/x.csv", "here")
 
 
 @pytest.mark.parametrize(

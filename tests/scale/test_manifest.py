@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from convit.images.lists import list_source
 from convit.scale.destination import Destination
 from convit.scale.inputs import InputFile, list_inputs
 from convit.scale.jobs import Part
@@ -68,6 +69,10 @@ def test_only_stars_and_braces_make_a_pattern(tmp_path: Path) -> None:
     (folder / "list.txt").write_text("a.jpg\n")
     for pattern, names in (("*.png", ["1.png", "2.png"]), ("{2..2}.png", ["2.png"]), ("*.txt", ["a.jpg"])):
         assert [Path(file.path).name for file in list_inputs([f"{folder}/{pattern}"])] == names
+    moved = tmp_path / "list {1}.txt"
+    moved.write_text("1.png\n")
+    source = list_source(moved, folder)
+    assert [file.path for file in list_inputs([source])] == [str(folder / "1.png")]
     for pattern in ("?.png", "[12].png"):
         with pytest.raises(FileNotFoundError, match="there is no such file"):
             list_inputs([f"{folder}/{pattern}"])

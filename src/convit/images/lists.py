@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from urllib.parse import parse_qs, quote
 
 from convit.images.formats import IMAGE_SUFFIXES
-from convit.images.names import not_found, text_path
+from convit.images.names import is_remote, not_found, shown, text_path
 from convit.images.opening import read_bytes
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -59,7 +59,7 @@ def list_source(
     """A list of images as a source that says where its paths start and whether they may leave that folder.
 
     Raises:
-        ValueError: there is something to say, and `source` is not a list.
+        ValueError: there is something to say, and `source` is not a list, or is one at a URL.
 
     >>> list_source("labels.csv", "my/photos", allow_outside=True)
     'labels.csv?images=my%2Fphotos&allow-outside=yes'
@@ -70,6 +70,11 @@ def list_source(
         raise ValueError(
             f"{os.fspath(source)} is not a list of images ({', '.join(LIST_SUFFIXES)}), so --images and "
             "--allow-outside say nothing of it; leave them out"
+        )
+    if said and is_remote(source):
+        raise ValueError(
+            f"{shown(source)} is a list at a URL, whose paths start from its folder; leave out --images and "
+            "--allow-outside"
         )
     return os.fspath(source) + ("?" + "&".join(said) if said else "")
 

@@ -139,15 +139,17 @@ def _entry(file: RemoteFile) -> InputFile:
 
 
 def _listed_here(source: str, recursive: bool, left_out: Counter[str] | None) -> Iterator[InputFile]:
-    paths = [source]
-    if not os.path.lexists(source):
+    file, *options = source.partition("?") if is_list(source) else [source]
+    paths = [file]
+    if not os.path.lexists(file):
         paths = []
-        for name in expand_braces(source):
+        for name in expand_braces(file):
             # Path.glob takes no absolute pattern; "?" and "[" have no special meaning, as in URLs
             paths += sorted(glob(escape(name).replace("[*]", "*"))) if "*" in name else [name]  # noqa: PTH207
     if not paths:
         raise FileNotFoundError(f"{source}: there is no such file; check the pattern")
     suffixes = chain.from_iterable(SUFFIXES.values())
+    paths = [path + "".join(options) for path in paths]
     for path in find_images(paths, recursive, left_out=left_out, suffixes=suffixes):
         kind = _kind(path.name) or "image"
         try:
