@@ -195,7 +195,7 @@ def _terms(described: Mapping[str, Any], chosen: str) -> str:
 def _training(described: Mapping[str, Any], sources: Sources, note: str | None) -> str:
     recipe: Mapping[str, Any] = described.get("recipe") or {}
     if not recipe or not sources.log:
-        return _paragraphs(_sentence(described.get("origin") or "Not told"), note)
+        return _paragraphs(_sentence(described.get("origin") or "Not stated"), note)
     log, last = sources.log, sources.log[-1]
     hours = sum(line.get("seconds") or 0.0 for line in log) / 3600
     rates = sorted(line["images_per_second"] for line in log)
