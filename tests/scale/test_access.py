@@ -13,6 +13,7 @@ from PIL import Image
 from convit.cli import main
 from convit.cli.errors import one_line
 from convit.images.names import redacted, shown
+from convit.scale.destination import Destination
 from convit.scale.inputs import InputFile
 from convit.scale.jobs import with_access
 from convit.scale.manifest import InputShard, Manifest
@@ -87,6 +88,12 @@ def test_a_list_of_urls_is_read_by_what_gives_access(
     listed.write_text(f"http://{host}/0.png\n1.png")
     assert main(["embed", str(listed), *MODEL, "-o", f"{tmp_path}/other/"]) == 2
     assert f"{listed} names URLs and the file 1.png; put them into two lists" in capfd.readouterr().err
+
+
+def test_a_destination_knows_its_objects_by_every_name_of_its_protocol() -> None:
+    destination = Destination("s3a://bucket/out/")
+    places = ("s3://bucket/out/0", "s3a://bucket/out/a/0", "s3://bucket/outer/0", "bucket/out/0")
+    assert [destination.holds(place) for place in places] == [True, True, False, False]
 
 
 def test_two_files_that_a_query_tells_apart_are_refused(host: str, tmp_path: Path) -> None:

@@ -41,9 +41,9 @@ class Destination:
 
     def holds(self, place: str) -> bool:
         """Whether a path, or a URL as `shown` gives it, is inside it."""
-        if self._folder is None or is_remote(place):
-            return place.startswith(f"{self}/")
-        return self._folder.resolve() in text_path(place).resolve().parents
+        if self._folder is None:  # fsspec lists "az://" as "abfs://", and the like
+            return is_remote(place) and self._system._strip_protocol(place).startswith(f"{self._root}/")
+        return not is_remote(place) and self._folder.resolve() in text_path(place).resolve().parents
 
     def names(self, folder: str = "") -> set[str]:
         """Names of the objects in one of its folders, or at its top; empty where there is none."""

@@ -89,7 +89,7 @@ def is_kept(url: str, folder: Path) -> bool:
 
 
 def cached_url(url: str, folder: Path) -> Path | None:
-    """Give the file of an earlier download if it still has the hash recorded then, else None; asks nobody."""
+    """Give the file of an earlier download if it still has the hash recorded then, else None; without the network."""
     if not is_kept(url, folder):
         return None
     path = folder / _name(url)

@@ -70,7 +70,7 @@ def cache_folder(cache_dir: Path | None = None) -> Path:
 
 
 def cached_file(repo: Repo, names: Sequence[str], cache_dir: Path | None = None) -> Path | None:
-    """Give the first of `names` that the cache holds for the repository, or None; asks nobody."""
+    """Give the first of `names` that the cache holds for the repository, or None; never uses the network."""
     from huggingface_hub import try_to_load_from_cache
 
     folder = cache_folder(cache_dir)
