@@ -1,4 +1,4 @@
-"""A pool of actors does every task once, whatever dies meanwhile; on actors that are played."""
+"""A pool of actors does every task once, whatever dies meanwhile; with a stand-in for Ray."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -68,14 +68,14 @@ def test_every_task_is_done_once(every: int) -> None:
     assert sorted(done) == [2 * task for task in range(20)]
 
 
-def test_an_actor_for_which_there_is_no_room_any_more_keeps_nobody_waiting() -> None:
+def test_an_actor_that_no_longer_fits_blocks_no_task() -> None:
     ray = _Played(lambda call, name: {3: "dies", 4: "never"}.get(call, "works"))
     assert sorted(found for _, found in share_out(ray, "cpu", _double, range(5))) == [0, 2, 4, 6, 8]
 
 
-def test_deaths_without_an_end_are_told() -> None:
+def test_deaths_without_an_end_are_reported() -> None:
     ray = _Played(lambda call, name: "dies" if name == "do" else "works")
-    with pytest.raises(ConnectionError, match=r"^Ray's workers died 11 times in a row \(The actor died\.\); see to"):
+    with pytest.raises(ConnectionError, match=r"^Ray's workers died 11 times in a row \(The actor died\.\); check"):
         list(share_out(ray, "cpu", _double, range(5)))
 
 

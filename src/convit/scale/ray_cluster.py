@@ -19,7 +19,7 @@ from typing import Any
 
 from convit.images.limits import VARIABLE
 
-# a cluster of our own listens on this machine alone, asks for a token, and tells nobody that it ran; read at import
+# a cluster of our own listens on this machine only, requires a token, and reports no usage; Ray reads this at import
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # on Linux, too
 _PRIVATE = {
     **_LOOPBACK,
@@ -121,7 +121,7 @@ def share_out(
             if deaths > _MOST_DEATHS * most:
                 reason = str(error).strip().partition("\n")[0]
                 raise ConnectionError(
-                    f"Ray's workers died {deaths} times in a row ({reason}); see to their memory, and run this again"
+                    f"Ray's workers died {deaths} times in a row ({reason}); check their memory, and run this again"
                 ) from None
             begin()
             continue

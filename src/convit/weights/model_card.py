@@ -21,7 +21,7 @@ from convit.weights.weight_sets import WEIGHT_SETS, WeightSet
 TEMPLATE = Path(__file__).with_name("model_card.md")
 _MOST_CLASSES = 100  # named in a card
 _PRECISIONS = {"F16": "fp16", "BF16": "bf16", "F32": "fp32"}
-# the hub's identifiers; other terms are told in words
+# the hub's identifiers; other terms are free text
 LICENSES = (
     "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "gpl-3.0", "agpl-3.0", "unlicense", "cc0-1.0", "cc-by-4.0",
     "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0",

@@ -36,7 +36,7 @@ class Upload:
         files: what each file of the repository will hold: bytes, or those of a file here.
         not_timm: why timm and transformers cannot build the model; None where they can. There is no `config.json`
             then.
-        stale: evaluations beside the weights that measured others, and are not told of.
+        stale: evaluations beside the weights that measured other weights, and are left out.
     """
 
     repo: Repo
@@ -82,7 +82,7 @@ def prepare_upload(run: str | Path, repo: str, *, revision: str | None = None, t
         raise ValueError(f"{repo} names the branch {place.revision}, but --revision is {revision}; leave one out")
     if terms and terms not in LICENSES:
         raise ValueError(
-            f"the license is {terms!r}, but must be one of {', '.join(LICENSES)}; other terms are told in words: set "
+            f"the license is {terms!r}, but must be one of {', '.join(LICENSES)}; other terms are free text: set "
             "data.terms when training"
         )
     place = Repo(place.name, revision or place.revision)
