@@ -101,6 +101,7 @@ def test_what_depends_on_the_grid_is_kept_for_some_grids_whatever_other_threads_
 
     kept = PerGrid(compute, kept=2)
     assert [kept(grid) for grid in grids] == [1, 2, 3, 4, 5]
-    kept = PerGrid(lambda grid: grid[0], kept=2)
-    assert [kept(grid) for grid in [*grids, (4, 2), *grids]] == [1, 2, 3, 4, 5, 4, 1, 2, 3, 4, 5]
-    assert list(kept._results) == [(4, 2), (5, 2)]
+    for most in range(1, 8):
+        kept = PerGrid(lambda grid: grid[0], kept=most)
+        assert [kept(grid) for grid in [*grids, (4, 2), *grids]] == [1, 2, 3, 4, 5, 4, 1, 2, 3, 4, 5]
+        assert sorted(kept._results) == grids[-most:]

@@ -80,7 +80,7 @@ class PerGrid(Generic[_Value]):
         found = self._results.get(grid)
         if found is None:
             found = self.compute(grid)
-            for oldest in list(self._results)[: len(self._results) + 1 - self.kept]:
-                self._results.pop(oldest, None)  # another thread may have been faster
+            for oldest in list(self._results)[: max(0, len(self._results) + 1 - self.kept)]:
+                self._results.pop(oldest, None)  # another thread may have removed it
             self._results[grid] = found
         return found
