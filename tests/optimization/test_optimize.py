@@ -297,8 +297,11 @@ def test_a_fast_form_keeps_what_it_was_made_for() -> None:
     for cast in (fast.half, fast.bfloat16, fast.double, lambda: fast.to("meta"), lambda: nn.Sequential(fast).half()):
         with pytest.raises(ValueError, match=r"stays what it was made for \(fp32 on cpu\); move or cast the"):
             cast()
-    with pytest.raises(ValueError, match="loads no weights, since its own are folded; load them into the model"):
-        fast.load_state_dict(fast.state_dict())
+    for loading in (fast, nn.Sequential(fast)):
+        with pytest.raises(ValueError, match="loads no weights, since its own are folded; load them into the model"):
+            loading.load_state_dict(loading.state_dict())
+    head = {f"1.{name}": value for name, value in nn.Linear(2, 2).state_dict().items()}
+    assert not nn.ModuleList([fast, nn.Linear(2, 2)]).load_state_dict(head, strict=False).unexpected_keys
     for record in (torch.jit.trace, torch.export.export):
         with pytest.raises(ValueError, match=r"can't be traced or exported, .*write a file with convit\.export"):
             record(fast, (images,))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -23,9 +23,9 @@ class OptimizedConViT(nn.Module):
     """A ConViT for inference alone, made by `optimize`; calls and results are those of the model that it came from.
 
     Images may be normalized ones of any float dtype, or uint8 pixel values (batch, channels, height, width), which are
-    normalized inside. Results have the images' dtype, fp32 for 8-bit ones. Its precision and device stay what they were
-    made for, inside `torch.autocast` too; a parameter that is loaded, cast or moved would no longer be the one that was
-    folded and laid out, so these are refused, as are `torch.jit.trace` and `torch.export`.
+    normalized inside. Results have the images' dtype, fp32 for 8-bit ones. Precision and device are fixed, inside
+    `torch.autocast` too: parameters are folded and laid out for them, so loading, casting or moving them is refused, as
+    are `torch.jit.trace` and `torch.export`.
 
     Args:
         model: the folded model.
@@ -59,7 +59,7 @@ class OptimizedConViT(nn.Module):
         self.num_prefix_tokens, self.global_pool = model.num_prefix_tokens, model.global_pool
         self._dtype, self._settings, self._runner = dtype, settings, runner
         self._calls: dict[tuple[str, bool], Call] = {}
-        self._call("forward", model)  # made now, as it takes some runners long
+        self._call("forward", model)  # made now, since some runners take long
         self.eval()
 
     @property
@@ -128,19 +128,17 @@ class OptimizedConViT(nn.Module):
             raise ValueError("an optimized model is for inference alone; train the model that it was made from")
         return super().train(False)
 
-    def load_state_dict(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse other weights.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError(
-            "an optimized model loads no weights, since its own are folded; load them into the model that it was made "
-            "from, and optimize that"
-        )
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any, **named: Any) -> None:
+        """Refuse weights, whether `load_state_dict` of this module or of one around it brings them."""
+        if any(name.startswith(prefix) for name in state_dict):
+            raise ValueError(
+                "an optimized model loads no weights, since its own are folded; load them into the model that it was "
+                "made from, and optimize that"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *rest, **named)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OptimizedConViT:
-        """What `to`, `half`, `cuda` and their like do to each parameter: nothing, where it is as they want it."""
+        """What `to`, `half`, `cuda` and the like call: refuse another dtype or device, and let the same one pass."""
         tokens, gates = (torch.empty(0, device=self.plan.device, dtype=each) for each in (self._dtype, torch.float32))
         if _changes(fn, tokens):
             raise ValueError(
@@ -150,7 +148,7 @@ class OptimizedConViT(nn.Module):
         return self if _changes(fn, gates) else super()._apply(fn, recurse)
 
     def _without_autocast(self) -> AbstractContextManager[Any]:
-        """Keeps the precision that was settled, for which weights were laid out."""
+        """Turns autocast off: weights are laid out for the precision that was chosen."""
         kind = torch.device(self.plan.device).type
         return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
@@ -172,7 +170,7 @@ class OptimizedConViT(nn.Module):
         return self._calls[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the calls, which a copy makes anew: compiled code and recorded graphs are of these very weights."""
+        """Without the calls, which a copy makes anew: compiled code and graphs belong to these weights."""
         return {**super().__getstate__(), "_calls": {}}
 
     def _prepared(self, images: Tensor) -> tuple[ConViT, Tensor]:
