@@ -20,6 +20,7 @@ from convit.data import open_samples
 from convit.evaluation import Evaluator
 from convit.evaluation.probes.fitting import fit_linear
 from convit.finetuning import rates
+from convit.finetuning import run as run_module
 from convit.finetuning.baseline import Baseline, advise_freezing, fit_baseline
 from convit.finetuning.cost import measure
 from convit.finetuning.options import FinetuneOptions
@@ -251,6 +252,20 @@ def test_what_was_measured_is_kept_when_a_run_is_resumed(frozen: FinetuneRun, st
     assert (after["run"], after["optimizer"]) == (before["run"], before["optimizer"])
     assert again.baseline == frozen.baseline
     assert [line["epoch"] for line in again.history] == [1, 2, 3]
+
+
+def test_a_job_that_slurm_started_again_goes_on(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resume_plan(*_: object) -> Plan:
+        raise InterruptedError("going on")
+
+    monkeypatch.setattr(run_module, "resume_plan", resume_plan)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    (tmp_path / "recipe.yaml").touch()
+    with pytest.raises(InterruptedError, match="going on"):
+        convit.finetune(stripes, tmp_path, quiet=True)
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    with pytest.raises(FileExistsError, match="go on with --resume"):
+        convit.finetune(stripes, tmp_path, quiet=True)
 
 
 def test_train_takes_a_recipe_and_gives_the_run(tmp_path: Path) -> None:

@@ -45,6 +45,31 @@ def test_an_absent_recipe_is_wrong_input(tmp_path: Path, capsys: pytest.CaptureF
     assert "none.yaml" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({}, "holds a run already"),
+        ({"SLURM_PROCID": "0"}, "holds a run already"),
+        ({"SLURM_PROCID": "3"}, "no shard at"),
+        ({"LOCAL_RANK": "1"}, "no shard at"),
+    ],
+)
+def test_later_processes_accept_what_the_first_has_written(
+    recipe: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    words: str,
+) -> None:
+    for name in ("LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    (recipe.parent / "recipe.yaml").touch()
+    assert main(["train", str(recipe), "--data", str(recipe.parent), "--output", str(recipe.parent)]) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_a_diverged_run_is_one_line_and_exit_code_1(
     recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

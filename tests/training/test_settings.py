@@ -327,6 +327,28 @@ def test_a_job_that_slurm_started_again_goes_on(tmp_path: Path, data: Path, monk
     assert run_recipe(recipe, data, tmp_path / "run", quiet=True).is_file()
 
 
+def test_a_job_that_slurm_started_again_begins_where_it_had_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert places.choose_checkpoint(tmp_path, resume=False) is None
+    with pytest.raises(FileNotFoundError, match="there is no run in"):
+        places.choose_checkpoint(tmp_path, resume=True)
+    (tmp_path / places.RECIPE).touch()
+    assert places.choose_checkpoint(tmp_path, resume=False) is None
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    with pytest.raises(FileExistsError, match="go on with --resume"):
+        places.choose_checkpoint(tmp_path, resume=False)
+
+
+def test_no_process_of_several_goes_on_with_a_run_unasked(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    assert places.choose_checkpoint(tmp_path, resume=False, first=False) is None
+    (tmp_path / "checkpoints" / "step-000000004.ckpt").touch()
+    with pytest.raises(FileExistsError, match=r"holds a run already \(step-000000004\.ckpt\)"):
+        places.choose_checkpoint(tmp_path, resume=False, first=False)
+
+
 @pytest.mark.parametrize("kind", ["soft", "hard"])
 def test_a_teacher_sees_images_as_it_knows_them_and_its_loss_is_zero_for_its_own_answer(kind: str) -> None:
     augment = AugmentRecipe(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -86,10 +85,12 @@ def finetune(
 
     check_packages("training", *options.TRAINING_PACKAGES, extra="train")
     from convit.finetuning.options import FinetuneOptions, check_places, default_folder
+    from convit.training.places import goes_on, may_have_begun
 
     wanted = FinetuneOptions(model, size, epochs, batch_size, lr, seed, tuple(freeze or ()), tuple(changes or ()))
     source, folder = lists.of(images), output or default_folder(images)
-    if not (resume or dry_run) and "LOCAL_RANK" not in os.environ:  # the first process of several has begun the run
+    resume = goes_on(folder, resume=resume)
+    if not (resume or dry_run or may_have_begun()):
         check_places(source, folder)
     errors.say_reading(images)
     from convit.finetuning.run import finetune as tune

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,11 +29,11 @@ def train(
 
     check_packages("training", *options.TRAINING_PACKAGES, extra="train")
     from convit.data.locate import check_there
-    from convit.training.places import choose_checkpoint, default_folder
+    from convit.training.places import choose_checkpoint, default_folder, may_have_begun
     from convit.training.recipe_io import read_recipe
 
     chosen = read_recipe(recipe, changes or [])  # before torch is imported
-    if "LOCAL_RANK" not in os.environ:  # the first process of several has begun the run
+    if not may_have_begun():
         choose_checkpoint(output or default_folder(chosen), resume=resume)
     sources = [source for source in (chosen.data.train, chosen.data.validation) if source is not None]
     for source in sources:

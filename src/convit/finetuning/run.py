@@ -24,7 +24,7 @@ from convit.finetuning.report import RunSummary, write_report
 from convit.finetuning.settings import StartingWeights, find_starting_weights
 from convit.optimization.precision import pick_device
 from convit.output.files import check_packages
-from convit.training.places import RECIPE, last_checkpoint
+from convit.training.places import RECIPE, goes_on, last_checkpoint
 from convit.training.run import is_first_process, run_recipe, speaker
 from convit.training.run_folder import UNREADABLE, WEIGHTS, TrainingRun
 from convit.training.splits import Split, open_split
@@ -151,6 +151,7 @@ def finetune(
     wanted, say = replace(options or FinetuneOptions(), **changes), speaker(quiet=quiet)
     folder = Path(output or default_folder(images))
     first, start = is_first_process(), None
+    resume = goes_on(folder, resume=resume)
     if first and not resume:
         check_places(images, folder)
         start = fetch_start(wanted.model)

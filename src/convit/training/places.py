@@ -24,10 +24,10 @@ def last_checkpoint(folder: str | Path) -> Path | None:
 
 
 def check_unused(folder: Path) -> None:
-    """Refuse a folder for a new run that holds weights or anything else of an earlier one, which would be lost.
+    """Refuse to begin a run in a folder that holds files of an earlier one, which would be lost.
 
     Raises:
-        FileExistsError: it does.
+        FileExistsError: the folder holds such files.
         NotADirectoryError: it is a file.
     """
     if folder.is_file():
@@ -40,30 +40,40 @@ def check_unused(folder: Path) -> None:
 
 
 def choose_checkpoint(folder: Path, *, resume: bool, first: bool = True) -> Path | None:
-    """The checkpoint to go on from; None to begin. A job that SLURM started again goes on by itself.
+    """The checkpoint to go on from; None to begin. A job that SLURM requeued goes on by itself.
 
     Args:
         folder: of the run.
         resume: whether to go on.
-        first: whether no other process may have begun this very run already.
+        first: whether this is the run's first process; the others may find what that one has just written.
 
     Raises:
-        FileExistsError, NotADirectoryError: as `check_unused`, unless `resume` is true.
+        FileExistsError, NotADirectoryError: as `check_unused`, unless the run goes on.
         FileNotFoundError: there is no run to resume.
     """
-    resume = resume or was_requeued()
+    resume, found = goes_on(folder, resume=resume), last_checkpoint(folder)
     if resume and not (folder / RECIPE).is_file():
         raise FileNotFoundError(
             f"there is no run in {folder}; start without --resume, or give the run's folder with --output"
         )
-    if first and not resume:
+    if not resume and (first or found is not None):  # no checkpoint is written before all processes are there
         check_unused(folder)
-    return last_checkpoint(folder)
+    return found
+
+
+def goes_on(folder: Path, *, resume: bool) -> bool:
+    """Whether a run goes on: as asked, or because SLURM requeued its job after it had begun."""
+    return resume or (was_requeued() and (folder / RECIPE).is_file())
 
 
 def was_requeued() -> bool:
-    """Whether SLURM started this job again, so that it must go on by itself."""
+    """Whether SLURM requeued this job."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+
+
+def may_have_begun() -> bool:
+    """Whether an earlier process of the same run may have written to its folder already."""
+    return "LOCAL_RANK" in os.environ or os.environ.get("SLURM_PROCID", "0") != "0"
 
 
 def find_log(folder: Path) -> Path:
