@@ -1,6 +1,7 @@
 """Whatever is sent is answered with a 4xx or 503, a code and a sentence; and the service goes on."""
 
 import json
+import math
 import socket
 import struct
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from convit.serving.options import ServiceOptions
 from tests.serving.conftest import NANO, Running
 
 KEY = "a-key-of-these-tests-alone"
@@ -342,3 +344,9 @@ def command() -> Callable[..., int]:
     from convit.cli import main
 
     return lambda *arguments: main(list(arguments))
+
+
+@pytest.mark.parametrize("seconds", [0.5, math.inf, math.nan])
+def test_a_service_has_a_finite_timeout(seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"seconds is {seconds}, but must be at least 1, and finite"):
+        ServiceOptions(seconds=seconds)

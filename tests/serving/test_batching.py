@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
@@ -95,3 +96,38 @@ def test_a_failure_of_several_images_is_told_once(caplog: pytest.LogCaptureFixtu
     asyncio.run(ask())
     gc.collect()
     assert "never retrieved" not in caplog.text
+
+
+def test_files_of_requests_that_are_given_up_are_not_kept() -> None:
+    async def ask() -> list[SentImage]:
+        batcher = Batcher("small", 4, 20, None, Metrics())  # not started: its model is busy, as it were
+        predictor: Any = _Predictor()
+        for answer in batcher.submit(predictor, [SentImage("given up", b"large")] * 2):
+            answer.cancel()
+        batcher.submit(predictor, [SentImage("waiting", b"large")])
+        await asyncio.sleep(0)
+        jobs = [batcher._came.get_nowait() for _ in range(3)]
+        return [job.image for job in jobs if job is not None]
+
+    assert asyncio.run(ask()) == [("given up", b""), ("given up", b""), ("waiting", b"large")]
+
+
+def test_a_refusal_counts_the_time_to_decode_where_the_model_waits_for_it() -> None:
+    class Slow(_Predictor):
+        def _read(self, item: tuple[None, bytes], name: str) -> Row:
+            time.sleep(0.2)
+            return super()._read(item, name)
+
+    async def ask() -> str:
+        batcher = Batcher("small", 4, 20, None, Metrics())
+        batcher.start()
+        predictor: Any = Slow()
+        predictor.may_go_on.set()
+        await batcher.submit(predictor, [SentImage("1", b"")])[0]
+        await asyncio.to_thread(batcher.close)
+        batcher.waiting, batcher.capacity = 1000, 1000
+        with pytest.raises(ServiceError) as refused:
+            batcher.submit(predictor, [SentImage("2", b"")])
+        return (refused.value.headers or {})["Retry-After"]
+
+    assert 25 <= int(asyncio.run(ask())) <= 60  # 1,000 images of 0.01 s + 0.1 * (0.2 s - 0.01 s)

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from convit.serving import bodies, remote
 from convit.serving.errors import ServiceError
 from convit.serving.options import ServiceOptions
+from convit.serving.service import in_time
 
 ALLOWED = ServiceOptions(url_hosts=("images.example",))
 
@@ -85,3 +86,16 @@ def test_fetching_keeps_the_time_of_the_request(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ServiceError) as refused:
         asyncio.run(ask())
     assert (refused.value.status_code, refused.value.code) == (503, "deadline_exceeded")
+
+
+def test_all_parts_of_a_request_share_its_time() -> None:
+    async def ask() -> float:
+        request, begin = Request({"type": "http"}), asyncio.get_running_loop().time()
+        async with in_time(request, ServiceOptions(seconds=1)):  # such as fetching
+            await asyncio.sleep(0.7)
+        with pytest.raises(ServiceError, match="took too long"):
+            async with in_time(request, ServiceOptions(seconds=1)):  # such as computing
+                await asyncio.sleep(10)
+        return asyncio.get_running_loop().time() - begin
+
+    assert 0.9 < asyncio.run(ask()) < 1.6

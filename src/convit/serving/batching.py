@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -43,7 +44,7 @@ class Batcher:
         name: the model's, in metrics.
         size: images in a batch at most.
         capacity: images that may wait or be worked on.
-        decoders: threads that open images, shared by the models; None: the model's own, one batch at a time.
+        decoders: threads that open images, shared by the models; None to open them in the model's thread.
         metrics: where batches are counted.
     """
 
@@ -51,10 +52,10 @@ class Batcher:
         self.name, self.size, self.capacity = name, size, capacity
         self.waiting = 0
         self._decoders, self._metrics = decoders, metrics
-        self._came: SimpleQueue[_Job | None] = SimpleQueue()  # None: no more will
-        self._queue: deque[_Job] = deque()  # this and `_closed` are the model's thread's alone
+        self._came: SimpleQueue[_Job | None] = SimpleQueue()  # None ends it
+        self._queue: deque[_Job] = deque()  # only the model's thread uses this and `_closed`
         self._closed = False
-        self._seconds = 0.01  # for an image, lately
+        self._seconds = 0.01  # per image, a moving average
         self._thread = threading.Thread(target=self._work, name=f"convit-model-{name}", daemon=True)
 
     def start(self) -> None:
@@ -85,17 +86,18 @@ class Batcher:
         jobs = [_Job(predictor, loop.create_future(), image) for image in images]
         self.waiting += len(jobs)
         for job in jobs:
-            job.answer.add_done_callback(self._leave)
+            job.answer.add_done_callback(partial(self._leave, job))
             if self._decoders is None:
                 self._came.put(job)
             else:
                 self._decoders.submit(self._decode, job)
         return [job.answer for job in jobs]
 
-    def _leave(self, answer: asyncio.Future[Row]) -> None:
+    def _leave(self, job: _Job, answer: asyncio.Future[Row]) -> None:
         self.waiting -= 1
+        job.image = SentImage(job.image.name, b"")  # a canceled job can stay in the queue for long
         if not answer.cancelled():
-            answer.exception()  # of several that failed a request tells of one, and asyncio would of the others
+            answer.exception()  # a request reports only its first failure; asyncio would log the others
 
     def _decode(self, job: _Job) -> None:
         self._read(job)
@@ -115,6 +117,7 @@ class Batcher:
 
     def _work(self) -> None:
         while batch := self._take():
+            begin = perf_counter()
             if self._decoders is None:
                 for job in batch:
                     self._read(job)
@@ -126,9 +129,9 @@ class Batcher:
             except Exception as error:
                 loop.call_soon_threadsafe(_fail, batch, error)
                 continue
-            seconds = perf_counter() - start
-            self._seconds += 0.1 * (seconds / len(batch) - self._seconds)
-            self._metrics.count_batch(self.name, seconds, [start - job.since for job in batch])
+            end = perf_counter()
+            self._seconds += 0.1 * ((end - begin) / len(batch) - self._seconds)
+            self._metrics.count_batch(self.name, end - start, [start - job.since for job in batch])
             loop.call_soon_threadsafe(_deliver, batch)
 
     def _take(self) -> list[_Job]:

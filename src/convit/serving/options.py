@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,10 +31,10 @@ class ServiceOptions:
         seconds: in which a request must have been received, and in which it must have been answered after that.
 
     Raises:
-        ValueError: a limit is below 1, or an origin is not one.
+        ValueError: a limit is below 1 or not finite, or an origin is not one.
     """
 
-    keys: tuple[str, ...] = field(default=(), repr=False)  # not into logs
+    keys: tuple[str, ...] = field(default=(), repr=False)  # keeps them out of logs
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     root_path: str = ""
@@ -46,8 +47,8 @@ class ServiceOptions:
 
     def __post_init__(self) -> None:
         for name in ("body_bytes", "bytes_in_flight", "images", "queue", "seconds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+            if not 1 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1, and finite")
         for origin in self.origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"the origin {origin!r} is not scheme and host, such as https://example.org")

@@ -102,7 +102,7 @@ def run_server(app: Any, bound: socket.socket, options: ServiceOptions, announce
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=ceil(2 * options.seconds),  # no request takes longer, but to read its answer
+        timeout_graceful_shutdown=ceil(2 * options.seconds),  # no request takes longer, unless its client reads slowly
     )
     server = _Server(config)
     server.announce = announce

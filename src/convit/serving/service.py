@@ -57,7 +57,7 @@ class Service:
             self._batchers[INDEX] = self._batcher(INDEX, index.embedder)
 
     def _batcher(self, name: str, predictor: ImagePredictor[Any]) -> Batcher:
-        alone = default_workers() == 1 and str(predictor.device) == "cpu"  # other threads would only take turns with it
+        alone = default_workers() == 1 and str(predictor.device) == "cpu"  # more threads would compete for the core
         decoders = None if alone else self._decoders
         return Batcher(name, predictor.batch_size, self.options.queue, decoders, self.metrics)
 
@@ -124,14 +124,17 @@ class Service:
 
 @asynccontextmanager
 async def in_time(request: Request, options: ServiceOptions) -> AsyncGenerator[None]:
-    """Give what a block does the time that a request has left: the service's, or less where its client says so.
+    """Limit a block to the time that its request has left: the service's, or less if the client asked for less.
+
+    The time starts with the request's first block; later ones share it.
 
     Raises:
-        ServiceError: it took longer.
+        ServiceError: the block took longer.
     """
-    ends, now = request.scope.get("state", {}).get("ends"), asyncio.get_running_loop().time()
+    state, latest = request.scope.setdefault("state", {}), asyncio.get_running_loop().time() + options.seconds
+    state["ends"] = min(state.get("ends", math.inf), latest)
     try:
-        async with asyncio.timeout_at(min(now + options.seconds, ends or math.inf)):
+        async with asyncio.timeout_at(state["ends"]):
             yield
     except TimeoutError:
         told = "the request took too long; send fewer images, or try again later"
@@ -141,7 +144,7 @@ async def in_time(request: Request, options: ServiceOptions) -> AsyncGenerator[N
 async def wait_for(
     request: Request, answers: Sequence[asyncio.Future[Answer]], options: ServiceOptions
 ) -> list[Answer]:
-    """Wait for what a request needs; what is not there when its client leaves or time runs out is canceled.
+    """Wait for the answers that a request needs; cancel the rest when its client leaves or time runs out.
 
     Raises:
         ServiceError: the client left, or it took too long.
@@ -170,5 +173,5 @@ async def _until_gone(request: Request, answers: Sequence[asyncio.Future[Any]]) 
 
 
 def service_of(request: Request) -> Service:
-    """The service that a request is for; FastAPI takes longer to solve a dependency."""
+    """The service that a request is for; a FastAPI dependency would take longer."""
     return request.app.state.service
