@@ -44,7 +44,7 @@ def measure(model: str, data: str, device: str, precision: str) -> dict[str, Any
 
 
 def measure_all(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """A row for each precision, with what it loses of the first one's accuracy."""
+    """A row for each precision, with its loss of accuracy compared to the first."""
     best = None
     for precision in given.precisions:
         row = measure(given.model, given.data, given.device, precision)

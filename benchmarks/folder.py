@@ -131,7 +131,7 @@ def measure_all(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def photographs(given: argparse.Namespace, place: Path) -> Iterator[tuple[int | str, list[Path]]]:
-    """The photographs of each size, made in a folder; or those of one's own."""
+    """The photographs of each size, made in a folder, or those of --data."""
     from benchmarks.decoding import make_collages
     from convit.images import find_images
 
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fast-decode", action="store_true", help="as the commands' option")
-    parser.add_argument("--data", type=Path, help="photographs of one's own in place of these; keeps no result")
+    parser.add_argument("--data", type=Path, help="use these photographs instead; saves no result")
     given = parser.parse_args()
     keep_rows("folder", measure_all(given), describe, dry=given.dry or given.data is not None)
 

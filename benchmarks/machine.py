@@ -1,4 +1,4 @@
-"""What every benchmark does: name the machine, say each row as it comes, and keep the rows for RESULTS.md."""
+"""What every benchmark does: name the machine, print each row as it comes, and save the rows for RESULTS.md."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 def benchmark_parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser whose help is the script's docstring, with --dry."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dry", action="store_true", help="keep no result")
+    parser.add_argument("--dry", action="store_true", help="save no result")
     return parser
 
 
@@ -40,13 +40,13 @@ def keep_rows(
     dry: bool,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
-    """Say and keep each row as soon as it is measured.
+    """Print and save each row as soon as it is measured.
 
     Args:
         benchmark: its name in results/ and in `report.TITLES`.
         rows: measured one after the other as they are asked for.
-        describe: says a row in a line.
-        dry: keeps none.
+        describe: gives a row as one line.
+        dry: saves none.
         device: where it is measured.
 
     Returns:

@@ -235,7 +235,7 @@ def _class_maps(
 
 
 def _choose(ranked: Sequence[Prediction], top_k: int, classes: Sequence[str]) -> tuple[Prediction, ...]:
-    """The likeliest classes, or those asked for, of what a `Classifier` says of all."""
+    """The classes asked for, or else the likeliest, from a `Classifier`'s ranking of all."""
     by_index = {each.index: each for each in ranked}
     labels = [by_index[index].label for index in range(len(ranked))]
     return tuple(by_index[_class_index(each, labels)] for each in classes) or tuple(ranked[:top_k])

@@ -120,9 +120,9 @@ def profile_kinds(entry: Entry, images: Tensor) -> tuple[dict[str, float], str]:
 
 
 def _name(event: Any, tokens: int) -> str:
-    """The operator's name, and for content attention where it is batched products that these are.
+    """The operator's name, marked if it is a batched product of content attention.
 
-    Position attention's first factor is square, with the grid's sides, which are smaller than the number of tokens.
+    In position attention the first factor is square with a side of the grid's, which is less than the number of tokens.
     """
     factors = [shape for shape in event.input_shapes if len(shape) == 3]
     if event.key not in ("aten::bmm", "aten::baddbmm") or len(factors) < 2:

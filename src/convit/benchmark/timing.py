@@ -19,7 +19,7 @@ from convit.optimization.timing import alternate, settling
 
 @contextmanager
 def thread_count(count: int | None) -> Generator[None]:
-    """Compute with so many threads of the CPU inside the block; None for as many as before."""
+    """Run a block with `count` CPU threads; None keeps the number."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

@@ -50,7 +50,7 @@ def find_weights_used(model: str | None, weights: str | Path | None) -> Path:
 
 
 def made_by(predictor: Predictor, model: str | nn.Module | None, weights: str | Path | None) -> dict[str, Any]:
-    """All that an image's result depends on besides the image: whether kept results are what would be computed now.
+    """Everything besides the image that a result depends on, to tell whether stored results are up to date.
 
     Args:
         predictor: what computes the results.

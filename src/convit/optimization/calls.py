@@ -42,9 +42,9 @@ class FixedBatch:
 
 
 def copied(call: Call) -> Call:
-    """A call that writes its next result over its last, as recorded graphs do: its results as the caller's own.
+    """Copy each result of a call that overwrites its last one, as a recorded graph does.
 
-    Threads take turns, so that none reads what another's call gave.
+    Threads take turns, so that none reads another's result.
     """
     lock = threading.Lock()
 

@@ -36,7 +36,7 @@ _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0\0\
 
 
 def workers_for(device: str, ray: Any) -> tuple[int, dict[str, int]]:
-    """How many models a cluster runs at once, and what Ray sets aside for each.
+    """How many models a cluster runs at once, and what Ray reserves for each.
 
     One for each GPU, or for each core where it has none or `device` is another.
     """
@@ -82,13 +82,13 @@ def share_out(
 ) -> Iterator[tuple[int, Any]]:
     """The results of tasks that a pool of actors does, as they are completed; a dead actor's task is done again.
 
-    Only actors that have answered are given tasks, one each: where a node is gone, the others do what is left.
+    Only actors that have answered get tasks, one at a time, so that the rest go on if a node is lost.
 
     Args:
         ray: from `ray_cluster`.
         device: as in `workers_for`.
-        make: gives, in each actor, what is called with a task there.
-        tasks: what to do.
+        make: called in each actor; gives the function that does a task.
+        tasks: its arguments.
 
     Yields:
         (number of the actor, result of the task).
@@ -99,7 +99,7 @@ def share_out(
     """
     (most, resources), waiting = workers_for(device, ray), deque(tasks)
     actor = ray.remote(**resources, max_restarts=0, max_task_retries=0)(PoolActor)
-    running: dict[Any, tuple[int, Any, tuple[Any, ...]]] = {}  # answer → actor, and its task unless it only begins
+    running: dict[Any, tuple[int, Any, tuple[Any, ...]]] = {}  # answer → actor, and its task unless it is just starting
     numbers, deaths = itertools.count(), 0
 
     def begin() -> None:
@@ -113,7 +113,7 @@ def share_out(
         number, free, task = running.pop(answer)
         try:
             found = ray.get(answer)
-        except ray.exceptions.RayTaskError:  # of what it does
+        except ray.exceptions.RayTaskError:  # raised by the task itself
             raise
         except ray.exceptions.RayError as error:
             waiting.extendleft(task)

@@ -38,7 +38,7 @@ def create_app(
         models: the default first; see `load_served`.
         options: limits, keys and names.
         index: of images to search.
-        metrics: of whatever hands it requests and has checked and counted them; None: it checks and counts them itself.
+        metrics: those of a caller that checks and counts requests itself; None to let the app do both.
 
     Raises:
         ValueError: there is no model, or two have the same name.
@@ -63,7 +63,7 @@ def create_app(
     app.state.service = service
     add_error_handlers(app)
     for routes in (native, looking, openai, inference_protocol):
-        app.router.routes.extend(routes.router.routes)  # an included router is searched twice for each request
+        app.router.routes.extend(routes.router.routes)  # FastAPI searches an included router twice per request
     add_probes(app, service.metrics)
     app.get("/readyz", tags=["health"], name="ready")(_ready)
     for path, page in (("/", render_page(service)), ("/docs", render_docs(app.openapi()))):
@@ -83,7 +83,7 @@ def load_app(setup: ServiceSetup, *, metrics: Metrics | None = None) -> FastAPI:
 
 
 def add_probes(app: FastAPI, counted: Metrics) -> None:
-    """Add the routes that say whether a process runs, and what it counted."""
+    """Add /healthz and /metrics, which need no model."""
 
     async def alive() -> Health:
         """Whether the service runs."""

@@ -75,7 +75,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def invalid(problems: Sequence[Any], not_json: str = _NOT_JSON) -> ServiceError:
-    """The first of pydantic's problems with a request, without what was given: that may be an image."""
+    """A refusal that names the first of pydantic's problems, but not the value: it may be an image."""
     first = problems[0]
     if first["type"] == "json_invalid":
         return ServiceError(400, "invalid_json", not_json)

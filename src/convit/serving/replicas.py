@@ -38,7 +38,7 @@ _ASKED_AT_ONCE = 4  # batches of its model that a replica is given at once
 
 
 class _Batches(Metrics):
-    """What was counted of batches, kept until an answer takes it to the front."""
+    """Keeps counts of batches until the replica's next answer takes them to the front."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Front:
         """The ASGI app; Ray Serve asks for it."""
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, root_path=self._options.root_path)
         add_error_handlers(app)
-        add_probes(app, self._metrics)  # a process that runs says so however many requests wait for replicas
+        add_probes(app, self._metrics)  # answered here, however many requests wait for replicas
         app.get("/v2/health/live")(inference_protocol.live)
         app.add_route("/{path:path}", self._answer, methods=["GET", "POST"])
         app.add_middleware(Guard, options=self._options, metrics=self._metrics)
@@ -119,9 +119,9 @@ class Front:
             try:
                 return await asked
             except asyncio.CancelledError:
-                asked.cancel()  # else its replica would go on for nobody
+                asked.cancel()  # or its replica would go on computing
                 raise
-            except (RayActorError, ObjectLostError):  # a large answer is lost with its node
+            except (RayActorError, ObjectLostError):  # a large answer is lost if its node is
                 continue
             except (BackPressureError, DeploymentUnavailableError):
                 raise busy("queue_full", "too many requests are waiting; try again later", 2) from None
@@ -133,8 +133,8 @@ def bind_replicas(asked: ServiceSetup, resources: Mapping[str, Any], caller: Map
 
     Args:
         asked: what they serve.
-        resources: what Ray sets aside for each.
-        caller: whose folder and limits they have, see `enter`; None: those of their nodes.
+        resources: what Ray reserves for each.
+        caller: gives them its folder and limits, see `enter`; None to keep those of their nodes.
     """
     from ray import serve
 
@@ -174,7 +174,7 @@ def build(arguments: Mapping[str, Any]) -> Any:
         serve.ingress()(Front),
         name="Front",
         max_ongoing_requests=_MOST_AT_FRONT,
-        ray_actor_options={"num_cpus": 0},  # every CPU is for replicas, which would wait for it forever
+        ray_actor_options={"num_cpus": 0},  # replicas may need every CPU, and would wait forever for this one
         graceful_shutdown_timeout_s=2 * service.seconds,  # to receive a request, and to answer it
     )
     each = {"num_gpus": 1} if str(asked.run.device).startswith("cuda") else {"num_cpus": 1}
@@ -187,10 +187,10 @@ def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resources_for(asked: ServiceSetup, ray: Any, *, is_own: bool) -> dict[str, int]:
-    """What a cluster sets aside for each replica; one of our own has more replicas than CPUs share them.
+    """What Ray reserves for each replica; on a cluster of our own, replicas share CPUs if there are too few.
 
     Raises:
-        ValueError: too little is free in the cluster for the least number of replicas, which Ray would wait for.
+        ValueError: the cluster has too few free for the smallest number of replicas, and Ray would wait forever.
     """
     each, least = workers_for(str(asked.run.device), ray)[1], asked.replicas[0]
     kind = "GPU" if "num_gpus" in each else "CPU"
@@ -217,7 +217,7 @@ def replicated(asked: ServiceSetup, *, address: str | None = None) -> Generator[
         ChildProcessError: the replicas cannot be started.
     """
     asked.run.check_shared()
-    if address is None:  # replicas would be started again and again
+    if address is None:  # Ray would restart the replicas again and again
         for each in asked.models:
             check_model(*name_or_path(each))
         if asked.index is not None:

@@ -52,7 +52,7 @@ def numbered_classes(count: int) -> tuple[str, ...]:
 
 
 def name_class(names: Sequence[str] | None, index: int) -> str:
-    """What a class of a model is called: as its model names it, else "class 3"."""
+    """The model's name for a class, or "class 3" if it has no names."""
     return f"class {index}" if names is None else names[index]
 
 

@@ -77,7 +77,7 @@ def open_sets(
 def _find(data: Source, names: tuple[str, ...]) -> Samples | None:
     """Open the first of these splits that the data have."""
     for name in names:
-        if kind_of(data).prefixes:  # what opens these alone knows which splits there are
+        if kind_of(data).prefixes:  # only what opens these knows their splits
             with suppress(SplitError):
                 return open_samples(data, split=name)
         elif has_part(data, name):

@@ -50,7 +50,7 @@ def make_task(train: Embedded, test: Embedded | None, seed: int = 0) -> Task:
 
     Classes are the same where the data call them the same: by WordNet id, which a name may be; else, where the sides do
     not both have ids, by name as `convit.data.classes.find_name` finds them; by number where neither side names
-    its classes. Taken is the first rule that fits all classes of the test images.
+    its classes. The first rule that fits all classes of the test images is taken.
 
     Args:
         train: the training images.
@@ -126,7 +126,8 @@ def _matched(
     shown = np.unique(test.labels)
     misses: list[list[int]] = []
     for found in _places(train, test, kinds, shown):
-        unclear = [place is None or found.count(place) > 1 for place in found]
+        counts = Counter(found)
+        unclear = [place is None or counts[place] > 1 for place in found]
         if not any(unclear):
             return np.array(found, dtype=np.int64)[np.searchsorted(shown, test.labels)]
         misses.append(shown[unclear].tolist())
