@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from convit import Classifier, Embedder
 from convit.evaluation.probes import EmbeddingCache, identify
@@ -24,6 +25,7 @@ CARD = {"num_classes": 3, "label_names": ["a", "b", "c"], "calibration": {"tempe
 
 @pytest.fixture(scope="module")
 def model() -> Any:
+    torch.manual_seed(1)  # not the seed of each test, whatever ran before
     return ConViT(CONFIG)
 
 
