@@ -59,7 +59,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageDataset:
 
 
 def _shrink(image: Image.Image) -> torch.Tensor:
-    time.sleep(0.1)  # while the image is there
+    time.sleep(0.3)  # while the image is there
     return torch.full((3, 8, 8), float(image.size == (SIDE, SIDE)))
 
 
