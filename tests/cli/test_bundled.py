@@ -52,8 +52,8 @@ def test_the_readme_says_what_is_seen_in_the_photographs_of_the_demo(convit: Com
     labels = {Path(row["path"]).stem: [each["label"] for each in row["predictions"]] for row in run.rows}
     assert labels["coffee"][0] == "espresso"
     said = " ".join((EXAMPLES.parent / "README.md").read_text("utf-8").split())
-    assert f"takes the cat for a {labels['cat'][0]}" in said
-    assert f"the uniform for an {labels['uniform'][0]}" in said
+    assert f"recognizes the {labels['cat'][0]} and the espresso" in said
+    assert f"takes the military uniform for an {labels['uniform'][0]}" in said
 
 
 def test_the_cat_is_a_cat(convit: Command, photos: Path) -> None:
