@@ -52,7 +52,9 @@ def measure(data: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     from convit import create_model
     from convit.benchmark.running import describe_machine
     from convit.data import evenly_spaced
+    from convit.evaluation.weights_used import find_weights_used
     from convit.export.images import read_images
+    from convit.output.files import hash_file
     from convit.transforms import TransformSettings
 
     model = create_model(MODEL, pretrained=True).eval()
@@ -61,7 +63,9 @@ def measure(data: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     pixels = np.concatenate(list(images.batches(places, TransformSettings.from_model(model), 100)))
     labels = np.array([images.labels[place] for place in places])
     found = [measure_one(model, images, pixels, labels, row) for row in rows]
-    return {"rows": found, "images": len(labels), "data": Path(data).name, "machine": describe_machine()}
+    weights = hash_file(find_weights_used(MODEL, None))
+    about = {"images": len(labels), "data": Path(data).name, "machine": describe_machine()}
+    return {"rows": [{**row, "weights": weights} for row in found], **about}
 
 
 def measure_one(model: Any, images: Any, pixels: Any, labels: Any, changes: dict[str, Any]) -> dict[str, Any]:
@@ -114,6 +118,8 @@ def render(found: dict[str, Any]) -> str:
         f"{name} {machine['versions'][name]}" for name in ("convit", "torch") if name in machine["versions"]
     )
     others = ", ".join(sorted({row["torch"] for row in found["apart"]}))
+    weights = found["rows"][0]["weights"]
+    earlier = sorted({row["format"] for row in found["apart"] if row["weights"] != weights})
     columns = ["format", "precision", "input", "outputs", "dynamic axes", "size", "worst difference"]
     columns += ["same first class", "top-1", "images/s"]
     lines = [
@@ -129,6 +135,7 @@ def render(found: dict[str, Any]) -> str:
         f"{machine['load_average']}; {versions}. Other programs ran, so read the times as rough. This processor",
         "has no AMX, for which bf16 is made. No file was run on a GPU. ExecuTorch, LiteRT and Core ML were written in",
         f"environments of their own (torch {others}), and take one image at a time; Core ML runs on Apple's systems.",
+        *([f"Rows of {', '.join(earlier)} are of earlier weights of the same model."] if earlier else []),
         "",
         f"| {' | '.join(columns)} |",
         "| --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
