@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from convit.benchmark.building import Entry, build_entry, build_reference, image_size, make_images
 from convit.benchmark.cases import Case
 from convit.benchmark.comparing import is_out_of_memory
-from convit.benchmark.timing import thread_count
+from convit.optimization.timing import thread_count
 
 PASSES = 3
 # The first pattern that is found in an operator's or a kernel's name says what kind of work it is. In our fast form

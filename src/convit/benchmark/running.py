@@ -19,7 +19,7 @@ import torch
 from convit.benchmark.cases import Case
 from convit.benchmark.explaining import Explanation, explain
 from convit.benchmark.rows import Row
-from convit.benchmark.timing import thread_count
+from convit.optimization.timing import thread_count
 from convit.output.files import write_file
 from convit.output.text import json_text
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,17 +14,6 @@ from convit.optimization.folding import Affine
 from convit.optimization.precision import dtype_of
 from convit.optimization.products import PackedProduct, fastest_product
 from convit.optimization.timing import alternate, settling
-
-
-@contextmanager
-def thread_count(count: int | None) -> Generator[None]:
-    """Run a block with `count` CPU threads; None keeps the number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def summarize(seconds: list[float]) -> dict[str, float]:

@@ -14,11 +14,12 @@ from convit.images.listing import evenly_spaced
 from convit.model import VARIANTS, ConViT
 from convit.model.counting import count_operations
 from convit.optimization.precision import describe_device
+from convit.optimization.timing import thread_count
 from convit.training.epoch_log import duration
 from convit.training.models import freeze
 from convit.training.optimizers import total_epochs
 from convit.training.splits import Split, open_split
-from convit.training.trials import choose_precision, computing_with, time_pass
+from convit.training.trials import choose_precision, time_pass
 
 WORK = 5e9  # multiply-accumulates of a measured step; larger batches hardly change the time per image
 LOADED = 8  # images that are loaded to see how long that takes
@@ -80,7 +81,7 @@ def measure(plan: Plan, device: torch.device) -> tuple[Plan, Cost]:
         why = "what PyTorch takes here, kept so that a resumed run computes alike"
         plan = plan.decide(Choice("run.threads", torch.get_num_threads(), why))
     threads = plan.recipe.run.threads
-    with computing_with(threads):
+    with thread_count(threads):
         step, look = (time_pass(model, batch, size, precision, device, train=train) / batch for train in (True, False))
         load = _measure_loading(split)
         where = describe_device(device).replace("cpu (", "this CPU (")

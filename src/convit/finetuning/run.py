@@ -23,12 +23,12 @@ from convit.finetuning.rates import choose_by_trying
 from convit.finetuning.report import RunSummary, write_report
 from convit.finetuning.settings import StartingWeights, find_starting_weights
 from convit.optimization.precision import pick_device
+from convit.optimization.timing import thread_count
 from convit.output.files import check_packages
 from convit.training.places import RECIPE, goes_on, last_checkpoint
 from convit.training.run import is_first_process, run_recipe, speaker
 from convit.training.run_folder import UNREADABLE, WEIGHTS, TrainingRun
 from convit.training.splits import Split, open_split
-from convit.training.trials import computing_with
 from convit.weights import WEIGHT_SETS, fetch_weights, load_model
 from convit.weights.labels import numbered_classes
 from convit.weights.progress import bar
@@ -161,7 +161,7 @@ def finetune(
     else:
         plan, cost = prepare(images, wanted, say, start)
     frozen = "backbone" in plan.recipe.model.freeze
-    with computing_with(plan.recipe.run.threads):
+    with thread_count(plan.recipe.run.threads):
         if last_checkpoint(folder) is not None:
             baseline = read_baseline(folder)
         elif (first or frozen) and (found := fit_baseline(plan, quiet=quiet)) is not None:

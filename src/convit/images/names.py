@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 HTTP = ("http://", "https://")
-_AZURE = ("abfs", "abfss", "wasb", "wasbs")  # where container@account is no secret
+_AZURE = ("abfs", "abfss", "wasb", "wasbs")  # URLs name container@account: the part before @ is not a password
 _SCHEME = "file:"
 # control characters, ends of lines, what changes the direction of writing, and what stands for bytes that are not UTF-8
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -50,6 +51,17 @@ def alternate(
             settle()
             seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+@contextmanager
+def thread_count(count: int | None) -> Generator[None]:
+    """Run a block with `count` CPU threads; None keeps the number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def settling(device: torch.device) -> Callable[[], object]:

@@ -14,6 +14,7 @@ from torch import nn
 from convit.data.corrupt import CorruptImages
 from convit.data.samples import Samples
 from convit.model import ConViT
+from convit.optimization.timing import thread_count
 from convit.output.console import STOPPING, is_terminal, say
 from convit.output.text import read_lines
 from convit.training.checkpoints import Checkpoints, RunStopped
@@ -39,7 +40,7 @@ from convit.training.run_folder import (
 from convit.training.splits import Split, StreamSource, open_split, sample_images, steps_per_epoch
 from convit.training.task import ClassificationTask, weigh_classes
 from convit.training.trainer import RecipeData, build_trainer, quiet_libraries
-from convit.training.trials import choose_parts, choose_precision, computing_with
+from convit.training.trials import choose_parts, choose_precision
 
 
 def train(
@@ -137,7 +138,7 @@ def run_recipe(
         images = sample_images(split, recipe.run.attention_images)
         own_callbacks.append(AttentionLog(output / "attention.jsonl", images))
     own_recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"precision": precision})})
-    with quiet_libraries(), computing_with(recipe.run.threads):
+    with quiet_libraries(), thread_count(recipe.run.threads):
         trainer = build_trainer(own_recipe, output, [*own_callbacks, *callbacks, Checkpoints(output, own, recipe.run)])
         processes = trainer.num_devices * trainer.num_nodes
         trainer.accumulate_grad_batches = choose_parts(own_recipe, model, size, processes, trainer.strategy.root_device)

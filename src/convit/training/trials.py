@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from copy import deepcopy
 
 import torch
@@ -111,17 +109,6 @@ def time_pass(
             times.append(time.perf_counter() - before)
             model.zero_grad(set_to_none=True)
     return min(times[1:] or times)
-
-
-@contextmanager
-def computing_with(threads: int | None) -> Generator[None]:
-    """Let PyTorch compute with so many threads inside the block; None leaves their number as it is."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _pass(model: nn.Module, images: torch.Tensor, precision: str, *, train: bool) -> None:
