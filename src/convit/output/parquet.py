@@ -67,7 +67,7 @@ class Parquet(Encoder):
         import pyarrow as pa
 
         columns = [
-            _as_lists(column, self._shape) if field.name == "embedding" else pa.array(column, type=field.type)
+            as_lists(column, self._shape) if field.name == "embedding" else pa.array(column, type=field.type)
             for column, field in zip(zip(*self._held, strict=True), self._schema, strict=True)
         ]
         self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
@@ -79,7 +79,7 @@ def _spelled(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-def _as_lists(column: Sequence[np.ndarray | None], shape: tuple[int, ...]) -> Any:
+def as_lists(column: Sequence[np.ndarray | None], shape: tuple[int, ...]) -> Any:
     """Embeddings as (lists of) lists of fixed size, without a Python object for each number."""
     import pyarrow as pa
 

@@ -9,8 +9,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
-from starlette.types import Receive, Scope, Send
 
 from convit.inference.embedder import Embedder
 from convit.inference.options import check_kind
@@ -18,7 +16,7 @@ from convit.inference.predicting import Row
 from convit.serving.bodies import read_images
 from convit.serving.errors import ServiceError
 from convit.serving.models import ServedModel
-from convit.serving.schema import ClassifyAnswer, EmbedAnswer, ErrorBody, ModelDetail, ModelInfo, ModelList
+from convit.serving.schema import ClassifyAnswer, EmbedAnswer, ErrorBody, ImagesBody, ModelDetail, ModelInfo, ModelList
 from convit.serving.service import service_of
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -48,14 +46,7 @@ IMAGE_BODY: dict[str, Any] = {
                     "required": ["images"],
                 }
             },
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"images": {"type": "array", "items": {"type": "string"}, "minItems": 1}},
-                    "required": ["images"],
-                    "additionalProperties": False,
-                }
-            },
+            "application/json": {"schema": ImagesBody.model_json_schema()},
         },
     }
 }
@@ -63,20 +54,7 @@ _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 NPY, ARROW = "application/x-npy", "application/vnd.apache.arrow.stream"
 Format = Literal["json", "base64", "npy", "arrow"]
 
-
-class PlainRoute(APIRoute):
-    """Calls its function directly for a POST without a query, which spares FastAPI's handling of parameters."""
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if {scope["method"]} == self.methods == {"POST"} and not scope["query_string"]:
-            response: Response = await self.endpoint(Request(scope, receive))
-            await response(scope, receive, send)
-        else:
-            await super().handle(scope, receive, send)
-
-
-router = APIRouter(prefix="/v1", tags=["images"], responses=REFUSALS, route_class=PlainRoute)
+router = APIRouter(prefix="/v1", tags=["images"], responses=REFUSALS)
 ModelName = Annotated[str | None, Query(description="A model's id; the first one where it is left out.")]
 
 
@@ -218,12 +196,12 @@ def _vector_of(row: Row, *, as_text: bool) -> dict[str, Any]:
 def _arrow_of(rows: Sequence[Row]) -> bytes:
     import pyarrow as pa
 
+    from convit.output.parquet import as_lists
+
     vectors = vectors_of(rows)
-    flat = pa.array(vectors.reshape(-1))
-    for size in reversed(vectors.shape[1:]):
-        flat = pa.FixedSizeListArray.from_arrays(flat, size)
-    table = pa.table({"name": [row.name for row in rows], "embedding": flat})
+    names = pa.array([row.name for row in rows])
+    batch = pa.record_batch([names, as_lists([*vectors], vectors.shape[1:])], names=["name", "embedding"])
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
     return sink.getvalue().to_pybytes()
