@@ -156,14 +156,6 @@ def test_fast_decoding_is_close(convit: Callable[..., Any], photos: Path, nano: 
     assert scores["--fast-decode",] == pytest.approx(scores[()], abs=0.02)
 
 
-def test_decoding_on_a_gpu_needs_one(convit: Callable[..., Any], photos: Path, nano: Path) -> None:
-    run = convit("classify", photos / "cat.jpg", "--weights", nano, "--device", "cpu", "--decode", "gpu")
-    assert (run.code, run.out) == (2, "")
-    assert run.err == (
-        "convit: error: decode is 'gpu', but the model runs on cpu; use device='cuda', or decode='cpu'\n"
-    )
-
-
 def _read(file: Path) -> list[tuple[str, str]]:
     """Each row's path and best label."""
     if file.suffix == ".csv":

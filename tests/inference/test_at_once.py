@@ -75,7 +75,7 @@ def test_batches_come_in_order_and_errors_at_their_turn() -> None:
         if batch[0].tag == 3:
             raise MemoryError("full")
 
-    batches = iter([[Row(number, b"", "")] for number in range(5)])
+    batches = iter([[Row(number, "")] for number in range(5)])
     with ThreadPoolExecutor(2) as pool:
         found = compute_batches(batches, compute, Stopwatch(), pool, 2)
         assert [next(found)[0].tag for _ in range(3)] == [0, 1, 2]
@@ -87,7 +87,7 @@ def test_waiting_is_the_time_in_which_nothing_is_computed() -> None:
     def slow() -> Iterator[list[Row]]:
         for number in range(3):
             sleep(0.05)
-            yield [Row(number, b"", "")]
+            yield [Row(number, "")]
 
     waited = Stopwatch()
     with ThreadPoolExecutor(1) as pool:

@@ -89,7 +89,6 @@ def test_gives_what_it_is_asked_for(exported: Path, photos: list[Path]) -> None:
             "precision is bf16, but .* takes auto or fastest or fp32; leave it out, or export in it",
         ),
         ({"compile": True}, "compile is True, but .* takes False"),
-        ({"decode": "gpu"}, "decode is gpu, but .* takes cpu"),
     ],
 )
 def test_what_it_cannot_do(exported: Path, options: dict[str, object], message: str) -> None:

@@ -29,10 +29,6 @@ def model() -> Any:
     return ConViT(CONFIG)
 
 
-def _decoded_on_gpu(embedder: Any) -> None:
-    embedder._decoding = {"decode": "gpu"}
-
-
 def _cropped(embedder: Any) -> None:
     embedder.transform = EvaluationTransform(TransformSettings(input_size=(3, 32, 32), crop_pct=0.5))
 
@@ -47,7 +43,6 @@ def _exported(embedder: Any) -> None:
 DIFFERING: dict[str, Any] = {
     "apply_exif": {"apply_exif": False},
     "fast_decode": {"fast_decode": True},
-    "decode": _decoded_on_gpu,
     "crop_pct": _cropped,
     "input_size": {"img_size": 64},
     "kind": {"kind": "pre_logits"},

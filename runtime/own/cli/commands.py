@@ -10,5 +10,5 @@ PROGRAM = "convit-runtime"  # and its distribution's name
 ENGINES = ("onnxruntime", "openvino", "ai-edge-litert")
 ABOUT = "Classify and embed images with models that `convit export` wrote, without PyTorch."
 MODEL = "Folder that `convit export` wrote."
-LEFT_OUT = frozenset({"weights", "device", "precision", "compile", "decode"})  # PyTorch's
+LEFT_OUT = frozenset({"weights", "device", "precision", "compile"})  # PyTorch's
 LEFT_OUT |= {"shard", "engine", "address", "update", "images_per_shard"}  # of jobs

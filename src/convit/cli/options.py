@@ -79,10 +79,6 @@ FastDecode = Annotated[
         "photographs; the pixels of each move by less than 5 of 255 levels on average.",
     ),
 ]
-Decode = Annotated[
-    Literal["cpu", "gpu"],
-    typer.Option("--decode", help="Where to decode JPEG files; gpu needs --device cuda and changes pixels slightly."),
-]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")]
 Changes = Annotated[
@@ -177,7 +173,6 @@ PlainRun = Annotated[RunOptions, _of_run(**_PLAIN)]
 AblationRun = Annotated[RunOptions, _of_run(**{**_PLAIN, "precision": CastPrecision})]  # of models in their plain form
 EvaluationRun = Annotated[RunOptions, _of_run(**_EVALUATION)]
 ServeRun = Annotated[RunOptions, _of_run(**{name: _PLAIN[name] for name in _PLAIN if name != "workers"})]
-Run = Annotated[RunOptions, _of_run(**_EVALUATION, decode=Decode)]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def classify(
     target: Annotated[options.Target, options.results(*FORMATS_OF["classification"], folders=True)] = options.STDOUT,
     recursive: options.Recursive = True,
     lists: options.Lists = options.NO_LISTS,
-    run: options.Run = options.DEFAULTS,
+    run: options.EvaluationRun = options.DEFAULTS,
     job: job_options.JobRun = job_options.NO_JOB,
 ) -> None:
     """Classify images: the most likely classes of each, with their probabilities.
@@ -71,7 +71,7 @@ def embed(
     target: Annotated[options.Target, options.results(*FORMATS_OF["embedding"], folders=True)] = options.STDOUT,
     recursive: options.Recursive = True,
     lists: options.Lists = options.NO_LISTS,
-    run: options.Run = options.DEFAULTS,
+    run: options.EvaluationRun = options.DEFAULTS,
     job: job_options.JobRun = job_options.NO_JOB,
 ) -> None:
     """Compute embedding vectors of images, for search and clustering.

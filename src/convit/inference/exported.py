@@ -98,7 +98,7 @@ class ExportedModel:
 
     Args:
         folder: written by `convit export`.
-        options: how to run. The folder has its precision; device, compile and decode are PyTorch's to choose.
+        options: how to run. The folder has its precision; device and compile are PyTorch's to choose.
         threads: to compute with; None: what OMP_NUM_THREADS says, else the runtime's own choice.
 
     Attributes:
@@ -113,7 +113,6 @@ class ExportedModel:
         ImportError: the runtime is not installed.
     """
 
-    gpu_reader = None
     at_once = 1  # its runtime shares the cores out by itself
     is_steady = False  # its runtime computes in one way as it is
     device = "cpu"
@@ -218,7 +217,6 @@ class ExportedModel:
                 "leave it out, or export in it",
             ),
             "compile": (options.compile, (False,), "leave it out"),
-            "decode": (options.decode, ("cpu",), "leave it out"),
             "batch_size": (options.batch_size, (None, self.export.batch or options.batch_size), "leave it out"),
         }
         for name, (given, allowed, remedy) in fixed.items():

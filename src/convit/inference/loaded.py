@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from convit.images.formats import ImageError
 from convit.images.opening import ImageSource, open_image
-from convit.inference.gpu_decoding import GpuReader, find_decoder
 from convit.inference.options import DEFAULT_MODEL, RunOptions, layer_of, model_name
 from convit.model.config import ConViTConfig, check_divisible
 from convit.model.shortcuts import is_hooked
@@ -58,7 +57,6 @@ class LoadedModel:
         stays = is_module and str(options.device) == "auto"
         first = next(iter(model.parameters()), torch.zeros(0)) if is_module else torch.zeros(0)
         self.device = first.device if stays else pick_device(options.device)
-        decode = find_decoder(self.device) if options.decode == "gpu" else None  # refused before anything is loaded
         loaded = model if is_module else load_by_name(model, weights, num_classes=num_classes).to(self.device)
         self.name = model_name(model, weights)
         self.settings = TransformSettings.from_model(loaded, {"img_size": options.img_size})
@@ -67,8 +65,6 @@ class LoadedModel:
             check_divisible(self.settings.height, self.settings.width, config.patch_size)
         self.is_steady = False
         self.batch_size = options.batch_size or (8 if self.device.type == "cpu" else 64)
-        apply_exif = options.apply_exif
-        self.gpu_reader = None if decode is None else GpuReader(decode, self.settings, apply_exif=apply_exif)
         needs_folding = options.precision in ("fastest", "fp8", "int8") and not isinstance(loaded, OptimizedConViT)
         is_folded = not is_module or needs_folding or options.compile
         self.model = (self._fold(loaded, options) if is_folded else self._placed(loaded, options)).eval()
@@ -117,20 +113,12 @@ class LoadedModel:
 
     @torch.inference_mode()
     def compute(
-        self,
-        pixels: Sequence[UInt8[np.ndarray | Tensor, "height width channels"]],
-        wanted: str,
-        *,
-        mirrored: bool = False,
+        self, pixels: Sequence[UInt8[np.ndarray, "height width channels"]], wanted: str, *, mirrored: bool = False
     ) -> Float32[np.ndarray, "batch ..."]:
         """Compute logits or embeddings; see `Runner.compute`."""
         if self.is_steady:
             lay_out(self.model, now=len(pixels) == self.batch_size)
-        if self.gpu_reader is not None:  # some of them lie there already
-            made = (each if isinstance(each, Tensor) else torch.tensor(each, device=self.device) for each in pixels)
-            levels = torch.stack(list(made))
-        else:
-            levels = torch.from_numpy(np.stack(pixels)).to(self.device)
+        levels = torch.from_numpy(np.stack(pixels)).to(self.device)
         if getattr(self.model, "takes_uint8", False):
             images = levels.permute(0, 3, 1, 2)  # a view with channels last; the model scales levels itself
         else:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float32
     from torch import nn
 
-    from convit.inference.gpu_decoding import GpuReader
     from convit.inference.options import RunOptions
     from convit.transforms.settings import TransformSettings
 
@@ -49,10 +48,6 @@ class Runner(Protocol):
     def precision(self) -> str:
         """Its numeric precision: "fp32", "bf16", "fp16", "fp8" or "int8"."""
         ...
-
-    @property
-    def gpu_reader(self) -> GpuReader | None:
-        """What decodes files on the device; None where the CPU does."""
 
     @property
     def at_once(self) -> int:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from convit.images.opening import ImageSource
 
 DEFAULT_MODEL = "convit_base.fb_in1k"
-DECODERS = ("cpu", "gpu")
 _NAMELESS = ("weights.safetensors", "model.safetensors", "pytorch_model.bin")  # what every run calls its file
 KINDS = ("pooled", "pre_logits", "tokens", "patches", "layer:N")
 
@@ -39,9 +38,6 @@ class RunOptions:
         fast_decode: whether large JPEG files are decoded at a fraction of their size, down to twice what is needed, and
             of every image only what the crop reads is resized: faster, and no longer equal to timm's preprocessing:
             the pixels of a photograph move by less than 5 of 255 levels on average.
-        decode: "cpu", or "gpu" to decode and resize JPEG files on the CUDA GPU that runs the model (those that carry
-            another color space or lie on their side, and other formats, stay with the CPU). Pixels differ from the
-            CPU's; by how much, and what it saves, was not measured.
         compile: puts the model through `torch.compile`: half a minute at the start, faster afterward.
         calibration: some images of the kind to come (16 to 300), on which int8 on a CPU chooses its ranges.
 
@@ -56,14 +52,11 @@ class RunOptions:
     apply_exif: bool = True
     img_size: int | tuple[int, int] | None = None
     fast_decode: bool = False
-    decode: str = "cpu"
     compile: bool = False
     calibration: Sequence[ImageSource] | None = None
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
-        if self.decode not in DECODERS:
-            raise ValueError(f"decode is {self.decode!r}, but must be one of {', '.join(DECODERS)}")
         for name, value, least in (("batch_size", self.batch_size, 1), ("workers", self.workers, 0)):
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}, but must be at least {least}; leave it out to have it chosen")
@@ -96,7 +89,6 @@ class RunKeywords(TypedDict, total=False):
     apply_exif: bool
     img_size: int | tuple[int, int] | None
     fast_decode: bool
-    decode: str
     compile: bool
     calibration: Sequence[ImageSource] | None
 

@@ -29,9 +29,8 @@ from convit.transforms.evaluation import EvaluationTransform
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
-    from torch import Tensor, nn
+    from torch import nn
 
-    from convit.inference.gpu_decoding import GpuReader
     from convit.inference.models import Runner
 
 Tag = TypeVar("Tag")
@@ -49,19 +48,15 @@ class Row:
 
     Attributes:
         tag: what the caller sent along with it, `UNTAGGED` where there was none.
-        source: the image as it was given.
         name: its path, which opens again, or what it is instead ("<bytes>", "<array>", "<image>").
         pixels: the cropped levels, until they are in a batch.
-        encoded: the file, where it is still to be decoded on the GPU.
         outputs: what `_forward` gave, this image's row of each.
         error: why there are none.
     """
 
     tag: Any
-    source: ImageSource
     name: str
-    pixels: UInt8[np.ndarray, "height width channels"] | UInt8[Tensor, "height width channels"] | None = None
-    encoded: bytes | None = None
+    pixels: UInt8[np.ndarray, "height width channels"] | None = None
     outputs: tuple[np.ndarray, ...] | None = None
     error: ImageError | None = None
 
@@ -79,7 +74,7 @@ class Predictor:
         name: the model's name, as it can be shown.
         model: the module, in evaluation mode; for an exported folder the `ExportedModel`.
         transform: how images are resized, cropped and scaled.
-        device, precision, batch_size, workers, apply_exif: as chosen.
+        device, precision, batch_size, workers, apply_exif, fast_decode: as chosen.
         timings: where the time of the last run went, or of the one under way.
     """
 
@@ -101,11 +96,10 @@ class Predictor:
         self.batch_size = options.batch_size or self._runner.batch_size
         self.workers = default_workers() if options.workers is None else options.workers
         self.apply_exif = options.apply_exif
-        self._decoding = {name: how for name, how in options.changes.items() if name in ("fast_decode", "decode")}
+        self.fast_decode = options.fast_decode
         self.timings = Timings()
         at_least = self.transform.least_side if options.fast_decode else None
         self._opening: Any = {"apply_exif": self.apply_exif, "at_least": at_least, "limits": current_limits()}
-        self._gpu_reader: GpuReader | None = self._runner.gpu_reader
 
     @property
     def precision(self) -> str:
@@ -114,11 +108,12 @@ class Predictor:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """All that decides which pixels the model is given: keyword arguments of `create_transform`, and `apply_exif`.
+        """All that decides which pixels the model is given: arguments of `create_transform`, and `apply_exif`.
 
-        And `fast_decode` and `decode` where they are not the default.
+        And `fast_decode`, where it is true.
         """
-        return {**self.transform.settings.to_dict(), "apply_exif": self.apply_exif, **self._decoding}
+        decoding = {"fast_decode": True} if self.fast_decode else {}
+        return {**self.transform.settings.to_dict(), "apply_exif": self.apply_exif, **decoding}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -130,7 +125,7 @@ class Predictor:
         files = self.model.export.sha256 if isinstance(self.model, ExportedModel) else None
         exported = files and f"sha256:{hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()}"
         made = {"model": self.name, "exported": exported, "precision": self.precision}
-        pixels = {"fast_decode": False, "decode": "cpu", **self.preprocessing}
+        pixels = {"fast_decode": False, **self.preprocessing}
         return made | {"preprocessing": json.loads(json.dumps(pixels))}
 
     def keep_steady(self) -> None:
@@ -173,24 +168,18 @@ class Predictor:
         self.timings = Timings(images, failed, perf_counter() - start, waited.seconds)
 
     def _read(self, item: ImageSource | tuple[Any, ImageSource], name: str | None = None) -> Row:
-        """Open, crop and scale an image, unless the GPU can: then its file is kept for that."""
+        """Open, crop and scale an image."""
         tag, source = item if isinstance(item, tuple) else (UNTAGGED, item)
-        row = Row(tag, source, source_name(source) if name is None else name)
-        row.encoded = None if self._gpu_reader is None else self._gpu_reader.take(source)
-        return row if row.encoded is not None else self._open(row)
-
-    def _open(self, row: Row) -> Row:
+        row = Row(tag, source_name(source) if name is None else name)
         try:
-            with opened(row.source, name=row.name, **self._opening) as (image, full_size):
-                row.pixels = self.transform.to_pixels(image, full_size if self._opening["at_least"] else None)
+            with opened(source, name=row.name, **self._opening) as (image, full_size):
+                row.pixels = self.transform.to_pixels(image, full_size if self.fast_decode else None)
         except ImageError as error:
             row.error = error
         return row
 
     def _compute(self, batch: list[Row]) -> None:
         """Fill in the outputs of those that were read, or the error where they are not finite."""
-        if self._gpu_reader is not None:
-            self._decode_on_gpu(batch, self._gpu_reader)
         read = [row for row in batch if row.pixels is not None]
         if not read:
             return
@@ -201,17 +190,6 @@ class Predictor:
             else:
                 problem = f"the model's output is not finite in {self.precision}; use precision='fp32'"
                 row.error = ImageError(row.name, problem)
-
-    def _decode_on_gpu(self, batch: list[Row], reader: GpuReader) -> None:
-        """Fill in the pixels of those that are still encoded; where the GPU refuses one, the CPU reads them all."""
-        waiting = [row for row in batch if row.encoded is not None]
-        found = reader.read([row.encoded for row in waiting if row.encoded is not None]) if waiting else []
-        for place, row in enumerate(waiting):
-            row.encoded = None
-            if found is None:
-                self._open(row)
-            else:
-                row.pixels = found[place]
 
 
 class ImagePredictor(Predictor, Generic[Result]):

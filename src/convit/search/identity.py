@@ -199,17 +199,17 @@ def preprocessing_of(made: Mapping[str, Any]) -> dict[str, Any]:
         made: `Predictor.identity`.
     """
     pixels = {**made["preprocessing"], "kind": made["kind"]}
-    return {name: value for name, value in pixels.items() if name not in ("input_size", "decode")}
+    return {name: value for name, value in pixels.items() if name != "input_size"}
 
 
 def precision_of(made: Mapping[str, Any]) -> str:
-    """The precision of vectors, for int8 with the export that has its ranges, and whether a GPU decodes the images.
+    """The precision of vectors, for int8 with the export that has its ranges.
 
     Args:
         made: `Predictor.identity`.
     """
     ranges = f", exported as {made['exported'][:19]}" if made["exported"] and made["precision"] == "int8" else ""
-    return f"{made['precision']}{ranges}{', decoded on a GPU' * (made['preprocessing']['decode'] == 'gpu')}"
+    return f"{made['precision']}{ranges}"
 
 
 def unit_vector(vector: np.ndarray, known: Identity) -> Float32[np.ndarray, " dim"]:

@@ -110,8 +110,6 @@ class Batcher:
             return
         try:
             job.row = job.predictor._read((None, content), name)
-            if job.row.encoded is None:  # else the GPU may refuse it, and it is opened once more
-                job.row.source = b""
         except Exception as error:
             job.answer.get_loop().call_soon_threadsafe(_fail, [job], error)
 
