@@ -4,7 +4,6 @@ Source: https://github.com/kserve/open-inference-protocol (REST), and Triton's e
 """
 
 import base64
-import binascii
 import json
 import math
 import struct
@@ -162,16 +161,21 @@ async def infer(
     wanted = body.outputs or [WantedOutput(name=each) for each in known]
     if not {each.name for each in wanted} <= known.keys():
         raise ServiceError(422, "unknown_output", f"there is no such output; there are {', '.join(known)}")
-    computed = {
-        each: await _compute(request, service, model, known[each][0], images) for each in {each.name for each in wanted}
-    }
-    answers: list[tuple[OutputTensor, bytes]] = []
+    outputs, binary = list[OutputTensor](), b""
     for each in wanted:
-        values = computed[each.name]
-        output = OutputTensor(name=each.name, datatype="FP32", shape=[len(values), *known[each.name][1]])
-        as_binary = each.parameters.get("binary_data", body.parameters.get("binary_data_output", False))
-        answers.append(_encode(output, values, as_binary=bool(as_binary)))
-    return _respond(InferAnswer(model_name=model.name, id=body.id, outputs=[each for each, _ in answers]), answers)
+        predictor, shape = known[each.name]
+        rows = await service.run(request, model.name, predictor, images)
+        check_rows(rows, all_needed=True)
+        values = _probabilities(rows) if each.name == PROBABILITIES else vectors_of(rows)
+        output = OutputTensor(name=each.name, datatype="FP32", shape=[len(values), *shape])
+        if each.parameters.get("binary_data", body.parameters.get("binary_data_output", False)):
+            content = np.ascontiguousarray(values, "<f4").tobytes()
+            output.parameters = {"binary_data_size": len(content)}
+            binary += content
+        else:
+            output.data = values.reshape(-1).tolist()
+        outputs.append(output)
+    return _respond(InferAnswer(model_name=model.name, id=body.id, outputs=outputs), binary)
 
 
 def _outputs(model: ServedModel) -> dict[str, tuple[ImagePredictor[Any], tuple[int, ...]]]:
@@ -193,7 +197,7 @@ def _read_input(tensor: InputTensor, binary: bytes, service: Service) -> list[Se
     else:
         try:
             contents = [base64.b64decode(text, validate=True) for text in tensor.data or ()]
-        except (binascii.Error, ValueError):
+        except ValueError:
             raise ServiceError(400, "invalid_base64", "the data are not base64 of encoded images") from None
     if len(contents) != math.prod(tensor.shape) or not any(contents):
         raise ServiceError(400, "wrong_shape", f"there are {len(contents)} images, but the shape says otherwise")
@@ -214,14 +218,6 @@ def _split(binary: bytes, size: Any) -> list[bytes]:
     return found
 
 
-async def _compute(
-    request: Request, service: Service, model: ServedModel, predictor: ImagePredictor[Any], images: list[SentImage]
-) -> np.ndarray:
-    rows = await service.run(request, model.name, predictor, images)
-    check_rows(rows, all_needed=True)
-    return _probabilities(rows) if predictor is model.classifier else vectors_of(rows)
-
-
 def _probabilities(rows: list[Row]) -> np.ndarray:
     """Scores in the order of the classes; a classifier gives them best first."""
     found: list[np.ndarray] = []
@@ -234,18 +230,8 @@ def _probabilities(rows: list[Row]) -> np.ndarray:
     return np.stack(found)
 
 
-def _encode(output: OutputTensor, values: np.ndarray, *, as_binary: bool) -> tuple[OutputTensor, bytes]:
-    if not as_binary:
-        output.data = values.reshape(-1).tolist()
-        return output, b""
-    content = np.ascontiguousarray(values, "<f4").tobytes()
-    output.parameters = {"binary_data_size": len(content)}
-    return output, content
-
-
-def _respond(answer: InferAnswer, outputs: list[tuple[OutputTensor, bytes]]) -> Response:
+def _respond(answer: InferAnswer, binary: bytes) -> Response:
     head = json.dumps(answer.model_dump(exclude_none=True)).encode()
-    binary = b"".join(content for _, content in outputs)
     if not binary:
         return Response(head, media_type="application/json")
     headers = {"Inference-Header-Content-Length": str(len(head))}

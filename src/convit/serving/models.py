@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from convit.model import ConViT
     from convit.search import Index
 
-MOST_KINDS = 16  # of embeddings that one model is asked for
-
 
 @dataclass(eq=False)
 class ServedModel:
@@ -96,8 +94,6 @@ class ServedModel:
         """
         check_kind(kind)
         if kind not in self.embedders:
-            if len(self.embedders) >= MOST_KINDS:
-                raise ValueError(f"kind is {kind!r}, but this service gives {MOST_KINDS} kinds at most")
             self.embedders[kind] = Embedder(self.source, kind=kind, options=self.options)
         return self.embedders[kind]
 
