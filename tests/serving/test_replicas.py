@@ -65,7 +65,7 @@ class _Replicas:
 
 
 def _client(replicas: _Replicas) -> httpx.AsyncClient:
-    app = Front(replicas, ServiceOptions(body_bytes=10)).__serve_build_asgi_app__()
+    app = Front(replicas, ServiceOptions(body_bytes=10)).app()
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
 
@@ -85,6 +85,20 @@ def test_a_replica_does_not_go_on_for_a_request_that_is_given_up() -> None:
 
     assert asyncio.run(ask()).json()["error"]["code"] == "deadline_exceeded"
     assert (replicas.asked, replicas.given_up) == (1, 1)
+
+
+def test_a_request_has_one_id_also_behind_rays_proxy() -> None:
+    from ray.serve._private.http_util import RequestIdMiddleware
+
+    front = Front(_Replicas(), ServiceOptions())
+
+    async def ask(app: Any) -> list[str]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            answer = await client.get("/healthz", headers={"x-request-id": "mine"})
+            return answer.headers.get_list("x-request-id")
+
+    for app in (front.app(), RequestIdMiddleware(front.__serve_build_asgi_app__())):
+        assert asyncio.run(ask(app)) == ["mine"]
 
 
 @pytest.mark.parametrize("deaths", [0, 1, TRIES])

@@ -42,10 +42,17 @@ _SAFE_HEADERS = {
 
 
 class Guard:
-    """ASGI middleware around the whole app: refuses what may not pass, counts and logs the rest."""
+    """ASGI middleware around the whole app: refuses what may not pass, counts and logs the rest.
 
-    def __init__(self, app: ASGIApp, options: ServiceOptions, metrics: Metrics) -> None:
-        self.app, self.options, self.metrics = app, options, metrics
+    Args:
+        app: what it guards.
+        options: limits, keys and names.
+        metrics: where requests are counted.
+        sends_id: whether answers get an X-Request-ID; false where a proxy in front adds it.
+    """
+
+    def __init__(self, app: ASGIApp, options: ServiceOptions, metrics: Metrics, *, sends_id: bool = True) -> None:
+        self.app, self.options, self.metrics, self.sends_id = app, options, metrics, sends_id
         self._keys = [sha256(key.encode()).digest() for key in options.keys]
         self._hosts = {"localhost", *(host.lower() for host in options.hosts)}
         self._held = 0  # bytes of bodies
@@ -69,8 +76,9 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", state["request_id"].encode()), *cors]
-                message["headers"] += _SAFE_HEADERS.items()
+                message["headers"] = [*message["headers"], *cors, *_SAFE_HEADERS.items()]
+                if self.sends_id:
+                    message["headers"].append((b"x-request-id", state["request_id"].encode()))
             await send(message)
 
         self.metrics.in_flight.inc()

@@ -88,13 +88,17 @@ class Front:
         self._replicas, self._options, self._metrics = replicas, options, Metrics()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """The ASGI app; Ray Serve asks for it."""
+        """The app behind Ray Serve's own proxy, which names each request in its answer."""
+        return self.app(sends_id=False)
+
+    def app(self, *, sends_id: bool = True) -> FastAPI:
+        """The ASGI app; `sends_id` as in `Guard`."""
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, root_path=self._options.root_path)
         add_error_handlers(app)
         add_probes(app, self._metrics)  # answered here, however many requests wait for replicas
         app.get("/v2/health/live")(inference_protocol.live)
         app.add_route("/{path:path}", self._answer, methods=["GET", "POST"])
-        app.add_middleware(Guard, options=self._options, metrics=self._metrics)
+        app.add_middleware(Guard, options=self._options, metrics=self._metrics, sends_id=sends_id)
         return app
 
     async def _answer(self, request: Request) -> Response:
@@ -232,7 +236,7 @@ def replicated(asked: ServiceSetup, *, address: str | None = None) -> Generator[
             except RuntimeError as error:
                 told = serve.status().applications[name].deployments["Replica"].message.strip().splitlines()
                 raise ChildProcessError(f"the replicas cannot be started: {told[-1] if told else error}") from error
-            yield Front(handle, asked.service).__serve_build_asgi_app__()
+            yield Front(handle, asked.service).app()
         finally:
             if address is not None:  # a cluster of its own ends as a whole
                 serve.delete(name)
