@@ -2,8 +2,6 @@
 
 import re
 import subprocess
-from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -278,14 +276,16 @@ def test_the_form_is_chosen_by_what_was_timed(monkeypatch: pytest.MonkeyPatch) -
     model, images = ConViT(SMALL).eval(), torch.empty(4, 3, 30, 56)
     assert fastest_attention(model, images) == "fused"  # on a CPU
     on_gpu = images.as_subclass(_OnGpu)
-    asked, seconds = [], {"fused": 2.0, "triton": 1.0}
-    monkeypatch.setattr(torch.cuda, "device", nullcontext)
-    monkeypatch.setattr(building, "_time_form", lambda _layer, form, *shape: asked.append(shape) or seconds[form])
+    asked, seconds = [], {"fused": [2.0, 0.5, 2.0], "triton": [1.0, 1.0, 9.0]}
+    monkeypatch.setattr(building, "_run_of", lambda _layer, form, *shape: asked.append(shape) or (lambda: form))
+    monkeypatch.setattr(
+        building, "alternate", lambda calls, *_: {call(): seconds[name] for name, call in calls.items()}
+    )
     assert fastest_attention(model, on_gpu) == "triton"
     assert asked == [(4, (4, 7))] * 2
-    seconds["fused"] = 1.0
+    seconds["fused"] = [1.0, 1.0, 1.0]
     assert fastest_attention(model, on_gpu) == "fused"
-    seconds["fused"] = 2.0
+    seconds["fused"] = [2.0]
     for unfit in (SMALL.replace(embed_dim=130), SMALL.replace(local_up_to_layer=0)):
         assert fastest_attention(ConViT(unfit), on_gpu) == "fused"
     assert fastest_attention(ConViT(SMALL.replace(attn_drop_rate=0.1)), on_gpu) == "fused"
@@ -294,41 +294,23 @@ def test_the_form_is_chosen_by_what_was_timed(monkeypatch: pytest.MonkeyPatch) -
 
 @interpreted
 @pytest.mark.parametrize("training", [False, True])
-def test_timing_leaves_the_layer_as_it_was(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timing_leaves_the_layer_as_it_was(training: bool) -> None:
     layer = ConViT(SMALL).train(training).blocks[0].attn
     layer.plain, taken = True, []
-
-    def once(run: Callable[[], None]) -> float:
-        taken.append((layer.plain, layer.kernel))
-        run()
-        return 3.0
-
-    monkeypatch.setattr(building, "median_seconds", once)
-    assert [building._time_form(layer, form, 2, (3, 4)) for form in ("fused", "triton")] == [3.0, 3.0]
-    assert taken == [(False, False), (False, True)]
-    assert (layer.plain, layer.kernel) == (True, False)
+    layer.proj.register_forward_pre_hook(lambda *_: taken.append((layer.plain, layer.kernel)))
+    for form in ("fused", "triton"):
+        building._run_of(layer, form, 2, (3, 4))()
+    assert taken == [(True, False)] * 2
     assert all(parameter.grad is None for parameter in layer.parameters())
 
 
-def test_the_median_is_of_runs_after_warming_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs: list[int] = []
-
-    class Event:
-        def __init__(self, enable_timing: bool) -> None:
-            assert enable_timing
-
-        def record(self) -> None:
-            self.at = 1000.0 * sum(runs)
-
-        def synchronize(self) -> None:
-            assert runs
-
-        def elapsed_time(self, end: "Event") -> float:
-            return end.at - self.at
-
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    assert building.median_seconds(lambda: runs.append(len(runs))) == sum(range(3, 13)) / 10
-    assert len(runs) == building.WARM_UP + building.ROUNDS
+@pytest.mark.parametrize(("form", "kernel"), [("fused", False), ("triton", True)])
+def test_each_form_is_timed_as_itself(form: str, kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = ConViT(SMALL).eval().blocks[0].attn
+    layer.plain, taken = True, []
+    monkeypatch.setattr(type(layer), "forward", lambda self, *_: taken.append((self.plain, self.kernel)))
+    building._run_of(layer, form, 2, (3, 4))()
+    assert taken == [(False, kernel)]
 
 
 @pytest.mark.gpu

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import torch
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 
 from convit.model import ConViT
 from convit.model.shortcuts import takes_shortcuts
+from convit.optimization.blocks import Form
 from convit.optimization.building import fold, taking_levels
-from convit.optimization.products import PlainProduct
 from convit.transforms import TransformSettings, normalize_batch
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -44,7 +43,7 @@ class Graph(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = TransformSettings.from_model(model)
-        folded = fold(model, partial(PlainProduct, dtype=dtype), dtype, apart=apart)
+        folded = fold(model, Form(dtype=dtype, apart=apart))
         of_levels = taking_levels(model, folded, dtype, self.settings) if takes_uint8 else None
         self.normalizes = takes_uint8 and of_levels is None
         self.model = folded if of_levels is None else of_levels
@@ -89,21 +88,13 @@ def outputs_of(model: ConViT, asked: str | None) -> tuple[str, ...]:
     Raises:
         ValueError: the model has no such output.
     """
-    possible = {
-        "logits": bool(model.num_classes and model.global_pool),
-        "embedding": bool(model.global_pool),
-        "tokens": True,
-    }
-    if asked in (None, "both"):
-        found = tuple(name for name in ("logits", "embedding") if possible[name])
-        if asked is None:
-            return found or ("tokens",)
-        asked = next((name for name in ("logits", "embedding") if not possible[name]), "")
-        if not asked:
-            return found
-    if not possible[asked]:
-        lacks = "does not pool its tokens" if not model.global_pool else "has no classes"
-        raise ValueError(
-            f"outputs has {asked!r}, but the model {lacks}; use {' or '.join(k for k in possible if possible[k])}"
-        )
-    return (asked,)
+    pooled = ("logits", "embedding") if model.num_classes else ("embedding",)
+    possible = (*(pooled if model.global_pool else ()), "tokens")
+    if asked is None:
+        return possible[:-1] or possible
+    wanted = ("logits", "embedding") if asked == "both" else (asked,)
+    for name in wanted:
+        if name not in possible:
+            lacks = "has no classes" if model.global_pool else "does not pool its tokens"
+            raise ValueError(f"outputs has {name!r}, but the model {lacks}; use {' or '.join(possible)}")
+    return wanted

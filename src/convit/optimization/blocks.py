@@ -6,7 +6,8 @@ Their plain twins are the parts of `model.layers` that they are made from.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -22,48 +23,47 @@ from convit.model.layers import Block, PatchEmbedding
 from convit.model.positional import apply_axis_attention, position_factors, resample_position_embedding
 from convit.model.shortcuts import is_hooked
 from convit.optimization.folding import Affine, Grid, PerGrid, affine_of, after_norm, joined, scaled
+from convit.optimization.products import PlainProduct, Product
 
-MakeProduct = Callable[..., nn.Module]
-"""Called with an `Affine`, and with `gelu=True` where GELU follows: `PlainProduct` or `PackedProduct` in some dtype."""
+
+@dataclass(frozen=True)
+class Form:
+    """What the fast parts of a model are made of.
+
+    Attributes:
+        product: of the matrix products.
+        dtype: of tokens and weights.
+        kernel: takes the Triton kernel for gated attention.
+        apart: makes queries, keys and values a product each, for a runtime that is slow at cutting one result in three.
+    """
+
+    product: Product = PlainProduct
+    dtype: torch.dtype = torch.float32
+    kernel: bool = False
+    apart: bool = False
+
+    def make(self, affine: Affine, *, gelu: bool = False) -> nn.Module:
+        """The product with these weights, and GELU after it where asked."""
+        return self.product(affine, self.dtype, gelu=gelu)
 
 
 class FastGatedAttention(nn.Module):
     """Gated positional self-attention on plainly normalized tokens, without its projection.
 
-    Queries, keys and values are one product (or three, for a runtime that is slow at cutting one result in three), the
-    attention scale is in the queries' weights, and the gate in the factors of position attention, which are computed
-    once per grid.
-
-    Args:
-        attention: the layer that it stands for.
-        norm: the norm before it, folded into the product.
-        make: makes the product.
-        dtype: of the tokens.
-        kernel: takes the Triton kernel, which scales and mixes by itself.
-        apart: makes queries, keys and values three products.
+    `norm`, which comes before `attention`, and the attention scale are in the products' weights, and the gate is in the
+    factors of position attention, which are computed once per grid; the Triton kernel scales and mixes by itself.
     """
 
-    def __init__(
-        self,
-        attention: GatedPositionalSelfAttention,
-        norm: nn.LayerNorm,
-        make: MakeProduct,
-        dtype: torch.dtype,
-        *,
-        kernel: bool = False,
-        apart: bool = False,
-    ) -> None:
+    def __init__(self, attention: GatedPositionalSelfAttention, norm: nn.LayerNorm, form: Form) -> None:
         super().__init__()
-        self.num_heads = attention.num_heads
-        self.kernel = kernel
+        self.num_heads, self.kernel = attention.num_heads, form.kernel
         query, key = _parts(affine_of(attention.qk), 2)
-        if not kernel:
+        if not form.kernel:
             query = scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5)
-        parts = (query, key, affine_of(attention.v))
-        self.query_key_value = _Products(parts, norm, make, apart=apart)
+        self.query_key_value = _Products((query, key, affine_of(attention.v)), norm, form)
         gate = attention.gate.detach()
         self.gate = nn.Buffer(gate)
-        self.kept = nn.Buffer((1 - gate)[:, None, None].to(dtype))
+        self.kept = nn.Buffer((1 - gate)[:, None, None].to(form.dtype))
         self.position_weight = nn.Buffer(attention.pos_proj.weight.detach().clone())
         self.position_bias = nn.Buffer(attention.pos_proj.bias.detach().clone())
         self.factors = PerGrid(self._compute_factors)
@@ -90,23 +90,17 @@ class FastGatedAttention(nn.Module):
 
 
 class FastSelfAttention(nn.Module):
-    """Ordinary self-attention on plainly normalized tokens, without its projection.
+    """Ordinary self-attention on plainly normalized tokens, without its projection; `norm` is in the products' weights.
 
     Queries are a product of their own, since the last block makes only one of them.
-
-    Args:
-        attention: the layer that it stands for.
-        norm: the norm before it, folded into the products.
-        make: makes the products.
-        apart: makes keys and values two products.
     """
 
-    def __init__(self, attention: SelfAttention, norm: nn.LayerNorm, make: MakeProduct, *, apart: bool = False) -> None:
+    def __init__(self, attention: SelfAttention, norm: nn.LayerNorm, form: Form) -> None:
         super().__init__()
         self.num_heads = attention.num_heads
         query, key, value = _parts(affine_of(attention.qkv), 3)
-        self.query = make(after_norm(scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5), norm))
-        self.key_value = _Products((key, value), norm, make, apart=apart)
+        self.query = form.make(after_norm(scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5), norm))
+        self.key_value = _Products((key, value), norm, form)
 
     def forward(
         self, normed: Float[Tensor, "batch tokens dim"], grid: Grid, class_only: bool = False
@@ -119,30 +113,18 @@ class FastSelfAttention(nn.Module):
 
 
 class FastBlock(nn.Module):
-    """A block whose norms are plain, their scale and shift being in the products after them.
+    """A block whose norms are plain, their scale and shift being in the products after them."""
 
-    Args:
-        block: the block that it stands for.
-        make: makes the products.
-        dtype: of the tokens.
-        kernel: takes the Triton kernel for gated attention.
-        apart: makes queries, keys and values products of their own.
-    """
-
-    def __init__(
-        self, block: Block, make: MakeProduct, dtype: torch.dtype, *, kernel: bool = False, apart: bool = False
-    ) -> None:
+    def __init__(self, block: Block, form: Form) -> None:
         super().__init__()
         self.dim, self.eps = block.norm1.normalized_shape, block.norm1.eps
         if isinstance(block.attn, GatedPositionalSelfAttention):
-            self.attend: nn.Module = FastGatedAttention(
-                block.attn, block.norm1, make, dtype, kernel=kernel, apart=apart
-            )
+            self.attend: nn.Module = FastGatedAttention(block.attn, block.norm1, form)
         else:
-            self.attend = FastSelfAttention(cast(SelfAttention, block.attn), block.norm1, make, apart=apart)
-        self.proj = make(affine_of(cast(nn.Linear, block.attn.proj)))
-        self.fc1 = make(after_norm(affine_of(block.mlp.fc1), block.norm2), gelu=True)
-        self.fc2 = make(affine_of(block.mlp.fc2))
+            self.attend = FastSelfAttention(cast(SelfAttention, block.attn), block.norm1, form)
+        self.proj = form.make(affine_of(cast(nn.Linear, block.attn.proj)))
+        self.fc1 = form.make(after_norm(affine_of(block.mlp.fc1), block.norm2), gelu=True)
+        self.fc2 = form.make(affine_of(block.mlp.fc2))
 
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], grid: Grid, class_only: bool = False
@@ -158,13 +140,7 @@ class FastBlock(nn.Module):
 
 
 class FastEmbedding(nn.Module):
-    """Patch embedding and position embedding in one.
-
-    Args:
-        model: the model whose embeddings they are.
-        patches: its patch embedding, or one that stands for it.
-        dtype: of the tokens.
-    """
+    """Position embedding of `model`, and its patch embedding or one that stands for it, in one."""
 
     def __init__(self, model: ConViT, patches: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
@@ -188,12 +164,8 @@ class FastEmbedding(nn.Module):
 def embedding_of_levels(patches: PatchEmbedding, mean: Sequence[float], std: Sequence[float]) -> PatchEmbedding:
     """The patch embedding that gives on uint8 pixel values what `patches` gives on normalized images.
 
-    Source: normalization and kernel are both linear; computed in fp64 on the CPU, rounded once.
-
-    Args:
-        patches: a patch embedding.
-        mean: what normalization subtracts per channel, on a scale where white is 1.
-        std: what it divides by, on the same scale.
+    Normalization subtracts `mean` and divides by `std` per channel, on a scale where white is 1; it is linear as the
+    kernel is. Computed in fp64 on the CPU, rounded once.
     """
     dtype = patches.proj.weight.dtype
     # on the CPU: Apple's GPUs have no fp64
@@ -208,8 +180,8 @@ def embedding_of_levels(patches: PatchEmbedding, mean: Sequence[float], std: Seq
 class _Products(nn.ModuleList):
     """Several maps of one input to equally many outputs: one product that is cut apart, or a product for each."""
 
-    def __init__(self, parts: Sequence[Affine], norm: nn.LayerNorm, make: MakeProduct, *, apart: bool) -> None:
-        super().__init__(make(after_norm(part, norm)) for part in (parts if apart else [joined(*parts)]))
+    def __init__(self, parts: Sequence[Affine], norm: nn.LayerNorm, form: Form) -> None:
+        super().__init__(form.make(after_norm(part, norm)) for part in (parts if form.apart else [joined(*parts)]))
         self.count = len(parts)
 
     def forward(self, normed: Tensor) -> tuple[Tensor, ...]:

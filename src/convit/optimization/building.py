@@ -10,7 +10,7 @@ from functools import partial
 from typing import cast
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from convit.model.attention import GatedPositionalSelfAttention
@@ -19,13 +19,13 @@ from convit.model.kernels.gated_attention import DTYPES, check_runs
 from convit.model.layers import Block, PatchEmbedding
 from convit.model.processor import is_amd_avx512
 from convit.model.shortcuts import is_untouched, takes_shortcuts
-from convit.optimization.blocks import FastBlock, FastEmbedding, MakeProduct, embedding_of_levels
+from convit.optimization.blocks import FastBlock, FastEmbedding, Form, embedding_of_levels
 from convit.optimization.calls import FixedBatch, GraphedCall, compiled, copied
-from convit.optimization.optimized import OptimizedConViT, Runner
+from convit.optimization.optimized import Images, OptimizedConViT, Runner
 from convit.optimization.plan import Plan, Step, choose_backend, choose_dtype, choose_precision
 from convit.optimization.precision import dtype_of, native_precisions
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct, Product, fastest_product, quantize
-from convit.optimization.timing import fastest
+from convit.optimization.timing import alternate, fastest, settling
 from convit.transforms import TransformSettings, normalize_batch
 from convit.transforms.settings import as_height_width
 
@@ -36,9 +36,8 @@ WARM_UP, ROUNDS = 3, 10
 def fastest_attention(model: ConViT, images: Float[Tensor, "batch channels height width"]) -> str:
     """Time one GPSA layer of `model` in both fast forms at the shape of `images` and name the faster.
 
-    Neither the model nor its gradients are changed: `model.set_attention(fastest_attention(model, images))` takes the
-    answer. A model in training mode is timed forward and backward, else forward alone, under the autocast of the call.
-    Eager runs, so that launches count, which CUDA graphs and large batches hide.
+    The model stays as it is: `model.set_attention(fastest_attention(model, images))` takes the answer. In training mode
+    it is timed forward and backward, else forward alone, under the autocast of the call, eagerly, so launches count.
 
     Args:
         model: on the device where it will run, in the precision in which it will run.
@@ -61,47 +60,27 @@ def fastest_attention(model: ConViT, images: Float[Tensor, "batch channels heigh
         return "fused"
     size = model.config.patch_size
     grid = (-(-images.shape[-2] // size), -(-images.shape[-1] // size))
-    with torch.cuda.device(images.device):  # events are recorded on the current one
-        seconds = {form: _time_form(layer, form, images.shape[0], grid) for form in ("fused", "triton")}
-    return min(seconds, key=lambda form: seconds[form])
+    calls = {form: _run_of(layer, form, images.shape[0], grid) for form in ("fused", "triton")}
+    seconds = alternate(calls, ROUNDS, settling(images.device), WARM_UP)
+    return min(seconds, key=lambda form: statistics.median(seconds[form]))
 
 
-def _time_form(layer: GatedPositionalSelfAttention, form: str, batch: int, grid: tuple[int, int]) -> float:
-    """Seconds for random tokens; the layer is left as it was."""
-    like, before = layer.gating_param, (layer.plain, layer.kernel)
+def _run_of(layer: GatedPositionalSelfAttention, form: str, batch: int, grid: tuple[int, int]) -> Callable[[], None]:
+    """A call on random tokens of a twin in that form, which shares the layer's parameters."""
+    twin, like = copy.copy(layer), layer.gating_param
+    twin.plain, twin.kernel = False, form == "triton"
     tokens = torch.randn(batch, grid[0] * grid[1], layer.dim, device=like.device, dtype=like.dtype)
     tokens.requires_grad_(layer.training)
-    layer.plain, layer.kernel = False, form == "triton"
     learned = [parameter for parameter in layer.parameters() if parameter.requires_grad]
 
     def run() -> None:
         with torch.set_grad_enabled(layer.training):
-            read = layer(tokens, grid)
+            read = twin(tokens, grid)
             if layer.training:
                 torch.autograd.grad(read.sum(), [tokens, *learned])
 
-    try:
-        return median_seconds(run)
-    finally:
-        layer.plain, layer.kernel = before
+    return run
 
-
-def median_seconds(run: Callable[[], None]) -> float:
-    """Median time of `run` on the current CUDA device, seconds."""
-    for _ in range(WARM_UP):
-        run()
-    times: list[float] = []
-    for _ in range(ROUNDS):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        run()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) / 1000)  # given in milliseconds
-    return statistics.median(times)
-
-
-Images = Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
 
 NORMS = Step("norms", "folded", "scale and shift are in the products after them")
 POSITION = Step("position attention", "two factors per grid", "computed once, the gate in the first")
@@ -179,7 +158,7 @@ def optimize(
     apart = backend.choice == "openvino"
     kept = _called(model, backend.choice)
     attention = _choose_attention(model, device, dtype, batch_size, img_size)
-    folded = fold(model, partial(product, dtype=dtype), dtype, kernel=attention.choice == "triton", apart=apart)
+    folded = fold(model, Form(product, dtype, kernel=attention.choice == "triton", apart=apart))
     if chosen.choice in ("fp8", "int8") and device.type == "cuda":
         quantize(folded, chosen.choice)
     runner = _runner(backend.choice, device, batch_size, _batches(calibration, settings))
@@ -211,9 +190,9 @@ def _choose_attention(
     return Step("gated attention", fastest_attention(probe, images), "the fastest of the forms that run here")
 
 
-def fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, kernel: bool = False, apart: bool = False) -> ConViT:
-    """The model with fast blocks, see `FastBlock` for the arguments; the model itself stays as it is."""
-    folded = copy.copy(model)
+def fold(model: ConViT, form: Form) -> ConViT:
+    """The model with fast blocks; the model itself stays as it is."""
+    folded, dtype = copy.copy(model), form.dtype
     # the copy shares its tables of parts with the original until they are replaced here
     folded._modules, folded._parameters, folded._buffers = {}, {}, {}
     folded.pos_embed = None  # added by the fast embedding
@@ -222,9 +201,7 @@ def fold(model: ConViT, make: MakeProduct, dtype: torch.dtype, *, kernel: bool =
     folded.cls_token = None if token is None else nn.Parameter(token.detach().to(dtype, copy=True), requires_grad=False)
     folded.pos_drop, folded.head_drop = copy.deepcopy(model.pos_drop), copy.deepcopy(model.head_drop)
     folded.blocks = nn.ModuleList(
-        FastBlock(cast(Block, block), make, dtype, kernel=kernel, apart=apart)
-        if takes_shortcuts(block)
-        else copy.deepcopy(block).to(dtype)
+        FastBlock(cast(Block, block), form) if takes_shortcuts(block) else copy.deepcopy(block).to(dtype)
         for block in model.blocks
     )
     folded.norm = copy.deepcopy(model.norm).to(dtype)

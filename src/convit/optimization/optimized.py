@@ -15,8 +15,9 @@ from convit.optimization.calls import Call
 from convit.optimization.plan import Plan
 from convit.transforms import TransformSettings, normalize_batch
 
+Images = Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
 Runner = Callable[[ConViT, str], Call]
-"""Gives the fast form of a model's `forward` or `forward_features`, by name."""
+"""Gives the fast form of a model's `forward` or `forward_features`, by name; can be pickled."""
 
 
 class OptimizedConViT(nn.Module):
@@ -67,15 +68,11 @@ class OptimizedConViT(nn.Module):
         """The fast blocks, one for each of the model's."""
         return self.model.blocks
 
-    def forward(
-        self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch *rest"]:
+    def forward(self, images: Images) -> Float[Tensor, "batch *rest"]:
         """Classify, or embed where `num_classes` is 0; see `ConViT.forward`."""
         return self._run("forward", images)
 
-    def forward_features(
-        self, images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch tokens dim"]:
+    def forward_features(self, images: Images) -> Float[Tensor, "batch tokens dim"]:
         """Every token after the last norm; see `ConViT.forward_features`."""
         return self._run("forward_features", images)
 
@@ -88,12 +85,7 @@ class OptimizedConViT(nn.Module):
             return self.model.forward_head(tokens.to(self._dtype), pre_logits).to(tokens.dtype)
 
     @torch.no_grad()
-    def forward_intermediates(
-        self,
-        images: Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"],
-        indices: int | Sequence[int] | None = None,
-        **options: Any,
-    ) -> Any:
+    def forward_intermediates(self, images: Images, indices: int | Sequence[int] | None = None, **options: Any) -> Any:
         """What chosen blocks give; see `ConViT.forward_intermediates`, whose options these are.
 
         Runs in PyTorch as it is, whatever runs the other calls.
