@@ -7,8 +7,7 @@ from skimage import data
 from convit.transforms import create_transform
 from convit.transforms.augmentation import _OPERATIONS, RandAugment
 from convit.transforms.policies import parse_policy, parse_rand_augment
-from convit.transforms.stages import create_training_transform
-from convit.transforms.training import PaddedCrop, training_transform
+from convit.transforms.training import training_transform
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +40,10 @@ def test_a_certain_flip_mirrors(cat: Image.Image) -> None:
 
 def test_padded_crops_are_shifted_pictures() -> None:
     image = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
-    crop = PaddedCrop((4, 4), 2, Image.Resampling.BICUBIC, (255, 255, 255))
+    crop = training_transform(4, crop="padded", padding=2, flip=0.0, mean=(0.0,) * 3, std=(1.0,) * 3)
     torch.manual_seed(0)
-    seen = {np.asarray(crop(image)).tobytes() for _ in range(400)}
-    padded = np.full((8, 8, 3), 255, dtype=np.uint8)
+    seen = {(crop(image) * 255).round().byte().permute(1, 2, 0).numpy().tobytes() for _ in range(400)}
+    padded = np.zeros((8, 8, 3), dtype=np.uint8)  # black is the mean color here
     padded[2:6, 2:6] = np.asarray(image)
     possible = {padded[top : top + 4, left : left + 4].tobytes() for top in range(5) for left in range(5)}
     assert seen == possible
@@ -119,7 +118,7 @@ def test_timms_names_reach_the_same_pipeline(cat: Image.Image) -> None:
 )
 def test_unknown_options_are_refused(options: dict[str, object], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        create_training_transform(32, **options)  # type: ignore[arg-type]
+        create_transform(32, True, **options)
 
 
 def test_an_unknown_crop_is_refused() -> None:

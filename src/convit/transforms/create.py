@@ -114,29 +114,19 @@ def create_transform(
         raise ValueError(f"{name} is True, but a ConViT takes whole images, prepared by Pillow; leave it out")
     scaled = normalize and not use_prefetcher
     if is_training and not no_aug:
-        from convit.transforms.stages import create_training_transform
+        from torchvision.transforms.v2 import Compose
 
-        return create_training_transform(
-            input_size,
-            train_crop_mode=train_crop_mode,
-            scale=scale,
-            ratio=ratio,
-            hflip=hflip,
-            vflip=vflip,
-            color_jitter=color_jitter,
-            color_jitter_prob=color_jitter_prob,
-            grayscale_prob=grayscale_prob,
-            gaussian_blur_prob=gaussian_blur_prob,
-            auto_augment=auto_augment,
-            interpolation=interpolation,
-            mean=mean,
-            std=std,
-            re_prob=re_prob,
-            re_mode=re_mode,
-            re_count=re_count,
-            normalize=scaled,
-            separate=separate,
+        from convit.transforms.stages import change_colors, crop_and_flip, make_tensor
+
+        turning = "bicubic" if interpolation == "random" else interpolation
+        settings = TransformSettings((3, *as_height_width(input_size)), turning, tuple(mean), tuple(std))
+        size = (settings.height, settings.width)
+        stages = (
+            crop_and_flip(size, interpolation, train_crop_mode, scale, ratio, hflip, vflip),
+            change_colors(settings, auto_augment, color_jitter, color_jitter_prob, grayscale_prob, gaussian_blur_prob),
+            make_tensor(settings, scaled, re_prob, re_mode, re_count),
         )
+        return stages if separate else Compose(stages)
     if separate:
         raise ValueError("separate is True, but only training with augmentation has stages; leave it out")
     if is_training:  # without augmentation

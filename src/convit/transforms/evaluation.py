@@ -57,11 +57,15 @@ class EvaluationTransform:
         Raises:
             TypeError: `image` is not a Pillow image.
         """
+        return self.to_tensor(self.to_pixels(image))
+
+    def to_tensor(self, pixels: UInt8[np.ndarray, "height width channels"]) -> Tensor:
+        """Give what a call gives, for an image that has been cropped."""
         import torch
 
         if self.normalize_output:
-            return torch.from_numpy(self.to_array(image))
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(self.to_pixels(image), -1, 0)))
+            return torch.from_numpy(self.normalize(pixels))
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 0)))
 
     def to_pixels(
         self, image: Image.Image, full_size: tuple[int, int] | None = None

@@ -1,4 +1,4 @@
-"""Training-time preprocessing under timm's names, in its three stages: crop and flip, change colors, make a tensor."""
+"""The three stages of training-time preprocessing under timm's names; random numbers are torch's alone."""
 
 from __future__ import annotations
 
@@ -15,66 +15,64 @@ from torchvision.transforms import v2
 
 from convit.transforms.evaluation import EvaluationTransform
 from convit.transforms.policies import parse_policy
-from convit.transforms.settings import IMAGENET_MEAN, IMAGENET_STD, TransformSettings, as_height_width
-from convit.transforms.training import Flip, Pipeline
+from convit.transforms.settings import TransformSettings
 
 _ERASING = ("const", "rand", "pixel")
 
 
-def create_training_transform(
-    input_size: int | Sequence[int],
-    *,
-    train_crop_mode: str | None = None,
-    scale: tuple[float, float] | None = None,
-    ratio: tuple[float, float] | None = None,
-    hflip: float = 0.5,
-    vflip: float = 0.0,
-    color_jitter: float | Sequence[float] | None = 0.4,
-    color_jitter_prob: float | None = None,
-    grayscale_prob: float = 0.0,
-    gaussian_blur_prob: float = 0.0,
-    auto_augment: str | None = None,
-    interpolation: str = "bicubic",
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-    re_prob: float = 0.0,
-    re_mode: str = "const",
-    re_count: int = 1,
-    normalize: bool = True,
-    separate: bool = False,
-) -> Callable[[Image.Image], Any] | tuple[Callable[[Any], Any], ...]:
-    """Make the training transform of `create_transform`, whose arguments, result and errors these are.
-
-    All random numbers come from torch's global generator (timm's from Python's too).
-    """
-    settings = TransformSettings((3, *as_height_width(input_size)), _certain(interpolation), tuple(mean), tuple(std))
-    size = (settings.height, settings.width)
-    if train_crop_mode not in (None, "", "rrc", "rkrc", "rkrr"):
-        raise ValueError(f"train_crop_mode is {train_crop_mode!r}, but must be 'rrc', 'rkrc' or 'rkrr'")
-    if re_mode not in _ERASING or re_count < 1:
-        raise ValueError(
-            f"re_mode is {re_mode!r} and re_count {re_count}, but must be one of {', '.join(_ERASING)}, and at least 1"
-        )
-    kinds = _kinds(interpolation)
-    if train_crop_mode in ("rkrc", "rkrr"):
-        keeping = (scale or (0.8, 1.0), ratio or (0.9, 1 / 0.9), train_crop_mode == "rkrr")
+def crop_and_flip(
+    size: tuple[int, int],
+    interpolation: str,
+    mode: str | None,
+    scale: tuple[float, float] | None,
+    ratio: tuple[float, float] | None,
+    hflip: float,
+    vflip: float,
+) -> v2.Compose:
+    """The first stage of `create_transform`, whose arguments and errors these are; image in, image out."""
+    if mode not in (None, "", "rrc", "rkrc", "rkrr"):
+        raise ValueError(f"train_crop_mode is {mode!r}, but must be 'rrc', 'rkrc' or 'rkrr'")
+    kinds = ("bilinear", "bicubic") if interpolation == "random" else (interpolation,)
+    if mode in ("rkrc", "rkrr"):
+        keeping = (scale or (0.8, 1.0), ratio or (0.9, 1 / 0.9), mode == "rkrr")
         crops: list[Any] = [RatioCrop(size, Image.Resampling[each.upper()], *keeping) for each in kinds]
     else:
         shape: dict[str, Any] = {"scale": scale or (0.08, 1.0), "ratio": ratio or (3 / 4, 4 / 3)}
         crops = [v2.RandomResizedCrop(size, interpolation=v2.InterpolationMode(each), **shape) for each in kinds]
-    flips = [Flip(chance, vertical=vertical) for chance, vertical in ((hflip, False), (vflip, True)) if chance > 0]
-    first = [crops[0] if len(crops) == 1 else v2.RandomChoice(crops), *flips]
-    second = [parse_policy(auto_augment, settings.interpolation, settings.fill)] if auto_augment else []
-    if color_jitter and (not auto_augment or "3a" in auto_augment):
-        second.append(_sometimes(_jitter(color_jitter), color_jitter_prob))
-    second += [v2.RandomGrayscale(grayscale_prob)] if grayscale_prob else []
-    second += [_sometimes(v2.GaussianBlur(23), gaussian_blur_prob)] if gaussian_blur_prob else []
-    last: list[Any] = [np.asarray, EvaluationTransform(settings).normalize if normalize else _levels, torch.from_numpy]
+    flips = {v2.RandomHorizontalFlip: hflip, v2.RandomVerticalFlip: vflip}
+    crop = crops[0] if len(crops) == 1 else v2.RandomChoice(crops)
+    return v2.Compose([crop, *(flip(chance) for flip, chance in flips.items() if chance > 0)])
+
+
+def change_colors(
+    settings: TransformSettings,
+    auto_augment: str | None,
+    jitter: float | Sequence[float] | None,
+    jitter_prob: float | None,
+    grayscale_prob: float,
+    gaussian_blur_prob: float,
+) -> v2.Compose:
+    """The second stage of `create_transform`, whose arguments and errors these are; image in, image out."""
+    steps: list[Any] = [parse_policy(auto_augment, settings.interpolation, settings.fill)] if auto_augment else []
+    if jitter and (not auto_augment or "3a" in auto_augment):
+        steps.append(_sometimes(_jitter(jitter), jitter_prob))
+    steps += [v2.RandomGrayscale(grayscale_prob)] if grayscale_prob else []
+    steps += [_sometimes(v2.GaussianBlur(23), gaussian_blur_prob)] if gaussian_blur_prob else []
+    return v2.Compose(steps or [v2.Identity()])
+
+
+def make_tensor(
+    settings: TransformSettings, normalize: bool, re_prob: float, re_mode: str, re_count: int
+) -> v2.Compose:
+    """The last stage of `create_transform`, whose arguments and errors these are; image in, tensor out."""
+    if re_mode not in _ERASING or re_count < 1:
+        raise ValueError(
+            f"re_mode is {re_mode!r} and re_count {re_count}, but must be one of {', '.join(_ERASING)}, and at least 1"
+        )
+    steps: list[Any] = [np.asarray, EvaluationTransform(settings, normalize=normalize).to_tensor]
     if re_prob > 0 and normalize:
-        last.append(_erasing(re_prob, re_mode, re_count))
-    if separate:
-        return Pipeline(first), Pipeline(second), Pipeline(last)
-    return Pipeline([*first, *second, *last])
+        steps.append(_erasing(re_prob, re_mode, re_count))
+    return v2.Compose(steps)
 
 
 class RatioCrop:
@@ -159,15 +157,6 @@ def _rectangle(probability: float, value: Any, count: int = 1) -> v2.RandomErasi
     return v2.RandomErasing(probability, scale=(0.02 / count, 1 / 3 / count), ratio=(0.3, 3.3), value=value)
 
 
-def _kinds(interpolation: str) -> tuple[str, ...]:
-    return ("bilinear", "bicubic") if interpolation == "random" else (interpolation,)
-
-
-def _certain(interpolation: str) -> str:
-    """The one that stands for "random" where operations turn and shear."""
-    return _kinds(interpolation)[-1]
-
-
 def _jitter(strength: float | Sequence[float]) -> v2.ColorJitter:
     factors = [strength] * 3 if isinstance(strength, int | float) else list(strength)
     if len(factors) not in (3, 4):
@@ -181,7 +170,3 @@ def _sometimes(step: Any, probability: float | None) -> Any:
 
 def _between(low: float, high: float, share: float) -> float:
     return low + (high - low) * share
-
-
-def _levels(pixels: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))

@@ -1,4 +1,4 @@
-"""Training-time preprocessing: PIL image in, augmented float32 tensor out (torchvision v2 where it is fast enough)."""
+"""Training-time preprocessing: PIL image in, augmented float32 tensor out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -54,73 +53,25 @@ def training_transform(
         erasing: probability that a rectangle of the normalized tensor is overwritten with noise (Zhong et al. 2020).
 
     Raises:
-        ValueError: `interpolation` or `crop` is unknown.
+        ValueError: `interpolation` or `crop` is unknown, or a probability is out of range.
     """
     size = as_height_width(input_size)
     settings = TransformSettings((3, *size), interpolation, tuple(mean), tuple(std))
-    mode, resampling = v2.InterpolationMode(interpolation), Image.Resampling[interpolation.upper()]
-    steps: list[Any] = []
-    if crop == "resized":
-        steps.append(v2.RandomResizedCrop(size, scale=scale, ratio=ratio, interpolation=mode))
-    elif crop == "padded":
-        steps.append(PaddedCrop(size, padding, resampling, settings.fill))
-    elif crop == "none":
-        steps.append(PaddedCrop(size, 0, resampling, settings.fill))
-    else:
+    mode = v2.InterpolationMode(interpolation)
+    crops: dict[str, list[Any]] = {
+        "resized": [v2.RandomResizedCrop(size, scale=scale, ratio=ratio, interpolation=mode)],
+        # He et al. 2016's augmentation of CIFAR
+        "padded": [v2.Resize(size, mode), v2.RandomCrop(size, padding=padding, fill=settings.fill)],
+        "none": [v2.Resize(size, mode)],
+    }
+    if crop not in crops:
         raise ValueError(f"crop is {crop!r}, but must be 'resized', 'padded' or 'none'")
-    if flip > 0:
-        steps.append(Flip(flip))
+    steps = crops[crop] + ([v2.RandomHorizontalFlip(flip)] if flip > 0 else [])
     if rand_augment is not None:
-        steps.append(rand_augment.bind(resampling, settings.fill))
+        steps.append(rand_augment.bind(Image.Resampling[interpolation.upper()], settings.fill))
     elif color_jitter > 0:
         steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
-    steps += [np.asarray, EvaluationTransform(settings).normalize, torch.from_numpy]
+    steps += [np.asarray, EvaluationTransform(settings).to_tensor]
     if erasing > 0:
         steps.append(v2.RandomErasing(erasing, scale=(0.02, 1 / 3), ratio=(0.3, 3.3), value="random"))  # pyright: ignore[reportArgumentType]
-    return Pipeline(steps)
-
-
-class Pipeline:
-    """Steps in order; unlike `v2.Compose` it is a plain callable without a module's overhead per call."""
-
-    def __init__(self, steps: Sequence[Callable[[Any], Any]]) -> None:
-        self.steps = list(steps)
-
-    def __call__(self, image: Any) -> Any:
-        """Apply every step."""
-        for step in self.steps:
-            image = step(image)
-        return image
-
-
-class Flip:
-    """Left-right (or top-bottom) flip with a probability."""
-
-    def __init__(self, probability: float, *, vertical: bool = False) -> None:
-        self.probability = probability
-        self.method = Image.Transpose.FLIP_TOP_BOTTOM if vertical else Image.Transpose.FLIP_LEFT_RIGHT
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        """The image, or its mirror image."""
-        return image.transpose(self.method) if torch.rand(()).item() < self.probability else image
-
-
-class PaddedCrop:
-    """Resize to `size`, pad every side and cut `size` out at a random place (He et al. 2016's CIFAR augmentation)."""
-
-    def __init__(
-        self, size: tuple[int, ...], padding: int, resampling: Image.Resampling, fill: tuple[int, ...]
-    ) -> None:
-        self.height, self.width = size
-        self.padding, self.resampling, self.fill = padding, resampling, fill
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        """The cut-out, `size` large."""
-        if image.size != (self.width, self.height):
-            image = image.resize((self.width, self.height), self.resampling)
-        if self.padding == 0:
-            return image
-        top, left = torch.randint(2 * self.padding + 1, (2,)).tolist()
-        canvas = Image.new("RGB", image.size, self.fill)
-        canvas.paste(image, (self.padding - left, self.padding - top))
-        return canvas
+    return v2.Compose(steps)
