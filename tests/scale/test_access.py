@@ -120,4 +120,7 @@ def test_what_is_said_holds_no_access() -> None:
     assert redacted(said) == one_line(said) == "Cannot connect to 'https://host/x' via s3://b/c"
     chained = "simplecache::https://me:secret@host/x.tar?signature=secret"
     assert shown(chained) == redacted(chained) == "simplecache::https://host/x.tar"
+    chained = "zip://what?.jpg::simplecache::https://me:secret@host/x.zip?signature=secret"
+    assert shown(chained) == redacted(chained) == "zip://what?.jpg::simplecache::https://host/x.zip"
+    assert shown("https://host/a::b?signature=secret") == "https://host/a::b"
     assert shown("https://[::1]:8000/x.tar?signature=secret") == "https://[::1]:8000/x.tar"

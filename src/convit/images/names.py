@@ -68,9 +68,13 @@ def shown(place: object) -> str:
     ('https://host/x.tar', 's3://bucket/what? #1.jpg')
     >>> shown("abfs://container@account.dfs.core.windows.net/x.tar")
     'abfs://container@account.dfs.core.windows.net/x.tar'
+    >>> shown("zip://cat.jpg::https://me:secret@host/x.zip")
+    'zip://cat.jpg::https://host/x.zip'
     """
     if not is_remote(place):
         return str(place)
+    if len(chain := re.split(r"::(?=\w[\w+.-]*://)", str(place))) > 1:  # fsspec's: each link has an address of its own
+        return "::".join(map(shown, chain))
     scheme, host, path = split_url(str(place))
     return f"{scheme}://{host if scheme in _AZURE else host.rpartition('@')[2]}{path}"
 
