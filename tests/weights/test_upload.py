@@ -183,7 +183,7 @@ def test_an_upload_arrives_and_is_read_by_its_name(taking: Any, run: Path, tmp_p
     assert model.pretrained_cfg["label_names"] == ("aster", "daisy", "rose")
     assert model.pretrained_cfg["architecture"] == NANO
     assert not any(TOKEN.encode() in each.read_bytes() for each in tmp_path.rglob("*") if each.is_file())
-    code, _, _ = command(run, REPO, "--yes", "--revision", "later")
+    code, _, _ = command(run, f"{REPO}@later", "--yes")
     assert (code, taking.branches, taking.commits[1][0]) == (0, ["later"], "later")
 
 
@@ -344,7 +344,6 @@ def test_what_cannot_be_pushed_is_one_line(run: Path, tmp_path: Path) -> None:
         ((tmp_path / "none", REPO), "there is no weight file"),
         ((tmp_path / "begun", REPO), "has written no weights yet; let it finish"),
         ((tmp_path / "bare.pth", REPO), "is not a safetensors file"),
-        ((run, f"{REPO}@a", "--revision", "b"), "names the branch a, but --revision is b; leave one"),
         ((run, REPO, "--license", "apache"), "license is 'apache', but must be one of apache-2.0, mit"),
         ((run, "flowers"), "is not a hub repository; write hf-hub:owner/name"),
     ):

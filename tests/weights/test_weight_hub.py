@@ -288,11 +288,11 @@ def test_model_from_a_hub_repository(hub, tmp_path):
 
 
 def test_repository_of_the_table_has_its_labels(hub, tmp_path):
-    donor = create_model("convit_nano_patch4_32", num_classes=1000)
+    donor = create_model("convit_tiny", img_size=32)
     config = {
-        "architecture": "convit_nano_patch4_32",
+        "architecture": "convit_tiny",
         "num_classes": 1000,
-        "pretrained_cfg": {"input_size": [3, 32, 32]},
+        "pretrained_cfg": {"tag": "fb_in1k", "input_size": [3, 32, 32]},
     }
     hub.repos[REPO] = {"config.json": json.dumps(config).encode(), "model.safetensors": save(donor.state_dict())}
     card = create_model(f"hf-hub:{REPO}", pretrained=True, cache_dir=tmp_path).pretrained_cfg

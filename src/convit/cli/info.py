@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -172,7 +173,7 @@ def _accuracy(entry: Entry) -> dict[str, Any]:
         "top1": entry.top1,
         "top5": entry.top5,
         "measured_by": entry.measured_by or None,
-        "published": [each.to_dict() for each in entry.published],
+        "published": [asdict(each) for each in entry.published],
         "measured": entry.measured,
     }
 

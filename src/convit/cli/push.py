@@ -10,10 +10,11 @@ import typer
 from convit.cli import errors, options
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or a weight file.")]
-Name = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository of the hub; made where it is missing.")]
+Name = Annotated[
+    str, typer.Argument(metavar="OWNER/NAME[@BRANCH]", help="Repository of the hub; made where it is missing.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Upload; without it, only show what would be uploaded.")]
 Private = Annotated[bool, typer.Option("--private", help="Make a new repository private.")]
-Revision = Annotated[str | None, typer.Option(metavar="BRANCH", help="Branch to upload to.  [default: main]")]
 Message = Annotated[str | None, typer.Option("--message", "-m", metavar="TEXT", help="Message of the commit.")]
 License = Annotated[
     str | None, typer.Option("--license", metavar="ID", help="License of the weights, such as apache-2.0.")
@@ -25,7 +26,6 @@ def push(
     name: Name,
     yes: Yes = False,
     private: Private = False,
-    revision: Revision = None,
     message: Message = None,
     terms: License = None,
 ) -> None:
@@ -36,7 +36,7 @@ def push(
     """
     from convit.weights import upload
 
-    prepared = upload.prepare_upload(run, name, revision=revision, terms=terms)
+    prepared = upload.prepare_upload(run, name, terms=terms)
     if prepared.not_timm is not None:
         errors.tell(f"warning: timm and transformers cannot build this model: {prepared.not_timm}")
     if prepared.stale:

@@ -64,10 +64,7 @@ def adapt_weights(
     _adapt_channels(adapted, wanted)
     _adapt_head(adapted, wanted)
     _adapt_positions(adapted, model.config, source_grid)
-    if not strict:
-        adapted = _without_others(adapted, wanted, source_name)
-    _check_fit(adapted, wanted, source_name)
-    return adapted
+    return _fitting(adapted, wanted, source_name, strict=strict)
 
 
 def adapt_input_channels(
@@ -184,32 +181,30 @@ def _adapt_positions(adapted: dict[str, Tensor], config: ConViTConfig, source_gr
     adapted["pos_embed"] = resample_position_embedding(positions, source_grid, config.grid_size)
 
 
-def _without_others(adapted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source_name: str) -> dict[str, Tensor]:
-    missing, extra = (
-        [name for name in one if name not in other] for one, other in ((wanted, adapted), (adapted, wanted))
-    )
-    if not adapted.keys() & (wanted.keys() - set(_HEAD)):
-        raise ValueError(f"{source_name} has none of the model's weights; {_remedy(adapted)}")
-    if missing:
-        _log.warning("%s lacks %s: left as the model had it", source_name, _some(missing))
-    if extra:
-        _log.warning("%s has %s, which the model does not have: left out", source_name, _some(extra))
-    return {name: adapted.get(name, own) for name, own in wanted.items()}
-
-
-def _check_fit(adapted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source_name: str) -> None:
+def _fitting(
+    adapted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source_name: str, *, strict: bool
+) -> dict[str, Tensor]:
+    """The tensors under the model's names and in its shapes; raises `ValueError` where they differ."""
     missing = [name for name in wanted if name not in adapted]
     extra = [name for name in adapted if name not in wanted]
     problems = [f"it lacks {_some(missing)}"] if missing else []
     problems += [f"it has {_some(extra)}, which the model does not have"] if extra else []
+    if not strict:
+        if not adapted.keys() & (wanted.keys() - set(_HEAD)):
+            raise ValueError(f"{source_name} has none of the model's weights; {_remedy(adapted)}")
+        if missing:
+            _log.warning("%s lacks %s: left as the model had it", source_name, _some(missing))
+        if extra:
+            _log.warning("%s has %s, which the model does not have: left out", source_name, _some(extra))
+        problems.clear()
+    filled = {name: adapted.get(name, own) for name, own in wanted.items()}
     if not problems:
-        shapes = {name: (_shape(adapted[name]), _shape(own)) for name, own in wanted.items()}
-        unlike = [
-            f"{name} is {found}, but the model's is {own}" for name, (found, own) in shapes.items() if found != own
-        ]
-        problems = unlike[:1]
+        shapes = {name: (_shape(filled[name]), _shape(own)) for name, own in wanted.items()}
+        unlike = [name for name, (found, own) in shapes.items() if found != own]
+        problems = ["{} is {}, but the model's is {}".format(name, *shapes[name]) for name in unlike[:1]]
     if problems:
         raise ValueError(f"{source_name} does not fit the model: {'; '.join(problems)}; {_remedy(adapted)}")
+    return filled
 
 
 def _remedy(tensors: Mapping[str, Tensor]) -> str:

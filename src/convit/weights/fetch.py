@@ -40,10 +40,7 @@ def fetch_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path:
         raise FileNotFoundError(
             f"the bundled weights {weight_set.name} are missing from this installation; install convit again"
         )
-    if hub.is_offline():
-        raise ConnectionError(
-            f"{weight_set.name} is not in the cache and HF_HUB_OFFLINE forbids fetching it; {_remedy()}"
-        )
+    _check_online(weight_set.name)
     failures: list[str] = []
     if weight_set.hub_repo is not None:
         try:
@@ -71,8 +68,7 @@ def fetch_hub_file(repo: Repo, names: tuple[str, ...] = WEIGHT_FILES, cache_dir:
     cached = hub.cached_file(repo, names, cache_dir)
     if cached is not None:
         return cached
-    if hub.is_offline():
-        raise ConnectionError(f"{repo.name} is not in the cache and HF_HUB_OFFLINE forbids fetching it; {_remedy()}")
+    _check_online(repo.name)
     try:
         return hub.download(repo, names, cache_dir)
     except LookupError as error:
@@ -103,6 +99,11 @@ def why_unavailable(weight_set: WeightSet) -> str | None:
     if is_cached(weight_set):
         return None
     return "HF_HUB_OFFLINE is set" if hub.is_offline() else why_unreachable(hub.endpoint())
+
+
+def _check_online(name: str) -> None:
+    if hub.is_offline():
+        raise ConnectionError(f"{name} is not in the cache and HF_HUB_OFFLINE forbids fetching it; {_remedy()}")
 
 
 def _remedy() -> str:

@@ -60,11 +60,9 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     file = weights_file(path)
     if file.suffix.lower() not in READABLE:
         raise ValueError(f"{file} is not a weight file that can be read here; {_kinds(file.parent)}")
-    if file.suffix.lower() == ".safetensors":
-        tensors, metadata = _read_safetensors(file), read_metadata(file)
-    else:
-        tensors, metadata = _read_pickle(file), {}
-    tensors = _strip_surroundings(tensors, file)
+    is_safe = file.suffix.lower() == ".safetensors"
+    tensors = tensors_in(_read_safetensors(file) if is_safe else _read_pickle(file), file)
+    metadata = read_metadata(file) if is_safe else {}
     config = file.with_name(CONFIG_FILE)
     if not metadata and file != Path(path).expanduser() and config.is_file():
         metadata, file = read_hub_config(config), config
@@ -229,7 +227,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(file)
 
 
-def _read_pickle(file: Path) -> dict[str, Tensor]:
+def _read_pickle(file: Path) -> Any:
     import torch
 
     with _one_error(file, "PyTorch"):
@@ -237,8 +235,7 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
         # Training scripts of this family keep their parsed arguments beside the weights; that class holds data only.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols, which say nothing of what was read
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    return _unwrap(content, file)
+            return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _check_beginning(file: Path) -> None:

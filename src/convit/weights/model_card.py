@@ -53,15 +53,8 @@ class Sources:
 
 
 def render_card(title: str, file: Path, sources: Sources) -> str:
-    """Give the text of a model card, in Markdown.
-
-    Raises:
-        ValueError: the file does not describe its model.
-        OSError: it cannot be read.
-    """
+    """Give the text of a model card, in Markdown; `file` is one that `convit.save_weights` wrote."""
     described = read_metadata(file)
-    if "config" not in described:
-        raise ValueError(f"{file} does not describe its model; save it with convit.save_weights first")
     facts = {"title": title, **_file_facts(file), **_model_facts(described)}
     if sources.evaluations:
         facts["count"] = f"{sources.evaluations[0]['count']:,}"

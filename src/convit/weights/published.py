@@ -5,8 +5,7 @@ Needs no torch.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 TIMM = "timm's result tables, the released file"
 # as `convit evaluate` calls them, and as people do
@@ -35,10 +34,6 @@ class Published:
     top1: float
     source: str
     top5: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the figure as a dict that `json.dumps` takes."""
-        return asdict(self)
 
 
 def _released(imagenet: float, top5: float, **relatives: float) -> tuple[Published, ...]:

@@ -24,7 +24,7 @@ from convit.weights.fetch import fetch_hub_file, fetch_weights
 from convit.weights.files import check_metadata, load_weights, tensors_in
 from convit.weights.header import read_metadata
 from convit.weights.hub import WEIGHT_FILES, Repo, parse_repo
-from convit.weights.timm_config import CONFIG_FILE, MODEL_FILE, known_classes, read_hub_config
+from convit.weights.timm_config import CONFIG_FILE, MODEL_FILE, read_hub_config
 from convit.weights.weight_sets import WEIGHT_SETS, check_model_name, default_weight_set, find_weight_set, split_source
 
 if TYPE_CHECKING:
@@ -192,8 +192,6 @@ def _resolve_hub(text: str, cache_dir: Path | None) -> Plan:
     description = _describe_hub(repo, cache_dir)
     if not description:
         raise ValueError(f"{repo.name} is not a timm-style hub repository: its config.json names no architecture")
-    if "classes" not in description and (names := known_classes(repo.name)) is not None:
-        description["classes"] = names
     origin = {"tag": description.get("tag"), "source": "hf-hub", "hf_hub_id": text}
     config = ConViTConfig.from_dict(description["config"])
     fetch = partial(fetch_hub_file, repo, cache_dir=cache_dir)

@@ -206,9 +206,3 @@ def _known_names(architecture: str, tag: Any, config: ConViTConfig) -> list[str]
     known = WEIGHT_SETS.get(f"{architecture}.{tag}")
     names = known.label_names if known is not None and known.num_classes == config.num_classes else None
     return list(names or ())
-
-
-def known_classes(repo: str) -> list[str] | None:
-    """Name the classes of a hub repository that the table knows, since its `config.json` does not; None for others."""
-    names = next((each.label_names for each in WEIGHT_SETS.values() if each.hub_repo == repo), None)
-    return None if names is None else list(names)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 from convit.model.config import ConViTConfig
 from convit.model.variants import VARIANTS
@@ -47,8 +47,7 @@ class Upload:
     @property
     def card(self) -> str:
         """The text of the model card."""
-        card = self.files[CARD_FILE]
-        return card.decode() if isinstance(card, bytes) else card.read_text(encoding="utf-8")
+        return cast("bytes", self.files[CARD_FILE]).decode()
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -58,7 +57,7 @@ class Upload:
         }
 
 
-def prepare_upload(run: str | Path, repo: str, *, revision: str | None = None, terms: str | None = None) -> Upload:
+def prepare_upload(run: str | Path, repo: str, *, terms: str | None = None) -> Upload:
     """Gather what `convit push` uploads; nothing is sent.
 
     Figures in the card are those that `convit evaluate` or `convit finetune` left beside the weights, as far as the
@@ -66,26 +65,22 @@ def prepare_upload(run: str | Path, repo: str, *, revision: str | None = None, t
 
     Args:
         run: folder of a run, a file that `save_weights` wrote, or a folder with one.
-        repo: "owner/name" or "owner/name@branch".
-        revision: the branch; None for the one in `repo`, else "main".
+        repo: "owner/name", or "owner/name@branch" for another branch than "main".
         terms: license of the weights, one of the hub's identifiers ("apache-2.0"), in `config.json` and the card; None
             for what the file says.
 
     Raises:
         FileNotFoundError: there is no such run, or it has not finished.
-        ValueError: the name has another form or another branch, the license is none of the hub's, or the file does not
-            describe its model.
+        ValueError: the name has another form, the license is none of the hub's, or the file does not describe its
+            model.
         OSError: a file cannot be read.
     """
     place = parse_repo(repo)
-    if revision and "@" in repo and revision != place.revision:
-        raise ValueError(f"{repo} names the branch {place.revision}, but --revision is {revision}; leave one out")
     if terms and terms not in LICENSES:
         raise ValueError(
             f"the license is {terms!r}, but must be one of {', '.join(LICENSES)}; other terms are free text: set "
             "data.terms when training"
         )
-    place = Repo(place.name, revision or place.revision)
     try:
         file = described_file(run)
     except FileNotFoundError as error:
