@@ -15,7 +15,7 @@ from convit.weights.progress import bar
 
 if TYPE_CHECKING:
     from convit.scale.destination import Destination
-    from convit.scale.engines import Done, Engine
+    from convit.scale.engines import Done, LocalEngine, RayEngine
     from convit.scale.manifest import Manifest
 
 _MOST_NAMED = 10  # shards that could not be read
@@ -102,14 +102,12 @@ def _finish(destination: "Destination", done: "Done") -> None:
 
 
 @contextmanager
-def _engine(given: JobOptions, job: Job) -> "Generator[Engine]":
-    if given.engine == "local":
-        from convit.scale.engines import LocalEngine
+def _engine(given: JobOptions, job: Job) -> "Generator[LocalEngine | RayEngine]":
+    from convit.scale.engines import LocalEngine, RayEngine
+    from convit.scale.ray_cluster import ray_cluster
 
+    if given.engine == "local":
         yield LocalEngine(job)
         return
-    from convit.scale.ray_cluster import ray_cluster
-    from convit.scale.ray_engine import RayEngine
-
     with ray_cluster("ray", address=given.address) as ray:
         yield RayEngine(job, ray)

@@ -1,5 +1,5 @@
 from .destination import Destination
-from .engines import Done, Engine, LocalEngine
+from .engines import Done, LocalEngine, RayEngine
 from .inputs import InputFile, list_inputs
 from .jobs import Job, Part, begin, missing, prepare
 from .manifest import InputShard, Manifest
@@ -7,13 +7,13 @@ from .manifest import InputShard, Manifest
 __all__ = [
     "Destination",
     "Done",
-    "Engine",
     "InputFile",
     "InputShard",
     "Job",
     "LocalEngine",
     "Manifest",
     "Part",
+    "RayEngine",
     "begin",
     "list_inputs",
     "missing",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,35 +52,26 @@ class Destination:
         if self._folder is not None:
             inside = self._folder / folder
             return {entry.name for entry in inside.iterdir()} if inside.is_dir() else set()
-        place = posixpath.join(self._root, folder)
-        try:
+        with suppress(FileNotFoundError), self._explained(folder, FileNotFoundError):
             self._system.invalidate_cache()  # of listings: others write here too
-            return {posixpath.basename(path) for path in self._system.ls(place, detail=False)}
-        except FileNotFoundError:
-            return set()
-        except Exception as error:
-            raise self._explained(error, folder) from error
+            return {posixpath.basename(path) for path in self._system.ls(self._path(folder), detail=False)}
+        return set()
 
     def read(self, name: str) -> bytes | None:
         """One object; None where there is none."""
-        try:
+        with suppress(FileNotFoundError), self._explained(name, FileNotFoundError):
             if self._folder is not None:
                 return (self._folder / name).read_bytes()
             return self._system.cat_file(self._path(name))
-        except FileNotFoundError:
-            return None
-        except Exception as error:
-            raise self._explained(error, name) from error
+        return None
 
     def write(self, name: str, content: bytes) -> None:
         """Write one object, in place of one that is there."""
         if self._folder is not None:
             replace_file(self._folder / name, content)
             return
-        try:
+        with self._explained(name):
             self._system.pipe_file(self._path(name), content, **self._in_one_request())
-        except Exception as error:
-            raise self._explained(error, name) from error
 
     def create(self, name: str, content: bytes) -> bool:
         """Write one object unless it is there already; of several processes that do so one succeeds.
@@ -94,14 +87,13 @@ class Destination:
                     return False
                 replace_file(self._folder / name, content)
             return True
-        try:
-            self._system.pipe_file(self._path(name), content, mode="create", **self._in_one_request())
-        except FileExistsError:
-            return False
-        except Exception as error:
-            if "PreconditionFailed" in repr(error):
-                return False
-            raise self._explained(error, name) from error
+        with self._explained(name):
+            try:
+                self._system.pipe_file(self._path(name), content, mode="create", **self._in_one_request())
+            except Exception as error:
+                if isinstance(error, FileExistsError) or "PreconditionFailed" in repr(error):
+                    return False
+                raise
         return True
 
     def remove(self, name: str) -> None:
@@ -109,12 +101,8 @@ class Destination:
         if self._folder is not None:
             (self._folder / name).unlink(missing_ok=True)
             return
-        try:
+        with suppress(FileNotFoundError), self._explained(name, FileNotFoundError):
             self._system.rm_file(self._path(name))
-        except FileNotFoundError:
-            pass
-        except Exception as error:
-            raise self._explained(error, name) from error
 
     def _path(self, name: str) -> str:
         return posixpath.join(self._root, name)
@@ -123,15 +111,21 @@ class Destination:
         # s3fs would send more than 100 MB in parts, which a killed process leaves behind
         return {"chunksize": _LARGEST_PUT} if "s3" in self._system.protocol else {}
 
-    def _explained(self, error: Exception, name: str) -> Exception:
-        """One line of what the store says, without what a URL may hold besides its path."""
-        if isinstance(error, OSError) and self._folder is not None:
-            return error
-        place = posixpath.join(str(self), name)
-        said = reason_of(error) if isinstance(error, OSError) and error.strerror else str(error)
-        reason = redacted(" ".join(said.split()))
-        if is_refusal(error):
-            return PermissionError(f"{place} is refused ({reason}); check the address and your access to it")
-        return ConnectionError(
-            f"{place} cannot be used ({type(error).__name__}: {reason}); check the address and the network"
-        )
+    @contextmanager
+    def _explained(self, name: str, *expected: type[Exception]) -> Generator[None]:
+        """Make one line of what the store says, without what a URL may hold besides its path."""
+        try:
+            yield
+        except expected:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and self._folder is not None:
+                raise
+            place = posixpath.join(str(self), name)
+            said = reason_of(error) if isinstance(error, OSError) and error.strerror else str(error)
+            reason = redacted(" ".join(said.split()))
+            if is_refusal(error):
+                told = f"{place} is refused ({reason}); check the address and your access to it"
+                raise PermissionError(told) from error
+            told = f"{place} cannot be used ({type(error).__name__}: {reason}); check the address and the network"
+            raise ConnectionError(told) from error

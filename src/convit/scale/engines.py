@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from convit.images.names import shown
 from convit.images.opening import ImageSource
@@ -14,6 +15,7 @@ from convit.scale.destination import Destination
 from convit.scale.inputs import images_in
 from convit.scale.jobs import FAILED, SUFFIX, Job
 from convit.scale.manifest import InputShard
+from convit.scale.ray_cluster import share_out
 
 if TYPE_CHECKING:
     from convit.inference import Classifier, Embedder
@@ -54,14 +56,25 @@ class _ShardError(Exception):
     """A shard's input cannot be read; the cause says why."""
 
 
-class Engine(Protocol):
-    """What does the shards of a job.
+class LocalEngine:
+    """Does shards one after another in this process.
+
+    A shard that cannot be read (damaged, changed, missing, refused) leaves a row in _failed/ and does not stop the
+    others; an image that cannot be read is a row with its error.
+
+    Args:
+        job: what is computed.
 
     Attributes:
         identity: see `Job.identity`.
+
+    Raises:
+        As `convit.Classifier` and `convit.Embedder`.
     """
 
-    identity: Mapping[str, Any]
+    def __init__(self, job: Job) -> None:
+        self._predictor = job.predictor()
+        self.identity = job.identity(self._predictor)
 
     def run(self, destination: Destination, shards: Sequence[InputShard], about: Mapping[str, Any]) -> Iterator[Done]:
         """Do some shards, and say of each what came of it.
@@ -74,28 +87,6 @@ class Engine(Protocol):
         Raises:
             ConnectionError, OSError: results cannot be written.
         """
-        ...
-
-
-class LocalEngine(Engine):
-    """Does shards one after another in this process.
-
-    A shard that cannot be read (damaged, changed, missing, refused) leaves a row in _failed/ and does not stop the
-    others; an image that cannot be read is a row with its error.
-
-    Args:
-        job: what is computed.
-
-    Raises:
-        As `convit.Classifier` and `convit.Embedder`.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self._predictor = job.predictor()
-        self.identity = job.identity(self._predictor)
-
-    def run(self, destination: Destination, shards: Sequence[InputShard], about: Mapping[str, Any]) -> Iterator[Done]:
-        """See `Engine`."""
         failed = destination.names(f"{FAILED}/")  # permission to write need not include permission to delete
         for shard in shards:
             try:
@@ -109,6 +100,38 @@ class LocalEngine(Engine):
             if shard.name + SUFFIX in failed:
                 destination.remove(f"{FAILED}/{shard.name}{SUFFIX}")
             yield done
+
+
+class RayEngine:
+    """Does shards in a pool of Ray actors, as `LocalEngine` does them; one whose worker died is done by another.
+
+    Ray Data is not used: its driver and its own actors take CPU time all the while, and what it adds, blocks of rows
+    between operators, is not needed where an actor reads, computes and writes a whole shard.
+
+    Args:
+        job: what is computed.
+        ray: from `convit.scale.ray_cluster.ray_cluster`.
+    """
+
+    def __init__(self, job: Job, ray: Any) -> None:
+        self._ray, self._job = ray, job
+        self._device = str(job.options.device)
+        ((_, self.identity),) = share_out(ray, self._device, partial(_identify, job), [None])
+
+    def run(self, destination: Destination, shards: Sequence[InputShard], about: Mapping[str, Any]) -> Iterator[Done]:
+        """See `LocalEngine.run`."""
+        make = partial(_open, self._job, destination.place, about)
+        for _, done in share_out(self._ray, self._device, make, shards):
+            yield done
+
+
+def _open(job: Job, place: str, about: Mapping[str, Any]) -> Callable[[InputShard], Done]:
+    engine, destination = LocalEngine(job), Destination(place)
+    return lambda shard: next(engine.run(destination, [shard], about))
+
+
+def _identify(job: Job) -> Callable[[None], Mapping[str, Any]]:
+    return lambda _: LocalEngine(job).identity
 
 
 def _run_shard(shard: InputShard, predictor: Classifier | Embedder, about: Mapping[str, Any]) -> tuple[Done, bytes]:

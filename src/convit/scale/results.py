@@ -33,16 +33,12 @@ def read_vectors(place: str) -> Vectors:
     planned = [shard.name for shard in manifest.shards]
 
     def read(name: str) -> Any:
-        return _read(destination, name, manifest.job)
+        table, noted = read_results(destination, name, ("path", "embedding", "error"))
+        if any(noted.get(key) != value for key, value in manifest.job.items()):
+            raise ValueError(
+                f"{destination}/{name}{SUFFIX} was not written by the job whose manifest is there; remove it, and run "
+                "convit embed again"
+            )
+        return table
 
     return Vectors(str(destination), manifest.job, planned, [name for name in planned if name not in absent], read)
-
-
-def _read(destination: Destination, name: str, job: Any) -> Any:
-    table, noted = read_results(destination, name, ("path", "embedding", "error"))
-    if any(noted.get(key) != value for key, value in job.items()):
-        raise ValueError(
-            f"{destination}/{name}{SUFFIX} was not written by the job whose manifest is there; remove it, and run "
-            "convit embed again"
-        )
-    return table
