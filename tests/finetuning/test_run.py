@@ -119,8 +119,8 @@ def test_features_that_training_made_worse_are_said(frozen: FinetuneRun, stripes
     assert advise_freezing(baseline, 73.5, _plan(stripes, freeze=("backbone",)).recipe) == ""
     better = replace(baseline, top1=101.0)
     evaluation = Evaluator(weights=frozen.weights).evaluate(open_samples(stripes))
-    summary = RunSummary(plan, frozen.model.config, [], {}, 1.0, None, better)
-    page = write_report(frozen.folder, frozen.weights, summary, evaluation, open_samples(stripes)).read_text()
+    summary = RunSummary(plan, frozen.model.config, [], {}, 1.0, None, better, evaluation)
+    page = write_report(frozen.folder, summary, open_samples(stripes)).read_text()
     assert "try --freeze backbone" in page
 
 

@@ -24,7 +24,6 @@ from convit.optimization.precision import pick_device
 from convit.training.final_weights import FittedHead
 from convit.training.models import build_model
 from convit.training.recipe import Recipe
-from convit.training.splits import open_split
 from convit.weights.progress import bar
 
 MOST_TRAINED, MOST_CHOSEN_ON = 20_000, 5_000  # training images of which the regression learns, and chooses C
@@ -71,7 +70,7 @@ def fit_baseline(plan: Plan, *, quiet: bool = False) -> tuple[Baseline, FittedHe
         return None
     config, classes = model.config, model.num_classes
     model.reset_classifier(0)
-    split = open_split(recipe, plan.root, config.image_height, config.image_width, opened=plan.opened)
+    split = plan.split(config.image_height, config.image_width)
     if not isinstance(split.train, ImageDataset) or not isinstance(split.validation, ImageDataset):
         return None
     prepared = recipe.augment.preprocessing(config.image_height, config.image_width)

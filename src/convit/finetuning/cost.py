@@ -18,7 +18,7 @@ from convit.optimization.timing import thread_count
 from convit.training.epoch_log import duration
 from convit.training.models import freeze
 from convit.training.optimizers import total_epochs
-from convit.training.splits import Split, open_split
+from convit.training.splits import Split
 from convit.training.trials import choose_precision, time_pass
 
 WORK = 5e9  # multiply-accumulates of a measured step; larger batches hardly change the time per image
@@ -70,7 +70,7 @@ def measure(plan: Plan, device: torch.device) -> tuple[Plan, Cost]:
         raise ValueError(f"model.options: {error}") from error
     freeze(model, recipe.model.freeze)
     config = model.config
-    split = open_split(recipe, plan.root, config.image_height, config.image_width, opened=plan.opened)
+    split = plan.split(config.image_height, config.image_width)
     training, validation = (
         len(part) if isinstance(part, ImageDataset) else 0 for part in (split.train, split.validation)
     )

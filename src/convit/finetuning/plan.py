@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import yaml
 
-from convit.data.samples import Samples
 from convit.finetuning.images import LabeledImages, divide, find_labeled_images
 from convit.finetuning.options import FinetuneOptions
 from convit.finetuning.settings import (
@@ -34,6 +33,7 @@ from convit.output.text import json_text
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import make_recipe, read_recipe, set_value
 from convit.training.run_folder import RECIPE
+from convit.training.splits import Split, open_split
 
 PLAN_FILE = "finetune.json"
 FEW = 64  # training images for which starting a loading process takes longer than loading
@@ -45,27 +45,23 @@ class Plan:
 
     Attributes:
         source: the images as the user named them.
-        root: folder that the recipe's paths start from.
+        images: what they are, opened once.
         recipe: the whole run.
         choices: settings with reasons, in the order of reading.
-        layout: what was found, in words.
-        counts: images per class, before any are held out.
         warnings: what the user should know before it starts.
         asked: settings that the user chose, or whole sections of them.
-        opened: the images, opened once, by what the recipe calls them.
-        test: images that are scored once, at the end; None where there are none.
     """
 
     source: str
-    root: Path
+    images: LabeledImages = field(repr=False, compare=False)
     recipe: Recipe
     choices: tuple[Choice, ...]
-    layout: str
-    counts: dict[str, int]
-    warnings: tuple[str, ...] = field(default=())
-    asked: tuple[str, ...] = field(default=())
-    opened: dict[str, Samples] = field(default_factory=dict[str, Samples], repr=False, compare=False)
-    test: Samples | None = field(default=None, repr=False, compare=False)
+    warnings: tuple[str, ...]
+    asked: tuple[str, ...] = ()
+
+    def split(self, height: int, width: int) -> Split:
+        """The recipe's training and validation images, for a model's input of this size in pixels."""
+        return open_split(self.recipe, self.images.root, height, width, opened=self.images.opened())
 
     def reasons(self) -> list[Choice]:
         """The choices with the values that the recipe has in the end, where the user changed some."""
@@ -98,7 +94,7 @@ class Plan:
     def to_yaml(self) -> str:
         """The recipe as a file that `convit train` takes, with the reasons as comments."""
         reasons = {choice.key: choice.reason for choice in self.reasons()}
-        told = (f"{self.layout}; reasons stand after each setting.", f"convit finetune {self.source}")
+        told = (f"{self.images.layout}; reasons stand after each setting.", f"convit finetune {self.source}")
         lines = [f"# {escaped(line)}" for line in told]
         for name, content in self.recipe.model_dump(mode="json", exclude_unset=True).items():
             if not isinstance(content, dict) or name in reasons:
@@ -116,8 +112,8 @@ class Plan:
         """
         content = {
             "source": self.source,
-            "layout": self.layout,
-            "counts": self.counts,
+            "layout": self.images.layout,
+            "counts": self.images.counts(),
             "warnings": list(self.warnings),
             "choices": [choice._asdict() for choice in self.choices],
             **measured,
@@ -172,18 +168,7 @@ def plan_finetune(
     warnings = (*([base.reason] if base.is_fallback else []), *found.warnings, *division.warnings)
     asked = [change.partition("=")[0].strip() for change in options.changes]
     asked += ["optimizer.lr"] if options.lr is not None else []
-    return Plan(
-        str(source),
-        found.root,
-        recipe,
-        tuple(choices),
-        found.layout,
-        found.counts(),
-        warnings,
-        tuple(asked),
-        found.opened(),
-        found.test,
-    )
+    return Plan(str(source), found, recipe, tuple(choices), warnings, tuple(asked))
 
 
 def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> Plan:
@@ -205,7 +190,7 @@ def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> P
     try:
         kept = json.loads((output / PLAN_FILE).read_text(encoding="utf-8"))
         choices = tuple(Choice(**choice) for choice in kept["choices"])
-        layout, counts, warnings = kept["layout"], dict(kept["counts"]), tuple(kept["warnings"])
+        counts, warnings = dict(kept["counts"]), tuple(kept["warnings"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{output / PLAN_FILE} is damaged ({error}); start again with another --output") from error
     found = find_labeled_images(source)
@@ -216,9 +201,7 @@ def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> P
         )
     own = read_recipe(output / RECIPE)
     recipe = make_recipe(own.model_dump(mode="json"), [*_as_changes(options, own), *options.changes])
-    return Plan(
-        str(source), found.root, recipe, choices, layout, counts, warnings, opened=found.opened(), test=found.test
-    )
+    return Plan(str(source), found, recipe, choices, warnings)
 
 
 def _fixed_values(found: LabeledImages, base: StartingWeights, options: FinetuneOptions) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from convit.training.final_weights import FittedHead
 from convit.training.models import build_model, image_size, set_head
 from convit.training.optimizers import build_optimizer, peak_rate, total_epochs
 from convit.training.recipe import Recipe
-from convit.training.splits import Split, open_split, steps_per_epoch
+from convit.training.splits import Split, steps_per_epoch
 
 FACTORS = (1 / 3, 1.0, 3.0)  # of the rule of thumb
 SHARE, LEAST_STEPS, MOST_STEPS = 1 / 60, 4, 16  # of the run's steps, for each rate
@@ -41,7 +41,7 @@ def choose_by_trying(plan: Plan, head: FittedHead | None, device: torch.device) 
     model = build_model(recipe)
     if head is not None:
         set_head(model, head.weight, head.bias)
-    split = open_split(recipe, plan.root, *image_size(model, recipe), opened=plan.opened)
+    split = plan.split(*image_size(model, recipe))
     steps = min(MOST_STEPS, int(SHARE * total_epochs(recipe.schedule) * steps_per_epoch(recipe, split)))
     if steps < LEAST_STEPS or not isinstance(split.train, ImageDataset):
         return plan

@@ -29,17 +29,18 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What the report says of a run besides its accuracy.
+    """What the report says of a run.
 
     Attributes:
         plan: what was decided, and why.
         config: of the trained model.
         counts: (class, training images, validation images), in index order.
-        unreadable: name and problem of images that could not be read.
+        unreadable: name and problem of every image that could not be read.
         seconds: that the training took in this process.
         cost: what was said beforehand; None where nothing was measured.
-        baseline: logistic regression on the embeddings, before training.
-        test: evaluation on the data's own test part; None where there is none.
+        baseline: of logistic regression on the validation images, before training; None where there was none.
+        evaluation: of the weights on the validation images; None where the recipe was changed to have none.
+        test: evaluation on the data's own test part, which nothing was selected on; None where there is none.
     """
 
     plan: Plan
@@ -49,17 +50,20 @@ class RunSummary:
     seconds: float
     cost: Cost | None
     baseline: Baseline | None
+    evaluation: Evaluation | None
     test: Evaluation | None = None
 
+    @property
+    def advice(self) -> str:
+        """What to try next; empty where there is nothing to say."""
+        return advise_freezing(self.baseline, self.evaluation and self.evaluation.top1, self.plan.recipe)
 
-def write_report(
-    output: Path, weights: Path, summary: RunSummary, evaluation: Evaluation | None, images: Samples | None
-) -> Path:
+
+def write_report(output: Path, summary: RunSummary, images: Samples | None) -> Path:
     """Write `report.html` and `report.json` into a run's folder, each whole or not at all.
 
     The page is that of `convit evaluate --report`, with sections of its own: what was decided and why, the training,
-    what it took, and how to use the file. `evaluation` is of the trained file on the validation `images`, which are
-    shown as thumbnails.
+    what it took, and how to use the file. Of the validation `images` it shows thumbnails.
 
     Returns:
         The path of the HTML file.
@@ -67,7 +71,7 @@ def write_report(
     Raises:
         OSError: a file cannot be written.
     """
-    run = _about(output, weights, summary, evaluation)
+    run, evaluation = _about(TrainingRun(output), summary), summary.evaluation
     done = f"{run['epochs']['done']} of {run['epochs']['planned']} epochs"
     best = run["epochs"]["best"]
     kept = f"; the weights are of epoch {best}" if best else "; the weights are those before training"
@@ -80,7 +84,7 @@ def write_report(
         headlines=[
             *(headlines(evaluation) if evaluation else ()),
             *_test_headline(summary.test),
-            *_baseline_headline(summary.baseline, run["advice"]),
+            *_baseline_headline(summary.baseline, summary.advice),
             ("trained on", f"{run['training_images']:,} images", f"{run['validation_images']:,} kept to validate with"),
             ("training took", run["time"], done + (kept if evaluation and best is not None else "")),
         ],
@@ -167,13 +171,13 @@ def draw_curves(output: Path) -> dict[str, str]:
     return {"svg": svg_of(figure)}
 
 
-def _about(output: Path, weights: Path, summary: RunSummary, evaluation: Evaluation | None) -> dict[str, Any]:
-    plan, recipe, log = summary.plan, summary.plan.recipe, TrainingRun(output).history
+def _about(run: TrainingRun, summary: RunSummary) -> dict[str, Any]:
+    plan, recipe, log = summary.plan, summary.plan.recipe, run.history
     height, width = summary.config.image_height, summary.config.image_width
     return {
         "name": recipe.data.name,
         "source": plan.source,
-        "layout": plan.layout,
+        "layout": plan.images.layout,
         "model": recipe.model.architecture,
         "started_from": recipe.model.weights,
         "image": [height, width],
@@ -190,19 +194,19 @@ def _about(output: Path, weights: Path, summary: RunSummary, evaluation: Evaluat
         "epochs": {
             "planned": total_epochs(recipe.schedule),
             "done": log[-1]["epoch"] if log else 0,
-            "best": TrainingRun(output).best.get("epoch"),
+            "best": run.best.get("epoch"),
         },
         "seconds": summary.seconds,
         "time": duration(sum(line.get("seconds") or 0.0 for line in log) or summary.seconds),
         "baseline": asdict(summary.baseline) if summary.baseline else None,
-        "advice": advise_freezing(summary.baseline, evaluation and evaluation.top1, recipe),
+        "advice": summary.advice,
         "estimated": str(summary.cost) if summary.cost else None,
-        "validation": evaluation.to_dict() if evaluation else None,
+        "validation": summary.evaluation.to_dict() if summary.evaluation else None,
         "test": summary.test.to_dict() if summary.test else None,
         "unreadable": summary.unreadable,
-        "weights": str(weights),
+        "weights": str(run.weights),
         "loss_note": loss_note(recipe),
-        "use": _commands(weights, summary.config),
+        "use": _commands(run.weights, summary.config),
         **made_with("convit", "torch", "lightning"),
     }
 

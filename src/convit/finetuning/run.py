@@ -15,7 +15,7 @@ from convit.data.datasets import ImageDataset
 from convit.data.samples import Part, Samples
 from convit.evaluation import Evaluation, Evaluator
 from convit.evaluation.report import keep_temperature
-from convit.finetuning.baseline import Baseline, advise_freezing, fit_baseline, read_baseline
+from convit.finetuning.baseline import Baseline, fit_baseline, read_baseline
 from convit.finetuning.cost import Cost, advise, measure
 from convit.finetuning.options import FinetuneOptions, check_places, default_folder
 from convit.finetuning.plan import PLAN_FILE, Plan, plan_finetune, resume_plan
@@ -28,7 +28,7 @@ from convit.output.files import check_packages
 from convit.training.places import RECIPE, goes_on, last_checkpoint
 from convit.training.run import is_first_process, run_recipe, speaker
 from convit.training.run_folder import UNREADABLE, WEIGHTS, TrainingRun
-from convit.training.splits import Split, open_split
+from convit.training.splits import Split
 from convit.weights import WEIGHT_SETS, fetch_weights, load_model
 from convit.weights.labels import numbered_classes
 from convit.weights.progress import bar
@@ -39,27 +39,14 @@ class FinetuneRun(TrainingRun):
 
     Attributes:
         name: of the images.
-        evaluation: of the weights on the validation images; None where the recipe was changed to have none.
-        test: evaluation on the data's own test part, which nothing was selected on; None where there is none.
-        baseline: of logistic regression on the validation images, before training; None where there was none.
-        advice: what to try next; empty where there is nothing to say.
-        unreadable: name and problem of every image that could not be read.
+        evaluation, test, baseline, unreadable, advice: as in `RunSummary`.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        name: str,
-        evaluation: Evaluation | None,
-        test: Evaluation | None,
-        baseline: Baseline | None,
-        unreadable: dict[str, str],
-        advice: str = "",
-    ) -> None:
+    def __init__(self, folder: Path, summary: RunSummary) -> None:
         super().__init__(folder)
-        self.name, self.evaluation, self.test, self.baseline = name, evaluation, test, baseline
-        self.unreadable = unreadable
-        self.advice = advice
+        self.name = summary.plan.recipe.data.name
+        self.evaluation, self.test, self.baseline = summary.evaluation, summary.test, summary.baseline
+        self.unreadable, self.advice = summary.unreadable, summary.advice
 
 
 def images_to_score(samples: Samples, places: Sequence[int], root: Path) -> Samples:
@@ -98,7 +85,7 @@ def prepare(
     """
     say("reading the images…")
     plan = plan_finetune(images, options, start=start)
-    say(f"found {plan.layout}: {sum(plan.counts.values()):,} images")
+    say(f"found {plan.images.layout}: {len(plan.images.samples):,} images")
     for warning in plan.warnings:
         say(f"warning: {warning}")
     return measure(plan, pick_device())
@@ -178,7 +165,8 @@ def finetune(
         plan.save(folder, baseline=baseline and asdict(baseline))
     begun = time.monotonic()
     try:
-        run_recipe(plan.recipe, plan.root, folder, resume=resume, quiet=quiet, opened=plan.opened, head=head)
+        opened = plan.images.opened()
+        run_recipe(plan.recipe, plan.images.root, folder, resume=resume, quiet=quiet, opened=opened, head=head)
     finally:
         if first and not (folder / RECIPE).is_file():  # it did not begin
             (folder / PLAN_FILE).unlink(missing_ok=True)
@@ -191,32 +179,31 @@ def _evaluate(
     plan: Plan, folder: Path, cost: Cost | None, baseline: Baseline | None, seconds: float, *, quiet: bool
 ) -> FinetuneRun:
     """Measure the weights on the validation images, then once on the test part, and write the report."""
-    weights = folder / WEIGHTS
-    model = load_model(weights)
-    split = open_split(plan.recipe, plan.root, model.config.image_height, model.config.image_width, opened=plan.opened)
-    classes = split.classes or numbered_classes(model.config.num_classes)
+    weights, root = folder / WEIGHTS, plan.images.root
+    config = load_model(weights).config
+    split = plan.split(config.image_height, config.image_width)
+    classes = split.classes or numbered_classes(config.num_classes)
     images, evaluation = None, None
     if isinstance(split.validation, ImageDataset):
-        images = images_to_score(split.validation.samples, split.validation.indices, plan.root)
+        images = images_to_score(split.validation.samples, split.validation.indices, root)
         with bar("validation", len(images), shown=not quiet) as advance:
             # upright, as they were trained on
             evaluation = keep_temperature(Evaluator(weights=weights).evaluate(images, advance, calibrate=True), weights)
     test = _test(plan, weights, quiet=quiet)
-    left_out = CorruptImages(folder / UNREADABLE, plan.recipe.data.corrupt_limit, root=plan.root).reasons()
+    left_out = CorruptImages(folder / UNREADABLE, plan.recipe.data.corrupt_limit, root=root).reasons()
     unreadable = {each["name"]: each["error"] for found in (evaluation, test) if found for each in found.errors}
     unreadable |= left_out
-    counts = _counts(split, classes, unreadable, plan.root)
-    summary = RunSummary(plan, model.config, counts, unreadable, seconds, cost, baseline, test)
-    write_report(folder, weights, summary, evaluation, images)
-    advice = advise_freezing(baseline, evaluation and evaluation.top1, plan.recipe)
-    return FinetuneRun(folder, plan.recipe.data.name, evaluation, test, baseline, unreadable, advice)
+    counts = _counts(split, classes, unreadable, root)
+    summary = RunSummary(plan, config, counts, unreadable, seconds, cost, baseline, evaluation, test)
+    write_report(folder, summary, images)
+    return FinetuneRun(folder, summary)
 
 
 def _test(plan: Plan, weights: Path, *, quiet: bool) -> Evaluation | None:
     """Score the data's own test part; None where there is none, or no image of it can be read."""
-    if plan.test is None:
+    if plan.images.test is None:
         return None
-    images = images_to_score(plan.test, range(len(plan.test)), plan.root)
+    images = images_to_score(plan.images.test, range(len(plan.images.test)), plan.images.root)
     try:
         with bar("test", len(images), shown=not quiet) as advance:
             return Evaluator(weights=weights).evaluate(images, advance)
