@@ -140,7 +140,7 @@ def test_the_weights_are_those_being_trained_not_their_average(tmp_path: Path) -
     assert measure(task.model, images)["gates"] != lines[2]["gates"]  # training ends with the average
 
 
-def test_at_most_128_images_in_batches_of_32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_images_are_measured_in_batches_of_32(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
     def count(model: ConViT, images: Tensor) -> Tensor:
@@ -148,9 +148,8 @@ def test_at_most_128_images_in_batches_of_32(monkeypatch: pytest.MonkeyPatch, tm
         return nonlocality(model, images)
 
     monkeypatch.setattr(epoch_log, "nonlocality", count)
-    log = AttentionLog(tmp_path / "attention.jsonl", _images(140))
-    measure(_model(), log.images)
-    assert sizes == [32, 32, 32, 32]
+    measure(_model(), _images(70))
+    assert sizes == [32, 32, 6]
 
 
 def test_batches_weigh_by_their_size() -> None:
@@ -165,16 +164,9 @@ def test_without_gpsa_there_is_non_locality_alone(tmp_path: Path) -> None:
     assert [set(line) for line in _lines(file)] == [{"epoch", "nonlocality"}] * 2
 
 
-def test_other_models_and_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "attention.jsonl"
-    _fit(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), AttentionLog(file, _images(4)), epochs=1)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "is_global_zero", False)
         _fit(_model(), AttentionLog(file, _images(4)), epochs=1)
     assert not file.exists()
-
-
-@pytest.mark.parametrize("shape", [(0, 3, 8, 8), (3, 8, 8)])
-def test_images_must_be_a_batch(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="at least one image"):
-        AttentionLog(tmp_path / "attention.jsonl", torch.zeros(shape))

@@ -162,6 +162,7 @@ def test_a_model_of_timm_trains_by_the_same_recipe(tmp_path: Path) -> None:
     assert (class_count(peer), image_size(peer, recipe)) == (2, (8, 8))
     tensors = safetensors.torch.load_file(run_recipe(recipe, data, tmp_path / "run", quiet=True))
     assert tensors.keys() == peer.state_dict().keys()
+    assert not (tmp_path / "run" / "attention.jsonl").exists()  # it has no gates
     with pytest.raises(ValueError, match="timm cannot make 'nobody'"):
         build_model(small_recipe(tmp_path, "model.architecture='timm:nobody'", "model.options={}"))
     with pytest.raises(ValueError, match="belong to ConViT"):

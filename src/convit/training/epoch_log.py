@@ -19,8 +19,7 @@ from convit.output.text import add_line, csv_text, epoch_score, read_lines
 from convit.training.final_weights import BestWeights
 from convit.training.task import ClassificationTask
 
-MOST_IMAGES = 128
-BATCH_SIZE = 32
+BATCH_SIZE = 32  # images that are looked at together
 DIGITS = 5
 
 
@@ -204,26 +203,15 @@ class AttentionLog(Callback):
     `convit.analysis`. A resumed run replaces the lines of epochs that it does again.
 
     Measured are the weights being trained, not their average, by the first process alone; training is not touched.
-    Nothing is written for models other than ConViT. Stands before `Checkpoints`, so that a checkpoint's epoch has its
-    line.
+    Stands before `Checkpoints`, so that a checkpoint's epoch has its line.
 
     Args:
         path: the file.
-        images: normalized held-out images (images, channels, height, width) as the model takes them, on any device;
-            the first 128 are used.
-
-    Raises:
-        ValueError: there is no image.
+        images: normalized held-out images (images, channels, height, width) as the ConViT takes them, on any device.
     """
 
-    def __init__(self, path: str | Path, images: Tensor) -> None:
-        if images.ndim != 4 or not len(images):
-            raise ValueError(
-                f"images has the shape {tuple(images.shape)}, but must be (images, channels, height, width) with at "
-                "least one image"
-            )
-        self.path = Path(path)
-        self.images = images[:MOST_IMAGES]
+    def __init__(self, path: Path, images: Tensor) -> None:
+        self.path, self.images = path, images
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the line of epoch 0, unless the run is resumed, which `on_fit_start` would not know yet."""
@@ -235,8 +223,8 @@ class AttentionLog(Callback):
         self._write(trainer, pl_module, trainer.current_epoch + 1)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
-        model = getattr(pl_module, "model", None)
-        if trainer.is_global_zero and isinstance(model, ConViT):
+        model: Any = pl_module.model
+        if trainer.is_global_zero:
             add_line(self.path, {"epoch": epoch, **measure(model, self.images)})
 
 
