@@ -75,10 +75,8 @@ def test_settings_on_the_command_line_replace_the_files(file: Path) -> None:
         ("sede=1", "closest is 'seed'"),
         ("schedule.epochs=many", "'schedule.epochs' is 'many'"),
         ("run.batch_size=0", "'run.batch_size' is 0"),
-        (
-            "run.strategy=fsdp2",
-            "'run.strategy' is 'fsdp2': it was removed; set ddp, which is enough for models of at",
-        ),
+        ("run.strategy=fsdp2", "'run.strategy' is 'fsdp2': input should be 'auto' or 'ddp'"),
+        ("optimiser.lr=1e-3", "unknown key 'optimiser'; the closest is 'optimizer'"),
         ("run.precision=fp8", "'run.precision' is 'fp8'"),
         ("schedule.epochs", "write it as section.key=value"),
         ("name.part=1", "name, which is not a section"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from convit.transforms.settings import TransformSettings
 
@@ -258,13 +258,6 @@ class RunRecipe(Section):
     export: Literal["fp32", "fp16", "bf16"] = "fp32"
     loggers: list[Literal["csv", "tensorboard", "wandb"]] = Field(default_factory=lambda: ["csv", "tensorboard"])
     attention_images: int = Field(default=128, ge=0, le=128)
-
-    @field_validator("strategy", mode="before")
-    @classmethod
-    def _ddp_is_enough(cls, value: Any) -> Any:
-        if isinstance(value, str) and value.startswith("fsdp"):
-            raise ValueError("it was removed; set ddp, which is enough for models of at most 153 M parameters")
-        return value
 
 
 class Recipe(Section):

@@ -134,15 +134,14 @@ def set_value(values: dict[str, Any], name: str, value: Any) -> None:
     >>> values
     {'run': {'batch_size': 8}}
     """
-    first, *inner = name.split(".")
-    sections = [RENAMED.get(first, first), *inner]
-    for key in sections[:-1]:
+    *sections, last = name.split(".")
+    for key in sections:
         if values.get(key) is None:
             values[key] = {}
         if not isinstance(values[key], dict):
             raise ValueError(f"{name!r} is set inside {key}, which is not a section")
         values = values[key]
-    values[sections[-1]] = value
+    values[last] = value
 
 
 def _as_number(text: str) -> float | str:
