@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 import yaml
-from pydantic import ValidationError
 
 from convit.data.corrupt import CorruptImages
 from convit.inference import Classifier
@@ -27,7 +26,7 @@ from convit.output.text import first_line, read_lines, short
 from convit.training.optimizers import total_epochs
 from convit.training.places import LOG, RECIPE
 from convit.training.recipe import AugmentRecipe, OptimizerRecipe, Recipe
-from convit.training.recipe_io import load_yaml
+from convit.training.recipe_io import load_yaml, read_recipe
 from convit.training.splits import Split
 from convit.weights import load_model
 from convit.weights.header import read_metadata
@@ -157,20 +156,15 @@ def note_changes(folder: Path, recipe: Recipe, checkpoint: Path, *, finished: bo
         ValueError: the optimizer's state would not fit the changed recipe, the result would be a run of neither, or a
             finished run would get the recipe of another training.
     """
-    text = (folder / RECIPE).read_text(encoding="utf-8")
-    before: dict[str, Any] = load_yaml(text, folder / RECIPE)
-    optimizer = OptimizerRecipe.model_validate(before.get("optimizer", before.get("optimiser", {})))
-    if (was := _state_layout(optimizer)) != (now := _state_layout(recipe.optimizer)):
+    text, before = (folder / RECIPE).read_text(encoding="utf-8"), read_recipe(folder / RECIPE)
+    if (was := _state_layout(before.optimizer)) != (now := _state_layout(recipe.optimizer)):
         raise ValueError(
             f"the run in {folder} was trained with {was}, here it is {now}, which its optimizer's state does not fit; "
             f"resume with the same, or choose another --output"
         )
     lines = read_lines(folder / LOG)
-    with suppress(ValidationError):  # a section or value that is no longer there
-        known = Recipe.model_validate(before)
-        before = known.model_dump(mode="json")
-        _check_changes(known, recipe, lines[-1]["epoch"] if lines else 0)
-    old, new = _flat(before), _flat(recipe.model_dump(mode="json"))
+    _check_changes(before, recipe, lines[-1]["epoch"] if lines else 0)
+    old, new = (_flat(each.model_dump(mode="json")) for each in (before, recipe))
     changes = [
         f"{key}: {short(old.get(key))} → {short(new.get(key))}"
         for key in dict.fromkeys([*old, *new])
