@@ -96,11 +96,7 @@ class Evaluator(Predictor):
             self._weights = (file.name, hash_file(file))
 
     def iterate(self, data: Samples, places: Sequence[int] | None = None) -> Iterator[Outcome]:
-        """Score images one after the other; memory does not grow with their number.
-
-        Args:
-            data: the labeled images.
-            places: ascending places of the images to score; None for all.
+        """Score images one after the other, all or those at some ascending places; memory does not grow with them.
 
         Yields:
             One outcome per image, in order; an image that cannot be read has `.error` set and no metrics.

@@ -26,11 +26,7 @@ LONGEST_NAME, LONGEST_IN_TITLE = 24, 14  # letters
 def draw_reliability(evaluation: Evaluation) -> Figure:
     """Draw a reliability diagram: accuracy against confidence, with the number of images below.
 
-    Args:
-        evaluation: with its calibration.
-
-    Returns:
-        The figure; `convit.output.plots` writes it. Source: Guo et al. 2017 (arXiv 1706.04599), Fig. 1.
+    Source: Guo et al. 2017 (arXiv 1706.04599), Fig. 1.
     """
     bins = [each for each in evaluation.calibration if each["count"]]
     left = np.array([100 * each["lower"] for each in bins])
@@ -62,15 +58,9 @@ def reliability_title(evaluation: Evaluation) -> str:
 
 
 def draw_confusion(evaluation: Evaluation) -> Figure:
-    """Draw what is taken for what: a heat map of up to 40 classes, else bars of the pairs confused most often.
-
-    Args:
-        evaluation: with its confusion.
-    """
+    """Draw what is taken for what: a heat map of up to 40 classes, else bars of the pairs confused most often."""
     with styled():
-        if fits_heat_map(evaluation):
-            return _draw_heat_map(evaluation)
-        return _draw_pairs(evaluation)
+        return _draw_heat_map(evaluation) if fits_heat_map(evaluation) else _draw_pairs(evaluation)
 
 
 def fits_heat_map(evaluation: Evaluation) -> bool:
@@ -94,11 +84,7 @@ def confusion_title(evaluation: Evaluation) -> str:
 
 
 def draw_per_class(evaluation: Evaluation) -> Figure:
-    """Draw the top-1 of each class from the lowest to the highest: named bars of up to 40 classes, else a curve.
-
-    Args:
-        evaluation: with its classes.
-    """
+    """Draw the top-1 of each class from the lowest to the highest: named bars of up to 40 classes, else a curve."""
     rows = sorted(evaluation.per_class, key=lambda row: (row["top1"], row["class"]))
     values = np.array([row["top1"] for row in rows])
     few = len(rows) <= MOST_IN_HEAT_MAP

@@ -33,13 +33,11 @@ class Evaluation:
         top5: share of images whose class is among the model's first five, percent.
         loss: mean cross entropy (natural logarithm).
         intervals: 95 % bootstrap intervals of "top1" and "top5" (percent) and "loss".
-        mean_class_top1: mean of the classes' top-1, percent: each class counts the same, however many images it has.
+        mean_class_top1: mean of the classes' top-1, percent.
         ece: expected calibration error, percent; see `convit.evaluation.metrics.calibration_error`.
         temperature: what logits were divided by before the softmax: the weights' own, or fitted to these images.
-        temperature_fit: what `convit.evaluation.metrics.fit_temperature` found on these images; None where none was
-            fitted.
-        correct_top1: the number of images behind `top1`.
-        correct_top5: the number of images behind `top5`.
+        temperature_fit: what `convit.evaluation.metrics.fit_temperature` found on these images, if it was asked to.
+        correct_top1, correct_top5: the numbers of images behind `top1` and `top5`.
         classes: number of the model's classes.
         classes_in_data: number of classes that occur in the data.
         competing: number of classes that the model could choose from.
@@ -115,15 +113,9 @@ class Evaluation:
         return values
 
     def to_json(self, *, with_images: bool = False) -> str:
-        """The fields as JSON text, numbers in full precision; lists of numbers stand in one line.
-
-        Args:
-            with_images: as for `to_dict`.
-        """
-        lines = [
-            f"  {json.dumps(name)}: {_json_of(name, value)}"
-            for name, value in self.to_dict(with_images=with_images).items()
-        ]
+        """What `to_dict` gives as JSON text, numbers in full precision; a line for each field."""
+        values = self.to_dict(with_images=with_images).items()
+        lines = (f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in values)
         return spelled_lines("{\n" + ",\n".join(lines) + "\n}\n")
 
     def _repr_html_(self) -> str:
@@ -229,18 +221,6 @@ def _as_list(column: Any) -> list[Any]:
     values = column.tolist() if hasattr(column, "tolist") else list(column)
     # seven digits are more than fp32 logits give
     return [float(f"{value:.7g}") for value in values] if values and isinstance(values[0], float) else values
-
-
-def _json_of(name: str, value: Any) -> str:
-    """A field as JSON: what is long stands in few lines, the rest is indented for people."""
-    if name == "images":
-        columns = [f"    {json.dumps(key)}: {json.dumps(column, ensure_ascii=False)}" for key, column in value.items()]
-        return "{\n" + ",\n".join(columns) + "\n  }"
-    if name in ("calibration", "per_class"):
-        return "[\n" + ",\n".join(f"    {json.dumps(row, ensure_ascii=False)}" for row in value) + "\n  ]"
-    if name in ("confusion", "class_names"):
-        return json.dumps(value, ensure_ascii=False)
-    return json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n  ")
 
 
 def class_name(evaluation: Evaluation, number: int) -> str:

@@ -24,18 +24,9 @@ MODULE = "module:"
 
 
 def find_weights_used(model: str | None, weights: str | Path | None) -> Path:
-    """Find the file that `create_model` and `load_model` read for these arguments; it is on this machine by then.
+    """Find the file that `create_model` and `load_model` read for these arguments, and raise what they raise.
 
-    Args:
-        model: name of a weight set, variant, hub repository ("hf-hub:owner/name") or folder ("local-dir:path"); None
-            for the default.
-        weights: a local file, or a folder with one, which takes the named weights' place.
-
-    Returns:
-        The file; of an exported folder the largest, which holds the weights.
-
-    Raises:
-        As `create_model`.
+    It is on this machine by then. Of an exported folder it is the largest file, which holds the weights.
     """
     if weights is not None:
         return weights_file(weights)
@@ -52,16 +43,7 @@ def find_weights_used(model: str | None, weights: str | Path | None) -> Path:
 def made_by(predictor: Predictor, model: str | nn.Module | None, weights: str | Path | None) -> dict[str, Any]:
     """Everything besides the image that a result depends on, to tell whether stored results are up to date.
 
-    Args:
-        predictor: what computes the results.
-        model: what it was made of, as for `fingerprint_of`.
-        weights: as for `fingerprint_of`.
-
-    Returns:
-        The predictor's `identity`, and "fingerprint".
-
-    Raises:
-        As `find_weights_used`.
+    Gives the predictor's `identity`, and "fingerprint": that of the `model` or the `weights` that it was made of.
     """
     return {**predictor.identity, "fingerprint": fingerprint_of(model, weights)}
 
@@ -76,9 +58,6 @@ def fingerprint_of(model: str | nn.Module | None, weights: str | Path | None) ->
     Returns:
         "sha256:" and the hash of the weight file, or of the one that an exported folder was made from; for a module
         "module:" and the hash of its parameters and buffers.
-
-    Raises:
-        As `find_weights_used`.
     """
     if isinstance(model, str) and weights is None and (folder := find_exported(model)) is not None:
         source = read_config(folder)[0]["export"].get("source") or {}

@@ -79,12 +79,7 @@ class EmbeddingCache:
         return self.folder / f"{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:20]}.npz"
 
     def find(self, identity: dict[str, Any], classes: Sequence[ClassName] | None = None) -> Embedded | None:
-        """Take what was kept; None where there is nothing, or where it is damaged, which is logged.
-
-        Args:
-            identity: what would make the vectors.
-            classes: for the result.
-        """
+        """Take what `identity` made; None where there is nothing, or where it is damaged, which is logged."""
         place = self.place(identity)
         if not place.exists():
             return None
@@ -95,8 +90,6 @@ class EmbeddingCache:
                     raise ValueError("it is of another model or of other images")
                 about["broken"] = tuple(about["broken"])
                 found = Embedded(kept["vectors"], kept["labels"], **about, classes=classes)
-            if not len(found.vectors) == len(found.labels) == len(found.names):
-                raise ValueError("its vectors, labels and names differ in number")
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             _log.warning("the embeddings kept in %s are damaged (%s) and are computed again", place, error)
             return None

@@ -15,7 +15,6 @@ from convit.output.text import first_few
 
 HELD_OUT = 5  # one part of so many
 MOST_TRAINED = 100_000  # training images; of more a seeded sample is taken, so that every probe fits in memory
-_ROWS = 8192  # that are looked at at a time
 Rows = Int64[np.ndarray, " rows"]
 
 
@@ -93,11 +92,10 @@ def _check_vectors(what: str, images: Embedded) -> None:
     if not len(images.labels):
         first = next(iter(images.unreadable.values()), "there is none")
         raise ValueError(f"no {what} image could be read; the first: {first}")
-    for begin in range(0, len(images.vectors), _ROWS):
-        sound = np.isfinite(images.vectors[begin : begin + _ROWS]).all(1)
-        if not sound.all():
-            name = images.names[begin + int(sound.argmin())]
-            raise ValueError(f"the embedding of {name} has values that are not finite; use fp32, or other weights")
+    sound = np.isfinite(images.vectors.sum(axis=1, dtype=np.float64))
+    if not sound.all():
+        name = images.names[int(sound.argmin())]
+        raise ValueError(f"the embedding of {name} has values that are not finite; use fp32, or other weights")
 
 
 def _held_out(train: Embedded, labels: Int64[np.ndarray, " train"], names: tuple[str, ...], seed: int) -> Task:
