@@ -94,7 +94,7 @@ class Export:
 
 
 class ExportedModel:
-    """A model in an exported folder, run by another runtime than PyTorch; a `Runner` (`convit.inference.models`).
+    """A model in an exported folder, run by another runtime than PyTorch, in the place of a `LoadedModel`.
 
     Args:
         folder: written by `convit export`.
@@ -103,7 +103,7 @@ class ExportedModel:
 
     Attributes:
         config: what `config.json` holds.
-        export: what the file takes and gives.
+        export, outputs: what the file takes and gives.
         labels: name of each class, by index; empty without logits.
 
     Raises:
@@ -121,6 +121,7 @@ class ExportedModel:
         options = options or RunOptions()
         self.folder = Path(folder).expanduser()
         self.config, self.export, transform = read_config(self.folder)
+        self.outputs = self.export.outputs
         self.name = self.folder.resolve().name
         self._check_options(options)
         size = self._size(transform, options.img_size)
@@ -152,13 +153,8 @@ class ExportedModel:
         """Itself: it has what a module's readers ask for."""
         return self
 
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """What the file gives: "logits", "embedding", "tokens"."""
-        return self.export.outputs
-
     def check(self, kind: str) -> None:
-        """Refuse a kind of output that the file does not give; see `Runner.check`."""
+        """Refuse a kind of output that the file does not give."""
         needed = _OUTPUT_OF.get(kind)
         if needed not in self.outputs:
             what = "the tokens between blocks" if needed is None else needed
@@ -170,7 +166,7 @@ class ExportedModel:
     def compute(
         self, pixels: Sequence[UInt8[np.ndarray, "height width channels"]], wanted: str, *, mirrored: bool = False
     ) -> Float32[np.ndarray, "batch ..."]:
-        """Compute logits or embeddings; see `Runner.compute`."""
+        """Compute logits or embeddings; see `LoadedModel.compute`."""
         levels = np.stack(pixels)
         name = _OUTPUT_OF[wanted]
         found = self.run(levels[:, :, ::-1] if mirrored else levels, (name,))[name]

@@ -31,7 +31,7 @@ MOST_AT_ONCE = 8
 
 
 class LoadedModel:
-    """What computes outputs in PyTorch; see `convit.inference.models.Runner`.
+    """A model that PyTorch runs; `ExportedModel` has the same attributes and methods.
 
     A model whose attribute `takes_uint8` is true gets batches of uint8 pixel values (batch, channels, height, width)
     and scales them itself, a quarter of the bytes to move; others get normalized ones in their own type.
@@ -41,6 +41,14 @@ class LoadedModel:
             stays as it is except that it is put into evaluation mode.
         weights, options: as in `Classifier`, with the errors named there.
         num_classes: of a model that is loaded here; `None` keeps its own.
+
+    Attributes:
+        name: the model's name, as it can be shown.
+        model: the module, or whatever else has its `pretrained_cfg` and `num_classes`.
+        settings: the preprocessing, with the size of the input.
+        batch_size: images at a time, as asked for or as suits the device.
+        is_steady: whether a batch is computed in one way, whatever came before it; otherwise a CPU may lay out weights
+            for the number of images that keeps coming, which moves the last bits.
     """
 
     def __init__(
@@ -67,7 +75,7 @@ class LoadedModel:
         self.batch_size = options.batch_size or (8 if self.device.type == "cpu" else 64)
         needs_folding = options.precision in ("fastest", "fp8", "int8") and not isinstance(loaded, OptimizedConViT)
         is_folded = not is_module or needs_folding or options.compile
-        self.model = (self._fold(loaded, options) if is_folded else self._placed(loaded, options)).eval()
+        self.model: Any = (self._fold(loaded, options) if is_folded else self._placed(loaded, options)).eval()
         self._plan = self.model.plan if isinstance(self.model, OptimizedConViT) else None
         self._dtype = next(iter(self.model.parameters()), torch.zeros(0)).dtype
 
@@ -78,7 +86,10 @@ class LoadedModel:
 
     @property
     def at_once(self) -> int:
-        """As many as there are cores, up to 8: a batch that two share stands still while either decodes an image."""
+        """How many batches of a long run to compute at once, in the threads of `pool`.
+
+        As many as there are cores, up to 8: a batch that two share stands still while either decodes an image.
+        """
         if self._plan is None or self.device.type != "cpu" or self._plan.backend != "torch":
             return 1
         # these weights are laid out for one batch after the other, and a hook expects them in their order
@@ -88,7 +99,7 @@ class LoadedModel:
 
     @contextmanager
     def pool(self) -> Generator[Executor]:
-        """Threads that compute a batch each, on their share of the cores; see `at_once`."""
+        """Threads that compute a batch each, on their share of the cores."""
         threads = torch.get_num_threads()
         pool = ThreadPoolExecutor(self.at_once, "convit-compute", torch.set_num_threads, (threads // self.at_once,))
         try:
@@ -98,7 +109,7 @@ class LoadedModel:
             torch.set_num_threads(threads)  # for threads that come later, which take what was set last
 
     def check(self, kind: str) -> None:
-        """Refuse a kind of embedding that the model cannot give; see `Runner.check`."""
+        """Refuse "logits" or a kind of embedding that the model cannot give: a `ValueError` or `TypeError`."""
         if kind == "logits":
             return
         model, layer = self.model, layer_of(kind)
@@ -115,7 +126,13 @@ class LoadedModel:
     def compute(
         self, pixels: Sequence[UInt8[np.ndarray, "height width channels"]], wanted: str, *, mirrored: bool = False
     ) -> Float32[np.ndarray, "batch ..."]:
-        """Compute logits or embeddings; see `Runner.compute`."""
+        """Compute one output.
+
+        Args:
+            pixels: cropped images of uint8 pixel values.
+            wanted: what `check` lets pass.
+            mirrored: whether left and right are exchanged first.
+        """
         if self.is_steady:
             lay_out(self.model, now=len(pixels) == self.batch_size)
         levels = torch.from_numpy(np.stack(pixels)).to(self.device)

@@ -64,7 +64,7 @@ class Row:
 class Predictor:
     """Runs a model over images: reads them ahead in threads, stacks them, and keeps the order.
 
-    `Classifier` and `Embedder` say what is read off the model, in `_forward`; what computes it is a `Runner`.
+    `Classifier` and `Embedder` say what is read off the model, in `_forward`.
 
     Args:
         model, weights, options, changes: as in `Classifier`, with the errors named there.
