@@ -146,8 +146,8 @@ def test_another_librarys_model_is_counted_too() -> None:
     [
         ({"model": "convit_bas"}, "there is no model 'convit_bas'; did you mean 'convit_base'"),
         ({"mode": "fly"}, "mode is 'fly', but must be one of infer, train"),
-        ({"precision": "fp12"}, "precision is 'fp12', but a model can be measured in auto, fastest, fp32"),
-        ({"precision": "fp8"}, "fp8 needs a CUDA GPU .* but the device is cpu"),
+        ({"precision": "fp12"}, "precision is 'fp12', but must be one of auto, fastest, fp32"),
+        ({"precision": "fp8"}, "precision is 'fp8', but cpu is not a CUDA GPU"),
         ({"precision": "int8", "mode": "train"}, "a training step can be measured in fp32, bf16"),
         ({"size": (33, 32)}, "33 x 32 pixels .* is not tiled by patches of 4"),
         ({"device": "cuda:9"}, "PyTorch sees . CUDA GPUs"),

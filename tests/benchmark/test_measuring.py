@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from convit.benchmark import measure, memory, throughput, timing, training
+from convit.benchmark import explain, measure, memory, throughput, timing, training
 from convit.benchmark.building import Entry, build_entry
 from convit.benchmark.cases import Case
 from convit.benchmark.comparing import compare_outputs, is_out_of_memory, largest_fitting
@@ -183,6 +183,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_said(
     # images per second stay comparable
     assert eager.images_per_second == pytest.approx(1000 * 2 / eager.step_ms["median"], rel=1e-3)
     assert eager.ratio == pytest.approx(ours.images_per_second / eager.images_per_second, rel=1e-3)
+    monkeypatch.setattr(throughput, "build_entry", _spoiled("ours", most=2))
+    assert explain(small_case(batch=8)).case.endswith("32 x 32, batch 2")
 
 
 def test_who_has_no_room_at_all_is_left_out_but_not_ours(
@@ -196,6 +198,18 @@ def test_who_has_no_room_at_all_is_left_out_but_not_ours(
     monkeypatch.setattr(throughput, "build_entry", _spoiled("ours", most=0))
     with pytest.raises(MemoryError, match="ours does not fit in memory with a single image"):
         measure(small_case())
+
+
+def test_who_cannot_train_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    really = training._build
+
+    def build(case: Case, candidate: Any, reference: Any) -> Entry:
+        entry, most = really(case, candidate, reference), {"eager": 0, "plain": 1}.get(candidate.name, 1000)
+        return dataclasses.replace(entry, module=_Wrong(entry.module, most=most))
+
+    monkeypatch.setattr(training, "_build", build)
+    rows = measure(small_case(mode="train", against=("eager", "plain")))
+    assert [(row.candidate, row.batch) for row in rows] == [("ours", 2), ("plain", 1)]
 
 
 def test_what_out_of_memory_looks_like() -> None:

@@ -167,8 +167,7 @@ def test_a_runtimes_own_counters_are_asked(monkeypatch: pytest.MonkeyPatch) -> N
             return {"FullyConnected": 0.003, "Reorder": 0.001, "Slice": 1e-6}
 
     monkeypatch.setattr(
-        explaining,
-        "build_entry",
+        "convit.benchmark.throughput.build_entry",
         lambda *given: dataclasses.replace(really(*given), module=Counting(), backend="openvino"),
     )
     found = explain(small_case())

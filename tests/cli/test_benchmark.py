@@ -70,7 +70,7 @@ def test_lists_make_every_combination(convit: Command, monkeypatch: pytest.Monke
     [
         (("--model", "convit_nan"), 2, "there is no model 'convit_nan'; did you mean"),
         (("--device", "cuda:7"), 2, "PyTorch sees"),
-        (("--precision", "fp8"), 2, "fp8 needs a CUDA GPU"),
+        (("--precision", "fp8"), 2, "cpu is not a CUDA GPU of capability 8.9"),
         (("--precision", "fp17"), 2, "precision is 'fp17'"),
         (("--mode", "fly"), 2, "for '--mode': 'fly' is not one of 'infer', 'train'"),
         (("--mode", "train", "--precision", "int8"), 2, "a training step can be measured in fp32, bf16"),

@@ -14,8 +14,8 @@ each mode has a module: `throughput.py` (also latency), `training.py`, `memory.p
 
 from convit.benchmark.candidates import Candidate, parse_candidate
 from convit.benchmark.cases import MODES, Case, make_cases
-from convit.benchmark.explaining import Explanation, explain
-from convit.benchmark.rows import Row, print_explanation, print_rows
+from convit.benchmark.explaining import Explanation, explain, print_explanation
+from convit.benchmark.rows import Row, print_rows
 from convit.benchmark.running import Report, describe_machine, machine_lines, measure, run_cases, start_report
 
 __all__ = [

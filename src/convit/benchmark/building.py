@@ -17,6 +17,7 @@ from convit.benchmark.cost import Cost, count_cost, count_peer_cost
 from convit.inference.exported import CONFIG_FILE, ExportedModel, read_config
 from convit.inference.options import RunOptions
 from convit.model import ConViT, ConViTConfig
+from convit.optimization.plan import Step
 from convit.optimization.precision import dtype_of
 from convit.training.peers import create_peer
 from convit.transforms import TransformSettings, normalize_batch
@@ -35,7 +36,7 @@ class Entry:
         computed_in: precision of its products, which may differ from what was asked for.
         backend: what computes it: "torch", "compiled", "cuda graph", "openvino", or an exported file's format.
         cost: of one image.
-        steps: (name, choice, reason) of each step that `convit.optimize` took; empty for others.
+        steps: that `convit.optimize` took; none for others.
     """
 
     candidate: Candidate
@@ -44,7 +45,7 @@ class Entry:
     computed_in: str
     backend: str
     cost: Cost
-    steps: tuple[tuple[str, str, str], ...] = ()
+    steps: tuple[Step, ...] = ()
 
 
 class _Autocast(nn.Module):
@@ -240,7 +241,7 @@ def _build_ours(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
         plan.precision if plan.precision in EIGHT_BITS else plan.dtype,
         plan.backend,
         count_cost(reference, image_size(reference)),
-        tuple((step.name, step.choice, step.reason) for step in plan.steps),
+        plan.steps,
     )
 
 

@@ -13,30 +13,17 @@ import torch
 from convit.benchmark.candidates import Candidate, default_candidates, our_candidate, parse_candidate
 from convit.inference.models import check_model, find_exported
 from convit.model import VARIANTS
-from convit.optimization.precision import CASTS, PRECISIONS, has_fp8, pick_device
+from convit.optimization.plan import choose_precision
+from convit.optimization.precision import CASTS, pick_device
 
 EIGHT_BITS = ("fp8", "int8")
-TRAINING_PRECISIONS = ("fp32", "bf16")
 
 # Largest difference between a model's logits and the fp32 model's, over the largest logit. fp32 to fp16: rounding over
 # twelve blocks, with room. Eight bits round each value by up to 6 % (fp8 has three bits of fraction) or 1/254 of its
 # row's largest (int8), and twelve blocks add that up to some 10 %; a wrong model's logits have nothing to do with the
 # right ones and lie more than 100 % apart.
 ALLOWED = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02, "fp8": 0.35, "int8": 0.35}
-ALLOWED_LOSS = {"fp32": 1e-4, "bf16": 0.05}  # relative difference of the first training losses
-
-
-def check_precision(precision: str, device: torch.device, *, training: bool = False) -> None:
-    """Raise `ValueError` for a precision that does not exist, or not on this device."""
-    known = TRAINING_PRECISIONS if training else PRECISIONS
-    if precision not in known:
-        what = "a training step" if training else "a model"
-        raise ValueError(f"precision is {precision!r}, but {what} can be measured in {', '.join(known)}")
-    if precision == "fp8" and not has_fp8(device):
-        raise ValueError(
-            f"fp8 needs a CUDA GPU of compute capability 8.9 or newer (Ada, Hopper), but the device is {device}; "
-            "use --precision bf16 or int8"
-        )
+ALLOWED_LOSS = {"fp32": 1e-4, "bf16": 0.05}  # relative difference of the first training losses, by precision
 
 
 def peer_precision(precision: str, device: torch.device) -> str:
@@ -85,13 +72,18 @@ class Case:
         Raises:
             ValueError: a mode, model, candidate, precision or device that is not there, or a number out of range.
             FileNotFoundError: there is no such weights file.
+            ModuleNotFoundError: the precision needs a package that is not installed.
         """
         if self.mode not in MODES:
             raise ValueError(f"mode is {self.mode!r}, but must be one of {', '.join(MODES)}")
         check_model(self.model, None)
         if self.exported is not None:
             self._check_exported()
-        check_precision(self.precision, self.torch_device, training=self.mode == "train")
+        if self.mode != "train":
+            choose_precision(self.precision, self.torch_device, calibrated=True)
+        elif self.precision not in ALLOWED_LOSS:
+            known = ", ".join(ALLOWED_LOSS)
+            raise ValueError(f"precision is {self.precision!r}, but a training step can be measured in {known}")
         for name, value in (("batch", self.batch), ("rounds", self.rounds), ("threads", self.threads)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, but must be at least 1")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from convit.benchmark.building import Entry
+from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import ALLOWED
 from convit.model import ConViT
 from convit.optimization.precision import name_of
 
+_log = logging.getLogger(__name__)
 COMPARED = 2  # images: enough for a mistake to show, few enough to cost nothing
 
 
@@ -52,6 +55,23 @@ def relative_error(values: Tensor, reference: Tensor) -> float:
     """Largest difference over the largest reference value, both taken in fp64 on the CPU."""
     values, reference = (each.detach().cpu().double() for each in (values, reference))
     return float((values - reference).abs().max() / reference.abs().max())
+
+
+def fit_batch(candidate: Candidate, run: Callable[[Tensor], object], images: Tensor) -> Tensor | None:
+    """As `largest_fitting`, which is said where it is less than the whole batch.
+
+    Raises:
+        MemoryError: ours has no room for a single image.
+    """
+    found = largest_fitting(run, images)
+    if found is None and candidate.relation == "ours":
+        raise MemoryError(f"{candidate.name} does not fit in memory with a single image; use a smaller --size")
+    if found is None:
+        _log.warning("%s is left out: it does not fit in memory with a single image", candidate.name)
+    elif len(found) < len(images):
+        message = "a batch of %d does not fit in memory for %s; halved to %d"
+        _log.warning(message, len(images), candidate.name, len(found))
+    return found
 
 
 def largest_fitting(run: Callable[[Tensor], object], images: Tensor) -> Tensor | None:

@@ -45,21 +45,13 @@ def count_cost(model: ConViT, size: Size, *, plain: bool = False) -> Cost:
     """
     written = count_operations(model, size)
     executed = written if plain else count_operations(model, size, form="fused")
-    patch = model.config.patch_size
-    return Cost(
-        parameters=written.parameters,
-        macs=written.macs,
-        activations=written.activations,
-        executed=executed.macs,
-        tokens=-(-size[0] // patch) * -(-size[1] // patch),
-        position=None if plain else count_position(model, size),
-    )
+    grid = model.config.replace(img_size=size).grid_size
+    position = None if plain else _count_position(model, grid)
+    return Cost(written.parameters, written.macs, written.activations, executed.macs, grid[0] * grid[1], position)
 
 
-def count_position(model: ConViT, size: Size) -> int:
+def _count_position(model: ConViT, grid: Size) -> int:
     """Multiply-accumulates of applying position attention's two factors, over all GPSA layers."""
-    patch = model.config.patch_size
-    grid = (-(-size[0] // patch), -(-size[1] // patch))
     counter = _OperationCounter()
     for layer in model.modules():
         if isinstance(layer, GatedPositionalSelfAttention):

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TextIO, cast
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from convit.benchmark.building import Entry, build_entry, build_reference, image_size, make_images
+from convit.benchmark.building import Entry, build_reference, image_size, make_images
 from convit.benchmark.cases import Case
-from convit.benchmark.comparing import is_out_of_memory
+from convit.benchmark.throughput import fit_entries
+from convit.optimization.optimized import OptimizedConViT
+from convit.optimization.plan import Step
 from convit.optimization.timing import thread_count
+from convit.output.console import make_table, print_parts
 
 PASSES = 3
 # The first pattern that is found in an operator's or a kernel's name says what kind of work it is. In our fast form
@@ -50,14 +53,14 @@ class Explanation:
 
     Attributes:
         case: in words.
-        steps: (name, choice, reason) of each step that `convit.optimize` took.
+        steps: that `convit.optimize` took.
         shares: part of the time by kind of work, largest first and the rest last; 0 to 1, together 1.
         milliseconds: of a pass.
         measured_by: "torch.profiler" or a runtime whose own counters these are.
     """
 
     case: str
-    steps: tuple[tuple[str, str, str], ...]
+    steps: tuple[Step, ...]
     shares: dict[str, float]
     milliseconds: float
     measured_by: str
@@ -66,27 +69,21 @@ class Explanation:
 def explain(case: Case) -> Explanation:
     """Run our candidate under a profiler and sort the time by kind of work.
 
-    Of a batch that does not fit in memory, one image is profiled. Raises what `build_entry` raises.
+    A batch that does not fit in memory is halved as for `measure`, which raises what this raises.
     """
     if case.exported is not None:
         raise ValueError(f"{case.model} is an exported folder, which cannot be looked into; leave --explain out")
     with thread_count(case.threads):
         reference = build_reference(case)
-        entry = build_entry(case, case.candidates()[0], reference)
-        images = make_images(case, reference).to(entry.dtype)
-        try:
-            seconds, source = profile_kinds(entry, images)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            seconds, source = profile_kinds(entry, images[:1])
+        ((entry, images),) = fit_entries(replace(case, against=()), reference, make_images(case, reference))
+        seconds, source = profile_kinds(entry, images.to(entry.dtype))
     total = sum(seconds.values()) or 1.0
     parts = {kind: value / total for kind, value in sorted(seconds.items(), key=lambda item: -item[1])}
     shares = {kind: round(part, 4) for kind, part in parts.items() if part >= _LEAST and kind != _REST}
     shares[_REST] = round(sum(part for kind, part in parts.items() if kind not in shares), 4)
     height, width = image_size(reference)
     return Explanation(
-        case=f"{case.model}, {case.precision}, {height} x {width}, batch {case.batch_size}",
+        case=f"{case.model}, {case.precision}, {height} x {width}, batch {len(images)}",
         steps=entry.steps,
         shares=shares,
         milliseconds=round(1000 * total, 3),
@@ -94,14 +91,24 @@ def explain(case: Case) -> Explanation:
     )
 
 
+def print_explanation(explanation: Explanation, out: TextIO) -> None:
+    """Write which path was taken and why, and each kind of work's share of the time."""
+    shares = [(kind, f"{100 * share:.1f} %") for kind, share in explanation.shares.items()]
+    print_parts(
+        out,
+        f"How ours runs: {explanation.case}",
+        make_table(("step", "choice", "reason"), explanation.steps),
+        f"Where the time goes ({explanation.milliseconds:g} ms a pass by {explanation.measured_by})",
+        make_table(("work", "share"), shares, right=(1,)),
+    )
+
+
 @torch.inference_mode()
 def profile_kinds(entry: Entry, images: Tensor) -> tuple[dict[str, float], str]:
     """Seconds of a pass by kind of work, and who measured them: the runtime's `layer_times`, or PyTorch's profiler."""
     entry.module(images)
-    layer_times: Any = getattr(entry.module, "layer_times", None)
-    if callable(layer_times) and entry.backend == "openvino":
-        told: Any = layer_times(images)
-        return dict(told), entry.backend
+    if entry.backend == "openvino":
+        return cast(OptimizedConViT, entry.module).layer_times(images), entry.backend
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's library reports its own doings on standard error
     on_gpu = images.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]

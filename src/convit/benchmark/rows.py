@@ -11,7 +11,6 @@ from convit.benchmark.building import Entry, weights_of
 from convit.benchmark.candidates import Relation
 from convit.benchmark.cases import Case
 from convit.benchmark.cost import Cost
-from convit.benchmark.explaining import Explanation
 from convit.benchmark.timing import percentiles, summarize
 from convit.output.console import make_table, print_parts
 
@@ -139,18 +138,6 @@ def print_rows(rows: Sequence[Row], out: TextIO) -> None:
     if any(row.relation == "another" for row in rows):
         notes.append(_ANOTHER)
     print_parts(out, f"{title} ({first.rounds} rounds, {weights})", table, *notes, *[""] * bool(notes))
-
-
-def print_explanation(explanation: Explanation, out: TextIO) -> None:
-    """Write which path was taken and why, and each kind of work's share of the time."""
-    shares = [(kind, f"{100 * share:.1f} %") for kind, share in explanation.shares.items()]
-    print_parts(
-        out,
-        f"How ours runs: {explanation.case}",
-        make_table(("step", "choice", "reason"), explanation.steps),
-        f"Where the time goes ({explanation.milliseconds:g} ms a pass by {explanation.measured_by})",
-        make_table(("work", "share"), shares, right=(1,)),
-    )
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:

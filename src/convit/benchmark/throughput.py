@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,12 +12,10 @@ from torch import Tensor
 from convit.benchmark.building import Entry, build_entry, build_reference, image_size, is_comparable, make_images
 from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import Case
-from convit.benchmark.comparing import compare_outputs, largest_fitting
+from convit.benchmark.comparing import compare_outputs, fit_batch
 from convit.benchmark.rows import Row, make_row, share_of_peak, with_ratios
 from convit.benchmark.timing import alternate, measure_peak, settling
 from convit.model import ConViT
-
-_log = logging.getLogger(__name__)
 
 
 def measure_throughput(case: Case) -> list[Row]:
@@ -30,11 +28,7 @@ def measure_throughput(case: Case) -> list[Row]:
     images = make_images(case, reference)
     taking_part = fit_entries(case, reference, images)
     differences = compare_outputs(reference, taking_part) if is_comparable(case) else {}
-    batches = {entry.candidate.name: batch.to(entry.dtype) for entry, batch in taking_part}
-    calls = {
-        entry.candidate.name: lambda module=entry.module, batch=batches[entry.candidate.name]: module(batch)
-        for entry, _ in taking_part
-    }
+    calls = {entry.candidate.name: partial(entry.module, batch.to(entry.dtype)) for entry, batch in taking_part}
     device = case.torch_device
 
     def memory_of(entry: Entry) -> float | None:
@@ -93,17 +87,8 @@ def fit_entries(case: Case, reference: ConViT, images: Tensor) -> list[tuple[Ent
             with torch.inference_mode():
                 made[-1].module(batch.to(made[-1].dtype))
 
-        batch = largest_fitting(run, images)
-        if batch is None and candidate.relation == "ours":
-            raise MemoryError(f"{candidate.name} does not fit in memory with a single image; use a smaller --size")
-        if batch is None:
-            _log.warning("%s is left out: it does not fit in memory with a single image", candidate.name)
-            continue
-        if len(batch) < len(images):
-            _log.warning(
-                "a batch of %d does not fit in memory for %s; halved to %d", len(images), candidate.name, len(batch)
-            )
-        found.append((made[-1], batch))
+        if (batch := fit_batch(candidate, run, images)) is not None:
+            found.append((made[-1], batch))
     return found
 
 

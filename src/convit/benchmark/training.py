@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from convit.benchmark.building import Entry, build_module, build_reference, compiled, make_images
 from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import ALLOWED_LOSS, Case, peer_precision
-from convit.benchmark.comparing import largest_fitting
+from convit.benchmark.comparing import fit_batch
 from convit.benchmark.rows import Row
 from convit.benchmark.throughput import peak_memory, time_all
 from convit.model import ConViT
@@ -21,7 +21,6 @@ from convit.optimization.precision import computed_in, dtype_of
 from convit.training.optimizers import build_optimizer
 from convit.training.recipe import OptimizerRecipe
 
-_log = logging.getLogger(__name__)
 _RATE = 1e-5
 _PASSES = 3  # a product's backward is two products
 Step = Callable[[Tensor], float]
@@ -35,27 +34,22 @@ def measure_training(case: Case) -> list[Row]:
 
     Raises:
         ValueError: first losses differ that must not.
-        MemoryError: one has no room for a single image.
+        MemoryError: ours has no room for a single image; others that have none are left out.
         And what `build_peer` raises.
     """
     reference = build_reference(case)
     images = make_images(case, reference)
-    entries = [_build(case, candidate, reference) for candidate in case.candidates()]
-    steps = {entry.candidate.name: make_step(entry, case) for entry in entries}
-    batches: dict[str, Tensor] = {}
-    first: dict[str, float] = {}
-    for name, step in steps.items():
-        fitting = largest_fitting(lambda batch, name=name, step=step: first.setdefault(name, step(batch)), images)
-        if fitting is None:
-            raise MemoryError(
-                f"{name} does not fit in memory with a single image; leave it out, or use a smaller --size"
-            )
-        if len(fitting) < len(images):
-            _log.warning("a batch of %d does not fit in memory for %s; halved to %d", len(images), name, len(fitting))
-        batches[name] = fitting
-    differences = compare_losses(entries, first, _expected_losses(reference, batches))
-    calls = {name: lambda step=step, batch=batches[name]: step(batch) for name, step in steps.items()}
-    taking_part = [(entry, batches[entry.candidate.name]) for entry in entries]
+    taking_part: list[tuple[Entry, Tensor]] = []
+    first, calls = dict[str, float](), dict[str, Callable[[], float]]()
+    for candidate in case.candidates():
+        entry = _build(case, candidate, reference)
+        name, step = candidate.name, make_step(entry, case)
+        batch = fit_batch(candidate, lambda batch, name=name, step=step: first.setdefault(name, step(batch)), images)
+        if batch is not None:
+            taking_part.append((entry, batch))
+            calls[name] = partial(step, batch)
+    batches = {entry.candidate.name: batch for entry, batch in taking_part}
+    differences = compare_losses([entry for entry, _ in taking_part], first, _expected_losses(reference, batches))
 
     def memory_of(entry: Entry) -> float | None:
         return _whole_memory(entry.module, calls[entry.candidate.name], case.torch_device)
