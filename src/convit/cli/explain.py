@@ -40,7 +40,6 @@ Classes = Annotated[
         help="Class to show the map of, by name or number, instead of the likeliest ones; can be repeated.",
     ),
 ]
-MOST_NUMBERS = 1000
 
 
 def explain(
@@ -71,7 +70,7 @@ def explain(
         raise ValueError(f"{output} ends in neither .png nor .html; choose one of these suffixes")
     asked = parse_query(query)
     wanted, of_heads = (
-        None if text is None else parse_numbers(option, text)
+        None if text is None else options.parse_numbers(option, text)
         for option, text in (("--layers", layers), ("--heads", heads))
     )
     from convit.output.files import check_output, check_packages, write_file
@@ -112,28 +111,6 @@ def parse_query(text: str) -> tuple[int, int] | str | None:
     if len(parts) != 2 or not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
         raise ValueError(f"--query is {text!r}, but must be ROW,COL such as 7,7, or 'class', or 'center'")
     return int(parts[0]), int(parts[1])
-
-
-def parse_numbers(option: str, text: str, what: str = "numbers and ranges from 1, such as 1,4-6") -> list[int]:
-    """Read a list of numbers and ranges, from 1.
-
-    Raises:
-        ValueError: it is something else; the message says `what` it must be.
-
-    >>> parse_numbers("--layers", "1,4-6")
-    [1, 4, 5, 6]
-    """
-    numbers: list[int] = []
-    for part in text.split(","):
-        ends = [end.strip() for end in part.split("-")]
-        if len(ends) > 2 or not all(end.isascii() and end.isdigit() and len(end) < 10 and int(end) for end in ends):
-            raise ValueError(f"{option} is {text!r}, but must be {what}")
-        first, last = int(ends[0]), int(ends[-1])
-        if first > last or last - first >= MOST_NUMBERS:
-            rule = f"put the smaller number first, and name at most {MOST_NUMBERS:,} numbers"
-            raise ValueError(f"{option} is {text!r}, but {part} is not a valid range; {rule}")
-        numbers += range(first, last + 1)
-    return numbers
 
 
 def _render(found: "Explanation", *, as_page: bool) -> str | bytes:

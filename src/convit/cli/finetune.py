@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convit.cli import errors, options
+from convit.cli.train import PACKAGES, Changes, Resume, RunFolder
 from convit.inference.options import parse_size
 
 if TYPE_CHECKING:
@@ -63,16 +64,16 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the recipe, its r
 def finetune(
     images: Source,
     model: Model = None,
-    output: options.RunFolder = None,
+    output: RunFolder = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     lr: Rate = None,
     img_size: options.ImgSize = None,
     freeze: Freeze = None,
     seed: Seed = None,
-    changes: options.Changes = None,
+    changes: Changes = None,
     dry_run: DryRun = False,
-    resume: options.Resume = False,
+    resume: Resume = False,
     lists: options.Lists = options.NO_LISTS,
 ) -> None:
     """Fine-tune a classifier on a folder of images; writes weights.safetensors and report.html.
@@ -83,7 +84,7 @@ def finetune(
     size = parse_size(img_size)
     from convit.output.files import check_packages
 
-    check_packages("training", *options.TRAINING_PACKAGES, extra="train")
+    check_packages("training", *PACKAGES, extra="train")
     from convit.finetuning.options import FinetuneOptions, check_places, default_folder
     from convit.training.places import goes_on, may_have_begun
 

@@ -35,16 +35,19 @@ _UPDATE = Annotated[bool, typer.Option("--update", help="Take up new and changed
 _IMAGES_PER_SHARD = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Loose images per shard of a job.  [default: 4096]")
 ]
-_JOB_OPTIONS = {
-    name: (option, getattr(JobOptions, name))
-    for name, option in zip(
-        ("shard", "engine", "address", "update", "images_per_shard"),
-        (_SHARD, Engine, Address, _UPDATE, _IMAGES_PER_SHARD),
-        strict=True,
-    )
-}
-JobRun = Annotated[JobOptions, Bundle(_JOB_OPTIONS, JobOptions)]
 NO_JOB = JobOptions()
+JobRun = Annotated[
+    JobOptions,
+    Bundle.of(
+        NO_JOB,
+        JobOptions,
+        shard=_SHARD,
+        engine=Engine,
+        address=Address,
+        update=_UPDATE,
+        images_per_shard=_IMAGES_PER_SHARD,
+    ),
+]
 
 
 def check_engine(engine: str, address: str | None) -> None:

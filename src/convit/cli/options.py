@@ -13,12 +13,12 @@ import typer
 
 from convit.cli import errors
 from convit.cli.commands import LEFT_OUT, MODEL
+from convit.images.limits import set_limits
+from convit.images.names import is_remote
 from convit.inference.options import RunOptions, parse_size
 from convit.optimization.precision import Precision, check_device_name
-from convit.output.console import is_terminal
+from convit.output import console
 from convit.output.files import FORMATS_OF, SUFFIXES, check_output, choose_format, write_file
-
-TRAINING_PACKAGES = ("lightning", "pydantic", "yaml", "fsspec")  # of the extra `train`
 
 Paths = Annotated[
     list[str], typer.Argument(metavar="PATH", help="Images, folders of images or lists of them (.txt, .csv).")
@@ -80,23 +80,12 @@ FastDecode = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a recipe setting, such as data.workers=4; can be repeated."
-    ),
-]
 SpreadsheetSafe = Annotated[
     bool,
     typer.Option(
         "--spreadsheet-safe",
         help="In CSV, put an apostrophe before what a spreadsheet would run as a formula; such paths no longer open.",
     ),
-]
-RunFolder = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.  [default: runs/NAME, after the input]"),
 ]
 _QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress bars and summaries; errors still show.")]
 _LIMIT = Annotated[
@@ -140,6 +129,11 @@ class Bundle(NamedTuple):
     options: dict[str, tuple[Any, Any]]
     build: Callable[..., Any]
 
+    @classmethod
+    def of(cls, defaults: Any, build: Callable[..., Any], **options: Any) -> "Bundle":
+        """Options for fields of a value, whose own are the defaults."""
+        return cls({name: (option, getattr(defaults, name)) for name, option in options.items()}, build)
+
 
 _IMAGE_FOLDER = Annotated[
     Path | None,
@@ -148,31 +142,30 @@ _IMAGE_FOLDER = Annotated[
 _ALLOW_OUTSIDE = Annotated[
     bool, typer.Option("--allow-outside", help="Let a list name images outside of that folder, such as /data/cat.jpg.")
 ]
-_LIST_OPTIONS = {"image_folder": (_IMAGE_FOLDER, None), "allow_outside": (_ALLOW_OUTSIDE, False)}
-Lists = Annotated[ListOptions, Bundle(_LIST_OPTIONS, ListOptions)]
 NO_LISTS = ListOptions()
+Lists = Annotated[
+    ListOptions, Bundle.of(NO_LISTS, ListOptions, image_folder=_IMAGE_FOLDER, allow_outside=_ALLOW_OUTSIDE)
+]
 
 
 DEFAULTS = RunOptions()
-_READING = {"batch_size": BatchSize, "workers": Workers, "fast_decode": FastDecode}
-_EMBEDDING = {"device": Device, "precision": PlainPrecision, **_READING}
-
-
-def _of_run(**options: Any) -> Bundle:
-    def build(img_size: str | None = None, **given: Any) -> RunOptions:
-        check_device_name(given["device"])
-        return RunOptions(img_size=parse_size(img_size), **given)
-
-    return Bundle({name: (option, getattr(DEFAULTS, name)) for name, option in options.items()}, build)
-
-
+_EMBEDDING = {"device": Device, "precision": PlainPrecision, "batch_size": BatchSize, "workers": Workers}
+_EMBEDDING |= {"fast_decode": FastDecode}
 _PLAIN = {**_EMBEDDING, "img_size": ImgSize, "apply_exif": Exif}
 _EVALUATION = {**_PLAIN, "precision": PrecisionOption, "compile": Compile}
-EmbeddingRun = Annotated[RunOptions, _of_run(**_EMBEDDING)]
-PlainRun = Annotated[RunOptions, _of_run(**_PLAIN)]
-AblationRun = Annotated[RunOptions, _of_run(**{**_PLAIN, "precision": CastPrecision})]  # of models in their plain form
-EvaluationRun = Annotated[RunOptions, _of_run(**_EVALUATION)]
-ServeRun = Annotated[RunOptions, _of_run(**{name: _PLAIN[name] for name in _PLAIN if name != "workers"})]
+
+
+def _run(img_size: str | None = None, **given: Any) -> RunOptions:
+    check_device_name(given["device"])
+    return RunOptions(img_size=parse_size(img_size), **given)
+
+
+EmbeddingRun = Annotated[RunOptions, Bundle.of(DEFAULTS, _run, **_EMBEDDING)]
+PlainRun = Annotated[RunOptions, Bundle.of(DEFAULTS, _run, **_PLAIN)]
+# of models in their plain form
+AblationRun = Annotated[RunOptions, Bundle.of(DEFAULTS, _run, **{**_PLAIN, "precision": CastPrecision})]
+EvaluationRun = Annotated[RunOptions, Bundle.of(DEFAULTS, _run, **_EVALUATION)]
+ServeRun = Annotated[RunOptions, Bundle.of(DEFAULTS, _run, **{n: _PLAIN[n] for n in _PLAIN if n != "workers"})]
 
 
 @dataclass(frozen=True)
@@ -232,23 +225,20 @@ def results(*formats: str, folders: bool = False) -> Bundle:
     )
 
     def build(output: str | None, format: str | None, overwrite: bool, spreadsheet_safe: bool = False) -> Target:  # noqa: A002
-        if folders and output is not None and (output.endswith("/") or "://" in output):
+        if folders and output is not None and (output.endswith("/") or is_remote(output)):
             if format not in (None, "parquet") or overwrite:
                 raise ValueError(
                     f"{output} takes Parquet files, and completes those that are there; leave out --format and "
                     "--overwrite"
                 )
             return Target(folder=output)
-        return build_file(None if output is None else Path(output), format, overwrite, spreadsheet_safe)
-
-    def build_file(output: Path | None, format: str | None, overwrite: bool, spreadsheet_safe: bool) -> Target:  # noqa: A002
-        chosen = choose_format(output, format, formats)
-        if output is not None:
-            check_output(output, overwrite=overwrite)
+        file = None if output is None else Path(output)
+        chosen = choose_format(file, format, formats)
+        if file is not None:
+            check_output(file, overwrite=overwrite)
         elif not errors.has_output():
             raise ValueError("there is no standard output to write to; name a file with --output")
-        shown = output is None and is_terminal(sys.stdout)
-        return Target(output, chosen, overwrite, shown, spreadsheet_safe)
+        return Target(file, chosen, overwrite, file is None and console.is_terminal(sys.stdout), spreadsheet_safe)
 
     options: dict[str, tuple[Any, Any]] = {
         "output": (Annotated[str | None, output], None),
@@ -263,13 +253,11 @@ def results(*formats: str, folders: bool = False) -> Bundle:
 Rows = Annotated[Target, results(*FORMATS_OF["rows"])]
 
 CALIBRATION_IMAGES = 64
+_MOST_NUMBERS = 1000  # in one range
 
 
 def spell_out(command: Callable[..., None]) -> Callable[..., None]:
-    """A command as typer takes it: its bundles as their options, with `--image-limit`, `--quiet` and `--debug`.
-
-    `--quiet` takes effect before the command runs; see `errors.is_quiet`.
-    """
+    """A command as typer takes it: its bundles as their options, with `--image-limit`, `--quiet` and `--debug`."""
     hints = get_type_hints(command, include_extras=True)
     bundles: dict[str, Bundle] = {}
     options: dict[str, tuple[Any, Any]] = {}
@@ -283,7 +271,6 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
     shared = {"image_limit": (_LIMIT, None), "quiet": (_QUIET, False), "debug": (_DEBUG, False)}
     assert not options.keys() & shared.keys()
     options |= shared
-
     offered = {name: option for name, option in options.items() if name not in LEFT_OUT}
 
     # `main` reads `debug` before options are parsed
@@ -292,8 +279,6 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
         if quiet:
             errors.quiet_output()
         if image_limit:
-            from convit.images.limits import set_limits
-
             set_limits(image_limit)
         if hints.get("model") == Model or hints.get("weights") == Weights:
             from convit.inference.models import check_model
@@ -317,7 +302,27 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
 
 def print_result(text: str | None, result: Mapping[str, Any]) -> None:
     """Print a single result as `convit.output.console.print_result` does, but not with `--quiet`."""
-    from convit.output.console import print_result as print_on_stdout
-
     if not errors.is_quiet():
-        print_on_stdout(text, result)
+        console.print_result(text, result)
+
+
+def parse_numbers(option: str, text: str, what: str = "numbers and ranges from 1, such as 1,4-6") -> list[int]:
+    """Read a list of numbers and ranges, from 1.
+
+    Raises:
+        ValueError: it is something else; the message says `what` it must be.
+
+    >>> parse_numbers("--layers", "1,4-6")
+    [1, 4, 5, 6]
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        ends = [end.strip() for end in part.split("-")]
+        if len(ends) > 2 or not all(end.isascii() and end.isdigit() and len(end) < 10 and int(end) for end in ends):
+            raise ValueError(f"{option} is {text!r}, but must be {what}")
+        first, last = int(ends[0]), int(ends[-1])
+        if first > last or last - first >= _MOST_NUMBERS:
+            rule = f"put the smaller number first, and name at most {_MOST_NUMBERS:,} numbers"
+            raise ValueError(f"{option} is {text!r}, but {part} is not a valid range; {rule}")
+        numbers += range(first, last + 1)
+    return numbers

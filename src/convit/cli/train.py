@@ -13,21 +13,34 @@ from convit.cli import errors, options
 if TYPE_CHECKING:
     from convit.training.run_folder import TrainingRun
 
+PACKAGES = ("lightning", "pydantic", "yaml", "fsspec")  # of the extra `train`
+
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see recipes/ for examples.")]
 Data = Annotated[str, typer.Option(metavar="DIR|URL", help="Base folder or URL of the recipe's data paths.")]
+RunFolder = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.  [default: runs/NAME, after the input]"),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a recipe setting, such as data.workers=4; can be repeated."
+    ),
+]
 
 
 def train(
     recipe: RecipeFile,
     data: Data = ".",
-    output: options.RunFolder = None,
-    resume: options.Resume = False,
-    changes: options.Changes = None,
+    output: RunFolder = None,
+    resume: Resume = False,
+    changes: Changes = None,
 ) -> None:
     """Train a model from a recipe; writes checkpoints, logs and weights.safetensors to the run's folder."""
     from convit.output.files import check_packages
 
-    check_packages("training", *options.TRAINING_PACKAGES, extra="train")
+    check_packages("training", *PACKAGES, extra="train")
     from convit.data.locate import check_there
     from convit.training.places import choose_checkpoint, default_folder, may_have_begun
     from convit.training.recipe_io import read_recipe
