@@ -9,7 +9,7 @@ from itertools import product
 from math import prod
 from pathlib import Path
 
-from convit.data.remote import list_remote
+from convit.data.remote import list_files
 from convit.images import IMAGE_SUFFIXES
 from convit.images.listing import is_folder, is_hidden, list_folder
 from convit.images.lists import is_list
@@ -172,7 +172,7 @@ def _remote(url: str, suffixes: tuple[str, ...]) -> list[str]:
     named = _ends(url, suffixes)
     if named and "*" not in url_path(url):
         return [url]
-    return [match for match in list_remote(url if named else url.rstrip("/") + "/*") if _ends(match, suffixes)]
+    return [file.url for file in list_files(url if named else url.rstrip("/") + "/*") if _ends(file.url, suffixes)]
 
 
 def _ends(name: str | Path, suffixes: tuple[str, ...]) -> bool:

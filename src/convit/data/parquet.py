@@ -22,7 +22,7 @@ from convit.data.locate import Source, file_names, find_files
 from convit.data.remote import read_remote
 from convit.data.samples import Rows, Samples
 from convit.images.names import shown
-from convit.images.opening import NoBytes
+from convit.images.opening import NamedBytes
 from convit.output.files import hash_file
 
 IN_MEMORY = 4 << 30  # bytes of encoded images up to which all of them are held
@@ -106,12 +106,13 @@ class ParquetSamples(Samples):
             self._contents.clear()
 
     def stored(self, index: int) -> bytes:
-        """The encoded image; `NoBytes` where the row only names a file."""
+        """The encoded image; none, with a reason, where the row only names a file."""
         group, row = self.place(index)
         value = self._row_group(group)[row].as_py()
         data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
         if path and not data:
-            return NoBytes(f"names the file {path} and does not hold it; write images into the Parquet file as bytes")
+            reason = f"names the file {path} and does not hold it; write images into the Parquet file as bytes"
+            return NamedBytes(reason=reason)
         return data or b""
 
     def place(self, index: int) -> tuple[int, int]:

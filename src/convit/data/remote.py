@@ -151,11 +151,6 @@ def list_files(pattern: str) -> list[RemoteFile]:
     return _asked(pattern, listed)
 
 
-def list_remote(pattern: str) -> list[str]:
-    """The URLs that a URL with * means, sorted; raises as `remote_file` does."""
-    return [file.url for file in list_files(pattern)]
-
-
 def _described(url: str, info: Mapping[str, Any]) -> RemoteFile:
     marks = {key.lower(): value for key, value in info.items()}
     names = ("etag", "md5hash", "content-md5", "last-modified", "lastmodified", "mtime")

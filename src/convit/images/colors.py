@@ -15,24 +15,13 @@ from convit.images.formats import ImageError
 _SAME_AS_SRGB = 2
 
 
-def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert an image (mode L, RGB, CMYK or LAB) from its ICC profile's colors to sRGB.
-
-    Returns `image` itself where there is nothing to convert: no profile, one that is sRGB to within two levels, or one
-    that is broken or belongs to another mode.
-    """
-    transform = _transform_to_srgb(profile, image.mode) if profile else None
-    return image if transform is None else transform.apply(image)
-
-
-def changes_colors(profile: bytes, mode: str) -> bool:
-    """Whether `to_srgb` would convert an image of this mode with this profile."""
-    return _transform_to_srgb(profile, mode) is not None
-
-
 # Images of one folder mostly come from one camera, and building a transform costs more than a small image takes.
 @lru_cache(maxsize=32)
-def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """How an image of this mode (L, RGB, CMYK or LAB) becomes sRGB by its ICC profile.
+
+    None where there is nothing to convert: it is sRGB to within two levels, or is broken or belongs to another mode.
+    """
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))
         transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
@@ -95,8 +84,8 @@ def to_levels(image: Image.Image) -> Image.Image:
         image = _by_strips(image, "L" if gray else "RGB", _composite_on_white)
     if image.mode in ("1", "P"):
         image = image.convert("L" if image.mode == "1" else "RGB")
-    if isinstance(profile, bytes):
-        image = to_srgb(image, profile)
+    transform = _to_srgb(profile, image.mode) if isinstance(profile, bytes) else None
+    image = image if transform is None else transform.apply(image)
     return image if image.mode in ("RGB", "L") else image.convert("RGB")
 
 
@@ -109,7 +98,7 @@ def peak_bytes(image: Image.Image, *, turns: bool = False) -> int:
     copies = turns + (image.mode != "RGB" or "transparency" in image.info)
     if isinstance(profile := image.info.get("icc_profile"), bytes):
         gray = image.mode in ("1", "L", "LA", "La", *_DEEP_MODES)
-        copies += changes_colors(profile, "L" if gray else image.mode if image.mode == "CMYK" else "RGB")
+        copies += _to_srgb(profile, "L" if gray else image.mode if image.mode == "CMYK" else "RGB") is not None
     own = 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
     return image.width * image.height * (own + 4 * min(copies, 2))
 

@@ -142,8 +142,8 @@ def source_name(source: object) -> str:
     """
     name = source if isinstance(source, str | os.PathLike) else getattr(source, "filename", getattr(source, "name", ""))
     if not isinstance(name, str | os.PathLike) or not os.fspath(name):
-        kinds = {np.ndarray: "<array>", Image.Image: "<image>"}
-        return next((label for kind, label in kinds.items() if isinstance(source, kind)), f"<{type(source).__name__}>")
+        array, image = isinstance(source, np.ndarray), isinstance(source, Image.Image)
+        return "<array>" if array else "<image>" if image else f"<{type(source).__name__}>"
     text = os.fspath(name)
     return text if text.isascii() and ":" not in text else path_text(text)
 
@@ -215,7 +215,7 @@ def open_header(content: bytes, name: str, limits: Limits | None = None) -> Imag
         Whatever Pillow raises on a damaged header.
     """
     if not content:
-        raise ImageError(name, getattr(content, "reason", "is empty (0 bytes); fetch or export it again"))
+        raise ImageError(name, getattr(content, "reason", "") or "is empty (0 bytes); fetch or export it again")
     limits = limits or current_limits()
     start = content[:512]
     formats = formats_for(start)
@@ -298,27 +298,15 @@ def _decode(
 
 
 class NamedBytes(bytes):
-    """An encoded image that results and messages call by a name of its own; see `named`."""
+    """An encoded image with what results and messages call it; one that is not there is empty and says the `reason`."""
 
-    name: str = ""
-
-
-def named(content: bytes, name: str) -> NamedBytes:
-    """An encoded image and what to call it."""
-    made = content if isinstance(content, NamedBytes) else NamedBytes(content)
-    made.name = name
-    return made
-
-
-class NoBytes(NamedBytes):
-    """The content of an image that is not there, and why, as the end of "row 3 …"."""
-
+    name: str
     reason: str
 
-    def __new__(cls, reason: bytes | str = b"") -> "NoBytes":
-        """An empty content with its `reason`."""
-        made = super().__new__(cls)
-        made.reason = str(reason)
+    def __new__(cls, content: bytes = b"", name: str = "", *, reason: str = "") -> "NamedBytes":
+        """The reason, if there is any, is the end of "row 3 …"."""
+        made = super().__new__(cls, content)
+        made.name, made.reason = name, reason or getattr(content, "reason", "")
         return made
 
 

@@ -18,7 +18,7 @@ from convit.data.shards import read_images
 from convit.images import IMAGE_SUFFIXES, find_images
 from convit.images.lists import check_inside, is_list, parse_list
 from convit.images.names import is_remote, path_text, shown, text_path, url_path
-from convit.images.opening import ImageSource, NoBytes, named, read_bytes
+from convit.images.opening import ImageSource, NamedBytes, read_bytes
 
 SUFFIXES = {
     "tar": kind_named("shards").suffixes,
@@ -184,11 +184,11 @@ def images_in(files: Sequence[InputFile]) -> Iterator[ImageSource]:
         place = file.path if is_remote(file.path) else text_path(file.path)
         if file.kind == "tar":
             for member, content in read_images(place):
-                yield named(content, f"{shown(file.path)}#{member}")
+                yield NamedBytes(content, f"{shown(file.path)}#{member}")
         else:
             rows = ParquetSamples([place], in_memory=0, reads_labels=False)
             for number in range(len(rows)):
-                yield named(rows.stored(number), f"{shown(file.path)} row {number}")
+                yield NamedBytes(rows.stored(number), f"{shown(file.path)} row {number}")
 
 
 def _current(file: InputFile) -> InputFile:
@@ -215,10 +215,11 @@ def _remote_images(files: Sequence[InputFile]) -> Iterator[bytes]:
     while some := list(islice(waiting, _FETCHED_TOGETHER)):
         contents = iter(fetch_all([file.path for file in some if file.mark]))
         for file in some:
-            content = next(contents) if file.mark else NoBytes("was not there when it was listed; check the address")
+            missing = NamedBytes(reason="was not there when it was listed; check the address")
+            content = next(contents) if file.mark else missing
             if file.size >= 0 and len(content) != file.size:
                 raise _changed(file)
-            yield named(content, shown(file.path))
+            yield NamedBytes(content, shown(file.path))
 
 
 def _check_unchanged(file: InputFile, now: InputFile) -> None:

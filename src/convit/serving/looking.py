@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from convit.images import ImageError, open_image
 from convit.images.names import text_path
-from convit.images.opening import named
+from convit.images.opening import NamedBytes
 from convit.output.pages import data_url, thumbnail
 from convit.serving.batching import SentImage
 from convit.serving.bodies import one_image, read_images
@@ -150,7 +150,7 @@ def _explanation(served: ServedModel, image: SentImage, asked: dict[str, Any]) -
         told = "the model's weights were replaced or removed since the service was started; start it again"
         raise ServiceError(503, "weights_changed", told, reason="weights_changed") from None
     try:
-        source = named(image.content, image.name)
+        source = NamedBytes(image.content, image.name)
         return look_into(plain, source, img_size=run.img_size, apply_exif=run.apply_exif, **asked)
     except ImageError as error:
         raise ServiceError(400, "invalid_image", str(error)) from None
