@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from convit.cli import main
-from convit.cli.app import COMMANDS
+from convit.cli.commands import COMMANDS
 
 
 def test_the_installed_script() -> None:
@@ -21,9 +21,9 @@ def test_the_installed_script() -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for name, command in COMMANDS.items():
+    for name, (_, _, summary) in COMMANDS.items():
         assert f"{name} " in shown
-        assert command.summary in shown
+        assert summary in shown
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -45,7 +45,6 @@ def test_no_arguments_show_the_help_and_fail(capsys: pytest.CaptureFixture[str])
     ("arguments", "parts"),
     [
         (["clasify", "a.jpg"], ["no such command: clasify", "did you mean classify?", "'convit --help'"]),
-        (["study"], ["no such command: study", "python studies/"]),
         (["xyz"], ["no such command: xyz", f"there are {', '.join(COMMANDS)}"]),
         (["classify", "a.jpg", "--modle", "x"], ["No such option: --modle", "--model", "'convit classify --help'"]),
         (["evaluate", "--compare", "a.json"], ["--compare", "2 arguments", "'convit evaluate --help'"]),

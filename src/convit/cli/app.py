@@ -13,27 +13,16 @@ from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from itertools import takewhile
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from convit.cli import commands, errors
-from convit.cli.commands import ABOUT, ENGINES, PROGRAM
+from convit.cli import errors
+from convit.cli.commands import ABOUT, COMMANDS, ENGINES, PROGRAM
 from convit.output.files import remove_unfinished
 
 TRAINING = ("finetune", "train")
-
-
-class Command(NamedTuple):
-    """Where a command lives and what `convit --help` says of it."""
-
-    module: str
-    function: str
-    summary: str
-
-
-COMMANDS = {name: Command(*row) for name, row in commands.COMMANDS.items()}
 
 
 class LazyCommands(TyperGroup):
@@ -49,8 +38,6 @@ class LazyCommands(TyperGroup):
         Raises:
             typer's usage error: if there is no command of that name; the message names the closest.
         """
-        if cmd_name == "study":
-            ctx.fail("no such command: study; it became scripts of the repository: python studies/ablation.py --help")
         if cmd_name not in COMMANDS:
             close = difflib.get_close_matches(cmd_name, COMMANDS, n=2)
             remedy = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(COMMANDS)}"
@@ -59,8 +46,8 @@ class LazyCommands(TyperGroup):
 
         if cmd_name in TRAINING:  # before torch is loaded, which reads it once; docs/training.md has the figures
             os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        entry = COMMANDS[cmd_name]
-        function: Callable[..., None] = getattr(import_module(entry.module), entry.function)
+        module, name, _ = COMMANDS[cmd_name]
+        function: Callable[..., None] = getattr(import_module(module), name)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(cmd_name)(spell_out(function))
         return typer.main.get_command(single)
@@ -68,7 +55,7 @@ class LazyCommands(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands of `convit --help` without importing any of them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+            formatter.write_dl([(name, summary) for name, (_, _, summary) in COMMANDS.items()])
 
 
 # rich's help panels cost more start-up time than all the rest of `convit --help`; plain help is as complete
@@ -110,14 +97,10 @@ def _program(  # pyright: ignore[reportUnusedFunction]  # typer calls it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and give its exit code; errors end here, as one line on standard error.
+    """Run the command line and give its exit code (see `--help`); errors end here, as one line on standard error.
 
     Args:
-        arguments: What stands after `convit`; `None` for the process's own.
-
-    Returns:
-        0 done; 1 failed while running; 2 wrong input; 3 finished, but some images could not be read; 129 stopped by
-        SIGHUP, 130 by Ctrl-C, 143 by SIGTERM; 141 the reader of standard output has gone.
+        arguments: what stands after `convit`; `None` for the process's own.
     """
     errors.open_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -134,9 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except typer.Exit as leave:
             return leave.exit_code
         except (Exception, KeyboardInterrupt, errors.Terminated) as error:
-            named = next(
-                (word for word in given if word in COMMANDS), ""
-            )  # typer's own parser does not say whose it is
+            # typer's own parser does not say whose it is
+            named = next((word for word in given if word in COMMANDS), "")
             return errors.report(error, debug=debug, command=f"{PROGRAM} {named}".rstrip())
         finally:
             remove_unfinished()

@@ -42,9 +42,9 @@ def report(error: BaseException, *, debug: bool = False, command: str = PROGRAM)
     """Write one line that says what went wrong and what to do, with the error's notes, and give the exit code.
 
     Args:
-        error: What ended the command.
-        debug: Writes the traceback too, before the line.
-        command: Whose `--help` a usage error points to, where it does not say itself.
+        error: what ended the command.
+        debug: writes the traceback too, before the line.
+        command: whose `--help` a usage error points to, where it does not say itself.
     """
     if isinstance(error, BrokenPipeError):
         say("the reader of the results has gone, so the rest was not written")
@@ -87,8 +87,11 @@ def describe(error: BaseException, command: str = PROGRAM) -> tuple[int, str]:
     if _raised_here(error.__traceback__):
         if isinstance(error, ValueError | TypeError):
             return WRONG_INPUT, str(error) or type(error).__name__
+        if isinstance(error, ModuleNotFoundError) and error.name is not None:
+            told = f"the package '{error.name}' is not installed; install it, or the extra of {PROGRAM} that brings it"
+            return FAILED, told
         if isinstance(error, ImportError):
-            return FAILED, _import_message(error)
+            return FAILED, str(error)
     return FAILED, f"unexpected {type(error).__name__}: {str(error) or 'no message'} (--debug shows the traceback)"
 
 
@@ -97,7 +100,7 @@ def leave_if_unreadable(unreadable: Mapping[str, str], read: int) -> None:
 
     Args:
         unreadable: name → one line that says what is wrong; with `--quiet` only the first is named.
-        read: Number of the others.
+        read: number of the others.
 
     Raises:
         typer.Exit: with code 3.
@@ -113,10 +116,10 @@ def leave_if_skipped(skipped: int, total: int | None, where: object = "", first:
     """Say how many images a run that has ended skipped, and end the command with code 3; nothing where there are none.
 
     Args:
-        skipped: Number of images that could not be read; where nothing is left, that is an error.
-        total: Number of all images, where it is known.
-        where: What says more of them.
-        first: What is wrong with the first.
+        skipped: number of images that could not be read; where nothing is left, that is an error.
+        total: number of all images, where it is known.
+        where: what says more of them.
+        first: what is wrong with the first.
 
     Raises:
         typer.Exit: with code 3.
@@ -184,18 +187,7 @@ def _system_message(error: OSError) -> str:
         return str(error) or type(error).__name__
     from convit.output.files import reason_of
 
-    reason = reason_of(error)
-    return reason if error.filename is None else f"{_shown(error.filename)}: {reason}"
-
-
-def _shown(filename: Any) -> str:
-    return os.fsdecode(filename) if isinstance(filename, str | bytes) else str(filename)
-
-
-def _import_message(error: ImportError) -> str:
-    if error.name is None or not isinstance(error, ModuleNotFoundError):
-        return str(error)
-    return f"the package '{error.name}' is not installed; install it, or the extra of {PROGRAM} that brings it"
+    return reason_of(error) if error.filename is None else f"{error.filename}: {reason_of(error)}"
 
 
 def _ran_out_of_memory(error: BaseException) -> bool:
