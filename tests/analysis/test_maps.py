@@ -66,7 +66,7 @@ def test_the_class_token_reads_the_patches_and_itself() -> None:
 def test_what_is_not_there_is_refused() -> None:
     gated, _, ordinary, _ = attention_maps(_model(), _images())
     for place in ((3, 0), (0, 3), (-1, 0)):
-        with pytest.raises(ValueError, match=r"outside of the 3 x 3 patches; rows go from 0 to 2"):
+        with pytest.raises(ValueError, match=r"outside of the image's 3 x 3 patches; rows go from 0 to 2"):
             gated.from_patch(*place)
     with pytest.raises(ValueError, match="layer 3 has no position attention"):
         ordinary.among_patches("position")

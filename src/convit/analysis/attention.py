@@ -53,20 +53,16 @@ class LayerMaps:
         """
         if not self.has_class_token:
             raise ValueError(
-                f"layer {self.index + 1} has no class token, which joins after the GPSA layers; "
-                "take a layer behind them, or ask for a patch"
+                f"layer {self.index + 1} has no class token, which joins after the GPSA layers; take a layer behind "
+                "them, or the row and column of a patch"
             )
         return self.blended[:, :, 0, 1:].unflatten(-1, self.grid)
 
     def from_patch(self, row: int, column: int, kind: str = "blended") -> Float[Tensor, "batch heads rows columns"]:
         """What one patch reads of each patch.
 
-        In layers with the class token, its column is dropped and the rest divided by what remains of its sum.
-
-        Args:
-            row: the patch's row on the grid, from 0.
-            column: its column, from 0.
-            kind: "blended", "content" or "position".
+        In layers with the class token, its column is dropped and the rest divided by what remains of its sum. Row and
+        column of the patch count from 0; `kind` is as in `among_patches`.
 
         Raises:
             ValueError: the place is outside of the grid, or `kind` is another or not to be had in this layer.
@@ -74,11 +70,10 @@ class LayerMaps:
         rows, columns = self.grid
         if not (0 <= row < rows and 0 <= column < columns):
             raise ValueError(
-                f"the query {row},{column} is outside of the {rows} x {columns} patches; rows go from 0 to {rows - 1}, "
-                f"columns from 0 to {columns - 1}"
+                f"the query {row},{column} is outside of the image's {rows} x {columns} patches; rows go from 0 to "
+                f"{rows - 1}, columns from 0 to {columns - 1}"
             )
-        matrix = self.among_patches(kind)
-        return matrix[:, :, row * columns + column].unflatten(-1, self.grid)
+        return self.among_patches(kind)[:, :, row * columns + column].unflatten(-1, self.grid)
 
     def among_patches(self, kind: str = "blended") -> Float[Tensor, "batch heads patches patches"]:
         """The matrix among the patches alone; without the class token's row and column, rows divided by what remains.

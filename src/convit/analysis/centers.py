@@ -42,13 +42,14 @@ def draw_centers(
 ) -> None:
     """Where each head's position attention is centered, as an offset from the query on the patch grid, layer by layer.
 
-    Heads without a center are named; those beyond the edge of a panel stand on it as triangles.
+    Heads without a center are named; those beyond the edge of a panel stand on it as triangles. Heads have the colors
+    of `draw_gates`.
 
     Args:
         part: a figure or a part of one, in constrained layout.
         centers: (row, column) offsets in patches; NaN where there is none.
-        gates: the color of each head, as in `draw_gates`.
-        grid: (rows, columns) of patches; no panel reaches farther than the grid.
+        gates: of the heads.
+        grid: (rows, columns) of patches; no panel reaches farther.
         across: panels beside each other.
     """
     layers = len(centers)

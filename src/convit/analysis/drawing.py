@@ -191,12 +191,7 @@ def colored(values: Float32[np.ndarray, "rows columns"]) -> UInt8[np.ndarray, "r
 def overlay(
     pixels: UInt8[np.ndarray, "height width 3"], values: Float32[np.ndarray, "rows columns"]
 ) -> Float32[np.ndarray, "height width 3"]:
-    """A map over the image that its patches cover, levels 0 to 1.
-
-    Args:
-        pixels: the image, a whole number of pixels per patch.
-        values: one number of at least 0 per patch.
-    """
+    """A map, of numbers of at least 0, over the image that its patches cover, levels 0 to 1."""
     patch = pixels.shape[0] // values.shape[0]
     colors = colored(values).repeat(patch, axis=0).repeat(patch, axis=1).astype(np.float32) / 255
     return (1 - OPACITY) * gray(pixels) + OPACITY * colors

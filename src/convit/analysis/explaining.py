@@ -135,8 +135,8 @@ def explain(
     images = batch.to(weight.dtype)
     grid = patch_grid(model, images)
     place = _place(query, grid)
-    if place is None:
-        chosen_layers = _with_class_token(model, chosen_layers, asked=layers is not None)
+    if place is None and layers is None:
+        chosen_layers = _with_class_token(model)
     views, class_attention = _look(model, images, place, chosen_layers, chosen_heads, with_matrices)
     predictions = _choose(predictor(opened), top_k, classes) if isinstance(predictor, Classifier) else ()
     has_gates = model.config.local_up_to_layer > 0
@@ -165,31 +165,16 @@ def _chosen(what: str, numbers: Sequence[int] | None, count: int) -> tuple[int, 
 
 
 def _place(query: Query | str, grid: tuple[int, int]) -> Query:
-    if isinstance(query, str):
-        if query != "center":
-            raise ValueError(
-                f"the query is {query!r}, but must be (row, column), 'center', or None for the class token"
-            )
-        return grid[0] // 2, grid[1] // 2
-    if query is not None and not (0 <= query[0] < grid[0] and 0 <= query[1] < grid[1]):
-        raise ValueError(
-            f"the query {query[0]},{query[1]} is outside of the image's {grid[0]} x {grid[1]} patches; rows go from "
-            f"0 to {grid[0] - 1}, columns from 0 to {grid[1] - 1}"
-        )
-    return query
+    if isinstance(query, str) and query != "center":
+        raise ValueError(f"the query is {query!r}, but must be (row, column), 'center', or None for the class token")
+    return (grid[0] // 2, grid[1] // 2) if isinstance(query, str) else query
 
 
-def _with_class_token(model: ConViT, layers: tuple[int, ...], *, asked: bool) -> tuple[int, ...]:
+def _with_class_token(model: ConViT) -> tuple[int, ...]:
     first, last = model.config.local_up_to_layer + 1, model.config.depth
     if first > last:
         raise ValueError("the model has no class token to be the query; give the row and column of a patch")
-    missing = [number for number in layers if number < first]
-    if asked and missing:
-        raise ValueError(
-            f"layer {missing[0]} has no class token, which joins in layer {first}; choose layers {first} to {last}, or "
-            "the row and column of a patch"
-        )
-    return tuple(number for number in layers if number >= first)
+    return tuple(range(first, last + 1))
 
 
 def _look(
@@ -270,13 +255,7 @@ def _array(values: torch.Tensor) -> np.ndarray:
 def load_plain(
     model: str | None = None, weights: str | Path | None = None, *, device: str = "auto", precision: str = "auto"
 ) -> ConViT:
-    """Load a model as the paper writes it, in evaluation mode, on its device.
-
-    Args:
-        model: a variant or weight set; None for the model that `weights` describes, else the default.
-        weights: a local file or folder instead of published weights.
-        device: "auto", "cpu", "cuda", "mps" ...
-        precision: "auto", "fp32", "bf16" or "fp16".
+    """Load a model as the paper writes it, in evaluation mode, on its device; arguments as of `convit.Classifier`.
 
     Raises:
         ValueError: the name, the device or the precision is unknown, or the model is not a ConViT.

@@ -17,9 +17,6 @@ def gates(model: ConViT) -> Float[Tensor, "layers heads"]:
 
     Source: ConViT (arXiv 2103.10697), Eq. 7 and Fig. 6.
 
-    Args:
-        model: any ConViT with GPSA layers.
-
     Returns:
         One row per GPSA layer, first layer first; in fp32 at least, without gradient.
 
@@ -41,9 +38,6 @@ def locality_centers(model: ConViT) -> Float[Tensor, "layers heads 2"]:
     largest square number start so, with w_2 = 0.
 
     Source: ConViT (arXiv 2103.10697), Sec. 2 (the attention center Δ).
-
-    Args:
-        model: any ConViT with GPSA layers.
 
     Returns:
         One (row, column) per GPSA layer and head, positive downwards and to the right; in fp32 at least, without
@@ -76,10 +70,7 @@ SATURATED = 1000.0
 def masked_position_embedding(model: ConViT) -> Generator[None]:
     """Take the absolute position embedding away: zeros stand in for it; the gated layers keep their own positions.
 
-    Source: ConViT (arXiv 2103.10697), Tab. 5.
-
-    Args:
-        model: a ConViT with a position embedding; it gets it back, whatever happens in the block.
+    The model gets it back, whatever happens in the block. Source: ConViT (arXiv 2103.10697), Tab. 5.
 
     Raises:
         ValueError: the model has no position embedding.

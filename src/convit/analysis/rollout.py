@@ -24,16 +24,11 @@ def attention_rollout(
 
     Source: Abnar and Zuidema 2020 (arXiv 2005.00928), Sec. 3. Differs: the extension by the class token.
 
-    Args:
-        model: any ConViT, in any mode; it is left as it was.
-        images: as in `attention_maps`.
+    Arguments and errors are those of `attention_maps`.
 
     Returns:
         One matrix per image whose rows sum to 1, the class token first where the model has one: row 0 without its first
         number is the class token's view of the patches, row by row. In fp32 at least, without gradient.
-
-    Raises:
-        ValueError: the patch size does not divide the images' height or width.
     """
     rollout: Tensor | None = None
     tokens = (grid := patch_grid(model, images))[0] * grid[1] + model.num_prefix_tokens

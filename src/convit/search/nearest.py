@@ -18,9 +18,8 @@ from convit.search.store import Store, explained
 _PROBED = 40
 # candidates per result whose exact similarity is computed: measured recall@10 .9995 at 100,000 vectors, .975 without
 _REFINED = 5
-_SAMPLES = (
-    32  # vectors per partition from which their centers are found: as good as LanceDB's 256, an eighth of the time
-)
+# vectors per partition from which their centers are found: as good as LanceDB's 256, an eighth of the time
+_SAMPLES = 32
 _COMPARED = 16  # vectors of a copy that are compared with the store's before it is used
 _COPIES = ("rows", "vectors")
 _FIRST = "path"  # the column to ask for where only row numbers are wanted

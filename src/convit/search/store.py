@@ -136,9 +136,9 @@ class Store:
 
         if not rows:
             return
-        columns = [pa.array([row[name] for row in rows], type=self.schema.field(name).type) for name in self._plain]
-        vectors = np.array([row["vector"] for row in rows], np.float32)
-        columns.append(self.column(vectors))
+        *plain, _ = self.schema
+        columns = [pa.array([row[field.name] for row in rows], type=field.type) for field in plain]
+        columns.append(self.column(np.array([row["vector"] for row in rows], np.float32)))
         data = pa.table(columns, schema=self.schema)
         with explained(self.db):
             self.table.merge_insert("path").when_matched_update_all().when_not_matched_insert_all().execute(data)
@@ -181,10 +181,6 @@ class Store:
 
         with explained(self.db):
             self.table.optimize(cleanup_older_than=timedelta(hours=1))
-
-    @property
-    def _plain(self) -> list[str]:
-        return self.schema.names[:-1]
 
 
 @contextmanager

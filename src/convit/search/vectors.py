@@ -207,9 +207,7 @@ def _rows(vectors: Vectors, names: Sequence[str], store: Store, done: Added) -> 
             pa.array([name] * kept, type=pa.string()),
             store.column(values[usable] / lengths[usable, None]),
         ]
-        done.shards, done.images, done.unreadable = (
-            done.shards + 1,
-            done.images + kept,
-            done.unreadable + len(table) - kept,
-        )
+        done.shards += 1
+        done.images += kept
+        done.unreadable += len(table) - kept
         yield pa.table(columns, schema=schema)

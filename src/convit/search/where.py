@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 TEXT_COLUMNS = ("path", "sha256", "label")
 NUMBER_COLUMNS = ("size", "mtime_ns", "width", "height")
@@ -15,7 +16,7 @@ _COMPARISONS = ("=", "==", "!=", "<>", "<", "<=", ">", ">=")
 
 
 class _ConditionError(ValueError):
-    pass
+    """What is wrong with a condition."""
 
 
 def parse_where(where: str) -> str:
@@ -79,18 +80,15 @@ class _Parser:
         return found
 
     def either(self) -> str:
-        """Conditions with OR between them."""
-        parts = [self.both()]
-        while self.accept("OR"):
-            parts.append(self.both())
-        return parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"
+        """Conditions with OR between them, or AND, which binds closer."""
+        return self.joined("OR", lambda: self.joined("AND", self.one))
 
-    def both(self) -> str:
-        """Conditions with AND between them."""
-        parts = [self.one()]
-        while self.accept("AND"):
-            parts.append(self.one())
-        return parts[0] if len(parts) == 1 else f"({' AND '.join(parts)})"
+    def joined(self, word: str, part: Callable[[], str]) -> str:
+        """Parts with a word between them."""
+        parts = [part()]
+        while self.accept(word):
+            parts.append(part())
+        return parts[0] if len(parts) == 1 else f"({f' {word} '.join(parts)})"
 
     def one(self) -> str:
         """A comparison, or a condition in parentheses or behind NOT."""
