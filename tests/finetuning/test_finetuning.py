@@ -17,7 +17,7 @@ from convit.data.samples import Samples
 from convit.evaluation import match_classes
 from convit.finetuning.images import choose_held_out, divide, find_labeled_images
 from convit.finetuning.options import FinetuneOptions
-from convit.finetuning.plan import Plan, plan_finetune
+from convit.finetuning.plan import Plan, plan_finetune, resume_plan
 from convit.finetuning.run import finetune, images_to_score
 from convit.finetuning.settings import (
     choose_augmentation,
@@ -422,3 +422,13 @@ def test_images_are_scored_by_the_models_own_classes(tmp_path: Path, names: tupl
     found = find_labeled_images(_fill(tmp_path, **dict.fromkeys(names, 6)))
     images = images_to_score(found.samples, range(len(found.samples)), tmp_path)
     assert match_classes(images, found.classes, 2) == [0, 1]
+
+
+@pytest.mark.parametrize("size", [24, (24, 24), (24, 40)])
+def test_the_same_options_beside_resume_change_nothing(tmp_path: Path, size: int | tuple[int, int]) -> None:
+    options = FinetuneOptions(NANO, size, 3, 4, 0.00123456, 2, ("backbone",), ("schedule.cooldown_epochs=1",))
+    source, run = _fill(tmp_path / "pets", cat=12, dog=12), tmp_path / "run"
+    plan = plan_finetune(source, options, device=CPU)
+    plan.save(run)
+    (run / "recipe.yaml").write_text(plan.to_yaml())
+    assert resume_plan(source, run, options).recipe == plan.recipe

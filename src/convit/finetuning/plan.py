@@ -226,7 +226,7 @@ def _model_choices(
     fields: dict[str, Any] = {"num_classes": len(found.classes)}
     shown = f"{height} x {width} pixels"
     if options.img_size is not None:
-        fields["img_size"] = height if height == width else [height, width]
+        fields["img_size"] = _as_setting((height, width))
         shown += " as asked"
     else:
         shown += ", as the model was trained"
@@ -263,7 +263,7 @@ def _running_choices(device: torch.device, images: int) -> list[Choice]:
 
 
 def _as_changes(options: FinetuneOptions, recipe: Recipe) -> list[str]:
-    """FinetuneOptions that are given beside --resume, as settings."""
+    """Options that are given beside --resume, as the settings that `plan_finetune` makes of them."""
     given: dict[str, Any] = {
         "seed": options.seed,
         "schedule.epochs": options.epochs,
@@ -271,12 +271,18 @@ def _as_changes(options: FinetuneOptions, recipe: Recipe) -> list[str]:
         "model.freeze": list(options.freeze) or None,
     }
     if options.lr is not None:
-        given["optimizer.lr"] = float(f"{options.lr * 512 / (options.batch_size or recipe.run.batch_size):.6g}")
+        rates = choose_rate(options.batch_size or recipe.run.batch_size, frozen=True, wanted=options.lr)
+        given |= {choice.key: choice.value for choice in rates if choice.key.endswith("lr")}
     if options.model is not None:
         given["model.weights"] = find_starting_weights(options.model).weights
     if options.img_size is not None:
-        given["model.options.img_size"] = options.img_size if isinstance(options.img_size, int) else [*options.img_size]
+        given["model.options.img_size"] = _as_setting(options.img_size)
     return [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+
+
+def _as_setting(size: int | tuple[int, int]) -> int | list[int]:
+    """A size of images as recipes hold it: of squares the side."""
+    return size if isinstance(size, int) else size[0] if size[0] == size[1] else [*size]
 
 
 def _as_yaml(pair: dict[str, Any], reason: str | None) -> str:
