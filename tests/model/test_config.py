@@ -32,9 +32,8 @@ def test_a_configuration_survives_json() -> None:
 
 def test_files_that_still_name_the_convolutional_stem_are_read_only_without_one() -> None:
     assert ConViTConfig.from_dict({"num_heads": 9, "stem_widths": []}).num_heads == 9
-    with pytest.raises(ValueError, match=r"stem_widths is \[8, 16\], but .*hybrid_backbone=") as caught:
+    with pytest.raises(TypeError, match=r"'stem_widths' is not a ConViT option"):
         ConViTConfig.from_dict({"stem_widths": [8, 16]})
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

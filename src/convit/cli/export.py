@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,7 +97,7 @@ def export(
     found = "written, but not compared"
     if proof.largest is not None:
         found = f"{proof.largest:.1e} of the largest value from PyTorch on {proof.images:,} images{kept}"
-    options.print_result(f"{output}: {found}", {"path": output, **proof.to_dict()})
+    options.print_result(f"{output}: {found}", {"path": output, **asdict(proof)})
 
 
 def _show_formats() -> None:

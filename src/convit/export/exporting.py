@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from convit.model import ConViT
 from convit.model.config import check_divisible
 from convit.model.layers import PatchEmbedding
 from convit.model.shortcuts import is_untouched
+from convit.optimization.precision import dtype_of
 from convit.output.files import hash_file
 from convit.output.folders import whole_folder
 from convit.transforms import TransformSettings, normalize_batch
@@ -81,7 +83,7 @@ def export_model(
         facts["versions"] = {name: version(name) for name in ("convit", "torch", *settings.form.packages)}
         write_config(folder, model, facts)
         proof = prove(model, settings, folder, images)
-        facts["difference"] = proof.to_dict()
+        facts["difference"] = asdict(proof)
         write_folder(folder, model, facts, proof)
     return proof
 
@@ -99,16 +101,10 @@ def _sized(model: ConViT, settings: ExportSettings) -> ConViT:
 
 
 def _write(model: ConViT, outputs: tuple[str, ...], settings: ExportSettings, images: ProofImages, path: Path) -> None:
-    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(settings.precision, torch.float32)
-    is_openvino = settings.format == "openvino"
-    rounds = settings.format in ("openvino", "coreml")  # its converter, from fp32
-    graph = Graph(
-        model,
-        outputs,
-        takes_uint8=settings.input == "uint8",
-        dtype=torch.float32 if rounds else dtype,
-        apart=is_openvino,
-    )
+    is_openvino, dtype = settings.format == "openvino", torch.float32
+    if settings.format not in ("openvino", "coreml") and settings.precision != "int8":  # whose converters round
+        dtype = dtype_of(settings.precision)
+    graph = Graph(model, outputs, takes_uint8=settings.input == "uint8", dtype=dtype, apart=is_openvino)
     transform = TransformSettings.from_model(model)
     size = (transform.height, transform.width)
 
@@ -124,7 +120,7 @@ def _write(model: ConViT, outputs: tuple[str, ...], settings: ExportSettings, im
     elif settings.format == "onnx":
         from convit.export import onnx
 
-        onnx.write(graph, path, size, dynamic_size=settings.dynamic_size, opset=settings.onnx_opset or 23)
+        onnx.write(graph, path, size, settings)
         if settings.precision == "int8":
             onnx.quantize(path, calibration())
     else:

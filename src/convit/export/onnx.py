@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from convit.export.formats import ExportSettings
 from convit.export.graph import Graph
 from convit.output.console import quiet_loggers
 
 _LOGGERS = ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "torch.utils.cpp_extension", "root")
 
 
-def write(graph: Graph, path: Path, size: tuple[int, int], *, dynamic_size: bool, opset: int) -> None:
+def write(graph: Graph, path: Path, size: tuple[int, int], settings: ExportSettings) -> None:
     """Record `graph` for images of `size`, (height, width), and write it."""
     height, width = size
-    patch = graph.model.config.patch_size
+    patch, dynamic_size = graph.model.config.patch_size, settings.dynamic_size
     # recorded at the model's own size, a file for any size would hold that position embeddings need no resampling
     images = graph.example(height + patch, width + 2 * patch) if dynamic_size else graph.example(height, width)
     with quiet_loggers(*_LOGGERS):
@@ -32,7 +34,7 @@ def write(graph: Graph, path: Path, size: tuple[int, int], *, dynamic_size: bool
             (images,),
             dynamo=True,
             verbose=False,
-            opset_version=opset,
+            opset_version=settings.onnx_opset,
             input_names=["images"],
             output_names=list(graph.outputs),
             dynamic_shapes=(graph.dynamic_axes(size=dynamic_size),),
@@ -47,7 +49,7 @@ def quantize(path: Path, images: Tensor) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    reader: Any = _Reader(images)
+    reader: Any = SimpleNamespace(get_next=partial(next, ({"images": image[None].numpy()} for image in images), None))
     with TemporaryDirectory(dir=path.parent) as folder, quiet_loggers("root"):
         warnings.simplefilter("ignore")
         prepared = Path(folder) / path.name
@@ -65,14 +67,3 @@ def quantize(path: Path, images: Tensor) -> None:
             per_channel=True,
             calibrate_method=CalibrationMethod.MinMax,
         )
-
-
-class _Reader:
-    """Images one at a time, as ONNX Runtime asks for them."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images: Iterator[Tensor] = iter(images)
-
-    def get_next(self) -> dict[str, Any] | None:
-        image = next(self.images, None)
-        return None if image is None else {"images": image[None].numpy()}

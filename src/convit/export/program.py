@@ -33,33 +33,30 @@ def write(graph: Graph, path: Path, size: tuple[int, int], settings: ExportSetti
             torch._inductor.aoti_compile_and_package(program, package_path=str(path))
         else:
             with silenced():  # progress and logs of the converters
-                {"executorch": _executorch, "litert": _litert, "coreml": _coreml}[settings.format](
-                    graph, program, images, path, settings.precision
-                )
+                _convert(graph, program, images, path, settings)
 
 
-def _executorch(graph: Graph, program: Any, images: torch.Tensor, path: Path, precision: str) -> None:
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
+def _convert(graph: Graph, program: Any, images: torch.Tensor, path: Path, settings: ExportSettings) -> None:
+    """Write a program in another library's format."""
+    if settings.format == "executorch":
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
 
-    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
-    path.write_bytes(lowered.to_executorch().buffer)
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        path.write_bytes(lowered.to_executorch().buffer)
+        return
+    if settings.format == "litert":
+        import litert_torch
 
-
-def _litert(graph: Graph, program: Any, images: torch.Tensor, path: Path, precision: str) -> None:
-    import litert_torch
-
-    litert_torch.convert(graph, sample_kwargs={"images": images}).export(str(path))
-
-
-def _coreml(graph: Graph, program: Any, images: torch.Tensor, path: Path, precision: str) -> None:
+        litert_torch.convert(graph, sample_kwargs={"images": images}).export(str(path))
+        return
     import coremltools
 
     made = coremltools.convert(
         program.run_decompositions({}),
         inputs=[coremltools.TensorType("images", images.shape, np.float32)],
         outputs=[coremltools.TensorType(name, dtype=np.float32) for name in graph.outputs],
-        compute_precision=coremltools.precision[{"fp32": "FLOAT32", "fp16": "FLOAT16"}[precision]],
+        compute_precision=coremltools.precision[{"fp32": "FLOAT32", "fp16": "FLOAT16"}[settings.precision]],
         minimum_deployment_target=coremltools.target.iOS18,
     )
     with TemporaryDirectory() as folder:

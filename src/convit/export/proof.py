@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,10 +47,6 @@ class Proof:
     shapes: tuple[tuple[int, int, int], ...]
     read: str
     warning: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON has them."""
-        return asdict(self)
 
 
 def prove(model: ConViT, settings: ExportSettings, folder: Path, images: ProofImages) -> Proof:

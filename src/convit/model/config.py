@@ -151,18 +151,13 @@ class ConViTConfig:
         """The configuration that `to_dict` wrote; absent fields take their defaults.
 
         Raises:
-            ValueError: a value is out of range, or the model has a convolutional stem, which was removed in 0.1.0.
+            ValueError: a value is out of range.
             TypeError: a key is not a field.
 
         >>> ConViTConfig.from_dict({"num_heads": 9}).dim
         432
         """
-        if values.get("stem_widths"):
-            raise ValueError(
-                f"stem_widths is {_shown(values['stem_widths'])}, but convolutional stems were removed in convit "
-                "0.1.0; pass the stem to create_model as hybrid_backbone="
-            )
-        given = {name: value for name, value in values.items() if name != "stem_widths"}  # [] in earlier files
+        given = {name: value for name, value in values.items() if value or name != "stem_widths"}  # [] in earlier files
         return cls().replace(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
 
 

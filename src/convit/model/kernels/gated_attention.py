@@ -35,16 +35,15 @@ def fused_gated_attention(
     multiplied as they are needed.
 
     Per pair of a query and a key this costs three products of length head_dim (scores, content, position) and two of
-    the length of a window of the factors (at least 16), where `F.scaled_dot_product_attention` takes two; nothing but
-    the result is written. In training the content half is kept too, in the values' precision, and one fp32 number per
-    query and head: the softmax's gradient needs grad · content by itself, which the result less the position half would
-    give too coarsely where a gate is near 1. The gradients of `rows`, `columns` and `gate` come from products with the
-    two factors. There are no atomic additions: equal block sizes give equal bits. Sums are fp32 whatever the inputs,
-    products of fp32 inputs full fp32, not TF32; with half-precision inputs the factors count 11 bits.
+    the length of a window of the factors (at least 16), where `F.scaled_dot_product_attention` takes two. In training
+    the content half is kept besides the result, in the values' precision, and one fp32 number per query and head: the
+    result less the position half would give the softmax's gradient too coarsely where a gate is near 1. There are no
+    atomic additions: equal block sizes give equal bits. Sums are fp32 whatever the inputs, products of fp32 inputs full
+    fp32, not TF32; with half-precision inputs the factors count 11 bits.
 
     The first call with another head size, precision or power of two of patches compiles the kernel and times a few
-    block sizes: make it before a CUDA graph is captured. The kernel was proved in Triton's interpreter and compiled for
-    Hopper, but neither run nor timed on a GPU yet.
+    block sizes: make it before a CUDA graph is captured. Proved in Triton's interpreter and compiled for Hopper, but
+    neither run nor timed on a GPU yet.
 
     Args:
         query: any strides, but channels side by side (a view of a joint projection is read where it lies); fp16, bf16
@@ -103,7 +102,7 @@ def _attend(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The result, and for the backward pass the content half and the log2 sums of exponentials (else empty)."""
     check_runs(query.device, query.shape[-1])
-    out, content, log_sums = _empty_results(query, key, value, rows, columns, gate, for_backward)
+    out, content, log_sums = _empty_results(query, for_backward)
     kernels = _load_kernels(_interpreted())
     options = _options(query, key, value) | _windows(kernels, value, rows, columns)
     with torch.cuda.device_of(query):
@@ -113,15 +112,15 @@ def _attend(
     return out, content, log_sums
 
 
-@_attend.register_fake
-def _empty_results(
-    query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor, gate: Tensor, for_backward: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _empty_results(query: Tensor, for_backward: bool) -> tuple[Tensor, Tensor, Tensor]:
     batch, heads, patches, head_dim = query.shape
     out = query.new_empty(batch, patches, heads * head_dim)
     if not for_backward:
         return out, query.new_empty(0), query.new_empty(0, dtype=torch.float32)
     return out, torch.empty_like(out), query.new_empty(batch, heads, patches, dtype=torch.float32)
+
+
+_attend.register_fake(lambda query, *others: _empty_results(query, others[-1]))
 
 
 @torch.library.custom_op("convit::gated_attention_backward", mutates_args=())
@@ -137,9 +136,7 @@ def _differentiate(
     grad: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key and value (batch, patches, heads, head_dim), and grad · content per query."""
-    grad_query, grad_key, grad_value, dots = _empty_gradients(
-        query, key, value, rows, columns, gate, content, log_sums, grad
-    )
+    grad_query, grad_key, grad_value, dots = _empty_gradients(query, log_sums)
     kernels, options = _load_kernels(_interpreted()), _options(query, key, value)
     windows = _windows(kernels, value, rows, columns)
     with torch.cuda.device_of(query):
@@ -152,21 +149,13 @@ def _differentiate(
     return grad_query, grad_key, grad_value, dots
 
 
-@_differentiate.register_fake
-def _empty_gradients(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    rows: Tensor,
-    columns: Tensor,
-    gate: Tensor,
-    content: Tensor,
-    log_sums: Tensor,
-    grad: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _empty_gradients(query: Tensor, log_sums: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     batch, heads, patches, head_dim = query.shape
     like_query, like_key, like_value = (query.new_empty(batch, patches, heads, head_dim) for _ in range(3))
     return like_query, like_key, like_value, torch.empty_like(log_sums)
+
+
+_differentiate.register_fake(lambda query, *others: _empty_gradients(query, others[-2]))
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -176,9 +165,9 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
 
 
 def _backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    query, key, value, rows, columns, gate, content, log_sums = ctx.saved_tensors
+    _, _, value, rows, columns, gate, *_ = ctx.saved_tensors
     grad = grad.contiguous()
-    *gradients, dots = _differentiate(query, key, value, rows, columns, gate, content, log_sums, grad)
+    *gradients, dots = _differentiate(*ctx.saved_tensors, grad)
     by_rows, by_columns = _factor_gradients(grad, value, rows, columns)
     # the sum of grad · position is that of either factor's entries with their gradients, before the gate
     by_gate = (rows * by_rows).sum((1, 2)) - dots.sum((0, 2))
