@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from fsspec.registry import _registry
 
-from convit.data import fingerprint, open_dataset
+from convit.data import ClassName, fingerprint, open_dataset
+from convit.data.classes import classes_beside
 from convit.data.locate import find_files, kind_of
 from convit.data.parquet import ParquetSamples
 from convit.data.sampling import ResumableLoader
@@ -35,6 +36,14 @@ def _numbers(loader: ResumableLoader) -> list[int]:
 
 def _total(image: object) -> int:
     return int(np.asarray(image).astype(np.int64).sum())
+
+
+def test_classes_lie_beside_a_shard_whatever_its_folder_is_called() -> None:
+    store = fsspec.filesystem("memory")
+    store.pipe({"/what? #1/x.tar": b"", "/what? #1/classes.json": b'["even", "odd"]'})
+    found = classes_beside("memory://what? #1/x.tar")
+    assert found == ("memory://what? #1/classes.json", (ClassName("even"), ClassName("odd")))
+    store.rm("/what? #1", recursive=True)
 
 
 def test_remote_shards_are_read_into_memory(server: Served) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from convit.data.remote import read_remote
-from convit.images.names import shown
+from convit.images.names import is_remote, shown, split_url
 
 CLASSES_FILE = "classes.json"
 
@@ -86,17 +86,19 @@ def _places(names: Sequence[str]) -> dict[str, int]:
     return {name: place for place, name in enumerate(names) if counts[name] == 1}
 
 
-def read_classes(path: str | Path, content: bytes | None = None) -> tuple[ClassName, ...]:
-    """What a `classes.json` says of each label, in label order; `content` is what it holds, where it was read already.
+def read_classes(place: str | Path) -> tuple[ClassName, ...]:
+    """What a `classes.json` at a path or a URL says of each label, in label order.
 
     It is a list of names, or of objects with `index`, `name` and perhaps `wnid`.
 
     Raises:
+        ConnectionError: the server of a URL cannot be reached.
         FileNotFoundError: there is no such file.
         ValueError: it is not such a list, or the indices do not count from 0 without gaps.
     """
+    content = read_remote(str(place)) if is_remote(place) else Path(place).read_bytes()
     try:
-        rows: Any = json.loads(Path(path).read_bytes() if content is None else content)
+        rows: Any = json.loads(content)
         if not isinstance(rows, list) or not rows:
             raise ValueError("it does not hold a list")
         if all(isinstance(row, str) for row in rows):
@@ -107,14 +109,9 @@ def read_classes(path: str | Path, content: bytes | None = None) -> tuple[ClassN
         return tuple(ClassName(str(row["name"]), row.get("wnid")) for row in rows)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(
-            f"{path} is not a list of class names ({str(error)[:200]}); write "
+            f"{shown(place)} is not a list of class names ({str(error)[:200]}); write "
             '["cat", "dog"] or [{"index": 0, "name": "cat"}], or remove it where the labels are the model\'s own'
         ) from error
-
-
-def classes_at(place: Path | str) -> tuple[ClassName, ...]:
-    """What a `classes.json` at a path or a URL says; raises as `read_classes`, and `ConnectionError`."""
-    return read_classes(place) if isinstance(place, Path) else read_classes(shown(place), read_remote(place))
 
 
 def classes_beside(file: Path | str) -> tuple[str, tuple[ClassName, ...]] | None:
@@ -126,9 +123,10 @@ def classes_beside(file: Path | str) -> tuple[str, tuple[ClassName, ...]] | None
     """
     if isinstance(file, Path):
         path = file.parent / CLASSES_FILE
-        return (str(path), classes_at(path)) if path.is_file() else None
-    beside = f"{file.partition('?')[0].rpartition('/')[0]}/{CLASSES_FILE}"
+        return (str(path), read_classes(path)) if path.is_file() else None
+    scheme, host, path = split_url(file)
+    beside = f"{scheme}://{host}{path.rpartition('/')[0]}/{CLASSES_FILE}"
     try:
-        return shown(beside), classes_at(beside)
+        return shown(beside), read_classes(beside)
     except (FileNotFoundError, PermissionError):  # some stores refuse what they do not have
         return None

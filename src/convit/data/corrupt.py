@@ -61,12 +61,11 @@ class CorruptImages:
         self._known.add(name)
         if name not in self.reasons():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            entry = {"name": name, "reason": str(reason).replace(f"{self._root}{name}", name)}
-            line = as_json(entry) + "\n"
-            if not self._ends_a_line():
-                line = "\n" + line
+            line = as_json({"name": name, "reason": str(reason).replace(f"{self._root}{name}", name)})
             with self.path.open("ab", buffering=0) as file:
-                file.write(line.encode())
+                # a process that was killed while it wrote leaves half a line
+                start = "" if self.path.read_bytes()[-1:] in (b"", b"\n") else "\n"
+                file.write(f"{start}{line}\n".encode())
         reasons = self.reasons()
         if len(reasons) > self.limit:
             raise TooManyCorruptError(
@@ -87,7 +86,3 @@ class CorruptImages:
             except (ValueError, KeyError, TypeError):
                 continue  # a line that was cut off when a process was killed
         return found
-
-    def _ends_a_line(self) -> bool:
-        # a process that was killed while it wrote leaves half a line
-        return not self.path.exists() or self.path.read_bytes()[-1:] in (b"", b"\n")

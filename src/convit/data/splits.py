@@ -176,10 +176,9 @@ def find_layout(source: Source) -> Layout:
     if "train" not in parts:
         _check_classes(folder)
         return Layout(folder)
-    named = set(parts.values())
-    others = tuple(child for child in list_folder(folder) if is_folder(child) and child not in named)
+    others = [child for child in list_folder(folder) if is_folder(child) and child not in parts.values()]
     unwrapped = {part: _unwrap(place) for part, place in parts.items()}
-    return Layout(unwrapped["train"], unwrapped.get("val"), unwrapped.get("test"), others)
+    return Layout(unwrapped["train"], unwrapped.get("val"), unwrapped.get("test"), tuple(others))
 
 
 def has_part(source: Source, part: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convit.data.classes import ClassName, classes_at
+from convit.data.classes import ClassName, read_classes
 from convit.data.corrupt import CorruptImages
 from convit.data.datasets import DecodedSamples, ImageDataset, Transform, check_trainable, hold_out, take_share
 from convit.data.locate import Source, find_files, located
@@ -142,7 +142,7 @@ def open_split(
         raise ValueError(
             f"data.validation is {data.validation!r} and data.held_out is {data.held_out}; choose one of them"
         )
-    classes = None if named is None else classes_at(named)
+    classes = None if named is None else read_classes(named)
     transforms = transforms_for(recipe, height, width)
     if data.reader == "stream":
         streams = (

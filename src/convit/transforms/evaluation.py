@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # An image a thousand times longer than high would become gigabytes when its short side is scaled to 256 pixels.
-LARGEST_RESIZED = 2**26  # pixels
+_LARGEST_RESIZED = 2**26  # pixels
 
 
 class EvaluationTransform:
@@ -88,16 +88,16 @@ class EvaluationTransform:
                 f"the transform takes a Pillow image, not {type(image).__name__}; see convit.images.open_image"
             )
         if self.border:
-            image, inner = without_border(image, self.border, full_size or image.size)
+            image, inner = _without_border(image, self.border, full_size or image.size)
             full_size = None if full_size is None else inner
         mode = "RGB" if self.settings.input_size[0] == 3 else "L"
         # gray stays gray until it is small, unless it gets a border in color
         if image.mode != mode and (image.mode != "L" or self.settings.crop_mode == "border"):
             image = image.convert(mode)
         if full_size is None or self.settings.crop_mode == "border":
-            cropped = resize_and_crop(image, self.settings)
+            cropped = _resize_and_crop(image, self.settings)
         else:
-            cropped = crop_while_resizing(image, full_size, self.settings)
+            cropped = _crop_while_resizing(image, full_size, self.settings)
         pixels = np.asarray(cropped if cropped.mode == mode else cropped.convert(mode))
         return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
@@ -128,12 +128,8 @@ class EvaluationTransform:
         return f"{type(self).__name__}({chosen}{f', border={self.border}' if self.border else ''})"
 
 
-def without_border(image: Image.Image, border: int, full_size: tuple[int, int]) -> tuple[Image.Image, tuple[int, int]]:
-    """Cut pixels of the full size off every side of an image, and give it with its new full size (width, height).
-
-    Raises:
-        ValueError: nothing is left.
-    """
+def _without_border(image: Image.Image, border: int, full_size: tuple[int, int]) -> tuple[Image.Image, tuple[int, int]]:
+    """Cut pixels of the full size off every side of an image, and give it with its new full size (width, height)."""
     width, height = full_size
     if min(width, height) <= 2 * border:
         raise ValueError(f"an image of {width} x {height} pixels (width x height) ends within a border of {border}")
@@ -161,21 +157,12 @@ def normalize_batch(
     return levels.div_(constants(255.0)).sub_(constants(*settings.mean)).div_(constants(*settings.std))
 
 
-def resize_and_crop(image: Image.Image, settings: TransformSettings) -> Image.Image:
-    """Scale an image, and cut the center out of it or fill it up.
-
-    Args:
-        image: any image with sides of at least one pixel.
-        settings: crop mode, interpolation, sizes and mean color.
-
-    Returns:
-        The crop, of the settings' size. Above 2^26 scaled pixels (thin strips, a thousand times longer than wide) only
-        what the crop reads is scaled, see `crop_while_resizing`.
-    """
+def _resize_and_crop(image: Image.Image, settings: TransformSettings) -> Image.Image:
+    """Scale an image, and cut the center out of it or fill it up to the settings' size."""
     channels, height, width = settings.input_size
-    scaled_width, scaled_height = resized_size(image.width, image.height, settings)
-    if scaled_width * scaled_height > LARGEST_RESIZED:
-        return crop_while_resizing(image, image.size, settings)
+    scaled_width, scaled_height = _resized_size(image.width, image.height, settings)
+    if scaled_width * scaled_height > _LARGEST_RESIZED:
+        return _crop_while_resizing(image, image.size, settings)
     image = image.resize((scaled_width, scaled_height), Image.Resampling[settings.interpolation.upper()])
     missing_width, missing_height = max(0, width - scaled_width), max(0, height - scaled_height)
     if missing_width or missing_height:
@@ -188,7 +175,7 @@ def resize_and_crop(image: Image.Image, settings: TransformSettings) -> Image.Im
     return image.crop((left, top, left + width, top + height))
 
 
-def resized_size(width: int, height: int, settings: TransformSettings) -> tuple[int, int]:
+def _resized_size(width: int, height: int, settings: TransformSettings) -> tuple[int, int]:
     """Give the (width, height) in pixels that an image is scaled to before the crop."""
     target_height, target_width = settings.resized_size
     if settings.crop_mode == "squash":
@@ -203,21 +190,13 @@ def resized_size(width: int, height: int, settings: TransformSettings) -> tuple[
     return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
-def crop_while_resizing(image: Image.Image, full_size: tuple[int, int], settings: TransformSettings) -> Image.Image:
-    """Scale only what the center crop reads, in place of `resize_and_crop`.
+def _crop_while_resizing(image: Image.Image, full_size: tuple[int, int], settings: TransformSettings) -> Image.Image:
+    """Scale only what the center crop reads, in place of `_resize_and_crop`.
 
-    Differs from it by a few levels in some pixels: Pillow keeps the box that it scales in single precision,
-    and may take height before width.
-
-    Args:
-        image: the whole image, perhaps decoded at a fraction of its size.
-        full_size: (width, height) of the image at full size, upright; it decides where the crop lies.
-        settings: interpolation and sizes; the crop mode must not be "border".
-
-    Returns:
-        The crop, of the settings' size.
+    Differs from it by a few levels in some pixels: Pillow keeps the box that it scales in single precision, and may
+    take height before width. `full_size`, (width, height), decides where the crop lies.
     """
-    width, height = resized_size(*full_size, settings)
+    width, height = _resized_size(*full_size, settings)
     left, top = round((width - settings.width) / 2.0), round((height - settings.height) / 2.0)
     across, down = image.width / width, image.height / height
     box = (left * across, top * down, (left + settings.width) * across, (top + settings.height) * down)
