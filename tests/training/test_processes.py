@@ -8,6 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from convit.output.text import read_lines
 from convit.training.run import run_recipe
 from tests.training.small import TEXT, small_recipe, write_data
 
@@ -48,6 +49,8 @@ def test_a_step_in_two_parts_equals_a_whole_one(tmp_path: Path) -> None:
     parts = safetensors.torch.load_file(run_recipe(recipe, tmp_path / "data", tmp_path / "parts", quiet=True))
     for name, expected in alone.items():
         torch.testing.assert_close(parts[name], expected, rtol=1e-4, atol=2e-6, msg=lambda text, n=name: f"{n}: {text}")
+    for line in read_lines(tmp_path / "parts" / "log.jsonl"):
+        assert line["images_per_second"] * line["step_seconds"] == pytest.approx(recipe.run.batch_size, rel=0.1)
 
 
 def test_the_order_of_images_matters(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class EpochLog(Callback):
 
     Args:
         folder: the run's.
-        batch_size: images per batch in all processes together.
+        batch_size: images per step in all processes together.
         precision: that it computes in.
         best: what counts as the best epoch; None for the best of the log.
         table: whether the CSV is written.
@@ -86,6 +86,7 @@ class EpochLog(Callback):
             return
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         seconds = self.trained + time.monotonic() - self.started
+        steps = self.batches / trainer.accumulate_grad_batches
         line = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
@@ -94,8 +95,8 @@ class EpochLog(Callback):
             "val_top1": round(metrics["val_top1"], 3) if "val_top1" in metrics else None,
             "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
             "precision": self.precision,
-            "step_seconds": round(self.trained * trainer.accumulate_grad_batches / max(1, self.batches), 4),
-            "images_per_second": round(self.batches * self.batch_size / self.trained, 1) if self.trained else None,
+            "step_seconds": round(self.trained / max(1, steps), 4),
+            "images_per_second": round(steps * self.batch_size / self.trained, 1) if self.trained else None,
             "data_wait_share": round(self.waited / self.trained, 4) if self.trained else None,
             "seconds": round(seconds, 3),
             "seconds_left": round(seconds * ((trainer.max_epochs or 0) - trainer.current_epoch - 1), 3),
