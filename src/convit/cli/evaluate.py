@@ -12,8 +12,6 @@ from convit.cli.job_options import Address, Engine, check_engine
 from convit.weights.progress import bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from convit.data import Samples
     from convit.evaluation import Evaluation, Evaluator
 
@@ -125,7 +123,8 @@ def evaluate(
     with join_processes() as processes, bar("images", len(processes.share(len(images)))) as advance:
         evaluator = Evaluator(**scoring)
         if engine == "ray":
-            evaluation = _on_ray(evaluator, images, (reading, scoring), address, advance, calibrate=calibrate)
+            shared = {"data": reading, "model": scoring, "calibrate": calibrate, "advance": advance}
+            evaluation = _on_ray(evaluator, images, address, shared)
         else:
             evaluation = evaluator.evaluate(images, advance, processes, calibrate=calibrate)
     if processes.writes:
@@ -137,24 +136,14 @@ def evaluate(
             raise typer.Exit(errors.SOME_UNREADABLE)
 
 
-def _on_ray(
-    evaluator: "Evaluator",
-    images: "Samples",
-    told: tuple[dict[str, Any], dict[str, Any]],
-    address: str | None,
-    advance: "Callable[[], None]",
-    *,
-    calibrate: bool,
-) -> "Evaluation":
-    """Let actors score, which open the data and load the model as they are told."""
+def _on_ray(evaluator: "Evaluator", images: "Samples", address: str | None, shared: dict[str, Any]) -> "Evaluation":
+    """Let actors score, which open the data and load the model by what they share."""
     from convit.scale.ray_cluster import ray_cluster
-    from convit.scale.ray_evaluation import RayProcesses, Scoring
+    from convit.scale.ray_evaluation import RayProcesses
 
     with ray_cluster("ray", address=address) as ray:
-        processes = RayProcesses(
-            scoring=Scoring(*told, calibrate=calibrate), ray=ray, batch_size=evaluator.batch_size, advance=advance
-        )
-        return evaluator.evaluate(images, processes=processes, calibrate=calibrate)
+        processes = RayProcesses(ray=ray, batch_size=evaluator.batch_size, **shared)
+        return evaluator.evaluate(images, processes=processes, calibrate=shared["calibrate"])
 
 
 def _check_calibrate(weights: Path | None, tta: str | None) -> None:

@@ -1,5 +1,6 @@
 """`convit plan`: what a large job will cost, calculated."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -30,4 +31,4 @@ def plan(
 
     cost = plan_job(round(images), model, bytes_per_image=bytes_per_image, dim=dim, cores=cores)
     with target.text() as stream:
-        stream.write(json_text(cost.as_row()) if target.format == "json" else cost.as_lines())
+        stream.write(json_text(asdict(cost)) if target.format == "json" else cost.as_lines())

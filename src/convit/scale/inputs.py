@@ -153,10 +153,14 @@ def _listed_here(source: str, recursive: bool, left_out: Counter[str] | None) ->
     for path in find_images(paths, recursive, left_out=left_out, suffixes=suffixes):
         kind = _kind(path.name) or "image"
         try:
-            status = path.stat()
-            yield InputFile(kind, path_text(path), status.st_size, str(status.st_mtime_ns))
+            yield _listed(path, kind)
         except OSError:  # a broken link, say: a row with its error
             yield InputFile(kind, path_text(path), -1, "")
+
+
+def _listed(path: Path, kind: str) -> InputFile:
+    status = path.stat()
+    return InputFile(kind, path_text(path), status.st_size, str(status.st_mtime_ns))
 
 
 def _kind(url: str) -> str | None:
@@ -180,7 +184,7 @@ def images_in(files: Sequence[InputFile]) -> Iterator[ImageSource]:
         yield from _local_images(files) if here else _remote_images(files)
         return
     for file in files:
-        _check_unchanged(file, _current(file))
+        _check_unchanged(file)
         place = file.path if is_remote(file.path) else text_path(file.path)
         if file.kind == "tar":
             for member, content in read_images(place):
@@ -191,22 +195,17 @@ def images_in(files: Sequence[InputFile]) -> Iterator[ImageSource]:
                 yield NamedBytes(rows.stored(number), f"{shown(file.path)} row {number}")
 
 
-def _current(file: InputFile) -> InputFile:
-    """The file as it is now.
-
-    Raises:
-        ConnectionError, FileNotFoundError, OSError, PermissionError: it cannot be asked for, or is no longer there.
-    """
-    if is_remote(file.path):
-        return _entry(remote_file(file.path))
-    status = text_path(file.path).stat()
-    return file._replace(size=status.st_size, mark=str(status.st_mtime_ns))
+def _check_unchanged(file: InputFile) -> None:
+    """Compare a file with what was listed; raises as `images_in`, and `OSError` where it cannot be asked for."""
+    now = _entry(remote_file(file.path)) if is_remote(file.path) else _listed(text_path(file.path), file.kind)
+    if (file.size, file.mark) != (now.size, now.mark):
+        raise _changed(file)
 
 
 def _local_images(files: Sequence[InputFile]) -> Iterator[Path]:
     for file in files:
         if file.mark:  # one that could not be asked for when it was listed is a row with an error
-            _check_unchanged(file, _current(file))
+            _check_unchanged(file)
         yield text_path(file.path)
 
 
@@ -220,11 +219,6 @@ def _remote_images(files: Sequence[InputFile]) -> Iterator[bytes]:
             if file.size >= 0 and len(content) != file.size:
                 raise _changed(file)
             yield NamedBytes(content, shown(file.path))
-
-
-def _check_unchanged(file: InputFile, now: InputFile) -> None:
-    if (file.size, file.mark) != (now.size, now.mark):
-        raise _changed(file)
 
 
 def _changed(file: InputFile) -> ValueError:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 RATES = Path(__file__).with_name("rates.json")
 _FLOAT = 4  # bytes of a number in a vector
 _STEPS = ("reading", "decoding", "model")
-HOUR = 3600.0
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,6 @@ class Cost:
     vector_bytes: int
     basis: str
     is_scaled: bool
-
-    def as_row(self) -> dict[str, Any]:
-        """Its plain values."""
-        return asdict(self)
 
     def as_lines(self) -> str:
         """Text for people."""
@@ -106,7 +100,7 @@ def plan_job(
         "decoding": max(small["seconds"] + slope * (bytes_per_image - small["bytes"]), small["seconds"]),
         "model": forward,
     }
-    core_hours = sum(seconds.values()) * images / HOUR
+    core_hours = sum(seconds.values()) * images / 3600
     return Cost(
         images=images,
         model=model,

@@ -204,18 +204,13 @@ def _check_there(address: str) -> None:
                 connection.sendall(_HELLO)
                 if connection.recv(4)[3:] != _SETTINGS:
                     raise ConnectionError
-        if host in ("127.0.0.1", "localhost") and not _is_open(_own_address(), int(port)):
-            os.environ.update(_LOOPBACK)  # Ray would ask at this machine's address in the network
     except (OSError, ValueError) as error:
         raise _absent(address) from error
-
-
-def _is_open(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=_PATIENCE).close()
-    except OSError:
-        return False
-    return True
+    if host in ("127.0.0.1", "localhost"):
+        try:
+            socket.create_connection((_own_address(), int(port)), timeout=_PATIENCE).close()
+        except OSError:  # Ray would ask at this machine's address in the network
+            os.environ.update(_LOOPBACK)
 
 
 def _own_address() -> str:

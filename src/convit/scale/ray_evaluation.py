@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any
 
@@ -16,40 +16,22 @@ from convit.scale.ray_cluster import share_out
 _BATCHES = 64  # that an actor scores at a time
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """What each actor needs.
-
-    Attributes:
-        data: arguments of `convit.data.open_samples`.
-        model: arguments of `convit.evaluation.Evaluator`.
-        calibrate: as in `Evaluator.evaluate`.
-    """
-
-    data: Mapping[str, Any]
-    model: Mapping[str, Any]
-    calibrate: bool = False
-
-
-def _open(scoring: Scoring) -> Callable[[range], Scored]:
-    from convit.data import open_samples
-
-    samples, evaluator = open_samples(**scoring.data), Evaluator(**scoring.model)
-    return partial(evaluator.score, samples, calibrate=scoring.calibrate)
-
-
 @dataclass(frozen=True, kw_only=True)
 class RayProcesses(Processes):
     """Actors that share the images of one evaluation; batches are those that one process takes.
 
     Attributes:
-        scoring: what they need.
+        data: arguments of `convit.data.open_samples`, with which each actor opens them.
+        model: arguments of `convit.evaluation.Evaluator`, with which it loads the model.
+        calibrate: as in `Evaluator.evaluate`.
         ray: from `convit.scale.ray_cluster.ray_cluster`.
         batch_size: images at a time.
         advance: called after each image.
     """
 
-    scoring: Scoring
+    data: Mapping[str, Any]
+    model: Mapping[str, Any]
+    calibrate: bool = False
     ray: Any
     batch_size: int
     advance: Callable[[], None]
@@ -58,17 +40,21 @@ class RayProcesses(Processes):
         """What each actor has scored; this process has no share, and `score` is not called."""
         length, found = _BATCHES * self.batch_size, defaultdict[int, list[Scored]](list)
         ranges = [range(start, min(start + length, total)) for start in range(0, total, length)]
-        device = str(self.scoring.model["options"].device)
-        for number, (rows, timings) in share_out(self.ray, device, partial(_open, self.scoring), ranges):
+        make = partial(_open, self.data, self.model, calibrate=self.calibrate)
+        for number, (rows, timings) in share_out(self.ray, str(self.model["options"].device), make, ranges):
             found[number].append((rows, timings))
             for _ in rows:
                 self.advance()
         return [_together(parts) for parts in found.values()]
 
 
+def _open(data: Mapping[str, Any], model: Mapping[str, Any], *, calibrate: bool) -> Callable[[range], Scored]:
+    from convit.data import open_samples
+
+    return partial(Evaluator(**model).score, open_samples(**data), calibrate=calibrate)
+
+
 def _together(parts: list[Scored]) -> Scored:
     """What one actor found of all its ranges."""
-    timings = [each for _, each in parts]
-    images, failed = sum(each.images for each in timings), sum(each.failed for each in timings)
-    seconds, waiting = sum(each.seconds for each in timings), sum(each.waiting_seconds for each in timings)
-    return [row for rows, _ in parts for row in rows], Timings(images, failed, seconds, waiting)
+    timings = Timings(*map(sum, zip(*(astuple(each) for _, each in parts), strict=True)))
+    return [row for rows, _ in parts for row in rows], timings
