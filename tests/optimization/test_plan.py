@@ -5,6 +5,7 @@ import torch
 
 from convit.optimization import plan, precision
 from convit.optimization.plan import choose_backend, choose_dtype, choose_precision
+from convit.output import files
 
 CPU, GPU, APPLE = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps")
 
@@ -24,7 +25,7 @@ def test_auto_on_gpus(expected: str) -> None:
 
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)], indirect=True)
 def test_fp8_from_ada_on(capability: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "find_spec", lambda name: object())
+    monkeypatch.setattr(files, "find_spec", lambda name: object())
     if torch.cuda.get_device_capability(GPU) >= (8, 9):
         assert choose_precision("fp8", GPU, calibrated=False).choice == "fp8"
         assert choose_dtype("fp8", GPU).choice == "bf16"
@@ -44,8 +45,8 @@ def test_int8_needs_pictures_and_packages(monkeypatch: pytest.MonkeyPatch) -> No
         choose_precision("int8", CPU, calibrated=False)
     with pytest.raises(ValueError, match="Apple's GPUs"):
         choose_precision("int8", APPLE, calibrated=True)
-    monkeypatch.setattr(plan, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="needs the package 'openvino': pip install"):
+    monkeypatch.setattr(files, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"needs the package 'openvino'; .* pip install 'convit\[quantize\]'"):
         choose_precision("int8", CPU, calibrated=True)
     with pytest.raises(ModuleNotFoundError, match="needs the package 'torchao'"):
         choose_precision("int8", GPU, calibrated=False)

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
@@ -37,17 +38,21 @@ def describe_machine(device: str = "cpu") -> dict[str, Any]:
     Keys: device, cpu, cpu_flags, cores, threads, load_average (None where the system has none), system, python,
     versions (of the packages that are installed), date; on a GPU also cuda and gpu_memory_gb.
     """
-    cpu = _read_cpu()
+    name, flags = _read_cpu()
+    versions: dict[str, str] = {}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):  # peers and runtimes are extras
+            versions[package] = version(package)
     described: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu["name"],
-        "cpu": cpu["name"],
-        "cpu_flags": [flag for flag in _FLAGS if flag in cpu["flags"]],
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else name,
+        "cpu": name,
+        "cpu_flags": [flag for flag in _FLAGS if flag in flags],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": _versions(),
+        "versions": versions,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if device.startswith("cuda"):
@@ -65,27 +70,17 @@ def machine_lines(machine: dict[str, Any]) -> list[str]:
     ]
 
 
-def _versions() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue  # peers and runtimes are extras
-    return found
-
-
-def _read_cpu() -> dict[str, Any]:
-    try:
+def _read_cpu() -> tuple[str, set[str]]:
+    """The processor's name and abilities, from Linux where that tells them."""
+    text = ""
+    with suppress(OSError):
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return {"name": platform.processor() or platform.machine(), "flags": set()}
     name = re.search(r"^(?:model name|Processor)\s*:\s*(.+)$", text, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-    return {
-        "name": name[1].strip() if name else platform.machine(),
-        "flags": set(flags[1].split()) if flags else set[str](),
-    }
+    return (
+        name[1].strip() if name else platform.processor() or platform.machine(),
+        set(flags[1].split()) if flags else set(),
+    )
 
 
 JSON_NAME = "results.json"

@@ -23,7 +23,6 @@ from convit.training.recipe import OptimizerRecipe
 
 _RATE = 1e-5
 _PASSES = 3  # a product's backward is two products
-Step = Callable[[Tensor], float]
 
 
 def measure_training(case: Case) -> list[Row]:
@@ -57,7 +56,7 @@ def measure_training(case: Case) -> list[Row]:
     return time_all(case, reference, taking_part, calls, differences, memory_of, _PASSES)
 
 
-def make_step(entry: Entry, case: Case) -> Step:
+def make_step(entry: Entry, case: Case) -> Callable[[Tensor], float]:
     """One training step of an entry's module on a batch, which gives its loss."""
     optimizer = build_optimizer(entry.module, OptimizerRecipe(), _RATE)
     dtype, device = dtype_of(entry.computed_in), case.torch_device.type

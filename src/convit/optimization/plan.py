@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
 
 from convit.model.processor import is_amd_avx512
 from convit.optimization.precision import check_precision, computed_in, default_precision, has_fp8
+from convit.output.files import check_packages
 
 AUTO = {
     "bf16": "auto: this GPU has matrix units for it",
@@ -63,12 +63,9 @@ def choose_precision(precision: str, device: torch.device, *, calibrated: bool) 
         raise ValueError(f"precision is {precision!r}, but Apple's GPUs compute in 'fp32', 'bf16' and 'fp16' only")
     if precision == "int8" and device.type == "cpu" and not calibrated:
         raise ValueError("precision is 'int8', which is calibrated on images: give calibration=, a batch of them")
-    for package in _needed(precision, device):
-        if find_spec(package) is None:
-            raise ModuleNotFoundError(
-                f"{precision} on {device.type} needs the package '{package}': pip install 'convit[quantize]'",
-                name=package,
-            )
+    if precision in ("fp8", "int8"):
+        needed = ("openvino", "nncf") if device.type == "cpu" else ("torchao",)
+        check_packages(f"{precision} on {device.type}", *needed, extra="quantize")
     return Step("precision", precision, "asked for")
 
 
@@ -99,9 +96,3 @@ def choose_backend(precision: str, device: torch.device, *, compile: bool) -> St
     if device.type == "cuda":
         return Step("run by", "cuda graph", "saves launching each kernel; compile=True was not asked for")
     return Step("run by", "torch", "compile=True was not asked for")
-
-
-def _needed(precision: str, device: torch.device) -> tuple[str, ...]:
-    if precision == "int8" and device.type == "cpu":
-        return ("openvino", "nncf")
-    return ("torchao",) if precision in ("fp8", "int8") else ()

@@ -50,11 +50,13 @@ def check_packages(what: str, *packages: str, extra: str) -> None:
     """Refuse work whose packages are missing before it begins, and say which extra of this package brings them.
 
     Raises:
-        ImportError: one of them is not installed.
+        ModuleNotFoundError: one of them is not installed.
     """
     for package in packages:
         if find_spec(package) is None:
-            raise ImportError(f"{what} needs the package '{package}'; install it with: pip install 'convit[{extra}]'")
+            raise ModuleNotFoundError(
+                f"{what} needs the package '{package}'; install it with: pip install 'convit[{extra}]'"
+            )
 
 
 def hash_file(path: Path) -> str:
