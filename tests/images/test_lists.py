@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from convit.data import open_samples
 from convit.images import find_images
-from convit.images.lists import list_source, read_list
+from convit.images.lists import is_list, list_source, read_list
+from convit.scale.inputs import list_inputs
 
 
 @pytest.fixture
@@ -52,6 +54,17 @@ def test_paths_start_where_it_is_said_and_names_may_hold_anything(images: Path, 
     assert read_list("x.csv?images=..%2Fdeep", tmp_path / "lists").names[0] == "c.jpg"
     with pytest.raises(FileNotFoundError, match=r"none of the 3 images .*lists \(the first is c\); say with --images"):
         find_images(path)
+
+
+def test_a_folder_may_be_called_with_a_question_mark(images: Path) -> None:
+    odd = images.rename(images.with_name("where? when?"))
+    (odd / "x.csv").write_text("image,label\na.jpg,cat\n")
+    for source in (odd / "x.csv", list_source(odd / "x.csv", odd)):
+        assert find_images(source) == [odd / "a.jpg"]
+        assert open_samples(source).class_names == ("cat",)
+        assert [file.path for file in list_inputs([str(source)])] == [str(odd / "a.jpg")]
+    assert is_list("https://host/x.csv?token=a.b")
+    odd.rename(images)
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x.jpg", "deep/../../x.jpg", "a\0.jpg"])

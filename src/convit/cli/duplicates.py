@@ -111,6 +111,7 @@ def _in_index(db: Path, how: dict[str, Any], **made_by: Any) -> _Found:
 
 def _in_folder(folder: str, how: dict[str, Any], **made_by: Any) -> _Found:
     from convit.data.locate import kind_of
+    from convit.images.lists import split_list
     from convit.search import Criteria, embed_images, find_duplicates, list_images
 
     images = list_images(folder)
@@ -121,7 +122,7 @@ def _in_folder(folder: str, how: dict[str, Any], **made_by: Any) -> _Found:
     with bar("images", len(images)) as advance:
         embedded = embed_images(images, embedder, advance)
     pairs = find_duplicates(embedded.images, embedded.vectors, **how)
-    place = Path(folder.partition("?")[0]).resolve().name
+    place = Path(split_list(folder)[0]).resolve().name
     root = Path(folder) if kind_of(folder).name == "folder" else None
     return _Found(pairs, place, root, len(embedded.images), embedder.name, embedded.unreadable)
 

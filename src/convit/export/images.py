@@ -15,7 +15,7 @@ from PIL import Image
 from convit.data import evenly_spaced, open_samples
 from convit.evaluation.matching import match_classes
 from convit.images import find_images, open_image
-from convit.images.lists import is_list
+from convit.images.lists import split_list
 from convit.inference.classifier import read_labels
 from convit.model import ConViT
 from convit.transforms import EvaluationTransform, TransformSettings
@@ -91,7 +91,7 @@ def read_images(data: str, model: ConViT) -> ProofImages:
         FileNotFoundError, ValueError, ImportError: as `convit.data.open_samples` and `convit.images.find_images`.
     """
     names = read_labels(model) if model.num_classes else None
-    place = data.partition("?")[0] if is_list(data) else data
+    place = split_list(data)[0]
     try:
         samples: Any = open_samples(data, classes=names)
     except (ValueError, FileNotFoundError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from urllib.parse import parse_qs, quote
 
 from convit.images.formats import IMAGE_SUFFIXES
-from convit.images.names import is_remote, not_found, shown, text_path
+from convit.images.names import is_remote, not_found, shown, text_path, url_path
 from convit.images.opening import read_bytes
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -25,6 +26,7 @@ LABEL_NAMES = (
     *("classid", "labelid", "species"),
 )
 _OUTSIDE = "allow-outside"
+_SAID = re.compile(rf"\?((?:images=[^?&]*|{_OUTSIDE}=yes)(?:&{_OUTSIDE}=yes)?)$")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,19 @@ def is_list(source: str | os.PathLike[str]) -> bool:
     >>> is_list("labels.csv"), is_list("labels.csv?images=photos"), is_list("photos")
     (True, True, False)
     """
-    return os.fspath(source).partition("?")[0].lower().endswith(LIST_SUFFIXES)
+    file = url_path(os.fspath(source)) if is_remote(source) else split_list(source)[0]
+    return file.lower().endswith(LIST_SUFFIXES)
+
+
+def split_list(source: str | os.PathLike[str]) -> tuple[str, str]:
+    """The file of a list, and what `list_source` has said of it; any other "?" is part of a name.
+
+    >>> split_list("Where?/labels.csv?images=photos"), split_list("Where?/labels.csv")
+    (('Where?/labels.csv', 'images=photos'), ('Where?/labels.csv', ''))
+    """
+    file = os.fspath(source)
+    said = _SAID.search(file)
+    return (file, "") if said is None else (file[: said.start()], said[1])
 
 
 def list_source(
@@ -91,7 +105,7 @@ def read_list(source: str | os.PathLike[str], root: str | os.PathLike[str] = "")
         FileNotFoundError: there is no such list, or none of its images.
         ValueError: it has no image column, a line is incomplete, or a path leads outside.
     """
-    file, _, said = os.fspath(source).partition("?")
+    file, said = split_list(source)
     path, options = Path(root, file), parse_qs(said)
     if not path.is_file():
         raise not_found(path, f"there is no list {path}; check the path")

@@ -16,8 +16,8 @@ from convit.data.parquet import ParquetSamples
 from convit.data.remote import RemoteFile, fetch_all, list_files, read_remote, remote_file
 from convit.data.shards import read_images
 from convit.images import IMAGE_SUFFIXES, find_images
-from convit.images.lists import check_inside, is_list, parse_list
-from convit.images.names import is_remote, path_text, shown, text_path, url_path
+from convit.images.lists import check_inside, is_list, parse_list, split_list
+from convit.images.names import is_remote, path_text, shown, split_url, text_path, url_path
 from convit.images.opening import ImageSource, NamedBytes, read_bytes
 
 SUFFIXES = {
@@ -116,9 +116,10 @@ def named_urls(source: str) -> list[str]:
         ConnectionError, FileNotFoundError, PermissionError: the list is at a URL, and cannot be read.
         ValueError: the list is malformed, or a local one names both URLs and local files.
     """
-    file, at_url = source.partition("?")[0], is_remote(source)
+    at_url = is_remote(source)
     if not is_list(source):
         return expand_braces(source) if at_url else []
+    file = "{}://{}{}".format(*split_url(source)) if at_url else split_list(source)[0]
     if not at_url and not Path(file).is_file():
         return []
     folder, _, name = file.rpartition("/")
@@ -139,7 +140,7 @@ def _entry(file: RemoteFile) -> InputFile:
 
 
 def _listed_here(source: str, recursive: bool, left_out: Counter[str] | None) -> Iterator[InputFile]:
-    file, *options = source.partition("?") if is_list(source) else [source]
+    file, said = split_list(source)
     paths = [file]
     if not os.path.lexists(file):
         paths = []
@@ -149,7 +150,7 @@ def _listed_here(source: str, recursive: bool, left_out: Counter[str] | None) ->
     if not paths:
         raise FileNotFoundError(f"{source}: there is no such file; check the pattern")
     suffixes = chain.from_iterable(SUFFIXES.values())
-    paths = [path + "".join(options) for path in paths]
+    paths = [f"{path}?{said}" if said else path for path in paths]
     for path in find_images(paths, recursive, left_out=left_out, suffixes=suffixes):
         kind = _kind(path.name) or "image"
         try:
