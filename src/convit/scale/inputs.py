@@ -47,16 +47,13 @@ class InputFile(NamedTuple):
 def list_inputs(
     sources: Iterable[str], *, recursive: bool = True, left_out: Counter[str] | None = None
 ) -> list[InputFile]:
-    """List the files that some sources mean.
+    """List the files that some sources mean, each once, in the order of the sources and sorted within each.
 
     Args:
         sources: images, folders, patterns with * or {000..146}, tar and Parquet files, lists of paths or of URLs (see
             `convit.images.lists`), here or behind a URL; a URL that ends in / means all that lies under it.
         recursive: whether folders within folders are searched.
         left_out: as in `convit.images.find_images`.
-
-    Returns:
-        One entry for each file, without repetition, in the order of the sources and sorted within each.
 
     Raises:
         ConnectionError, PermissionError: a server cannot be reached, or refuses.

@@ -53,7 +53,7 @@ class Part:
 
     @classmethod
     def parse(cls, text: str) -> Part:
-        """Read "i/n".
+        """Read "i/n"; `ValueError` where it is something else.
 
         >>> Part.parse("7/64")
         Part(index=7, count=64)
@@ -113,7 +113,7 @@ def prepare(
     Args:
         destination: where the results are.
         sources: what the inputs are called.
-        list_files: lists them (see `list_inputs`); is called where there is no manifest, or it is to be updated.
+        list_files: lists them (see `list_inputs`) where there is no manifest, or it is to be updated.
         update: whether new and changed files are taken up.
         images_per_shard: as in `convit.scale.manifest.divide`.
 

@@ -103,13 +103,7 @@ def divide(files: Iterable[InputFile], images_per_shard: int = IMAGES_PER_SHARD,
 
 
 def updated(old: Manifest, files: Sequence[InputFile], images_per_shard: int = IMAGES_PER_SHARD) -> Manifest:
-    """A manifest for what the inputs are now: shards without a change stay, with their results.
-
-    Args:
-        old: the manifest before.
-        files: what the inputs are now.
-        images_per_shard: as in `divide`, for files that are new or lose their shard.
-    """
+    """A manifest for what the inputs are now: shards without a change stay, with their results; the rest is divided."""
     present = set(files)
     kept = [shard for shard in old.shards if present.issuperset(shard.files)]
     taken = {file for shard in kept for file in shard.files}
@@ -119,10 +113,9 @@ def updated(old: Manifest, files: Sequence[InputFile], images_per_shard: int = I
 
 
 def read_manifest(destination: Destination) -> Manifest | None:
-    """Read the manifest of a destination; None where there is none.
+    """Read the manifest of a destination, None where there is none; raises as `Destination.read`.
 
     Raises:
-        ConnectionError, OSError: it cannot be read.
         ValueError: it is damaged.
     """
     import pyarrow as pa
@@ -148,11 +141,7 @@ def read_manifest(destination: Destination) -> Manifest | None:
 
 
 def check_job(destination: Destination, known: Mapping[str, Any], job: Mapping[str, Any]) -> None:
-    """Refuse a job whose rows would differ from those that a destination holds.
-
-    Raises:
-        ValueError: one of its parts is another.
-    """
+    """Raise `ValueError` where the rows of a job would differ from those that a destination holds."""
     before, now = ({**each, **each.get("preprocessing", {})} for each in (known, job))
     for name in {**now, **before}:
         if name != "preprocessing" and before.get(name) != now.get(name):
@@ -163,11 +152,7 @@ def check_job(destination: Destination, known: Mapping[str, Any], job: Mapping[s
 
 
 def check_sources(destination: Destination, known: Manifest, sources: Sequence[str]) -> None:
-    """Refuse other inputs than those of the manifest.
-
-    Raises:
-        ValueError: a source was added, left out, or is another.
-    """
+    """Raise `ValueError` where the inputs are others than those of the manifest."""
     if tuple(map(shown, sources)) != known.sources:
         raise ValueError(
             f"{destination} was begun with the inputs {', '.join(known.sources)}; name the same, or bring the manifest "

@@ -80,7 +80,7 @@ class PoolActor:
 def share_out(
     ray: Any, device: str, make: Callable[[], Callable[[Any], Any]], tasks: Iterable[Any]
 ) -> Iterator[tuple[int, Any]]:
-    """The results of tasks that a pool of actors does, as they are completed; a dead actor's task is done again.
+    """(Number of the actor, result) of tasks that a pool of actors does; a dead actor's task is done again.
 
     Only actors that have answered get tasks, one at a time, so that the rest go on if a node is lost.
 
@@ -89,9 +89,6 @@ def share_out(
         device: as in `workers_for`.
         make: called in each actor; gives the function that does a task.
         tasks: its arguments.
-
-    Yields:
-        (number of the actor, result of the task).
 
     Raises:
         ConnectionError: actors died again and again.
@@ -135,14 +132,11 @@ def share_out(
 
 @contextmanager
 def ray_cluster(library: str, *, address: str | None = None) -> Generator[Any]:
-    """Connect to a Ray cluster, or start one on this machine for as long as the block runs.
+    """The package `ray`, connected to a cluster, or to one on this machine that ends with the block.
 
     Args:
         library: what is used of Ray: "ray" or "ray.serve".
         address: host:port, or "auto" for the cluster that this machine belongs to; None for one of its own.
-
-    Yields:
-        The package `ray`, connected.
 
     Raises:
         ConnectionError: the cluster cannot be reached.

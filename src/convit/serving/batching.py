@@ -68,14 +68,9 @@ class Batcher:
         self._thread.join()
 
     def submit(self, predictor: ImagePredictor[Any], images: Sequence[SentImage]) -> list[asyncio.Future[Row]]:
-        """Take images in, all or none; called in the event loop.
+        """Take images in, all or none, and give a future of each, in order; called in the event loop.
 
-        Args:
-            predictor: what to compute of them.
-            images: as they came.
-
-        Returns:
-            One future per image, in order. Canceling it drops the image, unless it is being computed.
+        Canceling a future drops its image, unless it is being computed.
 
         Raises:
             ServiceError: the queue is full.

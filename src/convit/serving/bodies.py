@@ -52,11 +52,7 @@ def one_image(images: list[SentImage]) -> SentImage:
 
 
 async def images_of(texts: list[str], request: Request, service: Service) -> list[SentImage]:
-    """Images given as base64, data URLs or https URLs.
-
-    Raises:
-        ServiceError: there are too many, one is none of these, or they took too long.
-    """
+    """Images given as base64, data or https URLs; a `ServiceError` where one is not, or too many or slow."""
     service.check_count(len(texts))
     async with in_time(request, service.options):
         return [SentImage(f"image {n}", await _content(text, n, service)) for n, text in enumerate(texts, 1)]
@@ -74,16 +70,7 @@ async def _content(text: str, number: int, service: Service) -> bytes:
 
 
 def parse_body(kind: type[BodyT], body: bytes, not_json: str) -> BodyT:
-    """Read a JSON body.
-
-    Args:
-        kind: what it must be.
-        body: the text.
-        not_json: what is said where it is not JSON.
-
-    Raises:
-        ServiceError: it is not JSON (400), or not of this kind (422).
-    """
+    """Read a JSON body of a kind; a `ServiceError` where it is not JSON (400, `not_json`) or of another kind (422)."""
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:

@@ -87,11 +87,7 @@ class ServedModel:
             return False
 
     def embedder(self, kind: str = "pooled") -> Embedder:
-        """What computes one kind of embedding.
-
-        Raises:
-            ValueError, TypeError: there is no such kind, or the model cannot give it.
-        """
+        """What computes one kind of embedding; `ValueError` or `TypeError` where the model has no such kind."""
         check_kind(kind)
         if kind not in self.embedders:
             self.embedders[kind] = Embedder(self.source, kind=kind, options=self.options)

@@ -131,11 +131,7 @@ def describe(model: ServedModel) -> ModelInfo:
 
 
 def embedder_of(model: ServedModel, kind: str) -> Embedder:
-    """What computes a kind of embedding.
-
-    Raises:
-        ServiceError: there is no such kind, or the model cannot give it.
-    """
+    """What computes a kind of embedding; a `ServiceError` where there is no such kind, or not of this model."""
     try:
         check_kind(kind)
     except ValueError as error:
@@ -147,11 +143,7 @@ def embedder_of(model: ServedModel, kind: str) -> Embedder:
 
 
 def check_rows(rows: Sequence[Row], *, all_needed: bool = False) -> None:
-    """Refuse a request none of whose images could be read; with `all_needed`, one of whose images could not.
-
-    Raises:
-        ServiceError: with what is wrong with the first.
-    """
+    """Raise a `ServiceError` where no image could be read; with `all_needed`, where one could not."""
     bad = [row for row in rows if row.error is not None]
     if bad and (all_needed or len(bad) == len(rows)):
         raise ServiceError(400, "invalid_image", str(bad[0].error))

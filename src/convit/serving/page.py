@@ -22,11 +22,7 @@ _POLICY = (
 
 
 def render_page(service: Service) -> str:
-    """The page on which images are tried: everything in one file.
-
-    Args:
-        service: whose models it offers.
-    """
+    """The page on which images are tried: everything in one file."""
     models = [
         {"id": name, "classes": len(model.labels), "explains": model.weights is not None}
         for name, model in service.models.items()
@@ -52,11 +48,7 @@ def render_page(service: Service) -> str:
 
 
 def render_docs(description: Mapping[str, Any]) -> str:
-    """What the service answers, for people: its OpenAPI description as a page.
-
-    Args:
-        description: of OpenAPI 3.1.
-    """
+    """What the service answers, for people: its OpenAPI 3.1 description as a page."""
     operations = [
         {
             "method": method.upper(),
@@ -76,11 +68,7 @@ def render_docs(description: Mapping[str, Any]) -> str:
 
 
 def headers_of(page: str) -> dict[str, str]:
-    """The headers that let a page run its own script and style, and nothing else.
-
-    Args:
-        page: HTML with its scripts and styles inside.
-    """
+    """The headers that let a page of HTML run the scripts and styles inside it, and nothing else."""
     directives = [_POLICY]
     for element in ("script", "style"):
         found = re.findall(rf"<{element}>(.*?)</{element}>", page, re.DOTALL)

@@ -15,11 +15,7 @@ _SECONDS = 10
 
 
 async def fetch(url: str, options: ServiceOptions) -> bytes:
-    """Fetch an image by https; a redirection is not followed.
-
-    Args:
-        url: of the image.
-        options: which hosts are allowed, and how many bytes.
+    """Fetch an image by https from a host and of a size that the options allow; a redirection is not followed.
 
     Raises:
         ServiceError: the host is not allowed or has a private address, or the image cannot be fetched.
@@ -42,9 +38,8 @@ async def fetch(url: str, options: ServiceOptions) -> bytes:
     try:
         return await asyncio.to_thread(_get, host, path, options.body_bytes)
     except (OSError, http.client.HTTPException):
-        raise ServiceError(
-            400, "url_failed", "the image cannot be fetched from its URL; send the image itself"
-        ) from None
+        told = "the image cannot be fetched from its URL; send the image itself"
+        raise ServiceError(400, "url_failed", told) from None
 
 
 class _Pinned(http.client.HTTPSConnection):

@@ -133,13 +133,7 @@ class Front:
 
 
 def bind_replicas(asked: ServiceSetup, resources: Mapping[str, Any], caller: Mapping[str, str] | None = None) -> Any:
-    """The deployment that Ray Serve runs as replicas, bound to what they serve.
-
-    Args:
-        asked: what they serve.
-        resources: what Ray reserves for each.
-        caller: gives them its folder and limits, see `enter`; None to keep those of their nodes.
-    """
+    """The deployment that Ray Serve runs as replicas; `caller` gives them its folder and limits, see `enter`."""
     from ray import serve
 
     least, most = asked.replicas

@@ -83,13 +83,9 @@ class _Server(uvicorn.Server):
 
 
 def run_server(app: Any, bound: socket.socket, options: ServiceOptions, announce: Callable[[], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C, then finish what was accepted and raise what the signal's handler raises.
+    """Serve an app on a socket until SIGTERM or Ctrl-C, finish what was accepted, and raise what the handler raises.
 
-    Args:
-        app: of `create_app`.
-        bound: the socket.
-        options: of the app.
-        announce: called when the service listens.
+    `announce` is called when the service listens.
     """
     protocol = type("Protocol", (_PatientProtocol,), {"seconds": options.seconds})
     config = uvicorn.Config(
@@ -122,10 +118,7 @@ class _JsonLines(logging.Formatter):
 
 @contextmanager
 def log_as_json() -> Generator[None]:
-    """Write one JSON object per line on standard error while the block runs.
-
-    Requests unless quiet, and always warnings, uvicorn's too.
-    """
+    """Log requests unless quiet, and always warnings, uvicorn's too, as lines of JSON on standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines())
     logs = [logging.getLogger(name) for name in ("convit.serving", "uvicorn.error")]

@@ -75,11 +75,7 @@ class Service:
             self._looker.shutdown()
 
     def model(self, name: str | None) -> ServedModel:
-        """The model of a name; the first where none is given.
-
-        Raises:
-            ServiceError: there is none of that name.
-        """
+        """The model of a name, the first where none is given; a `ServiceError` where there is no such model."""
         found = next(iter(self.models.values())) if name is None else self.models.get(name)
         if found is None:
             raise ServiceError(404, "model_not_found", f"there is no such model; there are {', '.join(self.models)}")
@@ -94,20 +90,11 @@ class Service:
     async def run(
         self, request: Request, batcher: str, predictor: ImagePredictor[Any], images: Sequence[SentImage]
     ) -> list[Row]:
-        """Compute what a predictor gives for images, unless the client leaves or time runs out.
-
-        Raises:
-            ServiceError: the queue is full, or the images took too long.
-        """
-        answers = self._batchers[batcher].submit(predictor, images)
-        return await wait_for(request, answers, self.options)
+        """Compute what a predictor gives for images; raises as `Batcher.submit` and `wait_for`."""
+        return await wait_for(request, self._batchers[batcher].submit(predictor, images), self.options)
 
     async def look(self, request: Request, work: Any, *arguments: Any) -> Any:
-        """Run what is no batch, such as an explanation, in the one thread for it.
-
-        Raises:
-            ServiceError: too many wait for it already, or it took too long.
-        """
+        """Run what is no batch, such as an explanation, in the one thread for it; a `ServiceError` if it is busy."""
         if self._looking >= MOST_LOOKING:
             raise busy("queue_full", "too many explanations and searches are waiting; try again later", 2)
         self._looking += 1
