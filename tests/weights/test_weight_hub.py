@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from convit.weights import create_model, fetch_weights, find_weight_set, is_cach
 from convit.weights import hub as hub_module
 from convit.weights.fetch import fetch_hub_file
 from convit.weights.hub import Repo
+from convit.weights.reach import why_unreachable
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"  # what the stand-in says of every repository
 REPO = "timm/convit_tiny.fb_in1k"
@@ -206,6 +208,21 @@ def test_server_that_accepts_and_stays_silent(hub, tmp_path, monkeypatch, caplog
         with pytest.raises(ConnectionError, match=r"no answer within 0.6 s"):
             fetch_weights(weights_of(hub, url=None), tmp_path)
     assert "accepts connections but does not answer yet" in caplog.text
+
+
+def test_server_that_speaks_no_http_is_left_to_the_client_to_judge(capfd):
+    def answer():
+        connection, _ = strange.accept()  # of the first look, which sends nothing
+        connection.close()
+        connection, _ = strange.accept()
+        connection.recv(1024)
+        connection.sendall(b"what do you want?\r\n")
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as strange:
+        Thread(target=answer, daemon=True).start()
+        assert why_unreachable(f"http://127.0.0.1:{strange.getsockname()[1]}") is None
+    assert capfd.readouterr().err == ""  # no traceback of a thread
 
 
 def test_proxies_are_honored(hub, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import logging
 import socket
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,25 +49,23 @@ def why_unreachable(url: str) -> str | None:
 def _probe(url: str, connected: Event, reasons: list[str]) -> None:
     try:
         socket.create_connection(_first_hop(url), CONNECT_SECONDS).close()
+    except TimeoutError:
+        return reasons.append(f"no connection within {CONNECT_SECONDS:g} s")
     except (OSError, ValueError) as error:
-        reasons.append(_reason(error))
-        return
+        return reasons.append(getattr(error, "strerror", None) or str(error))
     connected.set()
     opener = urllib.request.build_opener(_NoRedirect)
     try:
         opener.open(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_SECONDS).close()
     except urllib.error.HTTPError as answer:
         answer.close()
-    except urllib.error.URLError as error:
+    except (OSError, ValueError, HTTPException) as error:
         # Only silence and a proxy that cannot go on are conclusive; the rest is for the client to judge.
-        if isinstance(error.reason, TimeoutError):
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
             reasons.append(f"no answer within {ANSWER_SECONDS:g} s")
-        elif "Tunnel connection failed" in str(error.reason):
-            reasons.append(f"the proxy refuses: {error.reason}")
-    except TimeoutError:
-        reasons.append(f"no answer within {ANSWER_SECONDS:g} s")
-    except (OSError, ValueError):
-        pass
+        elif "Tunnel connection failed" in str(reason):
+            reasons.append(f"the proxy refuses: {reason}")
 
 
 def _first_hop(url: str) -> tuple[str, int]:
@@ -79,9 +78,3 @@ def _first_hop(url: str) -> tuple[str, int]:
     if parts.hostname is None:
         raise ValueError(f"{url!r} names no host")
     return parts.hostname, parts.port or _PORTS.get(parts.scheme, 443)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no connection within {CONNECT_SECONDS:g} s"
-    return getattr(error, "strerror", None) or str(error)
