@@ -45,15 +45,13 @@ def create_model(
 ) -> Any:
     """Create a model by name, with timm's arguments and meaning.
 
-    Differs from timm: position embeddings are resampled to the `img_size` asked for; a `checkpoint_path` (or another
-    source of weights that the caller names) is adapted to other channels, classes and sizes as pretrained weights are,
-    and where the caller names none of those, the file decides them; a `checkpoint_path` takes the place of pretrained
-    weights instead of being loaded over them.
+    Differs from timm: position embeddings are resampled to the `img_size` asked for; a `checkpoint_path` is adapted as
+    pretrained weights are, in whose place it is loaded, and decides channels, classes and size where the caller does
+    not.
 
     Args:
         model_name: a variant ("convit_base", for its default weights), a weight set ("convit_base.fb_in1k"), a
-            timm-style hub repository ("hf-hub:owner/name" or "hf-hub:owner/name@revision") or a folder of that form
-            ("local-dir:path").
+            timm-style hub repository ("hf-hub:owner/name[@revision]") or a folder of that form ("local-dir:path").
         pretrained: loads the weights that the name stands for; else they are random.
         pretrained_cfg: the tag of a weight set ("fb_in1k"), or timm's description of weights in place of the published
             ones, as a dict or as its `PretrainedCfg`: where they are (state_dict, file, hf_hub_id or url, the first
@@ -62,13 +60,12 @@ def create_model(
         checkpoint_path: loads the weights of a local file or folder instead; "" as None.
         cache_dir: where fetched files are kept; None for the usual caches.
         scriptable: must not be true: TorchScript is not supported.
-        exportable: accepted; every model can be exported.
-        no_jit: accepted; no model holds scripted layers.
+        exportable: accepted, as is `no_jit`: every model can be exported, and none holds scripted layers.
+        no_jit: see `exportable`.
         pretrained_strict: refuses weights whose names are not the model's; else see `adapt_weights`.
         features_only: gives a `FeatureExtractor`, which returns feature maps.
         out_indices: blocks whose maps it returns; None for the last three.
-        feature_cls: "getter" or None for a `FeatureExtractor`; a callable is called as timm's classes are, with the
-            model and `out_indices`.
+        feature_cls: what is called with the model and `out_indices`; "getter" or None for a `FeatureExtractor`.
         device: where the model is put.
         dtype: what its floating-point parameters become.
         hybrid_backbone: a CNN under the patch embedding, see `HybridEmbedding`.

@@ -40,17 +40,16 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read weights from a file or a folder of this machine.
 
     Pickles are read with PyTorch's restricted reader, which cannot run code. What training scripts put around a model
-    is taken off: wrappers ("model", "state_dict" and their averages), and the prefix under which it stands ("module.",
-    "net." …); what stands beside it there ("n_averaged", "criterion.…") is left out, and named in a warning. A
-    description is checked against the tensors.
+    is taken off: wrappers ("model", "state_dict" and their averages) and prefixes ("module.", "net." …); what stands
+    beside it ("n_averaged", "criterion.…") is left out, and named in a warning.
 
     Args:
         path: a safetensors file, a PyTorch file (.pth, .pt, .bin, .ckpt, .tar), or a folder with one of them and
             perhaps a hub `config.json`.
 
     Returns:
-        The tensors by name, on the CPU, and the description of the model: what `save_weights` wrote, or what
-        `config.json` says in the same form; empty where there is neither.
+        The tensors by name, on the CPU, and the description of the model, checked against them: what `save_weights`
+        wrote, or what `config.json` says in the same form; empty where there is neither.
 
     Raises:
         FileNotFoundError: there is no such file, or the folder holds no weights.
@@ -81,11 +80,9 @@ def save_weights(
     cannot compute the model, there is no `config.json`, and a warning says why.
 
     Args:
-        path: where to write: a file that ends in .safetensors, or a folder, which is there, or has no suffix, or ends
-            in "/".
-        model: the model; its configuration and the preprocessing and classes in its `pretrained_cfg` go into the file.
-        metadata: more to say of it, or to say instead: trained_on, license, classes (names in index order), … ;
-            anything that JSON can hold.
+        path: a file that ends in .safetensors, or a folder: one that is there, has no suffix, or ends in "/".
+        model: its configuration and the preprocessing and classes in its `pretrained_cfg` go into the file.
+        metadata: more to say of it, or to say instead: trained_on, license, classes (names in index order) …
         dtype: stores floating-point tensors so, e.g. `torch.float16` at half the size; None keeps each as it is.
 
     Raises:
@@ -127,12 +124,7 @@ def write_tensors(file: Path, tensors: dict[str, Tensor], notes: Mapping[str, st
 
 
 def store_calibration(path: str | Path, calibration: Mapping[str, Any]) -> None:
-    """Keep a temperature, and what it did, in a weight file that describes itself; the tensors stay as they are.
-
-    Raises:
-        FileNotFoundError, ValueError: as `described_file`.
-        OSError: it cannot be written.
-    """
+    """Keep a temperature, and what it did, in a `described_file`; the tensors stay as they are."""
     file = described_file(path)
     text = json.dumps({**read_metadata(file), "calibration": dict(calibration)})
     write_tensors(file, _read_safetensors(file), {METADATA_KEY: text})
@@ -292,11 +284,7 @@ def _anchors(content: Mapping[Any, Any]) -> list[str]:
 
 
 def tensors_in(content: Any, place: object) -> dict[str, Tensor]:
-    """The model's tensors by name, out of what training scripts put around it; see `load_weights`.
-
-    Raises:
-        ValueError: it holds something else; the message names `place`.
-    """
+    """The model's tensors by name, out of what training scripts put around it; errors name `place`."""
     return _strip_surroundings(_unwrap(content, place), place)
 
 

@@ -55,11 +55,7 @@ def list_pretrained(
     filter: str | Iterable[str] = "",  # noqa: A002  # timm's name
     exclude_filters: str | Iterable[str] = "",
 ) -> list[str]:
-    """List the weight sets, as `list_models` with `pretrained`.
-
-    >>> list_pretrained("convit_b*")
-    ['convit_base.fb_in1k']
-    """
+    """List the weight sets, as `list_models` with `pretrained`."""
     return list_models(filter, pretrained=True, exclude_filters=exclude_filters)
 
 
@@ -84,12 +80,8 @@ def is_model_pretrained(model_name: str) -> bool:
 def model_entrypoint(model_name: str, module_filter: str | None = None) -> Callable[..., Any]:
     """Give the function that creates a variant: `create_model` without its first argument; a tag is ignored.
 
-    Args:
-        model_name: a variant or weight set.
-        module_filter: timm's module that the model must be in.
-
     Raises:
-        ValueError: there is no such model, or none in that module (timm: KeyError, RuntimeError).
+        ValueError: there is no such model, or none in timm's module `module_filter` (timm: KeyError, RuntimeError).
     """
     architecture = model_name.partition(".")[0]
     check_model_name(architecture)
@@ -107,14 +99,10 @@ def model_entrypoint(model_name: str, module_filter: str | None = None) -> Calla
 
 
 def get_pretrained_cfg(model_name: str, allow_unregistered: bool = True) -> PretrainedCfg | None:
-    """Give what is known of published weights, as it stands in `pretrained_cfg` of a model that has them.
+    """Give what is known of a weight set, or of a variant's default one: `pretrained_cfg` of a model that has them.
 
     Differs from timm: `url` is the authors' file, `fixed_input_size` is false, since any size is taken, and the classes
-    have their names.
-
-    Args:
-        model_name: a weight set, or a variant for its default one.
-        allow_unregistered: gives None for a model that nothing is known of; otherwise that is an error.
+    have their names. With `allow_unregistered`, None stands for a model that nothing is known of.
 
     Raises:
         ValueError: the variant has no such weights, or nothing is known of it (timm: RuntimeError).
