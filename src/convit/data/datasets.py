@@ -148,12 +148,9 @@ class DecodedSamples(Samples):
 
 def apply_seeded(transform: Transform, image: Any, seed: int) -> Any:
     """Transform an image with torch's random numbers beginning at `seed`; the process's own stay as they were."""
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)
-    try:
+    with torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(seed)
         return transform(image)
-    finally:
-        torch.set_rng_state(state)
 
 
 def open_dataset(

@@ -102,9 +102,6 @@ def read_label_map(path: str | Path) -> LabelMap:
     for all of them at once, by the rules of `convit.evaluation.match_classes`. Several classes of the data may mean
     one of the model. The map may say more classes than occur.
 
-    Args:
-        path: the file.
-
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is written otherwise, or says two targets of one class.

@@ -36,8 +36,6 @@ class ParquetSamples(Samples):
     when one of their images is asked for, which is quick with the hub's row groups of some hundred images and slow
     with larger.
 
-    Labels that are names are numbered in sorted order; the hub's notes in a file name labels that are numbers.
-
     Args:
         files: Parquet files with a column of images (bytes, or the hub's {bytes, path}) and one of labels (whole
             numbers, or names, whose sorted distinct values are then the classes). Columns are found by the hub's notes

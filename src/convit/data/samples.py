@@ -147,10 +147,8 @@ class Samples:
                 name is too large for it.
         """
         known = [each if isinstance(each, ClassName) else ClassName(each) for each in classes]
-        names, by_id = (
-            [each.name for each in known],
-            {each.wnid: place for place, each in enumerate(known) if each.wnid},
-        )
+        names = [each.name for each in known]
+        by_id = {each.wnid: place for place, each in enumerate(known) if each.wnid}
         by_name = find_name(names)
 
         def find(each: ClassName) -> int | None:

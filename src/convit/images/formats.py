@@ -53,13 +53,10 @@ _TEXT = frozenset(range(32, 127)) | frozenset(b"\t\n\r\f\b\x1b") | frozenset(ran
 
 
 def formats_for(start: bytes) -> tuple[str, ...]:
-    """The Pillow formats that a file may be opened as; none for one that is refused.
+    """The Pillow formats that a file may be opened as, by its first bytes; none for one that is refused.
 
     Their readers are registered with Pillow here, and no others: Pillow would register all of its own, among them
     those that start other programs.
-
-    Args:
-        start: the file's first bytes.
     """
     if start.startswith(_TEXT_PPM):
         return ()

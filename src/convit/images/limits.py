@@ -86,10 +86,7 @@ _parsed = lru_cache(maxsize=8)(Limits.parse)
 
 
 def set_limits(settings: Iterable[str]) -> None:
-    """Change the limits of this process and those that it starts.
-
-    Args:
-        settings: in the form of `Limits.parse`; what is not named stays as it is.
+    """Change the limits of this process and those that it starts, each as `Limits.parse` reads it; others stay.
 
     Raises:
         ValueError: one cannot be read.

@@ -22,7 +22,7 @@ from convit.output.files import hash_file
 from convit.output.text import short
 from convit.transforms.evaluation import EvaluationTransform
 from convit.transforms.settings import TransformSettings, as_height_width
-from convit.weights.labels import numbered_classes, temperature_of
+from convit.weights.labels import temperature_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, UInt8
@@ -104,7 +104,6 @@ class ExportedModel:
     Attributes:
         config: what `config.json` holds.
         export, outputs: what the file takes and gives.
-        labels: name of each class, by index; empty without logits.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -128,13 +127,12 @@ class ExportedModel:
         self.settings = TransformSettings.from_card(transform, input_size=(transform["input_size"][0], *size))
         self.precision = self.export.precision
         self.batch_size = self.export.batch or options.batch_size or 8
-        self.labels = self._read_labels()
-        self.num_classes = len(self.labels)
+        self.num_classes = self.config["num_classes"] if "logits" in self.outputs else 0
         self.pretrained_cfg: dict[str, Any] = {
             "architecture": self.config["export"].get("architecture"),
             **self.settings.to_dict(),
             "num_classes": self.num_classes,
-            "label_names": self.labels,
+            "label_names": self.config.get("label_names"),
             "calibration": {"temperature": self.export.temperature},
         }
         self._normalize = EvaluationTransform(self.settings).normalize
@@ -238,12 +236,6 @@ class ExportedModel:
             raise ValueError(
                 f"images are {height} x {width} pixels (height x width), but {self.folder} takes multiples of {side}"
             )
-
-    def _read_labels(self) -> tuple[str, ...]:
-        if "logits" not in self.outputs:
-            return ()
-        names = self.config.get("label_names")
-        return tuple(map(str, names)) if names else numbered_classes(self.config["num_classes"])
 
 
 def exported_folder(name: str) -> Path | None:

@@ -80,15 +80,9 @@ def _spelled(value: Any) -> Any:
 
 
 def as_lists(column: Sequence[np.ndarray | None], shape: tuple[int, ...]) -> Any:
-    """Embeddings as (lists of) lists of fixed size, without a Python object for each number."""
+    """Embeddings, (dim,) or (tokens, dim), as (lists of) lists of fixed size, without an object for each number."""
     import pyarrow as pa
 
-    missing = np.array([values is None for values in column])
-    filled = np.zeros((len(column), *shape), dtype=np.float32)
-    for row, values in zip(filled, column, strict=True):
-        if values is not None:
-            row[:] = values
-    lists: Any = pa.array(filled.reshape(-1))
-    for length in reversed(shape[1:]):
-        lists = pa.FixedSizeListArray.from_arrays(lists, length)
-    return pa.FixedSizeListArray.from_arrays(lists, shape[0], mask=pa.array(missing))
+    # pyarrow takes 1-d arrays for lists, but no 2-d ones for lists of lists
+    lists = [list(values) if values is not None and values.ndim > 1 else values for values in column]
+    return pa.array(lists, type=Embeddings(shape).schema().field("embedding").type)
