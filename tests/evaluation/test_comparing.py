@@ -110,6 +110,9 @@ def test_what_cannot_be_compared(tmp_path: Path, folder: Path, capsys: Captured)
         (Path(_write(tmp_path / "names.json", [0, 1], images={"names": ["x", "y"]})).name, "0.jpg stands where"),
         (Path(_write(tmp_path / "apart.json", [0, 1], images={"places": [7, 8]})).name, "have no image in common"),
         (Path(_write(tmp_path / "cut.json", [0, 1], images={"losses": [1.0]})).name, "cut.json is damaged"),
+        (Path(_write(tmp_path / "no.json", [0, 1], images={"ranks": [0, None]})).name, "no.json is damaged"),
+        (Path(_write(tmp_path / "odd.json", [0, 1], images={"names": None})).name, "odd.json is damaged"),
+        (Path(_write(tmp_path / "list.json", [0, 1], data=["x"])).name, "list.json is not a result of"),
     ):
         assert main(["evaluate", "--compare", a, str(tmp_path / file)]) == 2
         written = capsys.readouterr()

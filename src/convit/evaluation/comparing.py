@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from convit.evaluation.metrics import LEVEL, Interval, bootstrap
 from convit.output.console import as_html, make_table, print_parts
 from convit.output.files import check_packages
 from convit.output.text import read_json
-
-_NEEDED = {"model", "top1", "data", "data_sha256", "classes", "competing"}
-_COLUMNS = ("places", "names", "ranks", "losses")
 
 
 @dataclass(frozen=True)
@@ -98,11 +95,10 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
     """
     check_packages("a comparison", "scipy", extra="evaluate")
     one, other = _read(Path(first)), _read(Path(second))
-    shared = _shared_images(one, other, str(first), str(second))
+    shared = _shared_places(one, other, str(first), str(second))
     from scipy.stats import binomtest
 
-    ours = _columns(one, [row for row, _ in shared])
-    theirs = _columns(other, [row for _, row in shared])
+    ours, theirs = _columns(one, shared), _columns(other, shared)
     differences = {name: theirs[name] - ours[name] for name in ours}
     only_first, only_second = (int((differences["top1"] == sign * 100).sum()) for sign in (-1, 1))
     disagreeing = only_first + only_second
@@ -110,7 +106,7 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
         first=_side(first, one, ours),
         second=_side(second, other, theirs),
         count=len(shared),
-        left_out=len(one["images"]["names"]) + len(other["images"]["names"]) - 2 * len(shared),
+        left_out=len(one.rows) + len(other.rows) - 2 * len(shared),
         differences={name: float(column.mean()) for name, column in differences.items()},
         intervals=bootstrap(differences),
         only_first=only_first,
@@ -140,42 +136,62 @@ def write_comparison(comparison: Comparison, stream: TextIO) -> None:
     print_parts(stream, table, comparison.verdict, f"{comparison.count:,} images{left_out}")
 
 
-def _read(file: Path) -> dict[str, Any]:
+class _Result(NamedTuple):
+    """What a file holds; of each image its name, rank and loss, by its place in the data."""
+
+    model: str
+    images_sha256: str
+    competing: int
+    classes: int
+    rows: dict[int, tuple[str, int, float]]
+
+    @property
+    def chosen_from(self) -> str:
+        if self.competing == self.classes:
+            return "all of the model's"
+        return f"{self.competing} of the model's {self.classes}"
+
+
+def _read(file: Path) -> _Result:
     remedy = "give JSON files that `convit evaluate --output` or `--report` wrote"
     found = read_json(file, remedy)
-    if not isinstance(found, dict) or not set(found) >= _NEEDED:
-        raise ValueError(f"{file} is not a result of `convit evaluate`; {remedy}")
-    images = found.get("images")
-    if not isinstance(images, dict) or not set(_COLUMNS) <= set(images):
+    try:
+        # the hash of a folder counts unreadable images too, so that it is the same for every model; a label map is
+        # another for every model that has other classes
+        sha256 = str(found["data"].get("images_sha256", found["data_sha256"]))
+        model, competing, classes = str(found["model"]), int(found["competing"]), int(found["classes"])
+        images = found.get("images")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is not a result of `convit evaluate`; {remedy}") from error
+    if not images:
         raise ValueError(
             f"{file} holds the metrics without the images behind them; write it with `convit evaluate --output FILE`, "
             "not from the screen"
         )
-    if len({len(images[name]) for name in _COLUMNS}) != 1 or not images["names"]:
-        raise ValueError(f"{file} is damaged: its columns of images differ in length or are empty; evaluate again")
-    return found
+    try:
+        columns = zip(*(images[name] for name in ("places", "names", "ranks", "losses")), strict=True)
+        rows = {int(place): (str(name), int(rank), float(loss)) for place, name, rank, loss in columns}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is damaged: its columns of images are not as they were; evaluate again") from error
+    return _Result(model, sha256, competing, classes, rows)
 
 
-def _shared_images(one: dict[str, Any], other: dict[str, Any], first: str, second: str) -> list[tuple[int, int]]:
-    """The rows of the images that both have, in order."""
-    # the hash of a folder counts unreadable images too, so that it is the same for every model; a label map is another
-    # for every model that has other classes
-    hashes = [each["data"].get("images_sha256", each["data_sha256"]) for each in (one, other)]
-    if hashes[0] != hashes[1]:
+def _shared_places(one: _Result, other: _Result, first: str, second: str) -> list[int]:
+    """The places of the images that both have, in order."""
+    if one.images_sha256 != other.images_sha256:
         raise ValueError(
-            f"{first} and {second} are of other images (sha256 {hashes[0][:12]}… and {hashes[1][:12]}…); evaluate both "
-            "models on the same data"
+            f"{first} and {second} are of other images (sha256 {one.images_sha256[:12]}… and "
+            f"{other.images_sha256[:12]}…); evaluate both models on the same data"
         )
-    few = [each["competing"] if each["competing"] < each["classes"] else None for each in (one, other)]
+    few = [each.competing if each.competing < each.classes else None for each in (one, other)]
     if few[0] != few[1]:
         raise ValueError(
-            f"{first} and {second} chose from other classes ({_chosen_from(one)}, {_chosen_from(other)}); evaluate "
-            "both models on the same data"
+            f"{first} and {second} chose from other classes ({one.chosen_from}, {other.chosen_from}); evaluate both "
+            "models on the same data"
         )
-    rows = {place: row for row, place in enumerate(other["images"]["places"])}
-    shared = [(row, rows[place]) for row, place in enumerate(one["images"]["places"]) if place in rows]
-    for row, other_row in shared:
-        named, other_named = one["images"]["names"][row], other["images"]["names"][other_row]
+    shared = [place for place in one.rows if place in other.rows]
+    for place in shared:
+        named, other_named = one.rows[place][0], other.rows[place][0]
         if named != other_named:
             raise ValueError(
                 f"{first} and {second} differ in their images: {named} stands where the other has {other_named}; "
@@ -186,19 +202,14 @@ def _shared_images(one: dict[str, Any], other: dict[str, Any], first: str, secon
     return shared
 
 
-def _chosen_from(found: dict[str, Any]) -> str:
-    whole = found["competing"] == found["classes"]
-    return "all of the model's" if whole else f"{found['competing']} of the model's {found['classes']}"
-
-
-def _columns(found: dict[str, Any], rows: Sequence[int]) -> dict[str, np.ndarray[Any, Any]]:
+def _columns(found: _Result, places: Sequence[int]) -> dict[str, np.ndarray[Any, Any]]:
     """Per image whether it was right, 0 or 100, and its loss."""
-    ranks, losses = (np.array(found["images"][name], dtype=np.float64)[list(rows)] for name in ("ranks", "losses"))
+    ranks, losses = (np.array([found.rows[place][column] for place in places]) for column in (1, 2))
     return {"top1": 100.0 * (ranks < 1), "top5": 100.0 * (ranks < 5), "loss": losses}
 
 
-def _side(file: str | Path, found: dict[str, Any], columns: dict[str, np.ndarray[Any, Any]]) -> Side:
-    return Side(str(file), str(found["model"]), **{name: float(column.mean()) for name, column in columns.items()})
+def _side(file: str | Path, found: _Result, columns: dict[str, np.ndarray[Any, Any]]) -> Side:
+    return Side(str(file), found.model, **{name: float(column.mean()) for name, column in columns.items()})
 
 
 def _p(comparison: Comparison) -> str:
