@@ -18,7 +18,7 @@ from convit.evaluation.metrics import (
     limits_of,
 )
 from convit.evaluation.probes.report import ProbeScore
-from convit.evaluation.report import class_name, per_class_csv
+from convit.evaluation.report import class_name, per_class
 from convit.inference.classifier import read_labels
 from convit.weights import create_model
 from tests.evaluation.made import made_evaluation
@@ -118,7 +118,7 @@ def test_classes_without_names_are_called_as_the_classifier_calls_them() -> None
     )
     assert [row["name"] for row in evaluation.per_class] == [called[0], called[7]]
     assert [class_name(evaluation, number) for number in range(8)] == list(called)
-    assert "class 7" in per_class_csv(evaluation)
+    assert [row[1] for row in per_class(evaluation)[1]] == ["class 0", "class 7"]
 
 
 def test_a_temperature_is_found_again_and_needs_something_to_learn_from() -> None:

@@ -13,32 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convit.data import Samples
-from convit.evaluation.report import (
-    Evaluation,
-    class_name,
-    confused_pairs,
-    confusion_csv,
-    facts,
-    headlines,
-    per_class_csv,
-    predictions_csv,
-)
+from convit.evaluation.report import TABLES, Evaluation, class_name, confused_pairs, facts, headlines
 from convit.images.formats import ImageError
 from convit.images.opening import ImageSource, open_image
 from convit.output.files import check_packages, write_file
 from convit.output.folders import check_folder
 from convit.output.pages import data_url, fill_template, thumbnail
-from convit.output.text import data_name
+from convit.output.text import csv_text, data_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 # the page last: where it stands, the rest does
-FILES = (
-    "evaluation.json", "per_class.csv", "confusion.csv", "predictions.csv",
-    "reliability.png", "confusion.png", "per_class.png", "index.html",
-)  # fmt: skip
+FILES = ("evaluation.json", *TABLES, "reliability.png", "confusion.png", "per_class.png", "index.html")
 MOST_PAIRS, FEW_PAIRS = 30, 10  # of confused classes that the page lists, without and with a heat map
 MOST_MISTAKES = 24
 _MOST_ERRORS = 100
@@ -47,11 +35,7 @@ _SMALL = 64  # up to here an image stays as it is: JPEG would spoil the few pixe
 
 
 def check_report(folder: Path, *, overwrite: bool = False) -> None:
-    """Find out whether a report can be written, without leaving a trace; call it before a model runs.
-
-    Args:
-        folder: where it shall stand.
-        overwrite: whether the files of an earlier report may be replaced.
+    """Find out whether `write_report` can write a report, without leaving a trace; call it before a model runs.
 
     Raises:
         ImportError: matplotlib or jinja2 is missing.
@@ -94,9 +78,7 @@ def write_report(
     figures = draw_figures(evaluation)
     contents: dict[str, str | bytes] = {
         "evaluation.json": evaluation.to_json(with_images=True),
-        "per_class.csv": per_class_csv(evaluation, spreadsheet_safe=spreadsheet_safe),
-        "confusion.csv": confusion_csv(evaluation, spreadsheet_safe=spreadsheet_safe),
-        "predictions.csv": predictions_csv(evaluation, spreadsheet_safe=spreadsheet_safe),
+        **{name: csv_text(*lines(evaluation), spreadsheet_safe=spreadsheet_safe) for name, lines in TABLES.items()},
         **{f"{name}.png": png_of(figure) for name, figure in figures.items()},
         "index.html": render_page(evaluation, images, figures),
     }
@@ -187,15 +169,10 @@ def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def worst_mistakes(evaluation: Evaluation, images: Samples) -> list[dict[str, Any]]:
-    """What the page shows of the wrong images of highest loss; no other image is read if that can be.
+    """What the page shows of the wrong images of highest loss, turned as the model saw them.
 
-    Args:
-        evaluation: with its scores.
-        images: the same data set; images are turned as the model saw them.
-
-    Returns:
-        At most 24, the highest loss first; of equal ones the first in the data. "image" is None where one can no
-        longer be read.
+    At most 24, the highest loss first; of equal ones the first in the data. No other image is read if that can be;
+    "image" is None where one can no longer be read.
     """
     scores = evaluation.scores
     assert scores is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,7 +12,7 @@ from convit.evaluation.metrics import Confusion, Interval
 from convit.evaluation.scoring import Scores
 from convit.output.console import as_html, make_table, print_parts
 from convit.output.files import hash_file
-from convit.output.text import csv_text, data_name, spelled_lines
+from convit.output.text import data_name, spelled_lines
 from convit.weights.labels import name_class
 
 
@@ -234,39 +235,37 @@ def confused_pairs(evaluation: Evaluation, most: int) -> list[tuple[int, int, in
     return sorted(wrong, key=lambda pair: -pair[2])[:most]
 
 
-def per_class_csv(evaluation: Evaluation, *, spreadsheet_safe: bool = False) -> str:
+Lines = tuple[Sequence[str], Iterable[Sequence[Any]]]
+"""The titles of a table's columns, and its rows."""
+
+
+def per_class(evaluation: Evaluation) -> Lines:
     """One line per class that has images, by its number: images, top-1 and top-5 (percent), mistaken for which."""
     rows: list[tuple[Any, ...]] = []
     for row in evaluation.per_class:
         taken = row["mistaken_for"]
         mistaken = ("", "") if taken is None else (taken, class_name(evaluation, taken))
         rows.append((row["class"], row["name"], row["count"], row["top1"], row["top5"], *mistaken))
-    titles = ("class", "name", "images", "top1", "top5", "mistaken_for", "mistaken_for_name")
-    return csv_text(titles, rows, spreadsheet_safe=spreadsheet_safe)
+    return ("class", "name", "images", "top1", "top5", "mistaken_for", "mistaken_for_name"), rows
 
 
-def confusion_csv(evaluation: Evaluation, *, spreadsheet_safe: bool = False) -> str:
+def confusion(evaluation: Evaluation) -> Lines:
     """One line per right and predicted class that occur together, with the number of images."""
     rows = (
         (right, class_name(evaluation, right), taken, class_name(evaluation, taken), count)
         for right, taken, count in evaluation.confusion
     )
-    titles = ("right", "right_name", "predicted", "predicted_name", "count")
-    return csv_text(titles, rows, spreadsheet_safe=spreadsheet_safe)
+    return ("right", "right_name", "predicted", "predicted_name", "count"), rows
 
 
-def predictions_csv(evaluation: Evaluation, *, spreadsheet_safe: bool = False) -> str:
+def predictions(evaluation: Evaluation) -> Lines:
     """One line per image that could be scored, by its place in the data.
 
     `label` and `predicted` are the model's class numbers, `confidence` is the probability of the predicted class,
     `rank` how many classes the model prefers to the right one, `loss` the cross entropy (natural logarithm).
-
-    Raises:
-        ValueError: the evaluation has no scores of its images.
     """
     scores = evaluation.scores
-    if scores is None:
-        raise ValueError("the evaluation has no scores of its images, but predictions are among them; evaluate again")
+    assert scores is not None
     columns = (scores.places, scores.labels, scores.predicted, scores.confidences, scores.ranks, scores.losses)
     rows = (
         (
@@ -277,5 +276,11 @@ def predictions_csv(evaluation: Evaluation, *, spreadsheet_safe: bool = False) -
             scores.names, *(column.tolist() for column in columns), strict=True
         )
     )
-    titles = ("place", "name", "label", "label_name", "predicted", "predicted_name", "confidence", "rank", "loss")
-    return csv_text(titles, rows, spreadsheet_safe=spreadsheet_safe)
+    return ("place", "name", "label", "label_name", "predicted", "predicted_name", "confidence", "rank", "loss"), rows
+
+
+TABLES: dict[str, Callable[[Evaluation], Lines]] = {
+    "per_class.csv": per_class,
+    "confusion.csv": confusion,
+    "predictions.csv": predictions,
+}
