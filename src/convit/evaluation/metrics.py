@@ -40,21 +40,10 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """95 % confidence intervals of means over the same images, by SciPy's percentile bootstrap.
+    """95 % confidence intervals (lower, upper) of the columns' means over images, by SciPy's percentile bootstrap.
 
-    Each resample draws as many images as there are, with replacement, and takes the mean of every column over them;
-    the interval leaves out the same share of these means at both ends. (Efron 1979.)
-
-    Args:
-        values: columns with one value per image.
-        resamples: how often.
-        seed: of the drawing, so that the same scores give the same interval.
-
-    Returns:
-        (lower, upper) of each column's mean.
-
-    Raises:
-        ModuleNotFoundError: SciPy is not installed.
+    Each resample draws as many images as there are, with replacement, the same for all columns; the interval leaves out
+    the same share of these means at both ends (Efron 1979). The same seed gives the same intervals.
 
     >>> bootstrap({"top1": np.array([True] * 50)})
     {'top1': (1.0, 1.0)}
@@ -156,11 +145,7 @@ def fit_temperature(
 ) -> dict[str, float] | None:
     """Fit what logits are divided by so that the model is as sure as it is right: the least cross entropy.
 
-    Source: temperature scaling, Guo et al. 2017 (arXiv 1706.04599), Sec. 4.2.
-
-    Args:
-        logits: of images that the model was not trained on.
-        labels: their classes.
+    The model must not have been trained on the images. Source: Guo et al. 2017 (arXiv 1706.04599), Sec. 4.2.
 
     Returns:
         "temperature", the number of "images", and the loss and the expected calibration error (percent) before and
@@ -207,12 +192,7 @@ def confusion(scores: Scores) -> Confusion:
 
 
 def by_class(scores: Scores, found: Confusion, names: Sequence[str] | None = None) -> tuple[dict[str, Any], ...]:
-    """Accuracy of each class that has images.
-
-    Args:
-        scores: of the images.
-        found: their confusion.
-        names: the model's class names, None where it brings none.
+    """Accuracy of each class that has images, from their scores and confusion.
 
     Returns:
         Of each class, by ascending number: "class" (its number), "name" (see `name_class`), "count" of images,

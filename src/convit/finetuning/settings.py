@@ -60,9 +60,8 @@ def find_starting_weights(model: str | None, device: torch.device | None = None)
 
     Args:
         model: a weight set, an architecture for its default weights, or a file that `convit train` or
-            `convit finetune` wrote. None: "convit_small.fb_in1k" on a GPU, "convit_tiny.fb_in1k" on a CPU, where a
-            step of the small model takes about four times as long; where neither the caches nor the hub have them,
-            the weights in the package.
+            `convit finetune` wrote. None: "convit_small.fb_in1k" on a GPU, "convit_tiny.fb_in1k" on a CPU; where
+            neither the caches nor the hub have them, the weights in the package.
         device: where it will be trained; None for the best there is.
 
     Raises:

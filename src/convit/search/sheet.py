@@ -33,10 +33,7 @@ def search_page(hits: Sequence[Hit], query: ImageSource, root: Path, about: str,
         query: the image that was searched for.
         root: the indexed folder.
         about: one sentence under the title.
-        folder: where the page will lie; its links are relative to it.
-
-    Returns:
-        The page as HTML; every image stands in it as a small JPEG and is a link to its file.
+        folder: where the page will lie: each image stands in it as a small JPEG and is a relative link to its file.
     """
     name = Path(source_name(query)).name
     shown = [
@@ -57,9 +54,6 @@ def duplicates_page(
         about: one sentence under the title.
         root: the folder that the images' names start from, for links; None where they lie in shards.
         folder: where the page will lie; its links are relative to it.
-
-    Returns:
-        The page as HTML.
     """
     shown = [
         {

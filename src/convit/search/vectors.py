@@ -141,13 +141,8 @@ def add_vectors(
 ) -> Added:
     """Add the rows of the shards that are not in, and take out those of shards that the job has no more.
 
-    A shard is in whole or not at all; what was added before an error or Ctrl-C stays.
-
-    Args:
-        vectors: the results.
-        store: the rows.
-        expect: called once with the number of shards to read.
-        advance: called after each of them.
+    A shard is in whole or not at all; what was added before an error or Ctrl-C stays. `expect` is called once with the
+    number of shards to read, `advance` after each of them.
 
     Raises:
         ValueError: the store holds shards, and all of them are another job's.

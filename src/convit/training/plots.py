@@ -74,9 +74,6 @@ def draw_runs(folders: Sequence[str | Path]) -> Figure:
     Args:
         folders: the runs' folders, each with the `log.jsonl` and perhaps the `attention.jsonl` that training wrote.
 
-    Returns:
-        The figure; `convit.output.plots` writes it.
-
     Raises:
         FileNotFoundError: a folder does not exist, or has no log.
         ValueError: no folder is given, or a log is empty, damaged or without any value.

@@ -63,9 +63,6 @@ def train(
         resume: goes on from the last checkpoint.
         quiet: writes nothing to standard error.
         callbacks: more of Lightning's, as for `run_recipe`, which says what is raised.
-
-    Returns:
-        The run: its `history`, `model`, `classifier` and `weights`.
     """
     chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, changes)
     folder = Path(output or default_folder(chosen))

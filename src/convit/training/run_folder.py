@@ -143,11 +143,7 @@ def _check_changes(before: Recipe, now: Recipe, done: int) -> None:
 def note_changes(folder: Path, recipe: Recipe, checkpoint: Path, *, finished: bool = False) -> list[str]:
     """Compare the recipe of a resumed run with the one of its folder, which is kept as recipe.before-STEP.yaml.
 
-    Args:
-        folder: of the run.
-        recipe: to go on with.
-        checkpoint: to go on from.
-        finished: no step of the recipe is left.
+    `finished`: no step of the recipe is left.
 
     Returns:
         "section.key: old → new" for each setting that differs.

@@ -19,12 +19,8 @@ TRIAL_BATCH = 16  # images at most; larger batches hardly change which precision
 def choose_parts(recipe: Recipe, model: nn.Module, size: tuple[int, int], world_size: int, device: torch.device) -> int:
     """`run.accumulate`, found by trying where it is "auto": as few parts as fit, each half of the one before.
 
-    Args:
-        recipe: the run.
-        model: tried with a forward and backward pass; its weights stay as they are.
-        size: height and width of the images, pixels.
-        world_size: number of processes.
-        device: where it will run. A CPU has no limit that could be tried safely: one part.
+    Tried is a forward and backward pass with images of `size` (height, width); the model's weights stay as they are.
+    A CPU has no limit that could be tried safely: one part.
 
     Raises:
         ValueError: two images are too many.

@@ -27,12 +27,6 @@ def draw_few_shot(probing: Probing) -> Figure:
 
     Logistic regression on all images, or what was trained on them in its stead, is a line across.
 
-    Args:
-        probing: a result with few-shot scores.
-
-    Returns:
-        The figure; `convit.output.plots.png_of` writes it.
-
     Raises:
         ValueError: there are no few-shot scores.
     """

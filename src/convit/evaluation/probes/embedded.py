@@ -117,13 +117,7 @@ class EmbeddingCache:
 def identify(embedder: Embedder, model: str | nn.Module | None, weights: str | Path | None = None) -> dict[str, Any]:
     """All that an image's vector depends on besides the image.
 
-    Args:
-        embedder: what embeds.
-        model: what it was made of: a name, a module, or None for the default.
-        weights: the file or folder of its weights, if one was named.
-
-    Returns:
-        What `convit.evaluation.weights_used.made_by` gives, and the "convit" version.
+    That is what `convit.evaluation.weights_used.made_by` gives for the same arguments, and the "convit" version.
 
     Raises:
         ValueError: the model computes in int8, whose ranges depend on images that nothing names.

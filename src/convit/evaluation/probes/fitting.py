@@ -44,11 +44,7 @@ class Choice(NamedTuple):
 def probe_nearest(task: Task, *, seed: int = 0) -> ProbeScore:
     """Choose k on the training images, each left out in turn, and test it.
 
-    Of more than 10,000 training images 10,000 are left out in turn; all of them vote.
-
-    Args:
-        task: the images.
-        seed: of the images that are left out in turn, and of the bootstrap.
+    Of more than 10,000 training images 10,000 are left out in turn, drawn by the seed; all of them vote.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -83,13 +79,8 @@ def probe_nearest(task: Task, *, seed: int = 0) -> ProbeScore:
 def probe_logistic(task: Task, *, seed: int = 0) -> ProbeScore:
     """Choose C by cross-validation on training images, fit it to all of them, and test it.
 
-    Args:
-        task: the images.
-        seed: of the folds and of the bootstrap.
-
-    Returns:
-        The metrics. C is a prior's variance and does not depend on the number of images; where there are more than
-        20,000, it is chosen on so many of them, the same share of each class.
+    C is a prior's variance and does not depend on the number of images; where there are more than 20,000, it is chosen
+    on so many of them, the same share of each class.
 
     Raises:
         ValueError: a class has only one training image.
@@ -187,12 +178,7 @@ def fit_linear(
 def probe_ridge(task: Task, *, seed: int = 0) -> ProbeScore:
     """Regress one-hot classes; alpha is chosen by leaving out each training image in turn, in closed form.
 
-    Args:
-        task: the images.
-        seed: of the bootstrap.
-
-    Returns:
-        The metrics. Vectors are standardized, with mean and standard deviation of all training images.
+    Vectors are standardized, with mean and standard deviation of all training images.
     """
     from sklearn.linear_model import RidgeCV
     from sklearn.preprocessing import StandardScaler

@@ -183,10 +183,7 @@ def by_class(labels: Rows, seed: int | tuple[int, ...]) -> Rows:
 def stratified_folds(labels: Rows, folds: int, seed: int | tuple[int, ...]) -> Rows:
     """The number of the fold of each row; every class is spread over the folds as evenly as it can be.
 
-    Args:
-        labels: class of each row.
-        folds: how many, at least 2. A class with at least two rows has one outside every fold.
-        seed: of the order within a class.
+    Of two folds or more, a class with at least two rows has one outside every fold.
 
     >>> stratified_folds(np.array([0, 0, 1, 1]), 2, 0).reshape(2, 2).sum(1).tolist()
     [1, 1]
