@@ -1,5 +1,6 @@
 """`convit explain` on real photographs: a figure, a page in a browser, and what is refused in one line."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,16 @@ def test_a_figure_of_a_cat(convit: Command, photos: Path, tmp_path: Path) -> Non
     assert "exists already" in again.err
     assert convit(*command, "--overwrite", "-q").out == ""
     assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", [".png", ".html"])
+def test_an_image_is_named_as_in_results(convit: Command, tmp_path: Path, suffix: str) -> None:
+    image = tmp_path / os.fsdecode(b"caf\xe9.png")
+    Image.new("RGB", (40, 30), "red").save(image)
+    (named,) = [row["path"] for row in convit("classify", image, *MODEL).rows]
+    assert named.startswith("file:")
+    done = convit("explain", named, *MODEL, "-o", tmp_path / f"out{suffix}", "--layers", 2)
+    assert (done.code, done.err) == (0, "")
 
 
 def test_layers_heads_and_query_can_be_chosen(convit: Command, photos: Path, tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convit.cli import options
+from convit.images.names import given_path, path_text
 from convit.inference.options import parse_size
 
 if TYPE_CHECKING:
     from convit.analysis.explaining import Explanation
 
-Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="Image to explain.")]
+Image = Annotated[Path, typer.Argument(metavar="IMAGE", parser=given_path, help="Image to explain.")]
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="FILE", help="Output file: a figure (.png) or a page (.html).")
 ]
@@ -69,10 +70,8 @@ def explain(
     if suffix not in (".png", ".html"):
         raise ValueError(f"{output} ends in neither .png nor .html; choose one of these suffixes")
     asked = parse_query(query)
-    wanted, of_heads = (
-        None if text is None else options.parse_numbers(option, text)
-        for option, text in (("--layers", layers), ("--heads", heads))
-    )
+    wanted = None if layers is None else options.parse_numbers("--layers", layers)
+    of_heads = None if heads is None else options.parse_numbers("--heads", heads)
     from convit.output.files import check_output, check_packages, write_file
 
     check_output(output, overwrite=overwrite)
@@ -89,10 +88,9 @@ def explain(
     loaded = load_plain(model, weights, device=device, precision="fp32")
     if wanted is None and suffix == ".png":
         wanted = few_layers(loaded, of_class_token=asked is None)
-    chosen: dict[str, Any] = {"query": asked, "layers": wanted, "heads": of_heads, "img_size": size, "top_k": top_k}
-    chosen["classes"] = classes or ()
-    found = look_into(loaded, picture, **chosen, with_matrices=suffix == ".html")
-    write_file(output, _render(replace(found, name=image.name), as_page=suffix == ".html"), overwrite=overwrite)
+    chosen: dict[str, Any] = {"query": asked, "layers": wanted, "heads": of_heads, "classes": classes or ()}
+    found = look_into(loaded, picture, **chosen, img_size=size, top_k=top_k, with_matrices=suffix == ".html")
+    write_file(output, _render(replace(found, name=path_text(image)), as_page=suffix == ".html"), overwrite=overwrite)
     options.print_result(str(output), {"path": output})
 
 

@@ -1,7 +1,7 @@
 """`convit probe`: how much a model's embeddings know, by k nearest neighbors, linear probes and few-shot curves."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,8 +9,8 @@ from convit.cli import errors, options
 from convit.weights.progress import bar
 
 if TYPE_CHECKING:
-    from convit.evaluation.probes import Embedded, EmbeddingCache, ProbeSets, Probing
-    from convit.inference import Embedder
+    from convit.data import Samples
+    from convit.evaluation.probes import Embedded, Probing
 
 REPORT = ("probe.json", "probe.csv", "probe.txt", "few_shot.png")
 Data = Annotated[
@@ -96,7 +96,9 @@ def probe(
     from convit.inference import Embedder
 
     embedder = Embedder(model, weights=weights, kind=kind, options=run)
-    train, tested = _embed(sets, embedder, identify(embedder, model, weights), kept)
+    about = {"embedder": embedder, "made_by": identify(embedder, model, weights), "cache": kept}
+    train = _embed("training images", sets.train, **about)
+    tested = None if sets.test is None else _embed("test images", sets.test, **about)
     found = run_probes(train, tested, probes=names, shots=counts, draws=draws, seed=seed)
     _write(found, target)
     if report is not None:
@@ -119,20 +121,11 @@ def _check_report(report: Path, target: options.Target, *, draws_curve: bool) ->
         check_packages("the figure of a report, which --shots none leaves out,", "matplotlib", extra="evaluate")
 
 
-def _embed(
-    sets: "ProbeSets", embedder: "Embedder", made_by: dict[str, object], cache: "EmbeddingCache | None"
-) -> tuple["Embedded", "Embedded | None"]:
+def _embed(what: str, images: "Samples", **about: Any) -> "Embedded":
     from convit.evaluation.probes import embed_labeled
 
-    found: list[Embedded | None] = []
-    for what, images in (("training images", sets.train), ("test images", sets.test)):
-        if images is None:
-            found.append(None)
-            continue
-        with bar(what, len(images)) as advance:
-            found.append(embed_labeled(images, embedder, made_by, cache=cache, advance=advance))
-    assert found[0] is not None
-    return found[0], found[1]
+    with bar(what, len(images)) as advance:
+        return embed_labeled(images, advance=advance, **about)
 
 
 def _write(found: "Probing", target: options.Target) -> None:

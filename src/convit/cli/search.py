@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from convit.cli import errors, options
+from convit.images.names import given_path
 from convit.weights.progress import bar
 
 _APPROXIMATE = "searches are approximate from now on, by a vector index"
@@ -142,7 +143,7 @@ def _progress(unit: str) -> Generator[dict[str, Any]]:
 
 
 COLUMNS = ("rank", "path", "score", "label", "width", "height")
-Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="Image to search for.")]
+Image = Annotated[Path, typer.Argument(metavar="IMAGE", parser=given_path, help="Image to search for.")]
 ExistingDb = Annotated[Path, typer.Option("--db", metavar="DIR", help="Folder of the index, from convit index.")]
 Where = Annotated[
     str | None,
@@ -178,11 +179,9 @@ def search(
     if html is not None:
         check_output(html, overwrite=target.overwrite)
     from convit.images import open_image
-    from convit.images.names import given_path
     from convit.search.store import check_place
 
     check_place(db, create=False)
-    image = given_path(image)
     open_image(image)  # a mistake in it is found before the model is loaded
     from convit.search import Index, search_page
 
