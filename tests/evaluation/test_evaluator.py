@@ -123,6 +123,16 @@ def test_a_module_can_be_handed_over(folder: Path) -> None:
     assert (evaluation.model, evaluation.weights, evaluation.count) == ("ConViT", "", 18)
 
 
+def test_classes_that_are_only_numbered_are_not_named(folder: Path) -> None:
+    found = []
+    for names in (None, tuple(f"class {index}" for index in range(6))):
+        torch.manual_seed(0)
+        model = ConViT(ConViTConfig(depth=2, local_up_to_layer=1, num_classes=6, img_size=32, patch_size=8))
+        model.pretrained_cfg = {"label_names": names}
+        found.append(Evaluator(model).evaluate(open_samples(folder)).top1)
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("choice", [{"num_classes": 0}, {"global_pool": ""}])
 def test_models_that_classify_nothing_are_refused(choice: dict[str, object], folder: Path) -> None:
     config = ConViTConfig(img_size=32, patch_size=8, depth=2, local_up_to_layer=1, num_classes=6)
