@@ -34,10 +34,9 @@ _UNSET = 2e6  # bytes by which the high-water mark may differ from what is held,
 def measure_memory(case: Case) -> list[Row]:
     """Peak over the loaded model and time of a forward pass, processes of everybody in turn.
 
-    The first process of each also compares its outputs with our model's in fp32. The peak is that of the first two
-    passes, in which weights may be laid out anew for good ("kept_mb"); compiled code has had one pass before, which
-    compiles it. Where a runtime takes its working memory while it loads ("openvino"), it shows in what is held instead.
-    A candidate that has no room for the batch is left out.
+    The first process of each also compares its outputs with our model's in fp32. The peak is that of two passes, in
+    which weights may be laid out anew for good ("kept_mb"), after one that compiles compiled code. Where a runtime
+    takes its working memory while it loads ("openvino"), it shows in what is held. Who has no room is left out.
 
     Raises:
         ValueError: outputs differ that must not, or the memory of a CPU cannot be read on this system.
@@ -61,14 +60,7 @@ def measure_memory(case: Case) -> list[Row]:
 
 
 def run_process(case: Case, candidate: Candidate, *, compares: bool) -> dict[str, Any] | None:
-    """Measure a candidate in a process of its own.
-
-    Returns:
-        What `measure_here` gives; None where another candidate than ours has no room.
-
-    Raises:
-        As `measure_memory` does.
-    """
+    """What `measure_here` gives in a process of its own; None where another candidate than ours has no room."""
     command = [sys.executable, "-m", "convit.benchmark.memory"]
     done = subprocess.run(command, input=pickle.dumps((case, candidate, compares)), capture_output=True, check=False)
     if done.returncode == 0:

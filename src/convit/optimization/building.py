@@ -44,8 +44,7 @@ def fastest_attention(model: ConViT, images: Float[Tensor, "batch channels heigh
         images: a batch of the size to come, on that device; its numbers aren't read.
 
     Returns:
-        "triton" where it is faster, else "fused": also on devices without CUDA, without triton, for precisions or head
-        sizes that the kernel doesn't take, in training with attention dropout, and for a model without GPSA.
+        "triton" where it can run and is faster, else "fused".
     """
     local = [cast(GatedPositionalSelfAttention, block.attn) for block in model.blocks if block.is_local]
     if not local or images.device.type != "cuda":
@@ -121,8 +120,7 @@ def optimize(
         precision: "fp32", "bf16", "fp16", "fp8" (GPUs from Ada on), "int8"; "auto": bf16 on GPUs that have matrix units
             for it, else fp32; or "fastest": whichever of fp32, bf16 and fp16 takes the least time here, among those
             whose outputs have a cosine of at least 0.999 with fp32's.
-        compile: puts the model through `torch.compile` (half a minute at the first call, and another one for each
-            image size).
+        compile: puts the model through `torch.compile` (half a minute for each image size).
         batch_size: images per pass of compiled code and recorded graphs; others are cut and filled up. None takes the
             first batch's.
         img_size: side or (height, width) in pixels of the images on which choices are timed ("fastest", and attention

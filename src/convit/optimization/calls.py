@@ -15,14 +15,10 @@ _WARM_UP = 3
 
 
 class FixedBatch:
-    """Cuts what comes into batches of one size and fills the last one up with zeros.
+    """Cuts what comes into batches of one size (None: the first's) and fills the last one up with zeros.
 
     Compiled code and recorded graphs are made for one shape; a folder's last few images must not cost another
-    compilation. What the filling gives is dropped.
-
-    Args:
-        call: maps a batch to one row per image.
-        batch_size: images per call; None takes the first batch's.
+    compilation. `call` maps a batch to one row per image; the filling's are dropped.
     """
 
     def __init__(self, call: Call, batch_size: int | None = None) -> None:
@@ -58,9 +54,8 @@ def copied(call: Call) -> Call:
 def compiled(call: Call, device: torch.device) -> Call:
     """A forward pass as compiled code, made anew for each shape of images.
 
-    On a GPU the code is tuned and recorded as a graph. On a CPU weights become constants, which are laid out once for
-    the processor ("freezing"), which spares a fifth of the base model's time at batch 1.
-    The model's weights must stay as they are.
+    On a GPU the code is tuned and recorded as a graph. On a CPU weights, which must stay as they are, become constants
+    laid out for the processor ("freezing"), which spares a fifth of the base model's time at batch 1.
     """
     if device.type == "cuda":
         return copied(torch.compile(call, dynamic=False, mode="max-autotune"))
@@ -83,12 +78,9 @@ class _Recording(NamedTuple):
 
 
 class GraphedCall:
-    """Plays a forward pass back from a CUDA graph; shapes seen for the first time are recorded.
+    """Plays a forward pass, which never waits for the GPU, back from a CUDA graph, recorded for each shape.
 
     Source: PyTorch's notes on CUDA graphs. The result is written over by the next call of the same shape.
-
-    Args:
-        call: the forward pass, without anything that waits for the GPU.
     """
 
     def __init__(self, call: Call) -> None:

@@ -46,12 +46,7 @@ class OpenVinoRunner:
 
 
 class OpenVinoCall:
-    """One of a model's calls, quantized and compiled for this processor, for any batch and one image size.
-
-    Args:
-        module: what is to be computed, in fp32 on the CPU.
-        calibration: normalized images (images, channels, height, width).
-    """
+    """A module, in fp32 on the CPU, quantized and compiled for this processor, for any batch and one image size."""
 
     def __init__(self, module: nn.Module, calibration: Float[Tensor, "images channels height width"]) -> None:
         self.size = calibration.shape[1:]
@@ -111,12 +106,7 @@ class OpenVinoCall:
 
 
 def convert(module: nn.Module, images: Tensor) -> Any:
-    """OpenVINO's graph of a module, for any batch of images of that size.
-
-    Args:
-        module: takes a batch of images.
-        images: such a batch; its first is read.
-    """
+    """OpenVINO's graph of a module that takes a batch of images, for any number of images of that size."""
     example = images[:1].expand(2, -1, -1, -1)
     with quiet_libraries():
         import openvino

@@ -24,21 +24,17 @@ class OptimizedConViT(nn.Module):
     """A ConViT for inference alone, made by `optimize`; calls and results are those of the model that it came from.
 
     Images may be normalized ones of any float dtype, or uint8 pixel values (batch, channels, height, width), which are
-    normalized inside. Results have the images' dtype, fp32 for 8-bit ones. Precision and device are fixed, inside
-    `torch.autocast` too: parameters are folded and laid out for them, so loading, casting or moving them is refused, as
-    are `torch.jit.trace` and `torch.export`.
+    normalized inside, as `takes_uint8` tells callers. Results have the images' dtype, fp32 for 8-bit ones. Precision
+    and device are fixed, inside `torch.autocast` too: parameters are folded and laid out for them, so loading, casting
+    or moving them is refused, as are `torch.jit.trace` and `torch.export`.
 
     Args:
-        model: the folded model.
+        model: the folded model, whose config, pretrained_cfg, num_classes and the like it tells.
         of_levels: the one that takes uint8 pixel values, as floats; None where they are normalized beforehand.
         plan: what was chosen for the device, and why.
         dtype: of tokens.
         runner: PyTorch as it is, compiled code, a recorded graph, or another runtime.
         settings: where the normalization of 8-bit images is read.
-
-    Attributes:
-        config, pretrained_cfg, num_classes, num_features, num_prefix_tokens, global_pool, feature_info: the model's.
-        takes_uint8: True; for callers who would normalize otherwise.
     """
 
     takes_uint8 = True
@@ -111,11 +107,7 @@ class OptimizedConViT(nn.Module):
         return times(self._prepared(images)[1])
 
     def train(self, mode: bool = True) -> OptimizedConViT:
-        """Refuse training.
-
-        Raises:
-            ValueError: `mode` is True.
-        """
+        """Refuse training by a `ValueError`."""
         if mode:
             raise ValueError("an optimized model is for inference alone; train the model that it was made from")
         return super().train(False)

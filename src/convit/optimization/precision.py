@@ -28,11 +28,7 @@ def check_precision(precision: str) -> None:
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """The dtype that a precision stands for: of "fp64", "fp32", "bf16" or "fp16".
-
-    Raises:
-        ValueError: an unknown precision, or one that no dtype of parameters stands for (auto, fastest, fp8, int8).
-    """
+    """The dtype that "fp64", "fp32", "bf16" or "fp16" stands for; a `ValueError` for other precisions."""
     import torch
 
     if precision not in _DTYPES:
@@ -132,11 +128,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def check_device_name(name: str) -> None:
-    """Refuse what is the name of no kind of device; without torch.
-
-    Raises:
-        ValueError: it is another text.
-    """
+    """Refuse by a `ValueError` what is the name of no kind of device; without torch."""
     if not re.fullmatch(r"auto|(cpu|cuda|mps)(:(0|[1-9]\d?))?", name):
         raise ValueError(f"device is {name!r}, but must be auto, cpu, cuda, cuda:1 (and so on) or mps")
 

@@ -147,13 +147,9 @@ def fastest_product(device: torch.device, dtype: torch.dtype) -> Product:
 
 
 def quantize(model: nn.Module, precision: str) -> None:
-    """Quantize every `PlainProduct` of a model on a GPU, by torchao; patch embedding and head stay as they are.
+    """Quantize every `PlainProduct` of a bf16 model on a GPU, by torchao, in "fp8" or "int8".
 
-    Weights are quantized per output channel, tokens per row as they come.
-
-    Args:
-        model: on its GPU, in bf16.
-        precision: "fp8" or "int8".
+    Weights are quantized per output channel, tokens per row as they come; patch embedding and head stay as they are.
     """
     from torchao import quantization as ao
 

@@ -30,11 +30,7 @@ def alternate(
 ) -> dict[str, list[float]]:
     """Call each in turn, again and again, so that whatever slows the machine down slows down all of them.
 
-    Args:
-        calls: what to time, by name.
-        rounds: timed calls of each.
-        settle: waits until the device has finished.
-        warm_ups: untimed calls of each before.
+    `settle` waits until the device has finished; `warm_ups` calls of each come before those that are timed.
 
     Returns:
         Seconds of each call, by name.

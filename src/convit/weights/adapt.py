@@ -36,10 +36,9 @@ def adapt_weights(
 ) -> dict[str, Tensor]:
     """Make weights fit a model, so that a strict `load_state_dict` takes them.
 
-    - Other input channels: the first convolution's weights are summed (1 channel) or repeated and rescaled, as in timm.
+    - Other input channels: see `adapt_input_channels`.
     - Another number of classes: the head is left as the model has it, freshly initialized; with none it is dropped.
-    - Another patch grid: the position embedding is resampled. That includes grids of equal size but another shape: 14 x
-      14 and 7 x 28 both have 196 patches, and copying would put every patch in a wrong place.
+    - Another patch grid, of another shape too: the position embedding is resampled (14 x 14 and 7 x 28 both have 196).
 
     Args:
         tensors: a state dict with timm's or the authors' names.
@@ -70,12 +69,10 @@ def adapt_weights(
 def adapt_input_channels(
     weight: Float[Tensor, "dim channels height width"], in_chans: int
 ) -> Float[Tensor, "dim in_chans height width"]:
-    """Make a first convolution's weights fit another number of input channels, as timm's users know it.
+    """Make a first convolution's weights fit another number of input channels, as in timm.
 
     One channel gets the sum over the old ones, so that a gray image gives what its copy in every channel gave. Others
     repeat the old channels in turn, rescaled so that the sum over channels stays about the same.
-
-    The dtype stays; where the channels agree, `weight` itself is given.
     """
     channels = weight.shape[1]
     if in_chans == channels:
@@ -87,10 +84,7 @@ def adapt_input_channels(
 
 
 def read_shapes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """Read from names and shapes what a file holds of a ConViT: the numbers of its configuration, as far as they show.
-
-    With `dim`, `hidden` (width inside the MLPs) and `patches` (places of the position embedding) beside its fields.
-    """
+    """Read from shapes the fields of a configuration, with `dim`, `hidden` (of the MLPs) and `patches` beside them."""
     local = {name.split(".")[1] for name in tensors if name.startswith("blocks.") and name.endswith(".gating_param")}
     found = {
         "dim": _length(tensors, "cls_token", 3, 2),
@@ -122,11 +116,7 @@ def infer_config(tensors: Mapping[str, Tensor], config: ConViTConfig) -> ConViTC
 
 
 def check_config(config: ConViTConfig, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse a configuration that is not that of the tensors, before anything is built from it.
-
-    Raises:
-        ValueError: they disagree; the message names the first number that does.
-    """
+    """Refuse by a `ValueError` a configuration that is not that of the tensors, before anything is built from it."""
     stated: dict[str, int] = {name: getattr(config, name) for name in ("dim", "depth", "num_heads", "num_classes")}
     stated["local_up_to_layer"] = min(config.local_up_to_layer, config.depth)
     stated["hidden"] = int(config.dim * config.mlp_ratio)

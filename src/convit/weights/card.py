@@ -139,11 +139,7 @@ def make_card(
 
 
 def check_description(description: Mapping[str, Any]) -> None:
-    """Refuse a description whose values have other types or ranges than `describe` writes.
-
-    Raises:
-        ValueError: as said; the message names the value.
-    """
+    """Refuse by a `ValueError` a description whose values have other types or ranges than `describe` writes."""
     for key in ("architecture", "tag", *PROVENANCE):
         if not isinstance(description.get(key), str | None):
             raise ValueError(f"its {key} is {short(description[key])}, but must be text")

@@ -11,7 +11,7 @@ import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from time import monotonic
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from convit.output.files import explained, hash_file, replace_file
@@ -30,22 +30,14 @@ _BROKEN_TRANSFER = (http.client.HTTPException, TimeoutError, ConnectionError, ur
 
 
 class Meter:
-    """Counts the bytes of a transfer, and ends one that brings too many or hardly any.
-
-    Args:
-        most: bytes above which the file cannot be what was asked for.
-    """
+    """Counts the bytes of a transfer, and ends one that brings more than `most` or hardly any."""
 
     def __init__(self, most: int) -> None:
         self._most, self._arrived = most, 0
         self._recent, self._since = 0, monotonic()
 
     def expect(self, total: int) -> None:
-        """Refuse a file by its size.
-
-        Raises:
-            OSError: it is too large; without a number, since it is not the system's error.
-        """
+        """Refuse a file by its size, by an `OSError` without a number, since it is not the system's."""
         if total > self._most:
             raise OSError(f"it has more than {self._most:,} bytes, the most that these weights can have")
 
@@ -57,21 +49,12 @@ class Meter:
         self.check()
 
     def check(self) -> None:
-        """Find out whether the transfer still moves.
-
-        Raises:
-            TimeoutError: fewer than `LEAST_RATE` bytes a second have arrived in `STALL_SECONDS`.
-        """
+        """Raise a `TimeoutError` where fewer than `LEAST_RATE` bytes a second have arrived in `STALL_SECONDS`."""
         if monotonic() - self._since < STALL_SECONDS:
             return
         if self._recent < LEAST_RATE * STALL_SECONDS:
             raise TimeoutError(f"fewer than {LEAST_RATE:,} bytes a second arrived in {STALL_SECONDS:g} s")
         self._recent, self._since = 0, monotonic()
-
-
-class _Received(NamedTuple):
-    total: int | None  # bytes of the whole file, as the server said
-    problem: str | None
 
 
 def default_folder() -> Path:
@@ -130,20 +113,19 @@ def fetch_url(url: str, folder: Path, sha256: str | None = None, most: int = MOS
 
 
 def _receive_all(url: str, part: Path, most: int) -> None:
-    received = _Received(None, "no attempt was made")
+    total, problem = None, ""
     for _ in range(ATTEMPTS):
-        received = _receive(url, part, most)
-        if received.problem is None:
+        total, problem = _receive(url, part, most)
+        if not problem:
             return
     size = part.stat().st_size if part.is_file() else 0
     raise ConnectionError(
-        f"{url} stopped after {size} of {received.total or 'unknown'} bytes ({received.problem}); "
-        "run it again to go on from there"
+        f"{url} stopped after {size} of {total or 'unknown'} bytes ({problem}); run it again to go on from there"
     )
 
 
-def _receive(url: str, part: Path, most: int) -> _Received:
-    """Receive the file, or what an earlier attempt left missing."""
+def _receive(url: str, part: Path, most: int) -> tuple[int | None, str]:
+    """Receive the file, or what an earlier attempt left missing: its bytes as the server said, and what went wrong."""
     request, have = _request(url, part)
     total, meter = None, Meter(most)
     try:
@@ -163,10 +145,10 @@ def _receive(url: str, part: Path, most: int) -> _Received:
     except urllib.error.HTTPError as error:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.unlink(missing_ok=True)
-            return _Received(total, "what was kept of it fits no longer")
+            return total, "what was kept of it fits no longer"
         raise ConnectionError(f"{url} answered {error.code} {error.reason}") from error
     except _BROKEN_TRANSFER as error:
-        return _Received(total, str(error) or type(error).__name__)
+        return total, str(error) or type(error).__name__
     except OSError as error:
         if error.errno is not None:
             raise
@@ -175,8 +157,8 @@ def _receive(url: str, part: Path, most: int) -> _Received:
     size = part.stat().st_size
     if total is not None and size > total:
         part.unlink()
-        return _Received(total, f"{size} bytes arrived")
-    return _Received(total, None if total in (None, size) else "the connection was closed")
+        return total, f"{size} bytes arrived"
+    return total, "" if total in (None, size) else "the connection was closed"
 
 
 def _request(url: str, part: Path) -> tuple[urllib.request.Request, int]:

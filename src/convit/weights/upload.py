@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,8 +34,7 @@ class Upload:
     Attributes:
         repo: the repository and its branch.
         files: what each file of the repository will hold: bytes, or those of a file here.
-        not_timm: why timm and transformers cannot build the model; None where they can. There is no `config.json`
-            then.
+        not_timm: why timm and transformers cannot build the model, which then has no `config.json`; else None.
         stale: evaluations beside the weights that measured other weights, and are left out.
     """
 
@@ -71,9 +70,7 @@ def prepare_upload(run: str | Path, repo: str, *, terms: str | None = None) -> U
 
     Raises:
         FileNotFoundError: there is no such run, or it has not finished.
-        ValueError: the name has another form, the license is none of the hub's, or the file does not describe its
-            model.
-        OSError: a file cannot be read.
+        ValueError: the name has another form, the license is unknown, or the file does not describe its model.
     """
     place = parse_repo(repo)
     if terms and terms not in LICENSES:
@@ -110,17 +107,10 @@ def prepare_upload(run: str | Path, repo: str, *, terms: str | None = None) -> U
 
 
 def push(upload: Upload, *, private: bool = False, message: str | None = None) -> str:
-    """Upload a model in one commit; the repository and the branch are made where they are missing.
+    """Upload a model in one commit, and give the commit's address.
 
+    The repository and the branch are made where they are missing; a new repository is private where that is asked for.
     The token is the hub client's own (`hf auth login`, HF_TOKEN); it is neither printed nor stored.
-
-    Args:
-        upload: from `prepare_upload`.
-        private: makes a new repository private; one that is there stays as it is.
-        message: of the commit.
-
-    Returns:
-        The address of the commit.
 
     Raises:
         PermissionError: there is no token, or the hub refuses it.
@@ -245,13 +235,9 @@ def _quiet_client() -> Generator[None]:
     """Keep back what the client warns its own authors of, and its bars where ours are not shown."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    hides = not (progress_shown() or are_progress_bars_disabled())
-    if hides:
-        disable_progress_bars()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            yield
-    finally:
-        if hides:
-            enable_progress_bars()
+    with warnings.catch_warnings(), ExitStack() as after:
+        warnings.simplefilter("ignore", DeprecationWarning)
+        if not progress_shown() and not are_progress_bars_disabled():
+            disable_progress_bars()
+            after.callback(enable_progress_bars)
+        yield

@@ -38,14 +38,13 @@ class WeightSet:
         hub_repo: repository on the Hugging Face hub, tried first.
         url: the authors' own file, tried where the hub does not deliver.
         file: the bundled file.
-        sha256: what the file must hash to, where that is known; hub files are checked against the hash that the hub
-            states, the authors' against the one recorded at the first download.
+        sha256: what the file must hash to, where that is known; for others the hub states it, or the first download.
         max_bytes: a download with more is refused: twice what the parameters take in fp32.
         classes: label set of the head, see `class_names`; "" where it is none of those.
         top1: accuracy in percent, or None where nobody measured it.
         top5: likewise for the five best classes.
         measured_by: who measured those two, on what.
-        published: what others published of these weights, on ImageNet and its relatives; none of our own figures.
+        published: what others published of these weights, on ImageNet and its relatives.
         license: terms of the weights.
         trained_on: the training images, and their terms where they matter.
         origin: who trained them.
@@ -122,10 +121,7 @@ _RELEASED = {weight_set.name: weight_set for weight_set in map(_released, _PARAM
 
 
 def bundled_weight_set(name: str, folder: Path = BUNDLED_FOLDER) -> WeightSet:
-    """Describe weights that ship in the package from the files themselves: nothing about them is typed in here.
-
-    `folder` holds `<name>.safetensors`, which describes the model and its preprocessing, and perhaps `<name>.json`,
-    what `convit evaluate` wrote about it (top1 and top5 in percent, count, weights_sha256, data_sha256).
+    """Describe weights that ship in the package from `<name>.safetensors` and what `convit evaluate` wrote beside it.
 
     Raises:
         FileNotFoundError: the weights are not there.
