@@ -6,7 +6,6 @@ Needs matplotlib and jinja2, the extras `plot` and `train`.
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +58,7 @@ def render_page(explanation: Explanation) -> str:
         heads=explanation.heads,
         views=views,
         can_choose=query is not None,
-        # a "<" inside a script element could end it
-        shown_json=json.dumps(shown).replace("<", "\\u003c"),
+        shown=shown,
     )
 
 

@@ -21,21 +21,19 @@ class Entry:
     """One row of `convit models`.
 
     Attributes:
-        name: What `--model` and `convit info` take.
-        parameters: Learned values, counted.
-        gmacs: 10^9 multiply-accumulates for one image of `input_size`, counted on the plain twin.
-        activations: Values that convolutions and matrix products give for that image, likewise.
+        name: what `--model` and `convit info` take.
+        parameters, gmacs, activations: learned values, 10^9 multiply-accumulates, and values that convolutions and
+            matrix products give, counted on the plain twin for one image of `input_size`.
         input_size: (channels, height, width) in pixels.
-        classes: Width of the head.
-        top1: Accuracy in percent, or None where nobody measured it.
-        top5: Likewise for the five best classes.
-        measured_by: Who measured those two, on what.
-        published: What others published of it, each with its source: the result tables' figures of a released file, and
+        classes: width of the head.
+        top1, top5: accuracy in percent, or None where nobody measured it.
+        measured_by: who measured those two, on what.
+        published: what others published of it, each with its source: the result tables' figures of a released file, and
             the paper's of its model.
         measured: "top1", "top5" and "source" of what this project measured itself, or None.
-        license: Terms of the weights; "" for a variant, which has none.
+        license: terms of the weights; "" for a variant, which has none.
         weights_from: "package" or "hub: REPOSITORY"; for a variant, its default weight set, "" where none is published.
-        cached: Whether the weights are on this machine; None for a variant.
+        cached: whether the weights are on this machine; None for a variant.
     """
 
     name: str
@@ -108,11 +106,7 @@ def describe_weights(weight_set: WeightSet) -> Entry:
 
 def _costs(config: ConViTConfig) -> dict[str, Any]:
     counted = count(config)
-    return {
-        "parameters": counted.parameters,
-        "gmacs": round(counted.gmacs, 4),
-        "activations": counted.activations,
-    }
+    return {"parameters": counted.parameters, "gmacs": round(counted.gmacs, 4), "activations": counted.activations}
 
 
 def _of_paper(variant: Variant) -> tuple[Published, ...]:

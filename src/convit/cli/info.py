@@ -65,8 +65,7 @@ def describe(name: str) -> dict[str, Any]:
     """Give everything known of a variant, weight set, file, folder or hub repository, by section.
 
     Raises:
-        ValueError: there is nothing of that name (the message names the closest), or the file is damaged or does not
-            say which model it holds.
+        ValueError: there is nothing of that name (the message names the closest), or the file is damaged.
         FileNotFoundError: there is no such file, or no weights in the folder.
         ConnectionError: the hub repository can't be reached.
     """
@@ -121,19 +120,18 @@ def _of_exported(folder: Path) -> dict[str, Any]:
 
     config, export, transform = read_config(folder)
     told = config["export"]
-    size = "any in whole patches" if export.size is None else list(export.size)
     return {
         "name": str(folder),
-        "source": {**told.get("source", {})},
+        "source": told.get("source", {}),
         "file": {
             **{key: told[key] for key in ("format", "precision", "file", "outputs")},
-            "img_size": size,
+            "img_size": "any in whole patches" if export.size is None else list(export.size),
             "sha256": export.sha256[export.file],
         },
-        "difference": {**told.get("difference", {})},
+        "difference": told.get("difference", {}),
         "preprocessing": transform,
         "classes": {"number": config.get("num_classes"), "set": None, "names": config.get("label_names")},
-        "versions": {**told.get("versions", {})},
+        "versions": told.get("versions", {}),
     }
 
 

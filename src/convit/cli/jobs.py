@@ -16,7 +16,6 @@ from convit.weights.progress import bar
 if TYPE_CHECKING:
     from convit.scale.destination import Destination
     from convit.scale.engines import Done, LocalEngine, RayEngine
-    from convit.scale.manifest import Manifest
 
 _MOST_NAMED = 10  # shards that could not be read
 
@@ -54,7 +53,9 @@ def run_job(job: Job, sources: Sequence[str], target: options.Target, given: Job
         shards = part.of(manifest.shards)
         waiting = missing(destination, shards)
         done = Done(before=len(shards) - len(waiting))
-        errors.say(_plan(manifest, part, done.before, len(waiting)))
+        these = "" if part.count == 1 else f"part {part}: {len(shards):,} of "
+        counts = f"{len(manifest.shards):,} shards, {done.before:,} done before, {len(waiting):,} to do"
+        errors.say(these + counts)
         first = next((shard for shard, other in zip_longest(shards, waiting) if shard is not other), None)
         if first is not None:
             _, noted = read_results(destination, first.name, ["error"])
@@ -78,12 +79,6 @@ def _check(job: Job, given: JobOptions) -> Part:
     if given.engine == "ray" and given.shard is not None:
         raise ValueError("--engine ray does all shards; leave out --shard")
     return part
-
-
-def _plan(manifest: "Manifest", part: Part, before: int, waiting: int) -> str:
-    """What there is to do, in one line."""
-    these = "" if part.count == 1 else f"part {part}: {before + waiting:,} of "
-    return f"{these}{len(manifest.shards):,} shards, {before:,} done before, {waiting:,} to do"
 
 
 def _finish(destination: "Destination", done: "Done") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Mapping
 from hashlib import sha256
@@ -41,8 +40,7 @@ def render_page(service: Service) -> str:
         has_index=service.index is not None,
         needs_key=bool(service.options.keys),
         can_explain=can_explain,
-        # a "<" inside a script element could end it
-        settings_json=json.dumps(settings).replace("<", "\\u003c"),
+        settings=settings,
         script=(_FOLDER / "page.js").read_text("utf-8"),
     )
 
