@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -236,8 +237,8 @@ def test_what_is_laid_out_otherwise_says_what_was_expected(tmp_path: Path, make:
 def test_the_devkit_needs_scipy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _flat(tmp_path)
     _write_devkit(tmp_path, VALIDATION)
-    monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
-    with pytest.raises(ImportError, match=r"meta\.mat is read with the package .*pip install 'convit\[evaluate\]'"):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(ImportError, match=r"meta\.mat needs the package .*pip install 'convit\[evaluate\]'"):
         open_samples(f"imagenet:{tmp_path}")
 
 

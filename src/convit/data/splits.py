@@ -176,7 +176,7 @@ def find_layout(source: Source) -> Layout:
     if "train" not in parts:
         _check_classes(folder)
         return Layout(folder)
-    others = [child for child in list_folder(folder) if is_folder(child) and child not in parts.values()]
+    others = [child for child in _folders(folder) if child not in parts.values()]
     unwrapped = {part: _unwrap(place) for part, place in parts.items()}
     return Layout(unwrapped["train"], unwrapped.get("val"), unwrapped.get("test"), tuple(others))
 
@@ -194,7 +194,11 @@ def has_part(source: Source, part: str) -> bool:
 
 def holds_folders(folder: Path) -> bool:
     """Whether it is a folder of folders; a class that is called "train" has its images directly inside."""
-    return any(map(is_folder, list_folder(folder))) and not find_images(folder, recursive=False, or_none=True)
+    return bool(_folders(folder)) and not find_images(folder, recursive=False, or_none=True)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [child for child in list_folder(folder) if is_folder(child)]
 
 
 def _around_parts(folder: Path) -> Path:
@@ -206,17 +210,18 @@ def _around_parts(folder: Path) -> Path:
 def _part_folders(folder: Path) -> dict[str, Path]:
     """The sub-folders that are parts, by part; of two names for one part the likelier."""
     found: dict[str, Path] = {}
+    folders = _folders(folder)
     for part, names in PARTS.items():
-        children = [child for child in list_folder(folder) if is_folder(child) and part_of(child.name) == part]
-        likely = [folder / name for name in names if folder / name in children]
-        chosen = next((each for each in [*likely, *children] if holds_folders(each) or kind_of(each).suffixes), None)
+        named = [child for child in folders if part_of(child.name) == part]
+        likely = [folder / name for name in names if folder / name in named]
+        chosen = next((each for each in [*likely, *named] if holds_folders(each) or kind_of(each).suffixes), None)
         if chosen is not None:
             found[part] = chosen
     return found
 
 
 def _only_folder(folder: Path) -> Path | None:
-    inside = [child for child in list_folder(folder) if is_folder(child)]
+    inside = _folders(folder)
     return inside[0] if len(inside) == 1 and holds_folders(folder) else None
 
 
@@ -227,7 +232,7 @@ def _unwrap(folder: Path) -> Path:
 
 def _check_classes(folder: Path) -> None:
     """Refuse sub-folders that are parts or repetitions of one set, not classes."""
-    children = [child for child in list_folder(folder) if is_folder(child)]
+    children = _folders(folder)
     names, parts = first_few([child.name for child in children], _SHOWN), _part_folders(folder)
     if "train" in parts or len(parts) > 1 or (len(children) > 1 and all(part_of(child.name) for child in children)):
         raise SplitError(
@@ -236,7 +241,7 @@ def _check_classes(folder: Path) -> None:
         )
     shared: set[str] | None = None
     for child in children:
-        inside = {each.name for each in list_folder(child) if is_folder(each)}
+        inside = {each.name for each in _folders(child)}
         shared = inside if shared is None else shared & inside
         if len(shared) < 2:
             return
@@ -278,7 +283,7 @@ def _files(data: Source, folder: Path | None) -> list[Path | str]:
 def _what_there_is(files: list[Path | str], folder: Path | None) -> str:
     known = {re.split(r"[-.]", _base(file))[0] for file in files}
     if folder is not None and folder.is_dir():
-        known |= {child.name for child in list_folder(folder) if is_folder(child)}
+        known |= {child.name for child in _folders(folder)}
     return f"it has {first_few(sorted(known), _SHOWN)}" if known else "it has no folder and no shard"
 
 

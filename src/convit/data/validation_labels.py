@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from convit.output.files import check_packages
 from convit.output.text import read_json
 from convit.weights.labels import class_wnids
 
@@ -124,12 +125,9 @@ def _read_ground_truth(path: Path) -> list[str | None]:
 
 
 def _read_meta(path: Path) -> dict[int, str]:
-    try:
-        from scipy.io import loadmat
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"{path} is read with the package '{error.name}'; install it with: pip install 'convit[evaluate]'"
-        ) from error
+    check_packages(str(path), "scipy", extra="evaluate")
+    from scipy.io import loadmat
+
     try:
         synsets: Any = loadmat(path, squeeze_me=True)["synsets"]
         return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}

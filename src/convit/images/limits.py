@@ -77,11 +77,9 @@ def current_limits() -> Limits:
     Raises:
         ValueError: the variable cannot be read.
     """
-    text = os.environ.get(VARIABLE)
-    return _parsed(text) if text else _DEFAULTS
+    return _parsed(os.environ.get(VARIABLE, ""))
 
 
-_DEFAULTS = Limits()
 _parsed = lru_cache(maxsize=8)(Limits.parse)
 
 

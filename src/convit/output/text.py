@@ -107,7 +107,7 @@ class JsonLines(Encoder):
 
     def add(self, row: Any) -> None:
         """Write one line; a reader at the other end of a pipe gets it at once."""
-        self._stream.write(UNSAFE.sub(_spell_out, _encode(self._layout.as_object(row))) + "\n")
+        self._stream.write(as_json(self._layout.as_object(row)) + "\n")
         self._stream.flush()
 
 
