@@ -112,15 +112,14 @@ class Evaluator(Predictor):
     def _score(
         self, data: Samples, places: Sequence[int] | None
     ) -> Iterator[tuple[Outcome, np.ndarray[Any, Any] | None]]:
-        """Each image's outcome and logits, among the competing classes; None where it failed."""
+        """Each image's outcome and logits, -inf for classes that do not compete; None where it failed."""
         classes = match_classes(data, self.class_names, self.num_classes)
         competing = competing_classes(data, self.class_names, self.num_classes)
-        position = None if competing is None else {number: place for place, number in enumerate(competing)}
+        competes = None if competing is None else np.isin(np.arange(self.num_classes), competing)
 
         def labeled() -> Iterator[tuple[tuple[str, tuple[int, ...]], ImageSource]]:
             for image in data if places is None else data.take(places):
                 labels = tuple(classes[label] for label in image.accepted or (image.label,))
-                labels = labels if position is None else tuple(position[each] for each in labels)
                 yield (path_text(image.name), labels), image.content
 
         for row in self._run(labeled()):
@@ -128,11 +127,8 @@ class Evaluator(Predictor):
             if row.outputs is None:
                 outcome = Outcome(name, labels[0], error=str(row.error).replace(row.name, name, 1))
             else:
-                logits = row.outputs[0] if competing is None else row.outputs[0][competing]
+                logits = row.outputs[0] if competes is None else np.where(competes, row.outputs[0], -np.inf)
                 outcome = score_image(name, labels, logits, self.temperature)
-            if competing is not None:  # its classes were counted among the competing ones only
-                predicted = None if outcome.predicted is None else competing[outcome.predicted]
-                outcome = replace(outcome, label=competing[outcome.label], predicted=predicted)
             yield outcome, logits
 
     def evaluate(
