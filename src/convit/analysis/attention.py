@@ -141,10 +141,9 @@ def attention_matrices(
 def nonlocality(model: ConViT, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "layers heads"]:
     """How far each head looks on average, in patches: D_loc = (1/L) Σ_ij A_ij ‖δ_ij‖, averaged over the images.
 
-    In layers with the class token its row and column are dropped and the other rows are divided by what remains of
-    their sum, since the class token has no place; the paper does not say what it does there. A row that reads nothing
-    but the class token counts as 0. The authors' own log feeds the patch embedding to every layer instead of what the
-    layers before give, so its numbers differ.
+    In layers with the class token, which has no place, A is what `LayerMaps.among_patches` gives; the paper does not
+    say what it does there. The authors' own log feeds the patch embedding to every layer instead of what the layers
+    before give, so its numbers differ.
 
     Source: ConViT (arXiv 2103.10697), Eq. 8.
 

@@ -70,7 +70,7 @@ def fit_baseline(plan: Plan, *, quiet: bool = False) -> tuple[Baseline, FittedHe
         return None
     config, classes = model.config, model.num_classes
     model.reset_classifier(0)
-    split = plan.split(config.image_height, config.image_width)
+    split = plan.split(model)
     if not isinstance(split.train, ImageDataset) or not isinstance(split.validation, ImageDataset):
         return None
     prepared = recipe.augment.preprocessing(config.image_height, config.image_width)

@@ -16,7 +16,7 @@ from convit.model.counting import count_operations
 from convit.optimization.precision import describe_device
 from convit.optimization.timing import thread_count
 from convit.training.epoch_log import duration
-from convit.training.models import freeze
+from convit.training.models import freeze, image_size
 from convit.training.optimizers import total_epochs
 from convit.training.splits import Split
 from convit.training.trials import choose_precision, time_pass
@@ -69,13 +69,11 @@ def measure(plan: Plan, device: torch.device) -> tuple[Plan, Cost]:
     except TypeError as error:
         raise ValueError(f"model.options: {error}") from error
     freeze(model, recipe.model.freeze)
-    config = model.config
-    split = plan.split(config.image_height, config.image_width)
+    split, size = plan.split(model), image_size(model, recipe)
     training, validation = (
         len(part) if isinstance(part, ImageDataset) else 0 for part in (split.train, split.validation)
     )
     batch = int(min(recipe.run.batch_size, max(2, WORK // max(1, count_operations(model, form="fused").macs))))
-    size = config.image_height, config.image_width
     precision, _ = choose_precision(recipe, model, size)
     if device.type == "cpu" and plan.may_measure and not plan.is_asked("run.threads"):
         why = "what PyTorch takes here, kept so that a resumed run computes alike"

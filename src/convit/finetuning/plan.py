@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch import nn
 
 from convit.finetuning.images import LabeledImages, divide, find_labeled_images
 from convit.finetuning.options import FinetuneOptions
@@ -30,6 +31,7 @@ from convit.images.names import UNSAFE, escaped
 from convit.optimization.precision import has_bf16, pick_device
 from convit.output.files import write_file
 from convit.output.text import json_text
+from convit.training.models import image_size
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import make_recipe, read_recipe, set_value
 from convit.training.run_folder import RECIPE
@@ -59,9 +61,10 @@ class Plan:
     warnings: tuple[str, ...]
     asked: tuple[str, ...] = ()
 
-    def split(self, height: int, width: int) -> Split:
-        """The recipe's training and validation images, for a model's input of this size in pixels."""
-        return open_split(self.recipe, self.images.root, height, width, opened=self.images.opened())
+    def split(self, model: nn.Module) -> Split:
+        """The recipe's training and validation images, as a model takes them."""
+        size = image_size(model, self.recipe)
+        return open_split(self.recipe, self.images.root, *size, opened=self.images.opened())
 
     def reasons(self) -> list[Choice]:
         """The choices with the values that the recipe has in the end, where the user changed some."""

@@ -180,9 +180,9 @@ def _evaluate(
 ) -> FinetuneRun:
     """Measure the weights on the validation images, then once on the test part, and write the report."""
     weights, root = folder / WEIGHTS, plan.images.root
-    config = load_model(weights).config
-    split = plan.split(config.image_height, config.image_width)
-    classes = split.classes or numbered_classes(config.num_classes)
+    model = load_model(weights)
+    split = plan.split(model)
+    classes = split.classes or numbered_classes(model.num_classes)
     images, evaluation = None, None
     if isinstance(split.validation, ImageDataset):
         images = images_to_score(split.validation.samples, split.validation.indices, root)
@@ -194,7 +194,7 @@ def _evaluate(
     unreadable = {each["name"]: each["error"] for found in (evaluation, test) if found for each in found.errors}
     unreadable |= left_out
     counts = _counts(split, classes, unreadable, root)
-    summary = RunSummary(plan, config, counts, unreadable, seconds, cost, baseline, evaluation, test)
+    summary = RunSummary(plan, model.config, counts, unreadable, seconds, cost, baseline, evaluation, test)
     write_report(folder, summary, images)
     return FinetuneRun(folder, summary)
 

@@ -255,8 +255,8 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
     return lines
 
 
-def add_line(path: str | Path, line: Mapping[str, Any]) -> None:
-    """Write an epoch's line after those of earlier epochs; lines of the same and later ones go.
+def add_line(path: str | Path, line: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Write an epoch's line after those of earlier epochs, and give them all; lines of the same and later ones go.
 
     So a resumed run replaces what it does again. The file is whole at any moment.
 
@@ -264,8 +264,9 @@ def add_line(path: str | Path, line: Mapping[str, Any]) -> None:
         ValueError: the file holds other lines.
     """
     path = Path(path)
-    kept = [old for old in read_lines(path) if old["epoch"] < line["epoch"]]
-    write_file(path, "".join(json.dumps(each) + "\n" for each in [*kept, line]), overwrite=True)
+    lines = [*(old for old in read_lines(path) if old["epoch"] < line["epoch"]), line]
+    write_file(path, "".join(json.dumps(each) + "\n" for each in lines), overwrite=True)
+    return lines
 
 
 def epoch_score(line: Mapping[str, Any]) -> tuple[float, float, int]:

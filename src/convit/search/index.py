@@ -86,12 +86,7 @@ class Index:
 
     @classmethod
     def open(cls, db: str | Path, *, create: bool = False, **options: Any) -> Index:
-        """Open an index.
-
-        Args:
-            db: its folder.
-            create: whether an absent one is made, at its first update.
-            **options: as for the class.
+        """Open an index, with options as for the class; with `create` an absent one is made, at its first update.
 
         Raises:
             FileNotFoundError: there is none, and `create` is false.
@@ -188,11 +183,8 @@ class Index:
         """Take in the vectors of a job, a shard at a time; those that are in are not read again.
 
         The job's own record says which model made them. Such an index has no labels, sizes and hashes of images.
-
-        Args:
-            vectors: what `convit.scale.results.read_vectors` finds.
-            expect: called once with the number of shards to read.
-            advance: called after each of them.
+        `vectors` is what `convit.scale.results.read_vectors` finds; `expect` is called once with the number of shards
+        to read, `advance` after each of them.
 
         Raises:
             ValueError: there is not one vector per image, another model or preprocessing made what is there, or the

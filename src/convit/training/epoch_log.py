@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +102,16 @@ class EpochLog(Callback):
             "seconds": round(seconds, 3),
             "seconds_left": round(seconds * ((trainer.max_epochs or 0) - trainer.current_epoch - 1), 3),
         }
-        earlier = [old for old in read_lines(self.path) if old["epoch"] < line["epoch"]]
-        add_line(self.path, line)
+        lines = add_line(self.path, line)
         if self.table is not None:
             self.table.parent.mkdir(parents=True, exist_ok=True)
-            rows = ([each.get(key) for key in line] for each in [*earlier, line])
+            rows = ([each.get(key) for key in line] for each in lines)
             write_file(self.table, csv_text(list(line), rows), overwrite=True)
         values = {key: float(value) for key, value in line.items() if isinstance(value, (int, float))}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
-        self._say(trainer, f"epoch {_epoch_of(trainer)}  {_in_words(line, self._best_of([*earlier, line]))}")
+        best = self.best.outcome if self.best is not None and self.best.weights else max(lines, key=epoch_score)
+        self._say(trainer, f"epoch {_epoch_of(trainer)}  {_in_words(line, best)}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where early stopping ended the run, and why."""
@@ -125,11 +126,6 @@ class EpochLog(Callback):
             f"stopped early after epoch {done} of {trainer.max_epochs}: for {waited} epoch{'s' * (waited > 1)} no val "
             f"top-1 was above the {best['val_top1']:.2f} % of epoch {best['epoch']}",
         )
-
-    def _best_of(self, lines: list[dict[str, Any]]) -> dict[str, Any]:
-        if self.best is not None and self.best.weights:
-            return self.best.outcome
-        return max(lines, key=epoch_score)
 
     def state_dict(self) -> dict[str, Any]:
         """The clocks of an epoch that has begun."""
@@ -186,7 +182,7 @@ def _epoch_of(trainer: Trainer) -> str:
     return f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
 
 
-def _in_words(line: dict[str, Any], best: dict[str, Any]) -> str:
+def _in_words(line: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     parts = [f"train loss {line['train_loss']:.3f}"] if line["train_loss"] is not None else []
     if line["val_loss"] is not None:
         parts += [f"val loss {line['val_loss']:.3f}"]

@@ -60,9 +60,12 @@ def train(
         data: folder or URL that the recipe's data paths start from.
         output: folder for checkpoints, logs and weights; None for runs/NAME, after the recipe.
         changes: "section.key=value" each, for a recipe that is read from a file.
-        resume: goes on from the last checkpoint.
-        quiet: writes nothing to standard error.
-        callbacks: more of Lightning's, as for `run_recipe`, which says what is raised.
+        resume: goes on from the last checkpoint, or from the start where there is none yet.
+        quiet: writes neither a line per epoch nor a bar to standard error.
+        callbacks: more of Lightning's, called after the run's own and before checkpoints are written.
+
+    Raises:
+        What `run_recipe` raises.
     """
     chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, changes)
     folder = Path(output or default_folder(chosen))
@@ -81,17 +84,10 @@ def run_recipe(
     quiet: bool = False,
     callbacks: tuple[Callback, ...] = (),
 ) -> Path:
-    """Train by a recipe and write the weights.
+    """Train by a recipe and write the weights, with arguments as for `train`.
 
-    Args:
-        recipe: the run.
-        data: folder that the recipe's data paths start from.
-        output: folder for checkpoints, logs and weights.
-        opened: data that are open already, by what the recipe calls them.
-        head: what the head starts from, which the epochs have to beat where the best is written.
-        resume: goes on from the last checkpoint in `output`, or from the start where there is none yet.
-        quiet: writes neither a line per epoch nor a bar to standard error.
-        callbacks: more of Lightning's callbacks, called after the run's own and before checkpoints are written.
+    `opened` are data that are open already, by what the recipe calls them; `head` is what the head starts from, which
+    the epochs have to beat where the best is written.
 
     Returns:
         The path of `weights.safetensors`, which describes itself.
