@@ -131,11 +131,7 @@ class Case:
         return self.rounds or ROUNDS[self.mode]
 
     def candidates(self) -> list[Candidate]:
-        """Everybody who takes part, ours first; who is named twice takes part once.
-
-        Raises:
-            ValueError: one of them is written wrongly.
-        """
+        """Everybody who takes part, ours first; who is named twice takes part once. Raises as `parse_candidate`."""
         ours = our_candidate(self.model, compiled=self.compiled)
         others = [parse_candidate(text, self.model) for text in self.against]
         return list({candidate.name: candidate for candidate in (ours, *others)}.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TextIO, cast
@@ -144,11 +145,10 @@ def sum_kinds(timed: Iterable[tuple[str, float]]) -> dict[str, float]:
     >>> sum_kinds([("aten::addmm", 6.0), ("aten::gelu", 1.0), ("aten::mm", 2.0)])
     {'products': 8.0, 'activations': 1.0}
     """
-    sums: dict[str, float] = {}
+    sums: dict[str, float] = defaultdict(float)
     for name, time in timed:
-        kind = kind_of(name)
-        sums[kind] = sums.get(kind, 0.0) + time
-    return sums
+        sums[kind_of(name)] += time
+    return dict(sums)
 
 
 def kind_of(name: str) -> str:

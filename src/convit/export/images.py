@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -101,11 +102,9 @@ def read_images(data: str, model: ConViT) -> ProofImages:
         return ProofImages(lambda places: map(open_image, (files[each] for each in places)), len(files), place)
     labels: list[int] = []
     if names is not None:
-        try:
+        with suppress(ValueError):  # classes of another kind
             matched = match_classes(samples, names, model.num_classes)
             labels = [matched[label] for label in samples.labels]
-        except ValueError:  # classes of another kind
-            labels = []
 
     def open_samples_at(places: Sequence[int]) -> Iterator[Image.Image]:
         return (open_image(each.content, name=each.name) for each in samples.take(places))

@@ -96,10 +96,7 @@ class GatedPositionalSelfAttention(nn.Module):
     def position_factors(
         self, grid: tuple[int, int]
     ) -> tuple[Float[Tensor, "heads grid_height grid_height"], Float[Tensor, "heads grid_width grid_width"]]:
-        """The attentions between rows and between columns of `grid`; their Kronecker product is position attention.
-
-        Reads `pos_proj` instead of calling it.
-        """
+        """See `positional.position_factors`; reads `pos_proj` instead of calling it."""
         return position_factors(self.pos_proj.weight, self.pos_proj.bias, grid)
 
     def position_attention(self, grid: tuple[int, int]) -> Float[Tensor, "heads patches patches"]:

@@ -232,8 +232,7 @@ class ConViT(nn.Module):
                 paper's equations as written). Training with attention dropout takes the plain form whatever is chosen.
 
         Raises:
-            ValueError: `form` is none of these, or "triton" can't run: not on a CUDA GPU, no triton, or heads of more
-                than 128 channels.
+            ValueError: `form` is none of these, or "triton" can't run here.
         """
         if form not in ("fused", "triton", "plain"):
             raise ValueError(f"the attention form is {form!r}, but must be 'fused', 'triton' or 'plain'")
@@ -254,11 +253,8 @@ class ConViT(nn.Module):
         """Make the position embedding (and the patch kernel) fit another image (and patch) size for good.
 
         `forward` takes other image sizes by itself; this saves the resampling at each call and fixes what a saved
-        file holds.
-
-        Args:
-            img_size: pixels, one number or (height, width); None keeps it.
-            patch_size: pixels; None keeps it. The kernel is resampled as in FlexiViT.
+        file holds. Sizes are in pixels, the image's one number or (height, width); None keeps one. The kernel is
+        resampled as in FlexiViT.
 
         Raises:
             ValueError: the patch size does not divide the image size, or a hybrid backbone fixes the patch size.
@@ -306,8 +302,7 @@ class ConViT(nn.Module):
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Patterns that sort parameter names into stem, blocks and norm, for layer-wise learning rates; timm's format.
 
-        Args:
-            coarse: accepted for timm's sake; the blocks are the coarse groups already.
+        The blocks are the coarse groups already.
         """
         del coarse
         return {

@@ -60,13 +60,12 @@ class _OperationCounter(TorchDispatchMode):
 def count_operations(
     model: ConViT, img_size: int | tuple[int, int] | None = None, form: Literal["fused", "plain"] = "plain"
 ) -> Operations:
-    """Count what one image costs; no arithmetic is done.
+    """Count what one image costs; no arithmetic is done, and the model stays as it is.
 
     Args:
-        model: any ConViT, on any device; it is copied without its data and stays as it is.
+        model: any ConViT, on any device.
         img_size: pixels, one number or (height, width); None takes the model's own.
-        form: "plain" counts the paper's equations as written (what others' tables count), "fused" what the normal
-            path executes.
+        form: "plain" counts the paper's equations as written (what others' tables count), "fused" what is executed.
 
     Raises:
         ValueError: the patch size does not divide `img_size`.

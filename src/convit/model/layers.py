@@ -20,9 +20,8 @@ class Embedding(nn.Module):
 
     Attributes:
         patch_size: (height, width) of a patch, pixels.
-        img_size: (height, width) that the model's position embedding is made for, pixels; None outside a model.
-        grid_size: (rows, columns) of patches at that size.
-        num_patches: their number.
+        img_size, grid_size, num_patches: (height, width) in pixels and (rows, columns) in patches that the model's
+            position embedding is made for, and their number; None outside a model.
     """
 
     def __init__(self, patch_size: int) -> None:
@@ -99,10 +98,7 @@ class HybridEmbedding(Embedding):
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch patches dim"]:
         """The patches in row-major order."""
-        features = self.backbone(images)
-        if isinstance(features, list | tuple):
-            features = features[-1]
-        return self.proj(features).flatten(2).transpose(1, 2)
+        return self.proj(_last_map(self.backbone(images))).flatten(2).transpose(1, 2)
 
 
 def build_embedding(config: ConViTConfig, hybrid_backbone: nn.Module | None = None) -> PatchEmbedding | HybridEmbedding:
@@ -129,17 +125,13 @@ class Mlp(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, leave a residual branch out for whole images and scale the others up.
+    """Stochastic depth: in training, leave a residual branch out for a share `rate` of images and scale the others up.
 
     Source: "Deep Networks with Stochastic Depth", arXiv 1603.09382.
 
-    Args:
-        rate: share of images left out, in [0, 1).
-
     Attributes:
-        positions: where the images of this batch stand in a larger one that is computed in parts, or None. Then numbers
-            are drawn for the larger batch, so that it does not matter how it was cut.
-        whole: images in the larger batch.
+        positions: where the images of this batch stand in a larger one, of `whole` images, that is computed in parts,
+            or None. Then numbers are drawn for the larger batch, so that it does not matter how it was cut.
     """
 
     positions: Tensor | None
@@ -296,7 +288,10 @@ def _probe(backbone: nn.Module, in_chans: int, size: int) -> tuple[int, int]:
     training = backbone.training
     parameter = next(backbone.parameters(), None)
     device = None if parameter is None else parameter.device
-    features = backbone.eval()(torch.zeros(1, in_chans, size, size, device=device))
+    last = _last_map(backbone.eval()(torch.zeros(1, in_chans, size, size, device=device)))
     backbone.train(training)
-    last = cast(Tensor, features[-1] if isinstance(features, list | tuple) else features)
     return last.shape[1], size // last.shape[-1]
+
+
+def _last_map(features: Tensor | Sequence[Tensor]) -> Tensor:
+    return features if isinstance(features, Tensor) else features[-1]

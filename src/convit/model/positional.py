@@ -13,12 +13,10 @@ from torch import Tensor
 def axis_attention(
     linear: Float[Tensor, " heads"], quadratic: Float[Tensor, " heads"], bias: Float[Tensor, " heads"], length: int
 ) -> Float[Tensor, "heads length length"]:
-    """Position attention along one axis: softmax over j of `linear * (j - i) + quadratic * (j - i)² + bias`.
+    """Position attention along one axis, in patches: softmax over j of `linear (j - i) + quadratic (j - i)² + bias`.
 
-    The bias cancels in the softmax; it takes part so that it gets its (zero) gradient, as in the reference.
-    Computed in fp32 at least: bf16 is inexact for whole numbers above 256.
-
-    `linear` weighs the offset in patches, `quadratic` its square. Rows sum to 1; fp32, or fp64 for fp64 weights.
+    The bias cancels in the softmax; it takes part so that it gets its (zero) gradient, as in the reference. Computed
+    and given in fp32 at least: bf16 is inexact for whole numbers above 256.
     """
     dtype = torch.promote_types(linear.dtype, torch.float32)
     place = torch.arange(length, device=linear.device, dtype=dtype)
@@ -65,10 +63,7 @@ def local_position_weights(num_heads: int, locality_strength: float) -> Float[Te
     """Weights of (δx, δy, δx² + δy²) that make k² heads a k x k convolution (paper Sec. 3).
 
     Head h1 + k * h2 looks h2 - c columns and h1 - c rows away, with k = floor(sqrt(num_heads)) and c the kernel's
-    center.
-
-    Heads beyond k² have no place in the kernel and get zeros, which attend everywhere alike, as all heads do where
-    `locality_strength` is 0.
+    center. Heads beyond k² get zeros, which attend everywhere alike, as all do where `locality_strength` is 0.
     """
     kernel = math.isqrt(num_heads)
     center = (kernel - 1) / 2 if kernel % 2 == 0 else kernel // 2
@@ -109,10 +104,7 @@ def resample_position_embedding(
 ) -> Float[Tensor, "1 new_patches dim"]:
     """Stretch a position embedding to another patch grid (bicubic, antialiased, as timm resizes those of other models).
 
-    Args:
-        pos_embed: one embedding per patch, row-major; no slot for a class token.
-        old_grid: (rows, columns) that it was made for.
-        new_grid: (rows, columns) wanted.
+    `pos_embed` has one embedding per patch, row-major, and no slot for a class token; grids are (rows, columns).
 
     Raises:
         ValueError: `pos_embed` does not have `old_grid`'s number of patches.

@@ -8,17 +8,11 @@ from torch import nn
 
 
 def prune(model: Any, chosen: list[int], *, prune_norm: bool, prune_head: bool) -> list[int]:
-    """Drop what the maps of chosen blocks don't need, so that every parameter left gets a gradient.
+    """Drop what the maps of `chosen` blocks don't need, so that every parameter left gets a gradient; `config` follows.
 
-    Args:
-        model: a ConViT, changed in place; `config` follows.
-        chosen: indices of blocks, rising. Those behind the last one go, and the class token with them where it joins
-            behind it.
-        prune_norm: drops the last norm.
-        prune_head: drops head and pooling; they go anyway where they read a class token that goes.
-
-    Returns:
-        The indices.
+    Blocks behind the last one go, and the class token where it joins behind it; with `prune_norm` the last norm, with
+    `prune_head` head and pooling, which go anyway where they read a class token that goes. Gives `chosen`, rising
+    indices, back.
     """
     depth, old = chosen[-1] + 1, model.config
     changes: dict[str, Any] = {"depth": depth}
