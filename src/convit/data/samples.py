@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from convit.images.listing import evenly_spaced as evenly_spaced
 from convit.images.opening import read_bytes
 
 Stored = bytes | Path | Image.Image
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")  # what stands for such bytes in a file's name
 
 
 @dataclass(frozen=True)
@@ -183,22 +185,13 @@ class Samples:
             ValueError: a label is negative, or is not below the number of classes, where they are known; or a name is
                 not UTF-8.
         """
-        for name in self.class_names or ():
-            if not _is_text(name):
-                raise ValueError(f"the class {name!a} of {self.source} has a name that is not valid UTF-8; rename it")
+        for name in filter(_NOT_UTF8.search, self.class_names or ()):
+            raise ValueError(f"the class {name!a} of {self.source} has a name that is not valid UTF-8; rename it")
         count = None if self.classes is None else len(self.classes)
         if not len(self) or (min(self.labels) >= 0 and (count is None or max(self.labels) < count)):
             return
         place = next(place for place, label in enumerate(self.labels) if not 0 <= label < (count or label + 1))
         check_label(self.labels[place], self.names[place], self.source, count)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes of a file's name that are not UTF-8
-        return False
-    return True
 
 
 def check_label(label: int, name: str, source: str, classes: int | None) -> None:

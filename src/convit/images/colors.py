@@ -58,14 +58,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     - CMYK (and YCCK, which Pillow reads as CMYK), YCbCr, HSV, LAB: converted to RGB.
     - An embedded ICC profile is applied: RGB, gray and CMYK become sRGB. Broken profiles are passed over.
 
-    Args:
-        image: any Pillow image; it is not changed, but its pixels are loaded.
-
-    Returns:
-        An RGB image, `image` itself if there was nothing to do.
-
-    Raises:
-        OSError, SyntaxError, ValueError and what else Pillow's decoders raise: the pixels cannot be decoded.
+    The image is loaded, and given itself if there is nothing to do; whatever Pillow's decoders raise is passed on.
     """
     levels = to_levels(image)
     return levels if levels.mode == "RGB" else levels.convert("RGB")

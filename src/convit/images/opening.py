@@ -203,12 +203,7 @@ def _read_file(file: object, most: int) -> bytes:
 
 
 def open_header(content: bytes, name: str, limits: Limits | None = None) -> Image.Image:
-    """Read an image's header; the pixels stay undecoded.
-
-    Args:
-        content: an image file's bytes.
-        name: what messages call it.
-        limits: as in `open_image`.
+    """Read the header of an image file; the pixels stay undecoded. `name` and `limits` are as in `open_image`.
 
     Raises:
         ImageError: the bytes are empty, in no known format, or hold more pixels than the limit.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from convit.images.formats import ImageError
-from convit.images.opening import ImageSource, open_image
+from convit.images.opening import open_image
 from convit.inference.options import DEFAULT_MODEL, RunOptions, layer_of, model_name
 from convit.model.config import ConViTConfig, check_divisible
 from convit.model.shortcuts import is_hooked
@@ -150,7 +150,10 @@ class LoadedModel:
 
         precision, calibration = options.precision, None
         if precision == "int8" and self.device.type == "cpu":
-            pixels = list(self._read(options.calibration or (), apply_exif=options.apply_exif))
+            transform, pixels = EvaluationTransform(self.settings), list[np.ndarray]()
+            for source in options.calibration or ():
+                with suppress(ImageError):
+                    pixels.append(transform.to_pixels(open_image(source, apply_exif=options.apply_exif)))
             calibration = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) if pixels else None
         size = (self.settings.height, self.settings.width)
         return optimize(
@@ -161,15 +164,6 @@ class LoadedModel:
             img_size=size,
             calibration=calibration,
         )
-
-    def _read(
-        self, sources: Sequence[ImageSource], *, apply_exif: bool
-    ) -> Iterator[UInt8[np.ndarray, "height width channels"]]:
-        """The cropped levels of images to calibrate on; those that cannot be read are left out."""
-        transform = EvaluationTransform(self.settings)
-        for source in sources:
-            with suppress(ImageError):
-                yield transform.to_pixels(open_image(source, apply_exif=apply_exif))
 
     def _placed(self, model: nn.Module, options: RunOptions) -> nn.Module:
         """A module that was handed over, or a copy of it where the options ask for another device or precision."""

@@ -46,16 +46,9 @@ class EvaluationTransform:
     def __call__(
         self, image: Image.Image
     ) -> Float32[Tensor, "channels height width"] | UInt8[Tensor, "channels height width"]:
-        """Give the model's input for one image.
+        """Give the model's input for one Pillow image, which is converted to RGB (or L, for gray input) as Pillow does.
 
-        Args:
-            image: a Pillow image; modes other than RGB (or L, for gray input) are converted as Pillow does.
-
-        Returns:
-            A tensor of the settings' input size on the CPU: float32, normalized; or uint8 with `normalize=False`.
-
-        Raises:
-            TypeError: `image` is not a Pillow image.
+        It lies on the CPU: float32 and normalized, or uint8 with `normalize=False`. Raises as `to_pixels`.
         """
         return self.to_tensor(self.to_pixels(image))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -75,10 +76,11 @@ def make_tensor(
     return v2.Compose(steps)
 
 
+@dataclass(eq=False)
 class RatioCrop:
     """Resize the short side to the size with a little scale and aspect, each with probability 0.5, and crop or pad.
 
-    Args:
+    Attributes:
         size: (height, width) of the result, pixels.
         resampling: how pixels are interpolated.
         scale: share of the area that the crop shows.
@@ -86,15 +88,11 @@ class RatioCrop:
         anywhere: cuts at a random place instead of the center.
     """
 
-    def __init__(
-        self,
-        size: tuple[int, int],
-        resampling: Image.Resampling,
-        scale: tuple[float, float],
-        ratio: tuple[float, float],
-        anywhere: bool,
-    ) -> None:
-        self.size, self.resampling, self.scale, self.ratio, self.anywhere = size, resampling, scale, ratio, anywhere
+    size: tuple[int, int]
+    resampling: Image.Resampling
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+    anywhere: bool
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """The crop, `size` large; what the image lacks is mirrored at its edges."""
@@ -112,9 +110,7 @@ class RatioCrop:
         down, across = max(0, height - image.height), max(0, width - image.width)
         if down or across:
             left, top = across // 2, down // 2
-            pixels = np.asarray(image)
-            sides = [(top, down - top), (left, across - left), (0, 0)][: pixels.ndim]
-            image = Image.fromarray(np.pad(pixels, sides, mode="reflect"))
+            image = v2.functional.pad(image, [left, top, across - left, down - top], padding_mode="reflect")
         spare = image.height - height, image.width - width
         top, left = (
             round(room / 2.0) if places is None else int(place * (room + 1))
@@ -123,17 +119,19 @@ class RatioCrop:
         return image.crop((left, top, left + width, top + height))
 
 
+@dataclass(eq=False)
 class Erasing:
     """Random erasing (Zhong et al. 2020) of a normalized tensor, with timm's kinds and counts.
 
-    Args:
+    Attributes:
         probability: that an image is changed.
         mode: what the rectangles hold: "const" zeros, "rand" one random color each, "pixel" noise.
         most: at most so many rectangles, each a share of the area.
     """
 
-    def __init__(self, probability: float, mode: str, most: int = 1) -> None:
-        self.probability, self.mode, self.most = probability, mode, most
+    probability: float
+    mode: str
+    most: int
 
     def __call__(self, values: Float[Tensor, "channels height width"]) -> Float[Tensor, "channels height width"]:
         """The values, perhaps with rectangles in them."""
