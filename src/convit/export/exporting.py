@@ -113,10 +113,8 @@ def _write(model: ConViT, outputs: tuple[str, ...], settings: ExportSettings, im
         return pixels if graph.takes_uint8 else normalize_batch(pixels, transform)
 
     if is_openvino:
-        from convit.export import openvino
-
-        given = calibration() if settings.precision == "int8" else graph.example(*size)
-        openvino.write(graph, path, given, settings.precision)
+        images_like = calibration() if settings.precision == "int8" else graph.example(*size)
+        _write_openvino(graph, path, images_like, settings.precision)
     elif settings.format == "onnx":
         from convit.export import onnx
 
@@ -127,3 +125,22 @@ def _write(model: ConViT, outputs: tuple[str, ...], settings: ExportSettings, im
         from convit.export import program
 
         program.write(graph, path, size, settings)
+
+
+def _write_openvino(graph: Graph, path: Path, images: Tensor, precision: str) -> None:
+    """Convert `graph` for images like `images`, which give the ranges of int8, and write it as OpenVINO IR.
+
+    In bf16 the weights are kept as fp16, which rounds them less; it is the runtime that computes in bf16.
+    """
+    from convit.optimization.openvino import convert, quantized, quiet_libraries
+
+    with quiet_libraries():
+        import openvino
+
+    converted = convert(graph, images)
+    if precision == "int8":
+        converted = quantized(converted, images)
+    converted.input(0).get_tensor().set_names({"images"})
+    for port, name in zip(converted.outputs, graph.outputs, strict=True):
+        port.get_tensor().set_names({name})
+    openvino.save_model(converted, path, compress_to_fp16=precision == "bf16")
