@@ -57,7 +57,6 @@ def test_a_folder_per_class_is_found_and_a_part_of_each_held_out(tmp_path: Path)
     found = find_labeled_images(_fill(tmp_path / "pets", cat=50, dog=30))
     assert (found.name, found.train, found.validation, found.classes) == ("pets", ".", None, ("cat", "dog"))
     assert found.counts() == {"cat": 50, "dog": 30}
-    assert found.short_side == 8
     division = divide(found, seed=0)
     assert division.held_out == 14
     assert division.validation == (9, 5)

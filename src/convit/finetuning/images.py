@@ -7,22 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL.Image import Image
-
 from convit.data.datasets import ImageDataset, check_trainable, hold_out
 from convit.data.locate import Source, kind_of
 from convit.data.opening import open_samples
-from convit.data.samples import Samples, read_stored
+from convit.data.samples import Samples
 from convit.data.splits import Layout, SplitError, find_layout
-from convit.images import ImageError
-from convit.images.listing import evenly_spaced
-from convit.images.opening import image_size, read_bytes
 from convit.output.text import first_few
 from convit.weights.labels import numbered_classes
 
 LEAST_IMAGES = 10
 HELD_OUT_SHARE, MOST_HELD_OUT_SHARE, MOST_HELD_OUT = 0.18, 0.25, 5000
-LOOKED_AT = 200  # images whose headers are read
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,6 @@ class LabeledImages:
         classes: names in index order.
         samples, validation_samples: the opened images of both.
         test: the images to score once at the end, whose labels count as the others' do; None where there are none.
-        short_side: median of the shorter sides of some of the images, pixels; None where none of them can be read.
         layout: what was found, in words.
         warnings: what the user should know before training, in words.
     """
@@ -49,7 +42,6 @@ class LabeledImages:
     samples: Samples
     validation_samples: Samples | None
     test: Samples | None
-    short_side: int | None
     layout: str
     warnings: tuple[str, ...]
 
@@ -121,7 +113,6 @@ def find_labeled_images(source: str | Path) -> LabeledImages:
         samples=training,
         validation_samples=validating,
         test=test,
-        short_side=_median_side(training),
         layout=_describe(layout, classes, kind.name, scored=test is not None),
         warnings=tuple(_warn(layout, problem)),
     )
@@ -226,15 +217,3 @@ def _check_number(samples: Samples, source: object) -> None:
             f"{source} holds {len(samples)} images, but fine-tuning needs at least {LEAST_IMAGES} to begin with, and "
             f"some dozens of each class to be any good; add images"
         )
-
-
-def _median_side(samples: Samples) -> int | None:
-    """The median short side of some images, pixels; None where none of them can be read."""
-    sides: list[int] = []
-    for index in evenly_spaced(LOOKED_AT, len(samples)):
-        content = read_stored(samples.stored(index))
-        try:
-            sides.append(min(content.size if isinstance(content, Image) else image_size(read_bytes(content), "")))
-        except ImageError:
-            continue  # unreadable ones are counted in training
-    return sorted(sides)[len(sides) // 2] if sides else None

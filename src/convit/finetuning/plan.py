@@ -28,6 +28,7 @@ from convit.finetuning.settings import (
     find_starting_weights,
 )
 from convit.images.names import UNSAFE, escaped
+from convit.model import ConViTConfig
 from convit.optimization.precision import has_bf16, pick_device
 from convit.output.files import write_file
 from convit.output.text import json_text
@@ -155,7 +156,7 @@ def plan_finetune(
     config = base.config.replace(img_size=size, num_classes=len(found.classes))
     choices = [
         Choice("data.held_out", division.held_out, division.reason),
-        *_model_choices(base, config.image_height, config.image_width, options, found),
+        *_model_choices(base, config, options),
         batch,
         epochs,
         *choose_rate(batch.value, frozen="backbone" in options.freeze, wanted=options.lr),
@@ -223,21 +224,15 @@ def _fixed_values(found: LabeledImages, base: StartingWeights, options: Finetune
     return values
 
 
-def _model_choices(
-    base: StartingWeights, height: int, width: int, options: FinetuneOptions, found: LabeledImages
-) -> list[Choice]:
-    fields: dict[str, Any] = {"num_classes": len(found.classes)}
-    shown = f"{height} x {width} pixels"
+def _model_choices(base: StartingWeights, config: ConViTConfig, options: FinetuneOptions) -> list[Choice]:
+    fields: dict[str, Any] = {"num_classes": config.num_classes}
+    whence = "as the model was trained"
     if options.img_size is not None:
-        fields["img_size"] = _as_setting((height, width))
-        shown += " as asked"
-    else:
-        shown += ", as the model was trained"
-    if found.short_side is not None and 2 * found.short_side <= min(height, width):
-        shown += f" (these images have {found.short_side}: enlarging them costs time and shows nothing new)"
+        fields["img_size"], whence = _as_setting(options.img_size), "as asked"
     if "backbone" not in options.freeze:
         fields["drop_path_rate"] = 0.1
-    why = f"a new head for {len(found.classes)} classes; images of {shown}"
+    size = f"{config.image_height} x {config.image_width} pixels, {whence}"
+    why = f"a new head for {config.num_classes} classes; images of {size}"
     frozen = [Choice("model.freeze", list(options.freeze), "as asked")] if options.freeze else []
     return [Choice("model.weights", base.weights, base.reason), Choice("model.options", fields, why), *frozen]
 
