@@ -110,7 +110,7 @@ def evaluate(
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         errors.quiet_output()
     errors.say_reading(data)
-    from convit.data import open_samples
+    from convit.data import evenly_spaced, open_samples
 
     reading: dict[str, Any] = {"source": lists.of(data), "split": split, "label_map": classes}
     images = open_samples(**reading)
@@ -118,7 +118,8 @@ def evaluate(
 
     run = replace(run, device=own_device(str(run.device)))
     if run.precision == "int8":
-        run = replace(run, calibration=_calibration(images))
+        chosen = images.take(evenly_spaced(options.CALIBRATION_IMAGES, len(images)))
+        run = replace(run, calibration=[image.content for image in chosen])  # without their labels
     scoring: dict[str, Any] = {"model": model, "weights": weights, "tta": tta, "options": run}
     with join_processes() as processes, bar("images", len(processes.share(len(images)))) as advance:
         evaluator = Evaluator(**scoring)
@@ -152,13 +153,6 @@ def _check_calibrate(weights: Path | None, tta: str | None) -> None:
     if weights is None or tta is not None:
         raise ValueError("--calibrate keeps a temperature in the file of --weights; name one, and leave --tta out")
     described_file(weights)
-
-
-def _calibration(images: "Samples") -> list[Any]:
-    """The contents of some images from all over the data, without their labels."""
-    from convit.data import evenly_spaced
-
-    return [image.content for image in images.take(evenly_spaced(options.CALIBRATION_IMAGES, len(images)))]
 
 
 def _keep_temperature(evaluation: "Evaluation", weights: Path) -> "Evaluation":

@@ -88,9 +88,13 @@ def export(
     check_whole_folder(output, FILES, overwrite=overwrite)
     if precision == "int8" and data is None:
         raise ValueError("--precision int8 takes its ranges from images: give --data, a folder of at least 264 of them")
-    loaded = load_named(model)
+    from convit.weights import create_model, load_model
+    from convit.weights.weight_sets import local_weights
+
+    path = local_weights(model)
+    loaded = create_model(model, pretrained=True) if path is None else load_model(path)
     images = None if data is None else read_images(lists.of(data), loaded)
-    proof = export_model(loaded, output, settings, images, overwrite=overwrite, source=source_of(loaded, model))
+    proof = export_model(loaded, output, settings, images, overwrite=overwrite, source=_source_of(loaded, model, path))
     if proof.warning:
         errors.tell(f"warning: {proof.warning}")
     kept = "" if proof.top1_agreement is None else f", same first class on {proof.top1_agreement:.1f} %"
@@ -121,29 +125,14 @@ def _show_formats() -> None:
     options.print_result("\n".join(lines), {"formats": rows})
 
 
-def load_named(name: str) -> ConViT:
-    """Load the model that a name, weight file or run's folder stands for.
-
-    Raises:
-        As `convit.weights.create_model` and `load_model`.
-    """
-    from convit.weights import create_model, load_model
-    from convit.weights.weight_sets import local_weights
-
-    path = local_weights(name)
-    return create_model(name, pretrained=True) if path is None else load_model(path)
-
-
-def source_of(model: ConViT, name: str) -> dict[str, str | None]:
+def _source_of(model: ConViT, name: str, path: Path | None) -> dict[str, str | None]:
     """Where a model comes from: its name, and the hash of its weights, by which an index knows it."""
     from convit.evaluation.weights_used import find_weights_used
     from convit.output.files import hash_file
-    from convit.weights.weight_sets import local_weights
 
-    path, card = local_weights(name), model.pretrained_cfg
-    file = find_weights_used(name, path)
+    card = model.pretrained_cfg
     return {
         "name": f"{card['architecture']}.{card['tag']}" if card.get("tag") else card.get("architecture"),
-        "sha256": hash_file(file),
+        "sha256": hash_file(find_weights_used(name, path)),
         "run": path.resolve().name if path is not None and path.is_dir() else None,
     }

@@ -72,16 +72,19 @@ def describe(name: str) -> dict[str, Any]:
     from convit.cli.catalog import describe_variant, describe_weights, limits_of
     from convit.inference.models import find_exported
     from convit.model import VARIANTS
-    from convit.weights.files import READABLE
+    from convit.weights.files import READABLE, weights_file
+    from convit.weights.hub import WEIGHT_FILES, cached_file, parse_repo
+    from convit.weights.resolving import read_file, resolve
     from convit.weights.weight_sets import check_model_name, find_weight_set, local_weights, split_source
 
     source, rest = split_source(name)
     if source == "hf-hub":
-        return _of_hub(name, rest)
+        return _of_plan(name, resolve(name), cached_file(parse_repo(rest), WEIGHT_FILES))
     if (exported := find_exported(rest)) is not None:
         return _of_exported(exported)
     if source or name.endswith(READABLE) or local_weights(name) is not None:
-        return _of_file(Path(rest))
+        _, plan = read_file(Path(rest))
+        return _of_plan(str(Path(rest)), plan, weights_file(rest))
     if name in VARIANTS:
         variant = VARIANTS[name]
         entry, config = describe_variant(variant), variant.config
@@ -107,14 +110,6 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
-def _of_file(path: Path) -> dict[str, Any]:
-    from convit.weights.files import weights_file
-    from convit.weights.resolving import read_file
-
-    _, plan = read_file(path)
-    return _of_plan(str(path), plan, weights_file(path))
-
-
 def _of_exported(folder: Path) -> dict[str, Any]:
     from convit.inference.exported import read_config
 
@@ -133,14 +128,6 @@ def _of_exported(folder: Path) -> dict[str, Any]:
         "classes": {"number": config.get("num_classes"), "set": None, "names": config.get("label_names")},
         "versions": told.get("versions", {}),
     }
-
-
-def _of_hub(name: str, repo: str) -> dict[str, Any]:
-    from convit.weights.hub import WEIGHT_FILES, cached_file, parse_repo
-    from convit.weights.resolving import resolve
-
-    plan = resolve(name)
-    return _of_plan(name, plan, cached_file(parse_repo(repo), WEIGHT_FILES))
 
 
 def _of_plan(name: str, plan: Plan, file: Path | None) -> dict[str, Any]:

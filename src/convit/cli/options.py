@@ -149,8 +149,8 @@ Lists = Annotated[
 
 
 DEFAULTS = RunOptions()
-_EMBEDDING = {"device": Device, "precision": PlainPrecision, "batch_size": BatchSize, "workers": Workers}
-_EMBEDDING |= {"fast_decode": FastDecode}
+_READING = {"batch_size": BatchSize, "workers": Workers, "fast_decode": FastDecode}
+_EMBEDDING = {"device": Device, "precision": PlainPrecision, **_READING}
 _PLAIN = {**_EMBEDDING, "img_size": ImgSize, "apply_exif": Exif}
 _EVALUATION = {**_PLAIN, "precision": PrecisionOption, "compile": Compile}
 

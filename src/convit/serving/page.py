@@ -30,7 +30,6 @@ def render_page(service: Service) -> str:
     settings = {
         "models": models,
         "has_index": service.index is not None,
-        "images": service.options.images,
         "bytes": service.options.body_bytes,
         "colors": _colors() if can_explain else [],
     }
