@@ -14,7 +14,6 @@ import pickle
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import Case
 from convit.benchmark.comparing import compare_outputs, is_out_of_memory
 from convit.benchmark.rows import Row, make_row, with_ratios
-from convit.benchmark.timing import settling
+from convit.benchmark.throughput import gpu_memory
+from convit.benchmark.timing import alternate, settling
 
 _log = logging.getLogger(__name__)
 _UNSET = 2e6  # bytes by which the high-water mark may differ from what is held, once it was set back
@@ -95,12 +95,8 @@ def measure_here(case: Case, candidate: Candidate, *, compares: bool) -> dict[st
         if candidate.compiled:
             entry.module(images)
         measured: dict[str, Any] = _peak_of_passes(entry, images, case.torch_device)
-        settle = settling(case.torch_device)
-        settle()
-        start = time.perf_counter()
-        entry.module(images)
-        settle()
-        measured["seconds"] = time.perf_counter() - start
+        timed = alternate({"pass": lambda: entry.module(images)}, 1, settling(case.torch_device), warm_ups=0)
+        measured["seconds"] = timed["pass"][0]
     difference = compare_outputs(reference, [(entry, images)]).get(candidate.name) if compares else None
     without_module = dataclasses.replace(entry, module=torch.nn.Identity())
     return {**measured, "difference": difference, "size": image_size(reference), "entry": without_module}
@@ -115,17 +111,15 @@ def read_memory(field: str) -> int:
 
 
 def _peak_of_passes(entry: Entry, images: torch.Tensor, device: torch.device) -> dict[str, int]:
-    """Bytes held before two passes, those that they add at their peak, and those that stay."""
+    """As `gpu_memory`, of two passes on any device."""
     gc.collect()
+
+    def pass_twice() -> None:
+        entry.module(images)
+        entry.module(images)
+
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        held = torch.cuda.memory_allocated(device)
-        _pass_twice(entry, images)
-        torch.cuda.synchronize(device)
-        peak, after = torch.cuda.max_memory_allocated(device), torch.cuda.memory_allocated(device)
-        return {"held": held, "peak": peak - held, "kept": after - held}
+        return gpu_memory(pass_twice, device)
     trim = ctypes.CDLL(None).malloc_trim
     trim(0)  # what construction left free must not hide what the passes need
     held = read_memory("VmRSS")
@@ -135,15 +129,10 @@ def _peak_of_passes(entry: Entry, images: torch.Tensor, device: torch.device) ->
         raise ValueError(
             f"the high-water mark was not set back ({started} bytes, held {held}); memory cannot be measured"
         )
-    _pass_twice(entry, images)
+    pass_twice()
     peak = read_memory("VmHWM")
     trim(0)
     return {"held": held, "peak": peak - held, "kept": max(0, read_memory("VmRSS") - held)}
-
-
-def _pass_twice(entry: Entry, images: torch.Tensor) -> None:
-    entry.module(images)
-    entry.module(images)
 
 
 def _row(case: Case, runs: list[dict[str, Any]]) -> Row:

@@ -94,11 +94,15 @@ def fit_entries(case: Case, reference: ConViT, images: Tensor) -> list[tuple[Ent
 
 def peak_memory(call: Callable[[], object], device: torch.device) -> float | None:
     """What one more call allocates at its peak on a GPU, 10^6 bytes; None elsewhere."""
-    if device.type != "cuda":
-        return None
+    return round(gpu_memory(call, device)["peak"] / 1e6, 1) if device.type == "cuda" else None
+
+
+def gpu_memory(call: Callable[[], object], device: torch.device) -> dict[str, int]:
+    """Bytes "held" on a GPU before a call, those that it adds at its "peak", and those of them that are "kept"."""
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     held = torch.cuda.memory_allocated(device)
     call()
     torch.cuda.synchronize(device)
-    return round((torch.cuda.max_memory_allocated(device) - held) / 1e6, 1)
+    peak, after = torch.cuda.max_memory_allocated(device), torch.cuda.memory_allocated(device)
+    return {"held": held, "peak": peak - held, "kept": after - held}

@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from convit.model.config import ConViTConfig
 from convit.output.text import data_name, first_few, markdown_line
 from convit.weights.header import read_header, read_metadata
 from convit.weights.labels import numbered_classes
@@ -75,8 +76,6 @@ def front_matter(name: str, file: Path, evaluations: Sequence[Mapping[str, Any]]
     """The block of YAML above a card, from which the hub reads task, library, terms, base model and accuracies."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    from convit.model.config import ConViTConfig
-
     described, header = read_metadata(file), read_header(file)
     config = ConViTConfig.from_dict(described["config"])
     by_timm = why_not_timm(config, header) is None
@@ -118,8 +117,6 @@ def _file_facts(file: Path) -> dict[str, str]:
 
 
 def _model_facts(described: Mapping[str, Any]) -> dict[str, str]:
-    from convit.model.config import ConViTConfig
-
     config = ConViTConfig.from_dict(described["config"])
     names = described.get("classes") or numbered_classes(config.num_classes)
     return {

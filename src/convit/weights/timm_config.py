@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from convit.model.config import ConViTConfig
 from convit.model.variants import VARIANTS, find_variant
 from convit.output.files import explained, write_file
 from convit.output.text import json_text, read_json, short
@@ -19,9 +20,6 @@ from convit.weights.card import DEFAULT_PREPROCESSING, check_description, descri
 from convit.weights.header import read_header, read_metadata
 from convit.weights.labels import numbered_classes
 from convit.weights.weight_sets import WEIGHT_SETS, closest
-
-if TYPE_CHECKING:
-    from convit.model import ConViTConfig
 
 CONFIG_FILE, MODEL_FILE = "config.json", "model.safetensors"
 _REGISTERED = ("convit_tiny", "convit_small", "convit_base")  # in timm
@@ -74,8 +72,6 @@ def timm_config(description: Mapping[str, Any]) -> dict[str, Any]:
         What `config.json` holds. Classes without names are numbered, or else timm's readers would take a thousand of
         them for ImageNet's; "torch_dtype" keeps transformers from computing in the precision of the file.
     """
-    from convit.model.config import ConViTConfig
-
     config = ConViTConfig.from_dict(description["config"])
     name, model_args = timm_arguments(config, description.get("architecture"))
     size = [config.in_chans, config.image_height, config.image_width]
@@ -123,8 +119,6 @@ def accompany(file: Path) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    from convit.model.config import ConViTConfig
-
     description = read_metadata(file)
     config, link = file.with_name(CONFIG_FILE), file.with_name(MODEL_FILE)
     reason = why_not_timm(ConViTConfig.from_dict(description["config"]), read_header(file))
