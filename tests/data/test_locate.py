@@ -65,4 +65,11 @@ def test_the_form_is_told_by_the_name_or_by_what_lies_there(tmp_path: Path) -> N
     }
     assert {source: kind_of(source, tmp_path).name for source in forms} == forms
     assert kind_of(["a.tar", "https://host/b.tar"]).name == "shards"
+    for name, form in (("pictures", "folder"), ("shards", "shards"), ("tables", "parquet")):
+        for odd in ("2020 {a}", "new *", "x.csv", "x.tar"):
+            folder = (tmp_path / name).rename(tmp_path / odd)
+            assert kind_of(folder).name == kind_of(odd, tmp_path).name == form
+            if form != "folder":
+                assert find_files(folder, kind=form) == find_files(odd, tmp_path, form) == list(folder.iterdir())
+            folder.rename(tmp_path / name)
     assert kind_of(["a.parquet", tmp_path / "b.parquet"]).name == "parquet"

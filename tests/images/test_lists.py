@@ -7,6 +7,7 @@ from convit.data import open_samples
 from convit.images import find_images
 from convit.images.lists import is_list, list_source, read_list
 from convit.scale.inputs import list_inputs
+from convit.search import list_images
 
 
 @pytest.fixture
@@ -54,6 +55,15 @@ def test_paths_start_where_it_is_said_and_names_may_hold_anything(images: Path, 
     assert read_list("x.csv?images=..%2Fdeep", tmp_path / "lists").names[0] == "c.jpg"
     with pytest.raises(FileNotFoundError, match=r"none of the 3 images .*lists \(the first is c\); say with --images"):
         find_images(path)
+
+
+def test_a_folder_may_be_called_as_a_list(images: Path) -> None:
+    (images / "x.csv" / "cat").mkdir(parents=True)
+    image = (images / "a.jpg").rename(images / "x.csv" / "cat" / "a.jpg")
+    assert find_images(images / "x.csv") == [image]
+    assert [each.name for each in list_images(images / "x.csv")] == ["cat/a.jpg"]
+    for source, root in ((str(images / "x.csv"), None), ("x.csv", images)):
+        assert open_samples(source, root=root).class_names == ("cat",)
 
 
 def test_a_folder_may_be_called_with_a_question_mark(images: Path) -> None:

@@ -50,7 +50,7 @@ class CorruptImages:
         self._root = "" if root is None or Path(root) == Path() else f"{root}/"
 
     def report(self, name: str, reason: object) -> None:
-        """Write down that an image cannot be read; one that stands in the file already is not written again.
+        """Write down that an image cannot be read, once.
 
         Raises:
             TooManyCorruptError: the file now names more images than the limit.

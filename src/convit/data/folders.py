@@ -120,7 +120,7 @@ def open_source(source: Source, *, root: str | Path | None, split: str | None, i
     """Open a folder of class folders; what is not a folder is named for what it is."""
     assert isinstance(source, str | Path)
     folder = Path(located(source, root))
-    if is_list(source):
+    if is_list(folder):
         return open_list(read_list(source, root or ""))
     name, colon, _ = str(source).partition(":")
     relatives = kind_named("imagenet").prefixes

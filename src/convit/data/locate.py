@@ -59,7 +59,7 @@ def kind_named(name: str) -> Kind:
 def kind_of(source: Source, root: str | Path | None = None) -> Kind:
     """Which kind of data `source` means, as for `convit.data.open_samples`; what is nowhere counts as a folder."""
     of_files = [kind for kind in KINDS if kind.suffixes]
-    shards, folder = kind_named("shards"), kind_named("folder")
+    shards = kind_named("shards")
     if not isinstance(source, (str, Path)):
         found = (kind for kind in of_files if source and all(_ends(name, kind.suffixes) for name in source))
         return next(found, shards)
@@ -68,16 +68,16 @@ def kind_of(source: Source, root: str | Path | None = None) -> Kind:
         named = next((kind for kind in KINDS if prefix in kind.prefixes), None)
         if named is not None:
             return named
+    place = located(source, root)
+    if isinstance(place, Path) and is_folder(place):  # whatever it is called
+        files = [child for child in list_folder(_around_files(place)) if child.is_file()]
+        found = (kind for kind in of_files if any(_ends(file, kind.suffixes) for file in files))
+        return next(found, kind_named("folder"))
     if is_list(source):
         return kind_named("list")
-    by_suffix = next((kind for kind in of_files if _ends(source, kind.suffixes)), None)
-    place = located(source, root)
-    if by_suffix is not None or is_remote(place) or any(sign in str(source) for sign in "*{"):
-        return by_suffix or shards  # a pattern without a suffix means shards
-    files = (
-        [child for child in list_folder(_around_files(Path(place))) if child.is_file()] if Path(place).is_dir() else []
-    )
-    return next((kind for kind in of_files if any(_ends(file, kind.suffixes) for file in files)), folder)
+    # a pattern without a suffix means shards
+    others = shards if is_remote(place) or any(sign in str(source) for sign in "*{") else kind_named("folder")
+    return next((kind for kind in of_files if _ends(source, kind.suffixes)), others)
 
 
 def located(name: str | Path, root: str | Path | None = None) -> Path | str:
@@ -127,7 +127,9 @@ def find_files(source: Source, root: str | Path | None = None, kind: str = "shar
     suffixes = kind_named(kind).suffixes
     found: dict[Path | str, None] = {}
     for pattern in [source] if isinstance(source, (str, Path)) else source:
-        for name in expand_braces(str(pattern)):
+        whole = located(pattern, root)
+        named = isinstance(whole, Path) and whole.exists()  # then braces are part of its name
+        for name in [str(pattern)] if named else expand_braces(str(pattern)):
             place = located(name, root)
             matches = _local(place, suffixes) if isinstance(place, Path) else _remote(place, suffixes)
             if not matches:

@@ -84,7 +84,7 @@ class ShardStream(IterableDataset[tuple[Any, int]]):
         done = len(range(lane, self.batches_done, workers)) * self.batch_size
         # Raw samples are counted, readable or not: each has one place in the stream.
         rest = itertools.islice(self._samples(lane, workers), done, None)
-        decoded = decode_stream(rest, self.source.corrupt)
+        decoded = _decode_stream(rest, self.source.corrupt)
         while True:
             with IN_FLIGHT.until_scaled():
                 name, image, label = next(decoded)
@@ -148,18 +148,12 @@ def _shuffled(samples: Iterator[Sample], size: int, generator: random.Random) ->
     yield from buffer
 
 
-def decode_stream(samples: Iterator[Sample], corrupt: CorruptImages | None) -> Iterator[tuple[str, Image.Image, int]]:
-    """Decode an endless stream; where an image cannot be read, the next readable one is given in its place.
+def _decode_stream(samples: Iterator[Sample], corrupt: CorruptImages | None) -> Iterator[tuple[str, Image.Image, int]]:
+    """(key, decoded image, class index) of an endless stream; the next readable image stands in for an unreadable one.
 
     That one is given again in its own place: what comes at a place depends on what follows alone, so that a stream
-    that is taken up in its middle goes on exactly as it would have.
-
-    Yields:
-        (key of the place, decoded image, class index of that image).
-
-    Raises:
-        TooManyCorruptError: there are more unreadable images than `corrupt` allows.
-        ValueError: an image cannot be read and there is no `corrupt`, or the stream has none but unreadable images.
+    that is taken up in its middle goes on exactly as it would have. Raises as `CorruptImages.report`, and a
+    `ValueError` where an image cannot be read and there is no `corrupt`, or where none can.
     """
     ahead: deque[Sample] = deque()
     while True:

@@ -47,13 +47,13 @@ class ImageList:
 
 
 def is_list(source: str | os.PathLike[str]) -> bool:
-    """Whether a source is a list of images, by its suffix.
+    """Whether a source is a list of images, by its suffix; a folder is none, whatever it is called.
 
     >>> is_list("labels.csv"), is_list("labels.csv?images=photos"), is_list("photos")
     (True, True, False)
     """
     file = url_path(os.fspath(source)) if is_remote(source) else split_list(source)[0]
-    return file.lower().endswith(LIST_SUFFIXES)
+    return file.lower().endswith(LIST_SUFFIXES) and not os.path.isdir(file)  # noqa: PTH112  # of a name of any length
 
 
 def split_list(source: str | os.PathLike[str]) -> tuple[str, str]:
