@@ -55,10 +55,7 @@ def class_rollout(
     Source: Chefer et al. 2021 (arXiv 2103.15679), Eqs. 5-6. Differs: GPSA layers have no class token, whose row and
     column are 0 there.
 
-    Args:
-        model: a ConViT with classes, in any mode; it is left as it was, gradients included.
-        images: as in `convit.analysis.attention_maps`.
-        classes: the class to explain in each image.
+    The images are as for `attention_maps`; the model is left as it was, gradients included.
 
     Returns:
         A map per image, at least 0, of which the proportions alone mean something. In fp32 at least, without gradient.

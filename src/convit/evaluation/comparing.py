@@ -78,15 +78,9 @@ class Comparison:
 
 
 def compare(first: str | Path, second: str | Path) -> Comparison:
-    """Compare two results of `convit evaluate`, image by image.
+    """Compare two results of `convit evaluate`, JSON files that `--output` or `--report` wrote, image by image.
 
-    Args:
-        first: a JSON file that `convit evaluate --output` or `--report` wrote.
-        second: another, of the same images.
-
-    Returns:
-        The differences, and whether they are more than chance. Sources: McNemar 1947 (exact form); Dietterich 1998 on
-        why a paired test.
+    Sources: McNemar 1947 (exact form); Dietterich 1998 on why a paired test.
 
     Raises:
         FileNotFoundError: there is no such file.

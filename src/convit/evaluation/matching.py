@@ -32,13 +32,8 @@ def match_classes(data: Samples, names: Sequence[str] | None, num_classes: int) 
        with a label map, whose right side must be classes of the model.
 
     Data that do not name their classes hold the model's own class numbers, or its classes' names where these are other
-    numbers. Nothing is guessed beyond that: a data set
-    whose labels only might fit would give a wrong accuracy without a word.
-
-    Args:
-        data: the labeled images.
-        names: the model's class names in index order, None where it brings none.
-        num_classes: number of the model's classes.
+    numbers. Nothing is guessed beyond that: a data set whose labels only might fit would give a wrong accuracy without
+    a word.
 
     Returns:
         The model's class by label; of labels that neither occur nor compete, anything.

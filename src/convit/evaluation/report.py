@@ -131,10 +131,7 @@ class Evaluation:
 
 
 def keep_temperature(evaluation: Evaluation, weights: Path) -> Evaluation:
-    """Store the temperature that an evaluation fitted, if any, in the file that it measured.
-
-    Returns:
-        The evaluation with the file's new hash.
+    """Store the temperature that was fitted, if any, in the file that was measured; give the result with its new hash.
 
     Raises:
         FileNotFoundError, ValueError, OSError: as `convit.weights.files.store_calibration`.

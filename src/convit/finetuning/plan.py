@@ -176,12 +176,7 @@ def plan_finetune(
 
 
 def resume_plan(source: str | Path, output: Path, options: FinetuneOptions) -> Plan:
-    """The plan of a run that was cut off, from what it left, with what the user now asks for.
-
-    Args:
-        source: the same images.
-        output: the run's folder.
-        options: as for `plan_finetune`; those that are given replace the run's own.
+    """The plan of a run that was cut off, from what it left in its folder; options that are given replace its own.
 
     Raises:
         FileNotFoundError: there is no such run, or nothing at `source`.

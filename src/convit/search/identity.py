@@ -127,12 +127,7 @@ def load_embedder(
 ) -> Embedder:
     """Load the model of an index; what is not given is as it was when the index was made.
 
-    Args:
-        db: the index's folder, for messages.
-        known: which model made it; None before its first update.
-        model: a name or a module; None for the one that made the index, or the default.
-        weights: a file or folder instead of published weights.
-        options: for `convit.Embedder`.
+    `known` is which model made it, None before its first update; the others are as for `Index`.
 
     Raises:
         ValueError: the model, the size of its input or its preprocessing is not what the index was made with.

@@ -26,9 +26,7 @@ def mix(
 
     One ratio and one rectangle per batch. Neighbors stay together however a step is dealt to processes, so with a
     generator seeded by the step the mixing is the same for any number of them. The last of an odd number stays as it
-    is.
-
-    All random numbers come from the generator. Gives new tensors where something was mixed, else the given ones.
+    is. Gives new tensors where something was mixed, else the given ones.
 
     Source: mixup (Zhang et al. 2018, arXiv 1710.09412), CutMix (Yun et al. 2019, arXiv 1905.04899).
     """

@@ -18,10 +18,7 @@ def is_peer(name: str) -> bool:
 def create_peer(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
     """A model of timm or torchvision.
 
-    Args:
-        name: "timm:NAME" or "torchvision:NAME".
-        pretrained: loads its default weights, which that library fetches.
-        options: what that library's own call takes.
+    `pretrained` loads its default weights, which that library fetches; options are what that library's call takes.
 
     Raises:
         ImportError: timm is not installed.

@@ -42,10 +42,7 @@ def check_unused(folder: Path) -> None:
 def choose_checkpoint(folder: Path, *, resume: bool, first: bool = True) -> Path | None:
     """The checkpoint to go on from; None to begin. A job that SLURM requeued goes on by itself.
 
-    Args:
-        folder: of the run.
-        resume: whether to go on.
-        first: whether this is the run's first process; the others may find what that one has just written.
+    Processes other than the run's `first` one may find what that has just written.
 
     Raises:
         FileExistsError, NotADirectoryError: as `check_unused`, unless the run goes on.

@@ -118,13 +118,9 @@ def open_split(
 ) -> Split:
     """Open a recipe's training data and its validation data, or hold some of the former out.
 
-    Args:
-        recipe: the run.
-        root: folder that the recipe's paths start from.
-        height: of the model's images, pixels.
-        width: likewise.
-        corrupt: takes note of images that cannot be read; without it they are errors.
-        opened: data that are open already, by what the recipe calls them; their labels count in the model's order.
+    Images become `height` x `width` pixels large. `corrupt` takes note of those that cannot be read; without it they
+    are errors. `opened` are data that are open already, by what the recipe calls them; their labels count in the
+    model's order.
 
     Raises:
         ConnectionError: a server cannot be reached.

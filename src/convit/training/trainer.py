@@ -113,9 +113,7 @@ def build_trainer(recipe: Recipe, output: Path, callbacks: Sequence[Callback]) -
     """The trainer of a run.
 
     Several nodes are started by torchrun or SLURM, which Lightning recognizes; under SLURM a run that is told to make
-    way (SIGUSR1) saves itself and queues again.
-
-    The recipe's precision must not be "auto"; `callbacks` are called in their order.
+    way (SIGUSR1) saves itself and queues again. The recipe's precision must not be "auto".
 
     Raises:
         ImportError: a logger that the recipe asks for is not installed.

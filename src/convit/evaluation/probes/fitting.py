@@ -215,13 +215,8 @@ def probe_few_shots(
 
     Which images are drawn depends on the seed and on the training images' classes and order, and not on the vectors: it
     is the same for every model. A draw of a few is part of that draw of more. C of logistic regression is chosen by
-    cross-validation within the first draw; for one image per class it is that of the next larger number.
-
-    Args:
-        task: the images.
-        shots: numbers of images per class, ascending.
-        draws: how often each is drawn.
-        seed: of the draws.
+    cross-validation within the first draw; for one image per class it is that of the next larger number. `shots` are
+    numbers of images per class, ascending, each of which is drawn several times.
 
     Returns:
         The metrics, first of all class means; and images per class → why so many were left out.

@@ -51,11 +51,6 @@ def make_task(train: Embedded, test: Embedded | None, seed: int = 0) -> Task:
     not both have ids, by name as `convit.data.classes.find_name` finds them; by number where neither side names
     its classes. The first rule that fits all classes of the test images is taken.
 
-    Args:
-        train: the training images.
-        test: the test images; None to hold some of `train` out.
-        seed: of what is held out.
-
     Returns:
         The task; its classes are those that occur among the training images, in the order of their labels. Of more
         than 100,000 training images so many are drawn, the same share of each class.
