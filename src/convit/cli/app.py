@@ -33,11 +33,7 @@ class LazyCommands(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import one command and give it in the form that typer runs.
-
-        Raises:
-            typer's usage error: if there is no command of that name; the message names the closest.
-        """
+        """Import one command and give it in the form that typer runs; an unknown name is a usage error."""
         if cmd_name not in COMMANDS:
             close = difflib.get_close_matches(cmd_name, COMMANDS, n=2)
             remedy = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(COMMANDS)}"

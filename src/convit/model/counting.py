@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from convit.model.config import ConViTConfig
 from convit.model.convit import ConViT
 
 
@@ -58,18 +59,23 @@ class _OperationCounter(TorchDispatchMode):
 
 
 def count_operations(
-    model: ConViT, img_size: int | tuple[int, int] | None = None, form: Literal["fused", "plain"] = "plain"
+    model: ConViT | ConViTConfig,
+    img_size: int | tuple[int, int] | None = None,
+    form: Literal["fused", "plain"] = "plain",
 ) -> Operations:
     """Count what one image costs; no arithmetic is done, and the model stays as it is.
 
     Args:
-        model: any ConViT, on any device.
+        model: any ConViT, on any device, or the configuration of one, which takes no memory.
         img_size: pixels, one number or (height, width); None takes the model's own.
         form: "plain" counts the paper's equations as written (what others' tables count), "fused" what is executed.
 
     Raises:
         ValueError: the patch size does not divide `img_size`.
     """
+    if isinstance(model, ConViTConfig):
+        with torch.device("meta"):
+            model = ConViT(model, initialize=False)
     twin = copy.deepcopy(model).to("meta").eval()
     twin.set_attention(form)
     config = model.config if img_size is None else model.config.replace(img_size=img_size)

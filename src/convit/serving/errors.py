@@ -9,7 +9,10 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 _NOT_JSON = "the body is not valid JSON"
-_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
+_TOLD = {
+    404: ("not_found", "there is nothing at this path"),
+    405: ("method_not_allowed", "this path does not take this method"),
+}
 
 
 class ServiceError(HTTPException):
@@ -60,10 +63,8 @@ def add_error_handlers(app: FastAPI) -> None:
         if error.detail == "There was an error parsing the body":  # FastAPI's, of JSON that is too deep
             error = ServiceError(400, "invalid_json", _NOT_JSON)
         if not isinstance(error, ServiceError):
-            message = {404: "there is nothing at this path", 405: "this path does not take this method"}
-            told = message.get(error.status_code, str(error.detail)) + "; /docs lists what there is"
-            code = _CODES.get(error.status_code, "bad_request")
-            error = ServiceError(error.status_code, code, told, error.headers)
+            code, told = _TOLD.get(error.status_code, ("bad_request", str(error.detail)))
+            error = ServiceError(error.status_code, code, f"{told}; /docs lists what there is", error.headers)
         return error_response(error, request.scope)
 
     async def on_invalid(request: Request, error: Exception) -> Response:

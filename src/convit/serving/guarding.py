@@ -44,11 +44,7 @@ _SAFE_HEADERS = {
 class Guard:
     """ASGI middleware around the whole app: refuses what may not pass, counts and logs the rest.
 
-    Args:
-        app: what it guards.
-        options: limits, keys and names.
-        metrics: where requests are counted.
-        sends_id: whether answers get an X-Request-ID; false where a proxy in front adds it.
+    `sends_id`: whether answers get an X-Request-ID; false where a proxy in front adds it.
     """
 
     def __init__(self, app: ASGIApp, options: ServiceOptions, metrics: Metrics, *, sends_id: bool = True) -> None:

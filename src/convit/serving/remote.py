@@ -20,18 +20,15 @@ async def fetch(url: str, options: ServiceOptions) -> bytes:
     Raises:
         ServiceError: the host is not allowed or has a private address, or the image cannot be fetched.
     """
+    refused = ServiceError(400, "url_not_allowed", "images are not fetched from this URL; send the image itself")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or 443
     except ValueError:
-        host, port, parts = "", 443, urlsplit("")
-    if (
-        parts.scheme != "https"
-        or host not in map(str.lower, options.url_hosts)
-        or port != 443
-        or parts.username is not None
-    ):
-        raise ServiceError(400, "url_not_allowed", "images are not fetched from this URL; send the image itself")
+        raise refused from None
+    is_listed = host in map(str.lower, options.url_hosts)
+    if parts.scheme != "https" or not is_listed or port != 443 or parts.username is not None:
+        raise refused
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not path.isascii() or not path.isprintable() or " " in path:
         raise ServiceError(400, "url_not_allowed", "the URL's path must be percent-encoded; send the image itself")
