@@ -185,12 +185,7 @@ def build_module(candidate: Candidate, reference: ConViT, device: torch.device) 
 
 
 def build_peer(candidate: Candidate, reference: ConViT) -> nn.Module:
-    """Another library's model at our model's size, with our weights where it is the same model.
-
-    Raises:
-        ImportError: its library is not installed.
-        ValueError: there is no such model, or its weights have other names or shapes than ours.
-    """
+    """Another library's model at our model's size, with our weights where it is the same model; see `build_entry`."""
     config = reference.config
     name = f"{candidate.source}:{candidate.architecture}"
     options: dict[str, Any] = {"num_classes": config.num_classes}

@@ -30,8 +30,8 @@ class Proof:
         largest: difference of one value, relative to the largest absolute value of its output in the batch; None where
             nothing was compared.
         limit: what `largest` must not exceed; None in int8.
-        top1_agreement: images that keep their first class, in percent; first two classes that are nearer to each other
-            than the limit count as one. None without logits.
+        top1_agreement: images that keep their first class, or one nearer to it than the limit, in percent; None without
+            logits.
         top1: accuracy in PyTorch and in the file, in percent; None without labels.
         images: how many were compared.
         shapes: (batch, height, width) of each batch, without repeats.
@@ -50,13 +50,9 @@ class Proof:
 
 
 def prove(model: ConViT, settings: ExportSettings, folder: Path, images: ProofImages) -> Proof:
-    """Run an exported folder beside the model, in PyTorch and fp32.
+    """Run an exported folder beside the model, in PyTorch and fp32 on the CPU.
 
-    Args:
-        model: what was exported, on the CPU.
-        settings: how.
-        folder: the exported folder.
-        images: in int8 those that gave no ranges are compared, else three batches, of three sizes where sizes vary.
+    In int8 the images that gave no ranges are compared, else three batches, of three sizes where sizes vary.
 
     Raises:
         ValueError: the difference is above the limit.
@@ -103,8 +99,9 @@ def compare(
             scale = float(np.abs(expected[name]).max()) or 1.0
             largest = float(np.maximum(largest, np.abs(values - expected[name]).max() / scale))  # keeps nan
             if name == "logits":
-                same += (expected[name].max(1) - _at(expected[name], values.argmax(1)) <= scale * (limit or 0)).tolist()
-                first += zip(expected[name].argmax(1).tolist(), values.argmax(1).tolist(), strict=True)
+                theirs, ours = expected[name], values.argmax(1)
+                same += (theirs.max(1) - theirs[np.arange(len(ours)), ours] <= scale * (limit or 0)).tolist()
+                first += zip(theirs.argmax(1).tolist(), ours.tolist(), strict=True)
         count += len(pixels)
         shapes[pixels.shape[:3]] = None
     top1 = None
@@ -145,7 +142,3 @@ def check_int8(found: Proof, images: ProofImages) -> Proof:
             f"{LEAST_SAME:g} %; nothing was written; give other images, or take fp16 or bf16"
         )
     return found
-
-
-def _at(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    return np.take_along_axis(values, columns[:, None], 1)[:, 0]

@@ -90,7 +90,6 @@ class PackedProduct(nn.Module):
 
     def __init__(self, affine: Affine, dtype: torch.dtype, *, gelu: bool = False) -> None:
         super().__init__()
-        self.out_features, self.in_features = affine.weight.shape
         self._weight = self._laid_out(affine.weight.to(dtype).contiguous())
         self.bias = nn.Buffer(affine.bias.to(dtype, copy=True))
         self._activation = ("gelu", "none") if gelu else ("none", "")
@@ -118,10 +117,6 @@ class PackedProduct(nn.Module):
     def _laid_out(weight: Float[Tensor, "out_features in_features"]) -> Tensor:
         # the layout that suits a few hundred rows suits many more as well (measured from 196 to 1,568)
         return torch.ops.mkldnn._reorder_linear_weight(weight, 196)
-
-    def extra_repr(self) -> str:
-        """The widths and what follows, for printing."""
-        return f"in_features={self.in_features}, out_features={self.out_features}, then={self._activation[0]}"
 
 
 Product = type[PlainProduct] | type[PackedProduct]

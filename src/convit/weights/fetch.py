@@ -61,9 +61,7 @@ def fetch_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path:
 def fetch_hub_file(repo: Repo, names: tuple[str, ...] = WEIGHT_FILES, cache_dir: Path | None = None) -> Path:
     """Give the first of `names` that a hub repository has, from the cache (None: the hub's own) or the hub.
 
-    Raises:
-        ValueError: there is no such public repository, or it has none of the files.
-        ConnectionError, PermissionError, OSError: as `fetch_weights`.
+    Raises as `fetch_weights`, and a `ValueError` where there is no such public repository, or it has none of the files.
     """
     cached = hub.cached_file(repo, names, cache_dir)
     if cached is not None:
