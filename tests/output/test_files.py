@@ -16,6 +16,7 @@ import pytest
 
 from convit.output import check_output, files, open_writer, parquet
 from convit.output.files import write_file
+from convit.output.folders import whole_folder
 from convit.output.rows import Classification, Embedding, Prediction
 
 FILES = ["json", "jsonl", "csv", "parquet", "npz", "table"]
@@ -269,3 +270,20 @@ def test_memory_does_not_grow_with_the_number_of_rows(
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert held < 120 * values.nbytes / 3
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, rename = tmp_path / "out", Path.rename
+    folder.mkdir()
+    (folder / "a.txt").write_text("precious")
+
+    def refuse_the_new_one(self: Path, target: Path) -> Path:
+        if target == folder and (self / "a.txt").read_text() == "new":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new_one)
+    with pytest.raises(OSError, match="out: no space left"), whole_folder(folder, ["*.txt"], overwrite=True) as made:
+        (made / "a.txt").write_text("new")
+    assert [file.read_text() for file in tmp_path.rglob("*.txt")] == ["precious"]
+    assert list(tmp_path.iterdir()) == [folder]

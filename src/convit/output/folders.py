@@ -35,8 +35,7 @@ def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool = False)
 def whole_folder(path: Path, names: Sequence[str], *, overwrite: bool = False) -> Generator[Path]:
     """A folder to fill that gets its name at the end, or leaves nothing behind where something went wrong.
 
-    Raises:
-        As `check_whole_folder`.
+    One that is to be replaced stays then. Raises as `check_whole_folder`.
     """
     check_whole_folder(path, names, overwrite=overwrite)
     target = path.resolve()
@@ -58,6 +57,8 @@ def whole_folder(path: Path, names: Sequence[str], *, overwrite: bool = False) -
     finally:
         remove(temporary)
         unfinished.discard(temporary)
+        if old.exists() and not target.exists():  # stopped between the two renames
+            old.rename(target)
         remove(old)
 
 
