@@ -96,14 +96,11 @@ def describe(error: BaseException, command: str = PROGRAM) -> tuple[int, str]:
 
 
 def leave_if_unreadable(unreadable: Mapping[str, str], read: int) -> None:
-    """Name the images that could not be read, and end the command with code 3; do nothing where there are none.
+    """Name the images that could not be read, and `leave_if_skipped`; with `--quiet` only the first is named.
 
     Args:
-        unreadable: name → one line that says what is wrong; with `--quiet` only the first is named.
+        unreadable: name → one line that says what is wrong.
         read: number of the others.
-
-    Raises:
-        typer.Exit: with code 3.
     """
     # a problem that does not name its image is told with the name in front
     lines = [problem if name in problem else f"{name}: {problem}" for name, problem in unreadable.items()]
@@ -113,16 +110,13 @@ def leave_if_unreadable(unreadable: Mapping[str, str], read: int) -> None:
 
 
 def leave_if_skipped(skipped: int, total: int | None, where: object = "", first: str = "") -> None:
-    """Say how many images a run that has ended skipped, and end the command with code 3; nothing where there are none.
+    """Say how many images a run that has ended skipped, if any, and end the command with code 3 (`typer.Exit`).
 
     Args:
         skipped: number of images that could not be read; where nothing is left, that is an error.
         total: number of all images, where it is known.
         where: what says more of them.
         first: what is wrong with the first.
-
-    Raises:
-        typer.Exit: with code 3.
     """
     if not skipped:
         return
@@ -134,13 +128,7 @@ def leave_if_skipped(skipped: int, total: int | None, where: object = "", first:
 
 
 def say_left_out(scored: int, unreadable: Sequence[Mapping[str, str]], where: Path | None) -> None:
-    """Say that images take no part in the metrics because they could not be read.
-
-    Args:
-        scored: number of images that the metrics count.
-        unreadable: what is wrong with each of the others, under "error".
-        where: the file that names them all, if there is one.
-    """
+    """Say that images could not be read (`unreadable`, with "error") and count in no metric, as `scored` others do."""
     done = _done(len(unreadable), scored + len(unreadable), where)
     tell(f"{done}: they could not be read and count in no metric; the first: {unreadable[0]['error']}")
 
