@@ -22,7 +22,6 @@ from convit.data import hold_out, open_dataset, open_samples, take_share
 from convit.evaluation import Evaluator
 from convit.output.text import read_lines
 from convit.training.models import build_model, image_size
-from convit.training.optimizers import total_epochs
 from convit.training.peers import is_peer
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import read_recipe
@@ -308,7 +307,7 @@ def _result(run: Run, folder: Path, test: str, top1: float, test_images: int) ->
         column=run.column.label,
         share=run.recipe.data.share,
         seed=run.recipe.seed,
-        epochs=total_epochs(run.recipe.schedule),
+        epochs=run.recipe.schedule.total_epochs,
         top1=round(top1, 3),
         test_images=test_images,
         train_images=run.images,

@@ -17,7 +17,6 @@ from convit.optimization.precision import describe_device
 from convit.optimization.timing import thread_count
 from convit.training.epoch_log import duration
 from convit.training.models import freeze, image_size
-from convit.training.optimizers import total_epochs
 from convit.training.splits import Split
 from convit.training.trials import choose_precision, time_pass
 
@@ -83,7 +82,7 @@ def measure(plan: Plan, device: torch.device) -> tuple[Plan, Cost]:
         step, look = (time_pass(model, batch, size, precision, device, train=train) / batch for train in (True, False))
         load = _measure_loading(split)
         where = describe_device(device).replace("cpu (", "this CPU (")
-    epochs = total_epochs(recipe.schedule)
+    epochs = recipe.schedule.total_epochs
     workers = max(1, recipe.data.workers)
     # on the CPU loading takes its share of the cores that compute; beside a GPU it goes on at the same time
     per_image = step + load / workers if device.type == "cpu" else max(step, load / workers)

@@ -20,7 +20,7 @@ from convit.finetuning.settings import choose_rate
 from convit.optimization.precision import dtype_of
 from convit.training.final_weights import FittedHead
 from convit.training.models import build_model, set_head
-from convit.training.optimizers import build_optimizer, peak_rate, total_epochs
+from convit.training.optimizers import build_optimizer, peak_rate
 from convit.training.recipe import Recipe
 from convit.training.splits import Split, steps_per_epoch
 
@@ -42,7 +42,7 @@ def choose_by_trying(plan: Plan, head: FittedHead | None, device: torch.device) 
     if head is not None:
         set_head(model, head.weight, head.bias)
     split = plan.split(model)
-    steps = min(MOST_STEPS, int(SHARE * total_epochs(recipe.schedule) * steps_per_epoch(recipe, split)))
+    steps = min(MOST_STEPS, int(SHARE * recipe.schedule.total_epochs * steps_per_epoch(recipe, split)))
     if steps < LEAST_STEPS or not isinstance(split.train, ImageDataset):
         return plan
     losses = _try(model.to(device), recipe, split, split.train, steps)

@@ -19,7 +19,6 @@ from convit.model import ConViTConfig
 from convit.output.files import write_file
 from convit.output.text import json_text, made_with
 from convit.training.epoch_log import duration
-from convit.training.optimizers import total_epochs
 from convit.training.recipe import Recipe
 from convit.training.run_folder import TrainingRun
 from convit.weights.timm_config import why_not_timm
@@ -192,7 +191,7 @@ def _about(run: TrainingRun, summary: RunSummary) -> dict[str, Any]:
             {"setting": choice.key, "value": _shown(choice.value), "reason": choice.reason} for choice in plan.reasons()
         ],
         "epochs": {
-            "planned": total_epochs(recipe.schedule),
+            "planned": recipe.schedule.total_epochs,
             "done": log[-1]["epoch"] if log else 0,
             "best": run.best.get("epoch"),
         },

@@ -109,11 +109,6 @@ def peak_rate(optimizer: OptimizerRecipe, batch_size: int) -> float:
     return optimizer.lr * batch_size / REFERENCE_BATCH
 
 
-def total_epochs(schedule: ScheduleRecipe) -> int:
-    """Epochs with cool-down."""
-    return schedule.epochs + schedule.cooldown_epochs
-
-
 def rate_at(step: int, steps_per_epoch: int, schedule: ScheduleRecipe, peak: float) -> float:
     """The learning rate of a step.
 

@@ -202,6 +202,11 @@ class ScheduleRecipe(Section):
     final_img_size: PositiveInt | None = None
     patience: PositiveInt | None = None
 
+    @property
+    def total_epochs(self) -> int:
+        """Epochs with cool-down."""
+        return self.epochs + self.cooldown_epochs
+
     @model_validator(mode="after")
     def _final_epochs_have_a_size(self) -> Self:
         if (self.final_epochs > 0) != (self.final_img_size is not None):

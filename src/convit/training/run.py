@@ -21,7 +21,6 @@ from convit.training.checkpoints import Checkpoints, RunStopped
 from convit.training.epoch_log import AttentionLog, EpochBar, EpochLog
 from convit.training.final_weights import BestWeights, FittedHead, MovingAverage, write_weights
 from convit.training.models import Teacher, build_model, class_count, image_size, set_head
-from convit.training.optimizers import total_epochs
 from convit.training.places import LOG, choose_checkpoint, default_folder, last_checkpoint
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import read_recipe
@@ -145,7 +144,7 @@ def run_recipe(
 
 def _say_first(recipe: Recipe, output: Path, checkpoint: Path | None, steps: int, say: Callable[[str], None]) -> None:
     """Say what a user may not expect: cool-down, or what has changed since the checkpoint and that it is the last."""
-    epochs, cooldown = total_epochs(recipe.schedule), recipe.schedule.cooldown_epochs
+    epochs, cooldown = recipe.schedule.total_epochs, recipe.schedule.cooldown_epochs
     if checkpoint is None:
         if cooldown:
             say(f"training for {epochs} epochs, the last {cooldown} of them to cool down (schedule.cooldown_epochs)")

@@ -23,7 +23,6 @@ from convit.model import ConViT
 from convit.optimization.precision import describe_device, pick_device
 from convit.output.files import write_file
 from convit.output.text import first_line, read_lines, short
-from convit.training.optimizers import total_epochs
 from convit.training.places import LOG, RECIPE
 from convit.training.recipe import AugmentRecipe, OptimizerRecipe, Recipe
 from convit.training.recipe_io import load_yaml, read_recipe
@@ -126,12 +125,12 @@ def _check_changes(before: Recipe, now: Recipe, done: int) -> None:
             "distillation has changed, so that the result would be taught in part only; resume with the run's own, or "
             "choose another --output"
         )
-    if done > total_epochs(now.schedule):
+    if done > now.schedule.total_epochs:
         raise ValueError(
             f"{done} epochs are trained already, but schedule.epochs and cooldown_epochs are now "
-            f"{total_epochs(now.schedule)} in all; resume with {done} or more, or choose another --output"
+            f"{now.schedule.total_epochs} in all; resume with {done} or more, or choose another --output"
         )
-    sizes = [(each.final_img_size, total_epochs(each) - each.final_epochs) for each in (before.schedule, now.schedule)]
+    sizes = [(each.final_img_size, each.total_epochs - each.final_epochs) for each in (before.schedule, now.schedule)]
     late_from = min((late for size, late in sizes if size is not None), default=done)
     if sizes[0] != sizes[1] and late_from < done:
         raise ValueError(

@@ -21,7 +21,6 @@ from convit.data.samples import Samples
 from convit.data.streams import ShardSequence, StreamSource
 from convit.images.listing import evenly_spaced
 from convit.output.text import first_few
-from convit.training.optimizers import total_epochs
 from convit.training.recipe import AugmentRecipe, DataRecipe, Recipe
 from convit.transforms.augmentation import RandAugment
 from convit.transforms.evaluation import EvaluationTransform
@@ -52,7 +51,7 @@ def transforms_for(recipe: Recipe, height: int, width: int) -> tuple[SizedTransf
     if schedule.final_img_size is None:
         return SizedTransform(training), SizedTransform(validation)
     late = _transforms_at(recipe.augment, schedule.final_img_size, schedule.final_img_size)
-    late_from = total_epochs(schedule) - schedule.final_epochs
+    late_from = schedule.total_epochs - schedule.final_epochs
     return SizedTransform(training, late[0], late_from), SizedTransform(validation, late[1], late_from)
 
 

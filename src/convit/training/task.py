@@ -18,7 +18,7 @@ from convit.model.layers import DropPath
 from convit.optimization.precision import widest_float
 from convit.training.mixing import mix, soft_targets
 from convit.training.models import Teacher, class_count
-from convit.training.optimizers import build_optimizer, peak_rate, rate_at, total_epochs
+from convit.training.optimizers import build_optimizer, peak_rate, rate_at
 from convit.training.recipe import Recipe
 from convit.training.trainer import sharding_of
 
@@ -127,7 +127,7 @@ class ClassificationTask(LightningModule):
         seed = self._draw_for_the_step(batch_idx % self.sharding.parts, images.device)
         mixing = self.recipe.mixing
         targets = soft_targets(labels, self.classes, mixing.label_smoothing)
-        if self.current_epoch < total_epochs(self.recipe.schedule) - mixing.off_epochs:
+        if self.current_epoch < self.recipe.schedule.total_epochs - mixing.off_epochs:
             images, targets = mix(images, targets, mixing, np.random.default_rng(seed))
         loss = self._loss(self.model(images).float(), targets, images)
         self._watch(loss.detach())

@@ -19,7 +19,6 @@ from convit.data.sampling import EpochSampler, ResumableLoader, StepSharding
 from convit.data.streams import ShardSequence, ShardStream, StreamSource
 from convit.images.limits import share_in_flight
 from convit.output.console import quiet_loggers
-from convit.training.optimizers import total_epochs
 from convit.training.recipe import Recipe
 from convit.training.splits import Split, steps_per_epoch
 
@@ -126,7 +125,7 @@ def build_trainer(recipe: Recipe, output: Path, callbacks: Sequence[Callback]) -
         num_nodes=run.nodes,
         strategy=run.strategy,
         precision=LIGHTNING_PRECISIONS[run.precision],
-        max_epochs=total_epochs(schedule),
+        max_epochs=schedule.total_epochs,
         gradient_clip_val=recipe.optimizer.clip_norm,
         callbacks=[*stopping, *callbacks],
         logger=choose_loggers(recipe, output),
