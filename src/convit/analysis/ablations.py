@@ -144,11 +144,7 @@ def measurements(gated_layers: int, experiments: Sequence[str] = EXPERIMENTS) ->
 
 
 def to_markdown(found: Mapping[str, Any]) -> str:
-    """A table for people, the paper's own figures beside ours, and what they belong to.
-
-    Args:
-        found: what `run_ablations` gave.
-    """
+    """What `run_ablations` found as a table for people, the paper's own figures beside ours."""
     about = found["baseline"]
     model, data = escaped(about["model"]), f"{escaped(data_name(about['data']))}, sha256 {about['data_sha256'][:16]}..."
     lines = [

@@ -78,10 +78,7 @@ class LayerMaps:
     def among_patches(self, kind: str = "blended") -> Float[Tensor, "batch heads patches patches"]:
         """The matrix among the patches alone; without the class token's row and column, rows divided by what remains.
 
-        A row that reads nothing but the class token stays 0.
-
-        Args:
-            kind: "blended", "content" or "position".
+        A row that reads nothing but the class token stays 0. The kind is "blended", "content" or "position".
 
         Raises:
             ValueError: `kind` is another, or "position" in an ordinary layer.

@@ -52,10 +52,7 @@ def few_layers(model: ConViT, *, of_class_token: bool) -> list[int]:
 def draw_explanation(explanation: Explanation, *, with_layers: bool = True) -> Figure:
     """Draw one image's explanation; `convit.output.plots.png_of` writes it.
 
-    Args:
-        explanation: what `explain` gave.
-        with_layers: also the query's attention in each chosen layer and head, and a title; without, what a page shows
-            above its own choice.
+    `with_layers` adds a title, and the query's attention in each chosen layer and head, which a page lets choose.
     """
     layers = explanation.layers if with_layers else ()
     heads, tall = len(explanation.heads), explanation.pixels.shape[0] / explanation.pixels.shape[1]

@@ -29,10 +29,9 @@ SHOWN_SIDE = 300  # pixels on the page
 
 
 def render_page(explanation: Explanation) -> str:
-    """The page's text: it loads nothing, from the network or from beside it.
+    """The text of a page to choose from the layers and heads of what `explain` gave with `with_matrices`.
 
-    Args:
-        explanation: what `explain` gave with `with_matrices`, with every layer and head that shall be chosen from.
+    It loads nothing, from the network or from beside it.
     """
     views = [_view(explanation, view) for view in explanation.layers]
     height, width = explanation.pixels.shape[:2]

@@ -148,9 +148,6 @@ class Evaluator(Predictor):
             calibrate: fits `temperature` to these images first, which the model must not have been trained on; see
                 `convit.evaluation.metrics.fit_temperature`. Keeps the logits of all images in memory.
 
-        Returns:
-            The metrics, and what they belong to.
-
         Raises:
             ValueError: the data's classes cannot be matched with the model's, no image could be read, or a temperature
                 is to be fitted on data that hold some of the model's classes only (ImageNet-A and -R).

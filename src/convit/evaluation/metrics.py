@@ -107,10 +107,8 @@ def calibration_bins(
 ) -> tuple[dict[str, float], ...]:
     """How often the model is right where it says how sure it is: a reliability diagram's bins.
 
-    Args:
-        right: whether the model puts the image's class first.
-        confidences: the probability of the class that it puts first, 0 to 1.
-        bins: equal parts of the confidences from 0 to 1; a bin holds its upper end.
+    Confidences are the probabilities, 0 to 1, of the classes that the model puts first; bins are equal parts of these,
+    each with its upper end.
 
     Returns:
         Of each bin its "lower" and "upper" end, "count" of images, and over these the mean "confidence" and the

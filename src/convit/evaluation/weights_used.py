@@ -49,11 +49,7 @@ def made_by(predictor: Predictor, model: str | nn.Module | None, weights: str | 
 
 
 def fingerprint_of(model: str | nn.Module | None, weights: str | Path | None) -> str:
-    """Tell one set of weights from all others, whatever the precision it runs in.
-
-    Args:
-        model: a name, a module, or None for the default.
-        weights: a file or folder in the place of published weights.
+    """Tell one set of weights from all others, whatever the precision it runs in; arguments as of `convit.Classifier`.
 
     Returns:
         "sha256:" and the hash of the weight file, or of the one that an exported folder was made from; for a module

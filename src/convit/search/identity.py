@@ -188,21 +188,13 @@ def _kept_name(model: str) -> str:
 
 
 def preprocessing_of(made: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decides the model's input for an image, besides its size, and which of its outputs is kept.
-
-    Args:
-        made: `Predictor.identity`.
-    """
+    """What of a `Predictor.identity` decides the model's input for an image, besides its size, and the output kept."""
     pixels = {**made["preprocessing"], "kind": made["kind"]}
     return {name: value for name, value in pixels.items() if name != "input_size"}
 
 
 def precision_of(made: Mapping[str, Any]) -> str:
-    """The precision of vectors, for int8 with the export that has its ranges.
-
-    Args:
-        made: `Predictor.identity`.
-    """
+    """What a `Predictor.identity` says of the precision of vectors, for int8 with the export that has its ranges."""
     ranges = f", exported as {made['exported'][:19]}" if made["exported"] and made["precision"] == "int8" else ""
     return f"{made['precision']}{ranges}"
 

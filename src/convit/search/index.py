@@ -142,9 +142,6 @@ class Index:
             expect: called once with the number of images to embed.
             advance: called after each of them.
 
-        Returns:
-            What was done.
-
         Raises:
             FileNotFoundError, NotADirectoryError: there is no such folder or list.
             ValueError: it holds no image, the list is not as it must be, the index belongs to another folder, list,

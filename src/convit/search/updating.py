@@ -126,15 +126,8 @@ def carry_out(
 ) -> Update:
     """Bring a store up to date; what was embedded is kept every few seconds, and rows leave last.
 
-    What was embedded before an error or Ctrl-C is kept.
-
-    Args:
-        plan: what is to be done.
-        root: the folder that the paths start from.
-        store: the rows.
-        embed: gives one embedding per (tag, path), in order, with its tag.
-        commit_every: images after which the rows are kept, at the latest.
-        advance: called after each image.
+    What was embedded before an error or Ctrl-C is kept. Paths start from `root`; `embed` gives one embedding per (tag,
+    path), in order, with its tag; rows are kept after `commit_every` images at the latest.
     """
     done, gone = plan.done, list(plan.gone)
     store.touch(plan.touched)

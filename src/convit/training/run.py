@@ -52,7 +52,7 @@ def train(
     quiet: bool = False,
     callbacks: tuple[Callback, ...] = (),
 ) -> TrainingRun:
-    """Train by a recipe, as `convit train` does.
+    """Train by a recipe, as `convit train` does; raises what `run_recipe` raises.
 
     Args:
         recipe: a YAML file, or what `convit.training.recipe_io` made of one.
@@ -62,9 +62,6 @@ def train(
         resume: goes on from the last checkpoint, or from the start where there is none yet.
         quiet: writes neither a line per epoch nor a bar to standard error.
         callbacks: more of Lightning's, called after the run's own and before checkpoints are written.
-
-    Raises:
-        What `run_recipe` raises.
     """
     chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, changes)
     folder = Path(output or default_folder(chosen))

@@ -138,7 +138,7 @@ def embed_labeled(
     cache: EmbeddingCache | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Embedded:
-    """Embed labeled images, or take what a cache holds of them.
+    """Embed labeled images, or take what a cache holds of them; those that cannot be read are left out.
 
     An embedding of several vectors (the kinds "tokens", "patches" and "layer:N") is averaged to one. What was kept and
     could not be read then is tried again: it may be the disk or a decoder that failed.
@@ -149,9 +149,6 @@ def embed_labeled(
         made_by: what `identify` gave for it.
         cache: where vectors are kept, so that the same are not made again; None to keep none.
         advance: called after each image that is embedded.
-
-    Returns:
-        The vectors, without the images that could not be read.
 
     Raises:
         OSError: the cache cannot be written; or the images changed while they were embedded, and nothing is kept.

@@ -125,15 +125,8 @@ def choose_strength(
 ) -> Choice:
     """Walk from strong to weak regularization until top-1 on images left out is below the best twice in a row.
 
-    Args:
-        vectors: of training images; scaled by mean and standard deviation of what each fold is fitted to.
-        labels: their classes; every class has at least two images.
-        seed: of the folds.
-        folds: parts, each of which is left out once.
-        strengths: values of C, ascending. Each fit begins where the one before it ended.
-
-    Returns:
-        The first of the best.
+    Every class has at least two images; each fold is left out once, and vectors are scaled by mean and standard
+    deviation of what is fitted to. Each fit begins where the one before it ended. Chosen is the first of the best.
     """
     part_of = stratified_folds(labels, folds, seed)
     parts = [(part_of == fold, _logistic()) for fold in range(folds) if (part_of == fold).any()]
@@ -160,10 +153,7 @@ def fit_linear(
 ) -> tuple[Float64[np.ndarray, "classes dim"], Float64[np.ndarray, " classes"]]:
     """Logistic regression as the weights and biases of a linear layer, which takes the vectors as they are.
 
-    Args:
-        vectors: of training images.
-        labels: their classes, from 0; each occurs.
-        strength: C.
+    The strength is C; of the labels, from 0, each occurs.
     """
     model = _logistic()
     _fit(model, vectors, labels, strength)

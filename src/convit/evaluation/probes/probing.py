@@ -56,12 +56,8 @@ def probe(
         draws: how often each is drawn.
         seed: of what is held out, folds, draws and resamples. The same seed gives the same metrics.
 
-    Returns:
-        The metrics.
-
     Raises:
-        ValueError: an option is out of range; or the images do not make a task, as `make_task` and the linear probe
-            say.
+        ValueError: an option is out of range, or the images do not make a task, as `make_task` says.
         ImportError: SciPy or scikit-learn is not installed, which the extra `evaluate` brings.
 
     For example::

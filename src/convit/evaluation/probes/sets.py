@@ -42,9 +42,6 @@ def open_sets(
         test_split: of the test images, in `test` where that is given, else in `data`.
         limit: only so many training and test images each, evenly spaced.
 
-    Returns:
-        The two sets, or one.
-
     Raises:
         ValueError: both sets are the same split, there is a split to test on and none to train on, a label is none of
             the data's classes, images have several right classes (ImageNet ReaL), the test images are scored among
