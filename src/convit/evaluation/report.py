@@ -102,7 +102,7 @@ class Evaluation:
     scores: Scores | None = field(default=None, repr=False)
 
     def to_dict(self, *, with_images: bool = False) -> dict[str, Any]:
-        """The fields as a dict that `json.dumps` takes; `with_images` adds "images", the scores that `compare` needs."""
+        """The fields as a dict that `json.dumps` takes; `with_images` adds "images", which `compare` needs."""
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "scores"}
         if with_images and self.scores is not None:
             columns = {each.name: getattr(self.scores, each.name) for each in fields(self.scores)}
