@@ -66,6 +66,12 @@ def test_it_is_fitted_kept_and_applied(own: Path, many: Path, capsys: Captured) 
     assert classifier(photograph)[0].score == pytest.approx(before[0].score, rel=1e-4)
 
 
+def test_a_temperature_stays_in_force_where_none_can_be_fitted(own: Path, folder: Path) -> None:
+    store_calibration(own, {"temperature": 2.5})
+    plain, asked = (Evaluator(weights=own).evaluate(open_samples(folder), calibrate=each) for each in (False, True))
+    assert (asked.temperature, asked.loss, asked.temperature_fit) == (2.5, plain.loss, None)
+
+
 def test_a_new_head_or_new_weights_have_none(own: Path, tmp_path: Path) -> None:
     store_calibration(own, {"temperature": 2.5})
     assert Evaluator(weights=own).temperature == 2.5

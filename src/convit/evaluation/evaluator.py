@@ -165,9 +165,7 @@ class Evaluator(Predictor):
         parts = processes.collect(lambda places: self.score(data, places, advance, calibrate=calibrate), len(data))
         rows = sorted((row for part, _ in parts for row in part), key=lambda row: row[0])
         assert [place for place, _, _ in rows] == list(range(len(data))), "an image was counted twice or not at all"
-        outcomes, fit = [(place, outcome) for place, outcome, _ in rows], None
-        if calibrate:
-            outcomes, fit = self._calibrate(rows)
+        outcomes, fit = self._calibrated(rows)
         scores, failed = Scores.of(outcomes), [outcome for _, outcome in outcomes if outcome.error is not None]
         if not len(scores):
             raise ValueError(f"none of the {len(data)} images could be read; the first: {failed[0].error}")
@@ -182,22 +180,22 @@ class Evaluator(Predictor):
         calibrate: bool = False,
     ) -> Scored:
         """Score some images, for `evaluate` to sum up; arguments and errors are its own."""
-        if calibrate:
-            self.temperature = 1.0
         own: list[tuple[int, Outcome, np.ndarray[Any, Any] | None]] = []
         for place, (outcome, logits) in zip(places, self._score(data, places), strict=True):
             own.append((place, outcome, logits if calibrate else None))
             advance()
         return own, self.timings
 
-    def _calibrate(
+    def _calibrated(
         self, rows: Sequence[tuple[int, Outcome, np.ndarray[Any, Any] | None]]
     ) -> tuple[list[tuple[int, Outcome]], dict[str, float] | None]:
-        """Fit the temperature, and score the images again with it."""
+        """The outcomes, scored again with the temperature that their logits ask for, where they came with some."""
         known = [(outcome.label, logits) for _, outcome, logits in rows if logits is not None]
         labels, kept = np.array([label for label, _ in known]), [logits for _, logits in known]
         fit = fit_temperature(np.stack(kept), labels) if kept else None
-        self.temperature = 1.0 if fit is None else fit["temperature"]
+        if fit is None:
+            return [(place, outcome) for place, outcome, _ in rows], None
+        self.temperature = fit["temperature"]
         return [
             (place, each if logits is None else score_image(each.name, each.label, logits, self.temperature))
             for place, each, logits in rows
