@@ -46,22 +46,7 @@ def render_page(service: Service) -> str:
 
 def render_docs(description: Mapping[str, Any]) -> str:
     """What the service answers, for people: its OpenAPI 3.1 description as a page."""
-    operations = [
-        {
-            "method": method.upper(),
-            "path": path,
-            "summary": operation.get("description", ""),
-            "parameters": [_parameter(each) for each in operation.get("parameters", ())],
-            "bodies": list(operation.get("requestBody", {}).get("content", ())),
-            "answers": [
-                (status, answer.get("description", ""), ", ".join(answer.get("content", ())))
-                for status, answer in operation["responses"].items()
-            ],
-        }
-        for path, methods in description["paths"].items()
-        for method, operation in methods.items()
-    ]
-    return fill_template(_FOLDER / "docs.html.j2", operations=operations, version=description["info"]["version"])
+    return fill_template(_FOLDER / "docs.html.j2", paths=description["paths"], version=description["info"]["version"])
 
 
 def headers_of(page: str) -> dict[str, str]:
@@ -80,18 +65,3 @@ def _colors() -> list[list[int]]:
 
     shades = matplotlib.colormaps["inferno"](np.arange(256))[:, :3]
     return (shades * 255).round().astype(int).tolist()
-
-
-def _parameter(described: Mapping[str, Any]) -> dict[str, Any]:
-    schema = described["schema"]
-    kinds = [each for each in (schema, *schema.get("anyOf", ())) if each.get("type") != "null"]
-    allowed = next((", ".join(map(str, each["enum"])) for each in kinds if "enum" in each), "")
-    kind = allowed or next((each["type"] for each in kinds if "type" in each), "")
-    default = schema.get("default")
-    return {
-        "name": described["name"],
-        "place": described["in"],
-        "kind": kind,
-        "default": "" if default is None else str(default),
-        "told": described.get("description", ""),
-    }
