@@ -12,6 +12,7 @@ from convit.data import ClassName, fingerprint, open_dataset
 from convit.data.classes import classes_beside
 from convit.data.locate import find_files, kind_of
 from convit.data.parquet import ParquetSamples
+from convit.data.remote import fetch_all
 from convit.data.sampling import ResumableLoader
 from convit.data.shards import read_shard
 from convit.data.streams import ShardSequence, ShardStream, StreamSource
@@ -36,6 +37,15 @@ def _numbers(loader: ResumableLoader) -> list[int]:
 
 def _total(image: object) -> int:
     return int(np.asarray(image).astype(np.int64).sum())
+
+
+def test_files_of_one_path_in_two_stores_are_two(tmp_path: Path) -> None:
+    store = fsspec.filesystem("memory")
+    store.pipe(f"{tmp_path}/a.jpg", b"memory")
+    (tmp_path / "a.jpg").write_bytes(b"local")
+    urls = [f"{protocol}://{tmp_path}/a.jpg" for protocol in ("memory", "file", "memory")]
+    assert fetch_all(urls) == [b"memory", b"local", b"memory"]
+    store.rm(str(tmp_path), recursive=True)
 
 
 def test_classes_lie_beside_a_shard_whatever_its_folder_is_called() -> None:

@@ -32,15 +32,14 @@ KEPT_GROUPS = 8  # row groups that each process keeps of larger sets
 class ParquetSamples(Samples):
     """Images and labels of some Parquet files, in the order of the files.
 
-    Labels are held in memory. So are encoded images up to `in_memory`; of larger sets the files' row groups are read
-    when one of their images is asked for, which is quick with the hub's row groups of some hundred images and slow
-    with larger.
+    Labels are held in memory. So are encoded images, up to 4 GB; of larger sets the files' row groups are read when one
+    of their images is asked for, which is quick with the hub's row groups of some hundred images and slow with larger.
 
     Args:
         files: Parquet files with a column of images (bytes, or the hub's {bytes, path}) and one of labels (whole
             numbers, or names, whose sorted distinct values are then the classes). Columns are found by the hub's notes
             in the file or by name.
-        in_memory: bytes of encoded images up to which all of them are held; None for 4 GB.
+        in_memory: whether all encoded images are held, where they have up to 4 GB.
         needs_label: whether there must be labels; without them each is -1.
         reads_labels: whether labels are read where there are some.
 
@@ -54,7 +53,7 @@ class ParquetSamples(Samples):
         self,
         files: Sequence[Path | str],
         *,
-        in_memory: int | None = None,
+        in_memory: bool = True,
         needs_label: bool = True,
         reads_labels: bool = True,
     ) -> None:
@@ -96,7 +95,7 @@ class ParquetSamples(Samples):
             labels, classes = read_labels(_joined(columns), features.get(label), source)
         super().__init__(labels, Rows(len(labels), self.name), named(classes), f"the label column of {source}")
         self._kept: OrderedDict[int, Any] = OrderedDict()
-        self._keep_all = stored_bytes <= (IN_MEMORY if in_memory is None else in_memory)
+        self._keep_all = in_memory and stored_bytes <= IN_MEMORY
         if self._keep_all:
             # in this process, so that workers share what it holds
             for index in range(len(self._groups)):
@@ -175,7 +174,7 @@ class ParquetSamples(Samples):
 
 def open_source(source: Source, *, root: str | Path | None, split: str | None, in_memory: bool) -> Samples:
     """Open Parquet files; see `ParquetSamples`."""
-    return ParquetSamples(find_files(source, root, "parquet"), in_memory=None if in_memory else 0)
+    return ParquetSamples(find_files(source, root, "parquet"), in_memory=in_memory)
 
 
 def hub_features(schema: pa.Schema) -> dict[str, Any]:

@@ -92,19 +92,18 @@ def read_remote(url: str) -> bytes:
 
 
 def fetch_all(urls: Sequence[str]) -> list[bytes]:
-    """The whole of some small remote files on one server, fetched side by side; raises as `read_on` does."""
-    if not urls:
-        return []
-    system, _ = filesystem_of(urls[0])
-    paths, whole = [fsspec.core.strip_protocol(url) for url in urls], [None] * len(urls)
-    # otherwise s3fs requests each size first, to fetch large files in parts
-    at_once = {"max_concurrency": 1} if "s3" in system.protocol else {}
-    contents = system.cat_ranges(paths, whole, whole, on_error="return", **at_once)  # `cat` reads "[1]" as a pattern
+    """The whole of some small remote files, those of one store side by side; raises as `read_on` does."""
+    places, found = [filesystem_of(url) for url in urls], dict[int, Any]()
+    for system in dict.fromkeys(system for system, _ in places):
+        here = [place for place, (each, _) in enumerate(places) if each == system]
+        whole = [None] * len(here)
+        # otherwise s3fs requests each size first, to fetch large files in parts
+        at_once = {"max_concurrency": 1} if "s3" in system.protocol else {}
+        # `cat` would read "[1]" as a pattern
+        contents = system.cat_ranges([places[each][1] for each in here], whole, whole, on_error="return", **at_once)
+        found.update(zip(here, contents, strict=True))
     # one that failed is asked for again with patience, which raises where it must
-    return [
-        read_remote(url) if not isinstance(content, bytes) else content
-        for url, content in zip(urls, contents, strict=True)
-    ]
+    return [found[place] if isinstance(found[place], bytes) else read_remote(url) for place, url in enumerate(urls)]
 
 
 class RemoteFile(NamedTuple):

@@ -75,9 +75,7 @@ def parse_orientation(exif: bytes) -> int:
 def without_ballast(content: bytes, most: int) -> bytes:
     """An image file without the text, comments and metadata for which Pillow would refuse it, or read for minutes.
 
-    Args:
-        content: the file; PNG and JPEG files are looked through, others are given back as they are.
-        most: bytes of EXIF, XMP, color profile and the like that are kept.
+    PNG and JPEG files are looked through; up to `most` bytes of EXIF, XMP, color profile and the like are kept.
 
     Raises:
         ValueError: the header of a PPM file does not end.

@@ -24,16 +24,10 @@ def start_session(
     outputs: Sequence[str],
     threads: int | None = None,
 ) -> Session:
-    """Load a model file in its runtime, on the CPU.
+    """Load a model file that `convit export` wrote in its runtime, on the CPU.
 
-    Args:
-        file: what `convit export` wrote.
-        format: "onnx", "openvino", "pt2", "aotinductor", "executorch" or "litert".
-        precision: of the file.
-        images: name of the input.
-        outputs: names of all outputs, in their order.
-        threads: to compute with; None: what OMP_NUM_THREADS says, as in PyTorch, else the runtime's own choice.
-            PyTorch's own formats take PyTorch's.
+    `images` is the name of its input, `outputs` are those of all outputs, in their order. It computes with `threads`;
+    None: what OMP_NUM_THREADS says, as in PyTorch, else the runtime's own choice. PyTorch's own formats take PyTorch's.
 
     Returns:
         A function of images and the names of wanted outputs that gives these as arrays; threads may share it.

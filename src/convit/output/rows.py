@@ -101,10 +101,7 @@ _SHOWN_VALUES = 4
 
 @dataclass(frozen=True)
 class Classifications:
-    """Path, then label, index and score for each rank from 1, then error.
-
-    Args:
-        top_k: classes per image.
+    """Path, then label, index and score of `top_k` classes, by rank from 1, then error.
 
     >>> Classifications(1).columns
     ['path', 'label_1', 'index_1', 'score_1', 'error']
@@ -148,11 +145,7 @@ class Classifications:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Path, then the vector, then error.
-
-    Args:
-        shape: of one embedding; `None` where the format need not know it.
-    """
+    """Path, then the vector, then error; `shape` is that of one, None where the format need not know it."""
 
     shape: tuple[int, ...] | None
     heads, right = ("image", "shape", "length", "values"), (2,)
@@ -199,11 +192,7 @@ class Embeddings:
 
 
 class PlainRows:
-    """Dictionaries with the same keys.
-
-    Args:
-        columns: the keys of flat rows, in order.
-    """
+    """Dictionaries with the same keys: `columns`, in the order that flat rows have."""
 
     right = ()
 

@@ -68,10 +68,7 @@ def first_few(names: Collection[str], shown: int = 3) -> str:
 
 
 def data_name(identity: Mapping[str, Any]) -> str:
-    """A short name for a data set: its own, its file's, or those of the first and last file; never a local folder.
-
-    Args:
-        identity: what the data set gives as `identity()`.
+    """A short name for a data set, of its `identity()`: its own, or its first and last file's; never a local folder.
 
     >>> data_name({"kind": "shards", "files": [{"name": "/mine/a.tar"}, {"name": "https://host/b.tar"}]})
     'a.tar to b.tar'

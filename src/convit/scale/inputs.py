@@ -188,7 +188,7 @@ def images_in(files: Sequence[InputFile]) -> Iterator[ImageSource]:
             for member, content in read_images(place):
                 yield NamedBytes(content, f"{shown(file.path)}#{member}")
         else:
-            rows = ParquetSamples([place], in_memory=0, reads_labels=False)
+            rows = ParquetSamples([place], in_memory=False, reads_labels=False)
             for number in range(len(rows)):
                 yield NamedBytes(rows.stored(number), f"{shown(file.path)} row {number}")
 

@@ -134,12 +134,7 @@ def _without_border(image: Image.Image, border: int, full_size: tuple[int, int])
 def normalize_batch(
     pixels: UInt8[Tensor, "batch height width channels"], settings: TransformSettings
 ) -> Float32[Tensor, "batch channels height width"]:
-    """Scale a batch of uint8 pixel values on its device, equal to `EvaluationTransform.normalize` to the last bit.
-
-    Args:
-        pixels: levels, channels last, as `EvaluationTransform.to_pixels` gives them.
-        settings: where mean and deviation are read.
-    """
+    """Scale a batch of uint8 pixel values on its device, equal to `EvaluationTransform.normalize` to the last bit."""
     import torch
 
     def constants(*values: float) -> Tensor:
