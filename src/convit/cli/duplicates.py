@@ -82,11 +82,8 @@ def duplicates(
     if html is not None:
         from convit.search import duplicates_page
 
-        write_file(
-            html,
-            duplicates_page(found.pairs, head.splitlines()[-1], found.root, folder=html.parent),
-            overwrite=target.overwrite,
-        )
+        page = duplicates_page(found.pairs, head.splitlines()[-1], found.root, folder=html.parent)
+        write_file(html, page, overwrite=target.overwrite)
     errors.leave_if_unreadable(found.unreadable, found.images)
 
 

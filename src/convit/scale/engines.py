@@ -141,14 +141,13 @@ def _run_shard(shard: InputShard, predictor: Classifier | Embedder, about: Mappi
     layout = Classifications(getattr(predictor, "top_k", 1)) if shape is None else Embeddings(shape)
     buffer = io.BytesIO()
     writer = Parquet(buffer, layout, about={**about, "shard": shard.name})
-    images = unreadable = 0
     first_error = ""
     for result in predictor.iterate(_readable(shard)):
         writer.add(result)
-        images, unreadable = images + 1, unreadable + (result.error is not None)
         first_error = first_error or result.error or ""
     writer.finish()
-    return Done(1, 0, images, unreadable, {}, first_error), buffer.getvalue()
+    counts = predictor.timings
+    return Done(1, 0, counts.images, counts.failed, {}, first_error), buffer.getvalue()
 
 
 def _readable(shard: InputShard) -> Iterator[ImageSource]:

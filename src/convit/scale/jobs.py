@@ -65,7 +65,7 @@ class Part:
 
     def of(self, shards: Sequence[InputShard]) -> list[InputShard]:
         """The shards of this part."""
-        return [shard for place, shard in enumerate(shards) if place % self.count == self.index]
+        return list(shards[self.index :: self.count])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 RATES = Path(__file__).with_name("rates.json")
 _FLOAT = 4  # bytes of a number in a vector
-_STEPS = ("reading", "decoding", "model")
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Cost:
 
     def as_lines(self) -> str:
         """Text for people."""
-        steps = ", ".join(f"{name} {1000 * self.seconds[name]:.3g} ms" for name in _STEPS)
+        steps = ", ".join(f"{name} {1000 * seconds:.3g} ms" for name, seconds in self.seconds.items())
         model = f"{self.model}{' (by its multiply-accumulates)' * self.is_scaled}"
         return (
             f"calculated, not measured, from the rates of {self.basis}\n\n"
