@@ -110,7 +110,7 @@ class RatioCrop:
         down, across = max(0, height - image.height), max(0, width - image.width)
         if down or across:
             left, top = across // 2, down // 2
-            image = v2.functional.pad(image, [left, top, across - left, down - top], padding_mode="reflect")
+            image = v2.Pad([left, top, across - left, down - top], padding_mode="reflect")(image)
         spare = image.height - height, image.width - width
         top, left = (
             round(room / 2.0) if places is None else int(place * (room + 1))
