@@ -141,6 +141,15 @@ def test_another_model_is_refused_with_both_names(open_index: Opener, folder: Pa
     assert open_index(model=None).search(folder / "cat" / "1.png", k=1)[0].label == "cat"
 
 
+def test_a_model_of_a_folder_is_found_from_another_one(
+    open_index: Opener, folder: Path, nano_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(nano_file.parent.parent)
+    open_index(model=f"local-dir:{nano_file.parent.name}").update(folder)
+    monkeypatch.chdir(tmp_path)
+    assert open_index(model=None).search(folder / "cat" / "1.png", k=1)[0].label == "cat"
+
+
 def test_another_image_size_is_refused(open_index: Opener, folder: Path) -> None:
     open_index().update(folder)
     with pytest.raises(ValueError, match="images of 32 x 32 pixels, but img_size is 64 x 64"):

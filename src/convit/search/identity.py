@@ -20,6 +20,7 @@ from convit.inference.models import find_exported
 from convit.inference.options import model_name
 from convit.output.files import write_file
 from convit.search.store import FILE
+from convit.weights.weight_sets import split_source
 
 # what an index's first embedder is told and the later ones are told again
 _KEPT_OPTIONS: dict[str, Any] = {"apply_exif": True, "fast_decode": False, "kind": "pooled"}
@@ -183,6 +184,9 @@ def identity_of(
 
 def _kept_name(model: str) -> str:
     """A model's name as it is found again from another folder."""
+    source, rest = split_source(model)
+    if source == "local-dir":
+        return f"{source}:{Path(rest).resolve()}"
     folder = find_exported(model)
     return model if folder is None else path_text(folder.resolve())
 
