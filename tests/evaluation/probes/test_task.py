@@ -146,14 +146,6 @@ def test_classes_too_small_to_hold_any_out(embedded: MakeEmbedded) -> None:
         make_task(embedded([0, 0, 1, 1]), None)
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_vectors_that_are_no_numbers_are_refused(embedded: MakeEmbedded, wrong: float) -> None:
-    train, test = embedded([0, 1, 0, 1]), embedded([0, 1], data="b")
-    test.vectors[1, 3] = wrong
-    with pytest.raises(ValueError, match=r"the embedding of 1\.jpg has values that are not finite"):
-        make_task(train, test)
-
-
 def test_of_many_training_images_a_sample_is_taken_and_said(
     embedded: MakeEmbedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
