@@ -16,7 +16,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from convit.model import ConViT, ConViTConfig
+import convit
+from convit.model import ConViT, ConViTConfig, FeatureExtractor
 from convit.weights import create_model, load_model, load_weights, save_weights
 from convit.weights.header import read_metadata
 
@@ -321,4 +322,12 @@ def test_what_reading_would_refuse_is_not_written(model: ConViT, tmp_path: Path)
     for metadata, words in (({"license": {"name": "mit"}}, "its license is"), ({"classes": "abc"}, "list of names")):
         with pytest.raises(ValueError, match=words):
             save_weights(tmp_path / "a.safetensors", model, metadata)
+    with pytest.raises(TypeError, match=r"model is a OptimizedConViT, .* save the one that it was made from"):
+        save_weights(tmp_path / "a.safetensors", convit.optimize(model))
+    adapted = deepcopy(model)
+    torch.nn.utils.parametrizations.weight_norm(adapted.blocks[0].mlp.fc1)
+    pruned = FeatureExtractor(deepcopy(model)).model
+    for other, words in ((adapted, r"fc1\.weight.* merge adapters"), (pruned, r"norm\.")):
+        with pytest.raises(ValueError, match=words):
+            save_weights(tmp_path / "a.safetensors", other)
     assert list(tmp_path.iterdir()) == []

@@ -86,8 +86,9 @@ def save_weights(
         dtype: stores floating-point tensors so, e.g. `torch.float16` at half the size; None keeps each as it is.
 
     Raises:
-        ValueError: the path is that of another kind of file, or the metadata says of the model what none has.
-        TypeError: the metadata holds something that JSON cannot.
+        ValueError: the path is that of another kind of file, the metadata says of the model what none has, or the model
+            has other weights than a ConViT, as an adapted one.
+        TypeError: the metadata holds something that JSON cannot, or the model is no ConViT, as an optimized one.
         PermissionError: writing is not allowed there.
         OSError: the disk is full.
     """
@@ -95,6 +96,8 @@ def save_weights(
 
     file = _file_to_write(path)
     plain = cast("ConViT", getattr(model, "_orig_mod", model))  # torch.compile wraps the model
+    tensors = tensors_to_write(plain, dtype)
+    _check_names(plain, tensors)
     try:
         text = json.dumps({**describe(plain), **(metadata or {})})
     except TypeError as error:
@@ -102,9 +105,29 @@ def save_weights(
             f"the metadata cannot be written as JSON ({error}); use plain numbers, strings, lists and dicts"
         ) from error
     check_description(json.loads(text))  # which reading it will do
-    write_tensors(file, tensors_to_write(plain, dtype), {METADATA_KEY: text})
+    write_tensors(file, tensors, {METADATA_KEY: text})
     if file.name == MODEL_FILE:
         accompany(file)
+
+
+def _check_names(model: ConViT, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a model whose file could not be read again."""
+    import torch
+
+    from convit.model import ConViT
+
+    if not isinstance(model, ConViT):
+        raise TypeError(
+            f"model is a {type(model).__name__}, but only a ConViT can be saved; save the one that it was made from"
+        )
+    with torch.device("meta"):
+        usual = ConViT(model.config, initialize=False).state_dict()
+    odd = [name for name in sorted(usual.keys() ^ tensors.keys()) if not name.startswith("patch_embed.")]
+    if odd:
+        raise ValueError(
+            f"a ConViT's weights and the model's differ in {first_few(odd)}; merge adapters and take parametrizations "
+            "off before it is saved"
+        )
 
 
 def tensors_to_write(model: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
