@@ -272,18 +272,27 @@ class _OnGpu(torch.Tensor):
     device = torch.device("cuda")
 
 
-def test_the_form_is_chosen_by_what_was_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_form_is_chosen_by_what_was_timed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     model, images = ConViT(SMALL).eval(), torch.empty(4, 3, 30, 56)
     assert fastest_attention(model, images) == "fused"  # on a CPU
     on_gpu = images.as_subclass(_OnGpu)
-    asked, seconds = [], {"fused": [2.0, 0.5, 2.0], "triton": [1.0, 1.0, 9.0]}
-    monkeypatch.setattr(building, "_run_of", lambda _layer, form, *shape: asked.append(shape) or (lambda: form))
-    monkeypatch.setattr(
-        building, "alternate", lambda calls, *_: {call(): seconds[name] for name, call in calls.items()}
-    )
+    seconds = {"fused": [2.0, 0.5, 2.0], "triton": [1.0, 1.0, 9.0]}
+    given = {"fused": torch.ones(3), "triton": 1.01 * torch.ones(3)}
+    monkeypatch.setattr(building, "_run_of", lambda _layer, form, *_: lambda: given[form])
+    monkeypatch.setattr(building, "alternate", lambda calls, *_: {name: seconds[name] for name in calls})
     assert fastest_attention(model, on_gpu) == "triton"
-    assert asked == [(4, (4, 7))] * 2
-    seconds["fused"] = [1.0, 1.0, 1.0]
+    assert caplog.messages == []
+    given["triton"] = -given["fused"]
+    assert fastest_attention(model, on_gpu) == "fused"
+    del given["triton"]
+    assert fastest_attention(model, on_gpu) == "fused"
+    assert caplog.messages == [
+        "the Triton kernel gives other values on cuda; attention is fused",
+        "the Triton kernel does not run on cuda ('triton'); attention is fused",
+    ]
+    given["triton"], seconds["fused"] = given["fused"], [1.0, 1.0, 1.0]
     assert fastest_attention(model, on_gpu) == "fused"
     seconds["fused"] = [2.0]
     for unfit in (SMALL.replace(embed_dim=130), SMALL.replace(local_up_to_layer=0)):
@@ -298,8 +307,9 @@ def test_timing_leaves_the_layer_as_it_was(training: bool) -> None:
     layer = ConViT(SMALL).train(training).blocks[0].attn
     layer.plain, taken = True, []
     layer.proj.register_forward_pre_hook(lambda *_: taken.append((layer.plain, layer.kernel)))
-    for form in ("fused", "triton"):
-        building._run_of(layer, form, 2, (3, 4))()
+    tokens = torch.randn(2, 12, layer.dim)
+    runs = [building._run_of(layer, form, tokens, (3, 4)) for form in ("fused", "triton")]
+    torch.testing.assert_close(*(run() for run in runs))
     assert taken == [(True, False)] * 2
     assert all(parameter.grad is None for parameter in layer.parameters())
 
@@ -309,7 +319,7 @@ def test_each_form_is_timed_as_itself(form: str, kernel: bool, monkeypatch: pyte
     layer = ConViT(SMALL).eval().blocks[0].attn
     layer.plain, taken = True, []
     monkeypatch.setattr(type(layer), "forward", lambda self, *_: taken.append((self.plain, self.kernel)))
-    building._run_of(layer, form, 2, (3, 4))()
+    building._run_of(layer, form, torch.randn(2, 12, layer.dim), (3, 4))()
     assert taken == [(False, kernel)]
 
 

@@ -26,11 +26,14 @@ from convit.optimization.plan import Plan, Step, choose_backend, choose_dtype, c
 from convit.optimization.precision import dtype_of, native_precisions
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct, Product, fastest_product, quantize
 from convit.optimization.timing import alternate, fastest, settling
+from convit.output.text import first_line
 from convit.transforms import TransformSettings, normalize_batch
 from convit.transforms.settings import as_height_width
 
 _log = logging.getLogger(__name__)
 WARM_UP, ROUNDS = 3, 10
+_FORMS = ("fused", "triton")
+_MOST_APART = 0.05  # of the largest value: above the rounding of any precision, below any mistake that matters
 
 
 def fastest_attention(model: ConViT, images: Float[Tensor, "batch channels height width"]) -> str:
@@ -44,7 +47,8 @@ def fastest_attention(model: ConViT, images: Float[Tensor, "batch channels heigh
         images: a batch of the size to come, on that device; its numbers aren't read.
 
     Returns:
-        "triton" where it can run and is faster, else "fused".
+        "triton" where it runs, gives what the other form gives, and is faster; else "fused", and a warning where a GPU
+        that should run it does not.
     """
     local = [cast(GatedPositionalSelfAttention, block.attn) for block in model.blocks if block.is_local]
     if not local or images.device.type != "cuda":
@@ -59,24 +63,35 @@ def fastest_attention(model: ConViT, images: Float[Tensor, "batch channels heigh
         return "fused"
     size = model.config.patch_size
     grid = (-(-images.shape[-2] // size), -(-images.shape[-1] // size))
-    calls = {form: _run_of(layer, form, images.shape[0], grid) for form in ("fused", "triton")}
-    seconds = alternate(calls, ROUNDS, settling(images.device), WARM_UP)
+    like, still = layer.gating_param, copy.deepcopy(layer).eval()  # without dropout
+    tokens = torch.randn(images.shape[0], grid[0] * grid[1], layer.dim, device=like.device, dtype=like.dtype)
+    try:
+        fused, triton = (_run_of(still, form, tokens, grid)() for form in _FORMS)
+        calls = {form: _run_of(layer, form, tokens, grid) for form in _FORMS}
+        seconds = alternate(calls, ROUNDS, settling(images.device), WARM_UP)
+    except Exception as error:  # a compiler's own kinds, on a GPU where nobody has tried the kernel
+        _log.warning("the Triton kernel does not run on %s (%s); attention is fused", images.device, first_line(error))
+        return "fused"
+    if not (triton - fused).abs().max() <= _MOST_APART * fused.abs().max():
+        _log.warning("the Triton kernel gives other values on %s; attention is fused", images.device)
+        return "fused"
     return min(seconds, key=lambda form: statistics.median(seconds[form]))
 
 
-def _run_of(layer: GatedPositionalSelfAttention, form: str, batch: int, grid: tuple[int, int]) -> Callable[[], None]:
-    """A call on random tokens of a twin in that form, which shares the layer's parameters."""
-    twin, like = copy.copy(layer), layer.gating_param
+def _run_of(
+    layer: GatedPositionalSelfAttention, form: str, tokens: Tensor, grid: tuple[int, int]
+) -> Callable[[], Tensor]:
+    """A call of a twin in that form, which shares the layer's parameters."""
+    twin, tokens = copy.copy(layer), tokens.detach().requires_grad_(layer.training)
     twin.plain, twin.kernel = False, form == "triton"
-    tokens = torch.randn(batch, grid[0] * grid[1], layer.dim, device=like.device, dtype=like.dtype)
-    tokens.requires_grad_(layer.training)
     learned = [parameter for parameter in layer.parameters() if parameter.requires_grad]
 
-    def run() -> None:
+    def run() -> Tensor:
         with torch.set_grad_enabled(layer.training):
             read = twin(tokens, grid)
             if layer.training:
                 torch.autograd.grad(read.sum(), [tokens, *learned])
+        return read
 
     return run
 
