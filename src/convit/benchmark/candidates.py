@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
@@ -74,9 +73,7 @@ def parse_candidate(text: str, model: str) -> Candidate:
     head, *marks = text.split("+")
     source, at, precision = head.partition("@")
     if not (source in OWN or (is_peer(source) and source.partition(":")[2])):
-        close = difflib.get_close_matches(source, [*OWN, "timm:convit_base"], n=1)
-        meant = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"there is no candidate {text!r}; write {_FORM}{meant}")
+        raise ValueError(f"there is no candidate {text!r}; write {_FORM}")
     if len(set(marks)) != len(marks) or not set(marks) <= {"amp", "compile"}:
         raise ValueError(f"{text!r} has +{'+'.join(marks)}, but a candidate can be followed by +amp and +compile")
     allowed = PRECISIONS if source == "ours" else CASTS

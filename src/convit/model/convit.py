@@ -17,7 +17,8 @@ from convit.model.config import ConViTConfig, GlobalPool, check_divisible
 from convit.model.layers import (
     Block,
     Embedding,
-    build_embedding,
+    HybridEmbedding,
+    PatchEmbedding,
     fit_grid,
     in_place_of,
     initialize_layers,
@@ -67,7 +68,10 @@ class ConViT(nn.Module):
         self.grad_checkpointing = False
         self.plain = False
         self.pretrained_cfg: dict[str, Any] = {}
-        self.patch_embed: nn.Module = build_embedding(config, hybrid_backbone)
+        sizes = (config.patch_size, config.in_chans, config.dim)
+        self.patch_embed: nn.Module = (
+            PatchEmbedding(*sizes) if hybrid_backbone is None else HybridEmbedding(hybrid_backbone, *sizes)
+        )
         token = torch.zeros(1, 1, config.dim)  # kept in files, also where no block sees it
         self.cls_token: nn.Parameter | None = nn.Parameter(token, requires_grad=config.has_class_token)
         self.pos_embed = nn.Parameter(torch.zeros(1, config.num_patches, config.dim)) if config.use_pos_embed else None

@@ -101,13 +101,6 @@ class HybridEmbedding(Embedding):
         return self.proj(_last_map(self.backbone(images))).flatten(2).transpose(1, 2)
 
 
-def build_embedding(config: ConViTConfig, hybrid_backbone: nn.Module | None = None) -> PatchEmbedding | HybridEmbedding:
-    """The patch embedding that `config` asks for, on top of `hybrid_backbone` where one is given."""
-    if hybrid_backbone is None:
-        return PatchEmbedding(config.patch_size, config.in_chans, config.dim)
-    return HybridEmbedding(hybrid_backbone, config.patch_size, config.in_chans, config.dim)
-
-
 class Mlp(nn.Module):
     """Linear, GELU, linear on each token, with dropout after each linear layer in training."""
 

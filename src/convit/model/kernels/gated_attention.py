@@ -165,7 +165,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
 
 
 def _backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    _, _, value, rows, columns, gate, *_ = ctx.saved_tensors
+    value, rows, columns, gate = ctx.saved_tensors[2:6]
     grad = grad.contiguous()
     *gradients, dots = _differentiate(*ctx.saved_tensors, grad)
     by_rows, by_columns = _factor_gradients(grad, value, rows, columns)
