@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from documents import fill_section
 
-from convit.cli.catalog import Entry, entries
+from convit.cli.models import Entry, entries
 from convit.weights.published import DATA_SETS
 
 README = Path(__file__).resolve().parents[1] / "README.md"

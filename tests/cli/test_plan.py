@@ -16,7 +16,7 @@ def test_the_command(convit: Callable[..., Run]) -> None:
     )
     shown = convit("plan", "--images", "1e6", "--model", "convit_tiny", terminal={"out"}).out
     assert "calculated, not measured" in shown
-    assert "1,000,000, 110 GB to read" in shown
+    assert "1,000,000, 110.00 GB to read" in shown
     assert convit("plan", "--images", "0.5").code == 2
     unknown = convit("plan", "--images", "1", "--model", "convit_bas")
     assert (unknown.code, "there is no model 'convit_bas'" in unknown.err) == (2, True)

@@ -12,8 +12,6 @@ from convit.cli import errors, options
 from convit.export.formats import FORMATS, ExportSettings, Input, Outputs, Precision
 from convit.inference.options import parse_size
 
-_Rows = list[dict[str, Any]]
-
 if TYPE_CHECKING:
     from convit.model import ConViT
 
@@ -105,7 +103,7 @@ def export(
 
 
 def _show_formats() -> None:
-    rows: _Rows = [
+    rows: list[dict[str, Any]] = [
         {
             "format": form.name,
             "precisions": list(form.precisions),

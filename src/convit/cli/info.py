@@ -12,7 +12,7 @@ import typer
 from convit.cli import options
 
 if TYPE_CHECKING:
-    from convit.cli.catalog import Entry
+    from convit.cli.models import Entry
     from convit.weights import WeightSet
     from convit.weights.resolving import Plan
 
@@ -69,7 +69,7 @@ def describe(name: str) -> dict[str, Any]:
         FileNotFoundError: there is no such file, or no weights in the folder.
         ConnectionError: the hub repository can't be reached.
     """
-    from convit.cli.catalog import describe_variant, describe_weights, limits_of
+    from convit.cli.models import describe_variant, describe_weights, limits_of
     from convit.inference.models import find_exported
     from convit.model import VARIANTS
     from convit.weights.files import READABLE, weights_file
@@ -187,7 +187,7 @@ def _percents(accuracy: dict[str, Any]) -> str:
 
 
 def _cost(config: Any) -> dict[str, Any]:
-    from convit.cli.catalog import count
+    from convit.cli.models import count
 
     plain, fused = count(config), count(config, "fused")
     return {

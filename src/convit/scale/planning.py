@@ -44,16 +44,18 @@ class Cost:
 
     def as_lines(self) -> str:
         """Text for people."""
+        from rich.filesize import decimal
+
         steps = ", ".join(f"{name} {1000 * seconds:.3g} ms" for name, seconds in self.seconds.items())
         model = f"{self.model}{' (by its multiply-accumulates)' * self.is_scaled}"
         return (
             f"calculated, not measured, from the rates of {self.basis}\n\n"
-            f"  images       {self.images:,}, {_size(self.input_bytes)} to read\n"
+            f"  images       {self.images:,}, {decimal(self.input_bytes, precision=2)} to read\n"
             f"  model        {model}, fp32\n"
             f"  one image    {steps} of one core\n"
             f"  bottleneck   {self.bottleneck}\n"
             f"  computing    {self.core_hours:,.0f} core hours: {self.hours:,.1f} h on {self.cores:,} cores\n"
-            f"  vectors      {_size(self.vector_bytes)} ({self.dim} numbers each, fp32)\n"
+            f"  vectors      {decimal(self.vector_bytes, precision=2)} ({self.dim} numbers each, fp32)\n"
         )
 
 
@@ -127,16 +129,3 @@ def _of_model(architecture: str, measured: dict[str, dict[str, float]]) -> tuple
     gmacs = count_operations(config).gmacs
     nearest = min(measured.values(), key=lambda each: abs(each["gmacs"] - gmacs))
     return config.dim, nearest["seconds"] * gmacs / nearest["gmacs"], True
-
-
-def _size(count: float) -> str:
-    """Bytes in decimal units.
-
-    >>> _size(3_072_000_000_000)
-    '3.07 TB'
-    """
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} PB"

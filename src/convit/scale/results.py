@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convit.scale.destination import Destination
-from convit.scale.jobs import SUFFIX, missing, read_results
+from convit.scale.jobs import SUFFIX, read_results
 from convit.scale.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ def read_vectors(place: str) -> Vectors:
     manifest = read_manifest(destination)
     if manifest is None:
         raise FileNotFoundError(f"{destination} holds no results of a job; name the --output of convit embed, a folder")
-    absent = {shard.name for shard in missing(destination, manifest.shards)}
-    planned = [shard.name for shard in manifest.shards]
+    planned, present = [shard.name for shard in manifest.shards], destination.names()
 
     def read(name: str) -> Any:
         table, noted = read_results(destination, name, ("path", "embedding", "error"))
@@ -41,4 +40,6 @@ def read_vectors(place: str) -> Vectors:
             )
         return table
 
-    return Vectors(str(destination), manifest.job, planned, [name for name in planned if name not in absent], read)
+    return Vectors(
+        str(destination), manifest.job, planned, [name for name in planned if name + SUFFIX in present], read
+    )

@@ -4,8 +4,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Vector = list[float] | list[list[float]] | str
-
 
 class ErrorDetail(BaseModel):
     """What went wrong."""
@@ -63,7 +61,7 @@ class ImageVector(BaseModel):
     """The vector of one image: numbers, or base64 of little-endian float32."""
 
     name: str
-    embedding: Vector | None
+    embedding: list[float] | list[list[float]] | str | None
     error: ImageProblem | None = None
 
 
