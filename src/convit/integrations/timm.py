@@ -35,17 +35,10 @@ _THEIRS = timms.ConVit
 
 
 class ConVit(ConViT):
-    """Our model behind the constructor of timm's class.
-
-    Args:
-        hybrid_backbone: as in `ConViT`.
-        norm_layer: accepted where it is a LayerNorm, which is what a ConViT has.
-        device: where parameters are made.
-        dtype: what they become.
-        options: fields of `ConViTConfig`, with timm's defaults.
+    """Our model behind the constructor of timm's class; options are fields of `ConViTConfig`, with timm's defaults.
 
     Raises:
-        TypeError: an option that is no field, or another norm.
+        TypeError: an option that is no field, or a `norm_layer` other than a LayerNorm, which is what a ConViT has.
         ValueError: a value that the configuration refuses.
     """
 

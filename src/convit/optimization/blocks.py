@@ -57,7 +57,7 @@ class FastGatedAttention(nn.Module):
     def __init__(self, attention: GatedPositionalSelfAttention, norm: nn.LayerNorm, form: Form) -> None:
         super().__init__()
         self.num_heads, self.kernel = attention.num_heads, form.kernel
-        query, key = _parts(affine_of(attention.qk), 2)
+        query, key = affine_of(attention.qk).parts(2)
         if not form.kernel:
             query = scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5)
         self.query_key_value = _Products((query, key, affine_of(attention.v)), norm, form)
@@ -98,7 +98,7 @@ class FastSelfAttention(nn.Module):
     def __init__(self, attention: SelfAttention, norm: nn.LayerNorm, form: Form) -> None:
         super().__init__()
         self.num_heads = attention.num_heads
-        query, key, value = _parts(affine_of(attention.qkv), 3)
+        query, key, value = affine_of(attention.qkv).parts(3)
         self.query = form.make(after_norm(scaled(query, (query.weight.shape[0] / attention.num_heads) ** -0.5), norm))
         self.key_value = _Products((key, value), norm, form)
 
@@ -188,9 +188,3 @@ class _Products(nn.ModuleList):
         if len(self) == 1:
             return self[0](normed).chunk(self.count, -1)
         return tuple(product(normed) for product in self)
-
-
-def _parts(affine: Affine, count: int) -> list[Affine]:
-    """A map cut into `count` equal parts of its outputs."""
-    size = affine.weight.shape[0] // count
-    return [affine.rows(start * size, (start + 1) * size) for start in range(count)]

@@ -18,19 +18,14 @@ _Value = TypeVar("_Value")
 
 
 class Affine(NamedTuple):
-    """The map x -> weight x + bias.
-
-    Attributes:
-        weight: (out_features, in_features).
-        bias: (out_features,).
-    """
+    """The map x -> weight x + bias."""
 
     weight: Float[Tensor, "out_features in_features"]
     bias: Float[Tensor, " out_features"]
 
-    def rows(self, start: int, stop: int) -> Affine:
-        """The map to output features `start` to `stop`."""
-        return Affine(self.weight[start:stop], self.bias[start:stop])
+    def parts(self, count: int) -> list[Affine]:
+        """The map cut into `count` equal parts of its outputs."""
+        return [Affine(*part) for part in zip(self.weight.chunk(count), self.bias.chunk(count), strict=True)]
 
 
 def affine_of(linear: nn.Linear) -> Affine:
@@ -69,8 +64,7 @@ class PerGrid(Generic[_Value]):
     """
 
     def __init__(self, compute: Callable[[Grid], _Value], kept: int = 8) -> None:
-        self.compute = compute
-        self.kept = kept
+        self.compute, self.kept = compute, kept
         self._results: dict[Grid, _Value] = {}
 
     def __call__(self, grid: Grid) -> _Value:

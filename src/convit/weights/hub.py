@@ -33,10 +33,7 @@ class Repo(NamedTuple):
 
 
 def parse_repo(text: str) -> Repo:
-    """Read "owner/name" or "owner/name@revision".
-
-    Raises:
-        ValueError: the text has another form.
+    """Read "owner/name" or "owner/name@revision"; a `ValueError` for another form.
 
     >>> parse_repo("timm/convit_tiny.fb_in1k")
     Repo(name='timm/convit_tiny.fb_in1k', revision='main')

@@ -33,12 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def why_not_timm(config: ConViTConfig, tensor_names: Iterable[str] = ()) -> str | None:
-    """Say why timm's ConViT cannot compute a model; None where it can.
-
-    Args:
-        config: the model's.
-        tensor_names: of its state dict, which show a CNN under the patch embedding.
-    """
+    """Say why timm's ConViT cannot compute a model, whose tensors' names show a CNN under it; None where it can."""
     height, width = config.grid_size
     if any(name.startswith("patch_embed.backbone.") for name in tensor_names):
         return "a config.json cannot hold the CNN under its patch embedding"
@@ -110,14 +105,9 @@ def timm_config(description: Mapping[str, Any]) -> dict[str, Any]:
 def accompany(file: Path) -> None:
     """Make the folder of a weight file one that timm and transformers read.
 
-    Writes `config.json`, and a link `model.safetensors` where the file has another name. Where timm's ConViT cannot
-    compute the model, a `config.json` that is there goes, and a warning says why.
-
-    Args:
-        file: written by `save_weights`.
-
-    Raises:
-        OSError: the folder cannot be written.
+    Writes `config.json` for what `save_weights` wrote, and a link `model.safetensors` where the file has another name.
+    Where timm's ConViT cannot compute the model, a `config.json` that is there goes, and a warning says why. Raises an
+    `OSError` where the folder cannot be written.
     """
     description = read_metadata(file)
     config, link = file.with_name(CONFIG_FILE), file.with_name(MODEL_FILE)

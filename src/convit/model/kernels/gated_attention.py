@@ -79,12 +79,8 @@ def fused_gated_attention(
 def check_runs(device: torch.device, head_dim: int) -> None:
     """Return where the kernel can run: on a CUDA device with Triton, or on any with TRITON_INTERPRET=1 (slow).
 
-    Args:
-        device: of the model or its tensors.
-        head_dim: channels of a head.
-
     Raises:
-        ValueError: it can't; the message says why.
+        ValueError: it can't, there or for heads of `head_dim` channels; the message says why.
     """
     if importlib.util.find_spec("triton") is None:
         raise ValueError("attention 'triton' needs a CUDA GPU and triton, which is not installed; use 'fused'")
