@@ -74,7 +74,7 @@ def test_public_names_without_a_docstring_are_named() -> None:
 
 def test_the_package_keeps_its_limits() -> None:
     sources = read_sources()
-    assert len(sources) <= 268
+    assert len(sources) <= 267
     assert max(source.lines for source in sources) <= 330
     assert len(long_functions(sources)) <= 5
     assert import_circles(sources) == []

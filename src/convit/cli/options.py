@@ -307,10 +307,7 @@ def print_result(text: str | None, result: Mapping[str, Any]) -> None:
 
 
 def parse_numbers(option: str, text: str, what: str = "numbers and ranges from 1, such as 1,4-6") -> list[int]:
-    """Read a list of numbers and ranges, from 1.
-
-    Raises:
-        ValueError: it is something else; the message says `what` it must be.
+    """Read a list of numbers and ranges, from 1; `ValueError`, which says `what` it must be, where it is none.
 
     >>> parse_numbers("--layers", "1,4-6")
     [1, 4, 5, 6]

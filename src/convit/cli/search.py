@@ -135,11 +135,7 @@ def _progress(unit: str) -> Generator[dict[str, Any]]:
             nonlocal advance
             advance = shown.enter_context(bar(unit, count))
 
-        def step() -> None:
-            if advance is not None:
-                advance()
-
-        yield {"expect": expect, "advance": step}
+        yield {"expect": expect, "advance": lambda: advance() if advance else None}
 
 
 COLUMNS = ("rank", "path", "score", "label", "width", "height")

@@ -91,10 +91,9 @@ def plot(runs: Runs, output: Output = None, overwrite: options.Overwrite = False
 
     Several runs are overlaid, without gates and non-locality. Prints the path of the figure.
     """
-    from convit.output.files import check_output, check_packages
+    from convit.output.files import check_output, check_packages, figure_format
 
     check_packages("a figure", "matplotlib", extra="plot")
-    from convit.output.files import figure_format
     from convit.training.places import find_log
 
     if output is None and len({run.resolve() for run in runs}) > 1:

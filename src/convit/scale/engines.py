@@ -26,10 +26,8 @@ class Done:
     """What came of some shards.
 
     Attributes:
-        shards: shards whose results were written.
-        before: shards that were there already.
-        images: rows written.
-        unreadable: those among them with an error.
+        shards, before: shards whose results were written, and that were there already.
+        images, unreadable: rows written, and those among them with an error.
         failed: shard → why it could not be read.
         first_error: what is wrong with the first unreadable image.
     """

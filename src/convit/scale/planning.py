@@ -20,11 +20,9 @@ class Cost:
         dim: length of a vector.
         seconds: of one core and one image, by step: reading, decoding, model.
         core_hours: of all steps and images.
-        cores: how many work at once.
-        hours: until they are done, where they share the work evenly and storage keeps up.
+        cores, hours: how many work at once, and for how long, where they share it evenly and storage keeps up.
         bottleneck: the step that takes the most.
-        input_bytes: what is read.
-        vector_bytes: what the vectors take, in fp32 and without compression.
+        input_bytes, vector_bytes: what is read, and what the vectors take in fp32 and without compression.
         basis: where the rates come from.
         is_scaled: whether the model's rate follows from another model's, by multiply-accumulates.
     """

@@ -68,5 +68,4 @@ async def embeddings(request: Request, body: EmbeddingsBody) -> Response:
         {"object": "embedding", "index": index, "embedding": base64_of(vector) if as_text else vector.tolist()}
         for index, vector in enumerate(vectors_of(rows))
     ]
-    usage = Usage().model_dump()
-    return json_response({"object": "list", "data": found, "model": served.name, "usage": usage})
+    return json_response({"object": "list", "data": found, "model": served.name, "usage": Usage().model_dump()})

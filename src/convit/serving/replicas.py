@@ -42,13 +42,10 @@ class _Batches(Metrics):
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept: deque[tuple[str, float, Sequence[float]]] = deque()
+        self.kept: deque[tuple[str, float, Sequence[float]]] = deque()
 
     def count_batch(self, model: str, seconds: float, waited: Sequence[float]) -> None:
-        self._kept.append((model, seconds, waited))
-
-    def take(self) -> list[tuple[str, float, Sequence[float]]]:
-        return [self._kept.popleft() for _ in range(len(self._kept))]
+        self.kept.append((model, seconds, waited))
 
 
 class Replica:
@@ -78,7 +75,8 @@ class Replica:
         await self._app(scope, receive, send)
         state = {name: scope["state"][name] for name in ("code", "reason") if name in scope["state"]}
         route = getattr(scope.get("route"), "path", "other")
-        return {**found, "state": state, "route": route, "batches": self._batches.take()}
+        batches = [self._batches.kept.popleft() for _ in range(len(self._batches.kept))]
+        return {**found, "state": state, "route": route, "batches": batches}
 
 
 class Front:
