@@ -6,17 +6,18 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 
 from convit.data import ClassName, fingerprint, open_dataset
 from convit.data.classes import classes_beside
 from convit.data.locate import find_files, kind_of
 from convit.data.parquet import ParquetSamples
-from convit.data.remote import fetch_all
+from convit.data.remote import fetch_all, list_files, remote_file
 from convit.data.sampling import ResumableLoader
 from convit.data.shards import read_shard
 from convit.data.streams import ShardSequence, ShardStream, StreamSource
-from convit.images.names import shown
+from convit.images.names import shown, split_url
 from tests.data.making import picture, write_parquet, write_shard
 from tests.data.serving import Served, served
 
@@ -37,6 +38,29 @@ def _numbers(loader: ResumableLoader) -> list[int]:
 
 def _total(image: object) -> int:
     return int(np.asarray(image).astype(np.int64).sum())
+
+
+class _Hosted(MemoryFileSystem):
+    """A store whose paths begin with the container, or at the host's root."""
+
+    protocol = ("abfs", "sftp")
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        scheme, host, inside = split_url(path) if "://" in path else ("", "", path)
+        return (f"/{host.partition('@')[0]}{inside}" if scheme == "abfs" else inside).rstrip("/")
+
+
+@pytest.mark.parametrize("place", ["abfs://container@account.dfs.core.windows.net/a", "sftp://me@host/container/a"])
+def test_what_a_pattern_means_lies_on_its_host(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_registry, place.partition(":")[0], _Hosted)
+    store = _Hosted()
+    store.pipe({f"/container/a/{name}": b"x" for name in ("0.tar", "1.tar", "b/2.tar")})
+    try:
+        assert [file.url for file in list_files(f"{place}/*.tar")] == [f"{place}/0.tar", f"{place}/1.tar"]
+        assert [remote_file(file.url).size for file in list_files(f"{place}/")] == [1, 1, 1]
+    finally:
+        store.rm("/container", recursive=True)
 
 
 def test_files_of_one_path_in_two_stores_are_two(tmp_path: Path) -> None:
@@ -128,7 +152,7 @@ def test_any_store_that_fsspec_knows_is_searched(tmp_path: Path) -> None:
     store = fsspec.filesystem("memory")
     for name in ("b.tar", "a.tar", "notes.txt"):
         store.pipe(f"/bucket/{name}", write_shard(tmp_path / "x.tar", range(2)).read_bytes())
-    assert find_files("memory://bucket/*.tar") == ["memory:///bucket/a.tar", "memory:///bucket/b.tar"]
+    assert find_files("memory://bucket/*.tar") == ["memory://bucket/a.tar", "memory://bucket/b.tar"]
     assert find_files("memory://bucket") == find_files("memory://bucket/*.tar")
     assert len(open_dataset("memory://bucket/*.tar")) == 4
     with pytest.raises(FileNotFoundError, match="no shard at memory://elsewhere"):

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import fsspec
 
-from convit.images.names import HTTP, redacted, shown
+from convit.images.names import HTTP, redacted, shown, split_url
 
 Item = TypeVar("Item")
 
@@ -138,14 +138,18 @@ def remote_identity(url: str) -> str:
 
 def list_files(pattern: str) -> list[RemoteFile]:
     """The files that a URL with * means, or all under one that ends in /, sorted; raises as `remote_file` does."""
-
-    def ask(system: Any, path: str) -> dict[str, dict[str, Any]]:
-        system.invalidate_cache()
-        return system.find(path, detail=True) if pattern.endswith("/") else system.glob(path, detail=True)
+    scheme, host, inside = split_url(pattern.rstrip("/"))
 
     def listed(system: Any, path: str) -> list[RemoteFile]:
-        found = sorted(ask(system, path).items())
-        return [_described(str(system.unstrip_protocol(name)), info) for name, info in found if info["type"] == "file"]
+        system.invalidate_cache()
+        found = system.find(path, detail=True) if pattern.endswith("/") else system.glob(path, detail=True)
+        # a store's own paths may lack the host: "container/a.jpg" of "abfs://container@account/a.jpg"
+        before, fits = path.rstrip("/").removesuffix(inside), path.rstrip("/").endswith(inside)
+        return [
+            _described(f"{scheme}://{host}{name[len(before) :]}" if fits else system.unstrip_protocol(name), info)
+            for name, info in sorted(found.items())
+            if info["type"] == "file" and (name.startswith(before) or not fits)
+        ]
 
     return _asked(pattern, listed)
 
