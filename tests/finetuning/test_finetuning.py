@@ -15,6 +15,7 @@ from convit.data import folders, open_samples
 from convit.data.locate import Source
 from convit.data.samples import Samples
 from convit.evaluation import match_classes
+from convit.finetuning.cost import Cost, advise
 from convit.finetuning.images import choose_held_out, divide, find_labeled_images
 from convit.finetuning.options import FinetuneOptions
 from convit.finetuning.plan import Plan, plan_finetune, resume_plan
@@ -431,3 +432,14 @@ def test_the_same_options_beside_resume_change_nothing(tmp_path: Path, size: int
     plan.save(run)
     (run / "recipe.yaml").write_text(plan.to_yaml())
     assert resume_plan(source, run, options).recipe == plan.recipe
+
+
+@pytest.mark.parametrize(
+    ("model", "is_large"), [("convit_small.fb_in1k", True), ("convit_tiny.fb_in1k", False), (BUNDLED_NAMES[0], False)]
+)
+def test_a_smaller_model_is_advised_where_there_is_one(tmp_path: Path, model: str, is_large: bool) -> None:
+    plan = _plan(_fill(tmp_path / "pets", cat=12, dog=12), model=model)
+    ways = advise(plan, Cost(36000.0, 0.1, 0.1, 20, 4, 10, "cpu"))
+    assert ways is not None
+    assert ("--model convit_tiny.fb_in1k is smaller" in ways) == is_large
+    assert advise(plan, Cost(60.0, 0.1, 0.1, 20, 4, 10, "cpu")) is None
