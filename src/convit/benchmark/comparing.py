@@ -21,9 +21,7 @@ COMPARED = 2  # images: enough for a mistake to show, few enough to cost nothing
 def compare_outputs(reference: ConViT, taking_part: Sequence[tuple[Entry, Tensor]]) -> dict[str, float]:
     """How far each equal candidate's outputs differ from our model's in fp32, as a share of the largest, by name.
 
-    Args:
-        reference: our model, in fp32 on the CPU.
-        taking_part: candidates, each with its images (batch, channels, height, width), of which the first are compared.
+    `reference` is our model, in fp32 on the CPU; the first of each candidate's images are compared.
 
     Raises:
         ValueError: a candidate with equal weights differs by more than its precision explains.

@@ -23,13 +23,9 @@ LARGEST_BATCH, LARGEST_GRID = 65536, 1024
 class Graph(nn.Module):
     """Images in, a tuple of float32 outputs in the order of `outputs`; norms, scales and gates are in the products.
 
-    Args:
-        model: the model; it stays as it is.
-        outputs: "logits" (batch, classes), "embedding" (batch, dim), "tokens" (batch, tokens, dim).
-        takes_uint8: the images are uint8 pixel values (batch, height, width, channels), else normalized float32 ones
-            (batch, channels, height, width).
-        dtype: what is computed in.
-        apart: makes queries, keys and values products of their own, for a runtime that is slow at cutting one in three.
+    They are "logits" (batch, classes), "embedding" (batch, dim), "tokens" (batch, tokens, dim). With `takes_uint8`
+    images are uint8 pixel values (batch, height, width, channels), else normalized float32 ones (batch, channels,
+    height, width). The model stays as it is; for `dtype` and `apart` see `Form`.
     """
 
     def __init__(

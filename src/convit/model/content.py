@@ -29,13 +29,8 @@ def read_content(
     There PyTorch's fused kernel takes twice the time of two batched products forward, and more backward; they round the
     scores to bf16. Not measured on processors with AMX, which keep the fused kernel.
 
-    Args:
-        query: what asks, with heads apart.
-        key: what it is compared with.
-        value: what is read.
-        scale: of the scores; None for one over the root of the heads' width.
-        dropout: probability with which a weight is dropped.
-        in_place: for inference alone: a few images at a time, each step in the place of the one before.
+    Without a `scale`, scores are divided by the root of the heads' width; weights are dropped with the probability
+    `dropout`. For inference alone, `in_place` takes a few images at a time, each step in the place of the one before.
     """
     if dropout or not suits_products(query, key, in_place=in_place):
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scale)

@@ -78,7 +78,7 @@ class HybridEmbedding(Embedding):
     Args:
         backbone: maps (batch, in_chans, height, width) to a feature map of a fixed stride (or to a list of them, of
             which the last is taken).
-        patch_size: stride of the whole, pixels: a multiple of the backbone's.
+        patch_size: stride of the whole, pixels.
         in_chans: channels of the image.
         dim: channels of a token.
 

@@ -74,15 +74,10 @@ def fastest(
     batch_size: int | None = None,
     img_size: int | tuple[int, int] | None = None,
 ) -> OptimizedConViT:
-    """Time a model's fast forms on random 8-bit images, and take the fastest that is close to fp32.
+    """Time a model's fast forms, by precision, on random 8-bit images, and take the fastest that is close to fp32's.
 
-    Args:
-        forms: by precision, among them "fp32".
-        batch_size: images per pass; None: 8 on the CPU, 64 on a GPU.
-        img_size: side or (height, width) of the images, pixels; None: the model's own.
-
-    Returns:
-        One of them, whose plan says how long each took and how close it came.
+    Its plan says how long each took and how close it came. Images are 8 on the CPU and 64 on a GPU, of the model's own
+    size, where nothing else is said.
     """
     config, device = forms["fp32"].config, torch.device(forms["fp32"].plan.device)
     height, width = as_height_width(img_size or config.img_size)

@@ -113,7 +113,7 @@ def load_model(
     hybrid_backbone: nn.Module | None = None,
     **config_overrides: Any,
 ) -> ConViT:
-    """Rebuild the model that a file holds, whatever its configuration; options are those of `create_model`.
+    """Rebuild the model that a file holds, in evaluation mode; further arguments are those of `create_model`.
 
     Args:
         path: a file that `save_weights` wrote, a timm-style folder, or a state dict of one of the variants with timm's
@@ -122,9 +122,6 @@ def load_model(
         dtype: what its floating-point parameters become.
         hybrid_backbone: the CNN under the patch embedding, for a model that was saved with one.
         config_overrides: num_classes, img_size, …
-
-    Returns:
-        The model, in evaluation mode.
 
     Raises:
         ValueError: the file does not say which model it holds and is none of the variants, it is damaged, or it does
