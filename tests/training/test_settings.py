@@ -78,6 +78,16 @@ class _Accuracies(Callback):
         pl_module.on_validation_epoch_end = lambda: pl_module.log_dict({"val_loss": 1.0, "val_top1": value})
 
 
+@pytest.mark.parametrize(("best", "size"), [(0, 8), (1, 16)])
+def test_weights_are_written_for_the_image_size_of_their_epoch(
+    tmp_path: Path, data: Path, best: int, size: int
+) -> None:
+    recipe = small_recipe(tmp_path, "schedule.final_epochs=2", "schedule.final_img_size=16", "run.select=best")
+    accuracies = _Accuracies([90.0 if epoch == best else 50.0 for epoch in range(3)])
+    weights = run_recipe(recipe, data, tmp_path / "run", quiet=True, callbacks=(accuracies,))
+    assert load_model(weights).config.image_height == size
+
+
 def test_the_best_epochs_weights_are_written_and_training_stops_when_patience_ends(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

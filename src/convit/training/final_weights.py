@@ -154,8 +154,9 @@ def write_weights(
         "outcome": dict(outcome),
     }
     if isinstance(model, ConViT):
-        if recipe.schedule.final_img_size is not None:
-            model.set_input_size(recipe.schedule.final_img_size)
+        schedule = recipe.schedule
+        if schedule.final_img_size is not None and outcome.get("epoch", 0) > schedule.early_epochs:
+            model.set_input_size(schedule.final_img_size)
         config = model.config
         plain = inference_config({"config": config.to_dict()})
         size = [config.in_chans, config.image_height, config.image_width]

@@ -188,7 +188,7 @@ class ScheduleRecipe(Section):
             finished from any of its checkpoints.
         cooldown_epochs: epochs at `min_lr` afterward.
         final_epochs: last epochs, cool-down included, at `final_img_size`.
-        final_img_size: side of the images in them, pixels; the weights are written for it.
+        final_img_size: side of the images in them, pixels; weights of these epochs are written for it.
         patience: epochs without a better top-1 on the validation images after which training stops; None never stops.
     """
 
@@ -206,6 +206,11 @@ class ScheduleRecipe(Section):
     def total_epochs(self) -> int:
         """Epochs with cool-down."""
         return self.epochs + self.cooldown_epochs
+
+    @property
+    def early_epochs(self) -> int:
+        """Epochs before those at `final_img_size`."""
+        return self.total_epochs - self.final_epochs
 
     @model_validator(mode="after")
     def _final_epochs_have_a_size(self) -> Self:

@@ -130,7 +130,7 @@ def _check_changes(before: Recipe, now: Recipe, done: int) -> None:
             f"{done} epochs are trained already, but schedule.epochs and cooldown_epochs are now "
             f"{now.schedule.total_epochs} in all; resume with {done} or more, or choose another --output"
         )
-    sizes = [(each.final_img_size, each.total_epochs - each.final_epochs) for each in (before.schedule, now.schedule)]
+    sizes = [(each.final_img_size, each.early_epochs) for each in (before.schedule, now.schedule)]
     late_from = min((late for size, late in sizes if size is not None), default=done)
     if sizes[0] != sizes[1] and late_from < done:
         raise ValueError(

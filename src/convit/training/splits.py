@@ -51,8 +51,8 @@ def transforms_for(recipe: Recipe, height: int, width: int) -> tuple[SizedTransf
     if schedule.final_img_size is None:
         return SizedTransform(training), SizedTransform(validation)
     late = _transforms_at(recipe.augment, schedule.final_img_size, schedule.final_img_size)
-    late_from = schedule.total_epochs - schedule.final_epochs
-    return SizedTransform(training, late[0], late_from), SizedTransform(validation, late[1], late_from)
+    early = schedule.early_epochs
+    return SizedTransform(training, late[0], early), SizedTransform(validation, late[1], early)
 
 
 def _transforms_at(augment: AugmentRecipe, height: int, width: int) -> tuple[Transform, Transform]:
