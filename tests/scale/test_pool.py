@@ -1,12 +1,31 @@
 """A pool of actors does every task once, whatever dies meanwhile; with a stand-in for Ray."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from convit.data import open_samples
+from convit.evaluation import Evaluator
+from convit.inference.options import RunOptions
+from convit.scale import (
+    Destination,
+    Done,
+    Job,
+    LocalEngine,
+    RayEngine,
+    list_inputs,
+    missing,
+    prepare,
+    ray_evaluation,
+)
 from convit.scale.ray_cluster import PoolActor, share_out
+from convit.scale.ray_evaluation import RayProcesses
+
+NANO = "convit_nano_patch4_32.cifar10"
 
 
 class _RayError(Exception):
@@ -93,3 +112,41 @@ def test_there_are_no_more_actors_than_tasks_and_none_without() -> None:
     assert [number for number, _ in share_out(ray, "cpu", _double, range(1))] == [0]
     assert list(share_out(ray, "cpu", _double, [])) == []
     assert ray.calls == 2
+
+
+def test_shards_are_done_once_though_a_worker_dies(tmp_path: Path) -> None:
+    for number in range(5):
+        Image.new("RGB", (32, 32), (50 * number, 99, 200)).save(tmp_path / f"{number}.png")
+    job, source, destination = Job("embed", NANO), str(tmp_path), Destination(tmp_path / "out")
+    manifest = prepare(destination, [source], lambda: list_inputs([source]), images_per_shard=2)
+    engine: Any = RayEngine(job, _Played(lambda call, name: "dies" if call == 5 else "works"))
+    assert engine.identity == LocalEngine(job).identity
+    done = sum(engine.run(destination, manifest.shards, engine.identity), Done())
+    assert (done.shards, done.images, done.unreadable) == (3, 5, 0)
+    assert missing(destination, manifest.shards) == []
+
+
+@pytest.mark.parametrize("calibrate", [False, True])
+def test_an_evaluation_sums_up_what_the_pool_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calibrate: bool
+) -> None:
+    monkeypatch.setattr(ray_evaluation, "_BATCHES", 1)
+    for number in range(5):
+        folder = tmp_path / ("cat", "dog")[number % 2]
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), (50 * number, 99, 200)).save(folder / f"{number}.png")
+    (tmp_path / "dog" / "broken.png").write_bytes(b"no image")
+    data, model = {"source": str(tmp_path)}, {"model": NANO, "options": RunOptions(workers=0, batch_size=2)}
+    images, evaluator, seen = open_samples(**data), Evaluator(**model), []
+    processes = RayProcesses(
+        data=data,
+        model=model,
+        calibrate=calibrate,
+        ray=_Played(lambda call, name: "dies" if call == 4 else "works"),
+        batch_size=2,
+        advance=lambda: seen.append(None),
+    )
+    found = evaluator.evaluate(images, processes=processes, calibrate=calibrate)
+    expected = evaluator.evaluate(images, calibrate=calibrate)
+    assert (found.count, len(found.errors), len(seen)) == (expected.count, 1, 6)
+    assert found.loss == pytest.approx(expected.loss, abs=1e-6)
