@@ -185,7 +185,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("data", _with_hash(data_name(evaluation.data), evaluation.data_sha256)),
         ("classes", f"{evaluation.classes_in_data:,} in the data, {classes}"),
         ("input", f"{height} x {width} pixels" + (", averaged with its mirror image" if evaluation.tta else "")),
-        ("preprocessing", "; ".join(f"{name.replace('_', ' ')} {_as_text(value)}" for name, value in settings)),
+        ("preprocessing", "; ".join(f"{name.replace('_', ' ')} {as_text(value)}" for name, value in settings)),
         ("run", f"{evaluation.precision} on {evaluation.device}, {evaluation.batch_size} images a batch"),
         ("time", f"{evaluation.seconds:,.1f} s, {evaluation.images_per_second:,.1f} images/s"),
         *([("processes", f"{evaluation.processes}, which shared the images")] if evaluation.processes > 1 else []),
@@ -205,10 +205,17 @@ def _with_hash(name: str, sha256: str) -> str:
     return f"{name}, sha256 {sha256}" if sha256 else name
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A setting in words.
+
+    >>> as_text({"crop": [224, 336], "flip": True})
+    'crop 224, 336, flip yes'
+    """
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ", ".join(map(_as_text, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {as_text(each)}" for key, each in value.items())
+    return ", ".join(map(as_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _as_list(column: Any) -> list[Any]:

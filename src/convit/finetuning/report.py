@@ -11,7 +11,7 @@ from typing import Any
 from convit.data import Samples
 from convit.evaluation import Evaluation
 from convit.evaluation.page import draw_figures, render_page
-from convit.evaluation.report import headlines
+from convit.evaluation.report import as_text, headlines
 from convit.finetuning.baseline import Baseline, advise_freezing
 from convit.finetuning.cost import Cost
 from convit.finetuning.plan import Plan
@@ -124,7 +124,7 @@ import timm
 from PIL import Image, ImageOps
 from safetensors import safe_open
 
-folder = {_python(str(folder))}
+folder = {_python(folder)}
 model = timm.create_model(f"local-dir:{{folder}}", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 image = ImageOps.exif_transpose(Image.open("new/photo.jpg")).convert("RGB")
@@ -188,7 +188,8 @@ def _about(run: TrainingRun, summary: RunSummary) -> dict[str, Any]:
         "validation_images": sum(validation for _, _, validation in summary.counts),
         "warnings": list(plan.warnings),
         "decisions": [
-            {"setting": choice.key, "value": _shown(choice.value), "reason": choice.reason} for choice in plan.reasons()
+            {"setting": choice.key, "value": as_text(choice.value), "reason": choice.reason}
+            for choice in plan.reasons()
         ],
         "epochs": {
             "planned": recipe.schedule.total_epochs,
@@ -216,24 +217,16 @@ def _commands(weights: Path, config: ConViTConfig) -> dict[str, str | None]:
         "classify": f"convit classify new/ --weights {path}",
         "evaluate": f"convit evaluate more-images/ --weights {path}",
         "python": "import convit\n\n"
-        f"classifier = convit.Classifier(weights={_python(str(weights))})\n"
+        f"classifier = convit.Classifier(weights={_python(weights)})\n"
         'best = classifier("new/photo.jpg")[0]  # Prediction(label, index, score)',
-        "model": f"model = convit.load_model({_python(str(weights))})",
+        "model": f"model = convit.load_model({_python(weights)})",
         "not_timm": why_not_timm(config),
         "timm": timm_snippet(weights.parent),
         "transformers": "from transformers import pipeline\n\n"
-        f'label = pipeline("image-classification", model={_python(str(weights.parent))})\n'
+        f'label = pipeline("image-classification", model={_python(weights.parent)})\n'
         'best = label("new/photo.jpg")[0]  # {"label": …, "score": …}',
     }
 
 
-def _python(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(each)}" for key, each in value.items())
-    if isinstance(value, list):
-        return " to ".join(map(_shown, value)) if len(value) == 2 else ", ".join(map(_shown, value))
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+def _python(path: Path) -> str:
+    return json.dumps(str(path), ensure_ascii=False)
