@@ -74,15 +74,18 @@ def describe(name: str) -> dict[str, Any]:
     from convit.model import VARIANTS
     from convit.weights.files import READABLE, weights_file
     from convit.weights.hub import WEIGHT_FILES, cached_file, parse_repo
-    from convit.weights.resolving import read_file, resolve
     from convit.weights.weight_sets import check_model_name, find_weight_set, local_weights, split_source
 
     source, rest = split_source(name)
     if source == "hf-hub":
+        from convit.weights.resolving import resolve  # brings torch, which a mistyped name need not wait for
+
         return _of_plan(name, resolve(name), cached_file(parse_repo(rest), WEIGHT_FILES))
     if (exported := find_exported(rest)) is not None:
         return _of_exported(exported)
     if source or name.endswith(READABLE) or local_weights(name) is not None:
+        from convit.weights.resolving import read_file
+
         _, plan = read_file(Path(rest))
         return _of_plan(str(Path(rest)), plan, weights_file(rest))
     if name in VARIANTS:
