@@ -10,7 +10,7 @@ from convit.training.recipe import Recipe
 
 CHECKPOINTS = "step-*.ckpt"
 RECIPE, LOG = "recipe.yaml", "log.jsonl"
-LEFT_BY_RUNS = (RECIPE, LOG, "weights.safetensors", "checkpoints", "report.html")
+LEFT_BY_RUNS = (RECIPE, LOG, "weights.safetensors", "model.safetensors", "config.json", "checkpoints", "report.html")
 
 
 def default_folder(recipe: Recipe) -> Path:
