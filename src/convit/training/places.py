@@ -10,7 +10,10 @@ from convit.training.recipe import Recipe
 
 CHECKPOINTS = "step-*.ckpt"
 RECIPE, LOG = "recipe.yaml", "log.jsonl"
-LEFT_BY_RUNS = (RECIPE, LOG, "weights.safetensors", "model.safetensors", "config.json", "checkpoints", "report.html")
+LEFT_BY_RUNS = (
+    RECIPE, LOG, "checkpoints", "environment.yaml", "attention.jsonl", "corrupt.jsonl",
+    "weights.safetensors", "model.safetensors", "config.json", "report.html", "report.json",
+)  # fmt: skip
 
 
 def default_folder(recipe: Recipe) -> Path:
