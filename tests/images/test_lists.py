@@ -69,7 +69,7 @@ def test_a_folder_may_be_called_as_a_list(images: Path) -> None:
 def test_a_folder_may_be_called_with_a_question_mark(images: Path) -> None:
     odd = images.rename(images.with_name("where? when?"))
     (odd / "x.csv").write_text("image,label\na.jpg,cat\n")
-    for source in (odd / "x.csv", list_source(odd / "x.csv", odd)):
+    for source in (odd / "x.csv", list_source(odd / "x.csv", odd), f"{odd}/x.csv?allow-outside=yes&images={odd}"):
         assert find_images(source) == [odd / "a.jpg"]
         assert open_samples(source).class_names == ("cat",)
         assert [file.path for file in list_inputs([str(source)])] == [str(odd / "a.jpg")]
