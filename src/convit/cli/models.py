@@ -43,9 +43,7 @@ def _flat(row: Entry) -> dict[str, Any]:
 
     values = asdict(row) | {"input_size": "x".join(map(str, row.input_size))}
     del values["published"], values["measured"]
-    for data in DATA_SETS:
-        if data != "imagenet":
-            values[f"{data}_top1"] = _published(row, data, TIMM)
+    values |= {f"{data}_top1": _released(row).get(data) for data in DATA_SETS if data != "imagenet"}
     paper = next((each.top1 for each in row.published if each.source != TIMM), None)
     return values | {"paper_top1": paper, "measured_top1": (row.measured or {}).get("top1")}
 
@@ -86,14 +84,14 @@ def _weights_table(rows: list[Entry]) -> Table:
 
 def _published_table(rows: list[Entry]) -> Table:
     """What others published; the sources stand below the tables."""
-    from convit.weights.published import DATA_SETS, TIMM
+    from convit.weights.published import DATA_SETS
 
     relatives = [data for data in DATA_SETS if data != "imagenet"]
     headings = [DATA_SETS[data].removeprefix("ImageNet").lstrip(" -") for data in relatives]
     cells = (
         (
             *(row.name, _percent(row.top1), _percent(row.top5)),
-            *(_percent(_published(row, data, TIMM)) for data in relatives),
+            *(_percent(_released(row).get(data)) for data in relatives),
         )
         for row in rows
     )
@@ -106,8 +104,11 @@ def _measured_table(rows: list[Entry]) -> Table:
     return _table("Accuracy measured by this project (%)", ("name", "top-1", "top-5"), cells)
 
 
-def _published(row: Entry, data: str, source: str) -> float | None:
-    return next((each.top1 for each in row.published if (each.data, each.source) == (data, source)), None)
+def _released(row: Entry) -> dict[str, float]:
+    """Top-1 of a released file by data set."""
+    from convit.weights.published import TIMM
+
+    return {each.data: each.top1 for each in row.published if each.source == TIMM}
 
 
 def _table(title: str, headings: Sequence[str], cells: Iterable[Sequence[str]], *, numbers: bool = True) -> Table:

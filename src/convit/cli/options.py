@@ -108,11 +108,7 @@ class ListOptions:
     allow_outside: bool = False
 
     def of(self, source: str) -> str:
-        """A source with what was said of it.
-
-        Raises:
-            ValueError: `--images` or `--allow-outside` was given, and the source is not a list.
-        """
+        """A source with what was said of it; `ValueError` where something was, and it is not a list."""
         from convit.images.lists import list_source
 
         return list_source(source, self.image_folder, allow_outside=self.allow_outside)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, Response
+from starlette.routing import Route
 
 from convit.serving import inference_protocol, looking, native, openai
 from convit.serving.errors import add_error_handlers
@@ -67,7 +67,8 @@ def create_app(
     add_probes(app, service.metrics)
     app.get("/readyz", tags=["health"], name="ready")(_ready)
     for path, page in (("/", render_page(service)), ("/docs", render_docs(app.openapi()))):
-        app.add_route(path, partial(_show, page, headers_of(page)), include_in_schema=False)
+        answer = HTMLResponse(page, headers=headers_of(page))
+        app.router.routes.append(Route(path, answer, methods=["GET"], include_in_schema=False))
     if metrics is None:
         app.add_middleware(Guard, options=options, metrics=service.metrics)
     return app
@@ -100,7 +101,3 @@ def add_probes(app: FastAPI, counted: Metrics) -> None:
 async def _ready() -> Health:
     """Whether the models are loaded and warm: they are before the service listens."""
     return Health()
-
-
-async def _show(page: str, headers: Mapping[str, str], _: Request) -> Response:
-    return HTMLResponse(page, headers=headers)

@@ -134,11 +134,7 @@ def name_or_path(name: str) -> tuple[str | None, Path | None]:
 
 
 def open_index(db: str | Path, options: RunOptions) -> Index:
-    """Open an index for a service, with its model.
-
-    Raises:
-        FileNotFoundError, ValueError: the index does not exist, or cannot be used.
-    """
+    """Open an index with its model; `FileNotFoundError` or `ValueError` where it does not exist or cannot be used."""
     from convit.search import Index
     from convit.search.store import check_place
 

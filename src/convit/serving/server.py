@@ -25,11 +25,7 @@ _TOO_SLOW = (
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take a port, before models are loaded; it refuses connections until the service listens.
-
-    Raises:
-        OSError: the port is taken, or the address is not this machine's.
-    """
+    """Take a port before models are loaded, if it is free; it refuses connections until the service listens."""
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
