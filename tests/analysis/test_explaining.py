@@ -102,8 +102,9 @@ def test_the_class_token_is_asked_where_it_is() -> None:
     np.testing.assert_array_equal(found.layers[0].maps["blended"], found.class_attention[3])
     with pytest.raises(ValueError, match="layer 2 has no class token, which joins after the GPSA layers; take a layer"):
         explain(model, data.rocket(), query=None, layers=[2, 3])
-    with pytest.raises(ValueError, match="no class token to be the query"):
-        explain(_model(local_up_to_layer=3, global_pool="avg"), data.rocket(), query=None)
+    for layers in (None, [3]):
+        with pytest.raises(ValueError, match="no class token to be the query"):
+            explain(_model(local_up_to_layer=3, global_pool="avg"), data.rocket(), query=None, layers=layers)
 
 
 @pytest.mark.parametrize(

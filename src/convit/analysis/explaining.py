@@ -135,8 +135,9 @@ def explain(
     images = batch.to(weight.dtype)
     grid = patch_grid(model, images)
     place = _place(query, grid)
-    if place is None and layers is None:
-        chosen_layers = _with_class_token(model)
+    if place is None:
+        of_token = _with_class_token(model)
+        chosen_layers = of_token if layers is None else chosen_layers
     views, class_attention = _look(model, images, place, chosen_layers, chosen_heads, with_matrices)
     predictions = _choose(predictor(opened), top_k, classes) if isinstance(predictor, Classifier) else ()
     has_gates = model.config.local_up_to_layer > 0
