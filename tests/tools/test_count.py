@@ -76,7 +76,7 @@ def test_the_package_keeps_its_limits() -> None:
     sources = read_sources()
     assert len(sources) <= 267
     assert max(source.lines for source in sources) <= 330
-    assert len(long_functions(sources)) <= 5
+    assert len(long_functions(sources)) <= 4
     assert import_circles(sources) == []
     assert undocumented(sources)[1] == []
 

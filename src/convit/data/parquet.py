@@ -69,9 +69,6 @@ class ParquetSamples(Samples):
         self._image, label = choose_columns(schema, features, shown(self.files[0]), needs_label=needs_label)
         label = label if reads_labels else None
         columns: list[pa.ChunkedArray] = []
-        self._groups: list[tuple[int, int]] = []  # (file, row group) of every row group, in order
-        sizes: list[int] = []
-        stored_bytes = 0
         for number, (file, metadata) in enumerate(zip(self.files, self._metadata, strict=True)):
             with self._opened(number) as opened:
                 if not {self._image, label or self._image} <= set(metadata.schema.to_arrow_schema().names):
@@ -80,12 +77,11 @@ class ParquetSamples(Samples):
                 if label is not None:
                     columns.append(opened.read(columns=[label], use_threads=False).column(label))
                     self._check(columns[-1], metadata.num_rows)
-            self._groups += [(number, group) for group in range(metadata.num_row_groups)]
-            groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-            sizes += [group.num_rows for group in groups]
-            # of all columns, since asking damaged metadata for one may abort the process
-            stored_bytes += sum(group.total_byte_size for group in groups)
-        self._ends = list(accumulate(sizes))
+        # (file, row group) of every row group, in order
+        counts = [metadata.num_row_groups for metadata in self._metadata]
+        self._groups = [(number, group) for number, count in enumerate(counts) for group in range(count)]
+        groups = [self._metadata[number].row_group(group) for number, group in self._groups]
+        self._ends = list(accumulate(group.num_rows for group in groups))
         self._file_ends = list(accumulate(metadata.num_rows for metadata in self._metadata))
         source = shown(self.files[0]) if len(self.files) == 1 else f"{shown(self.files[0])} …"
         if not self._ends or not self._ends[-1]:
@@ -95,7 +91,8 @@ class ParquetSamples(Samples):
             labels, classes = read_labels(_joined(columns), features.get(label), source)
         super().__init__(labels, Rows(len(labels), self.name), named(classes), f"the label column of {source}")
         self._kept: OrderedDict[int, Any] = OrderedDict()
-        self._keep_all = in_memory and stored_bytes <= IN_MEMORY
+        # of all columns, since asking damaged metadata for one may abort the process
+        self._keep_all = in_memory and sum(group.total_byte_size for group in groups) <= IN_MEMORY
         if self._keep_all:
             # in this process, so that workers share what it holds
             for index in range(len(self._groups)):
