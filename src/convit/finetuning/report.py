@@ -34,12 +34,9 @@ class RunSummary:
         plan: what was decided, and why.
         config: of the trained model.
         counts: (class, training images, validation images), in index order.
-        unreadable: name and problem of every image that could not be read.
         seconds: that the training took in this process.
         cost: what was said beforehand; None where nothing was measured.
-        baseline: of logistic regression on the validation images, before training; None where there was none.
-        evaluation: of the weights on the validation images; None where the recipe was changed to have none.
-        test: evaluation on the data's own test part, which nothing was selected on; None where there is none.
+        unreadable, baseline, evaluation, test: as in `convit.finetuning.run.FinetuneRun`.
     """
 
     plan: Plan

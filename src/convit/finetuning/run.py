@@ -39,7 +39,11 @@ class FinetuneRun(TrainingRun):
 
     Attributes:
         name: of the images.
-        evaluation, test, baseline, unreadable, advice: as in `RunSummary`.
+        evaluation: of the weights on the validation images; None where the recipe was changed to have none.
+        test: evaluation on the data's own test part, which nothing was selected on; None where there is none.
+        baseline: of logistic regression on the validation images, before training; None where there was none.
+        advice: what to try next; empty where there is nothing to say.
+        unreadable: name and problem of every image that could not be read.
     """
 
     def __init__(self, folder: Path, summary: RunSummary) -> None:
