@@ -56,6 +56,7 @@ def test_files_of_a_list_or_behind_a_url(tmp_path: Path) -> None:
         write_shard(tmp_path / f"{name}.tar", [(0, 0)])
     files = [str(tmp_path / f"{name}.tar") for name in ("train-0", "val-0", "val-1")]
     assert _count(files, "val") == 2
+    assert len(open_samples(["train-0.tar", "val-*.tar"], split="val", root=tmp_path)) == 2
     with served(tmp_path) as server:
         assert _count(f"{server.url}/{{train-0,val-0}}.tar", "val") == 1
     with pytest.raises(ValueError, match="the list of 3 files has no split 'test'; it has train, val"):

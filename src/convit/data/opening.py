@@ -68,11 +68,13 @@ def open_samples(
     # read first: it is small, and the data may be large
     wanted = None if label_map is None else read_label_map(label_map)
     kind = kind_of(source, root)
-    if split is not None and not kind.prefixes:
-        source, root = choose_split(located(source, root) if isinstance(source, str | Path) else source, split), None
-        kind, split = kind_of(source), None
-    elif split is None and not kind.prefixes:
-        check_one_set(located(source, root) if isinstance(source, str | Path) else source)
+    if not kind.prefixes:
+        whole = located(source, root) if isinstance(source, str | Path) else [located(each, root) for each in source]
+        if split is None:
+            check_one_set(whole)
+        else:
+            source, root, split = choose_split(whole, split), None, None
+            kind = kind_of(source)
     module = import_module(f"convit.data.{kind.module}")
     samples: Samples = module.open_source(source, root=root, split=split, in_memory=in_memory)
     samples.check_labels()
