@@ -272,6 +272,15 @@ def test_memory_does_not_grow_with_the_number_of_rows(
     assert held < 120 * values.nbytes / 3
 
 
+def test_a_link_in_a_circle_is_replaced(tmp_path: Path) -> None:
+    link = tmp_path / "out.npz"
+    link.symlink_to(link)
+    fill(link, "npz")
+    assert link.is_file()
+    assert not link.is_symlink()
+    assert list(tmp_path.iterdir()) == [link]
+
+
 def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, rename = tmp_path / "out", Path.rename
     folder.mkdir()

@@ -74,6 +74,7 @@ class WholeFile:
 
     Attributes:
         file: the open temporary file, for bytes.
+        folder: where it lies.
 
     Raises:
         As `check_output`.
@@ -83,10 +84,11 @@ class WholeFile:
         self.path = path
         self._overwrite = overwrite
         try:
-            self._target = path.resolve()
+            self._target = Path(os.path.realpath(path))  # `resolve` fails at links in a circle
             _check_target(path, self._target, overwrite=overwrite)
             remove_abandoned(self._target.parent)
             self._temporary, self.file = _open_temporary(self._target)
+            self.folder = self._target.parent
         except OSError as error:
             raise explain(error, path) from None
 

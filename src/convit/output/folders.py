@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ def whole_folder(path: Path, names: Sequence[str], *, overwrite: bool = False) -
     One that is to be replaced stays then. Raises as `check_whole_folder`.
     """
     check_whole_folder(path, names, overwrite=overwrite)
-    target = path.resolve()
+    target = Path(os.path.realpath(path))
     remove_abandoned(target.parent)
     temporary = target.with_name(f".convit-{secrets.token_hex(6)}.tmp")
     old = temporary.with_suffix(".old.tmp")
@@ -75,7 +76,7 @@ def check_whole_folder(path: Path, names: Sequence[str], *, overwrite: bool = Fa
         FileNotFoundError, NotADirectoryError, PermissionError: as their names say.
         OSError: the disk is full, read-only or broken.
     """
-    temporary = path.resolve().with_name(f".convit-{secrets.token_hex(6)}.tmp")
+    temporary = Path(os.path.realpath(path)).with_name(f".convit-{secrets.token_hex(6)}.tmp")
     try:
         check_output(temporary)
     except OSError as error:  # whose name nobody has given

@@ -144,4 +144,4 @@ def _binary_encoder(whole: WholeFile, format: str, layout: Layout, about: Mappin
 
     assert isinstance(layout, Embeddings)
     assert layout.shape is not None
-    return Npz(whole.file, whole.path.resolve().parent, shape=layout.shape, about=about)
+    return Npz(whole.file, whole.folder, shape=layout.shape, about=about)
