@@ -20,6 +20,7 @@ import torch
 from convit.benchmark.cases import Case
 from convit.benchmark.explaining import Explanation, explain
 from convit.benchmark.rows import Row
+from convit.inference.predicting import usable_cores
 from convit.optimization.timing import thread_count
 from convit.output.files import write_file
 from convit.output.text import json_text
@@ -47,7 +48,7 @@ def describe_machine(device: str = "cpu") -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else name,
         "cpu": name,
         "cpu_flags": [flag for flag in _FLAGS if flag in flags],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",

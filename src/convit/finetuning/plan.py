@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from operator import getitem
@@ -28,6 +27,7 @@ from convit.finetuning.settings import (
     find_starting_weights,
 )
 from convit.images.names import UNSAFE, escaped
+from convit.inference.predicting import usable_cores
 from convit.model import ConViTConfig
 from convit.optimization.precision import has_bf16, pick_device
 from convit.output.files import write_file
@@ -238,7 +238,7 @@ def _running_choices(device: torch.device, images: int) -> list[Choice]:
         precision = Choice("run.precision", fastest, f"the GPU computes in {fastest}")
     else:
         precision = Choice("run.precision", "fp32", "there is no CUDA GPU")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     workers = min(cores, 16) if device.type == "cuda" else 1 if cores < 8 else 2
     why = f"of {cores} cores" + ("" if device.type == "cuda" else ", the others compute")
     if images < FEW:

@@ -229,9 +229,13 @@ class ImagePredictor(Predictor, Generic[Result]):
 
 
 def default_workers() -> int:
-    """Count the cores that this process may use, at most 32: one reading thread for each."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(MOST_WORKERS, cores or 1))
+    """Count the threads that read: one for each usable core, at most 32."""
+    return min(MOST_WORKERS, usable_cores())
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass
