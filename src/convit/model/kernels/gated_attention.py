@@ -161,9 +161,10 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
 
 
 def _backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    value, rows, columns, gate = ctx.saved_tensors[2:6]
+    saved = ctx.saved_tensors  # which checkpointing gives only once
+    value, rows, columns, gate = saved[2:6]
     grad = grad.contiguous()
-    *gradients, dots = _differentiate(*ctx.saved_tensors, grad)
+    *gradients, dots = _differentiate(*saved, grad)
     by_rows, by_columns = _factor_gradients(grad, value, rows, columns)
     # the sum of grad · position is that of either factor's entries with their gradients, before the gate
     by_gate = (rows * by_rows).sum((1, 2)) - dots.sum((0, 2))
