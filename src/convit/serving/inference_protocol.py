@@ -161,13 +161,15 @@ async def infer(
     wanted = body.outputs or [WantedOutput(name=each) for each in known]
     if not {each.name for each in wanted} <= known.keys():
         raise ServiceError(422, "unknown_output", f"there is no such output; there are {', '.join(known)}")
+    computed: dict[str, np.ndarray] = {}
+    for each in dict.fromkeys(output.name for output in wanted):  # once, however often a request names it
+        rows = await service.run(request, model.name, known[each][0], images)
+        check_rows(rows, all_needed=True)
+        computed[each] = _probabilities(rows) if each == PROBABILITIES else vectors_of(rows)
     outputs, binary = list[OutputTensor](), b""
     for each in wanted:
-        predictor, shape = known[each.name]
-        rows = await service.run(request, model.name, predictor, images)
-        check_rows(rows, all_needed=True)
-        values = _probabilities(rows) if each.name == PROBABILITIES else vectors_of(rows)
-        output = OutputTensor(name=each.name, datatype="FP32", shape=[len(values), *shape])
+        values = computed[each.name]
+        output = OutputTensor(name=each.name, datatype="FP32", shape=[len(values), *known[each.name][1]])
         if each.parameters.get("binary_data", body.parameters.get("binary_data_output", False)):
             content = np.ascontiguousarray(values, "<f4").tobytes()
             output.parameters = {"binary_data_size": len(content)}
