@@ -8,6 +8,7 @@ import torch
 from timm.models import FeatureInfo as TimmFeatureInfo
 
 from convit.model import ConViT, ConViTConfig
+from convit.model.attention import attended_distance
 from convit.model.features import FeatureInfo
 from convit.weights import create_model
 from tests.shaken import relative_error, shake
@@ -95,6 +96,13 @@ def test_distances_leave_the_class_token_out() -> None:
     distance, matrix = layer.get_attention_map(tokens, return_map=True)
     assert matrix.shape == (4, 17, 17)
     torch.testing.assert_close(distance, layer.get_attention_map(tokens[:, 1:]))
+
+
+def test_patches_one_more_than_the_models_hold_no_class_token_for_gpsa() -> None:
+    layer: Any = ConViT(ConViTConfig(**{**SMALL, "img_size": (48, 80)})).blocks[0].get_submodule("attn")  # 3 x 5
+    tokens = torch.randn(1, 16, 192)
+    distance, matrix = layer.get_attention_map(tokens, return_map=True)
+    torch.testing.assert_close(distance, attended_distance(matrix, (4, 4)))
 
 
 @pytest.mark.parametrize("out_indices", [2, (0, 2), (-1,)])

@@ -129,7 +129,9 @@ class GatedPositionalSelfAttention(nn.Module):
         self, x: Float[Tensor, "batch patches dim"], return_map: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """How far each head looks, averaged over images and patches: timm's method; see `attended_distance`."""
-        return _attention_map(self.attention_matrix(x), self.grid_size, return_map)
+        matrix = self.attention_matrix(x).mean(dim=0)
+        distance = attended_distance(matrix, grid_of(x.shape[1], self.grid_size))
+        return (distance, matrix) if return_map else distance
 
     def forward(
         self, x: Float[Tensor, "batch patches dim"], grid: tuple[int, int] | None = None
@@ -214,7 +216,10 @@ class SelfAttention(nn.Module):
         self, x: Float[Tensor, "batch tokens dim"], return_map: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """As GPSA's, of patches alone or with a class token in front, which doesn't count; there timm's fails."""
-        return _attention_map(self.attention_matrix(x), self.grid_size, return_map)
+        matrix, known = self.attention_matrix(x).mean(dim=0), self.grid_size
+        has_class = known is not None and x.shape[1] == known[0] * known[1] + 1
+        distance = attended_distance(matrix, grid_of(x.shape[1] - has_class, known))
+        return (distance, matrix) if return_map else distance
 
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], *, class_only: bool = False
@@ -238,13 +243,6 @@ class SelfAttention(nn.Module):
             query, key, value = self.qkv(x).chunk(3, dim=-1)
             query = query[:, :1] if class_only else query
         return tuple(split_heads(part, self.num_heads) for part in (query, key, value))
-
-
-def _attention_map(matrix: Tensor, known: tuple[int, int] | None, return_map: bool) -> Tensor | tuple[Tensor, Tensor]:
-    matrix, tokens = matrix.mean(dim=0), matrix.shape[-1]
-    has_class = known is not None and tokens == known[0] * known[1] + 1
-    distance = attended_distance(matrix, grid_of(tokens - has_class, known))
-    return (distance, matrix) if return_map else distance
 
 
 def _is_seen(attn_drop: nn.Module) -> bool:
