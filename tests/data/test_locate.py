@@ -5,6 +5,7 @@ import pytest
 
 from convit.data.classes import read_classes
 from convit.data.locate import find_files, kind_of
+from convit.data.splits import choose_split
 from convit.output.files import hash_file
 
 
@@ -19,6 +20,9 @@ def test_shards_are_found_by_pattern_folder_and_list(tmp_path: Path) -> None:
         path.name for path in find_files([tmp_path / "b.tar.gz", tmp_path / "a-00.tar", tmp_path / "b.tar.gz"])
     ] == ["b.tar.gz", "a-00.tar"]
     assert kind_of(tmp_path).name == "shards"
+    longer_than_a_name = tmp_path / f"{{{'a-00,' * 60}a-01}}.tar"
+    for found in (find_files(longer_than_a_name), choose_split(longer_than_a_name, "a")):
+        assert found == [tmp_path / "a-00.tar", tmp_path / "a-01.tar"]
 
 
 def test_an_absent_shard_is_named(tmp_path: Path) -> None:

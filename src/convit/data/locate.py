@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,7 +129,8 @@ def find_files(source: Source, root: str | Path | None = None, kind: str = "shar
     found: dict[Path | str, None] = {}
     for pattern in [source] if isinstance(source, (str, Path)) else source:
         whole = located(pattern, root)
-        named = isinstance(whole, Path) and whole.exists()  # then braces are part of its name
+        # then braces are part of its name; a pattern may be longer than a name can be
+        named = isinstance(whole, Path) and os.path.exists(whole)  # noqa: PTH110
         for name in [str(pattern)] if named else expand_braces(str(pattern)):
             place = located(name, root)
             matches = _local(place, suffixes) if isinstance(place, Path) else _remote(place, suffixes)

@@ -92,7 +92,7 @@ def choose_split(data: Source, split: str) -> Source:
     """
     folder = _as_folder(data)
     files = _files(data, folder)
-    if folder is not None and folder.is_dir():
+    if folder is not None and is_folder(folder):
         inside = _sub_folder(_around_parts(folder), split)
         if inside is not None:
             return _unwrap(inside)
@@ -275,14 +275,14 @@ def _by_part(files: Sequence[Path | str]) -> dict[str, list[Path | str]]:
 def _files(data: Source, folder: Path | None) -> list[Path | str]:
     """The data's shards or Parquet files, whatever split they are of."""
     kind = kind_of(data)
-    if folder is not None and not folder.exists() and not kind.suffixes:
+    if folder is not None and not kind.suffixes and not folder.exists():
         raise not_found(folder, f"there is no folder {folder}; check the path")
     return find_files(data, None, kind.name) if kind.suffixes else []
 
 
 def _what_there_is(files: list[Path | str], folder: Path | None) -> str:
     known = {re.split(r"[-.]", _base(file))[0] for file in files}
-    if folder is not None and folder.is_dir():
+    if folder is not None and is_folder(folder):
         known |= {child.name for child in _folders(folder)}
     return f"it has {first_few(sorted(known), _SHOWN)}" if known else "it has no folder and no shard"
 
