@@ -38,6 +38,7 @@ def _data(classes: Sequence[str | ClassName] | None, labels: Sequence[int] | Non
         (["cafe\u0301"], ("tea", "caf\u00e9"), [1]),
         (["caf\u00e9", "cafe\u0301"], ("cafe\u0301", "caf\u00e9"), [1, 0]),
         (["1", "2"], None, [0, 1]),
+        (["class 1", "class_0"], None, [1, 0]),  # as results call classes without names
         (["one", "other"], None, [0, 1]),  # nothing is known of the model's classes: sorted order
     ],
 )

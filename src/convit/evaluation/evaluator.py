@@ -84,7 +84,7 @@ class Evaluator(Predictor):
         self.num_classes = int(getattr(self.model, "num_classes", 0) or 0)
         if not self.num_classes:
             raise ValueError("the model has num_classes=0, so there is nothing to compare labels with; keep its head")
-        names = tuple(card.get("label_names") or ())
+        names = tuple(map(str, card.get("label_names") or ()))
         # files that another program reads, and exports, number the classes of a model that names none
         has_names = len(names) == self.num_classes and names != numbered_classes(self.num_classes)
         self.class_names = names if has_names else None

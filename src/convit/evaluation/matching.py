@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from convit.data import ClassName, Samples
 from convit.data.classes import are_ids, find_name, wnid_or_name
 from convit.output.text import first_few
-from convit.weights.labels import LABEL_SETS, class_names, class_wnids
+from convit.weights.labels import LABEL_SETS, class_names, class_wnids, numbered_classes
 
 _LISTED = 8  # classes of the model and of the data that a message names
 _REMEDIES = {
@@ -25,6 +25,7 @@ def match_classes(data: Samples, names: Sequence[str] | None, num_classes: int) 
 
     1. they are names of the model's classes; where not all are the very names, case, underscores for spaces, how
        accents are composed and zeros before a number make no difference, as long as one class alone can be meant;
+       classes that a model does not name are called "class 0", "class 1" …, as in results;
     2. they are, or come with, WordNet ids of the model's classes (ImageNet-1k: `n02123045`);
     3. they are the numbers of the model's classes ("0" to "999", zeros in front allowed), unless numbers name these;
        classes that are called 1 to their number are refused, since they may as well count from 1;
@@ -95,7 +96,7 @@ def _check_numbers(data: Samples, highest: int, num_classes: int) -> None:
 
 
 def _finders(names: Sequence[str] | None, num_classes: int) -> list[Callable[[ClassName], int | None]]:
-    by_name = find_name(names or ())
+    by_name = find_name(numbered_classes(num_classes) if names is None else names)
     label_set = next((each for each in LABEL_SETS if names is not None and class_names(each) == tuple(names)), None)
     wnids = () if label_set is None else class_wnids(label_set)
     by_wnid = {wnid: index for index, wnid in enumerate(wnids) if wnid is not None}
