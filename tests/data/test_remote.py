@@ -154,6 +154,7 @@ def test_any_store_that_fsspec_knows_is_searched(tmp_path: Path) -> None:
         store.pipe(f"/bucket/{name}", write_shard(tmp_path / "x.tar", range(2)).read_bytes())
     assert find_files("memory://bucket/*.tar") == ["memory://bucket/a.tar", "memory://bucket/b.tar"]
     assert find_files("memory://bucket") == find_files("memory://bucket/*.tar")
+    assert find_files("memory://buck*/*.tar") == ["memory:///bucket/a.tar", "memory:///bucket/b.tar"]
     assert len(open_dataset("memory://bucket/*.tar")) == 4
     with pytest.raises(FileNotFoundError, match="no shard at memory://elsewhere"):
         find_files("memory://elsewhere/*.tar")

@@ -144,7 +144,8 @@ def list_files(pattern: str) -> list[RemoteFile]:
         system.invalidate_cache()
         found = system.find(path, detail=True) if pattern.endswith("/") else system.glob(path, detail=True)
         # a store's own paths may lack the host: "container/a.jpg" of "abfs://container@account/a.jpg"
-        before, fits = path.rstrip("/").removesuffix(inside), path.rstrip("/").endswith(inside)
+        before = path.rstrip("/").removesuffix(inside)
+        fits = path.rstrip("/").endswith(inside) and "*" not in host
         return [
             _described(f"{scheme}://{host}{name[len(before) :]}" if fits else system.unstrip_protocol(name), info)
             for name, info in sorted(found.items())
