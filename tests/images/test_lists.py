@@ -74,6 +74,7 @@ def test_a_folder_may_be_called_with_a_question_mark(images: Path) -> None:
         assert open_samples(source).class_names == ("cat",)
         assert [file.path for file in list_inputs([str(source)])] == [str(odd / "a.jpg")]
     assert is_list("https://host/x.csv?token=a.b")
+    assert not is_list("x.csv?" + "images=" * 100 + "&x")  # found without trying every division
     odd.rename(images)
 
 

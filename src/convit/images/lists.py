@@ -26,7 +26,7 @@ LABEL_NAMES = (
     *("classid", "labelid", "species"),
 )
 _OUTSIDE = "allow-outside"
-_SAID = re.compile(rf"\?((?:&?(?:images|{_OUTSIDE})=[^&]*)+)$")
+_SAID = re.compile(rf"\?((?:(?:images|{_OUTSIDE})=[^&]*(?:&|$))+)$")
 
 
 @dataclass(frozen=True)
