@@ -24,6 +24,8 @@ from convit.images.lists import list_source
 from convit.inference.exported import ExportedModel
 from convit.model import ConViTConfig
 from convit.transforms import TransformSettings
+from tests.data.making import write_shard
+from tests.data.serving import served
 
 pytestmark = pytest.mark.compiled
 NANO = "convit_nano_patch4_32.cifar10"
@@ -207,6 +209,13 @@ def test_images_of_a_list_may_be_elsewhere(content: str, tmp_path: Path) -> None
     images = read_images(list_source(named, tmp_path / "photos"), tiny())
     assert (images.count, images.read) == (2, str(named))
     assert len(list(images.open([0, 1]))) == 2
+
+
+def test_what_is_told_of_images_behind_a_url_gives_no_access(tmp_path: Path) -> None:
+    write_shard(tmp_path / "x.tar", range(2))
+    with served(tmp_path) as server:
+        images = read_images(f"{server.url}/x.tar?signature=secret", tiny())
+    assert (images.count, images.read) == (2, f"{server.url}/x.tar")
 
 
 def test_an_image_that_cannot_be_read_is_not_the_fault_of_the_format(tmp_path: Path) -> None:

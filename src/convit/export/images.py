@@ -17,6 +17,7 @@ from convit.data import evenly_spaced, open_samples
 from convit.evaluation.matching import match_classes
 from convit.images import find_images, open_image
 from convit.images.lists import split_list
+from convit.images.names import shown
 from convit.inference.classifier import read_labels
 from convit.model import ConViT
 from convit.transforms import EvaluationTransform, TransformSettings
@@ -109,4 +110,4 @@ def read_images(data: str, model: ConViT) -> ProofImages:
     def open_samples_at(places: Sequence[int]) -> Iterator[Image.Image]:
         return (open_image(each.content, name=each.name) for each in samples.take(places))
 
-    return ProofImages(open_samples_at, len(samples), place, labels=labels)
+    return ProofImages(open_samples_at, len(samples), shown(place), labels=labels)
