@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import Callback
 from PIL import Image
 
+from convit.data import TooManyCorruptError
 from convit.training import places
 from convit.training import trainer as trainer_module
 from convit.training.checkpoints import Checkpoints
@@ -199,6 +200,14 @@ def test_what_a_folder_holds_of_a_run_is_kept(tmp_path: Path, name: str) -> None
     assert [path.name for path in (tmp_path / "run").iterdir()] == [name]
     assert (tmp_path / "run" / name).read_text() == "mine"
     assert places.choose_checkpoint(tmp_path / "run", resume=False, first=False) is None  # the first one has begun it
+
+
+def test_too_many_corrupt_images_leave_a_folder_to_begin_in(tmp_path: Path, data: Path) -> None:
+    write_members(data / "train-1.tar", [("x.png", b"torn"), ("x.cls", b"0")])
+    for _ in range(2):
+        with pytest.raises(TooManyCorruptError, match=r"remove them and that file, or raise data\.corrupt_limit"):
+            run_recipe(small_recipe(tmp_path, "data.corrupt_limit=0"), data, tmp_path / "run", quiet=True)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["corrupt.jsonl"]
 
 
 def test_runs_are_not_mixed_up(tmp_path: Path, data: Path) -> None:

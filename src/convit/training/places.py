@@ -10,8 +10,9 @@ from convit.training.recipe import Recipe
 
 CHECKPOINTS = "step-*.ckpt"
 RECIPE, LOG = "recipe.yaml", "log.jsonl"
+# not corrupt.jsonl, which data.decode=once may leave of a run that never began
 LEFT_BY_RUNS = (
-    RECIPE, LOG, "checkpoints", "environment.yaml", "attention.jsonl", "corrupt.jsonl",
+    RECIPE, LOG, "checkpoints", "environment.yaml", "attention.jsonl",
     "weights.safetensors", "model.safetensors", "config.json", "report.html", "report.json",
 )  # fmt: skip
 
