@@ -1,6 +1,7 @@
 """Two results on the same images: their difference, whether it is chance, and results that cannot be compared."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,8 @@ def test_what_cannot_be_compared(tmp_path: Path, folder: Path, capsys: Captured)
         (Path(_write(tmp_path / "apart.json", [0, 1], images={"places": [7, 8]})).name, "have no image in common"),
         (Path(_write(tmp_path / "cut.json", [0, 1], images={"losses": [1.0]})).name, "cut.json is damaged"),
         (Path(_write(tmp_path / "no.json", [0, 1], images={"ranks": [0, None]})).name, "no.json is damaged"),
+        (Path(_write(tmp_path / "far.json", [0, 1], images={"ranks": [0, math.inf]})).name, "far.json is damaged"),
+        (Path(_write(tmp_path / "all.json", [0, 1], classes=math.inf)).name, "all.json is not a result of"),
         (Path(_write(tmp_path / "odd.json", [0, 1], images={"names": None})).name, "odd.json is damaged"),
         (Path(_write(tmp_path / "list.json", [0, 1], data=["x"])).name, "list.json is not a result of"),
     ):

@@ -155,7 +155,7 @@ def _read(file: Path) -> _Result:
         sha256 = str(found["data"].get("images_sha256", found["data_sha256"]))
         model, competing, classes = str(found["model"]), int(found["competing"]), int(found["classes"])
         images = found.get("images")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is not a result of `convit evaluate`; {remedy}") from error
     if not images:
         raise ValueError(
@@ -165,7 +165,7 @@ def _read(file: Path) -> _Result:
     try:
         columns = zip(*(images[name] for name in ("places", "names", "ranks", "losses")), strict=True)
         rows = {int(place): (str(name), int(rank), float(loss)) for place, name, rank, loss in columns}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is damaged: its columns of images are not as they were; evaluate again") from error
     return _Result(model, sha256, competing, classes, rows)
 
