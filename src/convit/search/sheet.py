@@ -95,7 +95,10 @@ def _shown(source: ImageSource, name: str, alt: str, link: str | None) -> dict[s
 
 def _link(file: str | Path, folder: str | Path) -> str:
     """Where a file lies, seen from the page's folder: the two may be moved, and the page tells no more of the disk."""
-    return quote_from_bytes(os.fsencode(os.path.relpath(Path(file).resolve(), Path(folder).resolve())))
+    there, here = Path(file).resolve(), Path(folder).resolve()
+    if there.anchor != here.anchor:  # another drive
+        return there.as_uri()
+    return quote_from_bytes(os.fsencode(Path(os.path.relpath(there, here)).as_posix()))
 
 
 def _render(**values: Any) -> str:
