@@ -59,9 +59,11 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     file = weights_file(path)
     if file.suffix.lower() not in READABLE:
         raise ValueError(f"{file} is not a weight file that can be read here; {_kinds(file.parent)}")
-    is_safe = file.suffix.lower() == ".safetensors"
-    tensors = tensors_in(_read_safetensors(file) if is_safe else _read_pickle(file), file)
-    metadata = read_metadata(file) if is_safe else {}
+    if file.suffix.lower() == ".safetensors":
+        content, metadata = _read_safetensors(file), read_metadata(file)
+    else:
+        content, metadata = _read_pickle(file), {}
+    tensors = tensors_in(content, file)
     config = file.with_name(CONFIG_FILE)
     if not metadata and file != Path(path).expanduser() and config.is_file():
         metadata, file = read_hub_config(config), config
