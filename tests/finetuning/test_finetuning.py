@@ -324,7 +324,7 @@ def test_a_plan_takes_preprocessing_and_classes_from_weights_and_pictures(tmp_pa
         "pets",
         ".",
         "best",
-        "fp32",
+        "auto",
     )
     assert all(choice.reason for choice in plan.choices)
 

@@ -183,6 +183,21 @@ def test_the_number_of_threads_becomes_part_of_the_recipe(stripes: Path, monkeyp
     assert chosen.recipe.run.threads == 3
 
 
+def test_the_faster_precision_of_the_processor_is_measured_and_kept(
+    stripes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convit.optimization.precision.bfloat16_pays", lambda: True)
+    seconds = {"fp32": 1.2, "bf16": 1.0}
+    monkeypatch.setattr(trials, "time_pass", lambda model, batch, size, precision, device: seconds[precision])
+    plan, _ = measure(_plan(stripes), CPU)
+    assert plan.recipe.run.precision == "bf16"
+    assert "precision: bf16  # measured per image of a training step: fp32 " in plan.to_yaml()
+    chosen, _ = measure(_plan(stripes, changes=(*QUICK, "run.precision=fp32")), CPU)
+    assert chosen.recipe.run.precision == "fp32"
+    seconds["fp32"] = 1.05  # too little to round more for
+    assert measure(_plan(stripes), CPU)[0].recipe.run.precision == "fp32"
+
+
 def test_random_weights_are_called_so_and_their_model_is_measured(
     stripes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

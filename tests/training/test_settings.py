@@ -297,6 +297,7 @@ def test_bf16_is_computed_in_fp32_where_that_is_faster(
     for changes, chosen in (
         (("run.precision=bf16",), expected),
         (("run.precision=auto", "run.devices=2"), expected),  # processes agree without measuring
+        *([] if pays else [(("run.precision=auto",), "fp32")]),  # nothing to measure
         (("run.precision=fp32",), "fp32"),
     ):
         assert choose_precision(small_recipe(tmp_path, *changes), model, (8, 8))[0] == chosen
@@ -307,6 +308,7 @@ def test_the_faster_precision_is_measured_written_down_and_kept(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("convit.optimization.precision.bfloat16_pays", lambda: True)
     seconds = {"fp32": 2.0, "bf16": 1.0}
     monkeypatch.setattr(trials, "time_pass", lambda model, batch, size, precision, device: seconds[precision])
     recipe, run = small_recipe(tmp_path, "run.precision=auto", "schedule.cooldown_epochs=0"), tmp_path / "run"

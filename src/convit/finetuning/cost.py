@@ -56,7 +56,7 @@ class Cost:
 
 
 def measure(plan: Plan, device: torch.device) -> tuple[Plan, Cost]:
-    """Measure a few steps and multiply; on a CPU also keep with how many threads it computes.
+    """Measure a few steps and multiply; on a CPU also keep in what precision and with how many threads it computes.
 
     Raises:
         ValueError: a setting of the plan does not fit the model.
@@ -74,10 +74,11 @@ def measure(plan: Plan, device: torch.device) -> tuple[Plan, Cost]:
         len(part) if isinstance(part, ImageDataset) else 0 for part in (split.train, split.validation)
     )
     batch = int(min(recipe.run.batch_size, max(2, WORK // max(1, count_operations(model, form="fused").macs))))
-    precision, _ = choose_precision(recipe, model, size)
-    if device.type == "cpu" and plan.may_measure and not plan.is_asked("run.threads"):
-        why = "what PyTorch takes here, kept so that a resumed run computes alike"
-        plan = plan.decide(Choice("run.threads", torch.get_num_threads(), why))
+    precision, why = choose_precision(recipe, model, size)
+    if device.type == "cpu" and plan.may_measure:
+        kept = "what PyTorch takes here, kept so that a resumed run computes alike"
+        in_use = Choice("run.threads", torch.get_num_threads(), kept)
+        plan = plan.decide(Choice("run.precision", precision, why), in_use)
     threads = plan.recipe.run.threads
     with thread_count(threads):
         step, look = (time_pass(model, batch, size, precision, device, train=train) / batch for train in (True, False))

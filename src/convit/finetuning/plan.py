@@ -237,7 +237,7 @@ def _running_choices(device: torch.device, images: int) -> list[Choice]:
         fastest = "bf16" if has_bf16(device) else "fp16"
         precision = Choice("run.precision", fastest, f"the GPU computes in {fastest}")
     else:
-        precision = Choice("run.precision", "fp32", "there is no CUDA GPU")
+        precision = Choice("run.precision", "auto", "bf16 where the processor trains faster in it, else fp32")
     cores = usable_cores()
     workers = min(cores, 16) if device.type == "cuda" else 1 if cores < 8 else 2
     why = f"of {cores} cores" + ("" if device.type == "cuda" else ", the others compute")
