@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,16 @@ def test_the_suffix_chooses_the_format_and_the_same_run_gives_the_same_file(
     assert files[0].read_bytes() == files[1].read_bytes()
     with pytest.raises(FileExistsError, match="exists already"):
         save_figure(draw_runs([run]), files[0])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_names_that_no_font_has_are_spelled_out(tmp_path: Path, suffix: str) -> None:
+    runs = [_write(tmp_path / os.fsdecode(name)) for name in (b"caf\xe9 $a$", "left\u202eright".encode())]
+    for drawn in (runs[:1], runs[1:], runs):
+        save_figure(draw_runs(drawn), path := tmp_path / f"figure{suffix}", overwrite=True)
+        assert path.stat().st_size > 0
+    if suffix == ".svg":
+        assert "\u202e" not in path.read_text("utf-8")
 
 
 def test_a_picture_is_large_enough_for_print(tmp_path: Path) -> None:

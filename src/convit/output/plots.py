@@ -14,8 +14,10 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from convit.output.files import figure_format, write_file
+from convit.output.text import spelled_lines
 
 DOTS_PER_INCH = 160
 INK, SOFT, LINE = "#1c2430", "#55606e", "#dfe4ea"
@@ -100,7 +102,9 @@ def _saved(figure: Figure, kind: str, style: Any = None, **options: Any) -> byte
     undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     file = io.BytesIO()
     with matplotlib.rc_context(STYLE | (style or {})), warnings.catch_warnings():
-        # names of classes and files may be in any script; what the font lacks is drawn as a box
+        # names of classes and files may be in any script, or be none: what the font lacks is drawn as a box
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        for text in figure.findobj(Text):
+            text.set_text(spelled_lines(text.get_text()))
         figure.savefig(file, format=kind, dpi=DOTS_PER_INCH, metadata=undated, **options)
     return file.getvalue()
