@@ -188,15 +188,16 @@ def _training(described: Mapping[str, Any], sources: Sources, note: str | None) 
         return _paragraphs(_sentence(described.get("origin") or "Not stated"), note)
     log, last = sources.log, sources.log[-1]
     hours = sum(line.get("seconds") or 0.0 for line in log) / 3600
-    rates = sorted(line["images_per_second"] for line in log)
+    rates = sorted(line["images_per_second"] for line in log if line.get("images_per_second"))
+    pace = f" at about {rates[len(rates) // 2]:.0f} images/s" if rates else ""
     averaged = f", their exponential moving average (decay {recipe['ema']['decay']})" if recipe.get("ema") else ""
     chosen = "the last epoch"
     below = "the recipe below" if sources.recipe else f"recipe {recipe.get('name')}"
     if recipe.get("run", {}).get("select") == "best":
         chosen = f"epoch {described.get('outcome', {}).get('epoch')}, the best on the validation images"
     text = (
-        f"`convit train` with {below}: {last['epoch']} epochs in {hours:.2f} hours at about "
-        f"{rates[len(rates) // 2]:.0f} images/s (seed {recipe.get('seed', 0)}).\n"
+        f"`convit train` with {below}: {last['epoch']} epochs in {hours:.2f} hours{pace} "
+        f"(seed {recipe.get('seed', 0)}).\n"
         f"The weights are those of {chosen}{averaged}."
     )
     if last.get("val_top1") is not None:
