@@ -207,6 +207,10 @@ def start_command(arguments: list[str], folder: Path) -> BaseProcess:
 
 def run(arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
     """What a child process does: the command, as its script does it."""
+    from convit.cli import main
+    from convit.search import vectors
+
+    vectors._COMMIT_ROWS = 8  # of a few images, too, some are kept before the last
     os.environ.update(environment)
     os.chdir(folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
@@ -214,10 +218,6 @@ def run(arguments: list[str], folder: Path, environment: dict[str, str]) -> None
         os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), number)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
     sys.argv = ["convit", *arguments]
-    from convit.cli import main
-    from convit.search import vectors
-
-    vectors._COMMIT_ROWS = 8  # of a few images, too, some are kept before the last
     sys.exit(main())
 
 
