@@ -50,7 +50,7 @@ def test_a_candidate_is_read(text: str, model: str, relation: str, precision: An
     [
         ("timn:convit_base", "there is no candidate 'timn:convit_base'; write NAME"),
         ("timm:", "there is no candidate 'timm:'"),
-        ("eger", "there is no candidate 'eger'; write NAME.* eager, triton"),
+        ("eger", "there is no candidate 'eger'; write NAME.* eager, triton.*; did you mean 'eager'"),
         ("eager+fast", r"has \+fast, but a candidate can be followed by \+amp and \+compile"),
         ("eager@int8", "asks for 'int8', but eager can run in fp32, bf16, fp16"),
         ("plain+amp", "which is for other libraries' models"),

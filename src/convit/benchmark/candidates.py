@@ -10,6 +10,7 @@ from convit.inference.models import find_exported
 from convit.optimization.precision import CASTS, PRECISIONS
 from convit.training.peers import SOURCES, is_peer
 from convit.weights.timm_config import CONFIG_FILE, read_hub_config
+from convit.weights.weight_sets import closest
 
 Relation = Literal["ours", "equal", "another"]
 # of ours, and the form of attention that each has; `convit.optimize` chooses for itself
@@ -73,7 +74,8 @@ def parse_candidate(text: str, model: str) -> Candidate:
     head, *marks = text.split("+")
     source, at, precision = head.partition("@")
     if not (source in OWN or (is_peer(source) and source.partition(":")[2])):
-        raise ValueError(f"there is no candidate {text!r}; write {_FORM}")
+        meant = closest(source, [*OWN, "timm:convit_base"])
+        raise ValueError(f"there is no candidate {text!r}; write {_FORM}; {meant}")
     if len(set(marks)) != len(marks) or not set(marks) <= {"amp", "compile"}:
         raise ValueError(f"{text!r} has +{'+'.join(marks)}, but a candidate can be followed by +amp and +compile")
     allowed = PRECISIONS if source == "ours" else CASTS
