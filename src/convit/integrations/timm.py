@@ -38,7 +38,7 @@ class ConVit(ConViT):
     """Our model behind the constructor of timm's class; options are fields of `ConViTConfig`, with timm's defaults.
 
     Raises:
-        TypeError: an option that is no field, or a `norm_layer` other than a LayerNorm, which is what a ConViT has.
+        TypeError: an option is not a field of the configuration, or `norm_layer` is not a LayerNorm.
         ValueError: a value that the configuration refuses.
     """
 

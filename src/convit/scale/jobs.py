@@ -113,7 +113,7 @@ def prepare(
     Args:
         destination: where the results are.
         sources: what the inputs are called.
-        list_files: lists them (see `list_inputs`) where there is no manifest, or it is to be updated.
+        list_files: called to list the inputs (see `list_inputs`) if there is no manifest yet, or with `update`.
         update: whether new and changed files are taken up.
         images_per_shard: as in `convit.scale.manifest.divide`.
 

@@ -131,7 +131,7 @@ def describe(model: ServedModel) -> ModelInfo:
 
 
 def embedder_of(model: ServedModel, kind: str) -> Embedder:
-    """What computes a kind of embedding; a `ServiceError` where there is no such kind, or not of this model."""
+    """Return what computes a kind of embedding; raises `ServiceError` if this model does not have it."""
     try:
         check_kind(kind)
     except ValueError as error:

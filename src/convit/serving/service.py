@@ -75,14 +75,14 @@ class Service:
             self._looker.shutdown()
 
     def model(self, name: str | None) -> ServedModel:
-        """The model of a name, the first where none is given; a `ServiceError` where there is no such model."""
+        """Return the model of that name, by default the first; raises `ServiceError` if there is none."""
         found = next(iter(self.models.values())) if name is None else self.models.get(name)
         if found is None:
             raise ServiceError(404, "model_not_found", f"there is no such model; there are {', '.join(self.models)}")
         return found
 
     def check_count(self, images: int) -> None:
-        """Refuse more images than a request may hold; a `ServiceError`."""
+        """Refuse more images than a request may hold; raises `ServiceError`."""
         if images > self.options.images:
             told = f"there are more than {self.options.images} images; send them in several requests"
             raise ServiceError(413, "too_many_images", told)
@@ -94,7 +94,7 @@ class Service:
         return await wait_for(request, self._batchers[batcher].submit(predictor, images), self.options)
 
     async def look(self, request: Request, work: Any, *arguments: Any) -> Any:
-        """Run what is no batch, such as an explanation, in the one thread for it; a `ServiceError` if it is busy."""
+        """Run what is not batched, such as an explanation, in its own thread; raises `ServiceError` if it is busy."""
         if self._looking >= MOST_LOOKING:
             raise busy("queue_full", "too many explanations and searches are waiting; try again later", 2)
         self._looking += 1
