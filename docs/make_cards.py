@@ -1,6 +1,7 @@
 """Puts trained weights into the package, measures them there, and writes their model card.
 
     python docs/make_cards.py adopt RUN NAME       copy weights, log and recipe of a `convit train` run into the package
+                                                   (--continued: the run started from NAME's weights as they are there)
     convit evaluate HELD_OUT --weights FILE --calibrate    first, if at all: fit a temperature, kept in the file
     python docs/make_cards.py measure NAME DATA    run `convit evaluate` on DATA, keep its JSON, write the card
     python docs/make_cards.py card NAME            write the card again; --check only says whether it is up to date
@@ -43,13 +44,14 @@ TRAINING_FILES = {
 }
 
 
-def adopt(run: Path, name: str, folder: Path = BUNDLED_FOLDER) -> None:
+def adopt(run: Path, name: str, folder: Path = BUNDLED_FOLDER, *, continued: bool = False) -> None:
     """Copy what a finished training run left into the package.
 
     Args:
         run: the run's folder.
         name: the weight set's name.
         folder: where bundled files live.
+        continued: the run started from the weights that it replaces; its epochs are counted on from theirs.
 
     Raises:
         FileNotFoundError: the run has not finished, or is no run of `convit train`.
@@ -58,8 +60,14 @@ def adopt(run: Path, name: str, folder: Path = BUNDLED_FOLDER) -> None:
     if missing:
         raise FileNotFoundError(f"{run} lacks {', '.join(missing)}; let `convit train` finish, or name its --output")
     folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{name}.log.jsonl"
+    earlier = read_lines(log) if continued else []
     for source, suffix in TRAINING_FILES.items():
         shutil.copyfile(run / source, folder / f"{name}{suffix}")
+    if earlier:
+        counted = {count: earlier[-1][count] for count in ("epoch", "step")}
+        later = [{**line, **{count: counted[count] + line[count] for count in counted}} for line in read_lines(log)]
+        log.write_text("".join(f"{json.dumps(line)}\n" for line in (*earlier, *later)), encoding="utf-8")
 
 
 def measure(name: str, data: str, folder: Path = BUNDLED_FOLDER) -> dict[str, Any]:
@@ -140,6 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     adopting = commands.add_parser("adopt")
     adopting.add_argument("run", type=Path)
     adopting.add_argument("name")
+    adopting.add_argument("--continued", action="store_true")
     measuring = commands.add_parser("measure")
     measuring.add_argument("name")
     measuring.add_argument("data")
@@ -148,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     writing.add_argument("--check", action="store_true")
     given = parser.parse_args(arguments)
     if given.command == "adopt":
-        adopt(given.run, given.name)
+        adopt(given.run, given.name, continued=given.continued)
     elif given.command == "measure":
         measure(given.name, given.data)
         write_card(given.name)

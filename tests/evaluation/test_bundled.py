@@ -47,7 +47,13 @@ def run(tmp_path: Path) -> Path:
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     (run / "environment.yaml").write_text("device: some machine\n")
     lines = [
-        {"epoch": epoch, "seconds": 900.0, "images_per_second": 100.0 + epoch, "val_top1": 10.0 * epoch}
+        {
+            "epoch": epoch,
+            "step": 10 * epoch,
+            "seconds": 900.0,
+            "images_per_second": 100.0 + epoch,
+            "val_top1": 10.0 * epoch,
+        }
         for epoch in (1, 2, 3)
     ]
     (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -79,6 +85,18 @@ def test_from_a_run_to_a_card(tmp_path: Path, run: Path, folder: Path) -> None:
     assert (kept["model"], kept["count"]) == (name, 18)
     (shipped / f"{name}.json").write_text(json.dumps(kept | {"top1": 99.0}))
     assert not bundled.write_card(name, shipped, check=True)
+
+
+def test_epochs_of_a_continued_run_are_counted_on(tmp_path: Path, run: Path, folder: Path) -> None:
+    shipped, name = tmp_path / "shipped", "convit_six.cifar10"
+    bundled.adopt(run, name, shipped)
+    bundled.adopt(run, name, shipped, continued=True)
+    bundled.measure(name, str(folder), shipped)
+    bundled.write_card(name, shipped)
+    assert "6 epochs in 1.50 hours" in (shipped / f"{name}.md").read_text()
+    lines = [json.loads(line) for line in (shipped / f"{name}.log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in lines] == [10, 20, 30, 40, 50, 60]
 
 
 def test_an_unfinished_run_is_refused(run: Path, tmp_path: Path) -> None:
