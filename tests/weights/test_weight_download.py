@@ -43,6 +43,17 @@ def test_first_download_records_and_shows_the_hash(server, url, tmp_path, caplog
     assert downloads(server) == 1
 
 
+def test_files_of_one_name_at_two_addresses_are_two_files(server, url, tmp_path):
+    others = {
+        f"{server.address}{path}": b"PK\x03\x04" + path.encode() for path in ("/other/convit_tiny.pth", "/", "/?id=2")
+    }
+    server.files |= {each.removeprefix(server.address): content for each, content in others.items()}
+    for _ in range(2):
+        for each, content in {url: CONTENT, **others}.items():
+            assert fetch_url(each, tmp_path).read_bytes() == content
+    assert downloads(server) == 4
+
+
 def test_changed_file_on_the_server_is_refused(server, url, tmp_path):
     path = fetch_url(url, tmp_path)
     path.unlink()

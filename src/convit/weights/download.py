@@ -9,6 +9,7 @@ import os
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from hashlib import sha256 as sha256_of
 from pathlib import Path, PurePosixPath
 from time import monotonic
 from typing import Any, cast
@@ -64,8 +65,8 @@ def default_folder() -> Path:
 
 def is_kept(url: str, folder: Path) -> bool:
     """Say whether an earlier download left its file, without looking into it."""
-    path = folder / _name(url)
     try:
+        path = _place(url, folder)
         return path.is_file() and _notes(path).is_file()
     except PermissionError:  # of no use; what fetches it next says why
         return False
@@ -75,7 +76,7 @@ def cached_url(url: str, folder: Path) -> Path | None:
     """Give the file of an earlier download if it still has the hash recorded then, else None; without the network."""
     if not is_kept(url, folder):
         return None
-    path = folder / _name(url)
+    path = _place(url, folder)
     if hash_file(path) != _read_json(_notes(path)).get("sha256"):
         _log.warning("%s no longer has the sha256 recorded at its download; it will be fetched again", path)
         return None
@@ -105,7 +106,7 @@ def fetch_url(url: str, folder: Path, sha256: str | None = None, most: int = MOS
                 return path
             if (reason := why_unreachable(url)) is not None:
                 raise ConnectionError(f"cannot reach {urlsplit(url).netloc} ({reason})")
-            path = folder / _name(url)
+            path = _place(url, folder)
             part = path.with_name(f"{path.name}.part")
             _receive_all(url, part, most)
             _accept(url, part, path, sha256)
@@ -198,7 +199,15 @@ def _accept(url: str, part: Path, path: Path, sha256: str | None) -> None:
 
 
 def _name(url: str) -> str:
-    return PurePosixPath(urlsplit(url).path).name
+    return PurePosixPath(urlsplit(url).path).name or "file"
+
+
+def _place(url: str, folder: Path) -> Path:
+    """Where a URL's file is kept: under its own name, unless that is taken by a file from another URL."""
+    path = folder / _name(url)
+    if _read_json(_notes(path)).get("url", url) == url:
+        return path
+    return path.with_name(f"{sha256_of(url.encode()).hexdigest()[:12]}-{path.name}")
 
 
 def _notes(path: Path) -> Path:
