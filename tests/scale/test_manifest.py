@@ -78,8 +78,12 @@ def test_only_stars_and_braces_make_a_pattern(tmp_path: Path) -> None:
             list_inputs([f"{folder}/{pattern}"])
 
 
-def test_of_many_that_create_an_object_one_does(tmp_path: Path) -> None:
-    destination = Destination(tmp_path)
+@pytest.mark.parametrize("form", ["{}", "file://{}/"])
+def test_of_many_that_create_an_object_one_does(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsspec.spec.AbstractFileSystem.pipe_file", lambda *_, **__: pytest.fail("written in pieces"))
+    destination = Destination(form.format(tmp_path))
+    assert all(destination.holds(each.format(tmp_path / "x")) for each in ("{}", "file://{}"))
+    assert not destination.holds(f"s3://{tmp_path}/x")
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda number: destination.create("x", bytes([number])), range(16)))
     assert sum(made) == 1

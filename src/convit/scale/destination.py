@@ -22,7 +22,7 @@ class Destination:
     """Named objects that appear whole or not at all: files of a folder, or objects under a URL (s3, gs, az …).
 
     Args:
-        place: the folder, which is made when the first object is written, or the URL.
+        place: the folder (its path, or a `file:///` URL), which is made when the first object is written, or the URL.
 
     Raises:
         ImportError: the package for this kind of URL is not installed.
@@ -31,7 +31,7 @@ class Destination:
 
     def __init__(self, place: str | Path) -> None:
         self.place = str(place).rstrip("/") or "/"
-        self._folder = None if is_remote(place) else Path(self.place)
+        self._folder = text_path(self.place) if _is_here(self.place) else None
         if self._folder is not None:
             return
         if self.place.startswith(("http://", "https://")):
@@ -45,7 +45,7 @@ class Destination:
         """Whether a path, or a URL as `shown` gives it, is inside it."""
         if self._folder is None:  # fsspec lists "az://" as "abfs://", and the like
             return is_remote(place) and self._system._strip_protocol(place).startswith(f"{self._root}/")
-        return not is_remote(place) and self._folder.resolve() in text_path(place).resolve().parents
+        return _is_here(place) and self._folder.resolve() in text_path(place).resolve().parents
 
     def names(self, folder: str = "") -> set[str]:
         """Names of the objects in one of its folders, or at its top; empty where there is none."""
@@ -129,3 +129,8 @@ class Destination:
                 raise PermissionError(told) from error
             told = f"{place} cannot be used ({type(error).__name__}: {reason}); check the address and the network"
             raise ConnectionError(told) from error
+
+
+def _is_here(place: str) -> bool:
+    """Whether a place is on this machine: fsspec would write such files piece by piece."""
+    return not is_remote(place) or place.startswith("file:///")
