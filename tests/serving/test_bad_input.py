@@ -1,5 +1,6 @@
 """Whatever is sent is answered with a 4xx or 503, a code and a sentence; and the service goes on."""
 
+import base64
 import json
 import math
 import socket
@@ -8,6 +9,8 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -210,6 +213,7 @@ def test_a_page_that_is_allowed_may_call(guarded: Running, cat: bytes) -> None:
         assert answer.status_code == 200
         for each in (asked, answer):
             assert each.headers["access-control-allow-origin"] == "https://good.example"
+            assert "retry-after" in each.headers["access-control-expose-headers"]
         own = client.get("/healthz", headers={"host": "service.example", "origin": "https://service.example"})
         assert own.status_code == 200
 
@@ -223,12 +227,28 @@ def test_behind_a_proxy_with_a_path_of_its_own(guarded: Running) -> None:
 
 
 def test_a_full_queue_says_when_to_come_again(guarded: Running, cat: bytes) -> None:
+    with guarded.client(headers={"x-api-key": KEY}) as client, ThreadPoolExecutor(16) as pool:
+        ask = partial(client.post, "/v1/classify", files=[("images", cat)] * 2)
+        answers = [each.result() for each in [pool.submit(ask) for _ in range(32)]]
+        refused = [each for each in answers if each.status_code == 503]
+        assert {each.status_code for each in answers} == {200, 503}
+        assert {each.json()["error"]["code"] for each in refused} == {"queue_full"}
+        assert all(int(each.headers["retry-after"]) >= 1 for each in refused)
+        assert f'convit_refusals_total{{reason="queue_full"}} {len(refused)}.0' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/embeddings", f"/v2/models/{NANO}/infer"])
+def test_more_images_than_the_queue_ever_takes_are_too_many(guarded: Running, cat: bytes, path: str) -> None:
+    texts = [base64.b64encode(cat).decode()] * 3
+    tensor = {"name": "images", "datatype": "BYTES", "shape": [3], "data": texts}
+    given: dict[str, Any] = {
+        "/v1/classify": {"files": [("images", cat)] * 3},
+        "/v1/embeddings": {"json": {"model": NANO, "input": texts}},
+    }.get(path, {"json": {"inputs": [tensor]}})
     with guarded.client(headers={"x-api-key": KEY}) as client:
-        answer = client.post("/v1/classify", files=[("images", cat)] * 3)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "queue_full")
-        assert int(answer.headers["retry-after"]) >= 1
-        assert client.post("/v1/classify", files=[("images", cat)] * 2).status_code == 200
-        assert 'convit_refusals_total{reason="queue_full"} 1.0' in client.get("/metrics").text
+        answer = client.post(path, **given)
+    assert answer.status_code == 413
+    assert "there are more than 2 images; send them in several requests" in answer.text
 
 
 def test_a_client_may_want_its_answer_sooner(client: httpx.Client, cat: bytes) -> None:

@@ -18,7 +18,7 @@ ALLOWED = ServiceOptions(url_hosts=("images.example",))
 
 def _code(url: str, options: ServiceOptions = ALLOWED) -> str:
     with pytest.raises(ServiceError) as refused:
-        asyncio.run(remote.fetch(url, options))
+        asyncio.run(remote.fetch(url, options, options.body_bytes))
     assert refused.value.status_code == 400
     return refused.value.code
 
@@ -86,6 +86,23 @@ def test_fetching_keeps_the_time_of_the_request(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ServiceError) as refused:
         asyncio.run(ask())
     assert (refused.value.status_code, refused.value.code) == (503, "deadline_exceeded")
+
+
+def test_all_images_of_a_request_share_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask() -> None:
+        service: Any = SimpleNamespace(options=ServiceOptions(url_hosts=("images.example",), body_bytes=10))
+        service.check_count = lambda _: None
+        await bodies.images_of(["https://images.example/cat.jpg"] * 3, Request({"type": "http"}), service)
+
+    asked: list[int] = []
+
+    async def fetch(_url: str, _options: ServiceOptions, most: int) -> bytes:
+        asked.append(most)
+        return b"four"
+
+    monkeypatch.setattr(bodies, "fetch", fetch)
+    asyncio.run(ask())
+    assert asked == [10, 6, 2]
 
 
 def test_all_parts_of_a_request_share_its_time() -> None:

@@ -54,13 +54,19 @@ def one_image(images: list[SentImage]) -> SentImage:
 async def images_of(texts: list[str], request: Request, service: Service) -> list[SentImage]:
     """Images given as base64, data or https URLs; a `ServiceError` where one is not, or too many or slow."""
     service.check_count(len(texts))
+    images, left = list[SentImage](), service.options.body_bytes  # of fetched images, as of those in a body
     async with in_time(request, service.options):
-        return [SentImage(f"image {n}", await _content(text, n, service)) for n, text in enumerate(texts, 1)]
+        for number, text in enumerate(texts, 1):
+            if text[:8].lower().startswith(("https://", "http://")):
+                content = await fetch(text, service.options, left)
+                left -= len(content)
+            else:
+                content = _decode(text, number)
+            images.append(SentImage(f"image {number}", content))
+    return images
 
 
-async def _content(text: str, number: int, service: Service) -> bytes:
-    if text[:8].lower().startswith(("https://", "http://")):
-        return await fetch(text, service.options)
+def _decode(text: str, number: int) -> bytes:
     match = _DATA_URL.match(text)
     try:
         return base64.b64decode(text[match.end() :] if match else text, validate=True)

@@ -33,6 +33,7 @@ _PREFLIGHT = {
     "Access-Control-Allow-Headers": "authorization, content-type, x-api-key, x-request-id, x-request-timeout",
     "Access-Control-Max-Age": "600",
 }
+_EXPOSED = (b"access-control-expose-headers", b"retry-after, x-request-id, inference-header-content-length")
 _SAFE_HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
@@ -157,7 +158,7 @@ class Guard:
         origin = headers.get("origin")
         if origin not in self.options.origins:
             return []
-        return [(b"access-control-allow-origin", origin.encode()), (b"vary", b"Origin")]
+        return [(b"access-control-allow-origin", origin.encode()), (b"vary", b"Origin"), _EXPOSED]
 
     def _note(self, scope: Scope, status: int, seconds: float, size: int) -> None:
         state = scope["state"]

@@ -21,7 +21,7 @@ from convit.serving.bodies import parse_body
 from convit.serving.errors import ServiceError
 from convit.serving.models import ServedModel
 from convit.serving.native import check_rows, vectors_of
-from convit.serving.service import Service, service_of
+from convit.serving.service import service_of
 
 INPUT, PROBABILITIES, EMBEDDING = "images", "probabilities", "embedding"
 
@@ -156,7 +156,7 @@ async def infer(
     model, content = service.model(name), await request.body()
     size = len(content) if inference_header_content_length is None else inference_header_content_length
     body = parse_body(InferBody, content[:size], "the request is not valid JSON")
-    images = _read_input(body.inputs[0], content[size:], service)
+    images = _read_input(body.inputs[0], content[size:])
     known = _outputs(model)
     wanted = body.outputs or [WantedOutput(name=each) for each in known]
     if not {each.name for each in wanted} <= known.keys():
@@ -190,7 +190,7 @@ def _outputs(model: ServedModel) -> dict[str, tuple[ImagePredictor[Any], tuple[i
     return found
 
 
-def _read_input(tensor: InputTensor, binary: bytes, service: Service) -> list[SentImage]:
+def _read_input(tensor: InputTensor, binary: bytes) -> list[SentImage]:
     """The images of a request, which must be as many as the shape says."""
     if tensor.name != INPUT or tensor.datatype != "BYTES":
         raise ServiceError(422, "unknown_input", f"the input is {INPUT!r} of datatype BYTES: encoded images")
@@ -203,7 +203,6 @@ def _read_input(tensor: InputTensor, binary: bytes, service: Service) -> list[Se
             raise ServiceError(400, "invalid_base64", "the data are not base64 of encoded images") from None
     if len(contents) != math.prod(tensor.shape) or not any(contents):
         raise ServiceError(400, "wrong_shape", f"there are {len(contents)} images, but the shape says otherwise")
-    service.check_count(len(contents))
     return [SentImage(f"image {number}", content) for number, content in enumerate(contents, 1)]
 
 

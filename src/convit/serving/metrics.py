@@ -21,7 +21,9 @@ class Metrics:
         self.seconds = self._histogram("request_seconds", "From head to answer.", "route")
         self.batches = self._histogram("batch_images", "Images in a batch.", "model", _SIZES)
         self.model = self._histogram("model_seconds", "Model time of a batch.", "model")
-        self.queue = self._histogram("queue_seconds", "From accepted to computed, decoding included.", "model")
+        self.queue = self._histogram(
+            "queue_seconds", "From accepted until the model starts, decoding included.", "model"
+        )
 
     def _histogram(self, name: str, told: str, label: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
         return Histogram(f"convit_{name}", told, (label,), buckets=buckets, registry=self.registry)

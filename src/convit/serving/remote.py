@@ -14,8 +14,8 @@ from convit.serving.options import ServiceOptions
 _SECONDS = 10
 
 
-async def fetch(url: str, options: ServiceOptions) -> bytes:
-    """Fetch an image by https from a host and of a size that the options allow; a redirection is not followed.
+async def fetch(url: str, options: ServiceOptions, most: int) -> bytes:
+    """Fetch an image of at most so many bytes by https from a host that is allowed; redirects are not followed.
 
     Raises:
         ServiceError: the host is not allowed or has a private address, or the image cannot be fetched.
@@ -33,7 +33,7 @@ async def fetch(url: str, options: ServiceOptions) -> bytes:
     if not path.isascii() or not path.isprintable() or " " in path:
         raise ServiceError(400, "url_not_allowed", "the URL's path must be percent-encoded; send the image itself")
     try:
-        return await asyncio.to_thread(_get, host, path, options.body_bytes)
+        return await asyncio.to_thread(_get, host, path, most)
     except (OSError, http.client.HTTPException):
         told = "the image cannot be fetched from its URL; send the image itself"
         raise ServiceError(400, "url_failed", told) from None

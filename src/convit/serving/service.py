@@ -82,15 +82,17 @@ class Service:
         return found
 
     def check_count(self, images: int) -> None:
-        """Refuse more images than a request may hold; raises `ServiceError`."""
-        if images > self.options.images:
-            told = f"there are more than {self.options.images} images; send them in several requests"
+        """Refuse more images than a request may hold, or than ever fit into the queue; raises `ServiceError`."""
+        most = min(self.options.images, self.options.queue)
+        if images > most:
+            told = f"there are more than {most} images; send them in several requests"
             raise ServiceError(413, "too_many_images", told)
 
     async def run(
         self, request: Request, batcher: str, predictor: ImagePredictor[Any], images: Sequence[SentImage]
     ) -> list[Row]:
-        """Compute what a predictor gives for images; raises as `Batcher.submit` and `wait_for`."""
+        """Compute what a predictor gives for images; raises as `check_count`, `Batcher.submit` and `wait_for`."""
+        self.check_count(len(images))
         return await wait_for(request, self._batchers[batcher].submit(predictor, images), self.options)
 
     async def look(self, request: Request, work: Any, *arguments: Any) -> Any:
