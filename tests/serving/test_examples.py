@@ -43,6 +43,8 @@ def test_the_manifest_probes_paths_and_passes_options_that_there_are(
 ) -> None:
     deployment, _ = yaml.safe_load_all((EXAMPLES / "kubernetes.yaml").read_text())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert "--api-key-file" in container["args"]
+    assert "annotations" not in deployment["spec"]["template"]["metadata"]  # a scrape by these brings no key
     with running.client() as client:
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             assert client.get(container[probe]["httpGet"]["path"]).status_code == 200
