@@ -72,8 +72,9 @@ def test_shards_hold_the_rows_of_an_ordinary_run(
     assert "1 image skipped" in rest.err
     assert_same(rows(out), plain)
     times = {file: file.stat().st_mtime_ns for file in out.iterdir()}
-    again = convit(*job)
+    again = convit("embed", images, *MODEL, "-o", out)  # a folder that is there needs no "/"
     assert (again.code, again.rows[0]["shards"], again.rows[0]["before"]) == (0, 0, 4)
+    assert "4 shards, 4 done before, 0 to do" in again.err
     assert {file: file.stat().st_mtime_ns for file in out.iterdir()} == times
 
 
@@ -260,6 +261,9 @@ def test_an_output_that_cannot_be_written_is_one_line(convit: Convit, images: Pa
     assert refused.code in (1, 2)
     assert str(tmp_path / "file") in refused.err
     assert len([line for line in refused.err.splitlines() if "error" in line]) == 1
+    bare = convit("embed", images, *MODEL, "-o", tmp_path / "vectors")
+    assert bare.code == 2
+    assert f"or {tmp_path}/vectors/ for a folder of Parquet files" in bare.err
     web = convit("embed", images, *MODEL, "-o", "https://127.0.0.1:9/out/")
     assert (web.code, len(web.err.splitlines())) == (2, 1)
     assert "cannot be written to; name a folder, or s3://" in web.err

@@ -69,6 +69,10 @@ def test_only_stars_and_braces_make_a_pattern(tmp_path: Path) -> None:
     (folder / "list.txt").write_text("a.jpg\n")
     for pattern, names in (("*.png", ["1.png", "2.png"]), ("{2..2}.png", ["2.png"]), ("*.txt", ["a.jpg"])):
         assert [Path(file.path).name for file in list_inputs([f"{folder}/{pattern}"])] == names
+    for source in (f"file://{folder}/", f"file://{folder}/*.png"):
+        assert [file.path for file in list_inputs([source]) if file.kind == "image"][:2] == [
+            str(folder / name) for name in ("1.png", "2.png")
+        ]
     moved = tmp_path / "list {1}.txt"
     moved.write_text("1.png\n")
     source = list_source(moved, folder)
@@ -82,7 +86,7 @@ def test_only_stars_and_braces_make_a_pattern(tmp_path: Path) -> None:
 def test_of_many_that_create_an_object_one_does(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fsspec.spec.AbstractFileSystem.pipe_file", lambda *_, **__: pytest.fail("written in pieces"))
     destination = Destination(form.format(tmp_path))
-    assert all(destination.holds(each.format(tmp_path / "x")) for each in ("{}", "file://{}"))
+    assert destination.holds(f"{tmp_path}/x")
     assert not destination.holds(f"s3://{tmp_path}/x")
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda number: destination.create("x", bytes([number])), range(16)))

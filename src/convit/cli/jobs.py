@@ -54,7 +54,7 @@ def run_job(job: Job, sources: Sequence[str], target: options.Target, given: Job
         waiting = missing(destination, shards)
         done = Done(before=len(shards) - len(waiting))
         these = "" if part.count == 1 else f"part {part}: {len(shards):,} of "
-        counts = f"{len(manifest.shards):,} shards, {done.before:,} done before, {len(waiting):,} to do"
+        counts = f"{_counted(len(manifest.shards), 'shard')}, {done.before:,} done before, {len(waiting):,} to do"
         errors.say(these + counts)
         first = next((shard for shard, other in zip_longest(shards, waiting) if shard is not other), None)
         if first is not None:
@@ -83,17 +83,21 @@ def _check(job: Job, given: JobOptions) -> Part:
 
 def _finish(destination: "Destination", done: "Done") -> None:
     """Say what came of a job, and end with code 3 where a shard or an image could not be read."""
-    images = f"{done.images:,} images in {done.shards:,} shards"
     counts = {name: getattr(done, name) for name in ("images", "shards", "before", "unreadable")}
     options.print_result(None, {"output": str(destination), **counts, "failed": len(done.failed)})
     for name, reason in list(done.failed.items())[:_MOST_NAMED]:
         errors.tell(f"warning: shard {name}: {reason}")
     if done.failed:
-        skipped = f"{len(done.failed):,} shard{'s' * (len(done.failed) > 1)} skipped"
-        errors.tell(f"done, {skipped} (see {destination}/{FAILED}/); run again for them")
+        errors.tell(
+            f"done, {_counted(len(done.failed), 'shard')} skipped (see {destination}/{FAILED}/); run again for them"
+        )
         raise typer.Exit(errors.SOME_UNREADABLE)
     errors.leave_if_skipped(done.unreadable, None, destination, done.first_error)
-    errors.say(f"done: {images}")
+    errors.say(f"done: {_counted(done.images, 'image')} in {_counted(done.shards, 'shard')}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 @contextmanager

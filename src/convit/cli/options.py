@@ -221,7 +221,7 @@ def results(*formats: str, folders: bool = False) -> Bundle:
     )
 
     def build(output: str | None, format: str | None, overwrite: bool, spreadsheet_safe: bool = False) -> Target:  # noqa: A002
-        if folders and output is not None and (output.endswith("/") or is_remote(output)):
+        if folders and output is not None and (output.endswith("/") or is_remote(output) or Path(output).is_dir()):
             if format not in (None, "parquet") or overwrite:
                 raise ValueError(
                     f"{output} takes Parquet files, and completes those that are there; leave out --format and "
@@ -229,6 +229,11 @@ def results(*formats: str, folders: bool = False) -> Bundle:
                 )
             return Target(folder=output)
         file = None if output is None else Path(output)
+        if folders and file is not None and not file.suffix and format is None:
+            raise ValueError(
+                f"{output} has no suffix that selects a format; use one of {suffixes}, or {output}/ for a folder of "
+                "Parquet files"
+            )
         chosen = choose_format(file, format, formats)
         if file is not None:
             check_output(file, overwrite=overwrite)

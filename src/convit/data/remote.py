@@ -171,7 +171,12 @@ def _asked(url: str, question: Callable[[Any, str], Any]) -> Any:
     except TransferError as error:
         if error.final:
             raise _refused(url, error) from error
-        raise ConnectionError(f"{shown(url)} cannot be reached ({error}); check the address and the network") from error
+        raise _unreachable(url, error) from error
+
+
+def _unreachable(url: str, error: Exception) -> ConnectionError:
+    reason = redacted(str(error) or type(error).__name__)
+    return ConnectionError(f"{shown(url)} cannot be reached ({reason}); check the address and the network")
 
 
 def _refused(url: str, error: TransferError) -> PermissionError:
@@ -179,7 +184,7 @@ def _refused(url: str, error: TransferError) -> PermissionError:
 
 
 def filesystem_of(url: str) -> tuple[Any, str]:
-    """The file system behind a URL, and the path in it; raises `ImportError` and `ValueError` as `read_on` does."""
+    """The file system behind a URL, and the path in it; raises `ConnectionError` and others as `read_on` does."""
     protocol = url.partition("://")[0]
     try:
         options: dict[str, Any] = {}
@@ -190,11 +195,15 @@ def filesystem_of(url: str) -> tuple[Any, str]:
             options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)}
         return fsspec.url_to_fs(url, **options)  # kept by fsspec per process, and made anew after a fork
     except ImportError as error:
-        raise ImportError(f"{protocol}:// addresses need another package: {error}") from error
+        raise ImportError(
+            f"{protocol}:// addresses need another package ({error}); for http and S3: pip install 'convit[http,s3]'"
+        ) from error
     except ValueError as error:
         raise ValueError(
             f"{shown(url)} cannot be opened ({error}); use https://, s3:// or another protocol of fsspec"
         ) from error
+    except Exception as error:  # of a protocol that connects at once, such as ftp
+        raise _unreachable(url, error) from error
 
 
 @contextmanager

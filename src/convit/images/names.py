@@ -61,6 +61,15 @@ def is_remote(source: object) -> bool:
     return isinstance(source, str) and "://" in source
 
 
+def local_name(source: str) -> str:
+    """The path that a `file:///` URL means; other names as they are. fsspec would write such a file piece by piece.
+
+    >>> local_name("file:///a%20b/"), local_name("s3://bucket/a%20b/")
+    ('/a b', 's3://bucket/a%20b/')
+    """
+    return os.fspath(text_path(source)) if source.startswith(f"{_SCHEME}///") else source
+
+
 def shown(place: object) -> str:
     """A path as it is, or a URL as messages and records may hold it: without password and without a signed query.
 

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from convit.data.remote import filesystem_of, is_refusal
-from convit.images.names import is_remote, redacted, shown, text_path
+from convit.images.names import is_remote, local_name, redacted, shown, text_path
 from convit.output.files import explained, reason_of, replace_file
 
 _LARGEST_PUT = 5 * 2**30  # bytes that S3 takes in one request, so that an object is there whole or not at all
@@ -30,8 +30,8 @@ class Destination:
     """
 
     def __init__(self, place: str | Path) -> None:
-        self.place = str(place).rstrip("/") or "/"
-        self._folder = text_path(self.place) if _is_here(self.place) else None
+        self.place = local_name(str(place)).rstrip("/") or "/"
+        self._folder = None if is_remote(self.place) else Path(self.place)
         if self._folder is not None:
             return
         if self.place.startswith(("http://", "https://")):
@@ -45,7 +45,7 @@ class Destination:
         """Whether a path, or a URL as `shown` gives it, is inside it."""
         if self._folder is None:  # fsspec lists "az://" as "abfs://", and the like
             return is_remote(place) and self._system._strip_protocol(place).startswith(f"{self._root}/")
-        return _is_here(place) and self._folder.resolve() in text_path(place).resolve().parents
+        return not is_remote(place) and self._folder.resolve() in text_path(place).resolve().parents
 
     def names(self, folder: str = "") -> set[str]:
         """Names of the objects in one of its folders, or at its top; empty where there is none."""
@@ -129,8 +129,3 @@ class Destination:
                 raise PermissionError(told) from error
             told = f"{place} cannot be used ({type(error).__name__}: {reason}); check the address and the network"
             raise ConnectionError(told) from error
-
-
-def _is_here(place: str) -> bool:
-    """Whether a place is on this machine: fsspec would write such files piece by piece."""
-    return not is_remote(place) or place.startswith("file:///")

@@ -17,7 +17,7 @@ from convit.data.remote import RemoteFile, fetch_all, list_files, read_remote, r
 from convit.data.shards import read_images
 from convit.images import IMAGE_SUFFIXES, find_images
 from convit.images.lists import check_inside, is_list, parse_list, split_list
-from convit.images.names import is_remote, path_text, shown, split_url, text_path, url_path
+from convit.images.names import is_remote, local_name, path_text, shown, split_url, text_path, url_path
 from convit.images.opening import ImageSource, NamedBytes, read_bytes
 
 SUFFIXES = {
@@ -62,7 +62,7 @@ def list_inputs(
     """
     found: dict[str, InputFile] = {}
     urls: dict[str, str] = {}
-    for source in sources:
+    for source in map(local_name, sources):
         remote = _listed_remote(source) if is_remote(source) and not is_list(source) else _listed_by(source)
         if remote is None:
             found.update((file.path, file) for file in _listed_here(source, recursive, left_out))
