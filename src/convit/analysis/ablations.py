@@ -41,7 +41,7 @@ class Change(NamedTuple):
     Attributes:
         experiment: "position-embedding" or "gates"; "" for the model as it is.
         what: "as trained", "no position embedding", "no content" (gates 1) or "no position" (gates 0).
-        layers: how many GPSA layers are forced, from the first on; 0 where none is.
+        layers: how many GPSA layers are forced, from the first on; 0 if none is.
     """
 
     experiment: str
@@ -111,7 +111,7 @@ def run_ablations(
     Returns:
         What `json.dumps` takes: "model", "gated_layers", "baseline" (`Evaluation.to_dict` of the model as it is,
         without its classes), "rows" and "paper". The first row is the model as it is; each has the attributes of its
-        `Change`, the paper's top-1 (None where it has none) and the metrics, which are absent where the paper has a
+        `Change`, the paper's top-1 (None if it has none) and the metrics, which are absent where the paper has a
         row that the model is too shallow for.
 
     Raises:

@@ -175,7 +175,7 @@ def build_entry(case: Case, candidate: Candidate, reference: ConViT) -> Entry:
 
 
 def build_module(candidate: Candidate, reference: ConViT, device: torch.device) -> tuple[nn.Module, Cost]:
-    """A candidate in fp32 on a device, not optimized, and its cost per image; raises as `build_peer`."""
+    """A candidate in fp32 on a device, not optimized, and its cost per image; raises the errors of `build_peer`."""
     if candidate.is_peer:
         module = build_peer(candidate, reference).to(device)
         return module, count_peer_cost(module, torch.empty(1, reference.config.in_chans, *image_size(reference)))

@@ -108,7 +108,7 @@ class Case:
 
     @property
     def exported(self) -> Path | None:
-        """The exported folder that `model` names; None where it names another model."""
+        """The exported folder that `model` names; None if it names another model."""
         return find_exported(self.model)
 
     @property
@@ -131,7 +131,7 @@ class Case:
         return self.rounds or ROUNDS[self.mode]
 
     def candidates(self) -> list[Candidate]:
-        """Everybody who takes part, ours first; who is named twice takes part once. Raises as `parse_candidate`."""
+        """All candidates, each once and ours first; raises the errors of `parse_candidate`."""
         ours = our_candidate(self.model, compiled=self.compiled)
         others = [parse_candidate(text, self.model) for text in self.against]
         return list({candidate.name: candidate for candidate in (ours, *others)}.values())

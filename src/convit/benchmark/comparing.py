@@ -73,7 +73,7 @@ def fit_batch(candidate: Candidate, run: Callable[[Tensor], object], images: Ten
 
 
 def largest_fitting(run: Callable[[Tensor], object], images: Tensor) -> Tensor | None:
-    """The first images of a batch, as many as `run` has memory for: halved until it does; None where not one fits."""
+    """The first images of a batch, as many as `run` has memory for: halved until it does; None if not one fits."""
     while True:
         try:
             run(images)

@@ -18,7 +18,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Cost:
-    """Counts for one image of one size; None where a model cannot be counted.
+    """Counts for one image of one size; None if a model cannot be counted.
 
     Attributes:
         parameters: learned values.

@@ -60,7 +60,7 @@ def measure_memory(case: Case) -> list[Row]:
 
 
 def run_process(case: Case, candidate: Candidate, *, compares: bool) -> dict[str, Any] | None:
-    """What `measure_here` gives in a process of its own; None where another candidate than ours has no room."""
+    """What `measure_here` gives in a process of its own; None if another candidate than ours has no room."""
     command = [sys.executable, "-m", "convit.benchmark.memory"]
     done = subprocess.run(command, input=pickle.dumps((case, candidate, compares)), capture_output=True, check=False)
     if done.returncode == 0:

@@ -33,7 +33,7 @@ class Row:
         rounds: timed calls.
         step_ms: time of a batch: "median", "low" and "high" quartile, "least".
         images_per_second: from the median.
-        ratio: our images per second over its: above 1 ours is faster. None where ours is not there to compare.
+        ratio: our images per second over its: above 1 ours is faster. None if ours is not there to compare.
         difference: of its outputs from our model's in fp32, over the largest; None for another model.
         peak_share: of the device's measured matrix-product peak, counting executed operations; 0 to 1.
         percentiles_ms: "p50", "p90", "p99" of a batch's time, where latency was measured.
@@ -109,7 +109,7 @@ def with_ratios(rows: Sequence[Row]) -> list[Row]:
 
 
 def share_of_peak(entry: Entry, images_per_second: float, peak: float, passes: int = 1) -> float | None:
-    """Executed operations per second over the device's peak, 0 to 1; None where operations cannot be counted.
+    """Executed operations per second over the device's peak, 0 to 1; None if operations cannot be counted.
 
     `peak` counts a multiply-accumulate as two operations per second. `passes` is the work in units of a forward pass: a
     training step is three, since each product's backward is two.

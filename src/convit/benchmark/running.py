@@ -36,7 +36,7 @@ _PACKAGES = ("convit", "torch", "timm", "openvino", "torchao", "triton")
 def describe_machine(device: str = "cpu") -> dict[str, Any]:
     """Name the device, the processor's relevant abilities, versions, and how busy the machine is, for JSON.
 
-    Keys: device, cpu, cpu_flags, cores, threads, load_average (None where the system has none), system, python,
+    Keys: device, cpu, cpu_flags, cores, threads, load_average (None if the system has none), system, python,
     versions (of the packages that are installed), date; on a GPU also cuda and gpu_memory_gb.
     """
     name, flags = _read_cpu()

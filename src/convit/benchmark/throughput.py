@@ -22,7 +22,7 @@ def measure_throughput(case: Case) -> list[Row]:
     """Time forward passes of everybody in turn; for "infer" and "latency".
 
     A batch that does not fit in memory is halved until it does, for that candidate alone; one that has no room for a
-    single image is left out. Both are said in the log. Raises as `measure` does.
+    single image is left out. Both are said in the log. Raises the errors of `measure`.
     """
     reference = build_reference(case)
     images = make_images(case, reference)

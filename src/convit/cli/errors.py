@@ -69,7 +69,7 @@ def report(error: BaseException, *, debug: bool = False, command: str = PROGRAM)
 
 
 def describe(error: BaseException, command: str = PROGRAM) -> tuple[int, str]:
-    """Give the exit code of an exception and what to tell the user.
+    """Return the exit code of an exception and what to tell the user.
 
     `ValueError` and `TypeError` are the caller's mistakes only where this package raised them: from anywhere else they
     are as unexpected as any other error, and named so.
@@ -267,7 +267,7 @@ def say(line: str) -> None:
 
 
 def say_reading(*sources: object) -> None:
-    """Give whoever looks on the first word of a command that reads folders or data sets, before what takes seconds."""
+    """On a terminal, say at once what a command reads: listing folders or data sets can take seconds."""
     if is_terminal(sys.stderr):
         say(f"reading {', '.join(str(source) for source in sources if source is not None)} …")
 

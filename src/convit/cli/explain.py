@@ -95,7 +95,7 @@ def explain(
 
 
 def parse_query(text: str) -> tuple[int, int] | str | None:
-    """Read `--query`: None for the class token, "center", or (row, column); `ValueError` where it is none of these.
+    """Read `--query`: None for the class token, "center", or (row, column); raises `ValueError` for anything else.
 
     >>> parse_query("3,5"), parse_query("class"), parse_query("center")
     ((3, 5), None, 'center')

@@ -62,7 +62,7 @@ def _as_lines(facts: dict[str, Any]) -> str:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Give everything known of a variant, weight set, file, folder or hub repository, by section.
+    """Return everything known about a variant, weight set, file, folder or hub repository, by section.
 
     Raises:
         ValueError: there is nothing of that name (the message names the closest), or the file is damaged.

@@ -108,7 +108,7 @@ class ListOptions:
     allow_outside: bool = False
 
     def of(self, source: str) -> str:
-        """A source with what was said of it; `ValueError` where something was, and it is not a list."""
+        """A source with what was said about it; raises `ValueError` if something was, and it is not a list."""
         from convit.images.lists import list_source
 
         return list_source(source, self.image_folder, allow_outside=self.allow_outside)
@@ -308,7 +308,7 @@ def print_result(text: str | None, result: Mapping[str, Any]) -> None:
 
 
 def parse_numbers(option: str, text: str, what: str = "numbers and ranges from 1, such as 1,4-6") -> list[int]:
-    """Read a list of numbers and ranges, from 1; `ValueError`, which says `what` it must be, where it is none.
+    """Read a list of numbers and ranges, from 1; raises `ValueError`, which says `what` it must be, for anything else.
 
     >>> parse_numbers("--layers", "1,4-6")
     [1, 4, 5, 6]

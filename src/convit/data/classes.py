@@ -32,7 +32,7 @@ class ClassName:
 
 
 def named(names: Sequence[str] | None) -> tuple[ClassName, ...] | None:
-    """Class names without more; None where there are none."""
+    """Class names without more; None if there are none."""
     return None if names is None else tuple(map(ClassName, names))
 
 
@@ -70,7 +70,7 @@ def plain_name(name: str) -> str:
 def find_name(names: Sequence[str]) -> Callable[[str], int | None]:
     """How to find the place of a name: by the very name, else by `plain_name`.
 
-    What only a relaxed comparison finds is not guessed: None where several names are alike then.
+    What only a relaxed comparison finds is not guessed: None if several names are alike then.
 
     >>> find = find_name(["1", "2", "A", "a", "Cat"])
     >>> find("01"), find("a"), find("cat"), find("10")

@@ -70,7 +70,7 @@ def read_labels(
 
 
 def number_labels(values: Sequence[int] | Sequence[str]) -> tuple[list[int], tuple[str, ...] | None]:
-    """Class indices of labels, and the class names: the distinct labels, sorted; None where these are 0, 1, 2 and on.
+    """Class indices of labels, and the class names: the distinct labels, sorted; None if these are 0, 1, 2 and on.
 
     Negative numbers stay as they are, to be refused where they are looked at.
 

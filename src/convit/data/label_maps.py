@@ -33,7 +33,7 @@ class LabelMap:
     in_order: tuple[str, ...] | None = None
 
     def targets(self, labels: Sequence[int], classes: Sequence[ClassName] | None) -> dict[int, str | None]:
-        """The model's class that each label means, by its name where the data have one; None where the map is silent.
+        """The model's class that each label means, by its name where the data have one; None if the map is silent.
 
         Names are compared as `plain_name` does, except that a line is not taken from the class of the data that it
         names.

@@ -46,7 +46,7 @@ class _RemoteBytes(io.RawIOBase):
 
 @contextmanager
 def open_remote(url: str) -> Generator[BinaryIO]:
-    """Open a remote file for reading from its beginning; raises as `read_on`, but `TransferError` for what may pass."""
+    """Open a remote file at its beginning; raises the errors of `read_on`, and `TransferError` for what may pass."""
     system, path = filesystem_of(url)
     with _as_transfer_error(url):
         # Over HTTP one request for the whole file, for servers without ranges too.
@@ -87,12 +87,12 @@ def read_on(url: str, read: Callable[[BinaryIO], Iterator[Item]]) -> Iterator[It
 
 
 def read_remote(url: str) -> bytes:
-    """The whole of a small remote file; raises as `read_on` does."""
+    """The whole of a small remote file; raises the errors of `read_on`."""
     return b"".join(read_on(url, lambda file: iter([file.read()])))
 
 
 def fetch_all(urls: Sequence[str]) -> list[bytes]:
-    """The whole of some small remote files, those of one store side by side; raises as `read_on` does."""
+    """The whole of some small remote files, those of one store side by side; raises the errors of `read_on`."""
     places, found = [filesystem_of(url) for url in urls], dict[int, Any]()
     for system in dict.fromkeys(system for system, _ in places):
         here = [place for place, (each, _) in enumerate(places) if each == system]
@@ -111,7 +111,7 @@ class RemoteFile(NamedTuple):
 
     Attributes:
         url: where it is.
-        size: bytes; -1 where it is not said.
+        size: bytes; -1 if it is not said.
         mark: ETag, or time of change, with its name; "no etag" without either.
     """
 
@@ -131,13 +131,13 @@ def remote_file(url: str) -> RemoteFile:
 
 
 def remote_identity(url: str) -> str:
-    """A remote file's mark and size in one line; raises as `remote_file` does."""
+    """A remote file's mark and size in one line; raises the errors of `remote_file`."""
     file = remote_file(url)
     return f"{file.mark}, {None if file.size < 0 else file.size} bytes"
 
 
 def list_files(pattern: str) -> list[RemoteFile]:
-    """The files that a URL with * means, or all under one that ends in /, sorted; raises as `remote_file` does."""
+    """The files that a URL with * means, or all under one ending in /, sorted; raises the errors of `remote_file`."""
     scheme, host, inside = split_url(pattern.rstrip("/"))
 
     def listed(system: Any, path: str) -> list[RemoteFile]:

@@ -31,7 +31,7 @@ class LabeledImage:
         name: path within the folder, key within the shard, or file and row.
         content: the encoded file; the path of one that could not be read; or an image, where the data keep pixels.
         label: number of its class in the data's own counting.
-        accepted: all labels that count as right where there are several (ImageNet's ReaL labels); empty where `label`
+        accepted: all labels that count as right where there are several (ImageNet's ReaL labels); empty if `label`
             alone does.
     """
 
@@ -47,7 +47,7 @@ class Samples:
     Args:
         labels: the label of each image.
         names: what each image is called.
-        classes: what each label means, by number; None where the data do not say, and labels are the model's own.
+        classes: what each label means, by number; None if the data do not say, and labels are the model's own.
         source: what names the classes, for messages.
 
     Attributes:
@@ -284,7 +284,7 @@ def read_stored(stored: Stored) -> Stored:
 
 
 def checked_places(places: Sequence[int], count: int) -> Sequence[int]:
-    """Give places back that are ascending and below `count`.
+    """Return places, which must be ascending and below `count`.
 
     Raises:
         ValueError: a place is out of range, or not above the one before it.

@@ -229,7 +229,7 @@ _MARK = "DataLoader worker process"
 
 @contextmanager
 def plain_worker_errors() -> Generator[None]:
-    """Give an error of a loader's worker its own one-line message back; PyTorch puts the worker's traceback into it."""
+    """Restore the one-line message of an error in a loader's worker; PyTorch puts the worker's traceback into it."""
     try:
         yield
     except (ValueError, OSError, ImportError) as error:

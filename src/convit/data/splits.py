@@ -136,7 +136,7 @@ class Layout:
 
     Attributes:
         train: what is trained on.
-        validation: what it is watched by; None where images have to be held out.
+        validation: what it is watched by; None if images have to be held out.
         test: what is left for the end; neither trained nor selected on.
         others: sub-folders that are none of these, which are left alone.
     """

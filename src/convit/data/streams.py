@@ -152,8 +152,8 @@ def _decode_stream(samples: Iterator[Sample], corrupt: CorruptImages | None) -> 
     """(key, decoded image, class index) of an endless stream; the next readable image stands in for an unreadable one.
 
     That one is given again in its own place: what comes at a place depends on what follows alone, so that a stream
-    that is taken up in its middle goes on exactly as it would have. Raises as `CorruptImages.report`, and a
-    `ValueError` where an image cannot be read and there is no `corrupt`, or where none can.
+    that is taken up in its middle goes on exactly as it would have. Raises the errors of
+    `CorruptImages.report`, and `ValueError` if an image cannot be read and there is no `corrupt`, or if none can.
     """
     ahead: deque[Sample] = deque()
     while True:

@@ -53,7 +53,7 @@ class Evaluator(Predictor):
 
     Attributes:
         num_classes: number of the model's classes.
-        class_names: their names in index order, None where the model brings none.
+        class_names: their names in index order, None if the model brings none.
         temperature: what logits are divided by before the softmax: 1, or what was fitted for these weights.
 
     Raises:
@@ -112,7 +112,7 @@ class Evaluator(Predictor):
     def _score(
         self, data: Samples, places: Sequence[int] | None
     ) -> Iterator[tuple[Outcome, np.ndarray[Any, Any] | None]]:
-        """Each image's outcome and logits, -inf for classes that do not compete; None where it failed."""
+        """Each image's outcome and logits, -inf for classes that do not compete; None if it failed."""
         classes = match_classes(data, self.class_names, self.num_classes)
         competing = competing_classes(data, self.class_names, self.num_classes)
         competes = None if competing is None else np.isin(np.arange(self.num_classes), competing)

@@ -66,7 +66,7 @@ def competing_classes(data: Samples, names: Sequence[str] | None, num_classes: i
     """Find the classes of the model that may be predicted on some data.
 
     ImageNet-A and ImageNet-R hold 200 of ImageNet-1k's classes, and are scored among these alone. Takes and refuses
-    what `match_classes` does; gives their numbers, ascending, or None where all classes compete.
+    what `match_classes` does; gives their numbers, ascending, or None if all classes compete.
     """
     if not data.restricted:
         return None

@@ -69,7 +69,7 @@ def bootstrap(
 def limits_of(right: Bool[np.ndarray[Any, Any], " images"]) -> Interval | None:
     """The 95 % interval, in percent, of a share that is 0 or 1, which resampling cannot tell from certainty.
 
-    Source: Wilson 1927, score interval. None where some images are right and some are wrong.
+    Source: Wilson 1927, score interval. None if some images are right and some are wrong.
 
     >>> [round(limit, 1) for limit in limits_of(np.array([True] * 10))]
     [72.2, 100.0]
@@ -147,7 +147,7 @@ def fit_temperature(
 
     Returns:
         "temperature", the number of "images", and the loss and the expected calibration error (percent) before and
-        after ("loss_before", "ece_after" …), each half measured with what the other half gave. None where there are
+        after ("loss_before", "ece_after" …), each half measured with what the other half gave. None if there are
         fewer than 50 images or 5 mistakes to learn from, or where it does not lower the loss.
     """
     from scipy.optimize import minimize_scalar

@@ -172,7 +172,7 @@ def worst_mistakes(evaluation: Evaluation, images: Samples) -> list[dict[str, An
     """What the page shows of the wrong images of highest loss, turned as the model saw them.
 
     At most 24, the highest loss first; of equal ones the first in the data. No other image is read if that can be;
-    "image" is None where one can no longer be read.
+    "image" is None if one can no longer be read.
     """
     scores = evaluation.scores
     assert scores is not None

@@ -95,7 +95,7 @@ def join_processes() -> Generator[Processes]:
 def own_device(device: str) -> str:
     """The device of this process: of several on one machine each takes a GPU of its own, where `device` leaves it open.
 
-    "auto" and "cuda" do. A `ValueError` where LOCAL_RANK is not a number.
+    "auto" and "cuda" do. Raises `ValueError` if LOCAL_RANK is not a number.
     """
     if "LOCAL_RANK" not in os.environ or device not in ("auto", "cuda") or not torch.cuda.is_available():
         return device

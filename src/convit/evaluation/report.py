@@ -57,8 +57,8 @@ class Evaluation:
         calibration: the bins behind `ece`; see `convit.evaluation.metrics.calibration_bins`.
         per_class: accuracy of each class; see `convit.evaluation.metrics.by_class`.
         confusion: (right class, predicted class, images), where there are any.
-        class_names: of the model's classes, None where it brings none.
-        scores: of each image; None where only the metrics are known.
+        class_names: of the model's classes, None if it brings none.
+        scores: of each image; None if only the metrics are known.
     """
 
     model: str

@@ -17,11 +17,11 @@ class Outcome:
     Attributes:
         name: path or key of the image.
         label: its class, by the model's numbers; of several that count as right the one that the model prefers.
-        rank: how many classes the model prefers to it: 0 where the model is right; None where the image failed.
+        rank: how many classes the model prefers to it: 0 if the model is right; None if the image failed.
         loss: cross entropy, natural logarithm; None likewise.
         predicted: the class that the model puts first; None likewise.
         confidence: the probability that the model gives it, 0 to 1; None likewise.
-        error: what is wrong with the image, None where all went well.
+        error: what is wrong with the image, None if all went well.
     """
 
     name: str

@@ -102,7 +102,7 @@ def _readme(folder: Path, model: ConViT, facts: Mapping[str, Any], proof: Proof)
 
 
 def _commands(form: Format, first: str) -> str:
-    """The commands that run the file, as a block of code; empty where none does."""
+    """The commands that run the file, as a block of code; empty if none does."""
     script = "    python predict.py cat.jpg                          # needs"
     lines = [] if form.batch else [f"{script} {form.runtime}, Pillow and numpy"]
     lines += [f"    convit {_COMMANDS[first]}"] if form.runtime else []

@@ -26,8 +26,8 @@ class Format:
         file: the name of the file in the folder; others may stand beside it.
         precisions: that it can hold, the default first.
         packages: that write and run it, as they are imported.
-        extra: of this package, which brings them; empty where they come with it.
-        runtime: the package that runs it; empty where nothing here does, so that no result is compared.
+        extra: of this package, which brings them; empty if they come with it.
+        runtime: the package that runs it; empty if nothing here does, so that no result is compared.
         dynamic_size: whether one file can take images of several sizes.
         inputs: that it can take, the default first.
         batch: images at a time; None for any number. Those that take one are experimental.

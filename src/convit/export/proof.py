@@ -27,7 +27,7 @@ class Proof:
     """How far a file is from PyTorch.
 
     Attributes:
-        largest: difference of one value, relative to the largest absolute value of its output in the batch; None where
+        largest: difference of one value, relative to the largest absolute value of its output in the batch; None if
             nothing was compared.
         limit: what `largest` must not exceed; None in int8.
         top1_agreement: images that keep their first class, or one nearer to it than the limit, in percent; None without
@@ -36,7 +36,7 @@ class Proof:
         images: how many were compared.
         shapes: (batch, height, width) of each batch, without repeats.
         read: where the images came from.
-        warning: why this is a weak proof; empty where it is not.
+        warning: why this is a weak proof; empty if it is not.
     """
 
     largest: float | None

@@ -92,7 +92,7 @@ def fit_baseline(plan: Plan, *, quiet: bool = False) -> tuple[Baseline, FittedHe
 
 
 def advise_freezing(baseline: Baseline | None, top1: float | None, recipe: Recipe) -> str:
-    """What to try where training has made the features worse than they were; empty where it has not."""
+    """What to try where training has made the features worse than they were; empty if it has not."""
     if baseline is None or top1 is None or baseline.top1 <= top1 or "backbone" in recipe.model.freeze:
         return ""
     return (
@@ -102,7 +102,7 @@ def advise_freezing(baseline: Baseline | None, top1: float | None, recipe: Recip
 
 
 def read_baseline(folder: Path) -> Baseline | None:
-    """What a run's folder says of its baseline; None where it says nothing."""
+    """What a run's folder says of its baseline; None if it says nothing."""
     file = folder / PLAN_FILE
     kept = json.loads(file.read_text(encoding="utf-8")).get("baseline") if file.is_file() else None
     return Baseline(**kept) if kept else None

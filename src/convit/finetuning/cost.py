@@ -93,7 +93,7 @@ def measure(plan: Plan, device: torch.device) -> tuple[Plan, Cost]:
 
 
 def advise(plan: Plan, cost: Cost) -> str | None:
-    """Cheaper ways, where the run will be long; None where it will not."""
+    """Cheaper ways, where the run will be long; None if it will not."""
     if cost.seconds < LONG:
         return None
     ways: list[str] = []

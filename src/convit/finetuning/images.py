@@ -29,7 +29,7 @@ class LabeledImages:
         train, validation: as the recipe's section `data` takes them; without `validation`, images have to be held out.
         classes: names in index order.
         samples, validation_samples: the opened images of both.
-        test: the images to score once at the end, whose labels count as the others' do; None where there are none.
+        test: the images to score once at the end, whose labels count as the others' do; None if there are none.
         layout: what was found, in words.
         warnings: what the user should know before training, in words.
     """
@@ -60,7 +60,7 @@ class Division:
     """Which images are kept from training, to validate with, and why so many.
 
     Attributes:
-        held_out: number of them; 0 where the data bring their own.
+        held_out: number of them; 0 if the data bring their own.
         training, validation: number of images of each class, in index order.
         warnings: classes that cannot be validated, in words.
     """

@@ -35,7 +35,7 @@ class RunSummary:
         config: of the trained model.
         counts: (class, training images, validation images), in index order.
         seconds: that the training took in this process.
-        cost: what was said beforehand; None where nothing was measured.
+        cost: what was said beforehand; None if nothing was measured.
         unreadable, baseline, evaluation, test: as in `convit.finetuning.run.FinetuneRun`.
     """
 
@@ -51,7 +51,7 @@ class RunSummary:
 
     @property
     def advice(self) -> str:
-        """What to try next; empty where there is nothing to say."""
+        """What to try next; empty if there is nothing to say."""
         return advise_freezing(self.baseline, self.evaluation and self.evaluation.top1, self.plan.recipe)
 
 

@@ -39,10 +39,10 @@ class FinetuneRun(TrainingRun):
 
     Attributes:
         name: of the images.
-        evaluation: of the weights on the validation images; None where the recipe was changed to have none.
-        test: evaluation on the data's own test part, which nothing was selected on; None where there is none.
-        baseline: of logistic regression on the validation images, before training; None where there was none.
-        advice: what to try next; empty where there is nothing to say.
+        evaluation: of the weights on the validation images; None if the recipe was changed to have none.
+        test: evaluation on the data's own test part, which nothing was selected on; None if there is none.
+        baseline: of logistic regression on the validation images, before training; None if there was none.
+        advice: what to try next; empty if there is nothing to say.
         unreadable: name and problem of every image that could not be read.
     """
 
@@ -204,7 +204,7 @@ def _evaluate(
 
 
 def _test(plan: Plan, weights: Path, *, quiet: bool) -> Evaluation | None:
-    """Score the data's own test part; None where there is none, or no image of it can be read."""
+    """Score the data's own test part; None if there is none, or no image of it can be read."""
     if plan.images.test is None:
         return None
     images = images_to_score(plan.images.test, range(len(plan.images.test)), plan.images.root)

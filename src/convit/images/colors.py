@@ -20,7 +20,7 @@ _SAME_AS_SRGB = 2
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """How an image of this mode (L, RGB, CMYK or LAB) becomes sRGB by its ICC profile.
 
-    None where there is nothing to convert: it is sRGB to within two levels, or is broken or belongs to another mode.
+    None if there is nothing to convert: it is sRGB to within two levels, or is broken or belongs to another mode.
     """
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))

@@ -107,7 +107,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 def describe_left_out(left_out: Counter[str]) -> str:
-    """What `find_images` left out, in one line, the most frequent first; empty where that is nothing.
+    """What `find_images` left out, in one line, the most frequent first; empty if that is nothing.
 
     >>> describe_left_out(Counter({".mp4": 2, ".webm": 1, "__MACOSX": 1}))
     'left out: 2 .mp4, 1 .webm, 1 __MACOSX'

@@ -37,7 +37,7 @@ class ImageList:
         file: the list.
         folder: what the names start from.
         names: path of each image.
-        labels: the label of each, as it is written; None where the list has none.
+        labels: the label of each, as it is written; None if the list has none.
     """
 
     file: Path

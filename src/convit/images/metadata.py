@@ -35,7 +35,7 @@ def lies_on_its_side(orientation: int) -> bool:
 
 
 def read_orientation(image: Image.Image) -> int:
-    """Give the EXIF orientation that an opened image carries (else the one in its XMP), 1 where there is none."""
+    """Return the EXIF orientation that an opened image carries (else the one in its XMP), 1 if there is none."""
     exif = image.info.get("exif")
     orientation = parse_orientation(exif) if isinstance(exif, bytes) else 1
     xmp = image.info.get("xmp")
@@ -46,7 +46,7 @@ def read_orientation(image: Image.Image) -> int:
 
 
 def parse_orientation(exif: bytes) -> int:
-    r"""Find the orientation in an EXIF block, 1 where it is absent or the block is broken.
+    r"""Find the orientation in an EXIF block, 1 if it is absent or the block is broken.
 
     Pillow's own reader warns about broken blocks and gives up on the whole of one; this looks for the one tag alone,
     which stands near the front, and so still finds it in a block that is cut off further back.

@@ -107,7 +107,7 @@ def redacted(text: str) -> str:
 
 
 def broken_link(path: Path) -> str:
-    """The reason why a link leads nowhere; empty where the path is not such a link."""
+    """The reason why a link leads nowhere; empty if the path is not such a link."""
     with suppress(OSError):  # a name that is too long, say, is not a link either
         if path.is_symlink() and not path.exists():
             return f"is a link to {path.readlink()}, which is not there; mend the link, or name another path"

@@ -132,7 +132,7 @@ def read_labels(model: nn.Module) -> tuple[str, ...]:
 
 
 def read_temperature(model: nn.Module) -> float:
-    """What a model's logits are divided by before the softmax, from its `pretrained_cfg`; 1 where nothing was fitted.
+    """What a model's logits are divided by before the softmax, from its `pretrained_cfg`; 1 if nothing was fitted.
 
     Raises:
         ValueError: the card holds something that is not a temperature.

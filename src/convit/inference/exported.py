@@ -71,7 +71,7 @@ class Export:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Export:
-        """Read it as JSON holds it; a `KeyError`, `TypeError` or `ValueError` where it is not as it must be."""
+        """Read it from parsed JSON; raises `KeyError`, `TypeError` or `ValueError` if it is malformed."""
         given = values["input"]
         temperature = values.get("temperature")
         found = cls(

@@ -186,7 +186,7 @@ class LoadedModel:
 def load_by_name(name: str | None, weights: str | Path | None, *, num_classes: int | None = None) -> nn.Module:
     """Load a weight set, a local file that says which model it is for, or a local file into a named model.
 
-    Without a name it is the model that `weights` describes, else the default; raises as `create_model` does.
+    Without a name it is the model that `weights` describes, else the default; raises the errors of `create_model`.
     """
     from convit.weights import create_model, load_model
 

@@ -137,7 +137,7 @@ class Predictor:
         raise NotImplementedError
 
     def _run(self, sources: Iterable[ImageSource] | Iterable[tuple[Any, ImageSource]]) -> Iterator[Row]:
-        """Give one row per image or (tag, image) pair, in order; without outputs where unreadable or not finite."""
+        """Return one row per image or (tag, image) pair, in order; without outputs where unreadable or not finite."""
         if isinstance(sources, str | os.PathLike | bytes | Image.Image):
             raise TypeError(f"several images are asked for, but got one {type(sources).__name__}; put it into a list")
         images, failed, start, waited = 0, 0, perf_counter(), Stopwatch()

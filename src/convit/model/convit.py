@@ -86,7 +86,7 @@ class ConViT(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """Width of the head; 0 where the model returns embeddings."""
+        """Width of the head; 0 if the model returns embeddings."""
         return self.config.num_classes
 
     @property
@@ -132,7 +132,7 @@ class ConViT(nn.Module):
     def forward_features(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch tokens dim"]:
-        """Every token after the last norm: the class token, then the patches row by row. Raises as `forward` does."""
+        """Every token after the last norm: class token, then patches row by row; raises the errors of `forward`."""
         return self.norm(self._encode(images, class_only=False))
 
     def forward_head(

@@ -47,8 +47,8 @@ def fastest_attention(model: ConViT, images: Float[Tensor, "batch channels heigh
         images: a batch of the size to come, on that device; its numbers aren't read.
 
     Returns:
-        "triton" where it runs, gives what the other form gives, and is faster; else "fused", and a warning where a GPU
-        that should run it does not.
+        "triton" if it runs, gives what the other form gives, and is faster; else "fused", with a warning if a GPU
+        should run it but does not.
     """
     local = [cast(GatedPositionalSelfAttention, block.attn) for block in model.blocks if block.is_local]
     if not local or images.device.type != "cuda":
@@ -236,7 +236,7 @@ def _called(model: ConViT, backend: str) -> tuple[Step, ...]:
 
 
 def taking_levels(model: ConViT, folded: ConViT, dtype: torch.dtype, settings: TransformSettings) -> ConViT | None:
-    """The folded model for uint8 pixel values, which shares all but the embedding; None where its kernel isn't read."""
+    """The folded model for uint8 pixel values, which shares all but the embedding; None if its kernel isn't read."""
     embedding = cast(PatchEmbedding, model.patch_embed)
     is_read = is_untouched(embedding, PatchEmbedding) and is_untouched(embedding.proj, nn.Conv2d)
     if not is_read or len(settings.mean) != model.config.in_chans:

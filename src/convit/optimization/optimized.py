@@ -30,7 +30,7 @@ class OptimizedConViT(nn.Module):
 
     Args:
         model: the folded model, whose config, pretrained_cfg, num_classes and the like it tells.
-        of_levels: the one that takes uint8 pixel values, as floats; None where they are normalized beforehand.
+        of_levels: the one that takes uint8 pixel values, as floats; None if they are normalized beforehand.
         plan: what was chosen for the device, and why.
         dtype: of tokens.
         runner: PyTorch as it is, compiled code, a recorded graph, or another runtime.

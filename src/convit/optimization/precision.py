@@ -28,7 +28,7 @@ def check_precision(precision: str) -> None:
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """The dtype that "fp64", "fp32", "bf16" or "fp16" stands for; a `ValueError` for other precisions."""
+    """Return the dtype that "fp64", "fp32", "bf16" or "fp16" stands for; raises `ValueError` for other precisions."""
     import torch
 
     if precision not in _DTYPES:

@@ -60,7 +60,7 @@ def check_packages(what: str, *packages: str, extra: str) -> None:
 
 
 def hash_file(path: Path) -> str:
-    """Give a file's SHA-256 in hexadecimal."""
+    """Return a file's SHA-256 in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

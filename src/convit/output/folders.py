@@ -15,7 +15,7 @@ from convit.output.files import check_output, explain, held_open, lock, remove, 
 def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool = False) -> None:
     """Find out whether a folder of files can be written, without leaving a trace; call it before the expensive work.
 
-    The folder and those above it may be missing. Raises as `check_output`.
+    The folder and those above it may be missing. Raises the errors of `check_output`.
     """
     if folder.is_dir():
         there = [name for name in names if (folder / name).exists()]
@@ -36,7 +36,7 @@ def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool = False)
 def whole_folder(path: Path, names: Sequence[str], *, overwrite: bool = False) -> Generator[Path]:
     """A folder to fill that gets its name at the end, or leaves nothing behind where something went wrong.
 
-    One that is to be replaced stays then. Raises as `check_whole_folder`.
+    One that is to be replaced stays then. Raises the errors of `check_whole_folder`.
     """
     check_whole_folder(path, names, overwrite=overwrite)
     target = Path(os.path.realpath(path))

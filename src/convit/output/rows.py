@@ -35,7 +35,7 @@ class Classification:
 
     Attributes:
         path: the image's path, or what it is instead ("<bytes>", "<array>", "<image>").
-        predictions: the likeliest classes, best first; empty where the image could not be read.
+        predictions: the likeliest classes, best first; empty if the image could not be read.
         error: one line that says what is wrong, `None` where all went well.
     """
 
@@ -145,7 +145,7 @@ class Classifications:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Path, then the vector, then error; `shape` is that of one, None where the format need not know it."""
+    """Path, then the vector, then error; `shape` is that of one, None if the format need not know it."""
 
     shape: tuple[int, ...] | None
     heads, right = ("image", "shape", "length", "values"), (2,)
@@ -220,7 +220,7 @@ Layout = Classifications | Embeddings | PlainRows
 
 
 def shorten(number: float) -> float:
-    """Give the shortest decimal that is the same float32.
+    """Return the shortest decimal that is the same float32.
 
     >>> shorten(float(np.float32(0.1)))
     0.1

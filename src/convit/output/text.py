@@ -127,7 +127,7 @@ class Json(Encoder):
 
 
 class Csv(Encoder):
-    """One line per row, with a head line; a `ValueError` for embeddings with more than one vector per image.
+    """One line per row, with a header line; raises `ValueError` for embeddings with more than one vector per image.
 
     A terminal gets what could drive it spelled out, files and pipes the very names.
     """

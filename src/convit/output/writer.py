@@ -103,7 +103,7 @@ class Writer(AbstractContextManager["Writer", None]):
     failed: int = 0
 
     def write(self, row: Any) -> None:
-        """Write one row; an `OSError` where the disk is full or broken."""
+        """Write one row; raises `OSError` if the disk is full or broken."""
         try:
             self._encoder.add(row)
         except OSError as error:

@@ -48,7 +48,7 @@ class Destination:
         return not is_remote(place) and self._folder.resolve() in text_path(place).resolve().parents
 
     def names(self, folder: str = "") -> set[str]:
-        """Names of the objects in one of its folders, or at its top; empty where there is none."""
+        """Names of the objects in one of its folders, or at its top; empty if there is none."""
         if self._folder is not None:
             inside = self._folder / folder
             return {entry.name for entry in inside.iterdir()} if inside.is_dir() else set()
@@ -58,7 +58,7 @@ class Destination:
         return set()
 
     def read(self, name: str) -> bytes | None:
-        """One object; None where there is none."""
+        """One object; None if there is none."""
         with suppress(FileNotFoundError), self._explained(name, FileNotFoundError):
             if self._folder is not None:
                 return (self._folder / name).read_bytes()

@@ -34,7 +34,7 @@ class InputFile(NamedTuple):
     Attributes:
         kind: "image", "tar" or "parquet".
         path: the URL as `shown` gives it, or the path in a form that opens again.
-        size: bytes; -1 where a server does not say.
+        size: bytes; -1 if a server does not say.
         mark: what changes with the content: a file's time of change (ns), a server's ETag or the like.
     """
 
@@ -194,7 +194,7 @@ def images_in(files: Sequence[InputFile]) -> Iterator[ImageSource]:
 
 
 def _check_unchanged(file: InputFile) -> None:
-    """Compare a file with what was listed; raises as `images_in`, and `OSError` where it cannot be asked for."""
+    """Compare a file with what was listed; raises the errors of `images_in`, and `OSError` if it cannot be examined."""
     now = _entry(remote_file(file.path)) if is_remote(file.path) else _listed(text_path(file.path), file.kind)
     if (file.size, file.mark) != (now.size, now.mark):
         raise _changed(file)

@@ -53,7 +53,7 @@ class Part:
 
     @classmethod
     def parse(cls, text: str) -> Part:
-        """Read "i/n"; `ValueError` where it is something else.
+        """Read "i/n"; raises `ValueError` if it is something else.
 
         >>> Part.parse("7/64")
         Part(index=7, count=64)

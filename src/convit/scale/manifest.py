@@ -113,7 +113,7 @@ def updated(old: Manifest, files: Sequence[InputFile], images_per_shard: int = I
 
 
 def read_manifest(destination: Destination) -> Manifest | None:
-    """Read the manifest of a destination, None where there is none; raises as `Destination.read`.
+    """Read the manifest of a destination, None if there is none; raises the errors of `Destination.read`.
 
     Raises:
         ValueError: it is damaged.
@@ -141,7 +141,7 @@ def read_manifest(destination: Destination) -> Manifest | None:
 
 
 def check_job(destination: Destination, known: Mapping[str, Any], job: Mapping[str, Any]) -> None:
-    """Raise `ValueError` where the rows of a job would differ from those that a destination holds."""
+    """Raise `ValueError` if the rows of a job would differ from those that a destination holds."""
     before, now = ({**each, **each.get("preprocessing", {})} for each in (known, job))
     for name in {**now, **before}:
         if name != "preprocessing" and before.get(name) != now.get(name):
@@ -152,7 +152,7 @@ def check_job(destination: Destination, known: Mapping[str, Any], job: Mapping[s
 
 
 def check_sources(destination: Destination, known: Manifest, sources: Sequence[str]) -> None:
-    """Raise `ValueError` where the inputs are others than those of the manifest."""
+    """Raise `ValueError` if the inputs are not those of the manifest."""
     if tuple(map(shown, sources)) != known.sources:
         raise ValueError(
             f"{destination} was begun with the inputs {', '.join(known.sources)}; name the same, or bring the manifest "

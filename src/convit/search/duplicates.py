@@ -232,12 +232,12 @@ class _Thumbnails:
         self._of = lru_cache(maxsize=_KEPT)(self._make)
 
     def difference(self, first: int, second: int) -> float | None:
-        """Mean absolute difference in levels; None where one of the two cannot be read."""
+        """Mean absolute difference in levels; None if one of the two cannot be read."""
         one, other = self._of(first), self._of(second)
         return None if one is None or other is None else float(np.abs(one - other).mean())
 
     def correlation(self, first: int, second: int) -> float:
-        """Pearson's, of two that can be read; 1 where one of them is a flat area, which has no structure."""
+        """Pearson's, of two that can be read; 1 if one of them is a flat area, which has no structure."""
         one, other = (np.ravel(each) for each in (self._of(first), self._of(second)) if each is not None)
         return 1.0 if min(one.std(), other.std()) < _FLAT else float(np.corrcoef(one, other)[0, 1])
 

@@ -1,4 +1,4 @@
-"""Which model made an index: kept beside its vectors, loaded as it was the first time, refused where it is another."""
+"""Which model made an index: kept beside its vectors, loaded as it was the first time, refused if it is another."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Identity(BaseModel, frozen=True, strict=True, extra="forbid"):
     Attributes:
         root: the folder that the paths of its images start from, absolute.
         name: the model's name, as messages show it.
-        model: the name that loads it; None where `weights` describe themselves, or a module was handed over.
+        model: the name that loads it; None if `weights` describe themselves, or a module was handed over.
         weights: the file or folder that its weights were read from, absolute; None for published ones.
         fingerprint: "sha256:" and the hash of the weight file, or "module:" and that of a module's parameters.
         dim: length of a vector.
         image: (height, width) of the model's input, pixels.
         preprocessing: how images are made into that input: crop, interpolation, EXIF orientation and the like.
         precisions: what its vectors were computed in, such as "fp32"; several where updates differed.
-        listed_in: the list that names its images, absolute; None where they are those of the folder.
-        made_from: where its vectors were read from; None where the images were embedded for it.
+        listed_in: the list that names its images, absolute; None if they are those of the folder.
+        made_from: where its vectors were read from; None if the images were embedded for it.
     """
 
     root: str
@@ -66,7 +66,7 @@ class Identity(BaseModel, frozen=True, strict=True, extra="forbid"):
 
 
 def read_identity(db: Path) -> Identity | None:
-    """Read what `Identity.write` kept; None where there is no such file.
+    """Read what `Identity.write` kept; None if there is no such file.
 
     Raises:
         ValueError: the file is damaged.

@@ -98,17 +98,17 @@ class Index:
 
     @property
     def root(self) -> Path:
-        """The folder that the images' paths start from; `FileNotFoundError` where nothing was indexed yet."""
+        """The folder that the images' paths start from; raises `FileNotFoundError` if nothing is indexed yet."""
         return text_path(self._known.root)
 
     @property
     def place(self) -> Path:
-        """What was indexed: a folder, a list, the results of a job; `FileNotFoundError` where nothing was."""
+        """What was indexed: a folder, a list, the results of a job; raises `FileNotFoundError` if nothing is yet."""
         return text_path(self._known.place)
 
     @property
     def model_name(self) -> str:
-        """The name of the model that made the index; `FileNotFoundError` where nothing was indexed yet."""
+        """The name of the model that made the index; raises `FileNotFoundError` if nothing is indexed yet."""
         return self._known.name
 
     def __len__(self) -> int:

@@ -38,8 +38,8 @@ class ListedImage:
 
     Attributes:
         name: its path, as `convit.images.names.path_text` writes it, or its key.
-        label: its class; None where it has none.
-        split: the part of the data set that it belongs to; None where there are no parts.
+        label: its class; None if it has none.
+        split: the part of the data set that it belongs to; None if there are no parts.
         sha256: of its file.
         read: gives the file's bytes, or the image where the data keep pixels.
     """

@@ -38,7 +38,7 @@ class Hit:
         label: the name of the folder that it lies in; None at the top.
         width, height: pixels, upright.
 
-    Label, width and height are None where the index was made from the results of a job, which do not hold them.
+    Label, width and height are None if the index was made from the results of a job, which do not hold them.
     """
 
     rank: int

@@ -52,7 +52,7 @@ def duplicates_page(
     Args:
         pairs: what `find_duplicates` gave.
         about: one sentence under the title.
-        root: the folder that the images' names start from, for links; None where they lie in shards.
+        root: the folder that the images' names start from, for links; None if they lie in shards.
         folder: where the page will lie; its links are relative to it.
     """
     shown = [
@@ -81,7 +81,7 @@ def _side(listed: ListedImage, root: Path | None, folder: str | Path) -> dict[st
 
 
 def _shown(source: ImageSource, name: str, alt: str, link: str | None) -> dict[str, Any]:
-    """A small JPEG as a data URI, None where the image cannot be read any more; and what its file is."""
+    """A small JPEG as a data URI, None if the image cannot be read any more; and what its file is."""
     shown: dict[str, Any] = {"name": name, "alt": alt, "link": link, "image": None, "size": None, "bytes": None}
     try:
         content = source if isinstance(source, Image.Image | np.ndarray) else read_bytes(source)

@@ -75,7 +75,7 @@ def create_app(
 
 
 def load_app(setup: ServiceSetup, *, metrics: Metrics | None = None) -> FastAPI:
-    """Load models, warm them up, and make the app that answers for them; raises as `load_served` and `open_index`."""
+    """Load models, warm them up, and create their app; raises the errors of `load_served` and `open_index`."""
     models = [load_served(name, setup.run) for name in setup.models]
     for each in models:
         each.warm_up()

@@ -45,14 +45,14 @@ async def read_images(request: Request, service: Service) -> list[SentImage]:
 
 
 def one_image(images: list[SentImage]) -> SentImage:
-    """The only image of a request; a `ServiceError` where there are several."""
+    """Return the only image of a request; raises `ServiceError` if there are several."""
     if len(images) > 1:
         raise ServiceError(422, "one_image", f"there are {len(images)} images, but this looks at one; send one")
     return images[0]
 
 
 async def images_of(texts: list[str], request: Request, service: Service) -> list[SentImage]:
-    """Images given as base64, data or https URLs; a `ServiceError` where one is not, or too many or slow."""
+    """Read images given as base64, data or https URLs; raises `ServiceError` if malformed, too many or too slow."""
     service.check_count(len(texts))
     images, left = list[SentImage](), service.options.body_bytes  # of fetched images, as of those in a body
     async with in_time(request, service.options):
@@ -76,7 +76,7 @@ def _decode(text: str, number: int) -> bytes:
 
 
 def parse_body(kind: type[BodyT], body: bytes, not_json: str) -> BodyT:
-    """Read a JSON body of a kind; a `ServiceError` where it is not JSON (400, `not_json`) or of another kind (422)."""
+    """Parse a JSON body; raises `ServiceError` if it is not JSON (400, `not_json`) or not of this kind (422)."""
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:

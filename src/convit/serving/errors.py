@@ -23,7 +23,7 @@ class ServiceError(HTTPException):
         code: stays the same whatever the sentence says.
         message: what was given, the rule, what to do.
         headers: sent along.
-        reason: why it counts as refused in the metrics; empty where the mistake is the client's.
+        reason: why it counts as refused in the metrics; empty if the mistake is the client's.
     """
 
     def __init__(

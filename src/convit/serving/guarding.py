@@ -45,7 +45,7 @@ _SAFE_HEADERS = {
 class Guard:
     """ASGI middleware around the whole app: refuses what may not pass, counts and logs the rest.
 
-    `sends_id`: whether answers get an X-Request-ID; false where a proxy in front adds it.
+    `sends_id`: whether answers get an X-Request-ID; false if a proxy in front adds it.
     """
 
     def __init__(self, app: ASGIApp, options: ServiceOptions, metrics: Metrics, *, sends_id: bool = True) -> None:
@@ -124,7 +124,7 @@ class Guard:
         return ServiceError(413, "body_too_large", told, {"Connection": "close"}, reason="size")
 
     def hold(self, size: int) -> None:
-        """Count bytes of a body in; `ServiceError` where all bodies together are too large."""
+        """Count bytes of a body; raises `ServiceError` if all bodies together are too large."""
         if self._held + size > self.options.bytes_in_flight:
             raise busy("too_many_bytes", "too many large requests are being worked on; try again later", 2)
         self._held += size

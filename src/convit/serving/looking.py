@@ -227,7 +227,7 @@ def _search(service: Service, vector: np.ndarray, k: int, where: str | None, thu
 
 
 def _thumbnail(service: Service, hit: "Hit") -> str | None:
-    """The image of a hit, small; None where it is there no more."""
+    """The image of a hit, small; None if it is there no more."""
     assert service.index is not None
     try:
         image = open_image(service.index.root / text_path(hit.path), at_least=_THUMBNAIL)

@@ -70,7 +70,7 @@ class ServedModel:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of its classes; empty where it has none."""
+        """Names of its classes; empty if it has none."""
         return () if self.classifier is None else tuple(self.classifier.labels)
 
     @property
@@ -87,7 +87,7 @@ class ServedModel:
             return False
 
     def embedder(self, kind: str = "pooled") -> Embedder:
-        """What computes one kind of embedding; `ValueError` or `TypeError` where the model has no such kind."""
+        """Return the embedder of a kind; raises `ValueError` or `TypeError` if the model has no such kind."""
         check_kind(kind)
         if kind not in self.embedders:
             self.embedders[kind] = Embedder(self.source, kind=kind, options=self.options)
@@ -134,7 +134,7 @@ def name_or_path(name: str) -> tuple[str | None, Path | None]:
 
 
 def open_index(db: str | Path, options: RunOptions) -> Index:
-    """Open an index with its model; `FileNotFoundError` or `ValueError` where it does not exist or cannot be used."""
+    """Open an index and its model; raises `FileNotFoundError` if there is none, `ValueError` if it cannot be used."""
     from convit.search import Index
     from convit.search.store import check_place
 

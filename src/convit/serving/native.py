@@ -143,7 +143,7 @@ def embedder_of(model: ServedModel, kind: str) -> Embedder:
 
 
 def check_rows(rows: Sequence[Row], *, all_needed: bool = False) -> None:
-    """Raise a `ServiceError` where no image could be read; with `all_needed`, where one could not."""
+    """Raise `ServiceError` if no image could be read; with `all_needed`, if any could not."""
     bad = [row for row in rows if row.error is not None]
     if bad and (all_needed or len(bad) == len(rows)):
         raise ServiceError(400, "invalid_image", str(bad[0].error))

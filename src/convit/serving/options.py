@@ -83,7 +83,7 @@ class ServiceSetup:
 
 
 def parse_replicas(text: str) -> tuple[int, int]:
-    """Read a number of replicas, or the least and the most; `ValueError` where it is neither.
+    """Read a number of replicas, or the least and the most; raises `ValueError` if it is neither.
 
     >>> parse_replicas("2"), parse_replicas("1-4")
     ((2, 2), (1, 4))

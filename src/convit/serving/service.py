@@ -91,7 +91,7 @@ class Service:
     async def run(
         self, request: Request, batcher: str, predictor: ImagePredictor[Any], images: Sequence[SentImage]
     ) -> list[Row]:
-        """Compute what a predictor gives for images; raises as `check_count`, `Batcher.submit` and `wait_for`."""
+        """Run a predictor over images; raises the errors of `check_count`, `Batcher.submit` and `wait_for`."""
         self.check_count(len(images))
         return await wait_for(request, self._batchers[batcher].submit(predictor, images), self.options)
 

@@ -200,7 +200,7 @@ def _open_teacher(name: str) -> tuple[nn.Module, tuple[float, ...], tuple[float,
 
 
 def _fixed_size(model: nn.Module) -> tuple[int, int] | None:
-    """(height, width) that a model insists on, pixels; None where it takes what comes."""
+    """(height, width) that a model insists on, pixels; None if it takes what comes."""
     if isinstance(model, ConViT):
         return None
     size = getattr(getattr(model, "patch_embed", None), "img_size", None) or getattr(model, "image_size", None)

@@ -56,7 +56,7 @@ class TrainingRun:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The line of the epoch whose weights were written; empty where there is none."""
+        """The line of the epoch whose weights were written; empty if there is none."""
         return dict(read_metadata(self.weights).get("outcome", {}))
 
     @property
@@ -71,7 +71,7 @@ class TrainingRun:
 
     @property
     def images(self) -> int | None:
-        """Number of training and validation images; None where the run did not say."""
+        """Number of training and validation images; None if the run did not say."""
         return _environment(self.folder).get("images")
 
     @cached_property
@@ -182,7 +182,7 @@ def steps_of(checkpoint: Path) -> int:
 
 
 def kept_precision(folder: Path) -> str | None:
-    """The precision that the run in a folder began with; None where it did not say."""
+    """The precision that the run in a folder began with; None if it did not say."""
     return _environment(folder).get("precision")
 
 

@@ -67,11 +67,11 @@ class Split:
     """Training and validation images of one set.
 
     Attributes:
-        train, validation: with augmentation, and with the evaluation transform; None where there are none.
+        train, validation: with augmentation, and with the evaluation transform; None if there are none.
         transforms: of both; they are told when an epoch begins.
         classes: class names in index order, where known.
         source, root: the recipe's `data.train`, and the folder or URL that it starts from.
-        whole: all of its images; None where they are streamed.
+        whole: all of its images; None if they are streamed.
     """
 
     train: ImageDataset | StreamSource

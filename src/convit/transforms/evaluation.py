@@ -46,14 +46,14 @@ class EvaluationTransform:
     def __call__(
         self, image: Image.Image
     ) -> Float32[Tensor, "channels height width"] | UInt8[Tensor, "channels height width"]:
-        """Give the model's input for one Pillow image, which is converted to RGB (or L, for gray input) as Pillow does.
+        """Return the model's input for one Pillow image, converted to RGB (or L, for gray input) as Pillow does.
 
-        It lies on the CPU: float32 and normalized, or uint8 with `normalize=False`. Raises as `to_pixels`.
+        It lies on the CPU: float32 and normalized, or uint8 with `normalize=False`. Raises the errors of `to_pixels`.
         """
         return self.to_tensor(self.to_pixels(image))
 
     def to_tensor(self, pixels: UInt8[np.ndarray, "height width channels"]) -> Tensor:
-        """Give what a call gives, for an image that has been cropped."""
+        """Return what a call gives, for an image that has been cropped."""
         import torch
 
         if self.normalize_output:
@@ -95,7 +95,7 @@ class EvaluationTransform:
         return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
     def to_array(self, image: Image.Image) -> Float32[np.ndarray, "channels height width"]:
-        """Give the model's input for one image, normalized, without torch."""
+        """Return the model's input for one image, normalized, without torch."""
         return self.normalize(self.to_pixels(image))
 
     def normalize(
@@ -164,7 +164,7 @@ def _resize_and_crop(image: Image.Image, settings: TransformSettings) -> Image.I
 
 
 def _resized_size(width: int, height: int, settings: TransformSettings) -> tuple[int, int]:
-    """Give the (width, height) in pixels that an image is scaled to before the crop."""
+    """Return the (width, height) in pixels that an image is scaled to before the crop."""
     target_height, target_width = settings.resized_size
     if settings.crop_mode == "squash":
         return target_width, target_height

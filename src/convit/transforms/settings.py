@@ -94,7 +94,7 @@ class TransformSettings:
         return tuple(round(255 * level) for level in self.mean)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as keyword arguments of `create_transform`."""
+        """Return the fields as keyword arguments of `create_transform`."""
         return asdict(self)
 
     @classmethod

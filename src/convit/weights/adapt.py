@@ -174,7 +174,7 @@ def _adapt_positions(adapted: dict[str, Tensor], config: ConViTConfig, source_gr
 def _fitting(
     adapted: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source_name: str, *, strict: bool
 ) -> dict[str, Tensor]:
-    """The tensors under the model's names and in its shapes; raises `ValueError` where they differ."""
+    """The tensors under the model's names and in its shapes; raises `ValueError` if they differ."""
     missing = [name for name in wanted if name not in adapted]
     extra = [name for name in adapted if name not in wanted]
     problems = [f"it lacks {_some(missing)}"] if missing else []

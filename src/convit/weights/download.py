@@ -43,14 +43,14 @@ class Meter:
             raise OSError(f"it has more than {self._most:,} bytes, the most that these weights can have")
 
     def add(self, count: int) -> None:
-        """Take note of bytes that have arrived; raises as `expect` and `check`."""
+        """Take note of bytes that have arrived; raises the errors of `expect` and `check`."""
         self._arrived += count
         self._recent += count
         self.expect(self._arrived)
         self.check()
 
     def check(self) -> None:
-        """Raise a `TimeoutError` where fewer than `LEAST_RATE` bytes a second have arrived in `STALL_SECONDS`."""
+        """Raise `TimeoutError` if fewer than `LEAST_RATE` bytes a second have arrived in `STALL_SECONDS`."""
         if monotonic() - self._since < STALL_SECONDS:
             return
         if self._recent < LEAST_RATE * STALL_SECONDS:
@@ -59,12 +59,12 @@ class Meter:
 
 
 def default_folder() -> Path:
-    """Give the folder for files that come from no hub: `convit` in `XDG_CACHE_HOME`, or else in `~/.cache`."""
+    """Return the folder for files that come from no hub: `convit` in `XDG_CACHE_HOME`, or else in `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "convit"
 
 
 def is_kept(url: str, folder: Path) -> bool:
-    """Say whether an earlier download left its file, without looking into it."""
+    """Return whether an earlier download left its file, without looking into it."""
     try:
         path = _place(url, folder)
         return path.is_file() and _notes(path).is_file()
@@ -73,7 +73,7 @@ def is_kept(url: str, folder: Path) -> bool:
 
 
 def cached_url(url: str, folder: Path) -> Path | None:
-    """Give the file of an earlier download if it still has the hash recorded then, else None; without the network."""
+    """Return the file of an earlier download if it still has the hash recorded then, else None; without the network."""
     if not is_kept(url, folder):
         return None
     path = _place(url, folder)

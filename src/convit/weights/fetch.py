@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def fetch_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path:
-    """Give the file of a weight set, fetching it once where it does not ship in the package.
+    """Return the file of a weight set, fetching it once where it does not ship in the package.
 
     A file in the cache is used without asking anybody whether there is a newer one. Otherwise the hub is asked
     (`HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE` and the hub's other settings hold), and where that fails the authors'
@@ -59,9 +59,9 @@ def fetch_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path:
 
 
 def fetch_hub_file(repo: Repo, names: tuple[str, ...] = WEIGHT_FILES, cache_dir: Path | None = None) -> Path:
-    """Give the first of `names` that a hub repository has, from the cache (None: the hub's own) or the hub.
+    """Return the first of `names` that a hub repository has, from the cache (None: the hub's own) or the hub.
 
-    Raises as `fetch_weights`, and a `ValueError` where there is no such public repository, or it has none of the files.
+    Raises the errors of `fetch_weights`, and `ValueError` if there is no such public repository or it has none of them.
     """
     cached = hub.cached_file(repo, names, cache_dir)
     if cached is not None:
@@ -76,7 +76,7 @@ def fetch_hub_file(repo: Repo, names: tuple[str, ...] = WEIGHT_FILES, cache_dir:
 
 
 def cached_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path | None:
-    """Give the file of a weight set if it is on this machine, else None; never uses the network."""
+    """Return the file of a weight set if it is on this machine, else None; never uses the network."""
     file, repo, url = weight_set.file, weight_set.hub_repo, weight_set.url
     if file is not None and file.is_file():
         return file
@@ -85,7 +85,7 @@ def cached_weights(weight_set: WeightSet, cache_dir: Path | None = None) -> Path
 
 
 def is_cached(weight_set: WeightSet, cache_dir: Path | None = None) -> bool:
-    """Say whether the file of a weight set is on this machine, so that no network is needed; it is not read."""
+    """Return whether the file of a weight set is on this machine, so that no network is needed; it is not read."""
     url = weight_set.url
     return (url is not None and is_kept(url, cache_dir or default_folder())) or (
         cached_weights(replace(weight_set, url=None), cache_dir) is not None
@@ -93,7 +93,7 @@ def is_cached(weight_set: WeightSet, cache_dir: Path | None = None) -> bool:
 
 
 def why_unavailable(weight_set: WeightSet) -> str | None:
-    """Say what keeps a weight set from this machine, within seconds; None where it is here or the hub answers."""
+    """Return what keeps a weight set from this machine, within seconds; None if it is here or the hub answers."""
     if is_cached(weight_set):
         return None
     return "HF_HUB_OFFLINE is set" if hub.is_offline() else why_unreachable(hub.endpoint())

@@ -49,7 +49,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Returns:
         The tensors by name, on the CPU, and the description of the model, checked against them: what `save_weights`
-        wrote, or what `config.json` says in the same form; empty where there is neither.
+        wrote, or what `config.json` says in the same form; empty if there is neither.
 
     Raises:
         FileNotFoundError: there is no such file, or the folder holds no weights.

@@ -33,7 +33,7 @@ class Repo(NamedTuple):
 
 
 def parse_repo(text: str) -> Repo:
-    """Read "owner/name" or "owner/name@revision"; a `ValueError` for another form.
+    """Read "owner/name" or "owner/name@revision"; raises `ValueError` for anything else.
 
     >>> parse_repo("timm/convit_tiny.fb_in1k")
     Repo(name='timm/convit_tiny.fb_in1k', revision='main')
@@ -45,14 +45,14 @@ def parse_repo(text: str) -> Repo:
 
 
 def endpoint() -> str:
-    """Give the address of the hub: `HF_ENDPOINT` where set (a mirror), else the public one."""
+    """Return the address of the hub: `HF_ENDPOINT` where set (a mirror), else the public one."""
     from huggingface_hub import constants
 
     return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
 def is_offline() -> bool:
-    """Say whether `HF_HUB_OFFLINE` (or `TRANSFORMERS_OFFLINE`) forbids any request."""
+    """Return whether `HF_HUB_OFFLINE` (or `TRANSFORMERS_OFFLINE`) forbids any request."""
     from huggingface_hub import constants
 
     asked = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
@@ -60,14 +60,14 @@ def is_offline() -> bool:
 
 
 def cache_folder(cache_dir: Path | None = None) -> Path:
-    """Give the folder of the hub's cache: `cache_dir`, else `HF_HUB_CACHE`, else the one in `HF_HOME`."""
+    """Return the folder of the hub's cache: `cache_dir`, else `HF_HUB_CACHE`, else the one in `HF_HOME`."""
     from huggingface_hub import constants
 
     return Path(cache_dir or os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE).expanduser()
 
 
 def cached_file(repo: Repo, names: Sequence[str], cache_dir: Path | None = None) -> Path | None:
-    """Give the first of `names` that the cache holds for the repository, or None; never uses the network."""
+    """Return the first of `names` that the cache holds for the repository, or None; never uses the network."""
     from huggingface_hub import try_to_load_from_cache
 
     folder = cache_folder(cache_dir)
@@ -104,7 +104,7 @@ def download(repo: Repo, names: Sequence[str], cache_dir: Path | None = None, mo
 
 
 def _download(repo: Repo, name: str, folder: Path, most: int) -> Path | None:
-    """Fetch one file; None where the repository does not have it."""
+    """Fetch one file; None if the repository does not have it."""
     from huggingface_hub import errors, hf_hub_download
 
     try:

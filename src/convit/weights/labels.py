@@ -31,7 +31,7 @@ def class_names(label_set: str) -> tuple[str, ...]:
 
 
 def class_wnids(label_set: str) -> tuple[str | None, ...]:
-    """Give the WordNet id of every class, as ImageNet's folders are named, or None; otherwise as `class_names`.
+    """Return the WordNet id of every class, as ImageNet's folders are named, or None; otherwise as `class_names`.
 
     >>> class_wnids("imagenet1k")[281]
     'n02123045'
@@ -54,7 +54,7 @@ def name_class(names: Sequence[str] | None, index: int) -> str:
 
 
 def temperature_of(calibration: Any) -> float:
-    """The temperature that a calibration holds; a `ValueError` where it holds something else."""
+    """Return the temperature that a calibration holds; raises `ValueError` if it holds something else."""
     found = calibration.get("temperature") if isinstance(calibration, dict) else None
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= 1e6:
         raise ValueError(

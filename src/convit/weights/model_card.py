@@ -54,7 +54,7 @@ class Sources:
 
 
 def render_card(title: str, file: Path, sources: Sources) -> str:
-    """Give the text of a model card, in Markdown; `file` is one that `convit.save_weights` wrote."""
+    """Return the text of a model card, in Markdown; `file` is one that `convit.save_weights` wrote."""
     described = read_metadata(file)
     facts = {"title": title, **_file_facts(file), **_model_facts(described)}
     if sources.evaluations:

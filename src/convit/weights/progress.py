@@ -28,14 +28,14 @@ def show_progress(shown: bool) -> None:
 
 
 def progress_shown() -> bool:
-    """Say whether a download would show a bar now."""
+    """Return whether a download would show a bar now."""
     disabled = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").upper() in ("1", "ON", "YES", "TRUE")
     return _wanted and not disabled and is_terminal(sys.stderr)
 
 
 @contextmanager
 def bar(what: str, total: int, *, shown: bool = True) -> Generator[Callable[[], None]]:
-    """Give a function to call after each item; it moves a bar where there is one.
+    """Return a function to call after each item; it moves a bar where there is one.
 
     There is one where `shown` is true, more than a few items are to be done, standard error is a terminal and
     `show_progress` has not ruled it out.
@@ -52,7 +52,7 @@ def bar(what: str, total: int, *, shown: bool = True) -> Generator[Callable[[], 
 
 @contextmanager
 def download_bar(what: str, done: int, total: int | None) -> Generator[Callable[[int], None]]:
-    """Give a function that moves a download's bar on by a number of bytes; `total` is None where nobody says it."""
+    """Return a function that moves a download's bar on by a number of bytes; `total` is None if nobody says it."""
     if not progress_shown():
         yield lambda _: None
         return

@@ -27,7 +27,7 @@ class Published:
         data: the test images, a key of `DATA_SETS`.
         top1: share of images whose class comes first, percent.
         source: who published it, of which weights.
-        top5: share of images whose class is among the first five, percent; None where the source does not say.
+        top5: share of images whose class is among the first five, percent; None if the source does not say.
     """
 
     data: str

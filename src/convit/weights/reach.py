@@ -24,7 +24,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def why_unreachable(url: str) -> str | None:
-    """Say what stops a server from being reached, or None where it answers a HEAD for `url`.
+    """Return why a server cannot be reached, or None if it answers a HEAD request for `url`.
 
     Known after `CONNECT_SECONDS` at most, or after `ANSWER_SECONDS` (with a warning meanwhile) where it accepts
     connections and then says nothing. Proxies are honored as everywhere in Python (`HTTPS_PROXY`, `NO_PROXY` and the

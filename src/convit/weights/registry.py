@@ -60,7 +60,7 @@ def list_pretrained(
 
 
 def is_model(model_name: str) -> bool:
-    """Say whether there is a variant of that name; a tag is ignored.
+    """Return whether there is a variant of that name; a tag is ignored.
 
     >>> is_model("convit_base.fb_in1k"), is_model("resnet50")
     (True, False)
@@ -69,7 +69,7 @@ def is_model(model_name: str) -> bool:
 
 
 def is_model_pretrained(model_name: str) -> bool:
-    """Say whether there are weights of that name, or default weights of that variant.
+    """Return whether there are weights of that name, or default weights of that variant.
 
     >>> is_model_pretrained("convit_tiny"), is_model_pretrained("convit_tiny_plus")
     (True, False)
@@ -78,7 +78,7 @@ def is_model_pretrained(model_name: str) -> bool:
 
 
 def model_entrypoint(model_name: str, module_filter: str | None = None) -> Callable[..., Any]:
-    """Give the function that creates a variant: `create_model` without its first argument; a tag is ignored.
+    """Return the function that creates a variant: `create_model` without its first argument; a tag is ignored.
 
     Raises:
         ValueError: there is no such model, or none in timm's module `module_filter` (timm: KeyError, RuntimeError).
@@ -99,7 +99,7 @@ def model_entrypoint(model_name: str, module_filter: str | None = None) -> Calla
 
 
 def get_pretrained_cfg(model_name: str, allow_unregistered: bool = True) -> PretrainedCfg | None:
-    """Give what is known of a weight set, or of a variant's default one: `pretrained_cfg` of a model that has them.
+    """Return what is known of a weight set, or of a variant's default one: `pretrained_cfg` of a model that has them.
 
     Differs from timm: `url` is the authors' file, `fixed_input_size` is false, since any size is taken, and the classes
     have their names. With `allow_unregistered`, None stands for a model that nothing is known of.

@@ -49,7 +49,7 @@ class Plan:
         config: that of the weights.
         description: what is known of the weights, as in weight files.
         origin: where they come from, in the keys of a card.
-        fetch: brings their file or folder, or the tensors themselves; None where there are none.
+        fetch: brings their file or folder, or the tensors themselves; None if there are none.
         is_published: whether they are the weights that the name stands for; else the caller named a source.
         stated: what the caller's `pretrained_cfg` says, as `description`; it wins over what the weights say.
         wanted: what it says of the model, as fields of the configuration.

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def why_not_timm(config: ConViTConfig, tensor_names: Iterable[str] = ()) -> str | None:
-    """Say why timm's ConViT cannot compute a model, whose tensors' names show a CNN under it; None where it can."""
+    """Return why timm's ConViT cannot compute a model, whose tensors' names show a CNN under it; None if it can."""
     height, width = config.grid_size
     if any(name.startswith("patch_embed.backbone.") for name in tensor_names):
         return "a config.json cannot hold the CNN under its patch embedding"
@@ -47,7 +47,7 @@ def why_not_timm(config: ConViTConfig, tensor_names: Iterable[str] = ()) -> str 
 
 
 def timm_arguments(config: ConViTConfig, architecture: str | None = None) -> tuple[str, dict[str, Any]]:
-    """Give a name that timm has registered and the `model_args` with which it makes a model of this configuration.
+    """Return a name that timm has registered and the `model_args` with which it makes a model of this configuration.
 
     >>> timm_arguments(VARIANTS["convit_nano_patch4_32"].config)[1]["img_size"]
     32
@@ -106,8 +106,8 @@ def accompany(file: Path) -> None:
     """Make the folder of a weight file one that timm and transformers read.
 
     Writes `config.json` for what `save_weights` wrote, and a link `model.safetensors` where the file has another name.
-    Where timm's ConViT cannot compute the model, a `config.json` that is there goes, and a warning says why. Raises an
-    `OSError` where the folder cannot be written.
+    Where timm's ConViT cannot compute the model, a `config.json` that is there goes, and a warning says why. Raises
+    `OSError` if the folder cannot be written.
     """
     description = read_metadata(file)
     config, link = file.with_name(CONFIG_FILE), file.with_name(MODEL_FILE)

@@ -41,7 +41,7 @@ class WeightSet:
         sha256: what the file must hash to, where that is known; for others the hub states it, or the first download.
         max_bytes: a download with more is refused: twice what the parameters take in fp32.
         classes: label set of the head, see `class_names`; "" where it is none of those.
-        top1: accuracy in percent, or None where nobody measured it.
+        top1: accuracy in percent, or None if nobody measured it.
         top5: likewise for the five best classes.
         measured_by: who measured those two, on what.
         published: what others published of these weights, on ImageNet and its relatives.
@@ -85,7 +85,7 @@ class WeightSet:
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
-        """Names of the classes in index order, or None where the label set is not known here."""
+        """Names of the classes in index order, or None if the label set is not known here."""
         return class_names(self.classes) if self.classes else None
 
 
@@ -182,7 +182,7 @@ WEIGHT_SETS: Mapping[str, WeightSet] = _Table()
 
 
 def default_weight_set(architecture: str) -> WeightSet | None:
-    """Give the weight set that a bare architecture name stands for: its first one, or None where it has none."""
+    """Return the weight set that a bare architecture name stands for: its first one, or None if it has none."""
     return next((each for each in WEIGHT_SETS.values() if each.architecture == architecture), None)
 
 
@@ -198,7 +198,7 @@ def split_source(name: str) -> tuple[str, str]:
 
 
 def local_weights(name: str) -> Path | None:
-    """The local file or folder that a name of weights refers to; None where it is another kind of name, or missing.
+    """The local file or folder that a name of weights refers to; None if it is another kind of name, or missing.
 
     Published names come first: a file or folder with the same name is given as "./convit_tiny".
     """
@@ -224,7 +224,7 @@ def check_model_name(name: str) -> None:
 
 
 def find_weight_set(name: str) -> WeightSet:
-    """Give the weight set that is called "convit_base.fb_in1k", or "convit_base" for the default of its architecture.
+    """Return the weight set that is called "convit_base.fb_in1k", or "convit_base" for the default of its architecture.
 
     Raises:
         ValueError: there are no such weights; the message names the closest that there are.

@@ -39,7 +39,7 @@ class Embedded:
         names: the images' names.
         unreadable: name → problem of each image that could not be read.
         identity: what made them: "data", and what `identify` says of the model.
-        classes: what each label means; None where the data do not say.
+        classes: what each label means; None if the data do not say.
         broken: places of the unreadable images in the data's order, ascending.
     """
 
@@ -79,7 +79,7 @@ class EmbeddingCache:
         return self.folder / f"{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:20]}.npz"
 
     def find(self, identity: dict[str, Any], classes: Sequence[ClassName] | None = None) -> Embedded | None:
-        """Take what `identity` made; None where there is nothing, or where it is damaged, which is logged."""
+        """Take what `identity` made; None if there is nothing, or where it is damaged, which is logged."""
         place = self.place(identity)
         if not place.exists():
             return None
@@ -175,7 +175,7 @@ def _still_broken(images: Samples, places: Sequence[int], embedder: Embedder) ->
 def _embed(
     images: Iterable[LabeledImage], embedder: Embedder
 ) -> Iterator[tuple[LabeledImage, Float32[np.ndarray, " dim"] | None, str]]:
-    """Of each image: itself, its vector, None where it cannot be read, and what is wrong then."""
+    """Of each image: itself, its vector, None if it cannot be read, and what is wrong then."""
     for image, row in embedder.iterate((image, image.content) for image in images):
         vector = None if row.values is None else row.values.reshape(-1, row.values.shape[-1]).mean(axis=0)
         # the message calls bytes "<bytes>"; a path is named in it already

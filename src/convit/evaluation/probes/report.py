@@ -44,14 +44,14 @@ class ProbeScore:
         top1: share of test images whose class it puts first, percent; of several draws their mean.
         top5: share of test images whose class is among its first five, percent; likewise.
         seconds: of choosing, fitting and testing.
-        setting: what was chosen on training images: "k", "C" or "alpha"; None where there is no choice.
+        setting: what was chosen on training images: "k", "C" or "alpha"; None if there is no choice.
         chosen: its value.
         chosen_by: how.
         tried: each value with its "validation_top1" on training images that were left out; of "knn" also with
             "test_top1" and "test_top5".
         top1_low, top1_high: the 95 % interval of `top1` over the test images, as in an evaluation; None of a
             few images.
-        shots: training images of each class; None where all were taken.
+        shots: training images of each class; None if all were taken.
         top1_deviation: standard deviation between the draws, percentage points; None for a single draw.
         draws: top-1 of each draw, percent.
     """
@@ -151,7 +151,7 @@ class Probing:
         return json_text(self.to_dict())
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per probe and number of training images, with the keys `COLUMNS`; None where there is nothing.
+        """One row per probe and number of training images, with the keys `COLUMNS`; None if there is nothing.
 
         "per_class" is None for all images; "low" and "high" end the 95 % interval of top-1 over test images, and
         "deviation" is the standard deviation between draws.

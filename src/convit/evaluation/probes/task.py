@@ -28,7 +28,7 @@ class Task:
         test: vectors to be tested on.
         test_labels: their classes.
         class_names: what the data call the classes.
-        train_of: number of training images that these were drawn from; None where all are taken.
+        train_of: number of training images that these were drawn from; None if all are taken.
     """
 
     train: Float32[np.ndarray, "train dim"]
