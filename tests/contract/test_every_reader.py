@@ -2,6 +2,7 @@
 
 import ast
 import io
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from convit.evaluation.probes.embedded import embed_labeled
 from convit.finetuning.images import find_labeled_images
 from convit.images import ImageError, find_images, open_image
 from convit.model import ConViT, ConViTConfig
-from convit.search import embed_images, list_images
+from convit.search import Index, embed_images, list_images
 from convit.search.listing import list_files
 from convit.search.updating import plan_update
 from convit.training.recipe import Recipe
@@ -214,7 +215,7 @@ def test_embedding_evaluating_probing_and_searching(
     places = [image.place for image in collection.images]
     searched: dict[str, Pixels] = dict(zip(places, collection.vectors, strict=True))
     _assert_same(searched | dict.fromkeys(collection.unreadable), wanted)
-    assert sorted(plan_update(list_files(root), {}).embed) == sorted(set(expected) - {"odd/gone.jpg"})
+    assert sorted(plan_update(list_files(root), {}).embed) == sorted(expected)
 
     classifier = Classifier(model, batch_size=1, workers=0)
     scores = [[each.score for each in row.predictions] for row in classifier.iterate(list(readable.values()))]
@@ -224,6 +225,44 @@ def test_embedding_evaluating_probing_and_searching(
     evaluator = Evaluator(model, batch_size=1, workers=0)
     outcomes = {outcome.name: outcome for outcome in evaluator.iterate(data)}
     assert {name for name, outcome in outcomes.items() if outcome.error} == set(expected) - set(readable)
+
+
+def test_what_is_wrong_with_an_image_is_said_in_the_same_words(tmp_path: Path, model: ConViT) -> None:
+    """By all but the path that is named in front: where it starts is the reader's, its form is not."""
+    for folder in ("even", "odd"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "good.png").write_bytes(_saved(Image.fromarray(NOISE), "PNG"))
+    (tmp_path / "even/gone.jpg").symlink_to("nowhere.jpg")
+    os.mkfifo(tmp_path / "even/pipe.jpg")
+    with (tmp_path / "even/sparse.jpg").open("wb") as file:
+        file.truncate(1 << 30)
+    for name in ("empty.jpg", "two\nlines.jpg", os.fsdecode(b"caf\xe9.jpg")):
+        (tmp_path / "even" / name).write_bytes(b"" if name == "empty.jpg" else b"text")
+
+    embedder, evaluator = Embedder(model, normalize=True, workers=0), Evaluator(model, workers=0)
+    files, data, listed = find_images(tmp_path), open_samples(tmp_path), list_images(tmp_path)
+    opened = [_said(lambda file=file: open_image(file)) for file in files]
+    whole = [line for line in opened if line]
+    wanted = [line.replace(f"{tmp_path}/", "") for line in whole]
+    assert len(wanted) == 6
+    assert [row.error or "" for row in embedder.iterate(files)] == opened
+    assert [row.error or "" for row in Classifier(model, workers=0).iterate(files)] == opened
+    assert [_said(lambda file=file: explain(model, file)) for file in files] == opened
+    index = Index.open(tmp_path / "db", create=True, model=model)
+    assert [*index.update(tmp_path).unreadable.values()] == whole
+    assert [_said(lambda file=file: index.search(file)) for file in files] == opened
+    assert [outcome.error for outcome in evaluator.iterate(data) if outcome.error] == wanted
+    assert [*embed_labeled(data, embedder, {}).unreadable.values()] == wanted
+    assert [*embed_images(listed, embedder).unreadable.values()] == wanted
+    assert [_said(lambda place=place: data.image(place)) for place in range(len(data))] == opened
+
+
+def _said(read: Callable[[], object]) -> str:
+    try:
+        read()
+    except ImageError as error:
+        return str(error)
+    return ""
 
 
 def test_fast_decoding_is_the_same_in_every_reader_and_is_said(tmp_path: Path, model: ConViT) -> None:

@@ -99,11 +99,10 @@ def leave_if_unreadable(unreadable: Mapping[str, str], read: int) -> None:
     """Name the images that could not be read, and `leave_if_skipped`; with `--quiet` only the first is named.
 
     Args:
-        unreadable: name → one line that says what is wrong.
+        unreadable: name → one line that says what is wrong, with the image.
         read: number of the others.
     """
-    # a problem that does not name its image is told with the name in front
-    lines = [problem if name in problem else f"{name}: {problem}" for name, problem in unreadable.items()]
+    lines = list(unreadable.values())
     for line in lines[1 : 1 if is_quiet() else _MOST_NAMED]:
         tell(f"warning: {line}")
     leave_if_skipped(len(lines), read + len(lines), first=next(iter(lines), ""))

@@ -17,7 +17,8 @@ from convit.data.classes import ClassName, are_ids, find_name, named, wnid_or_na
 from convit.data.identity import ContentDigests, sha256_of_lines
 from convit.images import ImageError, open_image
 from convit.images.listing import evenly_spaced as evenly_spaced
-from convit.images.opening import read_bytes
+from convit.images.names import path_text
+from convit.images.opening import NamedBytes, read_bytes
 
 Stored = bytes | Path | Image.Image
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")  # what stands for such bytes in a file's name
@@ -39,6 +40,11 @@ class LabeledImage:
     content: Stored
     label: int
     accepted: tuple[int, ...] = ()
+
+    @property
+    def source(self) -> NamedBytes | Image.Image:
+        """The content for whoever opens it: results and messages call it by its name, see `named_source`."""
+        return named_source(self.content, path_text(self.name))
 
 
 class Samples:
@@ -102,8 +108,7 @@ class Samples:
         Raises:
             ImageError: it cannot be read.
         """
-        stored = self.stored(index)
-        return open_image(stored, name=None if isinstance(stored, Path) else self.names[index])
+        return open_image(self.stored(index), name=path_text(self.where(index)))
 
     def labeled(self, index: int) -> LabeledImage:
         """One image with its label; a file that cannot be read comes as its path: whoever opens it says why."""
@@ -281,6 +286,20 @@ def read_stored(stored: Stored) -> Stored:
         return read_bytes(stored) if isinstance(stored, Path) else stored
     except ImageError:
         return stored
+
+
+def named_source(stored: Stored, name: str) -> NamedBytes | Image.Image:
+    """What is stored as `convit.images` opens it, under a name; a file that cannot be read is empty and says why.
+
+    The name is that of results, as `convit.images.names.path_text` writes it.
+    """
+    if isinstance(stored, Image.Image):
+        stored.filename = name  # pyright: ignore[reportAttributeAccessIssue]  # as Pillow calls those that it opens
+        return stored
+    try:
+        return NamedBytes(read_bytes(stored), name)
+    except ImageError as error:
+        return NamedBytes(name=name, reason=error.args[1])
 
 
 def checked_places(places: Sequence[int], count: int) -> Sequence[int]:

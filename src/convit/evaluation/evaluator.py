@@ -25,7 +25,6 @@ from convit.evaluation.processes import Processes
 from convit.evaluation.report import Evaluation
 from convit.evaluation.scoring import Outcome, Scores, score_image
 from convit.evaluation.weights_used import find_weights_used, fingerprint_of
-from convit.images.names import path_text
 from convit.images.opening import ImageSource
 from convit.inference.classifier import read_temperature
 from convit.inference.options import RunKeywords, RunOptions
@@ -117,18 +116,17 @@ class Evaluator(Predictor):
         competing = competing_classes(data, self.class_names, self.num_classes)
         competes = None if competing is None else np.isin(np.arange(self.num_classes), competing)
 
-        def labeled() -> Iterator[tuple[tuple[str, tuple[int, ...]], ImageSource]]:
+        def labeled() -> Iterator[tuple[tuple[int, ...], ImageSource]]:
             for image in data if places is None else data.take(places):
-                labels = tuple(classes[label] for label in image.accepted or (image.label,))
-                yield (path_text(image.name), labels), image.content
+                yield tuple(classes[label] for label in image.accepted or (image.label,)), image.source
 
         for row in self._run(labeled()):
-            (name, labels), logits = row.tag, None
+            labels, logits = row.tag, None
             if row.outputs is None:
-                outcome = Outcome(name, labels[0], error=str(row.error).replace(row.name, name, 1))
+                outcome = Outcome(row.name, labels[0], error=str(row.error))
             else:
                 logits = row.outputs[0] if competes is None else np.where(competes, row.outputs[0], -np.inf)
-                outcome = score_image(name, labels, logits, self.temperature)
+                outcome = score_image(row.name, labels, logits, self.temperature)
             yield outcome, logits
 
     def evaluate(

@@ -108,6 +108,6 @@ def read_images(data: str, model: ConViT) -> ProofImages:
             labels = [matched[label] for label in samples.labels]
 
     def open_samples_at(places: Sequence[int]) -> Iterator[Image.Image]:
-        return (open_image(each.content, name=each.name) for each in samples.take(places))
+        return (open_image(each.source) for each in samples.take(places))
 
     return ProofImages(open_samples_at, len(samples), shown(place), labels=labels)

@@ -140,6 +140,8 @@ def source_name(source: object) -> str:
     >>> source_name(b"..."), source_name("holiday/cat.jpg")
     ('<bytes>', 'holiday/cat.jpg')
     """
+    if isinstance(source, NamedBytes):
+        return source.name or "<bytes>"
     name = source if isinstance(source, str | os.PathLike) else getattr(source, "filename", getattr(source, "name", ""))
     if not isinstance(name, str | os.PathLike) or not os.fspath(name):
         array, image = isinstance(source, np.ndarray), isinstance(source, Image.Image)
@@ -293,7 +295,10 @@ def _decode(
 
 
 class NamedBytes(bytes):
-    """An encoded image with what results and messages call it; one that is not there is empty and says the `reason`."""
+    """An encoded image with what results and messages call it, as `source_name` does a path.
+
+    One that is not there is empty and says the `reason`.
+    """
 
     name: str
     reason: str

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float32
 from torch import nn
 
+from convit.data.samples import read_stored
 from convit.images import ImageSource
 from convit.images.lists import is_list
 from convit.images.names import path_text, text_path
-from convit.images.opening import read_bytes
 from convit.inference.embedder import Embedder
 from convit.search.duplicates import Duplicate, find_duplicates
 from convit.search.identity import (
@@ -250,7 +250,7 @@ class Index:
         row_ids, vectors = mapped_vectors(self._store)
         rows = {row["_rowid"]: row for row in self._store.read(("path", "label", "sha256"), row_ids=True).to_pylist()}
         images = [
-            ListedImage(name, row["label"], split_of(str(path)), row["sha256"], partial(read_bytes, self.root / path))
+            ListedImage(name, row["label"], split_of(str(path)), row["sha256"], partial(read_stored, self.root / path))
             for row in map(rows.__getitem__, row_ids.tolist())
             for name, path in ((row["path"], text_path(row["path"])),)
         ]

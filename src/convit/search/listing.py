@@ -18,13 +18,13 @@ from PIL import Image
 from convit.data.locate import find_files, kind_of
 from convit.data.opening import open_samples
 from convit.data.parquet import ParquetSamples
-from convit.data.samples import Samples, Stored, check_label, read_stored
+from convit.data.samples import Samples, Stored, check_label, named_source, read_stored
 from convit.data.shards import ShardSamples
 from convit.data.splits import part_of
 from convit.images import find_images
 from convit.images.lists import is_list, read_list
-from convit.images.names import escaped, path_text
-from convit.images.opening import read_bytes
+from convit.images.names import path_text
+from convit.images.opening import ImageSource
 
 if TYPE_CHECKING:
     from convit.inference.embedder import Embedder
@@ -41,7 +41,7 @@ class ListedImage:
         label: its class; None if it has none.
         split: the part of the data set that it belongs to; None if there are no parts.
         sha256: of its file.
-        read: gives the file's bytes, or the image where the data keep pixels.
+        read: gives the file's bytes, its path where it cannot be read, or the image where the data keep pixels.
     """
 
     name: str
@@ -88,7 +88,7 @@ def list_images(source: str | Path) -> list[ListedImage]:
     if kind.name in ("folder", "list"):
         files = list_files(source)
         return [
-            ListedImage(path_text(name), label, split_of(name), "", partial(read_bytes, files.root / name))
+            ListedImage(path_text(name), label, split_of(name), "", partial(read_stored, files.root / name))
             for name, label in files.images
         ]
     found: list[ListedImage] = []
@@ -144,17 +144,15 @@ def embed_images(
     vectors = np.empty((len(images), *embedder.shape), np.float32)  # once, as a stack would need them twice
     unreadable: dict[str, str] = {}
 
-    def hashed() -> Iterator[tuple[ListedImage, Stored]]:
+    def hashed() -> Iterator[tuple[ListedImage, ImageSource]]:
         for image in images:
-            try:
-                content = image.read()
-            except (OSError, ValueError):  # empty bytes are refused below, which names the image
-                content = b""
-            yield replace(image, sha256=_hash_of(content)), content
+            source = named_source(image.read(), image.place)
+            content = source.tobytes() if isinstance(source, Image.Image) else source
+            yield replace(image, sha256=hashlib.sha256(content).hexdigest()), source
 
     for image, result in embedder.iterate(hashed()):
         if result.values is None:
-            unreadable[image.place] = (result.error or "").replace("<bytes>", escaped(image.place), 1)
+            unreadable[image.place] = result.error or ""
         else:
             vectors[len(kept)] = result.values
             kept.append(image)
@@ -165,11 +163,6 @@ def embed_images(
 
 def _read(samples: Samples, place: int) -> Stored:
     return read_stored(samples.stored(place))
-
-
-def _hash_of(content: Stored) -> str:
-    pixels = content.tobytes() if isinstance(content, Image.Image) else content
-    return hashlib.sha256(b"" if isinstance(pixels, Path) else pixels).hexdigest()
 
 
 def label_of(path: str) -> str | None:

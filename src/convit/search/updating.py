@@ -66,7 +66,7 @@ class Plan:
         changed: those among them that the index knows.
         touched: path → what is new of files with the same content: size, time or label.
         gone: paths whose files are no longer there, or no longer listed.
-        done: what is known beforehand: the unchanged images, and what cannot be looked at.
+        done: what is known beforehand: the unchanged images.
     """
 
     embed: dict[str, FileRow] = field(default_factory=dict[str, FileRow])
@@ -83,11 +83,11 @@ def plan_update(files: Files, known: Mapping[str, FileRow]) -> Plan:
         path, file = path_text(name), files.root / name
         try:
             status = file.stat()
-        except OSError as error:
-            plan.done.unreadable[path] = f"cannot be read ({error.strerror}); check the path and the disk"
-            continue
+            size, mtime_ns = status.st_size, status.st_mtime_ns
+        except OSError:  # a broken link, say: the embedder says what is wrong with it
+            size = mtime_ns = 0
         seen.add(path)
-        now, before = FileRow("", status.st_size, status.st_mtime_ns, _valid(label)), known.get(path)
+        now, before = FileRow("", size, mtime_ns, _valid(label)), known.get(path)
         if before is not None and before[1:] == now[1:]:
             plan.done.unchanged += 1
         elif (

@@ -176,10 +176,9 @@ def _embed(
     images: Iterable[LabeledImage], embedder: Embedder
 ) -> Iterator[tuple[LabeledImage, Float32[np.ndarray, " dim"] | None, str]]:
     """Of each image: itself, its vector, None if it cannot be read, and what is wrong then."""
-    for image, row in embedder.iterate((image, image.content) for image in images):
+    for image, row in embedder.iterate((image, image.source) for image in images):
         vector = None if row.values is None else row.values.reshape(-1, row.values.shape[-1]).mean(axis=0)
-        # the message calls bytes "<bytes>"; a path is named in it already
-        yield image, vector, "" if row.error is None else row.error.replace(row.path, image.name, 1)
+        yield image, vector, row.error or ""
 
 
 def _embed_all(images: Samples, embedder: Embedder, made_by: dict[str, Any], advance: Callable[[], None]) -> Embedded:
