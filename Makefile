@@ -40,6 +40,7 @@ lint: .venv/installed-test
 
 types: .venv/installed-test
 	$(BIN)/basedpyright
+	$(BIN)/basedpyright --project tools/pyright.json
 
 # The shape checks rewrite functions, which torch.compile cannot read through: its tests run by themselves, without them.
 # The others run in two processes of one thread each, a file's tests in the same one.

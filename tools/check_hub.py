@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import timm
+import timm.data
 import torch
 from PIL import Image
 
@@ -86,7 +86,7 @@ def compare(architecture: str, path: Path, pictures: Pictures) -> dict[str, Any]
     ours = create_model(architecture, checkpoint_path=path).eval()
     theirs = timm.create_model(architecture, checkpoint_path=str(path)).eval()
     our_transform = create_transform(**resolve_model_data_config(ours), is_training=False)
-    their_transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs), is_training=False)
+    their_transform: Any = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs), is_training=False)
     difference, agreeing, equal = 0.0, 0, True
     labels = ours.pretrained_cfg["label_names"]
     best: dict[str, str] = {}

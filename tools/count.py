@@ -17,6 +17,7 @@ import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "convit"
 LONG = 40  # code lines of a function's body
@@ -95,7 +96,7 @@ def _span(token: tokenize.TokenInfo) -> range:
     return range(token.start[0], token.end[0] + 1)
 
 
-def _is_string_statement(node: ast.AST) -> bool:
+def _is_string_statement(node: ast.AST) -> TypeGuard[ast.Expr]:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 

@@ -50,13 +50,12 @@ def _ways(model: Any, side: int) -> dict[str, tuple[Callable[[], Any], Callable[
     import torch.nn.functional as F
 
     from convit.model import plain
-    from convit.model.positional import apply_axis_attention, position_factors
+    from convit.model.positional import apply_axis_attention
 
     attention, last = model.blocks[0].attn, model.blocks[-1]
     heads, dim, grid = attention.num_heads, model.num_features, (side, side)
     query, key, value = torch.randn(3, BATCH, heads, side**2, dim // heads)
-    weight, bias = attention.pos_proj.weight, attention.pos_proj.bias
-    position, factors = plain.position_attention(weight, bias, grid), position_factors(weight, bias, grid)
+    position, factors = attention.position_attention(grid), attention.position_factors(grid)
     gate = attention.gate[:, None, None]
     tokens = torch.randn(BATCH, side**2 + 1, dim)
     return {

@@ -126,8 +126,9 @@ def draw(found: dict[str, Any], file: Path) -> None:
 def _probing(found: dict[str, Any]) -> Any:
     from convit.evaluation.probes import ProbeScore, Probing
 
-    scores = {part: tuple(ProbeScore(**score) for score in found[part]) for part in ("probes", "few_shot")}
-    return Probing(**{each.name: found[each.name] for each in fields(Probing)} | scores)
+    known: dict[str, Any] = {each.name: found[each.name] for each in fields(Probing)}
+    known |= {part: tuple(ProbeScore(**score) for score in found[part]) for part in ("probes", "few_shot")}
+    return Probing(**known)
 
 
 def _section(name: str, found: dict[str, Any]) -> str:
