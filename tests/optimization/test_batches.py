@@ -14,7 +14,7 @@ from convit.optimization.calls import FixedBatch, GraphedCall, copied
 from convit.optimization.folding import PerGrid
 
 
-@pytest.mark.parametrize("count", [1, 3, 4, 5, 8, 11])
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 11])
 def test_every_call_has_the_same_batch(count: int) -> None:
     seen: list[int] = []
     buffer = torch.empty(4, 2)

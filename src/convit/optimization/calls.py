@@ -30,7 +30,7 @@ class FixedBatch:
         if len(images) == size:
             return self.call(images)
         parts: list[Tensor] = []
-        for start in range(0, len(images), size):
+        for start in range(0, max(1, len(images)), size):  # of no image too, for the shape of the result
             part = images[start : start + size]
             filled = torch.cat((part, part.new_zeros(size - len(part), *part.shape[1:]))) if len(part) < size else part
             parts.append(self.call(filled)[: len(part)])
