@@ -63,6 +63,7 @@ def test_gives_what_its_model_gives_on_any_grid(size: tuple[int, ...]) -> None:
         {"local_up_to_layer": 0},
         {"use_pos_embed": False},
         {"in_chans": 1},
+        {"in_chans": 5},
         {"embed_dim": 48, "num_heads": 1},
         {"drop_rate": 0.5, "pos_drop_rate": 0.5, "proj_drop_rate": 0.5, "attn_drop_rate": 0.5, "drop_path_rate": 0.5},
     ],
@@ -70,6 +71,12 @@ def test_gives_what_its_model_gives_on_any_grid(size: tuple[int, ...]) -> None:
 def test_gives_what_its_model_gives_whatever_the_configuration(options: dict[str, Any]) -> None:
     model = _model(**options)
     _same(convit.optimize(model, "fp32"), model, _images(2, model.config.in_chans, 32, 32))
+
+
+def test_no_image_file_has_such_channels() -> None:
+    fast = convit.optimize(_model(in_chans=5), "fastest", batch_size=1)
+    with pytest.raises(ValueError, match="8-bit images of 5 channels have no normalization; give normalized ones"):
+        fast(torch.zeros(1, 5, 32, 32, dtype=torch.uint8))
 
 
 def test_pads_like_its_model() -> None:

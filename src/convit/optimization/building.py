@@ -21,13 +21,13 @@ from convit.model.processor import is_amd_avx512
 from convit.model.shortcuts import is_untouched, takes_shortcuts
 from convit.optimization.blocks import FastBlock, FastEmbedding, Form, embedding_of_levels
 from convit.optimization.calls import FixedBatch, GraphedCall, compiled, copied
-from convit.optimization.optimized import Images, OptimizedConViT, Runner
+from convit.optimization.optimized import Images, OptimizedConViT, Runner, normalized
 from convit.optimization.plan import Plan, Step, choose_backend, choose_dtype, choose_precision
 from convit.optimization.precision import dtype_of, native_precisions
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct, Product, fastest_product, quantize
 from convit.optimization.timing import alternate, fastest, settling
 from convit.output.text import first_line
-from convit.transforms import TransformSettings, normalize_batch
+from convit.transforms import TransformSettings
 from convit.transforms.settings import as_height_width
 
 _log = logging.getLogger(__name__)
@@ -167,7 +167,8 @@ def optimize(
         _log.info("%s is %s", computed.choice, backend.reason)
     dtype = dtype_of(computed.choice)
     product = fastest_product(device, dtype) if backend.choice == "torch" else PlainProduct
-    settings = TransformSettings.from_model(model)
+    # no image file has other numbers of channels, and nobody says how to normalize them
+    settings = TransformSettings.from_model(model) if model.config.in_chans in (1, 3) else None
     apart = backend.choice == "openvino"
     kept = _called(model, backend.choice)
     attention = _choose_attention(model, device, dtype, batch_size, img_size)
@@ -235,11 +236,13 @@ def _called(model: ConViT, backend: str) -> tuple[Step, ...]:
     return (Step("blocks not folded", kept, TOUCHED),) if kept else ()
 
 
-def taking_levels(model: ConViT, folded: ConViT, dtype: torch.dtype, settings: TransformSettings) -> ConViT | None:
+def taking_levels(
+    model: ConViT, folded: ConViT, dtype: torch.dtype, settings: TransformSettings | None
+) -> ConViT | None:
     """The folded model for uint8 pixel values, which shares all but the embedding; None if its kernel isn't read."""
     embedding = cast(PatchEmbedding, model.patch_embed)
     is_read = is_untouched(embedding, PatchEmbedding) and is_untouched(embedding.proj, nn.Conv2d)
-    if not is_read or len(settings.mean) != model.config.in_chans:
+    if settings is None or not is_read or len(settings.mean) != model.config.in_chans:
         return None
     patches = embedding_of_levels(embedding, settings.mean, settings.std)
     twin = copy.copy(folded)
@@ -247,13 +250,10 @@ def taking_levels(model: ConViT, folded: ConViT, dtype: torch.dtype, settings: T
     return twin.eval().requires_grad_(False)
 
 
-def _batches(calibration: Images | Iterable[Images] | None, settings: TransformSettings) -> list[Tensor]:
+def _batches(calibration: Images | Iterable[Images] | None, settings: TransformSettings | None) -> list[Tensor]:
     """Calibration images as normalized fp32 batches on the CPU."""
     given = [calibration] if isinstance(calibration, Tensor) else list(calibration or ())
-    return [
-        normalize_batch(batch.permute(0, 2, 3, 1), settings) if batch.dtype == torch.uint8 else batch.float().cpu()
-        for batch in given
-    ]
+    return [normalized(batch, settings) if batch.dtype == torch.uint8 else batch.float().cpu() for batch in given]
 
 
 def _runner(backend: str, device: torch.device, batch_size: int | None, calibration: list[Tensor]) -> Runner:

@@ -23,7 +23,7 @@ Runner = Callable[[ConViT, str], Call]
 class OptimizedConViT(nn.Module):
     """A ConViT for inference alone, made by `optimize`; calls and results are those of the model that it came from.
 
-    Images may be normalized ones of any float dtype, or uint8 pixel values (batch, channels, height, width), which are
+    Images may be normalized ones of any float dtype, or uint8 pixel values (batch, 1 or 3, height, width), which are
     normalized inside, as `takes_uint8` tells callers. Results have the images' dtype, fp32 for 8-bit ones. Precision
     and device are fixed, inside `torch.autocast` too: parameters are folded and laid out for them, so loading, casting
     or moving them is refused, as are `torch.jit.trace` and `torch.export`.
@@ -34,10 +34,8 @@ class OptimizedConViT(nn.Module):
         plan: what was chosen for the device, and why.
         dtype: of tokens.
         runner: PyTorch as it is, compiled code, a recorded graph, or another runtime.
-        settings: where the normalization of 8-bit images is read.
+        settings: where the normalization of 8-bit images is read; None where there is none, and they are refused.
     """
-
-    takes_uint8 = True
 
     def __init__(
         self,
@@ -46,9 +44,10 @@ class OptimizedConViT(nn.Module):
         plan: Plan,
         dtype: torch.dtype,
         runner: Runner,
-        settings: TransformSettings,
+        settings: TransformSettings | None,
     ) -> None:
         super().__init__()
+        self.takes_uint8 = settings is not None
         self.model, self.of_levels, self.plan = model, of_levels, plan
         self.pretrained_cfg = model.pretrained_cfg
         self.config, self.feature_info = model.config, model.feature_info
@@ -165,7 +164,16 @@ class OptimizedConViT(nn.Module):
         is_padded = images.shape[-2] % size or images.shape[-1] % size
         if self.of_levels is not None and not is_padded:  # zeros put around stand for the mean, not for black
             return self.of_levels, images.to(self._dtype)
-        return self.model, normalize_batch(images.permute(0, 2, 3, 1), self._settings).to(self._dtype)
+        return self.model, normalized(images, self._settings).to(self._dtype)
+
+
+def normalized(images: UInt8[Tensor, "batch channels height width"], settings: TransformSettings | None) -> Tensor:
+    """8-bit images as the model takes them, in fp32; a `ValueError` where nothing says how to normalize them."""
+    if settings is None:
+        raise ValueError(
+            f"8-bit images of {images.shape[1]} channels have no normalization; give normalized ones, of a float dtype"
+        )
+    return normalize_batch(images.permute(0, 2, 3, 1), settings)
 
 
 def _changes(fn: Callable[[Tensor], Tensor], like: Tensor) -> bool:
