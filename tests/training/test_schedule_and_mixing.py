@@ -32,6 +32,15 @@ def test_a_constant_rate_falls_linearly_at_the_end_and_is_the_same_before_it_in_
     assert [rate_at(step, 5, longer, 1.0) for step in range(31)] == rates[:31]
 
 
+def test_a_warm_up_ends_with_the_epochs_and_a_decay_begins_after_it() -> None:
+    long = ScheduleRecipe(epochs=2, warmup_epochs=5, warmup_lr=0.0, min_lr=0.1, cooldown_epochs=4)
+    rates = [rate_at(step, 5, long, 1.0) for step in range(30)]
+    assert rates == pytest.approx([0.04 * step for step in range(1, 11)] + [0.1] * 20)
+    early = ScheduleRecipe(epochs=10, warmup_epochs=2, min_lr=0.0, decay_epochs=10)
+    rates = [rate_at(step, 5, early, 1.0) for step in range(10, 50)]
+    assert rates == pytest.approx([left / 40 for left in range(40, 0, -1)])
+
+
 def test_the_peak_grows_with_the_batch() -> None:
     assert peak_rate(OptimizerRecipe(lr=5e-4), 1024) == pytest.approx(1e-3)
 

@@ -113,16 +113,17 @@ def rate_at(step: int, steps_per_epoch: int, schedule: ScheduleRecipe, peak: flo
     """The learning rate of a step.
 
     `step` counts the optimizer's steps done before. Linear from `warmup_lr` to `peak`, then down to `min_lr`, which
-    cool-down keeps: along half a cosine, or linearly over the last `decay_epochs`, where they are given.
+    cool-down keeps: along half a cosine, or linearly over the last `decay_epochs`, where they are given, but from the
+    end of the warm-up at the earliest. A warm-up longer than `epochs` ends with them.
     """
     warmup = schedule.warmup_epochs * steps_per_epoch
     total = schedule.epochs * steps_per_epoch
-    if step < warmup:
-        return schedule.warmup_lr + (peak - schedule.warmup_lr) * (step + 1) / warmup
     if step >= total:
         return schedule.min_lr
+    if step < warmup:
+        return schedule.warmup_lr + (peak - schedule.warmup_lr) * (step + 1) / warmup
+    falling = max(1.0, total - warmup)
     if schedule.decay_epochs is not None:
-        left = (total - step) / max(1, schedule.decay_epochs * steps_per_epoch)
+        left = (total - step) / max(1.0, min(falling, schedule.decay_epochs * steps_per_epoch))
         return schedule.min_lr + (peak - schedule.min_lr) * min(1.0, left)
-    progress = (step - warmup) / max(1.0, total - warmup)
-    return schedule.min_lr + 0.5 * (peak - schedule.min_lr) * (1 + math.cos(math.pi * progress))
+    return schedule.min_lr + 0.5 * (peak - schedule.min_lr) * (1 + math.cos(math.pi * ((step - warmup) / falling)))

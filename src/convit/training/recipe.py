@@ -180,12 +180,12 @@ class ScheduleRecipe(Section):
 
     Attributes:
         epochs: with warm-up, without cool-down.
-        warmup_epochs: linear rise of the learning rate.
+        warmup_epochs: linear rise of the learning rate; it ends with `epochs` at the latest.
         warmup_lr: where it begins; like `min_lr` it is not scaled with the batch.
         min_lr: where the learning rate ends.
-        decay_epochs: last of `epochs`, over which the rate falls linearly from its peak, which it keeps until then;
-            None follows half a cosine from the end of the warm-up. With a constant rate a run can be extended, and
-            finished from any of its checkpoints.
+        decay_epochs: last of `epochs`, those after the warm-up at most, over which the rate falls linearly from its
+            peak, which it keeps until then; None follows half a cosine from the end of the warm-up. With a constant
+            rate a run can be extended, and finished from any of its checkpoints.
         cooldown_epochs: epochs at `min_lr` afterward.
         final_epochs: last epochs, cool-down included, at `final_img_size`.
         final_img_size: side of the images in them, pixels; weights of these epochs are written for it.
