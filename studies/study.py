@@ -18,7 +18,8 @@ from typing import Any
 import safetensors.torch
 from safetensors import safe_open
 
-from convit.data import hold_out, open_dataset, open_samples, take_share
+from convit.data import Samples, hold_out, open_samples, take_share
+from convit.data.classes import read_classes
 from convit.evaluation import Evaluator
 from convit.output.text import read_lines
 from convit.training.models import build_model, image_size
@@ -170,8 +171,8 @@ def training_labels(recipe: Recipe, data: str | Path) -> list[int]:
         raise ValueError("data.reader is 'stream', but a study takes shares of the data; use data.reader=memory")
     if not Path(data).is_dir():
         raise FileNotFoundError(f"there is no folder {data}; give the folder of the recipe's data with --data")
-    classes = json.loads(Path(data, wanted.classes).read_text(encoding="utf-8")) if wanted.classes else None
-    return list(open_dataset(wanted.train, classes=classes, root=data).samples.labels)
+    classes = read_classes(Path(data, wanted.classes)) if wanted.classes else None
+    return list(open_samples(wanted.train, classes=classes, root=data).labels)
 
 
 def folder_name(label: str) -> str:
@@ -216,7 +217,7 @@ def run_study(
         ValueError: `output` holds another study or runs of another recipe, or a recipe does not fit the data.
         DivergedError: a loss became infinite or NaN.
     """
-    open_samples(_located(test, data))  # refused before anything is trained
+    tested = open_samples(test, root=data)  # refused before anything is trained
     others = _finished(reuse, test)
     _claim(output, study)
     done: list[Result] = []
@@ -230,7 +231,7 @@ def run_study(
             write_json(folder / RESULT, result.to_dict())
         else:
             weights = _train(run, data, folder, quiet=quiet)
-            result = _result(run, folder, test, *measure_top1(run.recipe, weights, _located(test, data)))
+            result = _result(run, folder, test, *measure_top1(run.recipe, weights, tested))
             write_json(folder / RESULT, result.to_dict())
         done.append(result)
         if not quiet:
@@ -239,7 +240,7 @@ def run_study(
     return Scores(done)
 
 
-def measure_top1(recipe: Recipe, weights: Path, test: str) -> tuple[float, int]:
+def measure_top1(recipe: Recipe, weights: Path, test: Samples) -> tuple[float, int]:
     """Top-1 in percent in fp32 with the recipe's own preprocessing, and the number of test images."""
     model: Any = None
     if is_peer(recipe.model.architecture):  # another library's file does not describe itself to `Evaluator`
@@ -253,18 +254,10 @@ def measure_top1(recipe: Recipe, weights: Path, test: str) -> tuple[float, int]:
             "label_names": card.get("classes"),
         }
     evaluator = Evaluator(model) if model is not None else Evaluator(weights=weights, precision="fp32")
-    found = evaluator.evaluate(open_samples(test))
+    found = evaluator.evaluate(test)
     if found.unreadable:
         raise ValueError(f"{found.unreadable} test images cannot be read; the first: {found.errors[0]['error']}")
     return found.top1, found.count
-
-
-def _located(test: str, data: str | Path) -> str:
-    """Test images relative to the data's folder, as `convit.data.open_samples` takes them."""
-    kind, colon, place = test.partition(":")
-    if kind == "hub" or "://" in test:
-        return test
-    return f"{kind}:{Path(data, place)}" if colon else str(Path(data, test))
 
 
 def _claim(output: Path, study: Study) -> None:

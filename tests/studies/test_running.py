@@ -111,8 +111,14 @@ def test_more_shares_only_add_runs_and_other_studies_runs_can_be_reused(
 def test_the_top1_is_that_of_convit_evaluate(tmp_path: Path, data: Path) -> None:
     recipe = small_recipe(tmp_path, *QUICK)
     weights = run_recipe(recipe, data, tmp_path / "run", quiet=True)
-    found = Evaluator(weights=weights).evaluate(open_samples(str(data / TEST)))
-    assert measure_top1(recipe, weights, str(data / TEST)) == (pytest.approx(found.top1), 20)
+    tested = open_samples(data / TEST)
+    found = Evaluator(weights=weights).evaluate(tested)
+    assert measure_top1(recipe, weights, tested) == (pytest.approx(found.top1), 20)
+
+
+def test_classes_may_be_objects_in_a_study_as_in_a_run(tmp_path: Path, data: Path) -> None:
+    (data / "classes.json").write_text(json.dumps([{"index": 0, "name": "even"}, {"index": 1, "name": "odd"}]))
+    assert _study(tmp_path, data, "data.classes=classes.json").runs[0].images == 32
 
 
 def test_a_model_of_timm_is_trained_and_tested(tmp_path: Path, data: Path) -> None:
