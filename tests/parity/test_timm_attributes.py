@@ -89,6 +89,21 @@ def test_attention_maps_and_distances_are_timms() -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # PyTorch's own, of forward mode
+def test_second_derivatives_and_forward_mode_of_the_plain_form_are_timms() -> None:
+    theirs, ours = _pair()
+    ours.set_attention("plain")
+    images, tangent = torch.randn(2, 2, 3, 64, 64, dtype=torch.float64)
+    found = []
+    for model in (ours, theirs):
+        given = images.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(model(given).sin().sum(), given, create_graph=True)
+        (curvature,) = torch.autograd.grad(slope.square().sum(), model.head.weight)
+        found.append((curvature, torch.func.jvp(model, (images,), (tangent,))[1]))
+    for mine, expected in zip(*found, strict=True):
+        assert relative_error(mine, expected) < 1e-9
+
+
 def test_distances_leave_the_class_token_out() -> None:
     layer: Any = ConViT(ConViTConfig(**SMALL)).blocks[2].get_submodule("attn")
     layer.qkv.weight.data.zero_()  # attends everywhere alike

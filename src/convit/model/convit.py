@@ -233,7 +233,8 @@ class ConViT(nn.Module):
         Args:
             form: "fused" (as built: PyTorch's fused attention and the two position factors), "triton" (GPSA as one
                 kernel of our own, on CUDA GPUs; `convit.optimization.fastest_attention` times both) or "plain" (the
-                paper's equations as written). Training with attention dropout takes the plain form whatever is chosen.
+                paper's equations as written, which alone have second derivatives and forward mode everywhere). Training
+                with attention dropout takes the plain form whatever is chosen.
 
         Raises:
             ValueError: `form` is none of these, or "triton" can't run here.
