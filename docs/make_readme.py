@@ -1,4 +1,4 @@
-"""Writes the table of models into README.md from what is counted and measured.
+"""Writes the tables of speed and of models into README.md from what is counted and measured.
 
 python docs/make_readme.py [--check]
 """
@@ -6,6 +6,7 @@ python docs/make_readme.py [--check]
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +18,30 @@ from documents import fill_section
 from convit.cli.models import Entry, entries
 from convit.weights.published import DATA_SETS
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-START, END = "<!-- models: made by docs/make_readme.py -->\n", "<!-- /models -->"
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+MARK = "<!-- {}: made by docs/make_readme.py -->\n"
+MODELS = ("convit_tiny", "convit_small", "convit_base")
 
 
-def table() -> str:
+def speed() -> str:
+    """Times as many images per second as timm's model in the same precision, batch 8, on each measured processor."""
+    columns = " | ".join(f"`{model}`" for model in MODELS)
+    lines = [f"| processor | precision | {columns} |", f"| --- | --- |{' ---: |' * len(MODELS)}"]
+    for path in sorted((ROOT / "benchmarks" / "results").glob("targets-infer-*.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        machine = f"{run['machine']['device']}, {run['machine']['threads']} threads"
+        found = {(row["name"], row["what"]): row for row in run["rows"]}
+        for precision in ("fp32", "bf16"):
+            rows = [found[f"{model}, {precision}, batch 8", f"images/s over timm:{model}"] for model in MODELS]
+            ours = rows[0]["ours"]["computed_in"]
+            computed = precision if ours == precision else f"{precision}; ours in {ours}, which is faster there"
+            ratios = " | ".join(f"{row['found']:.2f} x" for row in rows)
+            lines.append(f"| {machine} | {computed} | {ratios} |")
+    return "\n".join([*lines, ""])
+
+
+def models() -> str:
     """The rows of `convit models` as a Markdown table, with who measured the accuracies below it."""
     rows = entries()
     lines = [
@@ -69,14 +89,16 @@ def _percent(value: float | None) -> str:
 
 
 def filled(text: str) -> str:
-    """The README with its table made anew."""
-    return fill_section(text, START, END, f"\n{table()}\n")
+    """The README with its tables made anew."""
+    for section, content in (("speed", speed()), ("models", models())):
+        text = fill_section(text, MARK.format(section), f"<!-- /{section} -->", f"\n{content}\n")
+    return text
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the README, or with --check say whether it is up to date."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, and fail where the table is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing, and fail where a table is out of date")
     given = parser.parse_args(arguments)
     old = README.read_text(encoding="utf-8")
     new = filled(old)
