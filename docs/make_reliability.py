@@ -20,8 +20,7 @@ KEPT = Path(__file__).with_name("reliability")
 PARTS = {"fuzz": "Mutated files", "kill": "Killed runs", "kill_ray": "Killed jobs on Ray"}
 HEAD = """# Reliability
 
-What was tried to break this package, and what came of it. Written by `python docs/make_reliability.py` from
-`docs/reliability/`.
+Attempts to break this package, and their results; written by `docs/make_reliability.py` from `docs/reliability/`.
 """
 
 

@@ -4,10 +4,10 @@
 
 Inputs are read in worker processes with limits: 5 s of computing (60 s by the clock) and 1 GiB of memory an input. An
 input is made from the seed, its kind and its number alone, so that `--only KIND:NUMBER` repeats one, with a traceback;
-`--keep FOLDER` writes those that fell.
+`--keep FOLDER` writes those that failed.
 
-An input falls where the error is not one that `convit` documents (at the command line it would be called
-"unexpected"), where its message is longer than 2,000 characters, where the process dies, or where a limit is passed.
+An input fails if the error is not one that `convit` documents (at the command line it would be called "unexpected"), if
+its message is longer than 2,000 characters, if the process crashes, or if a limit is exceeded.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ ADDRESSES = 6 * 2**30  # bytes of addresses beyond those; libraries reserve more
 LONGEST_MESSAGE = 2000
 BATCH = 1000  # inputs per worker process
 SHOWN = 20
-ABOUT = """{inputs:,} valid files, damaged at random and read as commands read them: bytes flipped,
-overwritten, dropped and repeated; values inside JSON, YAML and headers replaced, with checksums that are right again. A
-file falls where its error is not a documented one, where the message is longer than {longest:,} characters, where the
-process dies, computes for more than {seconds:g} s or takes more than {memory:,} MiB."""
+ABOUT = """{inputs:,} valid files, damaged at random and read the way commands read them: bytes flipped,
+overwritten, dropped and repeated; values inside JSON, YAML and headers replaced, with checksums corrected. A file fails
+if its error is not a documented one, if the message is longer than {longest:,} characters, or if the process crashes,
+computes for more than {seconds:g} s or uses more than {memory:,} MiB."""
 # what a worker is at: number, when it was begun, accepted and refused so far, the most seconds and bytes so far
 _STATE = struct.Struct("qdqqdq")
 
@@ -74,8 +74,8 @@ class Result:
     peak_mib: float = 0.0
     slowest_seconds: float = 0.0
 
-    def fell(self, number: int, failure: str, text: str) -> None:
-        """Take note of an input that fell."""
+    def failed(self, number: int, failure: str, text: str) -> None:
+        """Take note of an input that failed."""
         self.fallen[failure] = self.fallen.get(failure, 0) + 1
         if len(self.examples) < SHOWN:
             self.examples.append(f"{number}: {failure}: {text[:300]}")
@@ -131,7 +131,7 @@ def _run_batch(kind: str, numbers: range, seed: int, result: Result) -> int:
     os.close(writing)
     report = _wait(process, shared, reading)
     for line in report:
-        result.fell(**json.loads(line))
+        result.failed(**json.loads(line))
     _, status = os.waitpid(process, 0)
     current, _, accepted, refused, slowest, peak = _STATE.unpack(shared[:])
     result.accepted += accepted
@@ -143,7 +143,7 @@ def _run_batch(kind: str, numbers: range, seed: int, result: Result) -> int:
     if status:
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         name = signal.Signals(number).name if number else f"exit code {os.waitstatus_to_exitcode(status)}"
-        result.fell(current, "hang" if name in ("SIGPROF", "SIGALRM") else "crash", name)
+        result.failed(current, "hang" if name in ("SIGPROF", "SIGALRM") else "crash", name)
     return done
 
 
@@ -220,14 +220,14 @@ def _repeat(kind: str, seed: int, number: int) -> None:
 
 
 def _show(kind: str, result: Result) -> None:
-    counts = f"{result.accepted:,} read, {result.refused:,} refused, {sum(result.fallen.values())} fell"
+    counts = f"{result.accepted:,} read, {result.refused:,} refused, {sum(result.fallen.values())} failed"
     print(f"{kind}: {result.inputs:,} inputs: {counts}; {result.slowest_seconds} s, {result.peak_mib} MiB at most")
     for example in result.examples:
         print(f"  {example}")
 
 
 def _keep(results: dict[str, Result], seed: int, folder: Path) -> None:
-    columns = ("kind", "inputs", "read", "refused", "fell", "s at most", "MiB at most")
+    columns = ("kind", "inputs", "read", "refused", "failed", "most s", "most MiB")
     rows = [
         (kind, each.inputs, each.accepted, each.refused, sum(each.fallen.values()), each.slowest_seconds, each.peak_mib)
         for kind, each in results.items()
@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default=",".join(KINDS), help="comma-separated (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="folder for fuzz.json, which docs/make_reliability.py reads")
-    parser.add_argument("--keep", type=Path, help="existing folder for the first inputs that fell")
+    parser.add_argument("--keep", type=Path, help="existing folder for the first inputs that failed")
     parser.add_argument("--only", metavar="KIND:NUMBER", help="read this input in this process")
     options = parser.parse_args()
     if options.only:

@@ -341,11 +341,11 @@ def write_found(found: dict[str, Found], kills: int, seed: int) -> None:
         for name, each in found.items()
     ]
     about = (
-        "Commands were ended by SIGKILL, SIGTERM and SIGINT at random moments, three quarters of them while they "
-        "wrote, and started again until they finished. Counted is every run whose files were damaged, whose rows, "
+        "Commands were stopped by SIGKILL, SIGTERM and SIGINT at random moments, three quarters of them while they "
+        "were writing, and restarted until they finished. Every run is counted whose files were damaged, whose rows, "
         "epochs or weights differ from an undisturbed run's in a single bit, that left a temporary file or an "
-        "unfinished upload (after SIGKILL: one that its next run did not remove), or whose exit code (143 and 130; by "
-        "the system itself before the command takes the signal) or message was another one."
+        "unfinished upload behind (after SIGKILL: one that its next run did not remove), or whose message or exit "
+        "code was wrong (it should be 143 or 130, or the system's own before the command handles the signal)."
     )
     # a share of all commands is the same, whether they were run together or one by one
     command = f"python tools/kill.py --kills {kills * len(SUBJECTS) // len(found)} --seed {seed} --write"

@@ -200,10 +200,10 @@ def kill_often(what: str, kills: int, seconds: float, place: Path, expected: Res
 def write_found(found: dict[str, Found], command: str) -> None:
     """Keep the counts for docs/reliability.md."""
     about = (
-        f"`convit embed --engine ray` on {IMAGES} images in shards of {PER_SHARD}; the processes of Ray's workers, the "
-        "command itself, and one of the two nodes of a cluster with all its processes, were ended by SIGKILL while "
-        "shards were being done. A run whose workers or nodes die must finish by itself; a command that is killed is "
-        "run again. In the end rows are compared with those of one process with one thread."
+        f"`convit embed --engine ray` ran on {IMAGES} images in shards of {PER_SHARD}, while Ray's worker processes, "
+        "the command itself, or one of the cluster's two nodes with all its processes were stopped by SIGKILL. A run "
+        "whose workers or nodes die must finish by itself; a command that is killed is run again. At the end, the rows "
+        "are compared with those of a single process with one thread."
     )
     rows = [
         [f"Ray {what}", one.ended[what], one.runs, *(one.faults[kind] for kind in FAULTS), "to the bit"]
