@@ -27,7 +27,7 @@ def ablate(
     target: Annotated[options.Target, options.results("markdown", "json")] = options.STDOUT,
     run: options.AblationRun = options.DEFAULTS,
 ) -> None:
-    """Measure what a trained model loses without parts of it, beside the paper's figures.
+    """Measure what accuracy a trained model loses without some of its parts, next to the paper's figures.
 
     Masks the position embedding (the paper's Table 5), and forces the gates of the first 3, 5, 10 and all GPSA layers:
     no content, no position (Table 6). Nothing is trained, and no file is changed.

@@ -23,8 +23,8 @@ Against = Annotated[
     str | None,
     typer.Option(
         metavar="WHO[,..]",
-        help="Others: timm:NAME, torchvision:NAME, eager (our model as create_model gives it), triton (with our "
-        "kernel, on GPUs), plain (its plain twin); each with @PRECISION, +amp or +compile behind it.  "
+        help="Others: timm:NAME, torchvision:NAME, eager (our model as create_model returns it), triton (with our "
+        "kernel, on GPUs), plain (its plain twin); each may end in @PRECISION, +amp or +compile.  "
         "[default: what suits the model]",
     ),
 ]
@@ -88,11 +88,11 @@ def benchmark(
     explain: Explain = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Measure how fast a model is, against others, side by side in one process.
+    """Measure the speed of a model next to that of others, in one process.
 
-    All take turns; medians and quartiles are shown. Models that are the same get the same weights, and their outputs
-    are compared before anything is timed; the benchmark refuses where they differ. Ours is what `convit.optimize`
-    gives, or in training the model itself. A variant's weights are drawn, a weight set's its own.
+    Candidates take turns; medians and quartiles are shown. Candidates for the same model get the same weights, and
+    their outputs are compared before anything is timed; if they differ, the benchmark stops. Our model runs in the form
+    that `convit.optimize` returns or, in training, as it is. A variant gets random weights, a weight set its own.
     """
     from convit.inference.models import check_model
 

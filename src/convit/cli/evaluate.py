@@ -34,7 +34,7 @@ Classes = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="JSON or CSV file that maps classes of the data to classes of the model, where names differ.",
+        help="JSON or CSV file that maps classes of the data to classes of the model, if names differ.",
     ),
 ]
 Tta = Annotated[
@@ -44,8 +44,8 @@ Calibrate = Annotated[
     bool,
     typer.Option(
         "--calibrate",
-        help="Fit a temperature on these images, which must be neither trained nor tested on, and keep it in the file "
-        "of --weights: classify and evaluate then state probabilities that agree with the accuracy.",
+        help="Fit a temperature on these images, which must be neither trained nor tested on, and store it in the file "
+        "of --weights: classify and evaluate then report calibrated probabilities.",
     ),
 ]
 Report = Annotated[
@@ -83,11 +83,11 @@ def evaluate(
 ) -> None:
     """Measure top-1, top-5, loss and calibration on a labeled data set, or compare two results.
 
-    Sub-folders, or a classes.json beside shards, are matched with the model's classes by name, by WordNet id or by
-    number; shards without one hold the model's own class numbers. Images that cannot be read are named, left out of
-    the figures, and make the exit code 3. Intervals are 95 %, by bootstrap. Several processes, each image once:
-    torchrun --nproc-per-node 2 -m convit evaluate DATA, which leaves with 0 even where images cannot be read; or
-    --engine ray.
+    Subfolders, or a classes.json beside shards, are matched with the model's classes by name, by WordNet id or by
+    number; shards without one hold the model's own class numbers. Images that cannot be read are named and left out of
+    the metrics, and the exit code is 3. Intervals are 95 %, by bootstrap. Several processes can share the work, each
+    image counted once: torchrun --nproc-per-node 2 -m convit evaluate DATA, which exits with 0 even if images cannot be
+    read; or --engine ray.
     """
     if compare is not None:
         named = {"DATA": data, "--model": model, "--weights": weights, "--split": split, "--classes": classes}

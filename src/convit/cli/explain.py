@@ -60,10 +60,10 @@ def explain(
 ) -> None:
     """Show what a model's heads look at in one image.
 
-    The image as the model sees it, what the class token reads in the last layers, attention rollout, what speaks for
-    the likeliest class (or --class), the gates, each head's learned offset, and a query's attention by content, by
-    position and blended, per layer and head; in a page the query is chosen with a click. Prints the path of what it
-    wrote, in a pipe as JSON.
+    Shows the image as the model sees it, what the class token attends to in the last layers, attention rollout, the
+    evidence for the likeliest class (or --class), the gates, each head's learned offset, and a query's attention by
+    content, by position and blended, per layer and head; on a page, click to choose the query. Prints the path of the
+    output, in a pipe as JSON.
     """
     size = parse_size(img_size)
     suffix = output.suffix.lower()

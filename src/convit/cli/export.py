@@ -25,7 +25,8 @@ Size = Annotated[
     str | None,
     typer.Option(
         metavar="N|HxW|dynamic",
-        help="Size of the images, height before width; dynamic: any in whole patches.  [default: the model's]",
+        help="Size of the images, height before width; dynamic: any multiple of the patch size.  "
+        "[default: the model's]",
     ),
 ]
 As = Annotated[Precision, typer.Option("--precision", help="Numeric precision of the file.")]
@@ -34,15 +35,15 @@ Takes = Annotated[
     typer.Option("--input", help="uint8: pixel values, normalized inside; float: normalized images.  [default: uint8]"),
 ]
 Gives = Annotated[
-    Outputs | None, typer.Option("--outputs", help="What the file gives.  [default: both, where the model has both]")
+    Outputs | None, typer.Option("--outputs", help="Outputs of the file.  [default: both, if the model has both]")
 ]
 Opset = Annotated[int | None, typer.Option(metavar="18|23", help="ONNX opset.  [default: 23; in int8 18]")]
 Data = Annotated[
     str | None,
     typer.Option(
         metavar="DATA",
-        help="Images to compare on, which give the ranges of int8 too: a folder, or labeled data as `convit evaluate` "
-        "takes.  [default: smooth color fields]",
+        help="Images to compare on, and to calibrate int8: a folder, or labeled data as for `convit evaluate`.  "
+        "[default: smooth color fields]",
     ),
 ]
 List = Annotated[bool, typer.Option("--list", help="Show the formats and what is installed, and exit.")]
@@ -62,9 +63,9 @@ def export(
     list: List = False,  # noqa: A002
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Write a model as a folder for another runtime, after its results there were compared with PyTorch's.
+    """Export a model to a folder for another runtime, after comparing its results there with PyTorch's.
 
-    Above the limit (5e-6 of the largest value in fp32, 2e-2 in half precision) nothing is written.
+    If they differ by more than 5e-6 of the largest value in fp32, or 2e-2 in half precision, nothing is written.
     """
     if list:
         _show_formats()

@@ -38,9 +38,8 @@ _SIZES = ("image", "input_size", "img_size")
 def info(name: Name, target: Annotated[options.Target, options.results("text", "json")] = options.STDOUT) -> None:
     """Show one variant, weight set, weight file, exported folder or hub repository in full.
 
-    Of a hub repository config.json alone is fetched.
-    Costs are counted, twice: on the paper's equations as written, which is what others' tables count, and on what the
-    fast path executes.
+    Of a hub repository, only config.json is fetched. Costs are counted twice: from the paper's equations as written, as
+    other tables do, and as the fast path executes them.
     """
     from convit.output.console import printable
     from convit.output.text import json_text

@@ -29,9 +29,9 @@ Engine = Annotated[
     typer.Option("--engine", help="What runs a job; ray: Ray on this machine or a cluster (extra 'ray')."),
 ]
 Address = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT|auto", help="Ray cluster to use.  [default: one of its own]")
+    str | None, typer.Option(metavar="HOST:PORT|auto", help="Ray cluster to use.  [default: one started here]")
 ]
-_UPDATE = Annotated[bool, typer.Option("--update", help="Take up new and changed inputs of a job that was begun.")]
+_UPDATE = Annotated[bool, typer.Option("--update", help="Add new and changed inputs to a job that has begun.")]
 _IMAGES_PER_SHARD = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Loose images per shard of a job.  [default: 4096]")
 ]

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 def models(
     target: Annotated[options.Target, options.results("table", "json", "jsonl", "csv")] = options.STDOUT,
 ) -> None:
-    """List every variant and weight set: what it costs, how good it is and who says so, its terms, and where it is.
+    """List all variants and weight sets, with their cost, accuracy and its source, license, and location.
 
-    Parameters, multiply-accumulates and activations are counted on the paper's equations as written; `convit info NAME`
-    shows what the fast path executes. Accuracies that others published stand apart from those measured by this project.
+    Parameters, multiply-accumulates and activations are counted from the paper's equations as written; `convit info
+    NAME` shows what the fast path executes. Published accuracies are listed apart from those measured by this project.
     """
     rows = entries()
     if target.format == "table":

@@ -49,9 +49,7 @@ PlainPrecision = Annotated[
 CastPrecision = Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option("--precision", help=f"{_CAST}.")]
 Compile = Annotated[
     bool,
-    typer.Option(
-        "--compile", help="Compile the model first: half a minute, then faster; passed over where it is slower."
-    ),
+    typer.Option("--compile", help="Compile the model first, for half a minute; not applied where it would be slower."),
 ]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Images per batch.  [default: 8 on CPU, 64 on a GPU]")
@@ -93,7 +91,7 @@ _LIMIT = Annotated[
     typer.Option(
         "--image-limit",
         metavar="NAME=NUMBER",
-        help="Move a limit of what one image may cost: file_bytes, pixels, decoded_bytes, bytes_in_flight, "
+        help="Change a limit on what one image may cost: file_bytes, pixels, decoded_bytes, bytes_in_flight, "
         "metadata_bytes, such as decoded_bytes=2GiB; can be repeated.",
     ),
 ]

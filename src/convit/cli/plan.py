@@ -8,7 +8,7 @@ import typer
 from convit.cli import options
 
 Images = Annotated[float, typer.Option(min=1, metavar="N", help="Number of images, such as 1e9.")]
-Bytes = Annotated[int, typer.Option(min=1, metavar="N", help="Bytes of an image's file on average.")]
+Bytes = Annotated[int, typer.Option(min=1, metavar="N", help="Average size of an image file, bytes.")]
 Model = Annotated[str, typer.Option(metavar="NAME", help="Model or weight set; see `convit models`.")]
 Dim = Annotated[int | None, typer.Option(min=1, metavar="N", help="Numbers per vector.  [default: the model's]")]
 Cores = Annotated[int, typer.Option(min=1, metavar="N", help="CPU cores that work at once.")]

@@ -55,7 +55,7 @@ Kind = Annotated[
     str,
     typer.Option(
         metavar="KIND",
-        help="pooled: one vector per image; pre_logits: that vector as the head gets it; tokens: class token and "
+        help="pooled: one vector per image; pre_logits: that vector as it enters the head; tokens: class token and "
         "patches; patches: patch tokens only; layer:7: the patch tokens after block 7.",
     ),
 ]

@@ -17,8 +17,8 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="Labeled images, as convit evaluate takes them. With splits train and val (or test) these are trained "
-        "and tested on; of data without splits a fifth of each class is held out to test on.",
+        help="Labeled images, as for convit evaluate. Splits train and val (or test) are used if there are any; "
+        "otherwise, a fifth of each class is held out for testing.",
     ),
 ]
 Split = Annotated[str | None, typer.Option(metavar="NAME", help="Split to train on.  [default: train]")]
@@ -71,11 +71,11 @@ def probe(
     lists: options.Lists = options.NO_LISTS,
     run: options.PlainRun = options.DEFAULTS,
 ) -> None:
-    """Measure how much a model's embeddings know of classes that it may never have seen.
+    """Measure how much a model's embeddings know about classes that it may never have seen.
 
     Trains k nearest neighbors, logistic regression and ridge regression on embeddings, and class means and logistic
     regression on a few images per class; prints one table. All settings are chosen on training images. Images that
-    cannot be read are named, left out, and make the exit code 3.
+    cannot be read are named and left out, and the exit code is 3.
     """
     names = [] if probe.strip() == "none" else [name.strip() for name in probe.split(",")]
     per_class = "numbers of images per class, such as 1,5,10, or none"

@@ -10,12 +10,10 @@ import typer
 from convit.cli import errors, options
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or a weight file.")]
-Name = Annotated[
-    str, typer.Argument(metavar="OWNER/NAME[@BRANCH]", help="Repository of the hub; made where it is missing.")
-]
+Name = Annotated[str, typer.Argument(metavar="OWNER/NAME[@BRANCH]", help="Repository on the hub; created if needed.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Upload; without it, only show what would be uploaded.")]
 Private = Annotated[bool, typer.Option("--private", help="Make a new repository private.")]
-Message = Annotated[str | None, typer.Option("--message", "-m", metavar="TEXT", help="Message of the commit.")]
+Message = Annotated[str | None, typer.Option("--message", "-m", metavar="TEXT", help="Commit message.")]
 License = Annotated[
     str | None, typer.Option("--license", metavar="ID", help="License of the weights, such as apache-2.0.")
 ]
@@ -31,7 +29,7 @@ def push(
 ) -> None:
     """Upload a model to the Hugging Face hub: weights, config.json and a model card with the measured figures.
 
-    convit, timm and transformers load it from there by its name. Without --yes nothing is sent. The token is that of
+    convit, timm and transformers can then load it by its name. Without --yes, nothing is sent. The token is that of
     `hf auth login` or HF_TOKEN.
     """
     from convit.weights import upload

@@ -28,7 +28,7 @@ ApproximateFrom = Annotated[
 
 IndexEngine = Annotated[
     Literal["local", "ray"],
-    typer.Option("--engine", help="ray: convit embed --engine ray, then convit index --from; says the two commands."),
+    typer.Option("--engine", help="Only local: an index is built on one machine; ray shows how to embed on Ray first."),
 ]
 
 

@@ -20,35 +20,42 @@ Models = Annotated[
     ),
 ]
 IndexDb = Annotated[Path | None, typer.Option("--index", metavar="DIR", help="Index to search, from convit index.")]
-Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0: every network.")]
+Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0: all networks.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port to listen on; 0: any free one.")]
 KeyFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Keys, one per line; every request must then bring one of them."),
+    typer.Option(metavar="FILE", help="API keys, one per line; requests must then carry one of them."),
 ]
 AllowHost = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME", help="Host name to answer for, besides localhost and addresses; can be repeated."),
+    typer.Option(metavar="NAME", help="Host name to answer to, besides localhost and IP addresses; can be repeated."),
 ]
 AllowOrigin = Annotated[
     list[str] | None,
-    typer.Option(metavar="ORIGIN", help="Web page that may call, such as https://example.org; can be repeated."),
+    typer.Option(
+        metavar="ORIGIN", help="Origin whose pages may call the service, such as https://example.org; can be repeated."
+    ),
 ]
 AllowUrlHost = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help="Host from which images may be fetched by https URL; can be repeated."),
 ]
-RootPath = Annotated[str, typer.Option(metavar="PATH", help="Path under which a proxy shows the service.")]
+RootPath = Annotated[str, typer.Option(metavar="PATH", help="Path under which a proxy serves it.")]
 MaxBody = Annotated[int, typer.Option(min=1, metavar="MIB", help="Largest body of a request, MiB.")]
 MaxImages = Annotated[int, typer.Option(min=1, metavar="N", help="Most images in one request.")]
-Queue = Annotated[int, typer.Option(min=1, metavar="N", help="Images that may wait for a model before 503.")]
-Timeout = Annotated[float, typer.Option(min=1, metavar="S", help="Seconds to receive a request, and to answer it.")]
+Queue = Annotated[int, typer.Option(min=1, metavar="N", help="Images that may wait for a model; more get a 503.")]
+Timeout = Annotated[
+    float, typer.Option(min=1, metavar="S", help="Seconds to receive a request, and as many to answer it.")
+]
 Engine = Annotated[
     Literal["local", "ray"],
     typer.Option(help="What runs the models; ray: replicas on this machine or a cluster (extra 'ray-serve')."),
 ]
 Replicas = Annotated[
-    str, typer.Option(metavar="N|LEAST-MOST", help="Replicas with --engine ray, by the requests that wait.")
+    str,
+    typer.Option(
+        metavar="N|LEAST-MOST", help="Replicas with --engine ray; within a range, their number follows the load."
+    ),
 ]
 
 
@@ -71,9 +78,9 @@ def serve(
     address: Address = None,
     run: options.ServeRun = options.DEFAULTS,
 ) -> None:
-    """Serve models over HTTP, with a web page to try them on.
+    """Serve models over HTTP, with a web page for trying them out.
 
-    Listens on this machine alone unless --host says otherwise. SIGTERM and Ctrl-C let accepted requests finish.
+    Listens on this machine only, unless --host says otherwise. SIGTERM and Ctrl-C let accepted requests finish.
     """
     from convit.output.files import check_packages
 
