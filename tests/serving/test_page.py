@@ -64,14 +64,14 @@ def test_images_are_labeled_and_explained(watched: Page, running: Running) -> No
     assert watched.locator(".classes").first.locator("bdi").all_inner_texts()[0] == "cat"
     assert watched.locator(".classes").first.locator("li").count() == 5
     watched.locator("#gate-table td").first.wait_for()
-    assert watched.locator("#told").inner_text().startswith("What speaks for cat")
+    assert watched.locator("#told").inner_text().startswith("Evidence for cat")
     watched.locator("#show").select_option("attention")
     watched.locator("#layer").fill("1")
     watched.locator("#head").fill("2")
     assert "layer 1, head 2. Gate 0." in watched.locator("#told").inner_text()
     assert watched.locator("#kind option").count() == 3
     watched.locator("#stack").press("ArrowUp")
-    watched.wait_for_function("document.getElementById('told').textContent.includes('row 4, column 5 reads')")
+    watched.wait_for_function("document.getElementById('told').textContent.includes('row 4, column 5 attends to')")
     watched.locator("#clear").click()
     assert watched.locator(".result").count() == 0
 

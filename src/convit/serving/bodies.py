@@ -38,7 +38,7 @@ async def read_images(request: Request, service: Service) -> list[SentImage]:
         images = [SentImage("the image", await request.body())]
     else:
         told = "send an image as image/* or application/octet-stream, multipart/form-data, or application/json"
-        raise ServiceError(415, "unsupported_media_type", f"the content type is not taken; {told}")
+        raise ServiceError(415, "unsupported_media_type", f"the content type is not supported; {told}")
     if not any(image.content for image in images):
         raise ServiceError(400, "no_image", "the request holds no image; send one in its body")
     return images

@@ -1,4 +1,4 @@
-"""What takes a look at one image beyond its labels: why this class, and what is like it."""
+"""Routes that look into one image: explanations, and similar images."""
 
 import io
 from dataclasses import asdict
@@ -96,14 +96,14 @@ async def explain(
         Literal["json", "png"], Query(alias="format", description="Maps as numbers, or one drawn over the image.")
     ] = "json",
     show: Annotated[Literal["class", "rollout", "attention"], Query(description="Which map the PNG shows.")] = "class",
-    layer: Annotated[int | None, Query(ge=1, description="Of show=attention; the last one if left out.")] = None,
-    head: Annotated[int | None, Query(ge=1, description="Of show=attention; the mean of all if left out.")] = None,
+    layer: Annotated[int | None, Query(ge=1, description="For show=attention; the last one by default.")] = None,
+    head: Annotated[int | None, Query(ge=1, description="For show=attention; the mean of all by default.")] = None,
 ) -> Response:
-    """Show what a model looks at in one image, and why it sees a class there."""
+    """Show what a model attends to in one image, and the evidence for its classes."""
     service = service_of(request)
     served = service.model(model)
     if served.weights is None:
-        told = "this model was exported, and an exported file tells nothing of its attention; serve the weights instead"
+        told = "this model was exported, and exported files do not contain attention; serve the weights instead"
         raise ServiceError(404, "cannot_explain", told)
     asked: dict[str, Any] = {"query": _parse_query(query), "top_k": top_k, "classes": classes or ()}
     image = one_image(await read_images(request, service))
@@ -188,7 +188,7 @@ def _png_of(
     found = _explanation(served, image, asked)
     if show == "class":
         if not found.class_maps:
-            raise ServiceError(404, "no_classes", "this model names no classes; ask for show=rollout")
+            raise ServiceError(404, "no_classes", "this model has no classes; use show=rollout")
         values = found.class_maps[0]
     elif show == "rollout":
         values = found.rollout

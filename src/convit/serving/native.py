@@ -25,13 +25,13 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         (400, "The body or an image cannot be read."),
         (401, "The key is missing or wrong."),
         (403, "Another web page may not call this service."),
-        (404, "There is no such model, or the model does not give this."),
+        (404, "There is no such model, or it does not have this output."),
         (408, "The request came too slowly."),
         (413, "The body is too large, or there are too many images."),
-        (415, "The content type is not taken."),
+        (415, "The content type is not supported."),
         (421, "The service does not answer for this host name."),
         (422, "A parameter is out of range."),
-        (503, "Too much to do; Retry-After says when to try again."),
+        (503, "The service is busy; Retry-After says when to try again."),
     )
 }
 IMAGE_BODY: dict[str, Any] = {
@@ -55,7 +55,7 @@ NPY, ARROW = "application/x-npy", "application/vnd.apache.arrow.stream"
 Format = Literal["json", "base64", "npy", "arrow"]
 
 router = APIRouter(prefix="/v1", tags=["images"], responses=REFUSALS)
-ModelName = Annotated[str | None, Query(description="A model's id; the first one where it is left out.")]
+ModelName = Annotated[str | None, Query(description="A model's id; the first model by default.")]
 
 
 @router.post("/classify", response_model=ClassifyAnswer, openapi_extra=IMAGE_BODY)
@@ -64,11 +64,11 @@ async def classify(
     model: ModelName = None,
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes per image, best first.")] = 5,
 ) -> Response:
-    """Name the likeliest classes of each image."""
+    """Return the most likely classes of each image."""
     service = service_of(request)
     served = service.model(model)
     if served.classifier is None:
-        raise ServiceError(404, "no_classes", "this model names no classes; ask for /v1/embed")
+        raise ServiceError(404, "no_classes", "this model has no classes; use /v1/embed")
     rows = await service.run(request, served.name, served.classifier, await read_images(request, service))
     check_rows(rows)
     labels = served.labels
@@ -119,7 +119,7 @@ async def model_detail(request: Request, name: str) -> ModelDetail:
 
 
 def describe(model: ServedModel) -> ModelInfo:
-    """What a client may want to know of a model."""
+    """Describe a model to clients."""
     predictor = model.predictor
     return ModelInfo(
         id=model.name,

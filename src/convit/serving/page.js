@@ -5,7 +5,7 @@ const percent = (score) => (score >= 0.9995 ? 100 : 100 * score).toFixed(1) + " 
 const model = () => settings.models.find((each) => !$("model") || each.id === $("model").value);
 let key = sessionStorage.getItem("convit-key") || "";
 const cards = []; // one for each image
-let chosen = null; // the result that is looked into
+let chosen = null; // the result that is examined
 let look = null; // its explanation
 let asked = 0; // counts what was asked for, so that late answers are dropped
 
@@ -34,7 +34,7 @@ async function call(path, file, parameters = {}) {
 
 function add(files) {
   const images = [...files].filter((file) => !file.type || file.type.startsWith("image/"));
-  $("problem").textContent = images.length < files.length ? "What is not an image was left out." : "";
+  $("problem").textContent = images.length < files.length ? "Files that are not images were skipped." : "";
   const added = images.map(makeCard);
   cards.push(...added);
   $("clear").hidden = !cards.length;
@@ -53,7 +53,7 @@ function again() {
 
 function makeCard(file) {
   const picture = element("button", { className: "pick", type: "button" });
-  picture.setAttribute("aria-label", `Look into ${file.name}`);
+  picture.setAttribute("aria-label", `Examine ${file.name}`);
   const time = element("span", { textContent: "…" });
   const answer = element("div");
   const title = element("h3", {}, element("bdi", { textContent: file.name, title: file.name }), time);
@@ -80,11 +80,11 @@ async function classify(card) {
   const start = performance.now();
   card.failed = false;
   try {
-    if (card.file.size > settings.bytes) throw new Error(`is larger than ${settings.bytes >> 20} MiB; scale it down`);
+    if (card.file.size > settings.bytes) throw new Error(`The file is larger than ${settings.bytes >> 20} MiB; scale it down.`);
     const found = model().classes ? await call("classify", card.file, { top_k: 5, model: model().id }) : null;
     const predictions = found ? found.results[0].predictions : [];
     card.time.textContent = found ? `${(performance.now() - start).toFixed(0)} ms` : "";
-    card.answer.replaceChildren(found ? bars(predictions) : "The model names no classes.");
+    card.answer.replaceChildren(found ? bars(predictions) : "This model has no classes.");
     $("said").textContent = found ? `${card.file.name}: ${predictions[0].label}, ${percent(predictions[0].score)}` : "";
   } catch (error) {
     card.failed = true;
@@ -108,7 +108,7 @@ function bars(predictions) {
   return element("ol", { className: "classes" }, ...rows);
 }
 
-// One of them is looked into
+// One of them is examined
 
 async function choose(card, query = "center") {
   if (card.failed) return;
@@ -151,16 +151,16 @@ function floats(text) {
   return new Float32Array(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 }
 
-const KINDS = { blended: "content and place, blended by the gate", content: "content", position: "place", class_token: "the class token" };
+const KINDS = { blended: "content and position, blended by the gate", content: "content", position: "position", class_token: "the class token" };
 
 function currentMap() {
   const [rows, columns] = look.grid, size = rows * columns, what = $("show").value;
   for (const each of document.querySelectorAll("[data-of]")) each.hidden = what !== "attention";
-  if (what === "image") return [null, "What the model gets: resized and cropped."];
-  if (what === "rollout") return [floats(look.rollout), "What reaches the model's answer of each patch, layer by layer."];
+  if (what === "image") return [null, "The model's input: resized and cropped."];
+  if (what === "rollout") return [floats(look.rollout), "How much of each patch reaches the output, through all layers."];
   if (what !== "attention") {
     const { label, map } = look.predictions[Number(what.slice(6))];
-    return [floats(map), `What speaks for ${label}: attention, weighted by what it adds to this class.`];
+    return [floats(map), `Evidence for ${label}: attention, weighted by its contribution to this class.`];
   }
   const layer = look.layers[$("layer").value - 1], kinds = Object.keys(layer.maps).reverse();
   if (layer.gates) kinds.sort((a, b) => Object.keys(KINDS).indexOf(a) - Object.keys(KINDS).indexOf(b));
@@ -176,8 +176,8 @@ function currentMap() {
     else if (Math.floor(at / size) === head - 1) values[at % size] = all[at];
   }
   const gate = layer.gates && (head ? layer.gates[head - 1] : layer.gates.reduce((sum, each) => sum + each, 0) / heads);
-  const by = kind === "class_token" ? "the class token reads" : `the patch in row ${look.query[0] + 1}, column ${look.query[1] + 1} reads`;
-  const told = gate === null ? "" : ` Gate ${gate.toFixed(2)}: ${Math.round(100 * gate)} % by place.`;
+  const by = kind === "class_token" ? "the class token attends to" : `the patch in row ${look.query[0] + 1}, column ${look.query[1] + 1} attends to`;
+  const told = gate === null ? "" : ` Gate ${gate.toFixed(2)}: ${Math.round(100 * gate)} % by position.`;
   return [values, `What ${by} in layer ${layer.number}, ${head ? `head ${head}` : "mean of the heads"}.${told}`, kind !== "class_token"];
 }
 
@@ -240,7 +240,7 @@ async function search(card, number) {
   $("found").replaceChildren(...items);
 }
 
-// What the hands do
+// Input
 
 for (const input of [$("files"), $("camera")])
   input.onchange = () => {

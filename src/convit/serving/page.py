@@ -45,7 +45,7 @@ def render_page(service: Service) -> str:
 
 
 def render_docs(description: Mapping[str, Any]) -> str:
-    """What the service answers, for people: its OpenAPI 3.1 description as a page."""
+    """The API reference as a page, from the OpenAPI 3.1 description."""
     return fill_template(_FOLDER / "docs.html.j2", paths=description["paths"], version=description["info"]["version"])
 
 
