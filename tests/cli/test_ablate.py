@@ -112,7 +112,7 @@ def test_a_picture_that_cannot_be_read_is_named(convit: Command, folder: Path, t
     [
         (["--split", "nothing"], "has no split 'nothing'; it has test, val"),
         (["--split", "val", "--limit", "0"], "--limit"),
-        (["--split", "val", "-o", "found.txt"], "does not stand for a format here; use one of .md, .json"),
+        (["--split", "val", "-o", "found.txt"], "does not select a format here; use one of .md, .json"),
         (["--split", "val", "--experiment", "heads"], "--experiment"),
         (["--split", "val", "--precision", "int8"], "--precision"),
         (["--split", "val", "--precision", "fastest"], "is not one of 'auto', 'fp32', 'bf16', 'fp16'"),

@@ -120,7 +120,7 @@ def test_unreadable_images_are_named(convit: Runner, own: Path) -> None:
         (("--test-split", "train"), "are both the split 'train'"),
         (("--kind", "pooling"), "kind is 'pooling'"),
         (("--model", "convit_huge"), "convit_huge"),
-        (("--output", "found.html"), "does not stand for a format here; use one of .txt, .json, .csv"),
+        (("--output", "found.html"), "does not select a format here; use one of .txt, .json, .csv"),
         (("--cache", "x", "--no-cache"), "--cache and --no-cache exclude each other"),
         (("--img-size", "33"), "33"),
     ],

@@ -89,7 +89,7 @@ def test_an_update_follows_the_folder(convit: Runner, db: Path, pictures: Path) 
         (("search", "{pictures}/cat.jpg", "--db", "{db}x"), "there is no index; make one with convit index"),
         (("search", "{pictures}/nothing.jpg", "--db", "{db}"), "there is no such file"),
         (("search", "{pictures}/cat.jpg", "--db", "{db}", "--where", "labl = 1"), "is not a condition over path"),
-        (("search", "{pictures}/cat.jpg", "--db", "{db}", "-o", "a.docx"), "does not stand for a format"),
+        (("search", "{pictures}/cat.jpg", "--db", "{db}", "-o", "a.docx"), "does not select a format"),
         (
             ("search", "{pictures}/cat.jpg", "--db", "{db}", "--weights", "{nano}"),
             f"was made by {MODEL}, but the model",

@@ -38,7 +38,7 @@ def test_a_missing_standard_error_costs_nobody_the_results(photos: Path) -> None
     assert (done.returncode, done.stdout) == (2, "")
 
 
-GONE = "convit: the reader of the results has gone, so the rest was not written\n"
+GONE = "convit: standard output was closed, so the rest was not written\n"
 
 
 @pytest.mark.parametrize(

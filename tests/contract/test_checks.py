@@ -69,7 +69,7 @@ def test_paths_weights_and_models(command: str, wrong: tuple[str, ...], folder: 
         (("train", "nowhere.yaml"), "there is no recipe nowhere.yaml"),
         (("classify", "data", "-o", "nowhere/out.csv"), "there is no folder"),
         (("embed", "data", "--kind", "best"), "kind is 'best'"),
-        (("evaluate", "data", "-o", "out.xyz"), "'.xyz' does not stand for a format here"),
+        (("evaluate", "data", "-o", "out.xyz"), "'.xyz' does not select a format here"),
         (("benchmark", "--weights", "nowhere"), "there is no weight file nowhere"),
         (("benchmark", "--model", "convit_bas"), "there is no model 'convit_bas'"),
         (("benchmark", "--device", "gpu"), "device is 'gpu'"),

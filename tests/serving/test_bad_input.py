@@ -355,7 +355,7 @@ def test_a_service_for_everybody_is_warned_of(
     host: str, capsys: pytest.CaptureFixture[str], command: Callable[..., int]
 ) -> None:
     assert command("serve", "--host", host, "--port", "0", "--model", "no_such") == 2
-    warned = "warning: whoever reaches 0.0.0.0 may use this service; set --api-key-file" in capsys.readouterr().err
+    warned = "warning: anyone who can reach 0.0.0.0 can use this service; set --api-key-file" in capsys.readouterr().err
     assert warned == (host == "0.0.0.0")
 
 

@@ -1,4 +1,4 @@
-"""Attention as the model really uses it: content, position and blended, on the activations that reach each layer."""
+"""Attention as the model really uses it: content, position and blended, on the activations that reach layer."""
 
 from __future__ import annotations
 

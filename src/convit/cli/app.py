@@ -80,7 +80,7 @@ def _print_version(wanted: bool) -> None:
 
 _EXIT_CODES = """Exit codes: 0 success; 1 failure while running (network, disk, permissions); 2 invalid input (option,
 path, model, file); 3 finished, but some images could not be read; 129, 130 or 143 stopped by SIGHUP, Ctrl-C or SIGTERM;
-141 the reader of standard output has gone."""
+141 standard output was closed."""
 
 
 @app.callback(help=f"{ABOUT}\n\n{_EXIT_CODES}")

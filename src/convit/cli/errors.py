@@ -47,7 +47,7 @@ def report(error: BaseException, *, debug: bool = False, command: str = PROGRAM)
         command: whose `--help` a usage error points to, where it does not say itself.
     """
     if isinstance(error, BrokenPipeError):
-        say("the reader of the results has gone, so the rest was not written")
+        say("standard output was closed, so the rest was not written")
         return READER_GONE
     if debug and not _is_usage_error(error):
         traceback.print_exception(error)
@@ -138,7 +138,7 @@ def _done(skipped: int, total: int | None, where: object) -> str:
 
 
 def tell(line: str) -> None:
-    """Write a line on standard error, also with `--quiet`; one that cannot be written costs nobody the results."""
+    """Write a line on standard error, also with `--quiet`; one that cannot be written does not cost the results."""
     with suppress(OSError, ValueError):
         print(f"{PROGRAM}: {one_line(line)}", file=sys.stderr)
 

@@ -137,7 +137,7 @@ class Entry:
             matrix products give, counted on the plain twin for one image of `input_size`.
         input_size: (channels, height, width) in pixels.
         classes: width of the head.
-        top1, top5: accuracy in percent, or None if nobody measured it.
+        top1, top5: accuracy in percent, or None if it was not measured.
         measured_by: who measured those two, on what.
         published: what others published of it, each with its source: the result tables' figures of a released file, and
             the paper's of its model.

@@ -99,7 +99,7 @@ def serve(
         seconds=timeout,
     )
     if not settings.keys and not is_loopback(host):
-        errors.tell(f"warning: whoever reaches {host} may use this service; set --api-key-file")
+        errors.tell(f"warning: anyone who can reach {host} can use this service; set --api-key-file")
     names = tuple(model or (DEFAULT_MODEL,))
     setup = ServiceSetup(models=names, index=index, service=settings, run=run, replicas=parse_replicas(replicas))
     if engine == "ray":
@@ -124,4 +124,4 @@ def serve(
         try:
             run_server(app, bound, settings, lambda: errors.tell(f"listening on {shown}"))
         except (errors.Terminated, KeyboardInterrupt):
-            errors.say("stopped; every accepted request was answered")
+            errors.say("stopped")

@@ -52,7 +52,7 @@ class Evaluator(Predictor):
 
     Attributes:
         num_classes: number of the model's classes.
-        class_names: their names in index order, None if the model brings none.
+        class_names: their names in index order, None if the model has none.
         temperature: what logits are divided by before the softmax: 1, or what was fitted for these weights.
 
     Raises:

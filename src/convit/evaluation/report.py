@@ -57,7 +57,7 @@ class Evaluation:
         calibration: the bins behind `ece`; see `convit.evaluation.metrics.calibration_bins`.
         per_class: accuracy of each class; see `convit.evaluation.metrics.by_class`.
         confusion: (right class, predicted class, images), where there are any.
-        class_names: of the model's classes, None if it brings none.
+        class_names: of the model's classes, None if it has none.
         scores: of each image; None if only the metrics are known.
     """
 

@@ -37,7 +37,7 @@ class ProofImages:
         count: how many there are.
         read: where they come from, as it is told.
         are_given: whether they are the user's.
-        labels: the model's class of each; empty if nobody knows.
+        labels: the model's class of each; empty if unknown.
     """
 
     open: Callable[[Sequence[int]], Iterator[Image.Image]]

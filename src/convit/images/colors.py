@@ -56,7 +56,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     - 32-bit float (F): read as 0..1 if all lie there, else as 8-bit levels if all lie in 0..255; otherwise stretched.
       Values that are not finite become black.
     - CMYK (and YCCK, which Pillow reads as CMYK), YCbCr, HSV, LAB: converted to RGB.
-    - An embedded ICC profile is applied: RGB, gray and CMYK become sRGB. Broken profiles are passed over.
+    - An embedded ICC profile is applied: RGB, gray and CMYK become sRGB. Broken profiles are skipped.
 
     The image is loaded, and given itself if there is nothing to do; whatever Pillow's decoders raise is passed on.
     """

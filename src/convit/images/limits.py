@@ -21,7 +21,7 @@ _SETTING = re.compile(r"\s*(\w+)\s*=\s*(\d{1,18})\s*([kmg]?i?)b?\s*", re.IGNOREC
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What is refused, passed over or made to wait.
+    """What is refused, skipped or made to wait.
 
     Attributes:
         file_bytes: a file with more is refused before it is read.
@@ -30,7 +30,7 @@ class Limits:
             hold several copies); likewise.
         bytes_in_flight: memory of the images that are decoded and scaled at once, in a process or in all workers of its
             data loaders; the next one waits. Pillow keeps a color in 4 bytes, and conversions make a copy.
-        metadata_bytes: EXIF, XMP and color profile; what goes beyond is passed over and the image read without it,
+        metadata_bytes: EXIF, XMP and color profile; what goes beyond is skipped and the image read without it,
             as is what Pillow refuses in PNG files: a profile or XMP that inflates to more than 1 MiB.
 
     Raises:

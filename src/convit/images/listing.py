@@ -125,7 +125,7 @@ def _remedy(suffix: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is passed over; "." and ".." are not.
+    """Whether a file or folder of this name is skipped; "." and ".." are not.
 
     >>> is_hidden("._cat.jpg"), is_hidden("__MACOSX"), is_hidden("cat.jpg")
     (True, True, False)

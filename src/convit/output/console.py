@@ -100,7 +100,7 @@ def print_result(text: str | None, result: Mapping[str, Any]) -> None:
 
 
 def say(line: str) -> None:
-    """Tell people something in one line on standard error, behind the program's name."""
+    """Write one line on standard error, after the program's name."""
     with suppress(OSError, ValueError):  # a terminal that was closed costs nobody the results
         print(f"convit: {escaped(line)}", file=sys.stderr, flush=True)
 

@@ -205,7 +205,7 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Generator[BinaryIO]:
 def write_file(path: Path, content: str | bytes, *, overwrite: bool = False) -> None:
     r"""Write a file, whole or not at all; text in UTF-8.
 
-    File names that are not UTF-8 cost nobody the result: their bytes are spelled out, such as `\udcff`.
+    File names that are not UTF-8 do not cost the result: their bytes are spelled out, such as `\udcff`.
 
     Raises:
         FileExistsError, OSError: as `whole_file`.
@@ -311,7 +311,7 @@ def choose_format(
         if chosen is None:
             suffix = f"the suffix {output.suffix!r}" if output.suffix else "a name without a suffix"
             known = ", ".join(SUFFIXES[each] for each in formats)
-            raise ValueError(f"{output}: {suffix} does not stand for a format here; use one of {known}")
+            raise ValueError(f"{output}: {suffix} does not select a format here; use one of {known}")
     if chosen not in formats:
         raise ValueError(f"format is {chosen!r}, but must be one of {', '.join(formats)}")
     if output is None and chosen in _FILES_ONLY:

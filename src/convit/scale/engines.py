@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of some shards.
+    """The outcome of some shards.
 
     Attributes:
-        shards, before: shards whose results were written, and that were there already.
+        shards, before: shards whose results were written now, and before.
         images, unreadable: rows written, and those among them with an error.
         failed: shard → why it could not be read.
         first_error: what is wrong with the first unreadable image.
@@ -75,7 +75,7 @@ class LocalEngine:
         self.identity = job.identity(self._predictor)
 
     def run(self, destination: Destination, shards: Sequence[InputShard], about: Mapping[str, Any]) -> Iterator[Done]:
-        """Do some shards, and say of each what came of it.
+        """Do some shards, and yield the outcome of each.
 
         Args:
             destination: where results go, one Parquet file for each shard.

@@ -170,7 +170,7 @@ def images_in(files: Sequence[InputFile]) -> Iterator[ImageSource]:
     """The images of some files of one kind: the path of each, or its bytes with the name that results call it by.
 
     A tar member is called "shards/000.tar#cat.jpg", a row of a Parquet file "x.parquet row 7". Hidden members and
-    those without an image's suffix are passed over.
+    those without an image's suffix are skipped.
 
     Raises:
         ConnectionError, PermissionError: a server cannot be reached, or refuses.

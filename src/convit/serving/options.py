@@ -107,7 +107,7 @@ def is_loopback(host: str) -> bool:
 
 
 def read_keys(file: Path) -> tuple[str, ...]:
-    """Read API keys, one per line; empty lines and those that begin with # are passed over.
+    """Read API keys, one per line; empty lines and those that begin with # are skipped.
 
     Raises:
         OSError: the file cannot be read.

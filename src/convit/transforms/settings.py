@@ -104,7 +104,7 @@ class TransformSettings:
         Args:
             card: holds fields by name, lists for tuples, and whatever else; those that are missing or `None`, as in
                 older files, take their defaults.
-            changes: fields that win over the card's; `None` is passed over.
+            changes: fields that win over the card's; `None` is skipped.
 
         Raises:
             ValueError: a value is out of range.

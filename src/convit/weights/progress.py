@@ -52,7 +52,7 @@ def bar(what: str, total: int, *, shown: bool = True) -> Generator[Callable[[], 
 
 @contextmanager
 def download_bar(what: str, done: int, total: int | None) -> Generator[Callable[[int], None]]:
-    """Return a function that moves a download's bar on by a number of bytes; `total` is None if nobody says it."""
+    """Return a function that moves a download's bar on by a number of bytes; `total` is None if it is unknown."""
     if not progress_shown():
         yield lambda _: None
         return

@@ -41,7 +41,7 @@ class WeightSet:
         sha256: what the file must hash to, where that is known; for others the hub states it, or the first download.
         max_bytes: a download with more is refused: twice what the parameters take in fp32.
         classes: label set of the head, see `class_names`; "" where it is none of those.
-        top1: accuracy in percent, or None if nobody measured it.
+        top1: accuracy in percent, or None if it was not measured.
         top5: likewise for the five best classes.
         measured_by: who measured those two, on what.
         published: what others published of these weights, on ImageNet and its relatives.
