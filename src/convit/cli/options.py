@@ -222,8 +222,8 @@ def results(*formats: str, folders: bool = False) -> Bundle:
         if folders and output is not None and (output.endswith("/") or is_remote(output) or Path(output).is_dir()):
             if format not in (None, "parquet") or overwrite:
                 raise ValueError(
-                    f"{output} takes Parquet files, and completes those that are there; leave out --format and "
-                    "--overwrite"
+                    f"{output} is a folder or a URL, which takes Parquet files and completes those that are there; "
+                    "leave out --format and --overwrite"
                 )
             return Target(folder=output)
         file = None if output is None else Path(output)
