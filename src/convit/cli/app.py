@@ -7,6 +7,7 @@ command.
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -92,6 +93,14 @@ def _program(  # pyright: ignore[reportUnusedFunction]  # typer calls it
     pass
 
 
+def _check_words(given: Sequence[str]) -> None:
+    """Refuse empty words: what a shell makes of "$FOLDER" where that is not set would name the working folder."""
+    for number, word in enumerate(given, start=1):
+        if not word or re.fullmatch("--[a-z-]+=", word):
+            told = "as is a variable of the shell that is not set; leave it out, or say what it is"
+            raise ValueError(f"argument {number}, {word!r}, is empty, {told}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code (see `--help`); errors end here, as one line on standard error.
 
@@ -107,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8 must not cost the result
     with errors.on_stderr(), errors.stopped_by_signals():
         try:
+            _check_words(given)
             with command.make_context(PROGRAM, given) as context:
                 command.invoke(context)
             sys.stdout.flush()  # a full disk or a closed pipe may show only here

@@ -26,10 +26,12 @@ class Destination:
 
     Raises:
         ImportError: the package for this kind of URL is not installed.
-        ValueError: fsspec knows no such kind of URL, or it cannot be written (http).
+        ValueError: the place is empty, fsspec knows no such kind of URL, or it cannot be written (http).
     """
 
     def __init__(self, place: str | Path) -> None:
+        if not str(place):
+            raise ValueError("the place of the results is empty; name a folder or a URL")
         self.place = local_name(str(place)).rstrip("/") or "/"
         self._folder = None if is_remote(self.place) else Path(self.place)
         if self._folder is not None:
