@@ -55,7 +55,9 @@ def test_addresses_are_no_files() -> None:
 
 
 def test_folder(tmp_path: Path) -> None:
-    assert refusal(tmp_path) == (f"{tmp_path}: is a folder, not an image; convit.images.find_images lists its images")
+    assert refusal(tmp_path) == (
+        f"{tmp_path}: is a folder, not an image; name an image in it (convit.images.find_images lists them)"
+    )
 
 
 def test_device_and_pipe(tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ def test_missing_path(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path / 'holiday'}: there is no such file or folder; check the path"
     with pytest.raises(FileNotFoundError, match="there is no such file or folder"):
         find_images("a" * 5000)
+    with pytest.raises(FileNotFoundError, match="there is no such file or folder; download it first"):
+        find_images("https://host/cat.jpg")
 
 
 def test_nothing_found(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def test_images_and_labels_are_found_by_name_or_by_what_they_are(
     found = read_list(images / name)
     assert (found.names, found.labels) == (["a.jpg", "deep/c.jpg"], labels)
     assert find_images(images / name) == [images / "a.jpg", images / "deep/c.jpg"]
+    (images / name).write_text(text.removeprefix("\ufeff"), encoding="utf-16", newline="")  # as PowerShell writes
+    assert read_list(images / name) == found
 
 
 def test_paths_start_where_it_is_said_and_names_may_hold_anything(images: Path, tmp_path: Path) -> None:
@@ -55,6 +57,19 @@ def test_paths_start_where_it_is_said_and_names_may_hold_anything(images: Path, 
     assert read_list("x.csv?images=..%2Fdeep", tmp_path / "lists").names[0] == "c.jpg"
     with pytest.raises(FileNotFoundError, match=r"none of the 3 images .*lists \(the first is c\); say with --images"):
         find_images(path)
+
+
+def test_lists_of_urls_are_to_be_downloaded(images: Path) -> None:
+    (images / "x.txt").write_text("https://host/a.jpg\n")
+    with pytest.raises(FileNotFoundError, match=r"none of the 1 images .*host/a\.jpg\); download them first"):
+        find_images(images / "x.txt")
+
+
+def test_file_urls_are_paths(images: Path) -> None:
+    for name in ("deep", "a.jpg", "b%20c.txt"):
+        assert list_source(f"file://{images}/{name}") == f"{images}/{name.replace('%20', ' ')}"
+    assert list_source(f"file://{images}/x.txt", "y") == f"{images}/x.txt?images=y"
+    assert list_source("file:caf%E9") == "file:caf%E9"  # as it is given to what reads both
 
 
 def test_a_folder_may_be_called_as_a_list(images: Path) -> None:

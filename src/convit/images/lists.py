@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
@@ -12,7 +13,7 @@ from pathlib import Path, PurePath
 from urllib.parse import parse_qs, quote
 
 from convit.images.formats import IMAGE_SUFFIXES
-from convit.images.names import is_remote, not_found, shown, text_path, url_path
+from convit.images.names import is_remote, local_name, not_found, shown, text_path, url_path, was_url
 from convit.images.opening import read_bytes
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -72,17 +73,20 @@ def list_source(
 ) -> str:
     """A list of images as a source that says where its paths start and whether they may leave that folder.
 
+    Other sources stay as they are, but for `file:///` URLs: these become the paths that they mean.
+
     Raises:
         ValueError: there is something to say, and `source` is not a list, or is one at a URL.
 
     >>> list_source("labels.csv", "my/photos", allow_outside=True)
     'labels.csv?images=my%2Fphotos&allow-outside=yes'
     """
+    source = local_name(os.fspath(source))
     said = [] if images is None else [f"images={quote(os.fspath(images), safe='')}"]
     said += [f"{_OUTSIDE}=yes"] if allow_outside else []
     if said and not is_list(source):
         raise ValueError(
-            f"{os.fspath(source)} is not a list of images ({', '.join(LIST_SUFFIXES)}), so --images and "
+            f"{source} is not a list of images ({', '.join(LIST_SUFFIXES)}), so --images and "
             "--allow-outside say nothing of it; leave them out"
         )
     if said and is_remote(source):
@@ -90,7 +94,7 @@ def list_source(
             f"{shown(source)} is a list at a URL, whose paths start from its folder; leave out --images and "
             "--allow-outside"
         )
-    return os.fspath(source) + ("?" + "&".join(said) if said else "")
+    return source + ("?" + "&".join(said) if said else "")
 
 
 def read_list(source: str | os.PathLike[str], root: str | os.PathLike[str] = "") -> ImageList:
@@ -117,9 +121,9 @@ def read_list(source: str | os.PathLike[str], root: str | os.PathLike[str] = "")
             check_inside(name, path)
     names = list(_with_suffixes(folder, names))
     if not any((folder / name).exists() for name in names):
+        remedy = "download them first" if was_url(names[0]) else "say with --images where they are"
         raise FileNotFoundError(
-            f"none of the {len(names)} images of {path} is in {folder} (the first is {names[0]}); say with --images "
-            "where they are"
+            f"none of the {len(names)} images of {path} is in {folder} (the first is {names[0]}); {remedy}"
         )
     return ImageList(path, folder, names, labels)
 
@@ -145,8 +149,9 @@ def parse_list(content: bytes, path: PurePath) -> tuple[list[str], list[str] | N
     Raises:
         ValueError: as `read_list`.
     """
-    # bytes that are not UTF-8 stay what they are, as in the names of files
-    text = content.decode("utf-8-sig", "surrogateescape")
+    # bytes that are not UTF-8 stay what they are, as in the names of files; PowerShell and Excel write UTF-16
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_wide else "utf-8-sig", "replace" if is_wide else "surrogateescape")
     if path.suffix.lower() == ".txt":
         names, labels = [line.strip() for line in text.split("\n") if line.strip()], None
     else:

@@ -61,6 +61,15 @@ def is_remote(source: object) -> bool:
     return isinstance(source, str) and "://" in source
 
 
+def was_url(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is what became of a URL: a `Path` loses one of its slashes.
+
+    >>> was_url(Path("https://host/cat.jpg")), was_url("file:/home/caf%E9.jpg"), was_url("C:/cat.jpg")
+    (True, False, False)
+    """
+    return re.match(r"(?!file:)[a-z][a-z0-9+.-]+:/", os.fspath(path)) is not None
+
+
 def local_name(source: str) -> str:
     """The path that a `file:///` URL means; other names as they are. fsspec would write such a file piece by piece.
 

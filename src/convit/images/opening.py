@@ -19,7 +19,7 @@ from convit.images.colors import array_to_image, peak_bytes, to_levels
 from convit.images.formats import ImageError, describe_unread, formats_for
 from convit.images.limits import IN_FLIGHT, Limits, current_limits
 from convit.images.metadata import lies_on_its_side, read_orientation, turn_upright, without_ballast
-from convit.images.names import broken_link, given_path, path_text
+from convit.images.names import broken_link, given_path, path_text, was_url
 
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray | IO[bytes]"
@@ -171,7 +171,7 @@ def read_bytes(source: ImageSource, limits: Limits | None = None) -> bytes:
             raise _too_large(name, "bytes", "file_bytes", most)
         content = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
     except FileNotFoundError:
-        remedy = "download it first" if name.startswith(("http:", "https:")) else "check the path"
+        remedy = "download it first" if was_url(name) else "check the path"
         raise ImageError(name, broken_link(path) or f"there is no such file; {remedy}") from None
     except PermissionError:
         raise ImageError(name, "there is no permission to read it; change its mode or owner") from None
@@ -183,7 +183,7 @@ def read_bytes(source: ImageSource, limits: Limits | None = None) -> bytes:
     except ValueError as error:  # a null byte, for one
         raise ImageError(name, f"is not a path ({error}); check it") from None
     if stat.S_ISDIR(status.st_mode):
-        raise ImageError(name, "is a folder, not an image; convit.images.find_images lists its images")
+        raise ImageError(name, "is a folder, not an image; name an image in it (convit.images.find_images lists them)")
     if content is None:
         raise ImageError(name, "is a device or a pipe, not an image file; hand over its bytes")
     return content

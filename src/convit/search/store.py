@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convit.images.names import UNSAFE
+from convit.images.names import UNSAFE, was_url
 from convit.output.files import explained as explained_disk
 
 TABLE = "images"
@@ -42,7 +41,7 @@ def check_place(db: Path, *, create: bool) -> None:
     """
     if UNSAFE.search(os.fspath(db)):
         raise ValueError(f"{db}: LanceDB opens no folder with control characters in its path; choose another name")
-    if re.match("[a-z][a-z0-9]+:/", os.fspath(db)):
+    if was_url(db):
         raise ValueError(f"{db} is a URL, but an index is a folder on this machine; name one, and copy it afterwards")
     if (db / FILE).exists():
         return
