@@ -129,14 +129,17 @@ def test_duplicates_of_a_folder_and_of_an_index(convit: Runner, db: Path, pictur
     (pictures / "other").mkdir()
     shutil.copy(pictures / "space" / "rocket.jpg", pictures / "other" / "same.jpg")
     page = tmp_path / "twice.html"
-    run = convit("duplicates", pictures, "--model", MODEL, "--html", page)
+    (pictures / "phone.heic").write_bytes(b"")
+    run = convit("duplicates", f"file://{pictures}", "--model", MODEL, "--html", page)
     assert run.code == 0
+    assert "left out: 1 .txt, 1 .heic (pip install pillow-heif)" in run.err
+    assert "convit: 1 pair among 5 images: 1 of identical files, 0 of near-copies; 1 under different labels" in run.err
     (pair,) = run.rows
     assert (pair["kind"], pair["first"], pair["second"]) == ("identical", "other/same.jpg", "space/rocket.jpg")
     assert (pair["labels_differ"], pair["first_label"], pair["second_label"]) == (True, "other", "space")
     assert page.read_text().count("data:image/jpeg;base64,") == 2
     assert "<b>different labels</b>" in page.read_text()
-    assert convit("index", pictures, "--db", db).code == 0
+    assert convit("index", f"file://{pictures}/", "--db", db).code == 0
     listed = convit("duplicates", "--db", db, "-o", tmp_path / "twice.md")
     assert (listed.code, listed.out) == (0, "")
     text = (tmp_path / "twice.md").read_text()
@@ -151,7 +154,8 @@ def test_names_that_are_no_utf8_cost_no_result(convit_process: Runner, pictures:
     shutil.copy(pictures / "cat.jpg", strange)
     page = tmp_path / "twice.html"
     run = convit_process("duplicates", pictures, "--model", MODEL, "--html", page)
-    assert (run.code, run.err) == (0, "")
+    said = "1 pair among 5 images: 1 of identical files, 0 of near-copies; 0 under different labels, 0 across splits"
+    assert (run.code, run.err) == (0, f"convit: left out: 1 .txt\nconvit: {said}\n")
     (pair,) = run.rows
     assert (pair["first"], pair["second"]) == ("file:caf%E9.jpg", "cat.jpg")
     assert text_path(pair["first"]).name == strange.name

@@ -1,5 +1,6 @@
 """`convit duplicates`: images that are there twice, and labels that contradict each other."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -78,6 +79,7 @@ def duplicates(
     else:
         found = _in_folder(lists.of(str(folder)), how, model=model, weights=weights, options=run)
     head = _summary(found, how)
+    errors.say(head.splitlines()[-1].partition(". Near-copies: ")[0])
     target.write_rows([pair.as_row() for pair in found.pairs], COLUMNS, head)
     if html is not None:
         from convit.search import duplicates_page
@@ -108,11 +110,15 @@ def _in_index(db: Path, how: dict[str, Any], **made_by: Any) -> _Found:
 
 def _in_folder(folder: str, how: dict[str, Any], **made_by: Any) -> _Found:
     from convit.data.locate import kind_of
+    from convit.images.listing import describe_left_out
     from convit.images.lists import split_list
     from convit.search import Criteria, embed_images, find_duplicates, list_images
 
-    images = list_images(folder)
+    left_out = Counter[str]()
+    images = list_images(folder, left_out)
     Criteria(**how).check_splits(images)
+    if line := describe_left_out(left_out):
+        errors.say(line)
     from convit.inference import Embedder
 
     embedder = Embedder(**made_by, normalize=True)

@@ -72,7 +72,7 @@ class EmbeddedImages:
     unreadable: dict[str, str] = field(default_factory=dict[str, str])
 
 
-def list_images(source: str | Path) -> list[ListedImage]:
+def list_images(source: str | Path, left_out: Counter[str] | None = None) -> list[ListedImage]:
     """List the images of a folder, a list or a data set, with labels and splits where there are any.
 
     In folders the label is the name of the class folder, and the split that of a part above it (`val/cat/1.jpg`), as
@@ -86,7 +86,7 @@ def list_images(source: str | Path) -> list[ListedImage]:
     """
     kind = kind_of(source)
     if kind.name in ("folder", "list"):
-        files = list_files(source)
+        files = list_files(source, left_out)
         return [
             ListedImage(path_text(name), label, split_of(name), "", partial(read_stored, files.root / name))
             for name, label in files.images
