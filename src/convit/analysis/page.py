@@ -1,6 +1,6 @@
 """An explanation as one HTML page that needs nothing else: every layer and head to choose from.
 
-Needs matplotlib and jinja2, the extras `plot` and `train`.
+Needs matplotlib and jinja2, the extra `plot`.
 """
 
 from __future__ import annotations
