@@ -78,9 +78,13 @@ def test_settings_on_the_command_line_replace_the_files(file: Path) -> None:
         ("run.strategy=fsdp2", "'run.strategy' is 'fsdp2': input should be 'auto' or 'ddp'"),
         ("optimiser.lr=1e-3", "unknown key 'optimiser'; the closest is 'optimizer'"),
         ("run.precision=fp8", "'run.precision' is 'fp8'"),
+        ("augment.scale=[0.5, 2]", "'augment.scale.1' is 2: input should be less than or equal to 1"),
+        ("augment.scale=[1, 0.5]", "scale goes from 1.0 to 0.5; write the smaller share first"),
+        ("optimizer.betas=[0.9, 1]", "'optimizer.betas.1' is 1: input should be less than 1"),
         ("schedule.epochs", "write it as section.key=value"),
         ("name.part=1", "name, which is not a section"),
         ("seed=[", "not valid YAML"),
+        ("seed=4294967296", "'seed' is 4294967296: input should be less than 4294967296"),
     ],
 )
 def test_wrong_settings_are_one_line_that_names_them(file: Path, change: str, problem: str) -> None:

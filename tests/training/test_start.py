@@ -167,3 +167,13 @@ def test_a_model_of_timm_trains_by_the_same_recipe(tmp_path: Path) -> None:
         build_model(small_recipe(tmp_path, "model.architecture='timm:nobody'", "model.options={}"))
     with pytest.raises(ValueError, match="belong to ConViT"):
         build_model(small_recipe(tmp_path, model, "model.initial_gate=0.5"))
+    with pytest.raises(ValueError, match=r"model\.weights is 'mine\.pth', but timm:deit_tiny_patch16_224 starts"):
+        build_model(small_recipe(tmp_path, model, "model.weights=mine.pth"))
+
+
+def test_activations_are_checkpointed_before_anything_is_measured(tmp_path: Path) -> None:
+    recomputed = "run.activation_checkpointing=true"
+    assert build_model(small_recipe(tmp_path, recomputed)).grad_checkpointing
+    theirs = "model={architecture: 'timm:convit_tiny', options: {depth: 1, local_up_to_layer: 0, num_classes: 2}}"
+    with pytest.raises(ValueError, match="activation_checkpointing is true, but timm:convit_tiny does not support it"):
+        build_model(small_recipe(tmp_path, theirs, recomputed))

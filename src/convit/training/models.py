@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +27,8 @@ def build_model(recipe: Recipe) -> nn.Module:
 
     Raises:
         FileNotFoundError: there is no such weight file.
-        ValueError: the architecture or the weights are unknown or do not fit, an option is out of range, or nothing is
-            left to train.
+        ValueError: the architecture or the weights are unknown or do not fit, an option is out of range, nothing is
+            left to train, or the model cannot compute activations again where the recipe asks for it.
     """
     wanted = recipe.model
     seed_everything(recipe.seed, verbose=False)
@@ -38,12 +38,29 @@ def build_model(recipe: Recipe) -> nn.Module:
                 f"model.initial_gate and model.convolutional_init belong to ConViT, but the model is "
                 f"{wanted.architecture}; leave them out"
             )
+        if wanted.weights not in (None, "default"):
+            raise ValueError(
+                f"model.weights is {wanted.weights!r}, but {wanted.architecture} starts from random weights or, with "
+                "'default', from its library's own"
+            )
         model = create_peer(wanted.architecture, pretrained=wanted.weights == "default", **wanted.options)
     else:
         model = _build_convit(wanted)
+        _check_is_classifier(model)
         _change_start(model, wanted)
     freeze(model, wanted.freeze)
+    if recipe.run.activation_checkpointing:
+        _checkpoint_activations(model, wanted.architecture)
     return model
+
+
+def _checkpoint_activations(model: Any, architecture: str) -> None:
+    try:
+        model.set_grad_checkpointing()
+    except (AttributeError, AssertionError) as error:  # torchvision has no such method, and some of timm's refuse
+        raise ValueError(
+            f"run.activation_checkpointing is true, but {architecture} does not support it; leave it out"
+        ) from error
 
 
 def freeze(model: nn.Module, patterns: list[str]) -> None:
@@ -112,6 +129,15 @@ def _build_convit(wanted: ModelRecipe) -> ConViT:
         return create_model(wanted.weights, pretrained=True, **wanted.options)
     except TypeError as error:
         raise ValueError(f"model.options: {error}") from error
+
+
+def _check_is_classifier(model: ConViT) -> None:
+    for option, allowed in (("in_chans", (3,)), ("global_pool", ("token", "avg"))):
+        if (value := getattr(model.config, option)) not in allowed:
+            raise ValueError(
+                f"the model's {option} is {value!r}, but a classifier of color images has "
+                f"{' or '.join(map(repr, allowed))}; set model.options.{option}={allowed[0]}"
+            )
 
 
 @torch.no_grad()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from convit.transforms.settings import TransformSettings
+
+AreaShare = Annotated[float, Field(gt=0, le=1)]
+KeptShare = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
@@ -22,7 +25,8 @@ class ModelRecipe(Section):
         architecture: a variant, as in `convit models`; or "timm:NAME" for a model of timm, to compare with.
         options: fields of `ConViTConfig` that differ from it, such as drop_path_rate or num_classes; for a model of
             timm, arguments of its `create_model`.
-        weights: weights to start from, a weight set's name or a file; without it training starts from scratch.
+        weights: weights to start from, a weight set's name or a file, or "default" for what timm has of its model; None
+            for random ones.
         freeze: what is not trained: beginnings of parameter names ("patch_embed", "blocks.0."), endings after a star
             ("*gating_param"), or "backbone" for all but the head.
         convolutional_init: starts GPSA as a convolution (paper Sec. 3); else its position weights and values are drawn
@@ -99,13 +103,19 @@ class AugmentRecipe(Section):
     crop_pct: float = Field(default=0.875, gt=0, le=1)
     crop_mode: Literal["center", "squash", "border"] = "center"
     crop: Literal["resized", "padded", "none"] = "resized"
-    scale: tuple[float, float] = (0.08, 1.0)
+    scale: tuple[AreaShare, AreaShare] = (0.08, 1.0)
     padding: int = Field(default=4, ge=0)
     flip: float = Field(default=0.5, ge=0, le=1)
     rand_augment: RandAugmentRecipe | None = None
     color_jitter: float = Field(default=0.0, ge=0)
     erasing: float = Field(default=0.0, ge=0, le=1)
     repeats: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _scale_rises(self) -> Self:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale goes from {self.scale[0]} to {self.scale[1]}; write the smaller share first")
+        return self
 
     def preprocessing(self, height: int = 224, width: int = 224) -> TransformSettings:
         """How images are prepared without variation: in validation, and by whoever uses the trained weights."""
@@ -168,7 +178,7 @@ class OptimizerRecipe(Section):
     name: Literal["adamw", "muon"] = "adamw"
     lr: PositiveFloat = 5e-4
     weight_decay: float = Field(default=0.05, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[KeptShare, KeptShare] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
     momentum: float = Field(default=0.95, ge=0, lt=1)
     clip_norm: PositiveFloat | None = None
@@ -274,7 +284,7 @@ class Recipe(Section):
     """A whole training run."""
 
     name: str
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     model: ModelRecipe
     data: DataRecipe
     augment: AugmentRecipe = AugmentRecipe()

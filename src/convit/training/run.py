@@ -224,9 +224,6 @@ def _build_task(recipe: Recipe, model: nn.Module, split: Split) -> Classificatio
         weigh_classes(wanted, labels, class_count(model)),
         Teacher(distillation, recipe.augment, class_count(model)) if distillation else None,
     )
-    if recipe.run.activation_checkpointing:
-        enable: Callable[[], None] = getattr(model, "set_grad_checkpointing")  # noqa: B009  # ours and timm's models
-        enable()
     if recipe.run.compile:
         model.compile()
     return task
@@ -236,7 +233,8 @@ def _check_fit(recipe: Recipe, model: nn.Module, split: Split) -> None:
     """Refuse what would fail, or mean nothing, only after hours.
 
     Raises:
-        ValueError: the model's classes are not the data's, or something needs validation images and there are none.
+        ValueError: the model is not one for the data's classes or for the images of the last epochs, or something needs
+            validation images and there are none.
     """
     classes = class_count(model)
     if split.classes is not None and len(split.classes) != classes:
@@ -250,7 +248,9 @@ def _check_fit(recipe: Recipe, model: nn.Module, split: Split) -> None:
             raise ValueError(f"{name} needs validation images; set data.validation or data.held_out")
     if recipe.mixing.class_weights is not None and isinstance(split.train, StreamSource):
         raise ValueError("mixing.class_weights must count the labels first; use data.reader=memory")
-    if recipe.schedule.final_img_size is not None and not isinstance(model, ConViT):
-        raise ValueError(
-            f"schedule.final_img_size is for ConViT, but the model is {recipe.model.architecture}; leave it out"
-        )
+    if (last := recipe.schedule.final_img_size) is not None:
+        if not isinstance(model, ConViT):
+            raise ValueError(
+                f"schedule.final_img_size is for ConViT, but the model is {recipe.model.architecture}; leave it out"
+            )
+        model.config.replace(img_size=last)  # refuses what patches do not tile
