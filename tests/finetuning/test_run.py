@@ -31,6 +31,7 @@ from convit.finetuning.run import FinetuneRun
 from convit.training import trials
 from convit.training.run import run_recipe
 from convit.training.run_folder import TrainingRun
+from tests.data.making import write_shard
 from tests.training.small import small_recipe, write_data
 
 NANO = "convit_nano_patch4_32.cifar10"
@@ -138,11 +139,26 @@ def test_a_test_part_is_scored_once_at_the_end(stripes: Path, tmp_path: Path) ->
     assert run.report is not None
     whole = Evaluator(weights=run.weights).evaluate(open_samples(tmp_path / "data" / "Test"))
     assert (run.test.count, run.test.top1, run.test.loss) == (5, whole.top1, whole.loss)
+    assert run.test.data_sha256 == whole.data_sha256
     assert list(run.unreadable) == ["Test/plain/1.png"]
     report = json.loads((run.folder / "report.json").read_text())
     assert report["test"]["top1"] == whole.top1
     assert report["training_images"] + report["validation_images"] == 30
     assert f"{whole.correct_top1} of 5 test images" in run.report.read_text()
+
+
+def test_data_that_hold_some_of_the_numbers_are_scored_as_in_the_run(tmp_path: Path) -> None:
+    (data := tmp_path / "data").mkdir()
+    for part, numbers in (("train", range(24)), ("test", [each for each in range(24, 48) if each % 3])):
+        write_shard(data / f"{part}-0.tar", numbers, classes=3)
+    options: dict[str, Any] = {"epochs": 1, "freeze": ("backbone",), "changes": QUICK, "quiet": True}
+    run = convit.finetune(data, tmp_path / "run", model=NANO, **options)
+    assert run is not None
+    assert run.test is not None
+    again = Evaluator(weights=run.weights).evaluate(open_samples(data, split="test"))
+    assert (again.top1, again.loss, again.classes_in_data) == (run.test.top1, run.test.loss, 2)
+    assert again.data_sha256 == run.test.data_sha256
+    assert run.classifier.labels == ("0", "1", "2")
 
 
 def test_a_start_that_no_epoch_beats_is_what_is_written(stripes: Path, tmp_path: Path) -> None:

@@ -258,8 +258,13 @@ class Part(Samples):
         return (replace(image, name=self.names[place]) for place, image in zip(places, found, strict=True))
 
     def identity(self) -> dict[str, Any]:
-        """What the whole data set is, the number of these images, and one sha256 over that of the whole and places."""
+        """What the whole data set is, the number of these images, and one sha256 over that of the whole and places.
+
+        That of the whole where these are all of its images.
+        """
         found = self.whole.identity()
+        if len(self) == len(self.whole):
+            return found
         lines = [found["sha256"].encode(), *(f"\n{place}".encode() for place in self.places)]
         return {**found, "part": len(self), "sha256": sha256_of_lines(lines)}
 

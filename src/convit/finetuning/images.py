@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from convit.data.classes import named
 from convit.data.datasets import ImageDataset, check_trainable, hold_out
 from convit.data.locate import Source, kind_of
 from convit.data.opening import open_samples
 from convit.data.samples import Samples
 from convit.data.splits import Layout, SplitError, find_layout
 from convit.output.text import first_few
-from convit.weights.labels import numbered_classes
 
 LEAST_IMAGES = 10
 HELD_OUT_SHARE, MOST_HELD_OUT_SHARE, MOST_HELD_OUT = 0.18, 0.25, 5000
@@ -27,7 +27,7 @@ class LabeledImages:
         name: what the data is called.
         root: folder that the recipe's paths start from.
         train, validation: as the recipe's section `data` takes them; without `validation`, images have to be held out.
-        classes: names in index order.
+        classes: names in index order, or the numbers that the labels are.
         samples, validation_samples: the opened images of both.
         test: the images to score once at the end, whose labels count as the others' do; None if there are none.
         layout: what was found, in words.
@@ -92,14 +92,16 @@ def find_labeled_images(source: str | Path) -> LabeledImages:
     layout = find_layout(source)
     training = open_samples(layout.train, in_memory=True)
     _check_number(training, source if layout.train == source else layout.train)
-    classes = training.class_names or numbered_classes(max(training.labels) + 1)
+    classes = training.class_titles
+    # kept in the weights, so that data which hold some of the numbers alone are matched by them
+    training.classes = training.classes or named(classes)
     validating = None
     if layout.validation is not None:
-        validating = open_samples(layout.validation, classes=training.classes or training.class_titles, in_memory=True)
+        validating = open_samples(layout.validation, classes=training.classes, in_memory=True)
 
     test, problem = _open_test(layout, training)
 
-    def named(part: Source) -> str | list[str]:
+    def written(part: Source) -> str | list[str]:
         if not isinstance(part, str | Path):
             return list(map(str, part))
         return Path(part).relative_to(folder).as_posix() if in_folder else str(part)
@@ -107,8 +109,8 @@ def find_labeled_images(source: str | Path) -> LabeledImages:
     return LabeledImages(
         name=folder.resolve().name if folder.is_dir() else folder.stem.partition(".")[0] or str(source),
         root=folder if in_folder else Path(),
-        train=named(layout.train),
-        validation=None if layout.validation is None else named(layout.validation),
+        train=written(layout.train),
+        validation=None if layout.validation is None else written(layout.validation),
         classes=classes,
         samples=training,
         validation_samples=validating,
@@ -189,7 +191,7 @@ def _open_test(layout: Layout, training: Samples) -> tuple[Samples | None, str]:
     if layout.test is None:
         return None, ""
     try:
-        return open_samples(layout.test, classes=training.classes or training.class_titles), ""
+        return open_samples(layout.test, classes=training.classes), ""
     except SplitError:  # a hub data set that has none
         return None, ""
     except (ValueError, OSError) as error:

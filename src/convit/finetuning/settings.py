@@ -257,4 +257,5 @@ def choose_balance(counts: Sequence[int]) -> list[Choice]:
 
 def _flipping_changes(classes: Sequence[str]) -> bool:
     sided = any({"left", "right"} & set(re.split(r"[^a-z]+", name.lower())) for name in classes)
-    return sided or all(len(name) == 1 for name in classes)
+    numbers = list(classes) == list(map(str, range(len(classes))))  # of classes without names, but ten may be digits
+    return sided or (all(len(name) == 1 for name in classes) and (not numbers or len(classes) == 10))
