@@ -161,6 +161,17 @@ def test_data_that_hold_some_of_the_numbers_are_scored_as_in_the_run(tmp_path: P
     assert run.classifier.labels == ("0", "1", "2")
 
 
+def test_weights_of_gray_images_are_fine_tuned_on_color(stripes: Path, tmp_path: Path) -> None:
+    convit.save_weights(tmp_path / "gray.safetensors", convit.create_model(NANO, pretrained=True, in_chans=1))
+    options: dict[str, Any] = {"model": str(tmp_path / "gray.safetensors"), "epochs": 1, "quiet": True}
+    run = convit.finetune(stripes, tmp_path / "run", changes=QUICK, **options)
+    assert run is not None
+    assert run.model.config.in_chans == 3
+    with pytest.raises(ValueError, match=r"in_chans is 1, but images are read as RGB; leave it out"):
+        convit.finetune(stripes, tmp_path / "no", changes=(*QUICK, "model.options.in_chans=1"), **options)
+    assert not (tmp_path / "no").exists()
+
+
 def test_a_start_that_no_epoch_beats_is_what_is_written(stripes: Path, tmp_path: Path) -> None:
     options = {"epochs": 1, "freeze": ("backbone",), "lr": 30.0, "changes": (*QUICK, "optimizer.clip_norm=null")}
     run = convit.finetune(stripes, tmp_path / "run", model=NANO, quiet=True, **options)

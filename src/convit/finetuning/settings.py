@@ -85,7 +85,7 @@ def find_starting_weights(model: str | None, device: torch.device | None = None)
 
 
 def _from_file(path: Path) -> StartingWeights:
-    model = load_model(path)
+    model = load_model(path, in_chans=3)  # images are read as RGB
     architecture = str((model.pretrained_cfg or {}).get("architecture", ""))
     if architecture not in VARIANTS:
         raise ValueError(

@@ -93,8 +93,17 @@ def set_head(model: nn.Module, weight: Float[Tensor, "classes dim"], bias: Float
 
 
 def image_size(model: nn.Module, recipe: Recipe) -> tuple[int, int]:
-    """(height, width) in pixels of the images that a model is made for."""
+    """(height, width) in pixels of the images that a model is made for.
+
+    Raises:
+        ValueError: a ConViT takes other images than RGB ones.
+    """
     if isinstance(model, ConViT):
+        if model.config.in_chans != 3:
+            raise ValueError(
+                f"model.options.in_chans is {model.config.in_chans}, but images are read as RGB; leave it out: weights "
+                "of other channels are adapted"
+            )
         return model.config.image_height, model.config.image_width
     option = recipe.model.options.get("img_size")
     size = option if option is not None else getattr(model, "default_cfg", {}).get("input_size", (3, 224, 224))[-2:]
@@ -123,7 +132,8 @@ def _build_convit(wanted: ModelRecipe) -> ConViT:
         if wanted.weights is None:
             return ConViT(VARIANTS[name].config.replace(**wanted.options))
         if wanted.weights not in WEIGHT_SETS:
-            return create_model(name, checkpoint_path=Path(wanted.weights), **wanted.options)
+            options: dict[str, Any] = {"in_chans": 3, **wanted.options}  # images are read as RGB
+            return create_model(name, checkpoint_path=Path(wanted.weights), **options)
         if wanted.weights.partition(".")[0] != name:
             raise ValueError(f"model.weights is {wanted.weights}, but model.architecture is {name}; make them agree")
         return create_model(wanted.weights, pretrained=True, **wanted.options)
