@@ -191,6 +191,14 @@ def test_pictures_that_nothing_can_be_learned_from(tmp_path: Path, sizes: dict[s
         plan_finetune(_fill(tmp_path / "pictures", **sizes), FinetuneOptions(model=NANO), device=CPU)
 
 
+@pytest.mark.parametrize("change", ["data.train=other", "data.classes=classes.json"])
+def test_what_all_is_chosen_by_cannot_be_set(tmp_path: Path, change: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"data.train and data.classes cannot be set here, .* --dry-run to `convit train`"
+    ):
+        plan_finetune(_fill(tmp_path, cat=6, dog=6), FinetuneOptions(model=NANO, changes=(change,)), device=CPU)
+
+
 def test_a_file_and_an_absent_folder(tmp_path: Path) -> None:
     (tmp_path / "pictures.zip").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"pictures\.zip is a file; .*unpack"):

@@ -169,6 +169,11 @@ def plan_finetune(
     for choice in choices:
         set_value(values, choice.key, choice.value)
     recipe = make_recipe(values, options.changes)
+    if recipe.data.train != found.train or recipe.data.classes is not None:
+        raise ValueError(
+            "data.train and data.classes cannot be set here, where all else is chosen by the images that are named; "
+            "name others, or take the recipe of --dry-run to `convit train`"
+        )
     warnings = (*([base.reason] if base.is_fallback else []), *found.warnings, *division.warnings)
     asked = [change.partition("=")[0].strip() for change in options.changes]
     asked += ["optimizer.lr"] if options.lr is not None else []
