@@ -191,6 +191,14 @@ def test_pictures_that_nothing_can_be_learned_from(tmp_path: Path, sizes: dict[s
         plan_finetune(_fill(tmp_path / "pictures", **sizes), FinetuneOptions(model=NANO), device=CPU)
 
 
+def test_a_list_beside_the_pictures_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"or give a \.csv of images and labels"):
+        find_labeled_images(tmp_path)
+    (tmp_path / "metadata.csv").touch()
+    with pytest.raises(ValueError, match=rf"or name the list {tmp_path}/metadata\.csv"):
+        find_labeled_images(tmp_path)
+
+
 @pytest.mark.parametrize("change", ["data.train=other", "data.classes=classes.json"])
 def test_what_all_is_chosen_by_cannot_be_set(tmp_path: Path, change: str) -> None:
     with pytest.raises(

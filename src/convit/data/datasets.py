@@ -180,7 +180,7 @@ def check_trainable(dataset: ImageDataset) -> None:
         only = " and ".join(dataset.class_title(label) for label in found) or "no class"
         raise ValueError(
             f"all {len(dataset)} images belong to {only}, but a classifier needs at least two classes; add images of "
-            f"another class, each class in a folder of its own"
+            f"another class, each class in a folder of its own, or give a .csv of images and labels"
         )
 
 

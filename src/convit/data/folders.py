@@ -93,8 +93,10 @@ class FolderSamples(LabeledFiles):
             raise not_found(folder, f"there is no folder {folder}; give the folder whose sub-folders are the classes")
         classes = [child.name for child in list_folder(folder) if is_folder(child)]
         if not classes:
+            tables = (child for child in list_folder(folder) if child.suffix.lower() in (".csv", ".tsv"))
+            listed = f"name the list {table}" if (table := next(tables, None)) else "give a .csv of images and labels"
             raise ValueError(
-                f"{folder} has no class sub-folders; put the images of each class into a folder of its own"
+                f"{folder} has no class sub-folders; put the images of each class into a folder of its own, or {listed}"
             )
         left_out = Counter[str]()
         images = find_images(folder, or_none=True, left_out=left_out)

@@ -248,7 +248,8 @@ def _check_classes(folder: Path) -> None:
     if shared and len(children) > 1 and all(map(holds_folders, children)):
         raise ValueError(
             f"the sub-folders {names} of {folder} are not classes: each holds {first_few(sorted(shared), _SHOWN)}; "
-            "call the parts train, val and test, or name one of them"
+            "call the parts train, val and test, or name one of them; where they are classes, give a .csv of images "
+            "and labels"
         )
 
 
