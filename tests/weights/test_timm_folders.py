@@ -227,6 +227,16 @@ def test_a_cnn_under_the_patches_is_said_and_not_described(tmp_path: Path, caplo
     assert not (tmp_path / "config.json").exists()
 
 
+def test_weights_that_are_written_over_a_runs_bring_their_description(tmp_path: Path) -> None:
+    model = convit.create_model(NANO)
+    save_weights(tmp_path, model)
+    (tmp_path / "model.safetensors").rename(tmp_path / "weights.safetensors")
+    (tmp_path / "model.safetensors").symlink_to("weights.safetensors")  # as runs have it
+    model.reset_classifier(3)
+    save_weights(tmp_path / "weights.safetensors", model)
+    assert timm.create_model(f"local-dir:{tmp_path}", pretrained=True).num_classes == 3
+
+
 def test_where_a_folder_is_written(tmp_path: Path) -> None:
     model = convit.create_model(NANO)
     for path in (tmp_path / "new", f"{tmp_path}/convit.mine/", tmp_path / "named" / "model.safetensors"):

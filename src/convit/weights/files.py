@@ -108,7 +108,8 @@ def save_weights(
         ) from error
     check_description(json.loads(text))  # which reading it will do
     write_tensors(file, tensors, {METADATA_KEY: text})
-    if file.name == MODEL_FILE:
+    model_file = file.with_name(MODEL_FILE)
+    if model_file.is_file() and model_file.samefile(file):  # in a run's folder it is a link
         accompany(file)
 
 
