@@ -220,11 +220,20 @@ def test_folder_with_a_hub_configuration(tmp_path):
         "pretrained_cfg": {"input_size": [3, 32, 32], "mean": [0.1, 0.2, 0.3], "crop_mode": "border"},
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
-    for loaded in (load_model(tmp_path), create_model(f"local-dir:{tmp_path}", pretrained=True)):
+    file = tmp_path / "pytorch_model.bin"
+    for loaded in (
+        load_model(tmp_path),
+        load_model(file),
+        create_model(f"local-dir:{tmp_path}", pretrained=True),
+        create_model("convit_nano_patch4_32", checkpoint_path=file),
+    ):
         assert same(loaded.state_dict(), model.state_dict())
         card = loaded.pretrained_cfg
         assert (card["input_size"], card["mean"], card["crop_mode"]) == ((3, 16, 64), (0.1, 0.2, 0.3), "border")
         assert card["label_names"] == ("no", "yes")
+    assert load_weights(file, alone=True)[1] == {}
+    file.rename(tmp_path / "mine.bin")  # not known to belong together
+    assert load_weights(tmp_path / "mine.bin")[1] == {}
     (tmp_path / "config.json").write_text('{"architectures": ["other"]}')
     with pytest.raises(ValueError, match=r"has no config.json that names an architecture"):
         create_model(f"local-dir:{tmp_path}", pretrained=True)

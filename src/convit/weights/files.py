@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 READABLE = (".safetensors", *_PICKLES)
-_PREFERRED = ("weights.safetensors", MODEL_FILE, "pytorch_model.bin")  # a run's, the hub's
+_HUB_FILES = (MODEL_FILE, "pytorch_model.bin")
+_PREFERRED = ("weights.safetensors", *_HUB_FILES)  # a run's first
 # What training scripts wrap around the weights; averaged weights first, as in timm.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _ANCHOR = "cls_token"  # a name that every ConViT has once
@@ -36,7 +37,7 @@ _ANCHOR = "cls_token"  # a name that every ConViT has once
 _log = logging.getLogger(__name__)
 
 
-def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_weights(path: str | Path, *, alone: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read weights from a file or a folder of this machine.
 
     Pickles are read with PyTorch's restricted reader, which cannot run code. What training scripts put around a model
@@ -44,8 +45,9 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     beside it ("n_averaged", "criterion.…") is left out, and named in a warning.
 
     Args:
-        path: a safetensors file, a PyTorch file (.pth, .pt, .bin, .ckpt, .tar), or a folder with one of them and
-            perhaps a hub `config.json`.
+        path: a safetensors file, a PyTorch file (.pth, .pt, .bin, .ckpt, .tar), or a folder with one of them; a hub
+            `config.json` is read with a folder, and with a file that has the hub's name for it.
+        alone: reads no `config.json` beside a file.
 
     Returns:
         The tensors by name, on the CPU, and the description of the model, checked against them: what `save_weights`
@@ -65,7 +67,8 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         content, metadata = _read_pickle(file), {}
     tensors = tensors_in(content, file)
     config = file.with_name(CONFIG_FILE)
-    if not metadata and file != Path(path).expanduser() and config.is_file():
+    belongs = file != Path(path).expanduser() or (file.name in _HUB_FILES and not alone)
+    if not metadata and belongs and config.is_file():
         metadata, file = read_hub_config(config), config
     if metadata:
         check_metadata(metadata, tensors, file)
