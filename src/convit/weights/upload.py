@@ -84,7 +84,7 @@ def prepare_upload(run: str | Path, repo: str, *, terms: str | None = None) -> U
         if not Path(run, "recipe.yaml").is_file():
             raise
         raise FileNotFoundError(
-            f"the run in {run} has written no weights yet; let it finish: convit train … --resume"
+            f"the run in {run} has written no weights yet; let it finish: give its command again, with --resume"
         ) from error
     described = read_metadata(file)
     reason = why_not_timm(ConViTConfig.from_dict(described["config"]), read_header(file))
