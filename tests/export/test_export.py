@@ -17,6 +17,8 @@ from skimage import data
 
 import convit
 from convit.cli import main
+from convit.data import open_samples
+from convit.evaluation import Evaluator
 from convit.export import ExportSettings, export_model, proof
 from convit.export.images import read_images
 from convit.images import ImageError
@@ -185,6 +187,18 @@ def test_int8_is_measured_on_images_that_gave_no_ranges(form: str, tmp_path: Pat
     assert found.warning == "only 6 images were compared; give at least 264 to --data"
     size = sum(each.stat().st_size for each in (tmp_path / "made").glob("model.*"))
     assert size < 0.45 * 4 * sum(each.numel() for each in model.parameters())
+
+
+def test_labels_are_matched_as_an_evaluation_does(tmp_path: Path) -> None:
+    """By WordNet id, and where the model names no class by order: neither had labels, and no top-1 was compared."""
+    for name in ("n02123045", "n01443537"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
+    model = convit.create_model("convit_mini_patch8_64.tiny_imagenet", pretrained=True)
+    for each in (model, tiny(num_classes=2)):
+        expected = [outcome.label for outcome in Evaluator(each).iterate(open_samples(tmp_path))]
+        assert list(read_images(str(tmp_path), each).labels) == expected
+    assert expected == [0, 1]
 
 
 def test_what_int8_may_cost() -> None:

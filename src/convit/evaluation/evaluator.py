@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from torch import nn
 
 from convit.data import Samples
-from convit.evaluation.matching import competing_classes, match_classes
+from convit.evaluation.matching import competing_classes, match_classes, own_names
 from convit.evaluation.metrics import (
     accuracies,
     by_class,
@@ -33,7 +33,6 @@ from convit.optimization.precision import describe_device, pick_device
 from convit.output.files import check_packages, hash_file
 from convit.output.rows import Timings
 from convit.output.text import made_with
-from convit.weights.labels import numbered_classes
 
 Scored = tuple[list[tuple[int, Outcome, "np.ndarray[Any, Any] | None"]], Timings]
 """Places of images with their outcomes and, where asked for, logits; and where the time went."""
@@ -83,10 +82,7 @@ class Evaluator(Predictor):
         self.num_classes = int(getattr(self.model, "num_classes", 0) or 0)
         if not self.num_classes:
             raise ValueError("the model has num_classes=0, so there is nothing to compare labels with; keep its head")
-        names = tuple(map(str, card.get("label_names") or ()))
-        # files that another program reads, and exports, number the classes of a model that names none
-        has_names = len(names) == self.num_classes and names != numbered_classes(self.num_classes)
-        self.class_names = names if has_names else None
+        self.class_names = own_names(self.model)
         self.tta = tta
         self.temperature = read_temperature(self.model)
         self._architecture: str | None = card.get("architecture")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from convit.data import ClassName, Samples
 from convit.data.classes import are_ids, find_name, wnid_or_name
+from convit.inference.classifier import read_labels
 from convit.output.text import first_few
 from convit.weights.labels import LABEL_SETS, class_names, class_wnids, numbered_classes
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _LISTED = 8  # classes of the model and of the data that a message names
 _REMEDIES = {
@@ -60,6 +65,18 @@ def match_classes(data: Samples, names: Sequence[str] | None, num_classes: int) 
     if data.kind != "folder" and all(each.name.isdecimal() and not each.mapped for each in wanted):
         _check_numbers(data, max(int(each.name) for each in wanted), num_classes)
     raise ValueError(_explain(data, wanted, names, num_classes, finders))
+
+
+def own_names(model: nn.Module) -> tuple[str, ...] | None:
+    """The names that a model brings for its classes; None where it numbers them.
+
+    So do exports, and files that another program reads, of a model that names none.
+
+    Raises:
+        ValueError: it has no classes.
+    """
+    names = read_labels(model)
+    return None if names == numbered_classes(len(names)) else names
 
 
 def competing_classes(data: Samples, names: Sequence[str] | None, num_classes: int) -> list[int] | None:

@@ -7,18 +7,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from convit.data import evenly_spaced, open_samples
-from convit.evaluation.matching import match_classes
+from convit.evaluation.matching import match_classes, own_names
 from convit.images import find_images, open_image
 from convit.images.lists import split_list
 from convit.images.names import shown
-from convit.inference.classifier import read_labels
 from convit.model import ConViT
 from convit.transforms import EvaluationTransform, TransformSettings
 
@@ -87,24 +85,23 @@ def smooth_images(count: int = 8) -> ProofImages:
 def read_images(data: str, model: ConViT) -> ProofImages:
     """The images of labeled data, or of a folder or list of images.
 
-    Labels are known where each class of the data is one of the model's.
+    Labels are known where the data's classes are the model's by the rules of `convit.evaluation.match_classes`.
 
     Raises:
         FileNotFoundError, ValueError, ImportError: as `convit.data.open_samples` and `convit.images.find_images`.
     """
-    names = read_labels(model) if model.num_classes else None
     place = split_list(data)[0]
     try:
-        samples: Any = open_samples(data, classes=names)
+        samples = open_samples(data)
     except (ValueError, FileNotFoundError):
         if not Path(place).exists():
             raise
         files = find_images(data)
         return ProofImages(lambda places: map(open_image, (files[each] for each in places)), len(files), place)
     labels: list[int] = []
-    if names is not None:
+    if model.num_classes:
         with suppress(ValueError):  # classes of another kind
-            matched = match_classes(samples, names, model.num_classes)
+            matched = match_classes(samples, own_names(model), model.num_classes)
             labels = [matched[label] for label in samples.labels]
 
     def open_samples_at(places: Sequence[int]) -> Iterator[Image.Image]:
