@@ -131,6 +131,8 @@ def test_a_test_part_is_scored_once_at_the_end(stripes: Path, tmp_path: Path) ->
             (tmp_path / "data" / part / name).mkdir(parents=True, exist_ok=True)
             shutil.copy(stripes / name / f"{number}.png", tmp_path / "data" / part / name)
     (tmp_path / "data" / "Test" / "plain" / "1.png").write_bytes(b"damaged")
+    for number in range(2, 6):  # of which at most two are held out
+        shutil.copy(stripes / "across" / f"{number}.png", tmp_path / "data" / "Test" / "across")
     run = convit.finetune(
         tmp_path / "data", tmp_path / "run", model=NANO, epochs=1, freeze=("backbone",), changes=QUICK, quiet=True
     )
@@ -138,13 +140,14 @@ def test_a_test_part_is_scored_once_at_the_end(stripes: Path, tmp_path: Path) ->
     assert run.test is not None
     assert run.report is not None
     whole = Evaluator(weights=run.weights).evaluate(open_samples(tmp_path / "data" / "Test"))
-    assert (run.test.count, run.test.top1, run.test.loss) == (5, whole.top1, whole.loss)
+    assert (run.test.count, run.test.top1, run.test.loss) == (9, whole.top1, whole.loss)
     assert run.test.data_sha256 == whole.data_sha256
     assert list(run.unreadable) == ["Test/plain/1.png"]
     report = json.loads((run.folder / "report.json").read_text())
     assert report["test"]["top1"] == whole.top1
+    assert re.match(r"[2-4] of 10 test images are copies of training images", report["warnings"][-1])
     assert report["training_images"] + report["validation_images"] == 30
-    assert f"{whole.correct_top1} of 5 test images" in run.report.read_text()
+    assert f"{whole.correct_top1} of 9 test images" in run.report.read_text()
 
 
 def test_data_that_hold_some_of_the_numbers_are_scored_as_in_the_run(tmp_path: Path) -> None:

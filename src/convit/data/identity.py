@@ -20,6 +20,10 @@ class ContentDigests:
         """Take in what was read at a place: bytes, or anything else for what could not be read."""
         self._found[place] = hashlib.sha256(content).digest() if isinstance(content, bytes) else b""
 
+    def at(self, places: Iterable[int]) -> list[bytes]:
+        """The sha256 of each image at these places that was read and could be."""
+        return [found for place in places if (found := self._found[place])]
+
     def lines(self, behind: Sequence[object], read: Callable[[int], object]) -> Iterable[bytes]:
         """The lines "sha256  name" of all images in order; `read` gives the content of one that was not read yet."""
         for place, name in enumerate(behind):

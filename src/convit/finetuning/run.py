@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -194,6 +194,9 @@ def _evaluate(
             # upright, as they were trained on
             evaluation = keep_temperature(Evaluator(weights=weights).evaluate(images, advance, calibrate=True), weights)
     test = _test(plan, weights, quiet=quiet)
+    for warning in (copied := list(_copied(split, plan.images.test))):
+        speaker(quiet=quiet)(f"warning: {warning}")
+    plan = replace(plan, warnings=(*plan.warnings, *copied))
     left_out = CorruptImages(folder / UNREADABLE, plan.recipe.data.corrupt_limit, root=root).reasons()
     unreadable = {each["name"]: each["error"] for found in (evaluation, test) if found for each in found.errors}
     unreadable |= left_out
@@ -214,6 +217,23 @@ def _test(plan: Plan, weights: Path, *, quiet: bool) -> Evaluation | None:
     except ValueError as error:  # the run is worth its report nevertheless
         speaker(quiet=quiet)(f"warning: the test part is not scored: {error}")
         return None
+
+
+def _copied(split: Split, test: Samples | None) -> Iterator[str]:
+    """Say which parts hold the very files that were trained on, where images are files that have been read by now."""
+    parts = {"training": split.train, "validation": split.validation, "test": test and ImageDataset(test)}
+    digests = {
+        name: part.samples.digests.at(part.indices)
+        for name, part in parts.items()
+        if isinstance(part, ImageDataset) and part.samples.digests is not None
+    }
+    trained = set(digests.pop("training", ()))
+    for name, found in digests.items():
+        if copies := sum(each in trained for each in found):
+            yield (
+                f"{copies:,} of {len(found):,} {name} images are copies of training images, byte for byte, so that the "
+                "accuracy on them is flattered; `convit duplicates` names them"
+            )
 
 
 def _counts(
