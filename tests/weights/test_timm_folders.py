@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import convit
+from convit.images import open_image
 from convit.model import VARIANTS, ConViT
 from convit.weights import class_names, save_weights
 from tests.shaken import shake
@@ -117,14 +119,17 @@ def test_image_processor_prepares_as_we_do(folder: Path, photo: Image.Image) -> 
     torch.testing.assert_close(found[0], ours(photo))
 
 
-def test_pipelines_label_and_embed_as_we_do(folder: Path, photo: Image.Image) -> None:
+def test_pipelines_label_and_embed_as_we_do(folder: Path, photo: Image.Image, tmp_path: Path) -> None:
     from transformers import pipeline
 
-    best = pipeline("image-classification", model=str(folder))(photo)[0]
+    deep = tmp_path / "16 bits.png"
+    Image.fromarray(np.asarray(photo.convert("L"), np.uint16) * 257).save(deep)
+    label = pipeline("image-classification", model=str(folder))
     own = convit.Classifier(convit.create_model(f"{NANO}.cifar10", pretrained=True))
     own.temperature = 1.0
-    expected = own(photo)[0]
-    assert (best["label"], best["score"]) == (expected.label, pytest.approx(expected.score, abs=1e-5))
+    for image, opened in ((photo, photo), (deep, open_image(deep))):
+        best, expected = label(opened)[0], own(image)[0]
+        assert (best["label"], best["score"]) == (expected.label, pytest.approx(expected.score, abs=1e-5))
     found = pipeline("image-feature-extraction", model=str(folder), pool=True)(photo)
     vector = convit.Embedder(weights=folder)(photo)
     torch.testing.assert_close(torch.tensor(found).flatten(), torch.as_tensor(vector).flatten(), rtol=1e-4, atol=1e-4)
