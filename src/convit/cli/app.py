@@ -97,8 +97,10 @@ def _check_words(given: Sequence[str]) -> None:
     """Refuse empty words: what a shell makes of "$FOLDER" where that is not set would name the working folder."""
     for number, word in enumerate(given, start=1):
         if not word or re.fullmatch("--[a-z-]+=", word):
-            told = "as is a variable of the shell that is not set; leave it out, or say what it is"
-            raise ValueError(f"argument {number}, {word!r}, is empty, {told}")
+            raise ValueError(
+                f"argument {number}, {word!r}, is empty, perhaps from a shell variable that is not set; leave it out, "
+                "or give it a value"
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
