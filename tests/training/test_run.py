@@ -355,7 +355,7 @@ class _Cut(Callback):
         (["data.held_out=0", "schedule.patience=2"], "schedule.patience needs validation images"),
         (["schedule.final_epochs=1"], "final_epochs and final_img_size go together"),
         (["schedule.final_epochs=1", "schedule.final_img_size=10"], "10 x 10 pixels .* is not tiled by patches of 4"),
-        (["model.options.in_chans=1"], "in_chans is 1, but .* color images has 3; set model.options.in_chans=3"),
+        (["model.options.in_chans=1"], "in_chans is 1, but images are read as RGB; leave it out"),
         (
             ["model.options.global_pool=''"],
             "global_pool is '', but .* has 'token' or 'avg'; set model.options.global_pool=token",

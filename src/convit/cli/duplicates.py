@@ -78,13 +78,14 @@ def duplicates(
         found = _in_index(db, how, model=model, weights=weights)
     else:
         found = _in_folder(lists.of(str(folder)), how, model=model, weights=weights, options=run)
-    head = _summary(found, how)
-    errors.say(head.splitlines()[-1].partition(". Near-copies: ")[0])
-    target.write_rows([pair.as_row() for pair in found.pairs], COLUMNS, head)
+    counts = _counts(found, how)
+    errors.say(counts)
+    summary = f"{counts}. {_near_copies(found, how)}"
+    target.write_rows([pair.as_row() for pair in found.pairs], COLUMNS, f"# Duplicates in {found.place}\n\n{summary}")
     if html is not None:
         from convit.search import duplicates_page
 
-        page = duplicates_page(found.pairs, head.splitlines()[-1], found.root, folder=html.parent)
+        page = duplicates_page(found.pairs, summary, found.root, folder=html.parent)
         write_file(html, page, overwrite=target.overwrite)
     errors.leave_if_unreadable(found.unreadable, found.images)
 
@@ -130,18 +131,23 @@ def _in_folder(folder: str, how: dict[str, Any], **made_by: Any) -> _Found:
     return _Found(pairs, place, root, len(embedded.images), embedder.name, embedded.unreadable)
 
 
-def _summary(found: _Found, how: dict[str, Any]) -> str:
-    from convit.search import Criteria
-
+def _counts(found: _Found, how: dict[str, Any]) -> str:
     copies = sum(pair.kind == "identical" for pair in found.pairs)
     differ = sum(pair.labels_differ for pair in found.pairs)
     across = sum(pair.across_splits for pair in found.pairs)
     pairs = "pair" if len(found.pairs) == 1 else "pairs"
     splits = f" across {' and '.join(how['splits'])}" if how["splits"] else ""
     return (
-        f"# Duplicates in {found.place}\n\n{len(found.pairs)} {pairs} among {found.images:,} images{splits}: "
-        f"{copies} of identical files, {len(found.pairs) - copies} of near-copies; {differ} under different labels, "
-        f"{across} across splits. Near-copies: vectors of {found.model} with a cosine of at least "
-        f"{how['similarity']:g}, and gray thumbnails (32 x 32) that differ by at most {how['difference']:g} of 255 "
-        f"levels on average and whose correlation is at least {Criteria.correlation:g}."
+        f"{len(found.pairs)} {pairs} among {found.images:,} images{splits}: {copies} of identical files, "
+        f"{len(found.pairs) - copies} of near-copies; {differ} under different labels, {across} across splits"
+    )
+
+
+def _near_copies(found: _Found, how: dict[str, Any]) -> str:
+    from convit.search import Criteria
+
+    return (
+        f"Near-copies: vectors of {found.model} with a cosine of at least {how['similarity']:g}, and gray thumbnails "
+        f"(32 x 32) that differ by at most {how['difference']:g} of 255 levels on average and whose correlation is at "
+        f"least {Criteria.correlation:g}."
     )

@@ -46,7 +46,11 @@ def build_model(recipe: Recipe) -> nn.Module:
         model = create_peer(wanted.architecture, pretrained=wanted.weights == "default", **wanted.options)
     else:
         model = _build_convit(wanted)
-        _check_is_classifier(model)
+        if (pool := model.config.global_pool) not in ("token", "avg"):
+            raise ValueError(
+                f"the model's global_pool is {pool!r}, but a classifier has 'token' or 'avg'; set "
+                "model.options.global_pool=token"
+            )
         _change_start(model, wanted)
     freeze(model, wanted.freeze)
     if recipe.run.activation_checkpointing:
@@ -139,15 +143,6 @@ def _build_convit(wanted: ModelRecipe) -> ConViT:
         return create_model(wanted.weights, pretrained=True, **wanted.options)
     except TypeError as error:
         raise ValueError(f"model.options: {error}") from error
-
-
-def _check_is_classifier(model: ConViT) -> None:
-    for option, allowed in (("in_chans", (3,)), ("global_pool", ("token", "avg"))):
-        if (value := getattr(model.config, option)) not in allowed:
-            raise ValueError(
-                f"the model's {option} is {value!r}, but a classifier of color images has "
-                f"{' or '.join(map(repr, allowed))}; set model.options.{option}={allowed[0]}"
-            )
 
 
 @torch.no_grad()

@@ -104,10 +104,11 @@ class Plan:
         if self.fetch is None:
             raise ValueError(f"pretrained_cfg names no weights of {self.architecture}: none of {', '.join(_SOURCES)}")
         found = self.fetch()
-        if not isinstance(found, Path):
-            return (tensors := tensors_in(found, "state_dict")), self.told(tensors, {})
-        # what else is in the hub's cache must not change what a name stands for
-        tensors, said = load_weights(found, alone=self.is_published)
+        if isinstance(found, Path):
+            # what else is in the hub's cache must not change what a name stands for
+            tensors, said = load_weights(found, alone=self.is_published)
+        else:
+            tensors, said = tensors_in(found, "state_dict"), {}
         return tensors, self.told(tensors, said)
 
     def told(self, tensors: Mapping[str, Tensor], said: Mapping[str, Any]) -> Plan:
