@@ -48,9 +48,9 @@ def test_a_candidate_is_read(text: str, model: str, relation: str, precision: An
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("timn:convit_base", "there is no candidate 'timn:convit_base'; write NAME"),
-        ("timm:", "there is no candidate 'timm:'"),
-        ("eger", "there is no candidate 'eger'; write NAME.* eager, triton.*; did you mean 'eager'"),
+        ("timn:convit_base", "unknown candidate 'timn:convit_base'; write NAME"),
+        ("timm:", "unknown candidate 'timm:'"),
+        ("eger", "unknown candidate 'eger'; write NAME.* eager, triton.*; did you mean 'eager'"),
         ("eager+fast", r"has \+fast, but a candidate can be followed by \+amp and \+compile"),
         ("eager@int8", "asks for 'int8', but eager can run in fp32, bf16, fp16"),
         ("plain+amp", "which is for other libraries' models"),
@@ -152,7 +152,7 @@ def test_another_librarys_model_is_counted_too() -> None:
         ({"size": (33, 32)}, "33 x 32 pixels .* is not tiled by patches of 4"),
         ({"device": "cuda:9"}, "PyTorch sees . CUDA GPUs"),
         ({"batch": 0}, "batch is 0, but must be at least 1"),
-        ({"against": ("timn:x",)}, "there is no candidate"),
+        ({"against": ("timn:x",)}, "unknown candidate"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_beforehand(fields: dict[str, Any], words: str) -> None:

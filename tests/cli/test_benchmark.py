@@ -77,7 +77,7 @@ def test_lists_make_every_combination(convit: Command, monkeypatch: pytest.Monke
         (("--size", "33"), 2, "33 x 33 pixels (height x width) is not tiled by patches of 4 pixels"),
         (("--size", "big"), 2, "must be a number of pixels"),
         (("--batch", "0"), 2, "must be numbers of images"),
-        (("--against", "timn:x"), 2, "there is no candidate 'timn:x'"),
+        (("--against", "timn:x"), 2, "unknown candidate 'timn:x'"),
         (("--against", "timm:no_such_model"), 2, "timm cannot make 'no_such_model'"),
         (("--against", "a,,b"), 2, "must be names with commas between them"),
         (("--weights", "/nowhere"), 2, "there is no weight file /nowhere"),

@@ -38,7 +38,7 @@ def _loaded_by_torch() -> set[str]:
     [
         (("evaluate", "{photos}/nothing", "--weights", "{nano}"), "there is no folder"),
         (("evaluate", "{photos}", "--weights", "{photos}/no.safetensors"), "there is no weight file"),
-        (("explain", "{photos}/no.jpg", "-o", "{photos}/x.png"), "there is no such file"),
+        (("explain", "{photos}/no.jpg", "-o", "{photos}/x.png"), "no such file"),
         (("explain", "{photos}/cat.jpg", "-o", "{photos}/x.png", "--weights", "{photos}/no.pth"), "no weight file"),
         (("train", "{recipe}", "--data", "{photos}"), "there is no folder {photos}/nothing"),
         (("train", "{recipe}", "--data", "{photos}", "--set", "data.train=a-*.parquet"), "no Parquet file at {photos}"),

@@ -126,7 +126,7 @@ def test_a_folder_gives_all_that_it_holds_but_the_jobs_own_results(
     again = convit(*beside, "--update")
     assert [again.rows[0][name] for name in ("before", "shards", "failed")] == [1, 0, 0]
     nothing = convit("embed", "images/*.bmp", *MODEL, "-o", "none/")
-    assert (nothing.code, "images/*.bmp: there is no such file; check the pattern" in nothing.err) == (2, True)
+    assert (nothing.code, "images/*.bmp: no such file; check the pattern" in nothing.err) == (2, True)
 
 
 def test_a_shard_that_cannot_be_read_is_told_and_the_others_are_done(

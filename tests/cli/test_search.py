@@ -87,14 +87,14 @@ def test_an_update_follows_the_folder(convit: Runner, db: Path, pictures: Path) 
     ("arguments", "message"),
     [
         (("search", "{pictures}/cat.jpg", "--db", "{db}x"), "there is no index; make one with convit index"),
-        (("search", "{pictures}/nothing.jpg", "--db", "{db}"), "there is no such file"),
+        (("search", "{pictures}/nothing.jpg", "--db", "{db}"), "no such file"),
         (("search", "{pictures}/cat.jpg", "--db", "{db}", "--where", "labl = 1"), "is not a condition over path"),
         (("search", "{pictures}/cat.jpg", "--db", "{db}", "-o", "a.docx"), "does not select a format"),
         (
             ("search", "{pictures}/cat.jpg", "--db", "{db}", "--weights", "{nano}"),
             f"was made by {MODEL}, but the model",
         ),
-        (("index", "{pictures}/nothing", "--db", "{db}"), "there is no such folder"),
+        (("index", "{pictures}/nothing", "--db", "{db}"), "no such folder"),
         (("index", "{pictures}", "--db", "{pictures}"), "holds other files and no index"),
         (("index", "{pictures}", "--db", "{db}\n2"), "LanceDB opens no folder with control characters in its path"),
         (("duplicates",), "name a folder of images or an index"),

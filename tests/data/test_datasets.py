@@ -155,5 +155,5 @@ def test_one_class_alone_cannot_be_learned(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     dataset = open_dataset(write_folder(tmp_path / "data", ["cat", "dog"]))
     (tmp_path / "data/cat/0.png").unlink()
-    with pytest.raises(ValueError, match=r"0\.png: there is no such file"):
+    with pytest.raises(ValueError, match=r"0\.png: no such file"):
         dataset[0]

@@ -47,11 +47,11 @@ def huge_png(width: int, height: int) -> bytes:
 
 def test_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
-    assert refusal(path) == f"{path}: there is no such file; check the path"
+    assert refusal(path) == f"{path}: no such file; check the path"
 
 
 def test_addresses_are_no_files() -> None:
-    assert refusal("https://example.org/a.jpg").endswith("there is no such file; download it first")
+    assert refusal("https://example.org/a.jpg").endswith("no such file; download it first")
 
 
 def test_folder(tmp_path: Path) -> None:

@@ -60,10 +60,10 @@ def test_deep_folders(tmp_path: Path) -> None:
 def test_missing_path(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         find_images([tmp_path, tmp_path / "holiday"])
-    assert str(caught.value) == f"{tmp_path / 'holiday'}: there is no such file or folder; check the path"
-    with pytest.raises(FileNotFoundError, match="there is no such file or folder"):
+    assert str(caught.value) == f"{tmp_path / 'holiday'}: no such file or folder; check the path"
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
         find_images("a" * 5000)
-    with pytest.raises(FileNotFoundError, match="there is no such file or folder; download it first"):
+    with pytest.raises(FileNotFoundError, match="no such file or folder; download it first"):
         find_images("https://host/cat.jpg")
 
 

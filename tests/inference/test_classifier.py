@@ -73,7 +73,7 @@ def test_a_folder_run_keeps_order_and_goes_on_after_bad_pictures(
     names = [*map(str, [photos[0], broken, photos[1], missing]), "<bytes>", *map(str, photos[2:])]
     assert [result.path for result in results] == names
     assert [result.error is None for result in results] == [True, False, True, False, False, True, True, True]
-    assert results[3].error == f"{missing}: there is no such file; check the path"
+    assert results[3].error == f"{missing}: no such file; check the path"
     assert results[1].predictions == ()
     good = [result for result in results if result.error is None]
     assert [result.predictions[0].index for result in good] == [found[0].index for found in classifier(photos)]
@@ -120,9 +120,9 @@ def test_pictures_are_taken_from_a_generator(make_model: MakeModel, photos: list
 
 def test_bad_pictures_raise_in_a_call(make_model: MakeModel, photos: list[Path]) -> None:
     classifier = Classifier(make_model())
-    with pytest.raises(ImageError, match=r"missing\.jpg: there is no such file"):
+    with pytest.raises(ImageError, match=r"missing\.jpg: no such file"):
         classifier("missing.jpg")
-    with pytest.raises(ImageError, match=r"missing\.jpg: there is no such file"):
+    with pytest.raises(ImageError, match=r"missing\.jpg: no such file"):
         classifier([photos[0], "missing.jpg"])
     with pytest.raises(TypeError, match="an image is a path"):
         classifier(7)

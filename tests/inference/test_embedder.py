@@ -80,10 +80,10 @@ def test_a_run_goes_on_after_bad_pictures(make_model: MakeModel, photos: list[Pa
     results = list(embedder.iterate([*photos[:2], "missing.jpg", *photos[2:]]))
     assert [result.path for result in results] == [*map(str, photos[:2]), "missing.jpg", *map(str, photos[2:])]
     assert results[2].values is None
-    assert results[2].error == "missing.jpg: there is no such file; check the path"
+    assert results[2].error == "missing.jpg: no such file; check the path"
     good = np.stack([result.values for result in results if result.values is not None])
     np.testing.assert_allclose(good, embedder(photos), rtol=1e-4, atol=1e-5)
-    with pytest.raises(ImageError, match="there is no such file"):
+    with pytest.raises(ImageError, match="no such file"):
         embedder("missing.jpg")
 
 

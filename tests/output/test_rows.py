@@ -21,7 +21,7 @@ LABELS = [
 ]
 NUMBERS = np.random.default_rng(0)
 VECTORS = [
-    Embedding("missing.jpg", None, "missing.jpg: there is no such file; check the path"),
+    Embedding("missing.jpg", None, "missing.jpg: no such file; check the path"),
     *(Embedding(f"{name}.jpg", NUMBERS.normal(size=6).astype(np.float32)) for name in "abc"),
     Embedding("d.jpg", None, "d.jpg: is empty (0 bytes); fetch or export it again"),
 ]
@@ -188,7 +188,7 @@ def test_table_of_labels(tmp_path: Path) -> None:
 
 def test_table_of_vectors() -> None:
     text = as_text([*VECTORS[:2], *tokens()], "table")
-    assert "error: there is no such file; check the path" in text
+    assert "error: no such file; check the path" in text
     assert f"{VECTORS[1].values[0]:.4f}" in text
     assert "5 x 6" in text
 

@@ -75,7 +75,7 @@ def parse_candidate(text: str, model: str) -> Candidate:
     source, at, precision = head.partition("@")
     if not (source in OWN or (is_peer(source) and source.partition(":")[2])):
         meant = closest(source, [*OWN, "timm:convit_base"])
-        raise ValueError(f"there is no candidate {text!r}; write {_FORM}; {meant}")
+        raise ValueError(f"unknown candidate {text!r}; write {_FORM}; {meant}")
     if len(set(marks)) != len(marks) or not set(marks) <= {"amp", "compile"}:
         raise ValueError(f"{text!r} has +{'+'.join(marks)}, but a candidate can be followed by +amp and +compile")
     allowed = PRECISIONS if source == "ours" else CASTS

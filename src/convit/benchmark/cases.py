@@ -91,7 +91,7 @@ class Case:
         if self.size is not None and variant is not None:
             variant.config.replace(img_size=self.size)
         if self.weights is not None and not Path(self.weights).exists():
-            raise FileNotFoundError(f"weights is {self.weights}, but there is no such file or folder")
+            raise FileNotFoundError(f"weights is {self.weights}, but no such file or folder exists")
         self.candidates()
 
     def _check_exported(self) -> None:

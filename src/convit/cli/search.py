@@ -70,13 +70,12 @@ def index(
 def _index_images(folder: str, source: str, db: Path, opening: dict[str, Any], commit_every: int) -> None:
     """What `convit index` does with a folder, or with a list, whose `source` also says where its paths start."""
     from convit.images.lists import is_list, read_list
-    from convit.images.names import not_found, was_url
+    from convit.images.names import not_found, remedy_for
 
     if is_list(source):
         read_list(source)  # a mistake in it is found before the model is loaded
     elif not Path(source).exists():
-        remedy = "download it first" if was_url(source) else "check the path"
-        raise not_found(Path(source), f"{source}: there is no such folder; {remedy}")
+        raise not_found(Path(source), f"{source}: no such folder; {remedy_for(source)}")
     from convit.search.store import check_place
 
     check_place(db, create=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convit.images.formats import IMAGE_SUFFIXES, needed_package
 from convit.images.lists import is_list, read_list
-from convit.images.names import escaped, given_path, was_url
+from convit.images.names import escaped, given_path, remedy_for
 
 _SHOWN = 6  # kinds of files that are left out
 _SKIPPED = ("__macosx", "@eadir", "thumbs.db")  # beside what starts with a dot: .DS_Store, ._x.jpg, .ipynb_checkpoints
@@ -59,8 +59,7 @@ def find_images(
         elif os.path.lexists(path):
             found.append(path)
         else:
-            remedy = "download it first" if was_url(path) else "check the path"
-            raise FileNotFoundError(f"{path}: there is no such file or folder; {remedy}")
+            raise FileNotFoundError(f"{path}: no such file or folder; {remedy_for(path)}")
     if not found and not or_none:
         raise ValueError(f"{', '.join(map(str, given))}: {_explain_none(others, recursive)}")
     return found

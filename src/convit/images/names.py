@@ -70,6 +70,11 @@ def was_url(path: str | os.PathLike[str]) -> bool:
     return re.match(r"(?!file:)[a-z][a-z0-9+.-]+:/", os.fspath(path)) is not None
 
 
+def remedy_for(missing: str | os.PathLike[str]) -> str:
+    """What to do about a path that leads nowhere."""
+    return "download it first" if was_url(missing) else "check the path"
+
+
 def local_name(source: str) -> str:
     """The path that a `file:///` URL means; other names as they are. fsspec would write such a file piece by piece.
 

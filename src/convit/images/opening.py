@@ -19,7 +19,7 @@ from convit.images.colors import array_to_image, peak_bytes, to_levels
 from convit.images.formats import ImageError, describe_unread, formats_for
 from convit.images.limits import IN_FLIGHT, Limits, current_limits
 from convit.images.metadata import lies_on_its_side, read_orientation, turn_upright, without_ballast
-from convit.images.names import broken_link, given_path, path_text, was_url
+from convit.images.names import broken_link, given_path, path_text, remedy_for
 
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray | IO[bytes]"
@@ -171,8 +171,7 @@ def read_bytes(source: ImageSource, limits: Limits | None = None) -> bytes:
             raise _too_large(name, "bytes", "file_bytes", most)
         content = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
     except FileNotFoundError:
-        remedy = "download it first" if was_url(name) else "check the path"
-        raise ImageError(name, broken_link(path) or f"there is no such file; {remedy}") from None
+        raise ImageError(name, broken_link(path) or f"no such file; {remedy_for(name)}") from None
     except PermissionError:
         raise ImageError(name, "there is no permission to read it; change its mode or owner") from None
     except OSError as error:

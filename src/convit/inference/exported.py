@@ -269,7 +269,7 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Export, dict[str, Any]]:
     if folder.is_file():
         raise ValueError(f"{folder} is a file, but an exported folder is taken whole; name {folder.parent}")
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
+        raise FileNotFoundError(f"{folder}: no such folder; check the path")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict):

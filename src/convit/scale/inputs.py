@@ -145,7 +145,7 @@ def _listed_here(source: str, recursive: bool, left_out: Counter[str] | None) ->
             # Path.glob takes no absolute pattern; "?" and "[" have no special meaning, as in URLs
             paths += sorted(glob(escape(name).replace("[*]", "*"))) if "*" in name else [name]  # noqa: PTH207
     if not paths:
-        raise FileNotFoundError(f"{source}: there is no such file; check the pattern")
+        raise FileNotFoundError(f"{source}: no such file; check the pattern")
     suffixes = chain.from_iterable(SUFFIXES.values())
     paths = [f"{path}?{said}" if said else path for path in paths]
     for path in find_images(paths, recursive, left_out=left_out, suffixes=suffixes):

@@ -44,7 +44,7 @@ class ProbeScore:
         top1: share of test images whose class it puts first, percent; of several draws their mean.
         top5: share of test images whose class is among its first five, percent; likewise.
         seconds: of choosing, fitting and testing.
-        setting: what was chosen on training images: "k", "C" or "alpha"; None if there is no choice.
+        setting: what was chosen on training images: "k", "C" or "alpha"; None if there is nothing to choose.
         chosen: its value.
         chosen_by: how.
         tried: each value with its "validation_top1" on training images that were left out; of "knn" also with
