@@ -14,6 +14,7 @@ import torch
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import read_recipe
 from convit.training.task import DivergedError
+from studies.results import HELD_OUT
 from studies.study import Study, run_study
 
 
@@ -22,7 +23,9 @@ def options(about: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", required=True, type=Path, help="recipe of all runs")
     parser.add_argument("--data", default=".", help="folder that the recipe's data paths start from")
-    parser.add_argument("--test", help="test images, relative to --data; the recipe's data.validation unless given")
+    parser.add_argument(
+        "--test", help="test images, relative to --data; the recipe's data.validation or held_out unless given"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each, counted from the recipe's seed")
     parser.add_argument("--epochs-at-full", type=float, help="epochs on all images; the recipe's unless given")
     parser.add_argument("--output", type=Path, help="folder of the study; its finished runs are kept")
@@ -47,7 +50,7 @@ def main(
         torch.set_num_threads(given.threads)
     try:
         recipe = read_recipe(given.recipe, given.set)
-        test = given.test or recipe.data.validation
+        test = given.test or recipe.data.validation or (HELD_OUT if recipe.data.held_out else None)
         if not isinstance(test, str):
             raise ValueError("there are no test images; name them with --test, such as --test test-000000.tar.gz")
         study = plan(recipe, given)

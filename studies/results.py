@@ -23,6 +23,7 @@ from convit.output.text import json_text
 if TYPE_CHECKING:
     from studies.study import Column, Study
 
+HELD_OUT = "training images held out"  # in the place of test images
 OPEN = "–"  # in tables, for what is not done yet
 SIDESTEP = 1.015  # lines of a figure stand this factor apart, so that their bars do not hide each other
 
@@ -117,6 +118,12 @@ class Scores:
         found = self._top1.get((row, column))
         return Spread(tuple(found[seed] for seed in sorted(found))) if found else None
 
+    def images_per_second(self, row: str) -> float | None:
+        """Of a row's training, validation included; None where no run is done."""
+        done = [result for result in self.results if result.model == row]
+        images = sum(result.epochs * result.train_images for result in done)
+        return images / sum(result.seconds for result in done) if done else None
+
     def difference(self, row: str, reference: str, column: str) -> Spread | None:
         """Row minus reference in points, over the seeds that both have; None where there is none."""
         ours, theirs = self._top1.get((row, column), {}), self._top1.get((reference, column), {})
@@ -190,10 +197,11 @@ def _facts(study: Study, scores: Scores) -> list[str]:
     spans = f"{seen[0]:,}" if seen[0] == seen[-1] else f"{seen[0]:,} to {seen[-1]:,}"
     missing = len(study.runs) - len(results)
     left = f" {missing} planned runs are not done yet." if missing else ""
+    tested = HELD_OUT if results[0].test == HELD_OUT else "test images"
     return [
         f"{len(results)} runs with seeds {', '.join(map(str, sorted({each.seed for each in results})))}, each over "
-        f"{spans} images (epochs times training images), the same recipe for all; top-1 of the final weights on "
-        f"{results[0].test_images:,} test images. In brackets: the least and the largest of the seeds.{left}"
+        f"{spans} images (epochs times training images), alike but for what rows and columns name; top-1 of the final "
+        f"weights on {results[0].test_images:,} {tested}. In brackets: the least and the largest of the seeds.{left}"
     ]
 
 
@@ -221,7 +229,7 @@ def _draw_lines(axes: Axes, study: Study, scores: Scores) -> None:
     axes.set_xticks(places, [column.label for column in study.columns], parse_math=False)
     axes.minorticks_off()
     axes.set_xlabel(study.axis or "")
-    axes.set_ylabel("top-1 on test images (%)")
+    axes.set_ylabel("top-1 (%)")
 
 
 def _draw_points(axes: Axes, study: Study, scores: Scores) -> None:
@@ -232,7 +240,7 @@ def _draw_points(axes: Axes, study: Study, scores: Scores) -> None:
         _draw_spreads(axes, index, column.label, [number + shift for number in range(len(cells))], cells, across=True)
     axes.set_yticks(range(len(study.rows)), labels=study.rows, parse_math=False)
     axes.set_ylim(len(study.rows) - 0.5, -0.5)
-    axes.set_xlabel("top-1 on test images (%)")
+    axes.set_xlabel("top-1 (%)")
     if len(study.columns) == 1:
         axes.set_title(f"Trained on {study.columns[0].label} of the images", fontsize=9, color="0.3")
 

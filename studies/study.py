@@ -20,6 +20,7 @@ from safetensors import safe_open
 
 from convit.data import Samples, hold_out, open_samples, take_share
 from convit.data.classes import read_classes
+from convit.data.samples import Part
 from convit.evaluation import Evaluator
 from convit.output.text import read_lines
 from convit.training.models import build_model, image_size
@@ -27,7 +28,7 @@ from convit.training.peers import is_peer
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import read_recipe
 from convit.training.run import WEIGHTS, run_recipe
-from studies.results import Result, Scores, read_result, write_json, write_report
+from studies.results import HELD_OUT, Result, Scores, read_result, write_json, write_report
 
 MARK, RESULT = "study.json", "result.json"
 
@@ -166,13 +167,24 @@ def fingerprint(recipe: Recipe) -> str:
 
 def training_labels(recipe: Recipe, data: str | Path) -> list[int]:
     """The class of every training image of a recipe, those held out included."""
+    return list(_training_images(recipe, data).labels)
+
+
+def _training_images(recipe: Recipe, data: str | Path) -> Samples:
     wanted = recipe.data
     if wanted.reader == "stream":
         raise ValueError("data.reader is 'stream', but a study takes shares of the data; use data.reader=memory")
     if not Path(data).is_dir():
         raise FileNotFoundError(f"there is no folder {data}; give the folder of the recipe's data with --data")
     classes = read_classes(Path(data, wanted.classes)) if wanted.classes else None
-    return list(open_samples(wanted.train, classes=classes, root=data).labels)
+    return open_samples(wanted.train, classes=classes, root=data)
+
+
+def _tested_images(recipe: Recipe, data: str | Path, test: str) -> Samples:
+    if test != HELD_OUT:
+        return open_samples(test, root=data)
+    whole = _training_images(recipe, data)
+    return Part(whole, hold_out(whole.labels, recipe.data.held_out, recipe.seed)[1])
 
 
 def folder_name(label: str) -> str:
@@ -207,7 +219,7 @@ def run_study(
         study: what is run.
         data: folder that the recipes' data paths start from.
         output: folder of the study; each run has one below it.
-        test: images for the final top-1, relative to `data`.
+        test: images for the final top-1, relative to `data`; or `HELD_OUT`, those that each run's recipe holds out.
         reuse: folders of other studies on the same data, whose finished runs of the same recipe are taken over.
         command: written under the table.
         quiet: shows no progress.
@@ -217,7 +229,7 @@ def run_study(
         ValueError: `output` holds another study or runs of another recipe, or a recipe does not fit the data.
         DivergedError: a loss became infinite or NaN.
     """
-    tested = open_samples(test, root=data)  # refused before anything is trained
+    tested = {run.recipe.seed: _tested_images(run.recipe, data, test) for run in study.runs}  # refused before training
     others = _finished(reuse, test)
     _claim(output, study)
     done: list[Result] = []
@@ -231,7 +243,7 @@ def run_study(
             write_json(folder / RESULT, result.to_dict())
         else:
             weights = _train(run, data, folder, quiet=quiet)
-            result = _result(run, folder, test, *measure_top1(run.recipe, weights, tested))
+            result = _result(run, folder, test, *measure_top1(run.recipe, weights, tested[run.recipe.seed]))
             write_json(folder / RESULT, result.to_dict())
         done.append(result)
         if not quiet:

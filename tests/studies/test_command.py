@@ -64,6 +64,9 @@ def test_a_study_prints_its_table_and_says_what_it_does(place: Path) -> None:
         ("sample_efficiency.py", ["--data", "gone"], ["there is no folder gone", "--data"]),
         ("sample_efficiency.py", ["--shares", "1", "--output", "data"], ["data holds something other than a study"]),
         ("ablation.py", ["--set", "model.options.local_up_to_layer=0"], ["no GPSA layer"]),
+        ("settings.py", ["--change", "AdamW"], ["the change 'AdamW' is not 'LABEL: KEY=VALUE'"]),
+        ("settings.py", ["--change", "a: seed=2", "--change", "a: seed=3"], ["the change 'a' comes twice"]),
+        ("settings.py", ["--change", "a: optimizer.name=adamx"], ["optimizer.name", "adamx"]),
         ("transfer.py", ["--weights", "gone.safetensors", "--images", "8"], ["gone.safetensors"]),
         ("transfer.py", ["--weights", "x", "--images", "0"], ["'0' in '0' is not a number of images above 0"]),
     ],
@@ -88,7 +91,7 @@ def test_options_that_a_study_lacks_or_needs_are_named(script: Callable[..., tup
 
 @pytest.mark.usefixtures("place")
 def test_without_test_images_nothing_is_run(script: Callable[..., tuple[Any, str]]) -> None:
-    code, err = script("sample_efficiency.py")
+    code, err = script("sample_efficiency.py", "--set", "data.held_out=0")
     assert (code, err.count("\n")) == (2, 1)
     assert "there are no test images; name them with --test" in err
 

@@ -33,7 +33,7 @@ def test_a_line_per_model_with_the_range_of_the_seeds(tmp_path: Path, data: Path
     assert list(lines["DeiT"].lines[0].get_ydata()) == [42.0]
     assert axes.get_xscale() == "log"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["50 %", "100 %"]
-    assert axes.get_ylabel() == "top-1 on test images (%)"
+    assert axes.get_ylabel() == "top-1 (%)"
     assert figure.get_suptitle() == "ConViT leads DeiT by 3.0 points at 50 %"
 
 

@@ -27,9 +27,9 @@ TABLE = """\
 
 - ConViT leads DeiT by 3.3 points at 50 %.
 - The paper's lines are its Table 2: other data, larger models, 300 epochs; only the tendency compares.
-- 5 runs with seeds 0, 1, each over 50,000 images (epochs times training images), the same recipe for all; top-1 of \
-the final weights on 8,000 test images. In brackets: the least and the largest of the seeds. 3 planned runs are not \
-done yet.
+- 5 runs with seeds 0, 1, each over 50,000 images (epochs times training images), alike but for what rows and \
+columns name; top-1 of the final weights on 8,000 test images. In brackets: the least and the largest of the seeds. 3 \
+planned runs are not done yet.
 - Made on a machine, with:
 
       python studies/sample_efficiency.py

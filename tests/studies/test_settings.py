@@ -1,0 +1,50 @@
+"""Changes of a recipe against it: what is compared, and on which images."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from convit.output.text import read_lines
+from studies.results import HELD_OUT
+from studies.settings import BASE, plan_settings, read_changes
+from studies.study import run_study
+from tests.studies.results import scores
+from tests.training.small import TEXT, write_data
+
+CHANGES = ["slow, seldom mixed: optimizer.lr=0.01 'mixing={probability: 0.1}'", "no EMA:ema=null"]
+
+
+def test_changes_are_trained_alike_and_compared_on_the_images_held_out(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(TEXT)
+    rows = read_changes(CHANGES, tmp_path / "small.yaml", ["schedule.cooldown_epochs=0"])
+    assert list(rows) == [BASE, "slow, seldom mixed", "no EMA"]
+    assert [row.optimizer.lr for row in rows.values()] == [0.1, 0.01, 0.1]
+    assert [row.mixing.probability for row in rows.values()] == [0.5, 0.1, 0.5]
+    data, output = write_data(tmp_path / "data"), tmp_path / "out"
+    study = plan_settings(rows, 0.5, 1, data, epochs_at_full=1)
+    assert [(run.recipe.schedule.epochs, run.images) for run in study.runs] == [(2, 16)] * 3
+    run_study(study, data, output, HELD_OUT, quiet=True)
+    results = json.loads((output / "results.json").read_text())["results"]
+    assert [result["test_images"] for result in results] == [8] * 3
+    for run, result in zip(study.runs, results, strict=True):
+        # what the run itself said of the same images
+        *_, last = read_lines(output / run.folder / "log.jsonl")
+        assert result["top1"] == pytest.approx(last["val_top1"], abs=0.01)
+    table = (output / "table.md").read_text()
+    assert "top-1 of the final weights on 8 training images held out." in table
+    assert "Training images per second: the recipe " in table
+
+
+def test_the_best_is_named_first_and_a_single_seed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(TEXT)
+    rows = read_changes(CHANGES[1:], tmp_path / "small.yaml", [])
+    study = plan_settings(rows, 0.5, 1, write_data(tmp_path / "data"))
+    assert study.findings(scores()) == ["No change can be compared with the recipe yet."]
+    found = study.findings(scores(the_recipe={"50 %": [20.0]}, no_EMA={"50 %": [21.5]}))
+    assert found == [
+        "Best is no EMA with 21.5 %.",
+        "In order: no EMA 21.5 %, the recipe 20.0 %.",
+        "Training images per second: the recipe 5000, no EMA 5000.",
+        "Each has a single seed: chance cannot be ruled out.",
+    ]
