@@ -34,13 +34,16 @@ def test_images_are_prepared_as_by_the_package(mode: str, channels: int, tmp_pat
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "CMYK", "1", "I;16", "turned"])
 def test_odd_images_are_prepared_as_by_the_package(mode: str, tmp_path: Path) -> None:
-    file, settings, deep = tmp_path / "odd.tif", TransformSettings((3, 48, 64)), np.asarray(CAT.convert("L"), np.uint16)
+    file, settings, deep = tmp_path / "odd", TransformSettings((3, 48, 64)), np.asarray(CAT.convert("L"), np.uint16)
     shown = CAT if mode == "turned" else Image.fromarray(deep * 257 + 90) if mode == "I;16" else CAT.convert(mode)
     if mode == "RGBA":
         shown.putalpha(Image.linear_gradient("L").resize(shown.size))
     exif = Image.Exif()
     exif[0x0112] = 6 if mode == "turned" else 1
-    shown.save(file, exif=exif)
+    if mode == "I;16":  # which no TIFF file has a transparent color of
+        shown.save(file, "PNG", exif=exif, transparency=int(np.asarray(shown)[9, 9]))
+    else:
+        shown.save(file, "TIFF", exif=exif)
     expected = EvaluationTransform(settings).to_pixels(open_image(file, apply_exif=True))
     assert np.array_equal(prepare(str(file), settings.to_dict()), expected)
 

@@ -1,7 +1,9 @@
 """Pictures of every kind become RGB in the documented way."""
 
 import io
+import struct
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -146,11 +148,32 @@ def test_palette_with_alpha_for_each_entry() -> None:
     assert opened[0].tolist() == [[255, 255, 255], [127, 127, 127], [90, 60, 30]]
 
 
-def test_transparent_color() -> None:
-    image = Image.new("RGB", (2, 1), (10, 20, 30))
-    image.putpixel((1, 0), (40, 50, 60))
-    opened = pixels(open_image(encode(image, transparency=(10, 20, 30))))
-    assert opened[0].tolist() == [[255, 255, 255], [40, 50, 60]]
+@pytest.mark.parametrize(
+    ("bits", "stored", "clear", "other"),
+    [
+        (1, b"\x40", [0], [255]),
+        (2, b"\x60", [1], [170]),
+        (4, b"\x35", [3], [85]),
+        (8, b"\x03\x05", [3], [5]),
+        (16, b"\x01\x02\x09\x02", [0x0102], [9]),
+        (8, b"\x01\x02\x03\x04\x05\x06", [1, 2, 3], [4, 5, 6]),
+        (16, b"\1\7\2\7\3\7\4\7\5\7\6\7", [0x0107, 0x0207, 0x0307], [4, 5, 6]),
+    ],
+)
+def test_transparent_color(bits: int, stored: bytes, clear: list[int], other: list[int]) -> None:
+    header = struct.pack(">IIBBBBB", 2, 1, bits, 2 if len(clear) == 3 else 0, 0, 0, 0)
+    chunks = (
+        (b"IHDR", header),
+        (b"tRNS", struct.pack(f">{len(clear)}H", *clear)),
+        (b"IDAT", zlib.compress(b"\0" + stored)),
+        (b"IEND", b""),
+    )
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    with Image.open(io.BytesIO(content)) as image:
+        for source in (content, image, image):
+            assert pixels(open_image(source))[0].tolist() == [[255] * 3, other * (4 - len(other))]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -34,15 +34,15 @@ def prepare(path: str, transform: dict) -> np.ndarray:
     if image.mode in ("I", "F"):
         raise ValueError(f"{path} holds 32-bit gray, whose range is not guessed here; save it with 8 or 16 bits")
     if image.mode.startswith("I;16"):
-        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+        deep, clear = np.asarray(image), image.info.get("transparency")
+        image = Image.fromarray(np.where(deep == clear, 255, np.rint(deep / 257)).astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     target_height, target_width = (int(side / transform["crop_pct"]) for side in (height, width))
     if mode == "squash":
         size = target_width, target_height
     elif mode == "center" and target_height == target_width:
-        scaled = int(target_width * max(image.size) / min(image.size))
-        size = (target_width, scaled) if image.width <= image.height else (scaled, target_height)
+        size = tuple(int(target_width * side / min(image.size)) for side in image.size)
     else:
         ratio = (max if mode == "border" else min)(image.height / target_height, image.width / target_width)
         size = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))

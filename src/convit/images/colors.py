@@ -40,6 +40,13 @@ def _probe(mode: str) -> Image.Image:
     return Image.frombytes(mode, (colors.shape[1], 1), colors.tobytes())
 
 
+# How Pillow makes 8 bits of the levels of PNG files, by its name for how a file stores them. The transparent color it
+# leaves as it is stored.
+_LEVELS_OF: dict[str, Callable[[int], int]] = {
+    "L;2": lambda level: 85 * level,
+    "L;4": lambda level: 17 * level,
+    "RGB;16B": lambda level: level >> 8,
+}
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _STRIP = 2**20  # pixels that are converted at once, so that a large image takes little more than its own memory
 
@@ -50,7 +57,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     - 1 and L (black-and-white, gray): the level is repeated.
     - P (palette): the palette's colors.
     - Transparency (RGBA, LA, PA, a transparent palette entry or color): composited on white.
-    - 16-bit gray (I;16): 0..65535 becomes 0..255, nothing is stretched. (Of 16-bit color Pillow keeps the upper half.)
+    - 16-bit gray (I;16): 0..65535 becomes 0..255, nothing is stretched. (Of 16-bit color Pillow keeps the upper half,
+      by which a transparent color is then found.)
     - 32-bit integers (I): read as 8-bit levels if all lie in 0..255, else as 16-bit ones if all lie in 0..65535;
       otherwise the range from smallest to largest is stretched over 0..255.
     - 32-bit float (F): read as 0..1 if all lie there, else as 8-bit levels if all lie in 0..255; otherwise stretched.
@@ -66,11 +74,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def to_levels(image: Image.Image) -> Image.Image:
     """Convert an image as `to_rgb` does, but leave gray in mode L: a third of the work, a quarter of the memory."""
+    if "transparency" in image.info:
+        decode_transparent_color(image)
     image.load()
     profile = image.info.get("icc_profile")
     if image.mode in _DEEP_MODES:
         low, high = _range_of(image)
-        image = _by_strips(image, "L", lambda strip: Image.fromarray(_scale(np.asarray(strip), low, high)))
+        clear = image.info.get("transparency")
+        image = _by_strips(image, "L", lambda strip: Image.fromarray(_scale(np.asarray(strip), low, high, clear)))
     if image.has_transparency_data:
         # gray stays gray, so that a gray profile still fits
         gray = image.mode in ("LA", "La", "L", "1")
@@ -80,6 +91,14 @@ def to_levels(image: Image.Image) -> Image.Image:
     transform = _to_srgb(profile, image.mode) if isinstance(profile, bytes) else None
     image = image if transform is None else transform.apply(image)
     return image if image.mode in ("RGB", "L") else image.convert("RGB")
+
+
+def decode_transparent_color(image: Image.Image) -> None:
+    """Before an image is loaded, bring the transparent color of a PNG file to the bits that its pixels have then."""
+    stored = "".join(str(tile[3]) for tile in getattr(image, "tile", ()))
+    levels_of, clear = _LEVELS_OF.get(stored), image.info.get("transparency")
+    if levels_of is not None and clear is not None:
+        image.info["transparency"] = tuple(map(levels_of, clear)) if isinstance(clear, tuple) else levels_of(clear)
 
 
 def peak_bytes(image: Image.Image, *, turns: bool = False) -> int:
@@ -126,10 +145,11 @@ def _range_of(image: Image.Image) -> tuple[float, float]:
     return low, high if high > low else low + 1.0
 
 
-def _scale(values: np.ndarray, low: float, high: float) -> UInt8[np.ndarray, "height width"]:
+def _scale(values: np.ndarray, low: float, high: float, clear: int | None) -> UInt8[np.ndarray, "height width"]:
+    is_clear = values == clear
     values = np.where(np.isfinite(values), values, low) if values.dtype.kind == "f" else values
     stretched = (values.astype(np.float64) - low) * (255.0 / (high - low))
-    return np.rint(stretched).astype(np.uint8)
+    return np.where(is_clear, 255, np.rint(stretched)).astype(np.uint8)
 
 
 def _composite_on_white(image: Image.Image) -> Image.Image:

@@ -15,7 +15,7 @@ from typing import IO, TypeAlias
 import numpy as np
 from PIL import Image, ImageMode, UnidentifiedImageError
 
-from convit.images.colors import array_to_image, peak_bytes, to_levels
+from convit.images.colors import array_to_image, decode_transparent_color, peak_bytes, to_levels
 from convit.images.formats import ImageError, describe_unread, formats_for
 from convit.images.limits import IN_FLIGHT, Limits, current_limits
 from convit.images.metadata import lies_on_its_side, read_orientation, turn_upright, without_ballast
@@ -105,6 +105,7 @@ def opened(
                     found = image, image.size
                 elif isinstance(content, Image.Image):
                     with _loading_given_images:
+                        decode_transparent_color(content)
                         content.load()
                     found = _decode(content, apply_exif)
                 else:

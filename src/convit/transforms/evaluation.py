@@ -170,9 +170,8 @@ def _resized_size(width: int, height: int, settings: TransformSettings) -> tuple
         return target_width, target_height
     if settings.crop_mode == "center" and target_height == target_width:
         # the short side is exact; the long one is rounded down
-        short, long = sorted((width, height))
-        scaled = int(target_width * long / short)
-        return (target_width, scaled) if width <= height else (scaled, target_height)
+        short = min(width, height)
+        return int(target_width * width / short), int(target_height * height / short)
     ratios = height / target_height, width / target_width
     ratio = max(ratios) if settings.crop_mode == "border" else min(ratios)
     return max(1, round(width / ratio)), max(1, round(height / ratio))
