@@ -1,12 +1,43 @@
-"""Files of one JSON line per epoch: what is kept, what goes, and what is refused."""
+"""JSON without numbers that it does not have, and files of a line per epoch: what is kept, what goes and what fails."""
 
+import io
 import json
+import math
 import os
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 import pytest
 
-from convit.output.text import add_line, read_lines
+from convit.output.console import print_result
+from convit.output.text import add_line, as_json, json_text, read_lines
+
+
+def _printed(value: dict[str, Any]) -> str:
+    with redirect_stdout(io.StringIO()) as text:
+        print_result(None, value)
+    return text.getvalue()
+
+
+def _logged(value: dict[str, Any]) -> str:
+    with TemporaryDirectory() as folder:
+        add_line(Path(folder, "log.jsonl"), value)
+        return Path(folder, "log.jsonl").read_text("utf-8")
+
+
+@pytest.mark.parametrize("write", [as_json, json_text, _printed, _logged])
+def test_what_is_not_finite_is_null(write: Callable[[Any], str]) -> None:
+    value = {"epoch": 1, "loss": math.nan, "rates": (math.inf, [-math.inf, 0.5]), "by": {"a": np.float64("nan")}}
+
+    def refuse(number: str) -> None:
+        raise AssertionError(number)
+
+    found = json.loads(write(value), parse_constant=refuse)
+    assert found == {"epoch": 1, "loss": None, "rates": [None, [None, 0.5]], "by": {"a": None}}
 
 
 def test_later_epochs_make_room(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from convit.evaluation.metrics import Confusion, Interval
 from convit.evaluation.scoring import Scores
 from convit.output.console import as_html, make_table, print_parts
 from convit.output.files import hash_file
-from convit.output.text import data_name, spelled_lines
+from convit.output.text import as_json, data_name
 from convit.weights.labels import name_class
 
 
@@ -112,8 +111,8 @@ class Evaluation:
     def to_json(self, *, with_images: bool = False) -> str:
         """What `to_dict` gives as JSON text, numbers in full precision; a line for each field."""
         values = self.to_dict(with_images=with_images).items()
-        lines = (f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in values)
-        return spelled_lines("{\n" + ",\n".join(lines) + "\n}\n")
+        lines = (f"  {as_json(name)}: {as_json(value)}" for name, value in values)
+        return "{\n" + ",\n".join(lines) + "\n}\n"
 
     def _repr_html_(self) -> str:
         return as_html(write_table, self)

@@ -2,7 +2,6 @@
 
 import html
 import io
-import json
 import logging
 import os
 import signal
@@ -94,7 +93,9 @@ def as_html(write: Callable[[Any, TextIO], None], result: Any) -> str:
 def print_result(text: str | None, result: Mapping[str, Any]) -> None:
     """Print a single result on standard output: as text, if any, on a terminal, as one JSON object in a pipe."""
     if not is_terminal(sys.stdout):
-        print(json.dumps(dict(result), default=str))
+        from convit.output.text import as_json  # which writes through this module
+
+        print(as_json({name: str(value) if isinstance(value, Path) else value for name, value in result.items()}))
     elif text is not None:
         print(printable(text))
 

@@ -21,12 +21,30 @@ from convit.output.files import write_file
 from convit.output.rows import Layout
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
-def as_json(value: Any) -> str:
-    r"""A value as JSON on one line, without its end; what could drive a terminal is spelled out as `\u202e`."""
-    return UNSAFE.sub(_spell_out, _encode(value))
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    r"""A value as JSON without the last line's end, on one line if not indented.
+
+    What could drive a terminal is spelled out as `\u202e`; numbers that are not finite, which JSON does not have, are
+    null.
+
+    >>> as_json({"loss": math.nan, "path": "a"})
+    '{"loss": null, "path": "a"}'
+    """
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return UNSAFE.sub(_spell_out, text) if indent is None else spelled_lines(text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _spell_out(unsafe: re.Match[str]) -> str:
@@ -187,8 +205,8 @@ def markdown_line(cells: Iterable[str]) -> str:
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON for files and for people: indented, with a line end, and as safe to print as `as_json`."""
-    return spelled_lines(json.dumps(value, indent=1, ensure_ascii=False)) + "\n"
+    """A value as JSON for files and for people, as `as_json` writes it: indented, with a line end."""
+    return as_json(value, indent=1) + "\n"
 
 
 def spelled_lines(text: str) -> str:
@@ -262,7 +280,7 @@ def add_line(path: str | Path, line: Mapping[str, Any]) -> list[Mapping[str, Any
     """
     path = Path(path)
     lines = [*(old for old in read_lines(path) if old["epoch"] < line["epoch"]), line]
-    write_file(path, "".join(json.dumps(each) + "\n" for each in lines), overwrite=True)
+    write_file(path, "".join(as_json(each) + "\n" for each in lines), overwrite=True)
     return lines
 
 
