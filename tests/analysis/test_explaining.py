@@ -71,7 +71,9 @@ def test_it_scores_as_a_classifier_does() -> None:
     torch.nn.init.constant_(model.head.bias, 0.5)
     model.pretrained_cfg = {**model.pretrained_cfg, "num_classes": 3, "calibration": {"temperature": 2.0}}
     for _ in range(2):
-        assert list(explain(model, data.coffee(), top_k=2).predictions) == Classifier(model, top_k=2)(data.coffee())
+        for options in ({}, {"crop_pct": 0.5}):
+            expected = Classifier(model, top_k=2, **options)(data.coffee())
+            assert list(explain(model, data.coffee(), top_k=2, **options).predictions) == expected
         shake(model)
 
 

@@ -28,6 +28,20 @@ def test_table(folder: Path, weights: Path, capsys: Captured) -> None:
         assert part in shown
 
 
+def test_another_crop_is_measured_and_told(tmp_path: Path, folder: Path, weights: Path, capsys: Captured) -> None:
+    command, found = ["evaluate", str(folder), "--weights", str(weights)], dict[float, float]()
+    for crop, options in ((1.0, []), (0.5, ["--crop-pct", "0.5", "--report", str(tmp_path / "report")])):
+        assert main([*command, *options]) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert result["preprocessing"]["crop_pct"] == crop
+        found[crop] = result["loss"]
+    assert found[0.5] != found[1.0]
+    assert "crop pct 0.5" in (tmp_path / "report" / "index.html").read_text()
+    assert json.loads((tmp_path / "report" / "evaluation.json").read_text())["preprocessing"]["crop_pct"] == 0.5
+    assert main([*command, "--crop-pct", "2"]) == 2
+    assert "'--crop-pct': Input should be less than or equal to 1" in capsys.readouterr().err
+
+
 def test_output_file(tmp_path: Path, shards: Path, weights: Path, capsys: Captured) -> None:
     output = tmp_path / "result.json"
     command = ["evaluate", str(shards), "--weights", str(weights), "--output", str(output)]

@@ -4,6 +4,7 @@ import io
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,13 @@ def test_other_input_sizes(make_model: MakeModel, photos: list[Path]) -> None:
     assert Classifier(make_model(dynamic_img_pad=True), img_size=36)(photos[0])
 
 
+def test_another_crop(make_model: MakeModel, photos: list[Path]) -> None:
+    model = make_model()
+    closer = Classifier(model, crop_pct=0.5)
+    assert closer.transform.settings == replace(Classifier(model).transform.settings, crop_pct=0.5)
+    assert closer(photos[0])[0].score != Classifier(model)(photos[0])[0].score
+
+
 def test_fast_decoding_is_close(make_model: MakeModel, cat: Image.Image) -> None:
     buffer = io.BytesIO()
     cat.resize((1804, 1200)).save(buffer, "JPEG", quality=95)
@@ -249,6 +257,7 @@ def test_weights_from_a_file(make_model: MakeModel, photos: list[Path], tmp_path
         ({"device": "gpu"}, "device is 'gpu', but must be auto, cpu, cuda"),
         ({"device": "meta"}, "device is 'meta', but must be auto, cpu, cuda"),
         ({"device": "cuda:77"}, "device is 'cuda:77', but PyTorch sees"),
+        ({"crop_pct": 0}, "crop_pct is 0, but must lie in [0.01, 1]"),
         ({"img_size": 0}, "img_size is 0, but must be a side or"),
         ({"img_size": (3, 32, 32)}, "must be a side or"),
         ({"model": "convit_bse.fb_in1k"}, "convit_base.fb_in1k"),

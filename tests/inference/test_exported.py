@@ -68,6 +68,12 @@ def test_embeds_as_pytorch(model: ConViT, exported: Path, tokens: Path, photos: 
     np.testing.assert_allclose(mine(photos), theirs(photos), atol=1e-5)
 
 
+def test_crops_as_it_is_asked_to(model: ConViT, exported: Path, photos: list[Path]) -> None:
+    mine, theirs = (Embedder(each, crop_pct=0.5) for each in (str(exported), model))
+    assert mine.transform.settings == theirs.transform.settings
+    np.testing.assert_allclose(mine(photos), theirs(photos), atol=1e-5)
+
+
 def test_gives_what_it_is_asked_for(exported: Path, photos: list[Path]) -> None:
     model = ExportedModel(exported)
     pixels = np.stack([np.asarray(open_image(photo).resize((32, 32))) for photo in photos])

@@ -156,14 +156,16 @@ def test_another_image_size_is_refused(open_index: Opener, folder: Path) -> None
         open_index(img_size=64).search(folder / "cat" / "1.png")
 
 
-@pytest.mark.parametrize(("option", "value"), [("apply_exif", False), ("fast_decode", True), ("kind", "pre_logits")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("crop_pct", 0.5), ("apply_exif", False), ("fast_decode", True), ("kind", "pre_logits")]
+)
 def test_preprocessing_stays(open_index: Opener, folder: Path, option: str, value: object) -> None:
     open_index(**{option: value}).update(folder)
     kept = open_index().identity
     assert kept is not None
     assert (kept.preprocessing[option], kept.preprocessing["interpolation"]) == (value, "bicubic")
     assert len(open_index().search(folder / "cat" / "1.png", k=1)) == 1  # what is not given is as it was
-    other = {"apply_exif": True, "fast_decode": False, "kind": "pooled"}[option]
+    other = {"crop_pct": 1.0, "apply_exif": True, "fast_decode": False, "kind": "pooled"}[option]
     with pytest.raises(
         ValueError, match=f"was made with {option} {value}, but it is {other} now; leave the option out"
     ):

@@ -94,6 +94,7 @@ def explain(
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
     img_size: int | tuple[int, int] | None = None,
+    crop_pct: float | None = None,
     top_k: int = 3,
     classes: Sequence[str] = (),
     apply_exif: bool = True,
@@ -108,6 +109,7 @@ def explain(
         layers: the layers to look into, from 1; None for all that the query takes part in.
         heads: the heads to look at, from 1; None for all.
         img_size: side or (height, width) of the model's input, pixels; None: what the model was made for.
+        crop_pct: input side over resized side, in [0.01, 1]; None: the model's.
         top_k: how many of the likeliest classes to name.
         classes: the classes to name instead, by name or number.
         apply_exif: whether the photograph is turned upright.
@@ -124,11 +126,11 @@ def explain(
     chosen_heads = _chosen("head", heads, model.config.num_heads)
     opened = open_image(image, apply_exif=apply_exif)
     if model.num_classes and model.global_pool != "":
-        predictor = Classifier(model, top_k=model.num_classes, img_size=img_size)
+        predictor = Classifier(model, top_k=model.num_classes, img_size=img_size, crop_pct=crop_pct)
     elif classes:
         raise ValueError(f"the model has no classes, and none is called {classes[0]!r}; leave the class out")
     else:
-        predictor = Predictor(model, None, img_size=img_size)
+        predictor = Predictor(model, None, img_size=img_size, crop_pct=crop_pct)
     pixels = predictor.transform.to_pixels(opened)
     weight = next(model.parameters())
     batch = normalize_batch(torch.from_numpy(pixels.copy()[None]).to(weight.device), predictor.transform.settings)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from convit.cli import errors, options
-from convit.inference.options import parse_size
+from convit.inference.options import parse_numbers, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +101,7 @@ def benchmark(
         check_model(name, None)
     others = None if against is None else _words(against, "--against")
     precisions, sizes = _words(precision, "--precision"), _sizes(size)
-    batches = [None] if batch is None else options.parse_numbers("--batch", batch, "numbers of images, such as 1,8,64")
+    batches = [None] if batch is None else parse_numbers("--batch", batch, "numbers of images, such as 1,8,64")
     if output is not None:
         from convit.output.folders import check_folder
 

@@ -8,7 +8,7 @@ import typer
 
 from convit.cli import options
 from convit.images.names import given_path, path_text
-from convit.inference.options import parse_size
+from convit.inference.options import parse_numbers, parse_size
 
 if TYPE_CHECKING:
     from convit.analysis.explaining import Explanation
@@ -55,6 +55,7 @@ def explain(
     classes: Classes = None,
     device: options.Device = "auto",
     img_size: options.ImgSize = None,
+    crop_pct: options.CropPct = None,
     exif: options.Exif = True,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -70,8 +71,8 @@ def explain(
     if suffix not in (".png", ".html"):
         raise ValueError(f"{output} ends in neither .png nor .html; choose one of these suffixes")
     asked = parse_query(query)
-    wanted = None if layers is None else options.parse_numbers("--layers", layers)
-    of_heads = None if heads is None else options.parse_numbers("--heads", heads)
+    wanted = None if layers is None else parse_numbers("--layers", layers)
+    of_heads = None if heads is None else parse_numbers("--heads", heads)
     from convit.output.files import check_output, check_packages, write_file
 
     check_output(output, overwrite=overwrite)
@@ -89,7 +90,8 @@ def explain(
     if wanted is None and suffix == ".png":
         wanted = few_layers(loaded, of_class_token=asked is None)
     chosen: dict[str, Any] = {"query": asked, "layers": wanted, "heads": of_heads, "classes": classes or ()}
-    found = look_into(loaded, picture, **chosen, img_size=size, top_k=top_k, with_matrices=suffix == ".html")
+    chosen |= {"top_k": top_k, "img_size": size, "crop_pct": crop_pct}
+    found = look_into(loaded, picture, **chosen, with_matrices=suffix == ".html")
     write_file(output, _render(replace(found, name=path_text(image)), as_page=suffix == ".html"), overwrite=overwrite)
     options.print_result(str(output), {"path": output})
 

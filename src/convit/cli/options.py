@@ -61,6 +61,10 @@ ImgSize = Annotated[
     str | None,
     typer.Option(metavar="N|HxW", help="Input size in pixels, height before width.  [default: the model's]"),
 ]
+CropPct = Annotated[
+    float | None,
+    typer.Option(min=0.01, max=1.0, metavar="P", help="Input side over resized side.  [default: the model's]"),
+]
 Recursive = Annotated[bool, typer.Option("--recursive/--no-recursive", help="Search subfolders too.")]
 Exif = Annotated[
     bool,
@@ -145,7 +149,7 @@ Lists = Annotated[
 DEFAULTS = RunOptions()
 _READING = {"batch_size": BatchSize, "workers": Workers, "fast_decode": FastDecode}
 _EMBEDDING = {"device": Device, "precision": PlainPrecision, **_READING}
-_PLAIN = {**_EMBEDDING, "img_size": ImgSize, "apply_exif": Exif}
+_PLAIN = {**_EMBEDDING, "img_size": ImgSize, "crop_pct": CropPct, "apply_exif": Exif}
 _EVALUATION = {**_PLAIN, "precision": PrecisionOption, "compile": Compile}
 
 
@@ -211,7 +215,10 @@ def results(*formats: str, folders: bool = False) -> Bundle:
     choice: Any = Literal.__getitem__(formats)  # pyright: ignore[reportAttributeAccessIssue]
     more = " A folder (a name that ends in /) or a URL (s3://…/) takes one Parquet file per shard." if folders else ""
     output = typer.Option(
-        "--output", "-o", metavar="FILE", help=f"Write to this file; its suffix selects the format: {suffixes}.{more}"
+        "--output",
+        "-o",
+        metavar="FILE",
+        help=f"Write to this file; its suffix selects the format: {suffixes}.{more}",
     )
     format = typer.Option(  # noqa: A001
         "--format",
@@ -252,7 +259,6 @@ def results(*formats: str, folders: bool = False) -> Bundle:
 Rows = Annotated[Target, results(*FORMATS_OF["rows"])]
 
 CALIBRATION_IMAGES = 64
-_MOST_NUMBERS = 1000  # in one range
 
 
 def spell_out(command: Callable[..., None]) -> Callable[..., None]:
@@ -303,22 +309,3 @@ def print_result(text: str | None, result: Mapping[str, Any]) -> None:
     """Print a single result as `convit.output.console.print_result` does, but not with `--quiet`."""
     if not errors.is_quiet():
         console.print_result(text, result)
-
-
-def parse_numbers(option: str, text: str, what: str = "numbers and ranges from 1, such as 1,4-6") -> list[int]:
-    """Read a list of numbers and ranges, from 1; raises `ValueError`, which says `what` it must be, for anything else.
-
-    >>> parse_numbers("--layers", "1,4-6")
-    [1, 4, 5, 6]
-    """
-    numbers: list[int] = []
-    for part in text.split(","):
-        ends = [end.strip() for end in part.split("-")]
-        if len(ends) > 2 or not all(end.isascii() and end.isdigit() and len(end) < 10 and int(end) for end in ends):
-            raise ValueError(f"{option} is {text!r}, but must be {what}")
-        first, last = int(ends[0]), int(ends[-1])
-        if first > last or last - first >= _MOST_NUMBERS:
-            rule = f"put the smaller number first, and name at most {_MOST_NUMBERS:,} numbers"
-            raise ValueError(f"{option} is {text!r}, but {part} is not a valid range; {rule}")
-        numbers += range(first, last + 1)
-    return numbers

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convit.cli import errors, options
+from convit.inference.options import parse_numbers
 from convit.weights.progress import bar
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def probe(
     """
     names = [] if probe.strip() == "none" else [name.strip() for name in probe.split(",")]
     per_class = "numbers of images per class, such as 1,5,10, or none"
-    counts = [] if shots.strip() == "none" else sorted(set(options.parse_numbers("--shots", shots, per_class)))
+    counts = [] if shots.strip() == "none" else sorted(set(parse_numbers("--shots", shots, per_class)))
     if cache is not None and no_cache:
         raise ValueError("--cache and --no-cache exclude each other; leave one of them out")
     if report is not None:

@@ -30,7 +30,7 @@ class Classifier(ImagePredictor[Classification]):
         top_k: how many classes to give, best first; at most as many as the model knows.
         options: how to run, see `RunOptions`; `None` for its defaults.
         changes: fields of `RunOptions` to take instead of those in `options`: device, precision, batch_size, workers,
-            apply_exif, img_size, fast_decode, compile, calibration.
+            apply_exif, img_size, crop_pct, fast_decode, compile, calibration.
 
     Attributes:
         name, device, precision, batch_size, workers: as chosen.

@@ -124,7 +124,9 @@ class ExportedModel:
         self.name = self.folder.resolve().name
         self._check_options(options)
         size = self._size(transform, options.img_size)
-        self.settings = TransformSettings.from_card(transform, input_size=(transform["input_size"][0], *size))
+        self.settings = TransformSettings.from_card(
+            transform, input_size=(transform["input_size"][0], *size), crop_pct=options.crop_pct
+        )
         self.precision = self.export.precision
         self.batch_size = self.export.batch or options.batch_size or 8
         self.num_classes = self.config["num_classes"] if "logits" in self.outputs else 0

@@ -67,7 +67,9 @@ class LoadedModel:
         self.device = first.device if stays else pick_device(options.device)
         loaded = model if is_module else load_by_name(model, weights, num_classes=num_classes).to(self.device)
         self.name = model_name(model, weights)
-        self.settings = TransformSettings.from_model(loaded, {"img_size": options.img_size})
+        self.settings = TransformSettings.from_model(
+            loaded, {"img_size": options.img_size, "crop_pct": options.crop_pct}
+        )
         config = getattr(loaded, "config", None)
         if isinstance(config, ConViTConfig) and not config.dynamic_img_pad:
             check_divisible(self.settings.height, self.settings.width, config.patch_size)

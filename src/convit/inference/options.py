@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "convit_base.fb_in1k"
 _NAMELESS = ("weights.safetensors", "model.safetensors", "pytorch_model.bin")  # what every run calls its file
+_MOST_NUMBERS = 1000  # in one range
 KINDS = ("pooled", "pre_logits", "tokens", "patches", "layer:N")
 
 
@@ -35,6 +36,8 @@ class RunOptions:
         workers: threads that open images ahead of the model; `None`: one per core, 0: none.
         apply_exif: whether photographs are turned upright as their EXIF orientation asks.
         img_size: side or (height, width) of the model's input, pixels; `None`: what the model was made for.
+        crop_pct: side of the model's input over that of the resized image, in [0.01, 1]; `None`: as the model was
+            measured.
         fast_decode: whether large JPEG files are decoded at a fraction of their size, down to twice what is needed, and
             of every image only what the crop reads is resized: faster, and no longer equal to timm's preprocessing:
             the pixels of a photograph move by less than 5 of 255 levels on average.
@@ -51,6 +54,7 @@ class RunOptions:
     workers: int | None = None
     apply_exif: bool = True
     img_size: int | tuple[int, int] | None = None
+    crop_pct: float | None = None
     fast_decode: bool = False
     compile: bool = False
     calibration: Sequence[ImageSource] | None = None
@@ -63,6 +67,10 @@ class RunOptions:
         sides = (self.img_size,) if isinstance(self.img_size, int) else self.img_size
         if sides is not None and (len(sides) > 2 or min(sides) < 1):
             raise ValueError(f"img_size is {self.img_size}, but must be a side or (height, width) in pixels")
+        if self.crop_pct is not None:
+            from convit.transforms.settings import TransformSettings  # brings numpy
+
+            TransformSettings(crop_pct=self.crop_pct)  # refuses what no preprocessing takes
 
     def check_shared(self) -> None:
         """Refuse "fastest" for work that several processes share, as each would time, and choose, for itself.
@@ -88,6 +96,7 @@ class RunKeywords(TypedDict, total=False):
     workers: int | None
     apply_exif: bool
     img_size: int | tuple[int, int] | None
+    crop_pct: float | None
     fast_decode: bool
     compile: bool
     calibration: Sequence[ImageSource] | None
@@ -110,6 +119,25 @@ def parse_size(text: str | None, option: str = "--img-size") -> int | tuple[int,
             f"{option} is {text!r}, but must be a number of pixels or HEIGHTxWIDTH, such as 224 or 112x448"
         )
     return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def parse_numbers(option: str, text: str, what: str = "numbers and ranges from 1, such as 1,4-6") -> list[int]:
+    """Read a list of numbers and ranges, from 1; raises `ValueError`, which says `what` it must be, for anything else.
+
+    >>> parse_numbers("--layers", "1,4-6")
+    [1, 4, 5, 6]
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        ends = [end.strip() for end in part.split("-")]
+        if len(ends) > 2 or not all(end.isascii() and end.isdigit() and len(end) < 10 and int(end) for end in ends):
+            raise ValueError(f"{option} is {text!r}, but must be {what}")
+        first, last = int(ends[0]), int(ends[-1])
+        if first > last or last - first >= _MOST_NUMBERS:
+            rule = f"put the smaller number first, and name at most {_MOST_NUMBERS:,} numbers"
+            raise ValueError(f"{option} is {text!r}, but {part} is not a valid range; {rule}")
+        numbers += range(first, last + 1)
+    return numbers
 
 
 def check_kind(kind: str) -> None:

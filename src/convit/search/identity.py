@@ -23,7 +23,7 @@ from convit.search.store import FILE
 from convit.weights.weight_sets import split_source
 
 # what an index's first embedder is told and the later ones are told again
-_KEPT_OPTIONS: dict[str, Any] = {"apply_exif": True, "fast_decode": False, "kind": "pooled"}
+KEPT_OPTIONS: dict[str, Any] = {"crop_pct": None, "apply_exif": True, "fast_decode": False, "kind": "pooled"}
 
 
 class Identity(BaseModel, frozen=True, strict=True, extra="forbid"):
@@ -107,7 +107,7 @@ def check_made_so(
     """Refuse any model but the one that made an index, and other options of reading, with a `ValueError`."""
     if model is not None or weights is not None:
         check_model(db, known, model, weights)
-    _check_same(db, known, {name: options[name] for name in _KEPT_OPTIONS if name in options})
+    _check_same(db, known, {name: options[name] for name in KEPT_OPTIONS if name in options})
 
 
 def check_model(db: Path, known: Identity, model: str | nn.Module | None, weights: str | Path | None) -> None:
@@ -142,7 +142,7 @@ def load_embedder(
             raise ValueError(f"{db} was made by a module ({known.name}); hand the same over as model=…")
         model, weights = known.model, None if known.weights is None else text_path(known.weights)
         check_model(db, known, model, weights)
-    kept = {name: known.preprocessing.get(name, default) for name, default in _KEPT_OPTIONS.items()}
+    kept = {name: known.preprocessing.get(name, default) for name, default in KEPT_OPTIONS.items()}
     given = {"img_size": known.image, **kept, **given}
     embedder = Embedder(model, weights=weights, **given)
     settings = embedder.transform.settings

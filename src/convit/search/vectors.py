@@ -12,7 +12,7 @@ from torch import nn
 
 from convit.evaluation.weights_used import fingerprint_of
 from convit.inference.options import model_name
-from convit.search.identity import Identity, identity_of, load_embedder, precision_of, preprocessing_of
+from convit.search.identity import KEPT_OPTIONS, Identity, identity_of, load_embedder, precision_of, preprocessing_of
 from convit.search.store import Store
 
 _KINDS = ("pooled", "pre_logits")  # one vector per image
@@ -119,7 +119,7 @@ def identity_of_vectors(
             f"{vectors.place} holds vectors of {job['model']} with the weights {job['fingerprint']}, which are not "
             f"those of {model_name(model, weights)}; name them with --weights"
         )
-    kept = {name: preprocessing_of(job)[name] for name in ("apply_exif", "fast_decode", "kind")}
+    kept = {name: preprocessing_of(job)[name] for name in KEPT_OPTIONS}
     given = {**options, **kept, "img_size": tuple(job["preprocessing"]["input_size"][1:])}
     embedder = load_embedder(Path(), None, model, weights, given)
     place = {"root": str(Path.cwd()), "made_from": vectors.place}

@@ -151,7 +151,8 @@ def _explanation(served: ServedModel, image: SentImage, asked: dict[str, Any]) -
         raise ServiceError(503, "weights_changed", told, reason="weights_changed") from None
     try:
         source = NamedBytes(image.content, image.name)
-        return look_into(plain, source, img_size=run.img_size, apply_exif=run.apply_exif, **asked)
+        seen: dict[str, Any] = {name: getattr(run, name) for name in ("img_size", "crop_pct", "apply_exif")}
+        return look_into(plain, source, **seen, **asked)
     except ImageError as error:
         raise ServiceError(400, "invalid_image", str(error)) from None
     except ValueError as error:
