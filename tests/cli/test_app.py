@@ -34,6 +34,45 @@ def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str])
     assert "--debug" in shown
 
 
+@pytest.mark.parametrize(
+    "arguments", [("models", "--format", "csv"), ("info", "convit_tiny"), ("plan", "--images", "9")]
+)
+def test_a_hyphen_is_standard_output(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments]) == 0
+    shown = capsys.readouterr().out
+    assert main([*arguments, "--output", "-"]) == 0
+    assert capsys.readouterr().out == shown
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        *((("explain", "a.jpg", "-o", "-"), "output"), (("train", "a.yaml", "-o", "-"), "output")),
+        *((("plot", "runs/a", "-o", "-"), "output"), (("finetune", "photos", "-o", "-"), "output")),
+        *((("export", "convit_tiny", "-o", "-"), "output"), (("benchmark", "-o", "-"), "output")),
+        *((("evaluate", "photos", "--report", "-"), "report"), (("probe", "photos", "--report", "-"), "report")),
+        *((("search", "a.jpg", "--db", "x", "--html", "-"), "html"), (("duplicates", "x", "--html", "-"), "html")),
+        (("index", "photos", "--db", "-"), "db"),
+    ],
+)
+def test_a_hyphen_is_no_file(
+    arguments: tuple[str, ...],
+    option: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments]) == 2
+    said = f"convit: error: --{option} is '-', but standard output takes no such file or folder; name one\n"
+    assert capsys.readouterr().err == said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_arguments_show_the_help_and_fail(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     written = capsys.readouterr()

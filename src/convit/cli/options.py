@@ -218,7 +218,7 @@ def results(*formats: str, folders: bool = False) -> Bundle:
         "--output",
         "-o",
         metavar="FILE",
-        help=f"Write to this file; its suffix selects the format: {suffixes}.{more}",
+        help=f"Write to this file ('-': standard output); its suffix selects the format: {suffixes}.{more}",
     )
     format = typer.Option(  # noqa: A001
         "--format",
@@ -259,6 +259,7 @@ def results(*formats: str, folders: bool = False) -> Bundle:
 Rows = Annotated[Target, results(*FORMATS_OF["rows"])]
 
 CALIBRATION_IMAGES = 64
+_WRITTEN = ("output", "html", "report", "db")  # options that name what a command writes
 
 
 def spell_out(command: Callable[..., None]) -> Callable[..., None]:
@@ -291,6 +292,11 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
             check_model(given["model"] if hints.get("model") == Model else None, given.get("weights"))
         if hints.get("device") == Device:
             check_device_name(given["device"])
+        bundled = {option for bundle in bundles.values() for option in bundle.options}
+        for name in (name for name in _WRITTEN if str(given.get(name)) == "-"):
+            if name not in bundled:
+                raise ValueError(f"--{name} is '-', but standard output takes no such file or folder; name one")
+            given[name] = None  # standard output, which is what other programs mean by it
         for name, bundle in bundles.items():
             given[name] = bundle.build(**{option: given.pop(option) for option in bundle.options})
         command(**given)
