@@ -15,7 +15,7 @@ from skimage import data
 
 from convit.data import create_transform, resolve_data_config, resolve_model_data_config
 from convit.transforms import EvaluationTransform
-from convit.transforms.stages import Erasing, RatioCrop
+from convit.transforms.training import Erasing, RatioCrop
 from convit.weights import create_model
 
 MAKERS = (create_transform, timm.data.create_transform)

@@ -5,8 +5,7 @@ from PIL import Image
 from skimage import data
 
 from convit.transforms import create_transform
-from convit.transforms.augmentation import _OPERATIONS, RandAugment
-from convit.transforms.policies import parse_policy, parse_rand_augment
+from convit.transforms.augmentation import _OPERATIONS, RandAugment, parse_policy, parse_rand_augment
 from convit.transforms.training import training_transform
 
 

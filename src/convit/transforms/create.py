@@ -76,7 +76,7 @@ def create_transform(
         color_jitter_prob: that it is applied; None for always.
         grayscale_prob: that colors are taken out.
         gaussian_blur_prob: that the image is blurred (23 pixels wide).
-        auto_augment: a policy such as "rand-m9-mstd0.5-inc1"; `convit.transforms.policies.parse_policy` tells which
+        auto_augment: a policy such as "rand-m9-mstd0.5-inc1"; `convit.transforms.augmentation.parse_policy` tells which
             there are and how they differ from timm's.
         interpolation: "nearest", "bilinear", "bicubic", "box", "hamming" or "lanczos"; in training also "random",
             bilinear or bicubic.
@@ -116,7 +116,7 @@ def create_transform(
     if is_training and not no_aug:
         from torchvision.transforms.v2 import Compose
 
-        from convit.transforms.stages import change_colors, crop_and_flip, make_tensor
+        from convit.transforms.training import change_colors, crop_and_flip, make_tensor
 
         turning = "bicubic" if interpolation == "random" else interpolation
         settings = TransformSettings((3, *as_height_width(input_size)), turning, tuple(mean), tuple(std))
