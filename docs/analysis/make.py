@@ -139,8 +139,7 @@ The same for a cup of coffee:
 def _draw_weights(gates: Any, centers: Any, grid: tuple[int, int]) -> None:
     from matplotlib.figure import Figure
 
-    from convit.analysis.centers import draw_centers, draw_gates
-    from convit.analysis.drawing import CHANGES
+    from convit.analysis.drawing import CHANGES, draw_centers, draw_gates
     from convit.output.plots import png_of, styled
 
     with styled(**CHANGES):

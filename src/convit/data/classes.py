@@ -86,6 +86,22 @@ def _places(names: Sequence[str]) -> dict[str, int]:
     return {name: place for place, name in enumerate(names) if counts[name] == 1}
 
 
+def number_labels(values: Sequence[int] | Sequence[str]) -> tuple[list[int], tuple[str, ...] | None]:
+    """Class indices of labels, and the class names: the distinct labels, sorted; None if these are 0, 1, 2 and on.
+
+    Negative numbers stay as they are, to be refused where they are looked at.
+
+    >>> number_labels([900, 5, 70, 5]), number_labels([1, 0]), number_labels(["cat", "ant"])
+    (([2, 0, 1, 0], ('5', '70', '900')), ([1, 0], None), ([1, 0], ('ant', 'cat')))
+    """
+    distinct: list[Any] = sorted(set(values))
+    are_numbers = distinct == list(range(len(distinct)))
+    if are_numbers or (isinstance(distinct[0], int) and distinct[0] < 0):
+        return [int(value) for value in values], None
+    place = {label: index for index, label in enumerate(distinct)}
+    return [place[value] for value in values], tuple(map(str, distinct))
+
+
 def read_classes(place: str | Path) -> tuple[ClassName, ...]:
     """What a `classes.json` at a path or a URL says of each label, in label order.
 

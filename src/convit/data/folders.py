@@ -11,8 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from convit.data.classes import ClassName, named
-from convit.data.columns import number_labels
+from convit.data.classes import ClassName, named, number_labels
 from convit.data.identity import ContentDigests, file_line, sha256_of_lines
 from convit.data.locate import Source, kind_named, located
 from convit.data.samples import Samples

@@ -10,9 +10,9 @@ from typing import Any
 from huggingface_hub import constants
 
 from convit.data.classes import named
-from convit.data.columns import choose_columns, read_labels
 from convit.data.identity import ContentDigests, sha256_of_lines
 from convit.data.locate import Source
+from convit.data.parquet import choose_columns, read_labels
 from convit.data.samples import Rows, Samples
 from convit.data.splits import SplitError, spellings, with_split
 from convit.output.files import check_packages

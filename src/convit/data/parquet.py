@@ -6,27 +6,31 @@ import bisect
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from convit.data.classes import named
-from convit.data.columns import choose_columns, read_labels
+from convit.data.classes import named, number_labels
 from convit.data.identity import identity_of_files
 from convit.data.locate import Source, file_names, find_files
 from convit.data.remote import read_remote
 from convit.data.samples import Rows, Samples
+from convit.images.lists import LABEL_NAMES, choose_column
 from convit.images.names import shown
 from convit.images.opening import NamedBytes
 from convit.output.files import hash_file
 
 IN_MEMORY = 4 << 30  # bytes of encoded images up to which all of them are held
 KEPT_GROUPS = 8  # row groups that each process keeps of larger sets
+
+# what columns of images are called, the likeliest first
+IMAGE_NAMES = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "picture", "pixelvalues")
 
 
 class ParquetSamples(Samples):
@@ -194,3 +198,80 @@ def _joined(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
     if pa.types.is_dictionary(kind):  # every file has a dictionary of its own
         kind = kind.value_type
     return pa.chunked_array([chunk for column in columns for chunk in column.cast(kind).chunks], kind)
+
+
+def choose_columns(
+    schema: pa.Schema, features: Mapping[str, Any], source: object, *, needs_label: bool = True
+) -> tuple[str, str | None]:
+    """The (image, label) columns of a table.
+
+    Args:
+        schema: names and types of the columns.
+        features: what the `datasets` library notes of columns: "_type" is "Image" or "ClassLabel" for ours.
+        source: file or set, for messages.
+        needs_label: whether there must be labels; else the column may be None.
+
+    Raises:
+        ValueError: there is no such column, or more than one could be meant; the message names those found.
+    """
+    images = [field.name for field in schema if _holds_images(field.type)]
+    labels = [field.name for field in schema if _holds_labels(field.type)]
+    image = _choose(images, IMAGE_NAMES, features, "Image")
+    label = _choose(labels, LABEL_NAMES, features, "ClassLabel")
+    if image is None and len(images) == 1:
+        image = images[0]
+    found = ", ".join(
+        f"{field.name} ({'struct' if pa.types.is_struct(field.type) else field.type})" for field in schema
+    )
+    if image is None:
+        raise ValueError(
+            f"{source} has no image column among {found}; name one 'image', of bytes or of {{bytes, path}}"
+        )
+    if label is None and needs_label:
+        raise ValueError(f"{source} has no label column among {found}; name one 'label', of whole numbers or of names")
+    return image, label
+
+
+def read_labels(
+    column: pa.ChunkedArray | pa.Array, feature: Any, source: object
+) -> tuple[list[int], tuple[str, ...] | None]:
+    """Class indices of a label column, and the class names where they are known.
+
+    Args:
+        column: whole numbers, or names; see `number_labels`.
+        feature: what the `datasets` library notes of the column; a ClassLabel holds "names".
+        source: file or set, for messages.
+
+    Raises:
+        ValueError: a label is missing.
+    """
+    if column.null_count:
+        row = int(np.flatnonzero(np.asarray(column.is_null()))[0])
+        raise ValueError(f"{source} has no label in row {row}; fill it or remove the row")
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    names = tuple(str(name) for name in (feature or {}).get("names") or ())
+    is_number = pa.types.is_integer(column.type)
+    return (column.to_pylist(), names) if names and is_number else number_labels(column.to_pylist())
+
+
+def _choose(fitting: Sequence[str], likely: Sequence[str], features: Mapping[str, Any], mark: str) -> str | None:
+    # what the hub's notes mark is surest; of several, or of none, the name decides
+    marked = [
+        name for name in fitting if isinstance(features.get(name), Mapping) and features[name].get("_type") == mark
+    ]
+    if len(marked) == 1:
+        return marked[0]
+    found = choose_column(marked or fitting, likely)
+    return None if found is None else (marked or fitting)[found]
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(kind.field(index).name == "bytes" for index in range(kind.num_fields))
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _holds_labels(kind: pa.DataType) -> bool:
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_integer(value) or pa.types.is_string(value) or pa.types.is_large_string(value)

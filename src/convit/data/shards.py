@@ -14,8 +14,7 @@ from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from convit.data.classes import CLASSES_FILE, classes_beside, named
-from convit.data.columns import number_labels
+from convit.data.classes import CLASSES_FILE, classes_beside, named, number_labels
 from convit.data.identity import identity_of_files
 from convit.data.locate import Source, find_files
 from convit.data.remote import read_on
