@@ -6,12 +6,12 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import combinations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int16, Int64
 from PIL import Image
 
 from convit.images import ImageError, open_image
@@ -135,7 +135,8 @@ def find_duplicates(
     wanted = Criteria(**criteria)
     wanted.check_splits(images)
     splits = wanted.splits
-    thumbnails, groups = _Thumbnails(images), _Groups(len(images))
+    groups = _Groups(len(images))
+    thumbnail = lru_cache(maxsize=_KEPT)(partial(_thumbnail, images))
     found: list[Duplicate] = []
     same: dict[str, list[int]] = defaultdict(list)
     for at, image in enumerate(images):
@@ -150,10 +151,11 @@ def find_duplicates(
                 groups.join(first, at)
                 found.append(Duplicate("identical", images[first], images[at], float(vectors[first] @ vectors[at]), 0))
     for first, second, cosine in _candidates(images, vectors, sorted(alone), wanted, groups):
-        apart = thumbnails.difference(first, second)
-        if apart is None or apart > wanted.difference:
+        one, other = thumbnail(first), thumbnail(second)
+        if one is None or other is None:
             continue
-        if thumbnails.correlation(first, second) >= wanted.correlation:
+        apart = float(np.abs(one - other).mean())
+        if apart <= wanted.difference and _correlation(one, other) >= wanted.correlation:
             groups.join(first, second)
             found.append(Duplicate("near", images[first], images[second], cosine, apart))
     return sorted(found, key=lambda pair: (not pair.labels_differ, not pair.across_splits, pair.kind, pair.difference))
@@ -224,28 +226,16 @@ def _alike(
                         yield first, second, float(cosines[row, column])
 
 
-class _Thumbnails:
-    """Gray thumbnails, made when they are asked for; the latest are kept."""
+def _thumbnail(images: Sequence[ListedImage], at: int) -> Int16[np.ndarray, "32 32"] | None:
+    """The gray levels of one of these, small; None if it cannot be read any more, which is logged."""
+    try:
+        image = open_image(images[at].read()).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    except (ImageError, OSError) as error:
+        _log.warning("%s cannot be compared any more: %s", images[at].place, error)
+        return None
+    return np.asarray(image, dtype=np.int16)
 
-    def __init__(self, images: Sequence[ListedImage]) -> None:
-        self._images = images
-        self._of = lru_cache(maxsize=_KEPT)(self._make)
 
-    def difference(self, first: int, second: int) -> float | None:
-        """Mean absolute difference in levels; None if one of the two cannot be read."""
-        one, other = self._of(first), self._of(second)
-        return None if one is None or other is None else float(np.abs(one - other).mean())
-
-    def correlation(self, first: int, second: int) -> float:
-        """Pearson's, of two that can be read; 1 if one of them is a flat area, which has no structure."""
-        one, other = (np.ravel(each) for each in (self._of(first), self._of(second)) if each is not None)
-        return 1.0 if min(one.std(), other.std()) < _FLAT else float(np.corrcoef(one, other)[0, 1])
-
-    def _make(self, at: int) -> np.ndarray | None:
-        listed = self._images[at]
-        try:
-            image = open_image(listed.read()).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
-        except (ImageError, OSError) as error:
-            _log.warning("%s cannot be compared any more: %s", listed.place, error)
-            return None
-        return np.asarray(image, dtype=np.int16)
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson's; 1 if one of the two is a flat area, which has no structure."""
+    return 1.0 if min(one.std(), other.std()) < _FLAT else float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
