@@ -5,27 +5,21 @@ Needs matplotlib and jinja2, the extra `plot`.
 
 from __future__ import annotations
 
-import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from convit.analysis.drawing import (
-    OPACITY,
-    colored,
-    draw_explanation,
-    gray,
-    query_name,
-)
+from convit.analysis.drawing import OPACITY, colored, draw_explanation, gray, query_name
 from convit.analysis.explaining import Explanation, LayerView
 from convit.evaluation.page import percent
-from convit.output.pages import data_url, fill_template
+from convit.output.pages import data_url, fill_template, png_file
 from convit.output.plots import png_of
 
 TEMPLATE = Path(__file__).with_name("explain.html.j2")
 SHOWN_SIDE = 300  # pixels on the page
+_png = partial(png_file, optimize=True)
 
 
 def render_page(explanation: Explanation) -> str:
@@ -80,9 +74,3 @@ def _view(explanation: Explanation, view: LayerView) -> dict[str, Any]:
     kind = "gated" if view.gate is not None else "ordinary attention"
     left_out = ", the class token left out" if view.gate is None and explanation.query is not None else ""
     return {"number": view.number, "title": f"Layer {view.number}, {kind}{left_out}", "heads": heads}
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG", optimize=True)
-    return file.getvalue()

@@ -1,13 +1,11 @@
 """Routes that look into one image: explanations, and similar images."""
 
-import io
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from PIL import Image
 from pydantic import BaseModel, Field
 
 from convit.images import ImageError, open_image
@@ -170,7 +168,7 @@ def _json_of(served: ServedModel, image: SentImage, asked: dict[str, Any]) -> di
     reasons = [base64_of(values) for values in found.class_maps] or [None] * len(found.predictions)
     return {
         "model": served.name,
-        "image": data_url(_png(found.pixels)),
+        "image": data_url(png_file(found.pixels)),
         "grid": list(found.grid),
         "query": list(found.query),
         "predictions": [
@@ -195,7 +193,7 @@ def _png_of(
         values = found.rollout
     else:
         values = _attention(found, layer, head)
-    return _png((overlay(found.pixels, values) * 255).round().astype(np.uint8))
+    return png_file((overlay(found.pixels, values) * 255).round().astype(np.uint8))
 
 
 def _attention(found: Any, layer: int | None, head: int | None) -> np.ndarray:
@@ -208,12 +206,6 @@ def _attention(found: Any, layer: int | None, head: int | None) -> np.ndarray:
     if head is not None and head > len(maps):
         raise ServiceError(422, "invalid_request", f"head: the model has heads 1 to {len(maps)}")
     return maps.mean(axis=0) if head is None else maps[head - 1]
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG")
-    return file.getvalue()
 
 
 def _search(service: Service, vector: np.ndarray, k: int, where: str | None, thumbnails: bool) -> list[dict[str, Any]]:
