@@ -65,22 +65,24 @@ class ParquetSamples(Samples):
         self._file_names = file_names(files)
         # a remote file is fetched whole; one here is mapped
         self._contents = [file if isinstance(file, Path) else pa.py_buffer(read_remote(file)) for file in self.files]
-        self._metadata = [self._read_metadata(number) for number in range(len(self.files))]
-        with self._opened(0):
-            schema = self._metadata[0].schema.to_arrow_schema()
-        features = hub_features(schema)
-        needs_label = needs_label and reads_labels
-        self._image, label = choose_columns(schema, features, shown(self.files[0]), needs_label=needs_label)
-        label = label if reads_labels else None
+        self._metadata: list[Any] = []
+        features, label = dict[str, Any](), None
         columns: list[pa.ChunkedArray] = []
-        for number, (file, metadata) in enumerate(zip(self.files, self._metadata, strict=True)):
+        for number, file in enumerate(self.files):
             with self._opened(number) as opened:
-                if not {self._image, label or self._image} <= set(metadata.schema.to_arrow_schema().names):
+                self._metadata.append(opened.metadata)
+                schema = opened.metadata.schema.to_arrow_schema()
+                if number == 0:
+                    features = hub_features(schema)
+                    needs_label = needs_label and reads_labels
+                    self._image, label = choose_columns(schema, features, shown(file), needs_label=needs_label)
+                    label = label if reads_labels else None
+                if not {self._image, label or self._image} <= set(schema.names):
                     wanted = f"{self._image!r} and {label!r} of {shown(self.files[0])}"
                     raise ValueError(f"{shown(file)} lacks the columns {wanted}; read files of one kind together")
                 if label is not None:
                     columns.append(opened.read(columns=[label], use_threads=False).column(label))
-                    self._check(columns[-1], metadata.num_rows)
+                    self._check(columns[-1], opened.metadata.num_rows)
         # (file, row group) of every row group, in order
         counts = [metadata.num_row_groups for metadata in self._metadata]
         self._groups = [(number, group) for number, count in enumerate(counts) for group in range(count)]
@@ -151,10 +153,6 @@ class ParquetSamples(Samples):
         column.validate(full=True)
         if len(column) != rows:
             raise pa.ArrowInvalid(f"it states {rows} rows and holds {len(column)}")
-
-    def _read_metadata(self, number: int) -> Any:
-        with self._opened(number) as opened:
-            return opened.metadata
 
     @contextmanager
     def _opened(self, number: int, metadata: Any = None) -> Generator[pq.ParquetFile]:
