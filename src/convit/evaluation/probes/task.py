@@ -178,8 +178,12 @@ def stratified_folds(labels: Rows, folds: int, seed: int | tuple[int, ...]) -> R
     return found
 
 
-def few_of_each(labels: Rows, count: int, seed: int | tuple[int, ...]) -> Int64[np.ndarray, " taken"]:
-    """`count` rows of each class, ascending; those for a smaller count are among those for a larger one.
+def few_of_each(
+    labels: Rows, count: int | Int64[np.ndarray, " classes"], seed: int | tuple[int, ...]
+) -> Int64[np.ndarray, " taken"]:
+    """`count` rows of each class, or as many as are said for each of them, ascending.
+
+    Those for a smaller count are among those for a larger one.
 
     >>> few_of_each(np.array([5, 5, 7, 7, 7]), 2, 0)[:2].tolist()
     [0, 1]
@@ -187,7 +191,7 @@ def few_of_each(labels: Rows, count: int, seed: int | tuple[int, ...]) -> Int64[
     order = by_class(labels, seed)
     _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
     place = np.arange(len(labels)) - np.repeat(starts, counts)
-    return np.sort(order[place < count])
+    return np.sort(order[place < np.repeat(np.broadcast_to(count, len(counts)), counts)])
 
 
 def share_of_each(labels: Rows, most: int, least_each: int, seed: int | tuple[int, ...]) -> Int64[np.ndarray, " taken"]:
@@ -198,8 +202,5 @@ def share_of_each(labels: Rows, most: int, least_each: int, seed: int | tuple[in
     """
     if len(labels) <= most:
         return np.arange(len(labels))
-    order = by_class(labels, seed)
-    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
-    kept = np.maximum(np.minimum(counts, least_each), counts * most // len(labels))
-    place = np.arange(len(labels)) - np.repeat(starts, counts)
-    return np.sort(order[place < np.repeat(kept, counts)])
+    counts = np.unique(labels, return_counts=True)[1]
+    return few_of_each(labels, np.maximum(np.minimum(counts, least_each), counts * most // len(labels)), seed)
