@@ -127,13 +127,13 @@ def test_a_copy_that_is_not_the_stores_is_not_believed(store: Store, tmp_path: P
 def test_a_store_that_cannot_be_written_is_searched_in_memory(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(name: Path, values: np.ndarray) -> None:
+    def refuse(name: Path, *, overwrite: bool) -> None:
         raise PermissionError(f"{name}: no permission")
 
     vectors = vectors_of(20)
     fill(store, vectors)
     # a test run as root may write everywhere
-    monkeypatch.setattr(nearest, "_write_array", refuse)
+    monkeypatch.setattr(nearest, "whole_file", refuse)
     assert paths(store, search_exactly(store, vectors[3], 1)) == ["3"]
     assert not list(tmp_path.glob("*.npy"))
 

@@ -168,9 +168,8 @@ def read_bytes(source: ImageSource, limits: Limits | None = None) -> bytes:
     path, name = given_path(source) if isinstance(source, str) else Path(source), source_name(source)
     try:
         status = path.stat()
-        if status.st_size > most:
-            raise _too_large(name, "bytes", "file_bytes", most)
-        content = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
+        is_file = stat.S_ISREG(status.st_mode)
+        content = path.read_bytes() if is_file and status.st_size <= most else None
     except FileNotFoundError:
         raise ImageError(name, broken_link(path) or f"no such file; {remedy_for(name)}") from None
     except PermissionError:
@@ -178,14 +177,14 @@ def read_bytes(source: ImageSource, limits: Limits | None = None) -> bytes:
     except OSError as error:
         problem = error.strerror or str(error)
         raise ImageError(name, f"cannot be read ({problem}); check the path and the disk") from error
-    except ImageError:
-        raise
     except ValueError as error:  # a null byte, for one
         raise ImageError(name, f"is not a path ({error}); check it") from None
     if stat.S_ISDIR(status.st_mode):
         raise ImageError(name, "is a folder, not an image; name an image in it (convit.images.find_images lists them)")
-    if content is None:
+    if not is_file:
         raise ImageError(name, "is a device or a pipe, not an image file; hand over its bytes")
+    if content is None:
+        raise _too_large(name, "bytes", "file_bytes", most)
     return content
 
 

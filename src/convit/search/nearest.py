@@ -71,13 +71,13 @@ def mapped_vectors(store: Store) -> tuple[UInt64[np.ndarray, " rows"], Float32[n
     rows, vectors = table.column("_rowid").to_numpy().astype(np.uint64), flat.reshape(-1, store.dim)
     try:
         for name, value in zip(names, (rows, vectors), strict=True):
-            _write_array(name, value)
+            with whole_file(name, overwrite=True) as file:
+                np.save(file, value, allow_pickle=False)
         _remove_copies(store.db, before=version)
-        mapped_rows, mapped = (np.load(name, mmap_mode="r") for name in names)
+        rows, vectors = (np.load(name, mmap_mode="r") for name in names)
     except OSError as error:
         _log.info("the vectors are compared in memory: %s", error)
-        return rows, vectors
-    return mapped_rows, mapped
+    return rows, vectors
 
 
 def _is_copy(store: Store, rows: np.ndarray, vectors: np.ndarray) -> bool:
@@ -153,8 +153,3 @@ def _remove_copies(db: Path, *, before: int) -> None:
         what, _, version = name.stem.partition("-")
         if what in _COPIES and version.isdecimal() and int(version) < before:
             name.unlink(missing_ok=True)
-
-
-def _write_array(name: Path, values: np.ndarray) -> None:
-    with whole_file(name, overwrite=True) as file:
-        np.save(file, values, allow_pickle=False)

@@ -87,7 +87,8 @@ def plan_update(files: Files, known: Mapping[str, FileRow]) -> Plan:
         except OSError:  # a broken link, say: the embedder says what is wrong with it
             size = mtime_ns = 0
         seen.add(path)
-        now, before = FileRow("", size, mtime_ns, _valid(label)), known.get(path)
+        valid = label and label.encode("utf-8", "backslashreplace").decode()
+        now, before = FileRow("", size, mtime_ns, valid), known.get(path)
         if before is not None and before[1:] == now[1:]:
             plan.done.unchanged += 1
         elif (
@@ -159,7 +160,3 @@ def carry_out(
     store.remove(gone)
     done.removed = len(gone)
     return done
-
-
-def _valid(label: str | None) -> str | None:
-    return label and label.encode("utf-8", "backslashreplace").decode()

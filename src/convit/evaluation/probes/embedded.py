@@ -158,7 +158,7 @@ def embed_labeled(
         return _embed_all(images, embedder, made_by, advance)
     identity = _identity(images, made_by)
     kept = cache.find(identity, images.classes)
-    if kept is not None and (not kept.broken or _still_broken(images, kept.broken, embedder)):
+    if kept is not None and all(vector is None for _, vector, _ in _embed(images.take(kept.broken), embedder)):
         return kept
     found = _embed_all(images, embedder, made_by, advance)
     if found.identity != identity:
@@ -166,10 +166,6 @@ def embed_labeled(
         raise OSError(f"images of {name} changed while they were embedded; leave them alone, and run this again")
     cache.keep(found)
     return found
-
-
-def _still_broken(images: Samples, places: Sequence[int], embedder: Embedder) -> bool:
-    return all(vector is None for _, vector, _ in _embed(images.take(places), embedder))
 
 
 def _embed(
