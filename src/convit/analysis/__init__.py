@@ -5,19 +5,6 @@ the model is left as it was: its mode, hooks, gradients and weights. Start readi
 matplotlib (`drawing.py`, `page.py`) is imported by name.
 """
 
-from convit.analysis.attention import LayerMaps, attention_maps, attention_matrices, nonlocality
-from convit.analysis.gating import forced_gates, gates, locality_centers, masked_position_embedding
-from convit.analysis.rollout import attention_rollout, class_rollout
+import lazy_loader
 
-__all__ = [
-    "LayerMaps",
-    "attention_maps",
-    "attention_matrices",
-    "attention_rollout",
-    "class_rollout",
-    "forced_gates",
-    "gates",
-    "locality_centers",
-    "masked_position_embedding",
-    "nonlocality",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,10 @@
+from .attention import LayerMaps as LayerMaps
+from .attention import attention_maps as attention_maps
+from .attention import attention_matrices as attention_matrices
+from .attention import nonlocality as nonlocality
+from .gating import forced_gates as forced_gates
+from .gating import gates as gates
+from .gating import locality_centers as locality_centers
+from .gating import masked_position_embedding as masked_position_embedding
+from .rollout import attention_rollout as attention_rollout
+from .rollout import class_rollout as class_rollout
