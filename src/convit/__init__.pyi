@@ -1,41 +1,21 @@
-from . import data
-from .finetuning.run import finetune
-from .inference import Classifier, Embedder, Prediction
-from .model import VARIANTS, ConViT, ConViTConfig
-from .optimization import optimize
-from .training.run import train
-from .weights import (
-    create_model,
-    get_pretrained_cfg,
-    is_model,
-    is_model_pretrained,
-    list_models,
-    list_pretrained,
-    load_model,
-    model_entrypoint,
-    save_weights,
-)
+from . import data as data
+from .finetuning.run import finetune as finetune
+from .inference import Classifier as Classifier
+from .inference import Embedder as Embedder
+from .inference import Prediction as Prediction
+from .model import VARIANTS as VARIANTS
+from .model import ConViT as ConViT
+from .model import ConViTConfig as ConViTConfig
+from .optimization import optimize as optimize
+from .training.run import train as train
+from .weights import create_model as create_model
+from .weights import get_pretrained_cfg as get_pretrained_cfg
+from .weights import is_model as is_model
+from .weights import is_model_pretrained as is_model_pretrained
+from .weights import list_models as list_models
+from .weights import list_pretrained as list_pretrained
+from .weights import load_model as load_model
+from .weights import model_entrypoint as model_entrypoint
+from .weights import save_weights as save_weights
 
 __version__: str
-
-__all__ = [
-    "VARIANTS",
-    "Classifier",
-    "ConViT",
-    "ConViTConfig",
-    "Embedder",
-    "Prediction",
-    "create_model",
-    "data",
-    "finetune",
-    "get_pretrained_cfg",
-    "is_model",
-    "is_model_pretrained",
-    "list_models",
-    "list_pretrained",
-    "load_model",
-    "model_entrypoint",
-    "optimize",
-    "save_weights",
-    "train",
-]

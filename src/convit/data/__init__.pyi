@@ -1,34 +1,17 @@
-from .classes import ClassName
-from .corrupt import CorruptImages, TooManyCorruptError
-from .datasets import (
-    ImageDataset,
-    check_trainable,
-    create_transform,
-    hold_out,
-    open_dataset,
-    resolve_data_config,
-    resolve_model_data_config,
-    take_share,
-)
-from .opening import fingerprint, open_samples
-from .samples import EvenlySpaced, LabeledImage, Samples, evenly_spaced
-
-__all__ = [
-    "ClassName",
-    "CorruptImages",
-    "EvenlySpaced",
-    "ImageDataset",
-    "LabeledImage",
-    "Samples",
-    "TooManyCorruptError",
-    "check_trainable",
-    "create_transform",
-    "evenly_spaced",
-    "fingerprint",
-    "hold_out",
-    "open_dataset",
-    "open_samples",
-    "resolve_data_config",
-    "resolve_model_data_config",
-    "take_share",
-]
+from .classes import ClassName as ClassName
+from .corrupt import CorruptImages as CorruptImages
+from .corrupt import TooManyCorruptError as TooManyCorruptError
+from .datasets import ImageDataset as ImageDataset
+from .datasets import check_trainable as check_trainable
+from .datasets import create_transform as create_transform
+from .datasets import hold_out as hold_out
+from .datasets import open_dataset as open_dataset
+from .datasets import resolve_data_config as resolve_data_config
+from .datasets import resolve_model_data_config as resolve_model_data_config
+from .datasets import take_share as take_share
+from .opening import fingerprint as fingerprint
+from .opening import open_samples as open_samples
+from .samples import EvenlySpaced as EvenlySpaced
+from .samples import LabeledImage as LabeledImage
+from .samples import Samples as Samples
+from .samples import evenly_spaced as evenly_spaced

@@ -1,26 +1,16 @@
-from .comparing import Comparison, compare, write_comparison
-from .evaluator import Evaluator
-from .matching import competing_classes, match_classes
-from .page import check_report, write_report
-from .processes import Processes, join_processes, own_device
-from .report import Evaluation, write_table
-from .scoring import Outcome, Scores, score_image
-
-__all__ = [
-    "Comparison",
-    "Evaluation",
-    "Evaluator",
-    "Outcome",
-    "Processes",
-    "Scores",
-    "check_report",
-    "compare",
-    "competing_classes",
-    "join_processes",
-    "match_classes",
-    "own_device",
-    "score_image",
-    "write_comparison",
-    "write_report",
-    "write_table",
-]
+from .comparing import Comparison as Comparison
+from .comparing import compare as compare
+from .comparing import write_comparison as write_comparison
+from .evaluator import Evaluator as Evaluator
+from .matching import competing_classes as competing_classes
+from .matching import match_classes as match_classes
+from .page import check_report as check_report
+from .page import write_report as write_report
+from .processes import Processes as Processes
+from .processes import join_processes as join_processes
+from .processes import own_device as own_device
+from .report import Evaluation as Evaluation
+from .report import write_table as write_table
+from .scoring import Outcome as Outcome
+from .scoring import Scores as Scores
+from .scoring import score_image as score_image

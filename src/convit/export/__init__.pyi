@@ -1,4 +1,4 @@
-from .exporting import export_model
-from .formats import FORMATS, ExportSettings, Format
-
-__all__ = ["FORMATS", "ExportSettings", "Format", "export_model"]
+from .exporting import export_model as export_model
+from .formats import FORMATS as FORMATS
+from .formats import ExportSettings as ExportSettings
+from .formats import Format as Format

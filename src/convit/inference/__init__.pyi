@@ -1,5 +1,5 @@
-from .classifier import Classifier, Prediction
-from .embedder import Embedder
-from .options import RunOptions, check_kind
-
-__all__ = ["Classifier", "Embedder", "Prediction", "RunOptions", "check_kind"]
+from .classifier import Classifier as Classifier
+from .classifier import Prediction as Prediction
+from .embedder import Embedder as Embedder
+from .options import RunOptions as RunOptions
+from .options import check_kind as check_kind

@@ -1,21 +1,11 @@
-from .attention import GatedPositionalSelfAttention, SelfAttention
-from .config import ConViTConfig, GlobalPool
-from .convit import ConViT
-from .counting import Operations, count_operations
-from .features import FeatureExtractor
-from .positional import resample_position_embedding
-from .variants import VARIANTS, Variant
-
-__all__ = [
-    "VARIANTS",
-    "ConViT",
-    "ConViTConfig",
-    "FeatureExtractor",
-    "GatedPositionalSelfAttention",
-    "GlobalPool",
-    "Operations",
-    "SelfAttention",
-    "Variant",
-    "count_operations",
-    "resample_position_embedding",
-]
+from .attention import GatedPositionalSelfAttention as GatedPositionalSelfAttention
+from .attention import SelfAttention as SelfAttention
+from .config import ConViTConfig as ConViTConfig
+from .config import GlobalPool as GlobalPool
+from .convit import ConViT as ConViT
+from .counting import Operations as Operations
+from .counting import count_operations as count_operations
+from .features import FeatureExtractor as FeatureExtractor
+from .positional import resample_position_embedding as resample_position_embedding
+from .variants import VARIANTS as VARIANTS
+from .variants import Variant as Variant

@@ -1,6 +1,7 @@
-from .building import fastest_attention, optimize
-from .optimized import OptimizedConViT
-from .plan import Plan, Step
-from .precision import PRECISIONS, Precision
-
-__all__ = ["PRECISIONS", "OptimizedConViT", "Plan", "Precision", "Step", "fastest_attention", "optimize"]
+from .building import fastest_attention as fastest_attention
+from .building import optimize as optimize
+from .optimized import OptimizedConViT as OptimizedConViT
+from .plan import Plan as Plan
+from .plan import Step as Step
+from .precision import PRECISIONS as PRECISIONS
+from .precision import Precision as Precision

@@ -1,21 +1,13 @@
-from .destination import Destination
-from .engines import Done, LocalEngine, RayEngine
-from .inputs import InputFile, list_inputs
-from .jobs import Job, Part, begin, missing, prepare
-from .manifest import InputShard, Manifest
-
-__all__ = [
-    "Destination",
-    "Done",
-    "InputFile",
-    "InputShard",
-    "Job",
-    "LocalEngine",
-    "Manifest",
-    "Part",
-    "RayEngine",
-    "begin",
-    "list_inputs",
-    "missing",
-    "prepare",
-]
+from .destination import Destination as Destination
+from .engines import Done as Done
+from .engines import LocalEngine as LocalEngine
+from .engines import RayEngine as RayEngine
+from .inputs import InputFile as InputFile
+from .inputs import list_inputs as list_inputs
+from .jobs import Job as Job
+from .jobs import Part as Part
+from .jobs import begin as begin
+from .jobs import missing as missing
+from .jobs import prepare as prepare
+from .manifest import InputShard as InputShard
+from .manifest import Manifest as Manifest

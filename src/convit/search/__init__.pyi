@@ -1,24 +1,14 @@
-from .duplicates import Criteria, Duplicate, find_duplicates
-from .index import Index
-from .listing import EmbeddedImages, ListedImage, embed_images, list_images
-from .nearest import Hit
-from .sheet import duplicates_page, search_page
-from .updating import Update
-from .vectors import Added, Vectors
-
-__all__ = [
-    "Added",
-    "Criteria",
-    "Duplicate",
-    "EmbeddedImages",
-    "Hit",
-    "Index",
-    "ListedImage",
-    "Update",
-    "Vectors",
-    "duplicates_page",
-    "embed_images",
-    "find_duplicates",
-    "list_images",
-    "search_page",
-]
+from .duplicates import Criteria as Criteria
+from .duplicates import Duplicate as Duplicate
+from .duplicates import find_duplicates as find_duplicates
+from .index import Index as Index
+from .listing import EmbeddedImages as EmbeddedImages
+from .listing import ListedImage as ListedImage
+from .listing import embed_images as embed_images
+from .listing import list_images as list_images
+from .nearest import Hit as Hit
+from .sheet import duplicates_page as duplicates_page
+from .sheet import search_page as search_page
+from .updating import Update as Update
+from .vectors import Added as Added
+from .vectors import Vectors as Vectors

@@ -1,5 +1,4 @@
-from .app import create_app
-from .models import ServedModel, load_served
-from .options import ServiceOptions
-
-__all__ = ["ServedModel", "ServiceOptions", "create_app", "load_served"]
+from .app import create_app as create_app
+from .models import ServedModel as ServedModel
+from .models import load_served as load_served
+from .options import ServiceOptions as ServiceOptions

@@ -1,38 +1,20 @@
-from .adapt import adapt_weights
-from .factory import create_model, load_model
-from .fetch import fetch_weights, is_cached
-from .files import load_weights, save_weights
-from .labels import class_names, class_wnids
-from .progress import show_progress
-from .registry import (
-    get_pretrained_cfg,
-    is_model,
-    is_model_pretrained,
-    list_models,
-    list_pretrained,
-    model_entrypoint,
-)
-from .weight_sets import WEIGHT_SETS, WeightSet, default_weight_set, find_weight_set
-
-__all__ = [
-    "WEIGHT_SETS",
-    "WeightSet",
-    "adapt_weights",
-    "class_names",
-    "class_wnids",
-    "create_model",
-    "default_weight_set",
-    "fetch_weights",
-    "find_weight_set",
-    "get_pretrained_cfg",
-    "is_cached",
-    "is_model",
-    "is_model_pretrained",
-    "list_models",
-    "list_pretrained",
-    "load_model",
-    "load_weights",
-    "model_entrypoint",
-    "save_weights",
-    "show_progress",
-]
+from .adapt import adapt_weights as adapt_weights
+from .factory import create_model as create_model
+from .factory import load_model as load_model
+from .fetch import fetch_weights as fetch_weights
+from .fetch import is_cached as is_cached
+from .files import load_weights as load_weights
+from .files import save_weights as save_weights
+from .labels import class_names as class_names
+from .labels import class_wnids as class_wnids
+from .progress import show_progress as show_progress
+from .registry import get_pretrained_cfg as get_pretrained_cfg
+from .registry import is_model as is_model
+from .registry import is_model_pretrained as is_model_pretrained
+from .registry import list_models as list_models
+from .registry import list_pretrained as list_pretrained
+from .registry import model_entrypoint as model_entrypoint
+from .weight_sets import WEIGHT_SETS as WEIGHT_SETS
+from .weight_sets import WeightSet as WeightSet
+from .weight_sets import default_weight_set as default_weight_set
+from .weight_sets import find_weight_set as find_weight_set

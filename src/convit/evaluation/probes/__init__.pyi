@@ -1,20 +1,12 @@
-from .embedded import Embedded, EmbeddingCache, embed_labeled, identify
-from .probing import check_probes, probe
-from .report import ProbeScore, Probing
-from .sets import ProbeSets, open_sets
-from .task import Task, make_task
-
-__all__ = [
-    "Embedded",
-    "EmbeddingCache",
-    "ProbeScore",
-    "ProbeSets",
-    "Probing",
-    "Task",
-    "check_probes",
-    "embed_labeled",
-    "identify",
-    "make_task",
-    "open_sets",
-    "probe",
-]
+from .embedded import Embedded as Embedded
+from .embedded import EmbeddingCache as EmbeddingCache
+from .embedded import embed_labeled as embed_labeled
+from .embedded import identify as identify
+from .probing import check_probes as check_probes
+from .probing import probe as probe
+from .report import ProbeScore as ProbeScore
+from .report import Probing as Probing
+from .sets import ProbeSets as ProbeSets
+from .sets import open_sets as open_sets
+from .task import Task as Task
+from .task import make_task as make_task

@@ -1,3 +1,2 @@
-from .gated_attention import check_runs, fused_gated_attention
-
-__all__ = ["check_runs", "fused_gated_attention"]
+from .gated_attention import check_runs as check_runs
+from .gated_attention import fused_gated_attention as fused_gated_attention
