@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -191,20 +191,22 @@ def _widened(matrix: Tensor) -> Tensor:
 @torch.no_grad()
 def _attention_inputs(model: ConViT, images: Tensor) -> list[Tensor]:
     """What reaches each attention layer when the model sees `images`."""
-    inputs: list[Tensor] = []
+    with evaluating(model), first_arguments(layers_of(model)) as inputs:
+        # every token, also in the last block, of which `forward` may compute the class token alone
+        model.forward_features(images)
+    return inputs
 
-    def keep(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        inputs.append(arguments[0])
 
-    hooks = [layer.register_forward_pre_hook(keep) for layer in layers_of(model)]
+@contextmanager
+def first_arguments(modules: Sequence[nn.Module]) -> Generator[list[Tensor]]:
+    """A list that takes what each call of these modules within the block is given first."""
+    found: list[Tensor] = []
+    hooks = [each.register_forward_pre_hook(lambda _, arguments: found.append(arguments[0])) for each in modules]
     try:
-        with evaluating(model):
-            # every token, also in the last block, of which `forward` may compute the class token alone
-            model.forward_features(images)
+        yield found
     finally:
         for hook in hooks:
             hook.remove()
-    return inputs
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convit.analysis.attention import attention_maps, evaluating, layers_of, patch_grid
+from convit.analysis.attention import attention_maps, evaluating, first_arguments, layers_of, patch_grid
 from convit.model import ConViT
 
 
@@ -93,14 +93,9 @@ def _attend(model: ConViT, images: Tensor) -> tuple[list[Tensor], Tensor]:
     """Every layer's attention matrix as the model applies it, and the logits that come of them, with gradient."""
     layers: list[Any] = layers_of(model)
     forms = [(layer, layer.plain) for layer in layers]
-    matrices: list[Tensor] = []
-    # the plain form computes the matrix and hands it to its dropout
-    hooks = [
-        layer.attn_drop.register_forward_pre_hook(lambda _, arguments: matrices.append(arguments[0]))
-        for layer in layers
-    ]
     try:
-        with evaluating(model):
+        # the plain form computes the matrix and hands it to its dropout
+        with evaluating(model), first_arguments([layer.attn_drop for layer in layers]) as matrices:
             for layer in layers:
                 layer.plain = True
             # also a model whose weights are frozen gives gradients so; every token, as the rollout takes them
@@ -108,6 +103,4 @@ def _attend(model: ConViT, images: Tensor) -> tuple[list[Tensor], Tensor]:
     finally:
         for layer, form in forms:
             layer.plain = form
-        for hook in hooks:
-            hook.remove()
     return matrices, logits

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from gzip import BadGzipFile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from convit.data.classes import CLASSES_FILE, classes_beside, named, number_labels
 from convit.data.identity import identity_of_files
@@ -29,6 +29,7 @@ from convit.output.text import short
 Shard = Path | str  # a Path lies here, a str is a URL
 Sample = tuple[str, bytes, int]
 _Members = tuple[str, dict[str, bytes]]
+_T = TypeVar("_T")
 
 LABEL_SUFFIX = "cls"
 _LARGEST_HEADER = 2**20  # bytes of a long name and the like
@@ -150,11 +151,7 @@ def read_shard(
             class.
     """
     source = shown(shard)
-    if is_remote(shard):
-        samples = read_on(str(shard), lambda file: _streamed(file, source, note_sha256))
-    else:
-        samples = _samples(Path(shard), source)
-    for key, sample in samples:
+    for key, sample in _read(shard, lambda file: _noted(file, source, note_sha256)):
         without = not needs_label and LABEL_SUFFIX not in sample
         _, image, label = _assemble(source, key, {**sample, LABEL_SUFFIX: b"-1"} if without else sample)
         if not without:
@@ -168,16 +165,16 @@ def read_images(shard: Shard) -> Iterator[tuple[str, bytes]]:
     Raises:
         ConnectionError, FileNotFoundError, PermissionError, ValueError: as `read_shard`.
     """
-    source = shown(shard)
-    if is_remote(shard):
-        members = read_on(str(shard), lambda file: _members(file, source))
-    else:
-        members = _members(Path(shard), source)
+    members = _read(shard, lambda file: _members(file, shown(shard)))
     return (member for member in members if member[0].lower().endswith(tuple(IMAGE_SUFFIXES)))
 
 
-def _streamed(file: BinaryIO, source: str, note_sha256: Callable[[str], None] | None) -> Iterator[_Members]:
-    if note_sha256 is None:
+def _read(shard: Shard, parse: Callable[[Any], Iterator[_T]]) -> Iterator[_T]:
+    return read_on(str(shard), parse) if is_remote(shard) else parse(Path(shard))
+
+
+def _noted(file: Path | BinaryIO, source: str, note_sha256: Callable[[str], None] | None) -> Iterator[_Members]:
+    if note_sha256 is None or isinstance(file, Path):
         yield from _samples(file, source)
         return
     hashed = _HashedFile(file)

@@ -55,9 +55,9 @@ def check_one_set(source: Source) -> None:
     Raises:
         ValueError: a folder's sub-folders are not classes, or its files (or a pattern's) belong to several parts.
     """
-    kind = kind_of(source)
-    if kind.name == "folder" and Path(cast("str | Path", source)).is_dir():
-        _check_classes(_around_parts(Path(cast("str | Path", source))))
+    kind, folder = kind_of(source), _as_folder(source)
+    if kind.name == "folder" and folder is not None and folder.is_dir():
+        _check_classes(_around_parts(folder))
     elif kind.suffixes and isinstance(source, str | Path):
         found = _by_part(find_files(source, None, kind.name))
         if len(found) > 1:

@@ -47,6 +47,7 @@ _LEVELS_OF: dict[str, Callable[[int], int]] = {
     "L;4": lambda level: 17 * level,
     "RGB;16B": lambda level: level >> 8,
 }
+_GRAY_MODES = ("1", "L", "LA", "La")
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _STRIP = 2**20  # pixels that are converted at once, so that a large image takes little more than its own memory
 
@@ -84,8 +85,7 @@ def to_levels(image: Image.Image) -> Image.Image:
         image = _by_strips(image, "L", lambda strip: Image.fromarray(_scale(np.asarray(strip), low, high, clear)))
     if image.has_transparency_data:
         # gray stays gray, so that a gray profile still fits
-        gray = image.mode in ("LA", "La", "L", "1")
-        image = _by_strips(image, "L" if gray else "RGB", _composite_on_white)
+        image = _by_strips(image, "L" if image.mode in _GRAY_MODES else "RGB", _composite_on_white)
     if image.mode in ("1", "P"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     transform = _to_srgb(profile, image.mode) if isinstance(profile, bytes) else None
@@ -109,7 +109,7 @@ def peak_bytes(image: Image.Image, *, turns: bool = False) -> int:
     """
     copies = turns + (image.mode != "RGB" or "transparency" in image.info)
     if isinstance(profile := image.info.get("icc_profile"), bytes):
-        gray = image.mode in ("1", "L", "LA", "La", *_DEEP_MODES)
+        gray = image.mode in (*_GRAY_MODES, *_DEEP_MODES)
         copies += _to_srgb(profile, "L" if gray else image.mode if image.mode == "CMYK" else "RGB") is not None
     own = 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
     return image.width * image.height * (own + 4 * min(copies, 2))
@@ -153,7 +153,7 @@ def _scale(values: np.ndarray, low: float, high: float, clear: int | None) -> UI
 
 
 def _composite_on_white(image: Image.Image) -> Image.Image:
-    mode = "LA" if image.mode in ("LA", "La", "L", "1") else "RGBA"
+    mode = "LA" if image.mode in _GRAY_MODES else "RGBA"
     layered = image if image.mode == mode else image.convert(mode)
     opaque = mode.removesuffix("A")
     alpha = layered.getchannel("A")

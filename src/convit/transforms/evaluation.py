@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 from convit.transforms.settings import TransformSettings
 
@@ -152,15 +152,12 @@ def _resize_and_crop(image: Image.Image, settings: TransformSettings) -> Image.I
     if scaled_width * scaled_height > _LARGEST_RESIZED:
         return _crop_while_resizing(image, image.size, settings)
     image = image.resize((scaled_width, scaled_height), Image.Resampling[settings.interpolation.upper()])
-    missing_width, missing_height = max(0, width - scaled_width), max(0, height - scaled_height)
-    if missing_width or missing_height:
-        left, top = missing_width // 2, missing_height // 2
-        border = (left, top, missing_width - left, missing_height - top)
-        fill = settings.fill if settings.crop_mode == "border" else (0,) * channels
-        image = ImageOps.expand(image, border, fill if image.mode == "RGB" else fill[0])
-    # Python's round: halves go to the even neighbor
-    top, left = round((image.height - height) / 2.0), round((image.width - width) / 2.0)
-    return image.crop((left, top, left + width, top + height))
+    # Python's round: halves go to the even neighbor; where there is less than the size, the odd pixel goes to the end
+    left, top = (round(by / 2) if by > 0 else -(-by // 2) for by in (scaled_width - width, scaled_height - height))
+    fill = settings.fill if settings.crop_mode == "border" else (0,) * channels
+    cropped = Image.new(image.mode, (width, height), fill if image.mode == "RGB" else fill[0])
+    cropped.paste(image, (-left, -top))
+    return cropped
 
 
 def _resized_size(width: int, height: int, settings: TransformSettings) -> tuple[int, int]:
