@@ -152,9 +152,8 @@ def read_shard(
     """
     source = shown(shard)
     for key, sample in _read(shard, lambda file: _noted(file, source, note_sha256)):
-        without = not needs_label and LABEL_SUFFIX not in sample
-        _, image, label = _assemble(source, key, {**sample, LABEL_SUFFIX: b"-1"} if without else sample)
-        if not without:
+        image, label = _assemble(source, key, sample, needs_label=needs_label)
+        if LABEL_SUFFIX in sample:
             check_label(label, key, source, classes)
         yield key, image, label
 
@@ -267,15 +266,15 @@ class _StrictHeader(tarfile.TarInfo):
             raise tarfile.ReadError("it is cut off or damaged") from error
 
 
-def _assemble(source: str, key: str, sample: dict[str, bytes]) -> Sample:
+def _assemble(source: str, key: str, sample: dict[str, bytes], *, needs_label: bool) -> tuple[bytes, int]:
     image = next((sample[suffix] for suffix in sample if f".{suffix}" in IMAGE_SUFFIXES), None)
-    if image is None or LABEL_SUFFIX not in sample:
+    if image is None or (needs_label and LABEL_SUFFIX not in sample):
         raise ValueError(
             f"sample {key!r} of {source} has members {sorted(sample)}, but needs an image (such as .jpg) and a "
             f".cls with the class index"
         )
     try:
-        return key, image, int(sample[LABEL_SUFFIX])
+        return image, int(sample.get(LABEL_SUFFIX, -1))
     except ValueError as error:
         raise ValueError(
             f"sample {key!r} of {source} has the label {sample[LABEL_SUFFIX][:20]!r}, but .cls must hold a whole number"

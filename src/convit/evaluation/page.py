@@ -155,9 +155,7 @@ def _pairs(evaluation: Evaluation, most: int) -> list[dict[str, Any]]:
 
 
 def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
-    counts: dict[tuple[int, int | None], int] = {
-        (right, predicted): count for right, predicted, count in evaluation.confusion
-    }
+    counts = {(right, predicted): count for right, predicted, count in evaluation.confusion}
     return [
         {
             **row,
