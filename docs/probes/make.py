@@ -117,7 +117,7 @@ def render(found: dict[str, dict[str, Any]]) -> str:
 
 def draw(found: dict[str, Any], file: Path) -> None:
     """The figure that `convit probe --report` writes."""
-    from convit.evaluation.probes.curves import draw_few_shot
+    from convit.evaluation.plots import draw_few_shot
     from convit.output.plots import png_of
 
     file.write_bytes(png_of(draw_few_shot(_probing(found))))

@@ -146,7 +146,7 @@ def _write_report(found: "Probing", report: Path, *, overwrite: bool) -> None:
     if not found.few_shot:
         (report / "few_shot.png").unlink(missing_ok=True)  # that of an earlier run, whose figures these are not
         return
-    from convit.evaluation.probes.curves import draw_few_shot
+    from convit.evaluation.plots import draw_few_shot
     from convit.output.plots import save_figure
 
     save_figure(draw_few_shot(found), report / "few_shot.png", overwrite=overwrite)

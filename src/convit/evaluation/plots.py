@@ -1,11 +1,13 @@
-"""An evaluation as plots: calibration, confusion matrix, and the accuracy of each class.
+"""An evaluation as plots: calibration, confusion matrix, the accuracy of each class; and probes of a few images.
 
 Needs matplotlib, the extra `evaluate`.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,13 +16,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from convit.evaluation.metrics import Confusion
+from convit.evaluation.probes.report import TITLES as PROBES
+from convit.evaluation.probes.report import Probing
 from convit.evaluation.report import Evaluation, class_name, confused_pairs
 from convit.output.plots import BLUE, PAPER, RED, SOFT, styled
+from convit.output.text import data_name
 
 MOST_IN_HEAT_MAP = 40  # classes; beyond, names and cells are too small to read
 MOST_WITH_NUMBERS = 12
 MOST_PAIRS = 20
 LONGEST_NAME, LONGEST_IN_TITLE = 24, 14  # letters
+TITLE_LETTERS = 84
+# the marks tell them apart in print
+LOOKS: dict[str, dict[str, Any]] = {
+    "linear": {"color": BLUE, "marker": "o", "linestyle": "-"},
+    "mean": {"color": RED, "marker": "s", "linestyle": "--"},
+}
 
 
 def draw_reliability(evaluation: Evaluation) -> Figure:
@@ -117,6 +128,40 @@ def per_class_title(evaluation: Evaluation) -> str:
 TITLES = {"reliability": reliability_title, "confusion": confusion_title, "per_class": per_class_title}
 
 
+def draw_few_shot(probing: Probing) -> Figure:
+    """Draw top-1 over the number of training images per class, with a band of one standard deviation.
+
+    Logistic regression on all images, or what was trained on them in its stead, is a line across.
+
+    Raises:
+        ValueError: there are no few-shot scores.
+    """
+    if not probing.few_shot:
+        raise ValueError("there are no few-shot scores to draw; ask for some with --shots")
+    with styled():
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        for name, look in LOOKS.items():
+            _draw_curve(axes, probing, name, look)
+        # not the best one, which would be chosen on test images
+        whole = next((score for score in probing.probes if score.probe == "linear"), next(iter(probing.probes), None))
+        if whole is not None:
+            label = f"{PROBES[whole.probe]} on all {probing.train_images:,} images"
+            axes.axhline(whole.top1, color=SOFT, linewidth=1, linestyle=":", label=label)
+        shots = sorted({score.shots or 0 for score in probing.few_shot})
+        axes.set(xscale="log", xlabel="training images per class", ylabel="top-1 on test images (%)")
+        axes.set_xticks(shots, [str(count) for count in shots])
+        axes.set_xticks([], minor=True)
+        axes.grid(visible=True)
+        axes.legend(loc="best")
+        draws = len(probing.few_shot[0].draws)
+        band = f"mean of {draws} draws, band: one standard deviation" if draws > 1 else "one draw"
+        tested = f"{probing.model}, tested on {data_name(probing.test)}"
+        title = f"{tested}: a few images of each of {probing.classes} classes ({band})"
+        _entitle(figure, textwrap.fill(title, TITLE_LETTERS))
+    return figure
+
+
 def _draw_heat_map(evaluation: Evaluation) -> Figure:
     seen = _classes_seen(evaluation.confusion)
     place = {number: row for row, number in enumerate(seen)}
@@ -158,6 +203,15 @@ def _draw_pairs(evaluation: Evaluation) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     _entitle(figure, confusion_title(evaluation))
     return figure
+
+
+def _draw_curve(axes: Axes, probing: Probing, name: str, look: dict[str, Any]) -> None:
+    scores = [score for score in probing.few_shot if score.probe == name]
+    shots, middle = [score.shots or 0 for score in scores], [score.top1 for score in scores]
+    axes.plot(shots, middle, label=PROBES[name], markersize=4.5, **look)
+    spread = [score.top1_deviation or 0.0 for score in scores]
+    low, high = np.subtract(middle, spread), np.add(middle, spread)
+    axes.fill_between(shots, low, high, color=look["color"], alpha=0.2, linewidth=0)
 
 
 def _classes_seen(confusion: Confusion) -> list[int]:

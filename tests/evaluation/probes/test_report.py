@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convit.evaluation.plots import draw_few_shot
 from convit.evaluation.probes import Embedded, Probing, Task, probe
-from convit.evaluation.probes.curves import draw_few_shot
 from convit.evaluation.probes.report import COLUMNS, notes, write_table
 from convit.output.plots import png_of
 
