@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 _AUTO_AUGMENT = ("original", "originalr", "v0", "v0r")
 _KNOWN = "'rand-m9-mstd0.5-inc1', 'augmix-m3-w3', 'original', 'v0' and '3a'"
 _LEVELS = 10.0  # magnitudes run from 0 to 10, as in AutoAugment's tables
-Operation = Callable[[Image.Image, float, Image.Resampling, tuple[int, int, int]], Image.Image]
+Operation = Callable[[Image.Image, float], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ class RandAugment:
 
     def bind(self, resampling: Image.Resampling, fill: tuple[int, ...]) -> Callable[[Image.Image], Image.Image]:
         """The operation on images, for a resampling and a fill color."""
-        operations = list(_OPERATIONS.values())
-        red, green, blue = fill
+        operations = list(_operations(resampling, fill).values())
 
         def augment(image: Image.Image) -> Image.Image:
             chosen = torch.randint(len(operations), (self.operations,)).tolist()
@@ -57,54 +56,47 @@ class RandAugment:
                 if apply >= self.probability:
                     continue
                 level = min(max(self.magnitude + self.noise * noise, 0.0), _LEVELS) / _LEVELS
-                image = operations[number](image, level if sign < 0.5 else -level, resampling, (red, green, blue))
+                image = operations[number](image, level if sign < 0.5 else -level)
             return image
 
         return augment
 
 
-def _turning(resampling: Image.Resampling) -> Image.Resampling:
-    """A filter that turns and shears: Pillow has three, bicubic stands for the others."""
-    known = (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
-    return resampling if resampling in known else Image.Resampling.BICUBIC
+def _operations(resampling: Image.Resampling, fill: tuple[int, ...]) -> dict[str, Operation]:
+    """The operations by name; they turn and shear with a filter, bicubic for those that cannot.
 
+    Levels come signed, in [-1, 1]; operations without a direction take their size. Ranges are those of AutoAugment's
+    Table 6.
+    """
+    turning = (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
+    filtered = resampling if resampling in turning else Image.Resampling.BICUBIC
 
-def _affine(
-    image: Image.Image, matrix: tuple[float, ...], resampling: Image.Resampling, fill: tuple[int, int, int]
-) -> Image.Image:
-    return image.transform(image.size, Image.Transform.AFFINE, matrix, _turning(resampling), fillcolor=fill)
+    def affine(image: Image.Image, *matrix: float) -> Image.Image:
+        return image.transform(image.size, Image.Transform.AFFINE, matrix, filtered, fillcolor=fill)
 
+    def enhance(kind: Callable[[Image.Image], Any]) -> Operation:
+        # 0.9 times the signed level around 1: strength 0 leaves the image, either sign moves away from it.
+        return lambda image, level: kind(image).enhance(max(0.1, 1.0 + 0.9 * level))
 
-def _enhance(kind: Callable[[Image.Image], Any]) -> Operation:
-    # 0.9 times the signed level around 1: strength 0 leaves the image, either sign moves away from it.
-    return lambda image, level, resampling, fill: kind(image).enhance(max(0.1, 1.0 + 0.9 * level))
-
-
-# Levels come signed, in [-1, 1]; operations without a direction take their size. Ranges are those of AutoAugment's
-# Table 6.
-_OPERATIONS: dict[str, Operation] = {
-    "auto contrast": lambda image, level, resampling, fill: ImageOps.autocontrast(image),
-    "equalize": lambda image, level, resampling, fill: ImageOps.equalize(image),
-    "invert": lambda image, level, resampling, fill: ImageOps.invert(image),
-    "rotate": lambda image, level, resampling, fill: image.rotate(30.0 * level, _turning(resampling), fillcolor=fill),
-    "posterize": lambda image, level, resampling, fill: ImageOps.posterize(image, max(1, 4 - int(4 * abs(level)))),
-    "solarize": lambda image, level, resampling, fill: ImageOps.solarize(image, 256 - int(256 * abs(level))),
-    "solarize add": lambda image, level, resampling, fill: image.point(
-        [min(255, value + int(110 * abs(level))) if value < 128 else value for value in range(256)] * 3
-    ),
-    "color": _enhance(ImageEnhance.Color),
-    "contrast": _enhance(ImageEnhance.Contrast),
-    "brightness": _enhance(ImageEnhance.Brightness),
-    "sharpness": _enhance(ImageEnhance.Sharpness),
-    "shear x": lambda image, level, resampling, fill: _affine(image, (1, 0.3 * level, 0, 0, 1, 0), resampling, fill),
-    "shear y": lambda image, level, resampling, fill: _affine(image, (1, 0, 0, 0.3 * level, 1, 0), resampling, fill),
-    "translate x": lambda image, level, resampling, fill: _affine(
-        image, (1, 0, 0.45 * level * image.width, 0, 1, 0), resampling, fill
-    ),
-    "translate y": lambda image, level, resampling, fill: _affine(
-        image, (1, 0, 0, 0, 1, 0.45 * level * image.height), resampling, fill
-    ),
-}
+    return {
+        "auto contrast": lambda image, level: ImageOps.autocontrast(image),
+        "equalize": lambda image, level: ImageOps.equalize(image),
+        "invert": lambda image, level: ImageOps.invert(image),
+        "rotate": lambda image, level: image.rotate(30.0 * level, filtered, fillcolor=fill),
+        "posterize": lambda image, level: ImageOps.posterize(image, max(1, 4 - int(4 * abs(level)))),
+        "solarize": lambda image, level: ImageOps.solarize(image, 256 - int(256 * abs(level))),
+        "solarize add": lambda image, level: image.point(
+            [min(255, value + int(110 * abs(level))) if value < 128 else value for value in range(256)] * 3
+        ),
+        "color": enhance(ImageEnhance.Color),
+        "contrast": enhance(ImageEnhance.Contrast),
+        "brightness": enhance(ImageEnhance.Brightness),
+        "sharpness": enhance(ImageEnhance.Sharpness),
+        "shear x": lambda image, level: affine(image, 1, 0.3 * level, 0, 0, 1, 0),
+        "shear y": lambda image, level: affine(image, 1, 0, 0, 0.3 * level, 1, 0),
+        "translate x": lambda image, level: affine(image, 1, 0, 0.45 * level * image.width, 0, 1, 0),
+        "translate y": lambda image, level: affine(image, 1, 0, 0, 0, 1, 0.45 * level * image.height),
+    }
 
 
 def parse_policy(text: str, interpolation: str, fill: tuple[int, ...]) -> Callable[[Any], Any]:
