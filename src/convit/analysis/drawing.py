@@ -16,7 +16,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator
 
 from convit.analysis.explaining import Explanation, LayerView
 from convit.evaluation.page import percent
@@ -162,8 +161,7 @@ def draw_gates(axes: Axes, gates: Float32[np.ndarray, "layers heads"]) -> None:
     axes.set_xticks(range(heads), [str(head + 1) for head in range(heads)])
     axes.set_yticks(range(layers), [str(layer + 1) for layer in range(layers)])
     axes.tick_params(length=0)
-    axes.set_xlabel("head")
-    axes.set_ylabel("layer")
+    axes.set(xlabel="head", ylabel="layer")
     axes.set_title("Gates: 1 reads by place, 0 by content", loc="left")
     if heads <= MOST_NUMBERED:
         size = 7 if heads <= MOST_NUMBERED // 2 + 1 else 5
@@ -213,14 +211,13 @@ def draw_centers(
 def _draw_offsets(axes: Axes, number: int, centers: np.ndarray, gates: np.ndarray, reach: int) -> None:
     edge = reach + 0.5
     lines = np.arange(-reach, reach + 2) - 0.5
-    axes.xaxis.set_minor_locator(FixedLocator(lines.tolist()))
-    axes.yaxis.set_minor_locator(FixedLocator(lines.tolist()))
+    axes.set_xticks(lines, minor=True)
+    axes.set_yticks(lines, minor=True)
     axes.grid(which="minor", color="0.85", linewidth=0.5)
     axes.tick_params(which="minor", length=0)
     axes.tick_params(which="major", length=2, labelsize=6)
-    axes.set_xticks([-reach, 0, reach])
-    axes.set_yticks([-reach, 0, reach])
-    axes.set(xlim=(-edge, edge), ylim=(edge, -edge), aspect="equal")  # rows go down
+    ticks = [-reach, 0, reach]
+    axes.set(xticks=ticks, yticks=ticks, xlim=(-edge, edge), ylim=(edge, -edge), aspect="equal")  # rows go down
     axes.plot(0, 0, "+", color="#D55E00", markersize=8, markeredgewidth=1.4, zorder=2)
     missing = [str(head + 1) for head, center in enumerate(centers) if np.isnan(center).any()]
     axes.set_title(f"layer {number}" + (f"\nno center: {', '.join(missing)}" if missing else ""), fontsize=7.5, pad=3)
@@ -241,8 +238,7 @@ def _ink(gate: float) -> str:
 
 def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
     axes.imshow(picture)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.set_title(title, parse_math=False)
 
 
