@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convit.output.console import print_result
+from convit.cli.errors import on_stderr
+from convit.cli.options import print_result
 from convit.output.text import add_line, as_json, json_text, read_lines
 
 
 def _printed(value: dict[str, Any]) -> str:
-    with redirect_stdout(io.StringIO()) as text:
+    with on_stderr(), redirect_stdout(io.StringIO()) as text:
         print_result(None, value)
     return text.getvalue()
 

@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import Parameter, Signature, signature
@@ -215,10 +215,7 @@ def results(*formats: str, folders: bool = False) -> Bundle:
     choice: Any = Literal.__getitem__(formats)  # pyright: ignore[reportAttributeAccessIssue]
     more = " A folder (a name that ends in /) or a URL (s3://…/) takes one Parquet file per shard." if folders else ""
     output = typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help=f"Write to this file ('-': standard output); its suffix selects the format: {suffixes}.{more}",
+        "--output", "-o", metavar="FILE|-", help=f"Write to this file; its suffix selects the format: {suffixes}.{more}"
     )
     format = typer.Option(  # noqa: A001
         "--format",
@@ -292,11 +289,7 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
             check_model(given["model"] if hints.get("model") == Model else None, given.get("weights"))
         if hints.get("device") == Device:
             check_device_name(given["device"])
-        bundled = {option for bundle in bundles.values() for option in bundle.options}
-        for name in (name for name in _WRITTEN if str(given.get(name)) == "-"):
-            if name not in bundled:
-                raise ValueError(f"--{name} is '-', but standard output takes no such file or folder; name one")
-            given[name] = None  # standard output, which is what other programs mean by it
+        _read_hyphens(given, {option for bundle in bundles.values() for option in bundle.options})
         for name, bundle in bundles.items():
             given[name] = bundle.build(**{option: given.pop(option) for option in bundle.options})
         command(**given)
@@ -311,7 +304,21 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
     return spelled_out
 
 
+def _read_hyphens(given: dict[str, Any], bundled: Container[str]) -> None:
+    """Take "-" as other programs do, for standard output, where a bundle of options writes there; else refuse it."""
+    for name in (name for name in _WRITTEN if str(given.get(name)) == "-"):
+        if name not in bundled:
+            raise ValueError(f"--{name} is '-', but standard output takes no such file or folder; name one")
+        given[name] = None
+
+
 def print_result(text: str | None, result: Mapping[str, Any]) -> None:
-    """Print a single result as `convit.output.console.print_result` does, but not with `--quiet`."""
-    if not errors.is_quiet():
-        console.print_result(text, result)
+    """Print a single result: as text, if any, on a terminal, as one JSON object in a pipe; nothing with `--quiet`."""
+    if errors.is_quiet():
+        return
+    if not console.is_terminal(sys.stdout):
+        from convit.output.text import as_json  # brings numpy
+
+        print(as_json({name: str(value) if isinstance(value, Path) else value for name, value in result.items()}))
+    elif text is not None:
+        print(console.printable(text))

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -88,16 +88,6 @@ def as_html(write: Callable[[Any, TextIO], None], result: Any) -> str:
     text = io.StringIO()
     write(result, text)
     return f"<pre>{html.escape(text.getvalue())}</pre>"
-
-
-def print_result(text: str | None, result: Mapping[str, Any]) -> None:
-    """Print a single result on standard output: as text, if any, on a terminal, as one JSON object in a pipe."""
-    if not is_terminal(sys.stdout):
-        from convit.output.text import as_json  # which writes through this module
-
-        print(as_json({name: str(value) if isinstance(value, Path) else value for name, value in result.items()}))
-    elif text is not None:
-        print(printable(text))
 
 
 def say(line: str) -> None:
