@@ -90,8 +90,10 @@ def choose_split(data: Source, split: str) -> Source:
         FileNotFoundError: there is nothing at `data`.
         SplitError: there is no such split; the message names those that there are.
     """
-    folder = _as_folder(data)
-    files = _files(data, folder)
+    kind, folder = kind_of(data), _as_folder(data)
+    if folder is not None and not kind.suffixes and not folder.exists():
+        raise not_found(folder, f"there is no folder {folder}; check the path")
+    files = find_files(data, None, kind.name) if kind.suffixes else []
     if folder is not None and is_folder(folder):
         inside = _sub_folder(_around_parts(folder), split)
         if inside is not None:
@@ -163,7 +165,7 @@ def find_layout(source: Source) -> Layout:
         has_test = kind.name != "imagenet" and str(source).count(":") == 1  # a part is named after a second one
         return Layout(source, test=f"{source}:test" if has_test else None)
     if kind.suffixes:
-        files = _files(source, _as_folder(source))
+        files = find_files(source, None, kind.name)
         by_part = _by_part(files)
         if len(by_part.get("train", files)) == len(files):
             return Layout(source)
@@ -186,9 +188,9 @@ def has_part(source: Source, part: str) -> bool:
 
     What hub data sets, CIFAR and ImageNet's folders have is known when they are opened.
     """
-    folder = _as_folder(source)
-    if kind_of(source).suffixes:
-        return part in _by_part(_files(source, folder))
+    kind, folder = kind_of(source), _as_folder(source)
+    if kind.suffixes:
+        return part in _by_part(find_files(source, None, kind.name))
     return folder is not None and folder.is_dir() and part in _part_folders(_around_parts(folder))
 
 
@@ -271,14 +273,6 @@ def _by_part(files: Sequence[Path | str]) -> dict[str, list[Path | str]]:
         if (part := part_of_file(file)) is not None:
             found.setdefault(part, []).append(file)
     return found
-
-
-def _files(data: Source, folder: Path | None) -> list[Path | str]:
-    """The data's shards or Parquet files, whatever split they are of."""
-    kind = kind_of(data)
-    if folder is not None and not kind.suffixes and not folder.exists():
-        raise not_found(folder, f"there is no folder {folder}; check the path")
-    return find_files(data, None, kind.name) if kind.suffixes else []
 
 
 def _what_there_is(files: list[Path | str], folder: Path | None) -> str:
