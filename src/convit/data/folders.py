@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from convit.data.classes import ClassName, named, number_labels
-from convit.data.identity import ContentDigests, file_line, sha256_of_lines
+from convit.data.identity import ContentDigests, hash_line, sha256_of_lines
 from convit.data.locate import Source, kind_named, located
 from convit.data.samples import Samples
 from convit.images import find_images
@@ -75,7 +75,7 @@ class LabeledFiles(Samples):
         lines = self._digest_lines(self.names)
         if self._label_file is not None:
             found["labels"] = {"name": self._label_file.name, "sha256": hash_file(self._label_file)}
-            lines = chain(lines, [file_line(self._label_file)])
+            lines = chain(lines, [hash_line(found["labels"]["sha256"], self._label_file.name)])
         return {**found, "sha256": sha256_of_lines(lines)}
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
-
-from convit.output.files import hash_file
 
 
 class ContentDigests:
@@ -30,7 +27,7 @@ class ContentDigests:
             if self._found[place] is None:
                 self.note(place, read(place))
             found = self._found[place]
-            yield _line(found.hex() if found else "unreadable", name)
+            yield hash_line(found.hex() if found else "unreadable", name)
 
 
 def identity_of_files(kind: str, files: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -39,7 +36,7 @@ def identity_of_files(kind: str, files: Sequence[tuple[str, str]]) -> dict[str, 
     The latter is that of a single file itself, else over the lines "sha256  name".
     """
     listed = [{"name": name, "sha256": sha256} for name, sha256 in files]
-    over_all = sha256_of_lines(_line(sha256, name) for name, sha256 in files)
+    over_all = sha256_of_lines(hash_line(sha256, name) for name, sha256 in files)
     return {"kind": kind, "files": listed, "sha256": files[0][1] if len(files) == 1 else over_all}
 
 
@@ -51,10 +48,6 @@ def sha256_of_lines(lines: Iterable[bytes]) -> str:
     return listing.hexdigest()
 
 
-def file_line(path: Path) -> bytes:
-    """The line "sha256  name" of a file."""
-    return _line(hash_file(path), path.name)
-
-
-def _line(sha256: str, name: object) -> bytes:
+def hash_line(sha256: str, name: object) -> bytes:
+    """The line "sha256  name" of what has been hashed."""
     return f"{sha256}  {name}\n".encode("utf-8", "surrogateescape")
