@@ -42,10 +42,9 @@ types: .venv/installed-test
 	$(BIN)/basedpyright
 	$(BIN)/basedpyright --project tools/pyright.json
 
-# The shape checks rewrite functions, which torch.compile cannot read through: its tests run by themselves, without them.
-# The others run in two processes of one thread each, a file's tests in the same one.
+# Tests marked `compiled` run on all cores; the others in two processes of one thread each, a file's tests in the same one.
 test: lint types
-	CONVIT_CHECK_SHAPES=0 $(BIN)/python -m pytest -m 'compiled and not soak' tests
+	$(BIN)/python -m pytest -m 'compiled and not soak' tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not compiled and not soak'
 
 # Long forms of what the suite promises: many kills, many sizes, many damaged files.

@@ -1,4 +1,4 @@
-"""Shapes in signatures are checked while the tests run; not with CONVIT_CHECK_SHAPES=0, for `torch.compile`."""
+"""Shapes in signatures are checked while tests run, but for those marked `compiled`; not with CONVIT_CHECK_SHAPES=0."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ if os.environ.get("CONVIT_CHECK_SHAPES", "1") == "1":
 
     sys.modules["convit_shapes"] = shapes  # the hook imports by name, and pytest exchanges the package `tests`
     install_import_hook(SHAPED, "convit_shapes.check_shapes")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+        """Run a test marked `compiled`, and the fixtures that it is the first to use, without the checks."""
+        with shapes.unchecked() if item.get_closest_marker("compiled") else nullcontext():
+            return (yield)
 
 
 def pytest_configure() -> None:
