@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,21 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.timm_columns import to_csv
 from convit.benchmark import Row
 from convit.benchmark.cost import Cost
 from convit.output.plots import save_figure, series_look, styled
+from convit.output.text import csv_text
 
 PANEL_WIDTH, PANEL_HEIGHT, LEGEND_LINE = 3.9, 3.0, 0.2  # inches
+# as in timm's results/benchmark-infer-*.csv and benchmark-train-*.csv: times in ms, operations in 10^9, activations and
+# parameters in 10^6
+INFER_COLUMNS = (
+    *("model", "infer_img_size", "infer_samples_per_sec", "infer_step_time", "infer_batch_size", "param_count"),
+    *("infer_gmacs", "infer_macts"),
+)
+TRAIN_COLUMNS = (
+    *("model", "train_samples_per_sec", "train_step_time", "train_batch_size", "train_img_size", "param_count"),
+)
 
 
 def read_rows(results: Path) -> list[Row]:
@@ -48,14 +58,12 @@ def draw_figures(rows: Sequence[Row]) -> dict[str, Figure]:
 def draw_throughput(rows: Sequence[Row]) -> Figure:
     """Images per second against batch size: a panel per model, image size and precision."""
     groups = _groups(rows, lambda row: (row.model, row.height, row.width, row.precision))
-    panels = {
-        f"{model}, {height} x {width}, {precision}": members
+    labels = ("batch size", "images per second")
+    panels: list[Panel] = [
+        (f"{model}, {height} x {width}, {precision}", members, _batch, _throughput, labels)
         for (model, height, width, precision), members in groups.items()
-    }
-    labels = {"x": "batch size", "y": "images per second"}
-    return _figure(
-        rows, [(title, members, _batch, _throughput, labels) for title, members in panels.items()], columns=len(panels)
-    )
+    ]
+    return _figure(rows, panels, columns=len(panels))
 
 
 def draw_sizes(rows: Sequence[Row]) -> Figure:
@@ -64,16 +72,15 @@ def draw_sizes(rows: Sequence[Row]) -> Figure:
     groups = _groups(rows, lambda row: (row.model, row.precision, row.batch_asked))
     has_memory = any(row.memory_mb is not None for row in rows)
     for (model, precision, batch), members in groups.items():
-        title = f"{model}, {precision}, batch {batch}"
-        panels.append((title, members, _side, _time, {"x": "side of the image (pixels)", "y": "time per image (ms)"}))
+        title, side = f"{model}, {precision}, batch {batch}", "side of the image (pixels)"
+        panels.append((title, members, _side, _time, (side, "time per image (ms)")))
         if has_memory:
-            labels = {"x": "side of the image (pixels)", "y": "memory over the loaded model (MB)"}
-            panels.append((title, members, _side, _memory, labels))
+            panels.append((title, members, _side, _memory, (side, "memory over the loaded model (MB)")))
     return _figure(rows, panels, columns=2 if has_memory else len(panels))
 
 
 Value = Callable[[Row], float | None]
-Panel = tuple[str, list[Row], Value, Value, dict[str, str]]
+Panel = tuple[str, list[Row], Value, Value, tuple[str, str]]
 
 
 def _figure(rows: Sequence[Row], panels: Sequence[Panel], columns: int) -> Figure:
@@ -108,7 +115,7 @@ def _draw_line(axes: Axes, rows: list[Row], across: Value, up: Value, look: dict
         axes.plot([place for place, _ in points], [value for _, value in points], **look)
 
 
-def _dress(axes: Axes, places: list[float], labels: dict[str, str], across: Value) -> None:
+def _dress(axes: Axes, places: list[float], labels: tuple[str, str], across: Value) -> None:
     by_size = across is _side
     if len(places) > 1 or by_size:
         axes.set_xscale("log")
@@ -122,8 +129,7 @@ def _dress(axes: Axes, places: list[float], labels: dict[str, str], across: Valu
     axes.xaxis.set_major_locator(FixedLocator(places))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-    axes.set_xlabel(labels["x"])
-    axes.set_ylabel(labels["y"])
+    axes.set(xlabel=labels[0], ylabel=labels[1])
 
 
 def _look(index: int, relation: str) -> dict[str, Any]:
@@ -161,6 +167,50 @@ def _groups(rows: Sequence[Row], key: Callable[[Row], tuple[Any, ...]]) -> dict[
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return groups
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """One line per row: timm's columns, then ours."""
+    lines = [_timm_columns(row) | _own_columns(row) for row in rows]
+    columns = list(lines[0]) if lines else INFER_COLUMNS
+    return csv_text(columns, ([line.get(name, "") for name in columns] for line in lines))
+
+
+def _timm_columns(row: Row) -> dict[str, Any]:
+    kind, columns = ("train", TRAIN_COLUMNS) if row.mode == "train" else ("infer", INFER_COLUMNS)
+    values = {
+        "model": row.architecture,
+        f"{kind}_img_size": row.height if row.height == row.width else f"{row.height}x{row.width}",
+        f"{kind}_samples_per_sec": round(row.images_per_second, 2),
+        f"{kind}_step_time": row.step_ms["median"],
+        f"{kind}_batch_size": row.batch,
+        "param_count": _scaled(row.cost.parameters, 1e6),
+        "infer_gmacs": _scaled(row.cost.macs, 1e9),
+        "infer_macts": _scaled(row.cost.activations, 1e6),
+    }
+    return {name: values[name] for name in columns}
+
+
+def _own_columns(row: Row) -> dict[str, Any]:
+    measured = ("ratio", "difference", "peak_share", "memory_mb", "kept_mb", "held_mb")
+    asked = ("candidate", "relation", "mode", "device", "precision", "computed_in", "backend", "compiled", "weights")
+    fields = asdict(row)
+    return {
+        **{name: fields[name] for name in asked},
+        "batch_asked": row.batch_asked,
+        "rounds": row.rounds,
+        "step_ms_low": row.step_ms["low"],
+        "step_ms_high": row.step_ms["high"],
+        **{name: fields[name] for name in measured},
+        **{f"{share}_ms": (row.percentiles_ms or {}).get(share) for share in ("p50", "p90", "p99")},
+        "gmacs_executed": _scaled(row.cost.executed, 1e9, 4),
+        "gmacs_position": _scaled(row.cost.position, 1e9, 4),
+        "tokens": row.cost.tokens,
+    }
+
+
+def _scaled(value: int | None, unit: float, digits: int = 2) -> float | None:
+    return None if value is None else round(value / unit, digits)
 
 
 def main() -> None:

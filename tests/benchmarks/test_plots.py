@@ -9,8 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmarks import plots
-from benchmarks.plots import draw_figures, read_rows
-from benchmarks.timm_columns import to_csv
+from benchmarks.plots import draw_figures, read_rows, to_csv
 from convit.benchmark.running import Report
 from tests.benchmark.small import ROWS, made_row
 
