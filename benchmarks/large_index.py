@@ -81,23 +81,17 @@ def size_of(folder: Path) -> float:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e9
 
 
-class Meter:
-    """Seconds, CPU seconds and memory of steps, and the columns of a row that they become."""
+def take_step(row: dict[str, Any], name: str, call: Callable[[], Any]) -> Any:
+    """Do a step, and add its seconds, its CPU seconds and the most memory until then to a row."""
+    import resource
 
-    def __init__(self) -> None:
-        self.row: dict[str, Any] = {}
-
-    def measure(self, name: str, call: Callable[[], Any]) -> Any:
-        """Do a step."""
-        import resource
-
-        begun, cpu = time.monotonic(), time.process_time()
-        result = call()
-        self.row[f"{name}_s"] = round(time.monotonic() - begun, 1)
-        self.row[f"{name}_cpu_s"] = round(time.process_time() - cpu, 1)
-        self.row["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
-        print(json.dumps(self.row), flush=True)
-        return result
+    begun, cpu = time.monotonic(), time.process_time()
+    result = call()
+    row[f"{name}_s"] = round(time.monotonic() - begun, 1)
+    row[f"{name}_cpu_s"] = round(time.process_time() - cpu, 1)
+    row["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
+    print(json.dumps(row), flush=True)
+    return result
 
 
 def measure_index(count: int, queries: int, place: Path) -> dict[str, Any]:
@@ -112,21 +106,20 @@ def measure_index(count: int, queries: int, place: Path) -> dict[str, Any]:
     make_results(place / "vectors", count, weights)
     vectors = read_vectors(str(place / "vectors"))
     later = max(1, len(vectors.names) // 20)
-    meter = Meter()
     index = Index(db, weights=weights, approximate_from=count + 1, workers=0)
-    meter.row = {"vectors": count, "dim": DIM, "loaded_gb": round(psutil.Process().memory_info().rss / 1e9, 2)}
-    meter.measure("add", lambda: index.add_vectors(replace(vectors, names=vectors.names[:-later])))
-    meter.row["added"] = len(index)
-    meter.measure("build", lambda: build_index(index._store))
-    meter.measure("more", lambda: index.add_vectors(vectors))
-    meter.row["more"] = len(index) - meter.row["added"]
+    row = {"vectors": count, "dim": DIM, "loaded_gb": round(psutil.Process().memory_info().rss / 1e9, 2)}
+    take_step(row, "add", lambda: index.add_vectors(replace(vectors, names=vectors.names[:-later])))
+    row["added"] = len(index)
+    take_step(row, "build", lambda: build_index(index._store))
+    take_step(row, "more", lambda: index.add_vectors(vectors))
+    row["more"] = len(index) - row["added"]
     asked = make_vectors(queries, DIM, seed=0)
     expected = nearest(asked, count)
     store = index._store
-    hits = meter.measure("search", lambda: [search_approximately(store, query, NEAREST) for query in asked])
+    hits = take_step(row, "search", lambda: [search_approximately(store, query, NEAREST) for query in asked])
     found = [{row["path"] for row in store.take([number for number, _ in hit], ("path",))} for hit in hits]
     recall = sum(len(a & b) for a, b in zip(expected, found, strict=True)) / (NEAREST * queries)
-    return meter.row | {"queries": queries, "recall": recall, "input_gb": size_of(place / "vectors"), "gb": size_of(db)}
+    return row | {"queries": queries, "recall": recall, "input_gb": size_of(place / "vectors"), "gb": size_of(db)}
 
 
 def ten_times(row: dict[str, Any]) -> dict[str, Any]:
