@@ -23,7 +23,6 @@ TITLES = {
     "startup": "Starting the command",
     "exports": "Exported files",
     "runtime": "Without PyTorch",
-    "runtime_memory": "Memory without PyTorch, as its sessions are started",
     "folder": "From files",
     "decoding": "Fast decoding",
     "vectors": "Searching embeddings",
@@ -250,26 +249,6 @@ def _runtime(rows: Rows) -> Table:
     ]
 
 
-def _runtime_memory(rows: Rows) -> Table:
-    heads = "attempt | memory, MB | CPU to the first label, s | images per CPU second, batch 1 | batch 8 | pays"
-    first = rows[0]
-
-    def pays(row: dict[str, Any]) -> bool:
-        pairs = zip(row["images_per_second"], first["images_per_second"], strict=True)
-        return row["memory_mb"] < first["memory_mb"] - 1 and all(ours > 0.97 * theirs for ours, theirs in pairs)
-
-    return heads, [
-        (
-            row["attempt"],
-            f"**{row['memory_mb']:.1f}**",
-            f"{row['cpu_seconds']:.2f}",
-            *(f"{speed:,.0f}" for speed in row["images_per_second"]),
-            "" if row is first else "yes" if pays(row) else "no",
-        )
-        for row in rows
-    ]
-
-
 def _scale(rows: Rows) -> Table:
     heads = "model | embed | CPU per image, ms | images per CPU second, of the plain loop's | target | memory, MB"
     return heads, [
@@ -418,7 +397,6 @@ TABLES: dict[str, Callable[[Rows], Table]] = {
     "startup": _startup,
     "exports": _exports,
     "runtime": _runtime,
-    "runtime_memory": _runtime_memory,
     "folder": _folder,
     "decoding": _decoding,
     "vectors": _vectors,
