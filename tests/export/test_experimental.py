@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from convit.cli import main
-from convit.export import ExportSettings, export_model, exporting, formats, program, proof
+from convit.export import ExportSettings, export_model, exporting, formats, proof, writing
 from convit.export.formats import FORMATS
 from convit.inference.exported import ExportedModel
 from convit.inference.sessions import start_session
@@ -93,7 +93,7 @@ def test_what_was_not_compared_says_so(
     """With a converter that writes anything: no result of it is looked at on this system."""
     for module in (formats, files):
         monkeypatch.setattr(module, "find_spec", lambda name: name)
-    monkeypatch.setattr(program, "write", lambda graph, path, *_: path.write_bytes(b"anything"))
+    monkeypatch.setattr(writing, "_write_program", lambda graph, path, *_: path.write_bytes(b"anything"))
     monkeypatch.setattr(exporting, "version", lambda name: "1.0")
     made = tmp_path / "made"
     assert main(["export", NANO, "-o", str(made), "--to", "coreml"]) == 0

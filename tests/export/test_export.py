@@ -249,12 +249,10 @@ def test_above_the_limit_nothing_is_written(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_what_a_converter_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convit.export import onnx
-
     def refuse(*given: object, **options: object) -> None:
         raise RuntimeError("no operator\nfor aten::odd")
 
-    monkeypatch.setattr(onnx, "write", refuse)
+    monkeypatch.setattr("convit.export.exporting.write", refuse)
     with pytest.raises(ValueError, match=r"ONNX cannot hold this model \(RuntimeError: no operator for aten::odd\)"):
         export_model(tiny(), tmp_path / "made")
     assert list(tmp_path.iterdir()) == []

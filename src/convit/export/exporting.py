@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from convit.export.folder import FILES, describe_export, write_config, write_folder
 from convit.export.formats import ExportSettings
-from convit.export.graph import Graph, outputs_of
+from convit.export.graph import outputs_of
 from convit.export.images import ProofImages, smooth_images
 from convit.export.proof import Proof, prove
+from convit.export.writing import write
 from convit.images import ImageError
 from convit.model import ConViT
 from convit.model.config import check_divisible
 from convit.model.layers import PatchEmbedding
 from convit.model.shortcuts import is_untouched
-from convit.optimization.precision import dtype_of
 from convit.output.files import hash_file
 from convit.output.folders import whole_folder
-from convit.transforms import TransformSettings, normalize_batch
+from convit.transforms import TransformSettings
 
 
 @torch.no_grad()
@@ -68,7 +68,7 @@ def export_model(
         raise ValueError("precision is int8, whose ranges come from images: give --data, a folder of some of yours")
     with whole_folder(Path(output), FILES, overwrite=overwrite) as folder:
         try:
-            _write(model, outputs, settings, images, folder / settings.form.file)
+            write(model, outputs, settings, images, folder / settings.form.file)
         except (OSError, MemoryError, ImageError):  # none of the format's
             raise
         except Exception as error:  # each converter has its own kinds
@@ -98,49 +98,3 @@ def _sized(model: ConViT, settings: ExportSettings) -> ConViT:
     if not settings.dynamic_size:  # which would resample its positions twice
         model.set_input_size((height, width))
     return model
-
-
-def _write(model: ConViT, outputs: tuple[str, ...], settings: ExportSettings, images: ProofImages, path: Path) -> None:
-    is_openvino, dtype = settings.format == "openvino", torch.float32
-    if settings.format not in ("openvino", "coreml") and settings.precision != "int8":  # whose converters round
-        dtype = dtype_of(settings.precision)
-    graph = Graph(model, outputs, takes_uint8=settings.input == "uint8", dtype=dtype, apart=is_openvino)
-    transform = TransformSettings.from_model(model)
-    size = (transform.height, transform.width)
-
-    def calibration() -> Tensor:
-        pixels = torch.from_numpy(images.for_ranges(transform))
-        return pixels if graph.takes_uint8 else normalize_batch(pixels, transform)
-
-    if is_openvino:
-        images_like = calibration() if settings.precision == "int8" else graph.example(*size)
-        _write_openvino(graph, path, images_like, settings.precision)
-    elif settings.format == "onnx":
-        from convit.export import onnx
-
-        onnx.write(graph, path, size, settings)
-        if settings.precision == "int8":
-            onnx.quantize(path, calibration())
-    else:
-        from convit.export import program
-
-        program.write(graph, path, size, settings)
-
-
-def _write_openvino(graph: Graph, path: Path, images: Tensor, precision: str) -> None:
-    """Convert `graph` for images like `images`, which give the ranges of int8, and write it as OpenVINO IR.
-
-    In bf16 the weights are kept as fp16, which rounds them less; it is the runtime that computes in bf16.
-    """
-    from convit.optimization.openvino import convert, quantized, quiet_libraries
-
-    with quiet_libraries():
-        import openvino
-
-    converted = convert(graph, images)
-    if precision == "int8":
-        converted = quantized(converted, images)
-    converted.input(0).get_tensor().set_names({"images"})
-    for port, name in zip(converted.outputs, graph.outputs, strict=True):
-        port.get_tensor().set_names({name})
-    openvino.save_model(converted, path, compress_to_fp16=precision == "bf16")
