@@ -22,11 +22,11 @@ from convit.model.layers import (
     fit_grid,
     in_place_of,
     initialize_layers,
+    prune,
     to_image_layout,
     wanted_blocks,
 )
 from convit.model.positional import resample_position_embedding, stretched
-from convit.model.pruning import prune
 from convit.model.shortcuts import is_recorded, is_untouched, takes_shortcuts
 
 Grid = tuple[int, int]
@@ -277,7 +277,7 @@ class ConViT(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop for good what chosen blocks (as in `forward_intermediates`) don't need; see `pruning.prune`.
+        """Drop for good what chosen blocks (as in `forward_intermediates`) don't need; see `layers.prune`.
 
         Raises:
             ValueError: a block that does not exist.
