@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import itertools
+import os
 import re
 import threading
 import time
@@ -138,3 +139,15 @@ def hub(server, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     return server
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """A folder in which the test may not write; root, who may write anywhere, is nobody meanwhile."""
+    if os.geteuid() != 0:
+        tmp_path.chmod(0o555)
+        yield tmp_path
+    else:
+        os.seteuid(65534)
+        yield tmp_path
+        os.seteuid(0)

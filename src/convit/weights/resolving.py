@@ -196,10 +196,8 @@ def _resolve_hub(text: str, cache_dir: Path | None) -> Plan:
     description = _describe_hub(repo, cache_dir)
     if not description:
         raise ValueError(f"{repo.name} is not a timm-style hub repository: its config.json names no architecture")
-    origin = {"tag": description.get("tag"), "source": "hf-hub", "hf_hub_id": text}
-    config = ConViTConfig.from_dict(description["config"])
-    fetch = partial(fetch_hub_file, repo, cache_dir=cache_dir)
-    return Plan(description["architecture"], config, description, origin, fetch)
+    origin = {"source": "hf-hub", "hf_hub_id": text}
+    return _described(description, origin, partial(fetch_hub_file, repo, cache_dir=cache_dir))
 
 
 def _describe_hub(repo: Repo, cache_dir: Path | None) -> dict[str, Any]:
@@ -221,9 +219,13 @@ def _resolve_folder(folder: Path) -> Plan:
         raise ValueError(
             f"{folder} has no config.json that names an architecture; use create_model('…', checkpoint_path='{folder}')"
         )
-    origin = {"tag": description.get("tag"), "source": "local-dir", "file": str(folder)}
-    config = ConViTConfig.from_dict(description["config"])
-    return Plan(description["architecture"], config, description, origin, lambda: folder)
+    return _described(description, {"source": "local-dir", "file": str(folder)}, lambda: folder)
+
+
+def _described(description: dict[str, Any], origin: dict[str, Any], fetch: Callable[[], Path]) -> Plan:
+    """The plan for weights that say what model they are of."""
+    config, tag = ConViTConfig.from_dict(description["config"]), description.get("tag")
+    return Plan(description["architecture"], config, description, {"tag": tag, **origin}, fetch)
 
 
 def _source(
