@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 from convit.benchmark import Case, Row
+from convit.benchmark.candidates import deit_of
 
 Rows = Sequence[Row]
 PARTS = ("infer", "compiled", "eight-bit", "train", "memory", "scaling")
@@ -19,7 +20,6 @@ MODELS = ("convit_base", "convit_small", "convit_tiny")
 SCALING_SIDES = (224, 448, 640, 1024, 2048)  # 196, 784, 1600, 4096 and 16,384 patches
 BEST_BATCHES = (64, 256)  # on a GPU, whose every compilation takes half a minute
 OURS = ("ours", "ours+compile", "triton+compile")  # the best of them counts
-_DEIT = {"convit_base": "base", "convit_small": "small", "convit_tiny": "tiny"}
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _cpu_inference(models: Sequence[str], shared: dict[str, Any], *, amx: bool) 
     found: list[Measurement] = []
     forms = (("infer", ""), ("compiled", "+compile"))
     for model, (part, suffix), precision, batch in product(models, forms, ("fp32", "bf16"), (1, 8)):
-        timm, deit = f"timm:{model}{suffix}", f"timm:deit_{_DEIT[model]}_patch16_224{suffix}"
+        timm, deit = f"timm:{model}{suffix}", deit_of(model) + suffix
         per = faster if model == "convit_base" else faster_per_operation
         over_timm, over_deit, share = _goals(model, precision, batch, amx=amx)
         targets, against = [faster(timm, over_timm), per(deit, over_deit)], [timm, deit]
@@ -167,7 +167,7 @@ def _gpu_inference(models: Sequence[str], shared: dict[str, Any]) -> list[Measur
     found: list[Measurement] = []
     for model in models:
         amp, timm = f"timm:{model}+amp", f"timm:{model}+compile"
-        deit = f"timm:deit_{_DEIT[model]}_patch16_224+compile"
+        deit = f"{deit_of(model)}+compile"
         per = faster if model == "convit_base" else faster_per_operation
         cases = tuple(
             Case(model, (amp, timm, deit, "ours+compile"), precision="bf16", batch=batch, **shared)

@@ -134,13 +134,13 @@ def image_size(reference: ConViT) -> tuple[int, int]:
     return reference.config.image_height, reference.config.image_width
 
 
-def make_images(case: Case, reference: ConViT, count: int | None = None) -> Tensor:
-    """Random normalized images of the model's size in fp32, the same at each call; `None` counts the case's batch.
+def make_images(case: Case, reference: ConViT) -> Tensor:
+    """A batch of random normalized images of the model's size in fp32, the same at each call.
 
     For an exported folder they are those of random pixels, which a file may want instead.
     """
     generator = torch.Generator().manual_seed(0)
-    shape = (count or case.batch_size, reference.config.in_chans, *image_size(reference))
+    shape = (case.batch_size, reference.config.in_chans, *image_size(reference))
     if case.exported is None:
         return torch.randn(shape, generator=generator).to(case.torch_device)
     levels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)

@@ -9,14 +9,13 @@ from typing import Literal
 from convit.inference.models import find_exported
 from convit.optimization.precision import CASTS, PRECISIONS
 from convit.training.peers import SOURCES, is_peer
-from convit.weights.timm_config import CONFIG_FILE, read_hub_config
+from convit.weights.timm_config import CONFIG_FILE, REGISTERED, read_hub_config
 from convit.weights.weight_sets import closest
 
 Relation = Literal["ours", "equal", "another"]
 # of ours, and the form of attention that each has; `convit.optimize` chooses for itself
 OWN = {"ours": "fused", "eager": "fused", "triton": "triton", "plain": "plain"}
 _FORM = "NAME[@PRECISION][+amp][+compile] with NAME timm:MODEL, torchvision:MODEL, eager, triton, plain or ours"
-_DEIT = {"convit_tiny": "tiny", "convit_small": "small", "convit_base": "base"}
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,18 @@ def default_candidates(model: str) -> tuple[str, ...]:
     architecture = architecture_of(model)
     if find_exported(model) is not None:
         return ("eager",)
-    if architecture in _DEIT and find_spec("timm") is not None:
-        return "eager", f"timm:{architecture}", f"timm:deit_{_DEIT[architecture]}_patch16_224"
+    if architecture in REGISTERED and find_spec("timm") is not None:
+        return "eager", f"timm:{architecture}", deit_of(architecture)
     return "eager", "plain"
+
+
+def deit_of(architecture: str) -> str:
+    """The DeiT in timm that is as large as one of its ConViTs.
+
+    >>> deit_of("convit_tiny")
+    'timm:deit_tiny_patch16_224'
+    """
+    return f"timm:{architecture.replace('convit', 'deit')}_patch16_224"
 
 
 def architecture_of(model: str) -> str:

@@ -22,7 +22,7 @@ from convit.weights.labels import numbered_classes
 from convit.weights.weight_sets import WEIGHT_SETS, closest
 
 CONFIG_FILE, MODEL_FILE = "config.json", "model.safetensors"
-_REGISTERED = ("convit_tiny", "convit_small", "convit_base")  # in timm
+REGISTERED = ("convit_tiny", "convit_small", "convit_base")  # in timm
 # keyword arguments of timm's ConViT that shape it; the number of classes stands elsewhere, drop rates are training's
 _MODEL_ARGS = (
     "img_size", "patch_size", "in_chans", "global_pool", "embed_dim", "depth", "num_heads", "mlp_ratio", "qkv_bias",
@@ -52,8 +52,8 @@ def timm_arguments(config: ConViTConfig, architecture: str | None = None) -> tup
     >>> timm_arguments(VARIANTS["convit_nano_patch4_32"].config)[1]["img_size"]
     32
     """
-    heads = {VARIANTS[name].config.num_heads: name for name in _REGISTERED}
-    name = architecture if architecture in _REGISTERED else heads.get(config.num_heads, _REGISTERED[0])
+    heads = {VARIANTS[name].config.num_heads: name for name in REGISTERED}
+    name = architecture if architecture in REGISTERED else heads.get(config.num_heads, REGISTERED[0])
     return name, {**{key: getattr(config, key) for key in _MODEL_ARGS}, "img_size": config.image_height}
 
 
