@@ -53,13 +53,6 @@ def measure_all(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         yield row | {"lost": round(best - row["top1"], 3), "target": target}
 
 
-def describe(row: dict[str, Any]) -> str:
-    """One line of what was found."""
-    target = "" if row["target"] is None else f" (target at most {row['target']:g})"
-    accuracy = f"top-1 {row['top1']:.2f} %, top-5 {row['top5']:.2f} %"
-    return f"{row['precision']:5} {accuracy}, {row['lost']:+.2f} points lost{target}"
-
-
 def main() -> None:
     from benchmarks.machine import benchmark_parser, keep_rows
 
@@ -69,7 +62,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16", "int8"])
     given = parser.parse_args()
-    keep_rows("accuracy", measure_all(given), describe, dry=given.dry, device=given.device)
+    keep_rows("accuracy", measure_all(given), dry=given.dry, device=given.device)
 
 
 if __name__ == "__main__":

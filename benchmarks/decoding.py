@@ -58,6 +58,12 @@ def make_collages(
     return found
 
 
+def make_collage(size: tuple[int, int] = (1600, 1200)) -> bytes:
+    """One of them, of (width, height), in the usual encoding."""
+    (content,) = make_collages((size,), ENCODINGS[:1]).values()
+    return content
+
+
 def read_folder(folder: Path) -> dict[str, bytes]:
     """The JPEG files under a folder, by name."""
     from convit.images import find_images
@@ -139,33 +145,16 @@ def agreement(model: str, files: dict[str, bytes]) -> dict[str, Any]:
     return {"same_top1": same, "least_cosine": round(float(cosines.min()), 5)}
 
 
-def describe(row: dict[str, Any]) -> str:
-    """One line of what was found."""
-    said = (
-        f"; same best class {row['same_top1']} of {row['images']}, least cosine {row['least_cosine']:.4f}"
-        if row["same_top1"] is not None
-        else f"; the weights of {row['model']} are not here"
-    )
-    return (
-        f"{row['photographs']}, {row['size']}: {row['reduced']} of {row['images']} reduced; decoding "
-        f"{row['decode_full_ms']['median']:.2f} -> {row['decode_fast_ms']['median']:.2f} ms, ready pixels "
-        f"{row['ready_full_ms']['median']:.2f} -> {row['ready_fast_ms']['median']:.2f} ms ({row['speedup']:.2f} x); "
-        f"error {row['mean_error']:.3f} on average, {row['worst_mean_error']:.3f} in the worst image, "
-        f"at most {row['largest_error']} levels{said}"
-    )
-
-
 def main() -> None:
     from benchmarks.machine import benchmark_parser, keep_rows
 
-    parser = benchmark_parser(__doc__)
+    parser = benchmark_parser(__doc__, rounds=7)
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="folders of JPEG photographs")
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="whose preprocessing is used")
-    parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
     sets = {"collages": make_collages()} | {folder.name: read_folder(folder) for folder in given.data}
     rows = (compare(*each, model, given.rounds) for model in given.models for each in sets.items())
-    keep_rows("decoding", rows, describe, dry=given.dry)
+    keep_rows("decoding", rows, dry=given.dry)
 
 
 if __name__ == "__main__":

@@ -109,16 +109,12 @@ def judge(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     from benchmarks.machine import benchmark_parser, keep_rows
 
-    parser = benchmark_parser(__doc__)
+    parser = benchmark_parser(__doc__, rounds=11)
     parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--rounds", type=int, default=11)
     given = parser.parse_args()
     threads = torch.get_num_threads()
-    keep_rows(
-        "exports",
-        (row for name in given.models for row in judge(measure(name, given.rounds, threads))),
-        dry=given.dry,
-    )
+    rows = (row for name in given.models for row in judge(measure(name, given.rounds, threads)))
+    keep_rows("exports", rows, dry=given.dry)
 
 
 if __name__ == "__main__":

@@ -32,28 +32,6 @@ TARGET = 95.0
 MEGAPIXELS = {1: (1152, 864), 4: (2304, 1728), 12: (4000, 3000)}  # (width, height)
 MODELS = ("convit_mini_patch8_64", "convit_tiny", "convit_small", "convit_base")
 WORKERS = (1, 2, 4)
-SIZES = ((1600, 1200), (1200, 1600), (1024, 768), (640, 480), (500, 375))
-
-
-def make_photographs(folder: Path, count: int) -> None:
-    """Fill a folder with JPEG photographs of several sizes."""
-    from PIL import Image
-    from skimage import data
-
-    originals = [Image.fromarray(read()).convert("RGB") for read in (data.chelsea, data.coffee, data.astronaut)]
-    for number in range(count):
-        original, size = originals[number % len(originals)], SIZES[number % len(SIZES)]
-        left = (number * 7) % 40
-        cut = original.crop((left, left, original.width - left, original.height - left))
-        turned = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if number % 2 else cut
-        turned.resize(size, Image.Resampling.BICUBIC).save(folder / f"{number:05d}.jpg", quality=90)
-
-
-def one_photograph(folder: Path) -> Path:
-    """The only photograph of a folder that is made for it."""
-    folder.mkdir()
-    make_photographs(folder, 1)
-    return next(folder.glob("*.jpg"))
 
 
 def measure(
@@ -74,7 +52,7 @@ def measure(
     few = files[: 2 * alone.batch_size]
     torch.set_num_threads(1)
     total = min(cpu_seconds(lambda: _label(alone, few)) for _ in range(rounds)) / len(few)
-    reading = min(cpu_seconds(lambda: _read(alone, few, fast_decode)) for _ in range(rounds)) / len(few)
+    reading = min(cpu_seconds(lambda: list(map(alone._read, few))) for _ in range(rounds)) / len(few)
     torch.set_num_threads(cores)
     counts = sorted({*WORKERS, default_workers()})
     readers = {f"{count}": Classifier(model, workers=count, fast_decode=fast_decode) for count in counts}
@@ -106,15 +84,6 @@ def cpu_seconds(call: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def _read(classifier: Classifier, files: list[Path], fast_decode: bool) -> None:
-    from convit.images.opening import opened
-
-    transform = classifier.transform
-    for file in files:
-        with opened(file, at_least=transform.least_side if fast_decode else None) as (image, full_size):
-            transform.to_pixels(image, full_size if fast_decode else None)
-
-
 def _label(classifier: Classifier, files: list[Path]) -> None:
     for found in classifier.iterate(files):
         assert found.error is None, found.error
@@ -132,44 +101,32 @@ def measure_all(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def photographs(given: argparse.Namespace, place: Path) -> Iterator[tuple[int | str, list[Path]]]:
     """The photographs of each size, made in a folder, or those of --data."""
-    from benchmarks.decoding import make_collages
+    from benchmarks.decoding import make_collage
     from convit.images import find_images
 
     if given.data is not None:
         yield given.data.name, find_images(given.data)
         return
     for megapixels in given.megapixels:
-        (content,) = make_collages((MEGAPIXELS[megapixels],), ({"quality": 90, "subsampling": 2},)).values()
+        content = make_collage(MEGAPIXELS[megapixels])
         files = [place / f"{megapixels}-{number:03}.jpg" for number in range(given.images)]
         for file in files:
             file.write_bytes(content)
         yield megapixels, files
 
 
-def describe(row: dict[str, Any]) -> str:
-    """One line of what was found."""
-    speeds = ", ".join(f"{speed:g} by {count}" for count, speed in row["images_per_second"].items())
-    return (
-        f"{row['model']}, {row['precision']}, {row['megapixels']}{' megapixels' * isinstance(row['megapixels'], int)}: "
-        f"reading {row['reading_ms']:g} ms and model {row['model_ms']:g} ms of CPU time, "
-        f"so {row['possible']:g} images/s on {row['cores']} cores at best; {speeds} "
-        f"reading threads; {row['share_percent']:g} % with the default of {row['workers']} (target {TARGET:g} %)"
-    )
-
-
 def main() -> None:
     from benchmarks.machine import benchmark_parser, keep_rows
 
-    parser = benchmark_parser(__doc__)
+    parser = benchmark_parser(__doc__, rounds=3)
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--megapixels", nargs="+", type=int, default=list(MEGAPIXELS), choices=list(MEGAPIXELS))
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fast-decode", action="store_true", help="as the commands' option")
     parser.add_argument("--data", type=Path, help="use these photographs instead; saves no result")
     given = parser.parse_args()
-    keep_rows("folder", measure_all(given), describe, dry=given.dry or given.data is not None)
+    keep_rows("folder", measure_all(given), dry=given.dry or given.data is not None)
 
 
 if __name__ == "__main__":

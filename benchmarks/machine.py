@@ -5,47 +5,32 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from convit.benchmark.running import describe_machine, machine_lines
-
-__all__ = [
-    "RESULTS",
-    "benchmark_parser",
-    "describe_machine",
-    "keep_rows",
-    "print_machine",
-    "save_result",
-    "saved_rows",
-]
+from convit.benchmark import describe_machine, machine_lines
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def benchmark_parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser whose help is the script's docstring, with --dry."""
+def benchmark_parser(doc: str | None, rounds: int | None = None) -> argparse.ArgumentParser:
+    """A parser whose help is the script's docstring, with --dry, and --rounds where it has a default."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dry", action="store_true", help="save no result")
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds, help="timed calls of each, in turn")
     return parser
 
 
 def keep_rows(
-    benchmark: str,
-    rows: Iterable[dict[str, Any]],
-    describe: Callable[[dict[str, Any]], str] = json.dumps,
-    *,
-    dry: bool,
-    device: str = "cpu",
+    benchmark: str, rows: Iterable[dict[str, Any]], *, dry: bool, device: str = "cpu"
 ) -> list[dict[str, Any]]:
-    """Print and save each row as soon as it is measured.
+    """Print each row, as JSON, and save it as soon as it is measured.
 
     Args:
         benchmark: its name in results/ and in `report.TITLES`.
         rows: measured one after the other as they are asked for.
-        describe: gives a row as one line.
         dry: saves none.
         device: where it is measured.
 
@@ -53,22 +38,14 @@ def keep_rows(
         The rows.
     """
     machine = describe_machine(device)
-    print_machine(machine)
+    print(*machine_lines(machine), sep="\n", flush=True)
     found: list[dict[str, Any]] = []
     for row in rows:
         found.append(row)
-        sys.stdout.write(f"{describe(row)}\n")
-        sys.stdout.flush()
+        print(json.dumps(row), flush=True)
         if not dry:
             save_result(benchmark, machine, found)
     return found
-
-
-def print_machine(machine: dict[str, Any]) -> None:
-    """Say in two lines what `describe_machine` gave."""
-    for line in machine_lines(machine):
-        sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 def saved_rows(benchmark: str, machine: dict[str, Any]) -> list[dict[str, Any]]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.plan import plan
+from convit.output.text import markdown_line
 
 FOLDER = Path(__file__).resolve().parent
 TITLES = {
@@ -44,8 +45,8 @@ DEVICES = (
     ("cuda", "an H100", "python benchmarks/targets.py --device cuda"),
 )
 Rows = list[dict[str, Any]]
-Table = tuple[str, list[tuple[str, ...]]]
-"""Headings with " | " between them, and as many cells of each row."""
+Cells = dict[str, str]
+"""What a row of a table says, by heading."""
 
 
 def write_report(folder: Path = FOLDER) -> Path:
@@ -64,7 +65,7 @@ def write_report(folder: Path = FOLDER) -> Path:
         runs = [run for run in found if run["benchmark"] == benchmark]
         if runs:
             parts.append(f"## {title}\n\n`python benchmarks/{benchmark}.py`")
-        parts += [f"{_machine(run['machine'])}\n\n{_markdown(TABLES[benchmark](run['rows']))}" for run in runs]
+        parts += [f"{_machine(run['machine'])}\n\n{markdown(map(TABLES[benchmark], run['rows']))}" for run in runs]
     path = folder / "RESULTS.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
@@ -84,56 +85,45 @@ def _targets(found: Rows) -> list[str]:
         if tables:
             parts.append("\n\n".join([f"### {title}", *tables]))
     for device, name, command in DEVICES:
-        missing = _not_measured(device, found)
-        if missing[1]:
-            parts.append(f"### Not measured on {name}\n\n`{command}` fills these in.\n\n{_markdown(missing)}")
+        if missing := _not_measured(device, found):
+            parts.append(f"### Not measured on {name}\n\n`{command}` fills these in.\n\n{markdown(missing)}")
     return parts
 
 
 def _part_tables(rows: Rows) -> list[str]:
-    judged = [row for row in rows if "what" in row]
-    sizes = [row for row in rows if "tokens" in row]
-    tables = [_markdown(_judged(judged))] if judged else []
-    tables += [_markdown(_sizes(sizes))] if sizes else []
+    judged = [_judged(row) for row in rows if "what" in row]
+    sizes = [_size(row) for row in rows if "tokens" in row]
+    tables = [markdown(each) for each in (judged, sizes) if each]
     return tables + [f"{row['name']}: not measured: {row['error']}" for row in rows if "error" in row]
 
 
-def _judged(rows: Rows) -> Table:
-    heads = (
-        "case | what | found | target | met | ours, ms | theirs, ms | ours computed in | outputs differ by | "
-        "measured on, load before"
-    )
-    return heads, [
-        (
-            row["name"],
-            row["what"],
-            "" if row["found"] is None else f"**{row['found']:.3g}** {row['unit']}",
-            _goal(row["at_most"], row["target"], row["unit"]),
-            "not measured" if (met := is_met(row)) is None else "yes" if met else "**no**",
-            _side(row["ours"]),
-            _side(row["theirs"]),
-            "" if row["ours"] is None else f"{row['ours']['computed_in']}, {row['ours']['backend']}",
-            "" if row["ours"] is None or row["ours"]["difference"] is None else f"{row['ours']['difference']:.1e}",
-            # runs of an earlier day were kept as a whole, and have both in the line above the table
-            f"{row['date'][:10]}, {row['load_average']}" if "date" in row else "",
-        )
-        for row in rows
-    ]
+def _judged(row: dict[str, Any]) -> Cells:
+    return {
+        "case": row["name"],
+        "what": row["what"],
+        "found": "" if row["found"] is None else f"**{row['found']:.3g}** {row['unit']}",
+        "target": goal(row["at_most"], row["target"], row["unit"]),
+        "met": _yes(is_met(row)) or "not measured",
+        "ours, ms": _side(row["ours"]),
+        "theirs, ms": _side(row["theirs"]),
+        "ours computed in": "" if row["ours"] is None else f"{row['ours']['computed_in']}, {row['ours']['backend']}",
+        "outputs differ by": (
+            "" if row["ours"] is None or row["ours"]["difference"] is None else f"{row['ours']['difference']:.1e}"
+        ),
+        # runs of an earlier day were kept as a whole, and have both in the line above the table
+        "measured on, load before": f"{row['date'][:10]}, {row['load_average']}" if "date" in row else "",
+    }
 
 
-def _sizes(rows: Rows) -> Table:
-    heads = "image | patches | GMACs executed | of them position | ms | memory over the loaded model, MB"
-    return heads, [
-        (
-            row["name"],
-            str(row["tokens"]),
-            f"{row['gmacs']:.4g}",
-            f"{row['position_gmacs']:.3g}",
-            _time(row["step_ms"]),
-            "" if row["memory_mb"] is None else f"{row['memory_mb']:.0f}",
-        )
-        for row in rows
-    ]
+def _size(row: dict[str, Any]) -> Cells:
+    return {
+        "image": row["name"],
+        "patches": str(row["tokens"]),
+        "GMACs executed": f"{row['gmacs']:.4g}",
+        "of them position": f"{row['position_gmacs']:.3g}",
+        "ms": _time(row["step_ms"]),
+        "memory over the loaded model, MB": "" if row["memory_mb"] is None else f"{row['memory_mb']:.0f}",
+    }
 
 
 def _side(row: dict[str, Any] | None) -> str:
@@ -143,7 +133,8 @@ def _side(row: dict[str, Any] | None) -> str:
     return f"{_time(row['step_ms'])}{memory}"
 
 
-def _goal(at_most: bool, bound: float, unit: str) -> str:
+def goal(at_most: bool, bound: float, unit: str) -> str:
+    """A target in words."""
     return f"{'at most' if at_most else 'at least'} {bound:g} {unit}"
 
 
@@ -162,7 +153,7 @@ def is_met(row: dict[str, Any]) -> bool | None:
     return found >= row["target"]
 
 
-def _not_measured(device: str, found: Rows) -> Table:
+def _not_measured(device: str, found: Rows) -> list[Cells]:
     """The targets of a device of which no device of its kind has a result; with "amx" those that AMX is for."""
 
     def is_one(machine: dict[str, Any]) -> bool:
@@ -171,8 +162,12 @@ def _not_measured(device: str, found: Rows) -> Table:
     runs = [run for run in found if run["benchmark"].startswith("targets-") and is_one(run["machine"])]
     known = {(run["benchmark"], row["name"]) for run in runs for row in run["rows"]}
     measurements = plan(device.replace("amx", "cpu"), amx=device == "amx")
-    return "case | what | target", [
-        (measurement.name, target.what, _goal(target.at_most, target.bound, target.unit))
+    return [
+        {
+            "case": measurement.name,
+            "what": target.what,
+            "target": goal(target.at_most, target.bound, target.unit),
+        }
         for measurement in measurements
         if (f"targets-{measurement.part}", measurement.name) not in known
         and (device != "amx" or {case.precision for case in measurement.cases} <= {"bf16", "int8"})
@@ -188,211 +183,169 @@ def _machine(machine: dict[str, Any]) -> str:
     )
 
 
-def _markdown(table: Table) -> str:
-    heads, rows = table
-    lines = [heads, " | ".join("---" for _ in heads.split(" | ")), *map(" | ".join, rows)]
-    return "\n".join(f"| {line} |" for line in lines)
+def markdown(rows: Iterable[Cells]) -> str:
+    """A table of at least one row, in Markdown."""
+    rows = list(rows)
+    return "\n".join(map(markdown_line, [rows[0], ["---"] * len(rows[0]), *(row.values() for row in rows)]))
 
 
 def _time(times: dict[str, float]) -> str:
     return f"{times['median']:.1f} ({times['low']:.1f} to {times['high']:.1f})"
 
 
-def _accuracy(rows: Rows) -> Table:
-    heads = "model | precision | between products | images | top-1, % | top-5, % | loss | points lost | target"
-    return heads, [
-        (
-            row["model"],
-            row["precision"],
-            row["computed_in"],
-            str(row["images"]),
-            f"{row['top1']:.2f}",
-            f"{row['top5']:.2f}",
-            f"{row['loss']:.4f}",
-            f"**{row['lost']:.2f}**",
-            "" if row["target"] is None else f"at most {row['target']:g}",
-        )
-        for row in rows
-    ]
+def _yes(met: bool | None) -> str:
+    return "" if met is None else "yes" if met else "**no**"
 
 
-def _startup(rows: Rows) -> Table:
-    heads = "command | ms: median (quartiles) | against | ms | ratio | target | met | imports torch"
-    return heads, [
-        (
-            f"`{row['command']}`",
-            _time(row["convit_ms"]),
-            f"`{row['libraries']}`",
-            _time(row["libraries_ms"]),
-            f"**{row['ratio']:.2f}**",
-            f"at most {row['target']:g} x" + (f" + {row['extra_ms']:.0f} ms" if row["extra_ms"] else ""),
-            "yes" if row["met"] else "**no**",
-            "yes" if row["imports_torch"] else "no",
-        )
-        for row in rows
-    ]
+def _accuracy(row: dict[str, Any]) -> Cells:
+    return {
+        "model": row["model"],
+        "precision": row["precision"],
+        "between products": row["computed_in"],
+        "images": str(row["images"]),
+        "top-1, %": f"{row['top1']:.2f}",
+        "top-5, %": f"{row['top5']:.2f}",
+        "loss": f"{row['loss']:.4f}",
+        "points lost": f"**{row['lost']:.2f}**",
+        "target": "" if row["target"] is None else f"at most {row['target']:g}",
+    }
 
 
-def _runtime(rows: Rows) -> Table:
-    heads = "program | model | installed, MiB | CPU to the first label, s | memory, MB | targets | met"
-    return heads, [
-        (
-            row["program"],
-            f"`{row['model']}`",
-            f"{row['installed_mib']:,.0f}",
-            f"**{row['cpu_seconds']:.2f}**",
-            f"{row['memory_mb']:.0f}",
-            " and ".join(f"{most:g}" for most in (row["targets"] or {}).values()),
-            ("yes" if row["met"] else "**no**") if row["targets"] else "",
-        )
-        for row in rows
-    ]
+def _startup(row: dict[str, Any]) -> Cells:
+    return {
+        "command": f"`{row['command']}`",
+        "ms: median (quartiles)": _time(row["convit_ms"]),
+        "against": f"`{row['libraries']}`",
+        "ms": _time(row["libraries_ms"]),
+        "ratio": f"**{row['ratio']:.2f}**",
+        "target": f"at most {row['target']:g} x" + (f" + {row['extra_ms']:.0f} ms" if row["extra_ms"] else ""),
+        "met": _yes(row["met"]),
+        "imports torch": "yes" if row["imports_torch"] else "no",
+    }
 
 
-def _scale(rows: Rows) -> Table:
-    heads = "model | embed | CPU per image, ms | images per CPU second, of the plain loop's | target | memory, MB"
-    return heads, [
-        (
-            f"`{row['model']}`",
-            row["loop"],
-            f"{row['cpu_ms_per_image']:.2f}",
-            f"**{row['of_plain']:.1%}**",
-            f"at least {row['target']:.0%}" if row["target"] else "",
-            " and ".join(f"{mb:,} ({n:,} images)" for n, mb in zip(row["images"], row["peak_mb"], strict=True)),
-        )
-        for row in rows
-    ]
+def _runtime(row: dict[str, Any]) -> Cells:
+    return {
+        "program": row["program"],
+        "model": f"`{row['model']}`",
+        "installed, MiB": f"{row['installed_mib']:,.0f}",
+        "CPU to the first label, s": f"**{row['cpu_seconds']:.2f}**",
+        "memory, MB": f"{row['memory_mb']:.0f}",
+        "targets": " and ".join(f"{most:g}" for most in (row["targets"] or {}).values()),
+        "met": _yes(row["met"]) if row["targets"] else "",
+    }
 
 
-def _large_index(rows: Rows) -> Table:
-    heads = (
-        "vectors | taken in, s (CPU) | index built, s (CPU) | added later, s (CPU) | search, ms | "
-        "recall@10 | memory, GB | on disk, GB"
-    )
+def _scale(row: dict[str, Any]) -> Cells:
+    memory = zip(row["images"], row["peak_mb"], strict=True)
+    return {
+        "model": f"`{row['model']}`",
+        "embed": row["loop"],
+        "CPU per image, ms": f"{row['cpu_ms_per_image']:.2f}",
+        "images per CPU second, of the plain loop's": f"**{row['of_plain']:.1%}**",
+        "target": f"at least {row['target']:.0%}" if row["target"] else "",
+        "memory, MB": " and ".join(f"{mb:,} ({images:,} images)" for images, mb in memory),
+    }
 
-    def seconds(row: dict[str, Any], name: str) -> str:
+
+def _large_index(row: dict[str, Any]) -> Cells:
+    def seconds(name: str) -> str:
         return f"{row[f'{name}_s']:,.0f} ({row[f'{name}_cpu_s']:,.0f})"
 
-    return heads, [
-        (
-            f"{row['vectors']:,}, calculated",
-            seconds(row, "add"),
-            seconds(row, "build"),
-            *("",) * 3,
-            f"{row['peak_gb']:.1f}",
-            f"{row['gb']:.1f}",
-        )
-        if row.get("is_calculated")
-        else (
-            f"{row['vectors']:,} x {row['dim']}, fp16",
-            seconds(row, "add"),
-            f"**{seconds(row, 'build')}**, at most {row['targets']['minutes'] * 60:,}",
-            f"{row['more']:,}: {seconds(row, 'more')}",
-            f"{1000 * row['search_s'] / row['queries']:.0f}",
-            f"**{row['recall']:.3f}**, at least {row['targets']['recall']:g}",
-            f"**{row['peak_gb']:.1f}**, at most {row['targets']['gb']:g}",
-            f"{row['gb']:.1f}",
-        )
-        for row in rows
-    ]
+    cells = {
+        "vectors": f"{row['vectors']:,}, calculated",
+        "taken in, s (CPU)": seconds("add"),
+        "index built, s (CPU)": seconds("build"),
+        "added later, s (CPU)": "",
+        "search, ms": "",
+        "recall@10": "",
+        "memory, GB": f"{row['peak_gb']:.1f}",
+        "on disk, GB": f"{row['gb']:.1f}",
+    }
+    if row.get("is_calculated"):
+        return cells
+    return cells | {
+        "vectors": f"{row['vectors']:,} x {row['dim']}, fp16",
+        "index built, s (CPU)": f"**{seconds('build')}**, at most {row['targets']['minutes'] * 60:,}",
+        "added later, s (CPU)": f"{row['more']:,}: {seconds('more')}",
+        "search, ms": f"{1000 * row['search_s'] / row['queries']:.0f}",
+        "recall@10": f"**{row['recall']:.3f}**, at least {row['targets']['recall']:g}",
+        "memory, GB": f"**{row['peak_gb']:.1f}**, at most {row['targets']['gb']:g}",
+    }
 
 
-def _exports(rows: Rows) -> Table:
-    heads = "model | batch | ours, ms | theirs | ms | ratio | target | met"
-    return heads, [
-        (
-            f"`{row['model']}`",
-            str(row["batch"]),
-            _time(row["ours_ms"]),
-            row["theirs"],
-            _time(row["theirs_ms"]),
-            f"**{row['ratio']:.2f}**",
-            "" if row["target"] is None else f"at least {row['target']:g} x, best batch",
-            "" if row["target"] is None else "yes" if row["met"] else "**no**",
-        )
-        for row in rows
-    ]
+def _exports(row: dict[str, Any]) -> Cells:
+    return {
+        "model": f"`{row['model']}`",
+        "batch": str(row["batch"]),
+        "ours, ms": _time(row["ours_ms"]),
+        "theirs": row["theirs"],
+        "ms": _time(row["theirs_ms"]),
+        "ratio": f"**{row['ratio']:.2f}**",
+        "target": "" if row["target"] is None else f"at least {row['target']:g} x, best batch",
+        "met": _yes(row["met"]),
+    }
 
 
-def _decoding(rows: Rows) -> Table:
-    heads = (
-        "photographs | for | reduced | ready, ms: full | fast | ratio | error, levels: mean | worst image | same class"
-    )
-    return heads, [
-        (
-            row["photographs"],
-            f"{row['model']}, {row['size']}",
-            f"{row['reduced']} of {row['images']}",
-            _time(row["ready_full_ms"]),
-            _time(row["ready_fast_ms"]),
-            f"**{row['speedup']:.2f}**",
-            f"{row['mean_error']:.3f}",
-            f"{row['worst_mean_error']:.3f}",
-            "weights not present" if row["same_top1"] is None else f"{row['same_top1']} of {row['images']}",
-        )
-        for row in rows
-    ]
+def _decoding(row: dict[str, Any]) -> Cells:
+    same = row["same_top1"]
+    return {
+        "photographs": row["photographs"],
+        "for": f"{row['model']}, {row['size']}",
+        "reduced": f"{row['reduced']} of {row['images']}",
+        "ready, ms: full": _time(row["ready_full_ms"]),
+        "fast": _time(row["ready_fast_ms"]),
+        "ratio": f"**{row['speedup']:.2f}**",
+        "error, levels: mean": f"{row['mean_error']:.3f}",
+        "worst image": f"{row['worst_mean_error']:.3f}",
+        "same class": "weights not present" if same is None else f"{same} of {row['images']}",
+    }
 
 
-def _folder(rows: Rows) -> Table:
-    heads = "model | computed in | megapixels | CPU ms an image: reading | model | images/s at best"
-    heads += " | images/s by reading threads | share | target | met"
-    return heads, [
-        (
-            f"`{row['model']}`",
-            row["precision"],
-            f"{row['megapixels']}{', fast decoding' * row['fast_decode']}",
-            f"{row['reading_ms']:.1f}",
-            f"{row['model_ms']:.1f}",
-            f"{row['possible']:.1f} on {row['cores']} cores",
-            ", ".join(f"{speed:.1f} ({count})" for count, speed in row["images_per_second"].items()),
-            f"**{row['share_percent']:.1f} %**",
-            f"at least {row['target_percent']:g} % with {row['workers']}",
-            "yes" if row["share_percent"] >= row["target_percent"] else "**no**",
-        )
-        for row in rows
-    ]
+def _folder(row: dict[str, Any]) -> Cells:
+    speeds = row["images_per_second"].items()
+    return {
+        "model": f"`{row['model']}`",
+        "computed in": row["precision"],
+        "megapixels": f"{row['megapixels']}{', fast decoding' * row['fast_decode']}",
+        "CPU ms an image: reading": f"{row['reading_ms']:.1f}",
+        "computing": f"{row['model_ms']:.1f}",
+        "images/s at best": f"{row['possible']:.1f} on {row['cores']} cores",
+        "images/s by reading threads": ", ".join(f"{speed:.1f} ({count})" for count, speed in speeds),
+        "share": f"**{row['share_percent']:.1f} %**",
+        "target": f"at least {row['target_percent']:g} % with {row['workers']}",
+        "met": _yes(row["share_percent"] >= row["target_percent"]),
+    }
 
 
-def _vectors(rows: Rows) -> Table:
-    heads = (
-        "vectors | index | stored, s | index built, s | exact search, ms: median (quartiles) | approximate, ms | "
-        "recall@10 | target"
-    )
-    return heads, [
-        (
-            f"{row['vectors']:,} x {row['dim']}",
-            row.get("index", "HNSW, which is no longer built"),
-            f"{row['store_s']:.1f}",
-            f"{row['build_s']:.0f}",
-            _time(row["exact_ms"]),
-            _time(row["approximate_ms"]),
-            f"**{row['recall']:.3f}**",
-            f"at least {row['target']:g}",
-        )
-        for row in rows
-    ]
+def _vectors(row: dict[str, Any]) -> Cells:
+    return {
+        "vectors": f"{row['vectors']:,} x {row['dim']}",
+        "index": row.get("index", "HNSW, which is no longer built"),
+        "stored, s": f"{row['store_s']:.1f}",
+        "index built, s": f"{row['build_s']:.0f}",
+        "exact search, ms: median (quartiles)": _time(row["exact_ms"]),
+        "approximate, ms": _time(row["approximate_ms"]),
+        "recall@10": f"**{row['recall']:.3f}**",
+        "target": f"at least {row['target']:g}",
+    }
 
 
-def _parity(rows: Rows) -> Table:
-    heads = "model | grid | precision | of | against | its error | our error | limit | holds"
-    return heads, [
-        (
-            row["model"],
-            row["grid"],
-            row["precision"],
-            row["what"],
-            row["against"],
-            f"{row['their_error']:.1e}",
-            f"{row['our_error']:.1e}",
-            f"{row['limit']:.1e}",
-            "yes" if row["holds"] else "**no**",
-        )
-        for row in rows
-    ]
+def _parity(row: dict[str, Any]) -> Cells:
+    return {
+        "model": row["model"],
+        "grid": row["grid"],
+        "precision": row["precision"],
+        "of": row["what"],
+        "against": row["against"],
+        "its error": f"{row['their_error']:.1e}",
+        "our error": f"{row['our_error']:.1e}",
+        "limit": f"{row['limit']:.1e}",
+        "holds": _yes(row["holds"]),
+    }
 
 
-TABLES: dict[str, Callable[[Rows], Table]] = {
+TABLES: dict[str, Callable[[dict[str, Any]], Cells]] = {
     "accuracy": _accuracy,
     "startup": _startup,
     "exports": _exports,

@@ -124,22 +124,15 @@ def measure(programs: dict[Program, dict[str, list[str]]], photograph: Path, rou
 
 
 def rows_of_page(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
-    """The table of the how-to page."""
-    lines = [
-        "",
-        "| program | model | installed, MiB | CPU to the first label, s | memory, MB |",
-        "| --- | --- | ---: | ---: | ---: |",
-        *(
-            f"| {row['program']} | `{row['model']}` | {row['installed_mib']:,.0f} | {row['cpu_seconds']:.2f} "
-            f"| {row['memory_mb']:.0f} |"
-            for row in rows
-        ),
-        "",
+    """The table of the how-to page: that of RESULTS.md without targets."""
+    from benchmarks.report import TABLES, markdown
+
+    cells = [list(TABLES["runtime"](row).items())[:5] for row in rows]
+    return (
+        f"\n{markdown({name: cell.strip('*') for name, cell in each} for each in cells)}\n\n"
         f"Medians of {rows[0]['rounds']} fresh processes on {machine['cpu']}, {machine['cores']} cores; sizes without "
-        "bytecode. Written by `benchmarks/runtime.py`.",
-        "",
-    ]
-    return "\n".join(lines)
+        "bytecode. Written by `benchmarks/runtime.py`.\n"
+    )
 
 
 def write_models(folder: Path) -> dict[str, dict[str, list[str]]]:
@@ -163,11 +156,13 @@ def run(*command: object) -> str:
 
 def measure_all(rounds: int) -> Iterator[dict[str, Any]]:
     """A row for each program and model."""
-    from benchmarks.folder import one_photograph
+    from benchmarks.decoding import make_collage
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         models = write_models(folder)
+        photograph = folder / "photograph.jpg"
+        photograph.write_bytes(make_collage())
         plain, other = install(folder / "plain"), install(folder / "openvino_too", "openvino")
         small, large = (str(each.with_name("convit-runtime")) for each in (plain, other))
         light = Program("convit-runtime", (small,), installed_mib(plain, "convit-runtime"))
@@ -175,7 +170,7 @@ def measure_all(rounds: int) -> Iterator[dict[str, Any]]:
         whole = Program("convit (PyTorch)", (sys.executable, "-m", "convit"), installed_mib(sys.executable, "convit"))
         named = {name: ["--model", name] for name in MODELS}
         programs = {light: models["onnx"], both: models["openvino"], whole: named}
-        for row in measure(programs, one_photograph(folder / "photographs"), rounds):
+        for row in measure(programs, photograph, rounds):
             targets = TARGETS if row["program"] == light.name else None
             met = targets is None or all(row[name] <= most for name, most in targets.items())
             yield {**row, "targets": targets, "met": met}
@@ -185,9 +180,7 @@ def main() -> None:
     from benchmarks.machine import benchmark_parser, describe_machine, keep_rows
     from docs.documents import fill_section
 
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
-    given = parser.parse_args()
+    given = benchmark_parser(__doc__, rounds=9).parse_args()
     rows = keep_rows("runtime", measure_all(given.rounds), dry=given.dry)
     if not given.dry:
         text, table = PAGE.read_text("utf-8"), rows_of_page(rows, describe_machine())

@@ -9,7 +9,6 @@ Everything is counted in CPU seconds, of all processes together, so that what el
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -179,11 +179,12 @@ def measure_loops(data: Path, rounds: int, names: list[str], case: Case) -> list
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    from benchmarks.machine import benchmark_parser, describe_machine, keep_rows, saved_rows
+
+    parser = benchmark_parser(__doc__, rounds=3)
     parser.add_argument("what", choices=("rates", "loops"))
     parser.add_argument("--data", type=Path, help="Tiny-ImageNet's shards: their folder, or one of them")
     parser.add_argument("--photos", type=Path, help="folder of JPEG photographs")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--case", choices=CASES, action="append", help="only this one; can be repeated")
     parser.add_argument("--loop", choices=LOOPS, action="append", help="only this one; can be repeated")
     given = parser.parse_args()
@@ -192,16 +193,17 @@ def main() -> None:
     if given.what == "rates":
         if given.photos is None:
             parser.error("rates needs --photos")
-        RATES.write_text(json.dumps(measure_rates(given.photos, given.data), indent=1) + "\n", encoding="utf-8")
+        rates = json.dumps(measure_rates(given.photos, given.data), indent=1)
+        print(rates)
+        if not given.dry:
+            RATES.write_text(f"{rates}\n", encoding="utf-8")
         return
-    from benchmarks.machine import describe_machine, save_result, saved_rows
-
-    machine = describe_machine()
-    cases = given.case or list(CASES)
-    rows = [row for row in saved_rows("scale", machine) if row["model"] not in {CASES[name].model for name in cases}]
-    for name in cases:
-        rows += measure_loops(given.data, given.rounds, given.loop or list(LOOPS), CASES[name])
-    print(save_result("scale", machine, rows))
+    cases = [CASES[name] for name in given.case or CASES]
+    measured = {case.model for case in cases}
+    earlier = [row for row in saved_rows("scale", describe_machine()) if row["model"] not in measured]
+    loops = given.loop or list(LOOPS)
+    found = (row for case in cases for row in measure_loops(given.data, given.rounds, loops, case))
+    keep_rows("scale", chain(earlier, found), dry=given.dry)
 
 
 if __name__ == "__main__":

@@ -115,29 +115,20 @@ def heavy_imports(start: Start) -> list[str]:
 
 def measure_all(rounds: int) -> Iterator[dict[str, Any]]:
     """A row for each command."""
-    from benchmarks.folder import one_photograph
+    from benchmarks.decoding import make_collage
 
     with tempfile.TemporaryDirectory() as place:
-        for start in starts(one_photograph(Path(place) / "photographs")):
+        photograph = Path(place, "photograph.jpg")
+        photograph.write_bytes(make_collage())
+        for start in starts(photograph):
             yield measure(start, rounds)
-
-
-def describe(row: dict[str, Any]) -> str:
-    """One line of what was found."""
-    return (
-        f"{row['command']} {row['convit_ms']['median']:.0f} ms, {row['libraries']} "
-        f"{row['libraries_ms']['median']:.0f} ms, ratio {row['ratio']:.2f}, at most {row['limit_ms']:.0f} ms: "
-        f"{'met' if row['met'] else 'missed'}; imports {', '.join(row['imports']) or 'none'} of {', '.join(HEAVY)}"
-    )
 
 
 def main() -> None:
     from benchmarks.machine import benchmark_parser, keep_rows
 
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=21)
-    given = parser.parse_args()
-    keep_rows("startup", measure_all(given.rounds), describe, dry=given.dry)
+    given = benchmark_parser(__doc__, rounds=21).parse_args()
+    keep_rows("startup", measure_all(given.rounds), dry=given.dry)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.machine import benchmark_parser, print_machine, save_result, saved_rows
+from benchmarks.machine import benchmark_parser, save_result, saved_rows
 from benchmarks.plan import MODELS, PARTS, Measurement, Rows, Target, best, plan
-from benchmarks.report import is_met
-from convit.benchmark import Case, Row, measure, start_report
+from benchmarks.report import goal, is_met
+from convit.benchmark import Case, Row, machine_lines, measure, start_report
 from convit.model.processor import has_amx
 
 Outcomes = list[dict[str, Any]]
@@ -68,12 +68,11 @@ def scaling_rows(rows: Rows) -> list[dict[str, Any]]:
 
 def describe(outcome: dict[str, Any]) -> str:
     """One line of what came out."""
-    sign = "at most" if outcome["at_most"] else "at least"
-    goal = f"{sign} {outcome['target']:g} {outcome['unit']}"
+    what = f"{outcome['name']}: {outcome['what']}"
+    wanted = goal(outcome["at_most"], outcome["target"], outcome["unit"])
     if outcome["found"] is None:
-        return f"{outcome['name']}: {outcome['what']}: not measured ({goal})"
-    verdict = "met" if outcome["met"] else "MISSED"
-    return f"{outcome['name']}: {outcome['what']}: {outcome['found']:.3g} {outcome['unit']} ({goal}): {verdict}"
+        return f"{what}: not measured ({wanted})"
+    return f"{what}: {outcome['found']:.3g} {outcome['unit']} ({wanted}): {'met' if outcome['met'] else 'MISSED'}"
 
 
 def run_part(
@@ -140,7 +139,7 @@ def main() -> None:
         for measurement in measurements:
             machine = start_report(measurement.cases[0]).machine
             if measurement is measurements[0]:
-                print_machine(machine)
+                print(*machine_lines(machine), sep="\n", flush=True)
             rows = run_part([measurement], lambda line: print(line, flush=True))
             if not given.dry:
                 dated = [{**row, "date": machine["date"], "load_average": machine["load_average"]} for row in rows]

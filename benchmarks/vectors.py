@@ -91,26 +91,15 @@ def measure_new(count: int, dim: int, rounds: int) -> dict[str, Any]:
         return measure(Store(Path(place), dim, create=True), make_vectors(count, dim), rounds)
 
 
-def describe(row: dict[str, Any]) -> str:
-    """One line of what was found."""
-    return (
-        f"{row['vectors']:,} vectors of {row['dim']}: stored in {row['store_s']:.1f} s, index built in "
-        f"{row['build_s']:.1f} s; a search takes {row['exact_ms']['median']:.1f} ms exact, "
-        f"{row['approximate_ms']['median']:.1f} ms approximate; recall@{NEAREST} {row['recall']:.3f}, at "
-        f"least {row['target']:g}"
-    )
-
-
 def main() -> None:
     from benchmarks.machine import benchmark_parser, keep_rows
 
-    parser = benchmark_parser(__doc__)
+    parser = benchmark_parser(__doc__, rounds=50)
     parser.add_argument("--vectors", type=int, nargs="+", default=[100_000, 250_000], metavar="N")
     parser.add_argument("--dim", type=int, default=768)
-    parser.add_argument("--rounds", type=int, default=50)
     given = parser.parse_args()
     rows = (measure_new(count, given.dim, given.rounds) for count in given.vectors)
-    keep_rows("vectors", rows, describe, dry=given.dry)
+    keep_rows("vectors", rows, dry=given.dry)
 
 
 if __name__ == "__main__":

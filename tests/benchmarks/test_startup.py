@@ -24,11 +24,8 @@ def test_help_imports_nothing_heavy() -> None:
     assert (start.ratio, start.extra_ms) == (2.0, 0.0)
 
 
-def test_the_photograph_is_labeled(tmp_path: Path) -> None:
-    from benchmarks.folder import make_photographs
-
-    make_photographs(tmp_path, 1)
-    start = startup.starts(next(tmp_path.glob("*.jpg")))[1]
+def test_the_photograph_is_labeled(photos: list[Path]) -> None:
+    start = startup.starts(photos[0])[1]
     heavy = startup.heavy_imports(start)
     assert "torch" in heavy
     assert "torchvision" not in heavy

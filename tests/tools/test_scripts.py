@@ -19,7 +19,7 @@ SCRIPTS = sorted(
 def test_every_script_reads_its_command_line(script: Path) -> None:
     text = script.read_text("utf-8")
     assert "sys.argv[" not in text or "main(sys.argv[1:])" in text
-    parsers = ("ArgumentParser(", "read_arguments", "benchmark_parser(__doc__)", "from studies.command import")
+    parsers = ("ArgumentParser(", "read_arguments", "benchmark_parser(__doc__", "from studies.command import")
     assert any(parser in text for parser in parsers)
 
 
