@@ -1,5 +1,6 @@
 """The OpenAPI description says what the service does: schemathesis finds nothing that differs."""
 
+import json
 import subprocess
 import sys
 
@@ -30,6 +31,19 @@ def test_a_request_without_parameters_has_the_defaults_that_are_described(
     bare, spelled_out = (client.post(f"/v1/{path}", content=cat, params=given) for given in ({}, described))
     assert bare.json() == spelled_out.json()
     assert client.get(f"/v1/{path}").status_code == 405
+
+
+def test_whatever_answers_get_answers_head_without_the_body(client: httpx.Client, running: Running) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    described = [path.replace("{name}", NANO) for path, methods in paths.items() if "get" in methods]
+    for path in ("/", "/docs", "/openapi.json", *described):
+        whole, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (200, b""), path
+        assert head.headers["content-type"] == whole.headers["content-type"]
+        assert int(head.headers["content-length"]) > 0
+    assert client.head("/v1/classify").status_code == 405
+    logged = [json.loads(line) for line in running.log.read_text().splitlines() if '"HEAD"' in line]
+    assert {line["route"] for line in logged} >= {"/healthz", "/readyz", "/metrics", "/v2/health/live"}
 
 
 def _run_schemathesis(running: Running, *options: str) -> str:

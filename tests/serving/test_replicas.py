@@ -60,7 +60,8 @@ class _Replicas:
         except asyncio.CancelledError:
             self.given_up += 1
             raise
-        found = {"status": 200, "headers": [], "body": body, "state": {}, "route": scope["path"]}
+        headers = [(b"x-asked-for", scope["method"].encode())]
+        found = {"status": 200, "headers": headers, "body": body, "state": {}, "route": scope["path"]}
         return {**found, "batches": [("small", 0.5, [0.1, 0.2])]}
 
 
@@ -99,6 +100,16 @@ def test_a_request_has_one_id_also_behind_rays_proxy() -> None:
 
     for app in (front.app(), RequestIdMiddleware(front.__serve_build_asgi_app__())):
         assert asyncio.run(ask(app)) == ["mine"]
+
+
+def test_a_replica_is_asked_for_a_head_as_for_the_whole() -> None:
+    async def ask() -> list[httpx.Response]:
+        async with _client(_Replicas()) as client:
+            return [await client.head("/v1/models"), await client.head("/healthz")]
+
+    of_replica, of_front = asyncio.run(ask())
+    assert (of_replica.status_code, of_replica.headers["x-asked-for"], of_replica.content) == (200, "GET", b"")
+    assert (of_front.status_code, of_front.content) == (200, b"")
 
 
 @pytest.mark.parametrize("deaths", [0, 1, TRIES])

@@ -59,12 +59,11 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, state = perf_counter(), scope.setdefault("state", {})
+        start, method = perf_counter(), scope["method"]
         headers = {name.decode("latin-1"): text.decode("latin-1") for name, text in reversed(scope["headers"])}
-        given = headers.get("x-request-id", "")
-        state["request_id"] = given if _REQUEST_ID.fullmatch(given) else f"{getrandbits(64):016x}"
-        if _TIMEOUT.fullmatch(seconds := headers.get("x-request-timeout", "")):
-            state["ends"] = asyncio.get_running_loop().time() + float(seconds)
+        state = _begin(scope, headers)
+        if method == "HEAD":  # what answers GET answers it too, without the body (RFC 9110, 9.3.2)
+            scope = {**scope, "method": "GET"}
         body = _Body(self, receive, state.get("ends"))
         cors = self._cors(headers)
         status = _NO_ANSWER
@@ -76,6 +75,8 @@ class Guard:
                 message["headers"] = [*message["headers"], *cors, *_SAFE_HEADERS.items()]
                 if self.sends_id:
                     message["headers"].append((b"x-request-id", state["request_id"].encode()))
+            elif method == "HEAD":
+                message["body"] = b""
             await send(message)
 
         self.metrics.in_flight.inc()
@@ -96,7 +97,7 @@ class Guard:
         finally:
             self._held -= body.size
             self.metrics.in_flight.dec()
-            self._note(scope, status, perf_counter() - start, body.size)
+            self._note(scope, method, status, perf_counter() - start, body.size)
 
     def _refuse(self, scope: Scope, headers: Mapping[str, str]) -> ServiceError | None:
         """What is wrong with a request's head, if anything is."""
@@ -160,7 +161,7 @@ class Guard:
             return []
         return [(b"access-control-allow-origin", origin.encode()), (b"vary", b"Origin"), _EXPOSED]
 
-    def _note(self, scope: Scope, status: int, seconds: float, size: int) -> None:
+    def _note(self, scope: Scope, method: str, status: int, seconds: float, size: int) -> None:
         state = scope["state"]
         route = getattr(scope.get("route"), "path", "other")
         self.metrics.count_request(route, status, seconds, state.get("reason", ""))
@@ -168,7 +169,7 @@ class Guard:
             line: dict[str, Any] = {
                 "time": round(time(), 3),
                 "request_id": state["request_id"],
-                "method": scope["method"],
+                "method": method,
                 "route": route,
                 "status": status,
                 "milliseconds": round(1000 * seconds, 2),
@@ -177,6 +178,15 @@ class Guard:
             if "code" in state:
                 line["code"] = state["code"]
             _log.info("%s", json.dumps(line))
+
+
+def _begin(scope: Scope, headers: Mapping[str, str]) -> dict[str, Any]:
+    """What is noted of a request: its id, and when its client gives up."""
+    state, given = scope.setdefault("state", {}), headers.get("x-request-id", "")
+    state["request_id"] = given if _REQUEST_ID.fullmatch(given) else f"{getrandbits(64):016x}"
+    if _TIMEOUT.fullmatch(seconds := headers.get("x-request-timeout", "")):
+        state["ends"] = asyncio.get_running_loop().time() + float(seconds)
+    return state
 
 
 class _Body:
