@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from convit.images.limits import VARIABLE
+from convit.inference.options import RunOptions
 from convit.scale.ray_cluster import here
 from convit.serving.options import ServiceOptions, ServiceSetup
 from convit.serving.replicas import TRIES, Front, Replica, build, replicated, resources_for
@@ -145,6 +146,8 @@ def test_the_file_for_serve_deploy_is_what_ray_and_we_take(tmp_path: Path) -> No
     assert front._bound_deployment.ray_actor_options["num_cpus"] == 0
     assert front._bound_deployment._deployment_config.graceful_shutdown_timeout_s == 60
     assert {each.name for each in application.deployments} == {"Front", replica.name}
+    # it would replace what suits the device
+    assert not any("ray_actor_options" in each.model_fields_set for each in application.deployments)
     assert replica._deployment_config.autoscaling_config.max_replicas == 4
     (tmp_path / "keys").write_text("a-key-of-these-tests")
     assert "a-key" not in repr(build({"api_key_file": str(tmp_path / "keys")})._bound_deployment.init_args)
@@ -152,6 +155,29 @@ def test_the_file_for_serve_deploy_is_what_ray_and_we_take(tmp_path: Path) -> No
     for wrong in ({"api_key_file": str(tmp_path / "keys")}, {"replicas": [2, 1]}, {"run": {"precision": "fp3"}}):
         with pytest.raises(ValueError, match=r"16 to 256|replicas are|precision"):
             build(wrong)
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "reserved"),
+    [
+        ("auto", {"CPU": 8, "GPU": 2}, {"num_gpus": 1, "num_cpus": 0}),
+        ("auto", {"CPU": 8}, {"num_cpus": 1}),
+        ("auto", None, {"num_cpus": 1}),
+        ("cpu", {"CPU": 8, "GPU": 2}, {"num_cpus": 1}),
+        ("cuda", {"CPU": 8}, {"num_gpus": 1, "num_cpus": 0}),
+    ],
+)
+def test_serve_deploy_reserves_what_a_replica_will_use(
+    device: str, there: dict[str, float] | None, reserved: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: there is not None)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: there)
+    front = build({"models": [NANO], "run": {"device": device}})
+    assert front._bound_deployment.init_args[0]._bound_deployment.ray_actor_options == reserved
+    with pytest.raises(ValueError, match="'cuda:1', but Ray shows each worker a GPU of its own"):
+        resources_for(ServiceSetup(run=RunOptions(device="cuda:1")), _cluster({}, {}), is_own=True)
 
 
 async def _answer_of_a_replica(asked: ServiceSetup, caller: Mapping[str, str], image: bytes) -> dict[str, Any]:

@@ -28,6 +28,8 @@ _PRIVATE = {
     "RAY_enable_metrics_collection": "0",  # which would leave a line of its own on standard error
     "REPORTER_UPDATE_INTERVAL_MS": "3600000",  # of statistics of all processes, which are collected all the same
 }
+# what Ray reserves for a model; Ray Serve would take a CPU with each GPU
+ON_GPU, ON_CPU = {"num_gpus": 1, "num_cpus": 0}, {"num_cpus": 1}
 _MOST_DEATHS = 5  # per worker, in a row, before the job is given up
 _PATIENCE = 10  # seconds
 # Ray's head speaks HTTP/2 (RFC 9113): whoever does answers an empty frame of settings with settings of its own
@@ -39,10 +41,17 @@ def workers_for(device: str, ray: Any) -> tuple[int, dict[str, int]]:
     """How many models a cluster runs at once, and what Ray reserves for each.
 
     One for each GPU, or for each core where it has none or `device` is another.
+
+    Raises:
+        ValueError: the device is a GPU with a number.
     """
+    if device.startswith("cuda:"):
+        raise ValueError(
+            f"device is {device!r}, but Ray shows each worker a GPU of its own, without a number; use 'cuda'"
+        )
     there = ray.cluster_resources()
     gpus = int(there.get("GPU", 0)) if device in ("auto", "cuda") else 0
-    return (gpus, {"num_gpus": 1}) if gpus else (max(1, int(there.get("CPU", 1))), {"num_cpus": 1})
+    return (gpus, ON_GPU) if gpus else (max(1, int(there.get("CPU", 1))), ON_CPU)
 
 
 def here() -> Mapping[str, str]:

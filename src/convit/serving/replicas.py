@@ -20,7 +20,7 @@ from starlette.types import Message
 
 from convit.inference.models import check_model
 from convit.inference.options import RunOptions
-from convit.scale.ray_cluster import enter, here, ray_cluster, workers_for
+from convit.scale.ray_cluster import ON_CPU, ON_GPU, enter, here, ray_cluster, workers_for
 from convit.search.store import check_place
 from convit.serving import inference_protocol
 from convit.serving.app import add_probes, load_app
@@ -173,8 +173,16 @@ def build(arguments: Mapping[str, Any]) -> Any:
         ray_actor_options={"num_cpus": 0},  # replicas may need every CPU, and would wait forever for this one
         graceful_shutdown_timeout_s=2 * service.seconds,  # to receive a request, and to answer it
     )
-    each = {"num_gpus": 1} if str(asked.run.device).startswith("cuda") else {"num_cpus": 1}
-    return front.bind(bind_replicas(asked, each), service)
+    return front.bind(bind_replicas(asked, _deployed_on(str(asked.run.device))), service)
+
+
+def _deployed_on(device: str) -> Mapping[str, int]:
+    """What Ray reserves for each replica of an application that it builds."""
+    import ray
+
+    if device == "cuda":
+        return ON_GPU  # Ray waits for one, which an autoscaler may add
+    return workers_for(device, ray)[1] if ray.is_initialized() else ON_CPU  # `serve build` sees no cluster
 
 
 def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
