@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from urllib.request import Request, urlopen
 
 import numpy as np
 
@@ -92,7 +93,7 @@ def read_shards(out: Path) -> Result:
 
 
 def bucket_files() -> Any:
-    """The file system of the bucket that `s3_server` serves, by `BUCKET`."""
+    """The file system that `s3_server` serves."""
     import fsspec
 
     return fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False)
@@ -109,7 +110,7 @@ def read_bucket(_: Path) -> Result:
 
 
 @contextmanager
-def s3_server() -> Generator[None]:
+def s3_server(bucket: str = BUCKET) -> Generator[None]:
     """A server of S3 on this machine, with an empty bucket; its address and keys are in the environment meanwhile."""
     from moto.server import ThreadedMotoServer
 
@@ -117,10 +118,17 @@ def s3_server() -> Generator[None]:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret-of-mine", "AWS_DEFAULT_REGION": "us-east-1"}
     with mock.patch.dict(os.environ, {"AWS_ENDPOINT_URL": f"http://{host}:{port}", **keys}):
-        bucket_files().mkdir(BUCKET)
         try:
+            set_s3_server("reset")  # buckets belong to the process, and outlive the server of an earlier block
+            bucket_files().mkdir(bucket)
             yield
         finally:
             server.stop()
+
+
+def set_s3_server(what: str, content: bytes = b"") -> None:
+    """Ask something of the API by which the server itself is set."""
+    place = f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/{what}"
+    urlopen(Request(place, content, {"Content-Type": "text/plain"}, method="POST"), timeout=10).close()

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import fsspec
 import pyarrow.parquet as pq
@@ -17,39 +16,19 @@ from PIL import Image
 
 from convit.cli import main
 from convit.scale.destination import Destination
+from tools.killing import bucket_files, s3_server, set_s3_server
 
 MODEL = ("--model", "convit_nano_patch4_32.cifar10", "--workers", "0")
 
 
-def _post(path: str, content: bytes = b"") -> None:
-    """To the API by which the S3 server itself is set."""
-    place = f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/{path}"
-    urlopen(Request(place, content, {"Content-Type": "text/plain"}, method="POST"), timeout=10).close()
-
-
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def bucket() -> Iterator[Any]:
     """An S3 server with the bucket `photos`, open to whoever has the keys in the environment."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret-of-mine",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    _post("reset")
-    system = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    system.mkdir("photos")
-    yield system
-    _post("reset-auth", b"inf")
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    server.stop()
+    with s3_server("photos"):
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        yield bucket_files()
+        set_s3_server("reset-auth", b"inf")
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def _png(number: int) -> bytes:
@@ -168,7 +147,7 @@ def allowed(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str,
     import boto3
 
     def allow(rights: dict[str, str]) -> tuple[str, str]:
-        _post("reset-auth", b"inf")
+        set_s3_server("reset-auth", b"inf")
         users = boto3.client("iam", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
         name = f"user-{len(users.list_users()['Users'])}"
         users.create_user(UserName=name)
@@ -181,7 +160,7 @@ def allowed(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str,
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
         type(bucket).clear_instance_cache()
-        _post("reset-auth", b"0")
+        set_s3_server("reset-auth", b"0")
         return key["AccessKeyId"], key["SecretAccessKey"]
 
     return allow
@@ -224,7 +203,7 @@ def test_a_bucket_without_permission(
     (line,) = [line for line in said.err.splitlines() if "refused" in line]
     assert refused in line
     assert "check the address and" in line
-    _post("reset-auth", b"inf")
+    set_s3_server("reset-auth", b"inf")
     bucket.invalidate_cache()
     written = b"".join(bucket.cat_file(name) for name in bucket.find("vectors"))
     logged = [record.getMessage() for record in caplog.records if record.name.startswith("convit")]

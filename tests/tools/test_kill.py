@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tools import kill
+from tools.killing import BUCKET, bucket_files, s3_server
 
 
 @pytest.mark.slow
@@ -20,6 +21,13 @@ def test_a_few_kills_leave_nothing_wrong(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.timeout(4 * 3600)
 def test_many_kills_leave_nothing_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     assert kill.main(["--kills", "350"]) == 0, capsys.readouterr().out
+
+
+def test_an_s3_server_begins_empty_whatever_an_earlier_one_kept() -> None:
+    for _ in range(2):
+        with s3_server():
+            assert bucket_files().find(BUCKET) == []
+            bucket_files().pipe_file(f"{BUCKET}/out/rows", b"kept")
 
 
 def test_what_is_wrong_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
