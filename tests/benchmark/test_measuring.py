@@ -14,8 +14,9 @@ import torch
 from convit.benchmark import explain, measure, memory, throughput, timing, training
 from convit.benchmark.building import Entry, build_entry
 from convit.benchmark.cases import Case
-from convit.benchmark.comparing import compare_outputs, is_out_of_memory, largest_fitting
+from convit.benchmark.comparing import compare_outputs, largest_fitting
 from convit.benchmark.rows import share_of_peak, with_ratios
+from convit.output.text import is_out_of_memory
 from tests.benchmark.small import COST, made_row, small_case
 
 

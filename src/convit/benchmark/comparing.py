@@ -13,6 +13,7 @@ from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import ALLOWED
 from convit.model import ConViT
 from convit.optimization.precision import name_of
+from convit.output.text import is_out_of_memory
 
 _log = logging.getLogger(__name__)
 COMPARED = 2  # images: enough for a mistake to show, few enough to cost nothing
@@ -88,13 +89,3 @@ def largest_fitting(run: Callable[[Tensor], object], images: Tensor) -> Tensor |
         if len(images) == 1:
             return None
         images = images[: len(images) // 2]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is used up, on a GPU or a CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    # PyTorch's CPU allocator has no error class of its own
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
-    )

@@ -22,10 +22,11 @@ import torch
 from convit.benchmark.building import Entry, build_entry, build_reference, image_size, make_images
 from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import Case
-from convit.benchmark.comparing import compare_outputs, is_out_of_memory
+from convit.benchmark.comparing import compare_outputs
 from convit.benchmark.rows import Row, make_row, with_ratios
 from convit.benchmark.throughput import gpu_memory
 from convit.benchmark.timing import alternate, settling
+from convit.output.text import is_out_of_memory
 
 _log = logging.getLogger(__name__)
 _UNSET = 2e6  # bytes by which the high-water mark may differ from what is held, once it was set back

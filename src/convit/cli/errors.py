@@ -82,16 +82,18 @@ def describe(error: BaseException, command: str = PROGRAM) -> tuple[int, str]:
         return FAILED, _system_message(error)
     if isinstance(error, FloatingPointError):  # a training run that diverged says so itself
         return FAILED, str(error)
-    if _ran_out_of_memory(error):
-        return FAILED, "out of memory; use a smaller batch, a smaller model, or the CPU"
     if _raised_here(error.__traceback__):
         if isinstance(error, ValueError | TypeError):
             return WRONG_INPUT, str(error) or type(error).__name__
         if isinstance(error, ModuleNotFoundError) and error.name is not None:
             told = f"the package '{error.name}' is not installed; install it, or the extra of {PROGRAM} that brings it"
             return FAILED, told
-        if isinstance(error, ImportError):
+        if isinstance(error, ImportError | MemoryError) and str(error):
             return FAILED, str(error)
+    from convit.output.text import is_out_of_memory
+
+    if is_out_of_memory(error):
+        return FAILED, "out of memory; use a smaller batch, a smaller model, or the CPU"
     return FAILED, f"unexpected {type(error).__name__}: {str(error) or 'no message'} (--debug shows the traceback)"
 
 
@@ -175,11 +177,6 @@ def _system_message(error: OSError) -> str:
     from convit.output.files import reason_of
 
     return reason_of(error) if error.filename is None else f"{error.filename}: {reason_of(error)}"
-
-
-def _ran_out_of_memory(error: BaseException) -> bool:
-    torch = sys.modules.get("torch")  # where torch was never imported, it raised nothing
-    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
 
 
 def _raised_here(trace: TracebackType | None) -> bool:

@@ -69,6 +69,20 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is used up, on a GPU or a CPU; torch need not be here.
+
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 PB"))
+    True
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    # PyTorch's CPU allocator has no error class of its own
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
+    )
+
+
 def made_with(*packages: str) -> dict[str, Any]:
     """What a result was made with and when: "versions" of the packages and of Python, and "date" (UTC, ISO 8601)."""
     versions = {**{name: version(name) for name in packages}, "python": platform.python_version()}
