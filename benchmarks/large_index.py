@@ -97,7 +97,7 @@ def take_step(row: dict[str, Any], name: str, call: Callable[[], Any]) -> Any:
 def measure_index(count: int, queries: int, place: Path) -> dict[str, Any]:
     """Take vectors in, build their index, add some more, and search."""
     from convit import create_model, save_weights
-    from convit.scale.results import read_vectors
+    from convit.scale import read_vectors
     from convit.search import Index
     from convit.search.nearest import build_index, search_approximately
 

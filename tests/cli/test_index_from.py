@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from convit.scale.results import read_vectors
+from convit.scale import read_vectors
 from convit.search import Index
 from tests.cli.conftest import Run
 

@@ -104,7 +104,7 @@ def _index_vectors(place: str, db: Path, opening: dict[str, Any]) -> None:
     from convit.search.store import check_place
 
     check_place(db, create=True)
-    from convit.scale.results import read_vectors
+    from convit.scale.jobs import read_vectors
 
     errors.say_reading(place)
     vectors = read_vectors(place)

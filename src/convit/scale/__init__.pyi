@@ -9,5 +9,6 @@ from .jobs import Part as Part
 from .jobs import begin as begin
 from .jobs import missing as missing
 from .jobs import prepare as prepare
+from .jobs import read_vectors as read_vectors
 from .manifest import InputShard as InputShard
 from .manifest import Manifest as Manifest

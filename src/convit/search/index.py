@@ -180,7 +180,7 @@ class Index:
         """Take in the vectors of a job, a shard at a time; those that are in are not read again.
 
         The job's own record says which model made them. Such an index has no labels, sizes and hashes of images.
-        `vectors` is what `convit.scale.results.read_vectors` finds; `expect` is called once with the number of shards
+        `vectors` is what `convit.scale.read_vectors` finds; `expect` is called once with the number of shards
         to read, `advance` after each of them.
 
         Raises:

@@ -21,7 +21,7 @@ _COMMIT_ROWS = 16_384
 
 @dataclass(frozen=True)
 class Vectors:
-    """The results of a job, as `convit.scale.results.read_vectors` finds them.
+    """The results of a job, as `convit.scale.read_vectors` finds them.
 
     Attributes:
         place: the folder or URL, as messages show it.
