@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,12 @@ def start_session(
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{file} cannot be loaded ({reason}); export again, or update its runtime") from error
 
+    turn = nullcontext() if format in _SHARED else threading.Lock()
+
     def run(batch: np.ndarray, names: Sequence[str]) -> Sequence[Any]:
         try:
-            return session(batch, names)
+            with turn:
+                return session(batch, names)
         except MemoryError:
             raise
         except Exception as error:  # again each its own, where config.json does not tell the truth
@@ -105,7 +108,7 @@ def _start_openvino(file: Path, precision: str, images: str, outputs: Sequence[s
         request.infer({images: batch})
         return [request.get_tensor(name).data.copy() for name in names]
 
-    return _one_at_a_time(run)
+    return run
 
 
 def _start_program(file: Path, precision: str, images: str, outputs: Sequence[str], threads: int) -> Session:
@@ -128,7 +131,7 @@ def _start_executorch(file: Path, precision: str, images: str, outputs: Sequence
 
         program = Runtime.get().load_program(file)
         method = program.load_method("forward")
-    return _one_at_a_time(_run_program(lambda batch: method.execute([batch]), outputs))
+    return _run_program(lambda batch: method.execute([batch]), outputs)
 
 
 def _start_litert(file: Path, precision: str, images: str, outputs: Sequence[str], threads: int) -> Session:
@@ -146,17 +149,6 @@ def _start_litert(file: Path, precision: str, images: str, outputs: Sequence[str
     def run(batch: np.ndarray, names: Sequence[str]) -> Sequence[Any]:
         found = runner(**{images: batch})
         return [found[places[name]] for name in names]
-
-    return _one_at_a_time(run)
-
-
-def _one_at_a_time(session: Session) -> Session:
-    """A session that computes one batch at a time, for any number of threads."""
-    lock = threading.Lock()
-
-    def run(batch: np.ndarray, names: Sequence[str]) -> Sequence[Any]:
-        with lock:
-            return session(batch, names)
 
     return run
 
@@ -182,6 +174,7 @@ _STARTS: dict[str, Callable[[Path, str, str, Sequence[str], int], Session]] = {
     "executorch": _start_executorch,
     "litert": _start_litert,
 }
+_SHARED = ("onnx", "pt2", "aotinductor")  # several threads may compute at once; with the others, one after the other
 
 
 def _check_names(found: Iterable[str], *named: str) -> None:
