@@ -1,4 +1,4 @@
-"""`convit classify` and `convit embed` into a folder or an object store, a file for each shard; `convit plan`: the cost."""
+"""`convit classify` and `convit embed` into a folder or an object store, a file per shard; `convit plan`: the cost."""
 
 from collections import Counter
 from collections.abc import Generator, Sequence

@@ -5,10 +5,10 @@ A variant is an architecture; a weight set is a variant with trained weights. `c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypeAlias
 
 from convit.cli import options
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from convit.model import ConViTConfig, Operations, Variant
     from convit.weights import WeightSet
     from convit.weights.published import Published
+
+Cells: TypeAlias = "dict[str, Callable[[Entry], str]]"  # what stands under each heading
 
 
 def models(
@@ -50,58 +52,54 @@ def _flat(row: Entry) -> dict[str, Any]:
 
 def _print_tables(rows: list[Entry], stream: TextIO) -> None:
     """Print the variants with their costs, then the weight sets with their merits: together they fit no terminal."""
-    from convit.output.console import print_parts
+    from convit.output.console import make_table, print_parts
 
-    variants, sets = [row for row in rows if row.cached is None], [row for row in rows if row.cached is not None]
-    released, ours = [row for row in sets if row.published], [row for row in sets if row.measured]
-    tables = (_variant_table(variants), _weights_table(sets), _published_table(released), _measured_table(ours))
-    lines = [f"There are no weights for {', '.join(row.name for row in variants if not row.weights_from)}."]
+    parts: list[Table | str] = []
+    for title, those, cells in _tables(rows):
+        if those:
+            right = range(1, len(cells)) if title != "Weights" else ()
+            lines = [[cell(row) for cell in cells.values()] for row in those]
+            parts.append(make_table([*cells], lines, right=right, unfolded=(0, *right), title=title))
+    bare = [row.name for row in rows if row.cached is None and not row.weights_from]
+    parts.append(f"There are no weights for {', '.join(bare)}.")
     for who in dict.fromkeys(row.measured_by for row in rows if row.measured_by):
         names = ", ".join(row.name for row in rows if row.measured_by == who)
-        lines.append(f"Accuracy of {names}: {who}.")
-    print_parts(stream, *(table for table in tables if table.row_count), *lines)
+        parts.append(f"Accuracy of {names}: {who}.")
+    print_parts(stream, *parts)
 
 
-def _variant_table(rows: list[Entry]) -> Table:
-    headings = ("variant", "params\n(M)", "GMACs", "activations\n(M)", "image", "paper's\ntop-1 (%)")
-    cells = (
-        (
-            *(row.name, f"{row.parameters / 1e6:.2f}", f"{row.gmacs:.2f}", f"{row.activations / 1e6:.2f}"),
-            *(_size(row), _percent(row.top1)),
-        )
-        for row in rows
-    )
-    return _table("Variants", headings, cells)
-
-
-def _weights_table(rows: list[Entry]) -> Table:
-    cells = (
-        (row.name, row.license or "-", row.weights_from.partition(":")[0], "yes" if row.cached else "no")
-        for row in rows
-    )
-    return _table("Weights", ("name", "license", "from", "cached"), cells, numbers=False)
-
-
-def _published_table(rows: list[Entry]) -> Table:
-    """What others published; the sources stand below the tables."""
+def _tables(rows: list[Entry]) -> list[tuple[str, list[Entry], Cells]]:
+    """Title, rows and cells of each table; who published an accuracy stands below them all."""
     from convit.weights.published import DATA_SETS
 
-    relatives = [data for data in DATA_SETS if data != "imagenet"]
-    headings = [DATA_SETS[data].removeprefix("ImageNet").lstrip(" -") for data in relatives]
-    cells = (
-        (
-            *(row.name, _percent(row.top1), _percent(row.top5)),
-            *(_percent(_released(row).get(data)) for data in relatives),
-        )
-        for row in rows
-    )
-    title = "Published in timm's result tables (top-1, %, on ImageNet-1k and its relatives)"
-    return _table(title, ("name", "top-1", "top-5", *headings), cells)
-
-
-def _measured_table(rows: list[Entry]) -> Table:
-    cells = ((row.name, _percent(row.top1), _percent(row.top5)) for row in rows)
-    return _table("Accuracy measured by this project (%)", ("name", "top-1", "top-5"), cells)
+    costs: Cells = {
+        "variant": lambda row: row.name,
+        "params\n(M)": lambda row: f"{row.parameters / 1e6:.2f}",
+        "GMACs": lambda row: f"{row.gmacs:.2f}",
+        "activations\n(M)": lambda row: f"{row.activations / 1e6:.2f}",
+        "image": _size,
+        "paper's\ntop-1 (%)": lambda row: _percent(row.top1),
+    }
+    name: Cells = {"name": lambda row: row.name}
+    origin: Cells = {
+        "license": lambda row: row.license or "-",
+        "from": lambda row: row.weights_from.partition(":")[0],
+        "cached": lambda row: "yes" if row.cached else "no",
+    }
+    accuracy: Cells = {"top-1": lambda row: _percent(row.top1), "top-5": lambda row: _percent(row.top5)}
+    relatives: Cells = {
+        told.removeprefix("ImageNet").lstrip(" -"): lambda row, data=data: _percent(_released(row).get(data))
+        for data, told in DATA_SETS.items()
+        if data != "imagenet"
+    }
+    variants, sets = [row for row in rows if row.cached is None], [row for row in rows if row.cached is not None]
+    published = "Published in timm's result tables (top-1, %, on ImageNet-1k and its relatives)"
+    return [
+        ("Variants", variants, costs),
+        ("Weights", sets, name | origin),
+        (published, [row for row in sets if row.published], name | accuracy | relatives),
+        ("Accuracy measured by this project (%)", [row for row in sets if row.measured], name | accuracy),
+    ]
 
 
 def _released(row: Entry) -> dict[str, float]:
@@ -109,13 +107,6 @@ def _released(row: Entry) -> dict[str, float]:
     from convit.weights.published import TIMM
 
     return {each.data: each.top1 for each in row.published if each.source == TIMM}
-
-
-def _table(title: str, headings: Sequence[str], cells: Iterable[Sequence[str]], *, numbers: bool = True) -> Table:
-    from convit.output.console import make_table
-
-    right = range(1, len(headings)) if numbers else ()
-    return make_table(headings, cells, right=right, unfolded=(0, *right), title=title)
 
 
 def _size(row: Entry) -> str:
