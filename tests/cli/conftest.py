@@ -29,6 +29,15 @@ class Run(NamedTuple):
         """The JSON lines on standard output."""
         return [json.loads(line) for line in self.out.splitlines()]
 
+    def fails(self, *parts: object, code: int = 2) -> None:
+        """Assert that it gave no result (code 3: some), and one line that says what is wrong and holds these parts."""
+        assert self.code == code, self.err
+        assert self.out == "" or code == 3
+        assert self.err.startswith("convit: error: ")
+        assert self.err.count("\n") == 1, self.err
+        for part in parts:
+            assert str(part) in self.err
+
 
 class Terminal(io.StringIO):
     """Something written to that says it is a terminal."""

@@ -176,12 +176,7 @@ def test_a_weight_set_in_full(convit: Command) -> None:
     [("convit_bas", "'convit_base'"), ("convit_small.fb_in1", "'convit_small.fb_in1k'"), ("vgg16", "convit_tiny")],
 )
 def test_an_unknown_name(name: str, closest: str, convit: Command) -> None:
-    run = convit("info", name)
-    assert run.code == 2
-    assert run.err.startswith("convit: error: there ")
-    assert repr(name) in run.err
-    assert closest in run.err
-    assert run.err.count("\n") == 1
+    convit("info", name).fails("error: there ", repr(name), closest)
 
 
 def test_a_cached_file_is_named(convit: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

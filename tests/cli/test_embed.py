@@ -58,16 +58,12 @@ def test_an_unknown_kind_is_refused_at_once(
     convit: Callable[..., Any], photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Embedder, "__init__", _never)
-    run = convit("embed", photos, "--kind", "everything")
-    assert run.code == 2
-    assert run.err.startswith("convit: error: kind is 'everything', but must be one of pooled, ")
+    convit("embed", photos, "--kind", "everything").fails("error: kind is 'everything', but must be one of pooled, ")
 
 
 @pytest.mark.parametrize("kind", [f"layer:{DEPTH}", "layer:77"])
 def test_a_layer_that_there_is_not(kind: str, convit: Callable[..., Any], photos: Path, nano: Path) -> None:
-    run = convit("embed", photos, "--weights", nano, "--kind", kind)
-    assert run.code == 2
-    assert run.err.count("\n") == 1
+    convit("embed", photos, "--weights", nano, "--kind", kind).fails(repr(kind))
 
 
 def _never(*_: object, **__: object) -> None:

@@ -64,9 +64,7 @@ def test_tells_of_itself(exported: Path, convit: Convit, tmp_path: Path) -> None
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "config.json").write_text('{"export": {}}')
-    done = convit("info", damaged)
-    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert "config.json is not as `convit export` writes it" in done.err
+    convit("info", damaged).fails("config.json is not as `convit export` writes it")
 
 
 @pytest.fixture

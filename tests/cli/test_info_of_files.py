@@ -97,19 +97,11 @@ def test_a_hub_repository(own: Path, convit: Command, monkeypatch: pytest.Monkey
     ],
 )
 def test_what_is_not_there(name: str, message: str, convit: Command) -> None:
-    run = convit("info", name)
-    assert run.code != 0
-    assert run.err.startswith("convit: error: ")
-    assert message in run.err
-    assert run.err.count("\n") == 1
+    convit("info", name).fails(message)
 
 
 def test_a_damaged_file(tmp_path: Path, convit: Command) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"nothing")
-    run = convit("info", tmp_path / "a.safetensors")
-    assert run.code == 2
-    assert "a.safetensors is not a safetensors file" in run.err
+    convit("info", tmp_path / "a.safetensors").fails("a.safetensors is not a safetensors file")
     torch.save({"cls_token": torch.zeros(1, 1, 7)}, tmp_path / "b.pth")
-    run = convit("info", tmp_path / "b.pth")
-    assert run.code == 2
-    assert "does not say which model it holds" in run.err
+    convit("info", tmp_path / "b.pth").fails("does not say which model it holds")

@@ -46,9 +46,7 @@ def test_several_runs_need_a_place(convit: Command, run: Path, tmp_path: Path) -
     other = tmp_path / "other"
     other.mkdir()
     (other / "log.jsonl").write_text((run / "log.jsonl").read_text())
-    refused = convit("plot", run, other)
-    assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "--output runs.png" in refused.err
+    convit("plot", run, other).fails("--output runs.png")
     assert convit("plot", run, other, "-o", tmp_path / "both.pdf").code == 0
     assert (tmp_path / "both.pdf").read_bytes().startswith(b"%PDF")
 
@@ -71,10 +69,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     for folder in ("bare", "empty"):
         Path(folder).mkdir()
     Path("empty", "log.jsonl").touch()
-    done = convit("plot", name, *options)
-    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert done.err.startswith("convit: error: ")
-    assert all(word in done.err for word in words)
+    convit("plot", name, *options).fails(*words)
     assert not Path("plot.png").exists()
 
 
@@ -82,9 +77,7 @@ def test_without_matplotlib_the_extra_is_named(convit: Command, run: Path, monke
     for name in [name for name in sys.modules if name.startswith("convit.training.p")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    done = convit("plot", run)
-    assert (done.code, done.err.count("\n")) == (1, 1)
-    assert "pip install 'convit[plot]'" in done.err
+    convit("plot", run).fails("pip install 'convit[plot]'", code=1)
 
 
 def test_neither_torch_nor_a_trainer_is_needed(run: Path) -> None:

@@ -68,9 +68,7 @@ def test_every_output_and_a_report(convit: Runner, photographs: Path, tmp_path: 
     assert sorted(path.name for path in report.iterdir()) == ["few_shot.png", "probe.csv", "probe.json", "probe.txt"]
     with Image.open(report / "few_shot.png") as picture:
         assert picture.format == "PNG"
-    refused = convit(*arguments, "--report", report)
-    assert refused.code == 2
-    assert "holds probe.json already" in refused.err
+    convit(*arguments, "--report", report).fails("holds probe.json already")
 
 
 def test_a_report_holds_this_run_alone(convit: Runner, photographs: Path, tmp_path: Path) -> None:
@@ -128,10 +126,7 @@ def test_unreadable_images_are_named(convit: Runner, own: Path) -> None:
 def test_wrong_options(convit: Runner, photographs: Path, arguments: tuple[str, ...], message: str) -> None:
     given = ("--model", MODEL) if "--model" not in arguments else ()
     cache = () if "--cache" in arguments else ("--no-cache",)
-    run = convit("probe", photographs, *given, *cache, *arguments)
-    assert run.code == 2
-    assert message in run.err
-    assert run.err.count("\n") == 1
+    convit("probe", photographs, *given, *cache, *arguments).fails(message)
 
 
 def test_data_that_make_no_task(convit: Runner, own: Path, tmp_path: Path) -> None:
@@ -159,6 +154,4 @@ def test_a_missing_package_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     run = convit("probe", photographs, "--model", MODEL, "--report", tmp_path / "report")
-    assert run.code == 1
-    assert "pip install 'convit[evaluate]'" in run.err
-    assert "--shots none" in run.err
+    run.fails("pip install 'convit[evaluate]'", "--shots none", code=1)

@@ -109,20 +109,12 @@ def test_an_update_follows_the_folder(convit: Runner, db: Path, pictures: Path) 
 def test_wrong_input_is_one_line(
     convit: Runner, db: Path, pictures: Path, nano: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    run = convit(*(argument.format(db=db, pictures=pictures, nano=nano) for argument in arguments))
-    assert run.code == 2
-    assert run.out == ""
-    assert run.err.startswith("convit: error: ")
-    assert run.err.count("\n") == 1
-    assert message in run.err
+    convit(*(argument.format(db=db, pictures=pictures, nano=nano) for argument in arguments)).fails(message)
 
 
 def test_a_damaged_store_is_one_line(convit: Runner, db: Path, pictures: Path) -> None:
     shutil.rmtree(db / "images.lance" / "data")
-    run = convit("search", pictures / "cat.jpg", "--db", db)
-    assert run.code == 2
-    assert "the store is damaged" in run.err
-    assert run.err.count("\n") == 1
+    convit("search", pictures / "cat.jpg", "--db", db).fails("the store is damaged")
 
 
 def test_duplicates_of_a_folder_and_of_an_index(convit: Runner, db: Path, pictures: Path, tmp_path: Path) -> None:
@@ -182,9 +174,7 @@ def test_criteria_are_checked_before_anything_is_embedded(
     convit: Runner, pictures: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, str], message: str
 ) -> None:
     monkeypatch.setattr("convit.inference.Embedder", None)
-    run = convit("duplicates", pictures, *option)
-    assert (run.code, run.out) == (2, "")
-    assert message in run.err
+    convit("duplicates", pictures, *option).fails(message)
 
 
 def test_pages_in_a_browser(
