@@ -203,7 +203,7 @@ class Evaluator(Predictor):
                 f"{self.num_classes}); use a model with global_pool='token' or 'avg'"
             )
         if self.tta == "flip":
-            logits = (logits + self._runner.compute(pixels, "logits", mirrored=True)) / 2
+            logits = (logits + self._runner.compute([each[:, ::-1] for each in pixels], "logits")) / 2
         return (logits,)
 
     def _sum_up(

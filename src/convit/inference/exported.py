@@ -164,12 +164,11 @@ class ExportedModel:
             )
 
     def compute(
-        self, pixels: Sequence[UInt8[np.ndarray, "height width channels"]], wanted: str, *, mirrored: bool = False
+        self, pixels: Sequence[UInt8[np.ndarray, "height width channels"]], wanted: str
     ) -> Float32[np.ndarray, "batch ..."]:
         """Compute logits or embeddings; see `LoadedModel.compute`."""
-        levels = np.stack(pixels)
         name = _OUTPUT_OF[wanted]
-        found = self.run(levels[:, :, ::-1] if mirrored else levels, (name,))[name]
+        found = self.run(np.stack(pixels), (name,))[name]
         return found[:, 1:] if wanted == "patches" else found
 
     def run(

@@ -126,14 +126,13 @@ class LoadedModel:
 
     @torch.inference_mode()
     def compute(
-        self, pixels: Sequence[UInt8[np.ndarray, "height width channels"]], wanted: str, *, mirrored: bool = False
+        self, pixels: Sequence[UInt8[np.ndarray, "height width channels"]], wanted: str
     ) -> Float32[np.ndarray, "batch ..."]:
         """Compute one output.
 
         Args:
             pixels: cropped images of uint8 pixel values.
             wanted: what `check` lets pass.
-            mirrored: whether left and right are exchanged first.
         """
         if self.is_steady:
             lay_out(self.model, now=len(pixels) == self.batch_size)
@@ -142,7 +141,6 @@ class LoadedModel:
             images = levels.permute(0, 3, 1, 2)  # a view with channels last; the model scales levels itself
         else:
             images = normalize_batch(levels, self.settings).to(self._dtype)
-        images = images.flip(-1) if mirrored else images
         found = self.model(images) if wanted == "logits" else read_embedding(self.model, images, wanted)
         return found.float().cpu().numpy()
 
