@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
-from convit.output import check_output, files, open_writer, parquet
+from convit.output import binary, check_output, files, open_writer
 from convit.output.files import write_file
 from convit.output.folders import whole_folder
 from convit.output.rows import Classification, Embedding, Prediction
@@ -261,7 +261,7 @@ def test_a_closed_pipe_stays_a_closed_pipe() -> None:
 def test_memory_does_not_grow_with_the_number_of_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(parquet, "_GROUP_ROWS", 16)
+    monkeypatch.setattr(binary, "_GROUP_ROWS", 16)
     values = np.ones(1000, np.float32)
     with open_writer(tmp_path / "out", kind, "embedding", shape=(1000,)) as writer:
         tracemalloc.start()

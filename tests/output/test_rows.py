@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from convit.output import FORMATS, choose_format, open_writer, parquet
+from convit.output import FORMATS, binary, choose_format, open_writer
 from convit.output.rows import Classification, Embedding, Prediction
 
 LABELS = [
@@ -132,7 +132,7 @@ def test_labels_as_parquet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("group", [1, 2, 1024])
 def test_vectors_as_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
-    monkeypatch.setattr(parquet, "_GROUP_ROWS", group)
+    monkeypatch.setattr(binary, "_GROUP_ROWS", group)
     table = pq.read_table(write(tmp_path / "vectors.parquet", VECTORS, shape=(6,)))
     assert str(table.schema.field("embedding").type) == "fixed_size_list<element: float>[6]"
     assert table["path"].to_pylist() == [result.path for result in VECTORS]

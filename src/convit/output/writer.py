@@ -136,12 +136,10 @@ def _text_stream(whole: WholeFile) -> TextIO:
 
 
 def _binary_encoder(whole: WholeFile, format: str, layout: Layout, about: Mapping[str, Any] | None) -> Encoder:  # noqa: A002
+    from convit.output.binary import Npz, Parquet
+
     if format == "parquet":
-        from convit.output.parquet import Parquet
-
         return Parquet(whole.file, layout, about=about)
-    from convit.output.npz import Npz
-
     assert isinstance(layout, Embeddings)
     assert layout.shape is not None
     return Npz(whole.file, whole.folder, shape=layout.shape, about=about)

@@ -133,7 +133,7 @@ def _identify(job: Job) -> Callable[[None], Mapping[str, Any]]:
 
 
 def _run_shard(shard: InputShard, predictor: Classifier | Embedder, about: Mapping[str, Any]) -> tuple[Done, bytes]:
-    from convit.output.parquet import Parquet
+    from convit.output.binary import Parquet
 
     shape: tuple[int, ...] | None = getattr(predictor, "shape", None)
     layout = Classifications(getattr(predictor, "top_k", 1)) if shape is None else Embeddings(shape)

@@ -188,7 +188,7 @@ def _vector_of(row: Row, *, as_text: bool) -> dict[str, Any]:
 def _arrow_of(rows: Sequence[Row]) -> bytes:
     import pyarrow as pa
 
-    from convit.output.parquet import as_lists
+    from convit.output.binary import as_lists
 
     vectors = vectors_of(rows)
     names = pa.array([row.name for row in rows])
