@@ -218,7 +218,7 @@ def test_results_that_are_not_known_for_what_they_are(convit: Convit, images: Pa
         (("--precision", "int8"), "int8 would take other ranges in every task"),
         (("--format", "csv"), "takes Parquet files"),
         (("--overwrite",), "takes Parquet files"),
-        (("--shard", "3/3"), "the part is 3/3, but must be i/n"),
+        (("--shard", "3/3"), "the part is '3/3', but must be i/n"),
         (("--address", "auto"), "--address is a Ray cluster; add --engine ray"),
         (("--engine", "ray", "--shard", "0/2"), "--engine ray does all shards; leave out --shard"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from convit.images.lists import list_source
 from convit.scale.destination import Destination
 from convit.scale.inputs import InputFile, list_inputs
-from convit.scale.jobs import Part
+from convit.scale.jobs import parse_part
 from convit.scale.manifest import NAME, InputShard, Manifest, divide, read_manifest, updated
 
 
@@ -95,17 +95,10 @@ def test_of_many_that_create_an_object_one_does(form: str, tmp_path: Path, monke
     assert destination.names() - {".x.lock"} == {"x"}
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
-def test_parts_cover_every_shard_once(count: int) -> None:
-    shards = divide(_images(*map(str, range(20))), 1)
-    done = [shard for index in range(count) for shard in Part(index, count).of(shards)]
-    assert sorted(done, key=lambda shard: shard.number) == shards
-
-
 @pytest.mark.parametrize("text", ["", "7", "2/2", "-1/2", "1/0", "a/b", "1/2/3"])
 def test_a_part_that_there_is_not_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be i/n with i from 0 to n - 1, such as 0/64"):
-        Part.parse(text)
+        parse_part(text)
 
 
 def test_the_name_of_a_shard_changes_with_its_files() -> None:

@@ -11,7 +11,7 @@ import typer
 
 from convit.cli import errors, options
 from convit.cli.job_options import JobOptions, check_engine
-from convit.scale.jobs import FAILED, Job, Part, begin, missing, prepare, read_results, with_access
+from convit.scale.jobs import FAILED, Job, begin, missing, parse_part, prepare, read_results, with_access
 from convit.weights.progress import bar
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def run_job(job: Job, sources: Sequence[str], target: options.Target, given: Job
 
     if target.folder is None:
         raise ValueError("--shard, --engine, --update and their like need a folder or a URL for --output, such as out/")
-    part = _check(job, given)
+    index, count = _check(job, given)
+    part = f"{index}/{count}"
     destination = Destination(target.folder)
     errors.say_reading(*sources)
     left_out = Counter[str]()
@@ -51,31 +52,31 @@ def run_job(job: Job, sources: Sequence[str], target: options.Target, given: Job
         manifest = begin(destination, manifest, engine.identity, update=given.update)
         if line := describe_left_out(left_out):
             errors.say(line)
-        shards = part.of(manifest.shards)
+        shards = manifest.shards[index::count]
         waiting = missing(destination, shards)
         done = Done(before=len(shards) - len(waiting))
-        these = "" if part.count == 1 else f"part {part}: {len(shards):,} of "
+        these = "" if count == 1 else f"part {part}: {len(shards):,} of "
         counts = f"{_counted(len(manifest.shards), 'shard')}, {done.before:,} done before, {len(waiting):,} to do"
         errors.say(these + counts)
         first = next((shard for shard, other in zip_longest(shards, waiting) if shard is not other), None)
         if first is not None:
             _, noted = read_results(destination, first.name, ["error"])
-            if (other := noted.get("part", str(part))) != str(part):
+            if (other := noted.get("part", part)) != part:
                 errors.say(f"some of them were done as part {other}; they stay")
         with bar("shards", len(waiting)) as advance:
-            about = {**engine.identity, "part": str(part)}
+            about = {**engine.identity, "part": part}
             for one in engine.run(destination, with_access(waiting, sources), about):
                 done += one
                 advance()
     _finish(destination, done)
 
 
-def _check(job: Job, given: JobOptions) -> Part:
-    """Refuse options that do not go together, and give the part that is to be done."""
+def _check(job: Job, given: JobOptions) -> tuple[int, int]:
+    """Refuse options that do not go together, and give the part that is to be done, see `parse_part`."""
     if job.options.precision == "int8":
         raise ValueError("int8 would take other ranges in every task; export the model with int8, and name the folder")
     job.options.check_shared()
-    part = Part() if given.shard is None else Part.parse(given.shard)
+    part = parse_part("0/1" if given.shard is None else given.shard)
     check_engine(given.engine, given.address)
     if given.engine == "ray" and given.shard is not None:
         raise ValueError("--engine ray does all shards; leave out --shard")

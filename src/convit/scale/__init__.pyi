@@ -5,9 +5,9 @@ from .engines import RayEngine as RayEngine
 from .inputs import InputFile as InputFile
 from .inputs import list_inputs as list_inputs
 from .jobs import Job as Job
-from .jobs import Part as Part
 from .jobs import begin as begin
 from .jobs import missing as missing
+from .jobs import parse_part as parse_part
 from .jobs import prepare as prepare
 from .jobs import read_vectors as read_vectors
 from .manifest import InputShard as InputShard

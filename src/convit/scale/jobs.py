@@ -34,39 +34,16 @@ SUFFIX = ".parquet"
 _RESULTS = re.compile(r"\d{6,}-[0-9a-f]{12}\.parquet")
 
 
-@dataclass(frozen=True)
-class Part:
-    """Which shards a task does: the i-th of every n; "7/64" at the command line.
+def parse_part(text: str) -> tuple[int, int]:
+    """Read which shards a task does: "i/n", the i-th of every n; raises `ValueError` if it is something else.
 
-    Raises:
-        ValueError: `index` is not one of 0 to `count` - 1.
+    >>> parse_part("7/64")
+    (7, 64)
     """
-
-    index: int = 0
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.index < self.count:
-            raise ValueError(f"the part is {self}, but must be i/n with i from 0 to n - 1, such as 0/64")
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
-
-    @classmethod
-    def parse(cls, text: str) -> Part:
-        """Read "i/n"; raises `ValueError` if it is something else.
-
-        >>> Part.parse("7/64")
-        Part(index=7, count=64)
-        """
-        match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
-        if match is None:
-            raise ValueError(f"the part is {text!r}, but must be i/n with i from 0 to n - 1, such as 0/64")
-        return cls(int(match[1]), int(match[2]))
-
-    def of(self, shards: Sequence[InputShard]) -> list[InputShard]:
-        """The shards of this part."""
-        return list(shards[self.index :: self.count])
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
+    if match is None or int(match[1]) >= int(match[2]):
+        raise ValueError(f"the part is {text!r}, but must be i/n with i from 0 to n - 1, such as 0/64")
+    return int(match[1]), int(match[2])
 
 
 @dataclass(frozen=True)
