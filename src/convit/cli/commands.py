@@ -24,7 +24,7 @@ COMMANDS = {
     "plot": ("convit.cli.train", "plot", "Plot the curves of training runs."),
     "serve": ("convit.cli.serve", "serve", "Serve models over HTTP, with a web page."),
     "export": ("convit.cli.export", "export", "Write a model as files for other runtimes."),
-    "push": ("convit.cli.push", "push", "Upload a model to the Hugging Face hub."),
+    "push": ("convit.cli.export", "push", "Upload a model to the Hugging Face hub."),
     "benchmark": ("convit.cli.benchmark", "benchmark", "Compare speed and memory with other implementations."),
 }
 
