@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import typer
@@ -82,7 +81,7 @@ def describe(error: BaseException, command: str = PROGRAM) -> tuple[int, str]:
         return FAILED, _system_message(error)
     if isinstance(error, FloatingPointError):  # a training run that diverged says so itself
         return FAILED, str(error)
-    if _raised_here(error.__traceback__):
+    if _raised_here(error):
         if isinstance(error, ValueError | TypeError):
             return WRONG_INPUT, str(error) or type(error).__name__
         if isinstance(error, ModuleNotFoundError) and error.name is not None:
@@ -179,12 +178,9 @@ def _system_message(error: OSError) -> str:
     return reason_of(error) if error.filename is None else f"{error.filename}: {reason_of(error)}"
 
 
-def _raised_here(trace: TracebackType | None) -> bool:
-    if trace is None:
-        return False
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return _PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents
+def _raised_here(error: BaseException) -> bool:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and _PACKAGE in Path(frames[-1].f_code.co_filename).parents
 
 
 def open_streams() -> None:
