@@ -42,19 +42,8 @@ def test_lists_make_every_combination(convit: Command, monkeypatch: pytest.Monke
         return [made_row()]
 
     monkeypatch.setattr("convit.benchmark.running.measure", remembered)
-    given = (
-        "--precision",
-        "fp32,bf16",
-        "--size",
-        "32,64x128",
-        "--batch",
-        "1, 8",
-        "--mode",
-        "latency",
-        "--device",
-        "cpu",
-    )
-    assert convit("benchmark", "--model", f"{NANO},convit_tiny", *given, "--compile").code == 0
+    lists = ("--model", f"{NANO},convit_tiny", "--precision", "fp32,bf16", "--size", "32,64x128", "--batch", "1, 8")
+    assert convit("benchmark", *lists, "--mode", "latency", "--device", "cpu", "--compile").code == 0
     assert len(seen) == 16
     assert {case.size for case in seen} == {(32, 32), (64, 128)}
     assert {(case.batch, case.precision, case.mode, case.compiled) for case in seen} == {

@@ -49,8 +49,7 @@ def test_hits_are_those_of_an_index_of_the_folder(convit: Convit, pictures: Path
     assert convit(*query, tmp_path / "db", "--html", tmp_path / "found.html").code == 0
     assert (tmp_path / "found.html").read_text().count("data:image/jpeg") == 5
     duplicates = convit("duplicates", "--db", tmp_path / "db")
-    assert duplicates.code == 2
-    assert "without hashes of images; name their folder instead" in duplicates.err
+    duplicates.fails("without hashes of images; name their folder instead")
 
 
 def test_only_shards_that_are_not_in_are_read(

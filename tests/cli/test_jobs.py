@@ -120,13 +120,12 @@ def test_a_folder_gives_all_that_it_holds_but_the_jobs_own_results(
     for pattern, count in (("images/*.png", 9), ("images/*/*/{0..0}.tar.gz", 1), ("images/{3..4}.png", 2)):
         assert convit("embed", pattern, *MODEL, "-o", f"{count}/").rows[0]["images"] == count
     own = convit("embed", "images/out", *MODEL, "-o", "images/out/", "--update")
-    assert (own.code, "the inputs hold nothing but the results in images/out" in own.err) == (2, True)
+    own.fails("the inputs hold nothing but the results in images/out")
     beside = ("embed", tmp_path / "images", "--no-recursive", *MODEL, "-o", "images/out/../")  # among the images
     assert convit(*beside).rows[0]["images"] == 10
     again = convit(*beside, "--update")
     assert [again.rows[0][name] for name in ("before", "shards", "failed")] == [1, 0, 0]
-    nothing = convit("embed", "images/*.bmp", *MODEL, "-o", "none/")
-    assert (nothing.code, "images/*.bmp: no such file; check the pattern" in nothing.err) == (2, True)
+    convit("embed", "images/*.bmp", *MODEL, "-o", "none/").fails("images/*.bmp: no such file; check the pattern")
 
 
 def test_a_shard_that_cannot_be_read_is_told_and_the_others_are_done(
@@ -195,8 +194,7 @@ def test_results_that_are_not_known_for_what_they_are(convit: Convit, images: Pa
     manifest = (out / "_manifest.parquet").read_bytes()
     (out / "_manifest.parquet").unlink()
     refused = convit(*job, "--normalize")
-    assert refused.code == 2
-    assert f"{out} holds results of a job without its _manifest.parquet; write to another place" in refused.err
+    refused.fails(f"{out} holds results of a job without its _manifest.parquet; write to another place")
     (out / "_manifest.parquet").write_bytes(manifest)
     first.write_bytes(first.read_bytes()[:-9])
     damaged = convit(*job)

@@ -79,8 +79,7 @@ def test_a_report_holds_this_run_alone(convit: Runner, photographs: Path, tmp_pa
     for output in (report / "probe.json", tmp_path / "other" / ".." / "report" / "probe.csv"):
         report.mkdir(exist_ok=True)
         (tmp_path / "other").mkdir(exist_ok=True)
-        own = convit(*arguments, "-o", output, "--report", report)
-        assert (own.code, "is a file of the report itself" in own.err) == (2, True)
+        convit(*arguments, "-o", output, "--report", report).fails("is a file of the report itself")
     report.rmdir()
     assert convit(*arguments, "--probe", "ridge", "--shots", "2", "--report", report).code == 0
     assert (report / "few_shot.png").is_file()
@@ -132,21 +131,17 @@ def test_wrong_options(convit: Runner, photographs: Path, arguments: tuple[str, 
 def test_data_that_make_no_task(convit: Runner, own: Path, tmp_path: Path) -> None:
     arguments = ("--model", MODEL, "--no-cache", "--workers", 0, "--shots", "none")
     same = convit("probe", own, "--split", "val", "--test", own / "val", *arguments)
-    assert (same.code, "training and test images are the same" in same.err) == (2, True)
+    same.fails("training and test images are the same")
     (own / "val" / "cat").rename(own / "val" / "lynx")
-    unknown = convit("probe", own, *arguments)
-    assert (unknown.code, "are in no training image: 'lynx'" in unknown.err) == (2, True)
+    convit("probe", own, *arguments).fails("are in no training image: 'lynx'")
     for number in range(5):
         (own / "train" / "coffee" / f"{number}.png").unlink()
     shutil.rmtree(own / "val" / "lynx")
-    few = convit("probe", own, *arguments)
-    assert (few.code, "class 'coffee' has 1 training image" in few.err) == (2, True)
+    convit("probe", own, *arguments).fails("class 'coffee' has 1 training image")
     for name in ("cat", "rocket"):
         shutil.rmtree(own / "train" / name)
-    one = convit("probe", own / "train", *arguments)
-    assert (one.code, "all training images are of one class, 'coffee'" in one.err) == (2, True)
-    foreign = convit("probe", own, "--model", MODEL, "--cache", own)
-    assert (foreign.code, "holds other files and no embeddings" in foreign.err) == (2, True)
+    convit("probe", own / "train", *arguments).fails("all training images are of one class, 'coffee'")
+    convit("probe", own, "--model", MODEL, "--cache", own).fails("holds other files and no embeddings")
 
 
 def test_a_missing_package_is_named(
