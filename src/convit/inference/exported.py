@@ -204,19 +204,16 @@ class ExportedModel:
         return found
 
     def _check_options(self, options: RunOptions) -> None:
-        fixed = {
-            "device": (str(options.device), ("auto", "cpu"), "leave it out"),
-            "precision": (
-                options.precision,
-                ("auto", "fastest", self.export.precision),
-                "leave it out, or export in it",
-            ),
-            "compile": (options.compile, (False,), "leave it out"),
-            "batch_size": (options.batch_size, (None, self.export.batch or options.batch_size), "leave it out"),
+        possible = {
+            "device": ("auto", "cpu"),
+            "precision": ("auto", "fastest", self.export.precision),
+            "compile": (False,),
+            "batch_size": (None, self.export.batch or options.batch_size),
         }
-        for name, (given, allowed, remedy) in fixed.items():
-            if given not in allowed:
+        for name, allowed in possible.items():
+            if (given := getattr(options, name)) not in allowed and str(given) not in allowed:  # a device of torch's
                 taken = " or ".join(str(each) for each in allowed if each is not None)
+                remedy = "leave it out, or export in it" if name == "precision" else "leave it out"
                 raise ValueError(f"{name} is {given}, but the exported model {self.folder} takes {taken}; {remedy}")
 
     def _size(self, transform: Mapping[str, Any], img_size: int | tuple[int, int] | None) -> tuple[int, int]:

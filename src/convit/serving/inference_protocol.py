@@ -220,15 +220,8 @@ def _split(binary: bytes, size: Any) -> list[bytes]:
 
 
 def _probabilities(rows: list[Row]) -> np.ndarray:
-    """Scores in the order of the classes; a classifier gives them best first."""
-    found: list[np.ndarray] = []
-    for row in rows:
-        assert row.outputs is not None
-        scores, indices = row.outputs
-        values = np.empty(len(scores), np.float32)
-        values[indices] = scores
-        found.append(values)
-    return np.stack(found)
+    """Scores in the order of the classes; a classifier gives them best first, and all of them."""
+    return np.stack([row.outputs[0][np.argsort(row.outputs[1])] for row in rows if row.outputs is not None])
 
 
 def _respond(answer: InferAnswer, binary: bytes) -> Response:
