@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
+from convit.cli import main
 from convit.serving.options import ServiceOptions
-from tests.serving.conftest import NANO, Running
+from tests.serving.conftest import NANO, Running, serving
 
 KEY = "a-key-of-these-tests-alone"
 
@@ -175,8 +176,6 @@ def test_other_pages_may_not_call(client: httpx.Client, cat: bytes, origin: str)
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A service with a key, an origin, a host, a queue of two, and two seconds of patience."""
-    from tests.serving.conftest import serving
-
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "keys").write_text(f"# mine\n\n{KEY}\n")
     names = ("--allow-origin", "https://good.example", "--allow-host", "service.example", "--root-path", "/images")
@@ -342,28 +341,20 @@ def test_the_log_is_json_and_holds_no_image(client: httpx.Client, running: Runni
     ],
 )
 def test_what_is_wrong_at_the_start_is_one_line(
-    options: list[str], told: str, capsys: pytest.CaptureFixture[str], command: Callable[..., int]
+    options: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command("serve", "--port", "0", *([] if "--model" in options else ["--model", NANO]), *options) in (1, 2)
+    model = [] if "--model" in options else ["--model", NANO]
+    assert main(["serve", "--port", "0", *model, *options]) in (1, 2)
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("convit: error: ")
     assert told in error
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
-def test_a_service_for_everybody_is_warned_of(
-    host: str, capsys: pytest.CaptureFixture[str], command: Callable[..., int]
-) -> None:
-    assert command("serve", "--host", host, "--port", "0", "--model", "no_such") == 2
+def test_a_service_for_everybody_is_warned_of(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--host", host, "--port", "0", "--model", "no_such"]) == 2
     warned = "warning: anyone who can reach 0.0.0.0 can use this service; set --api-key-file" in capsys.readouterr().err
     assert warned == (host == "0.0.0.0")
-
-
-@pytest.fixture
-def command() -> Callable[..., int]:
-    from convit.cli import main
-
-    return lambda *arguments: main(list(arguments))
 
 
 @pytest.mark.parametrize("seconds", [0.5, math.inf, math.nan])
