@@ -12,7 +12,7 @@ from convit.cli import main
 JOB = ("--model", "convit_mini_patch8_64.tiny_imagenet", "--workers", "0", "--batch-size", "4")
 
 
-def _rows(output: Path) -> list[dict[str, Any]]:
+def sorted_rows(output: Path) -> list[dict[str, Any]]:
     return sorted(pyarrow.dataset.dataset(output).to_table().to_pylist(), key=lambda row: row["path"])
 
 
@@ -26,5 +26,5 @@ def test_rows_are_the_same_to_the_bit_whatever_was_done_before(tmp_path: Path) -
     assert main([*job, "-o", f"{whole}/"]) == 0
     for part in (2, 1, 0):
         assert main([*job, "-o", f"{parts}/", "--shard", f"{part}/3"]) == 0
-    assert len(_rows(whole)) == 17
-    assert _rows(parts) == _rows(whole)
+    assert len(sorted_rows(whole)) == 17
+    assert sorted_rows(parts) == sorted_rows(whole)

@@ -10,18 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.dataset
 import pytest
 from PIL import Image
 
 from convit.cli import main
+from tests.scale.test_engines import sorted_rows
 from tools import kill_ray
 
 JOB = ("--model", "convit_nano_patch4_32.cifar10", "--workers", "0", "--images-per-shard", "8")
-
-
-def _rows(output: Path) -> list[dict[str, Any]]:
-    return sorted(pyarrow.dataset.dataset(output).to_table().to_pylist(), key=lambda row: row["path"])
 
 
 def _by_ray(command: str, images: Path, output: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -44,7 +40,7 @@ def test_rows_are_those_of_one_process(tmp_path: Path) -> None:
         first, last = done.stderr.splitlines()  # and not a word of Ray
         assert (done.returncode, first) == (3, "convit: 3 shards, 0 done before, 3 to do")
         assert last.startswith("convit: done, 1 image skipped")
-        assert _rows(there) == _rows(here)
+        assert sorted_rows(there) == sorted_rows(here)
         assert {file.name for file in there.iterdir()} == {file.name for file in here.iterdir()}
     assert _by_ray("embed", images, tmp_path / "embed-ray").returncode == 0
 

@@ -4,10 +4,8 @@ import base64
 import json
 import math
 import socket
-import struct
 import threading
 import time
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,26 +16,17 @@ import pytest
 
 from convit.cli import main
 from convit.serving.options import ServiceOptions
+from tests.images.test_image_errors import huge_png
 from tests.serving.conftest import NANO, Running, serving
 
 KEY = "a-key-of-these-tests-alone"
-
-
-def _bomb(side: int) -> bytes:
-    """A PNG file of side x side pixels in a few bytes."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
 
 
 JSON = {"content-type": "application/json"}
 BAD: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "not an image": ("/v1/classify", {"content": b"GET / HTTP/1.1"}, 400, "invalid_image"),
     "empty": ("/v1/classify", {"content": b""}, 400, "no_image"),
-    "pixels": ("/v1/classify", {"content": _bomb(30_000)}, 400, "invalid_image"),
+    "pixels": ("/v1/classify", {"content": huge_png(30_000, 30_000)}, 400, "invalid_image"),
     "no such model": ("/v1/classify?model=../etc/passwd", {"content": b"x"}, 404, "model_not_found"),
     "top-k 0": ("/v1/classify?top_k=0", {"content": b"x"}, 422, "invalid_request"),
     "top-k a million": ("/v1/classify?top_k=1000000", {"content": b"x"}, 422, "invalid_request"),
