@@ -6,14 +6,15 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL import Image
 
-PHOTOGRAPHS = Path(__file__).resolve().parents[1] / "examples" / "photos"
+ROOT = Path(__file__).resolve().parents[1]
+PHOTOGRAPHS = ROOT / "examples" / "photos"
 
 
 def run_convit(*arguments: object) -> None:
@@ -58,6 +59,14 @@ def fill_section(text: str, start: str, end: str, content: str) -> str:
     return f"{before}{start}{content}{end}{rest.split(end)[1]}"
 
 
+def measured_on(machine: Mapping[str, Any]) -> str:
+    """A sentence on what `convit.benchmark.running.describe_machine` gave."""
+    return (
+        f"Measured on {machine['date'][:10]} with {machine['threads']} thread(s) of {machine['cpu']}, load average "
+        f"{machine['load_average']}; convit {machine['versions']['convit']}, torch {machine['versions']['torch']}."
+    )
+
+
 def write_or_check(path: Path, text: str, command: str, *, check: bool) -> int:
     """Write a document, or find out whether it is up to date.
 
@@ -72,20 +81,57 @@ def write_or_check(path: Path, text: str, command: str, *, check: bool) -> int:
     """
     if not check:
         path.write_text(text, encoding="utf-8")
-    elif path.read_text(encoding="utf-8") != text:
-        print(f"docs/{path.parent.name}/{path.name} is out of date; write it with: {command}")
+    elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+        print(f"{path} is out of date; write it with: {command}")
         return 1
     return 0
 
 
-def read_arguments(description: str | None, arguments: list[str] | None, *, draws: bool = True) -> argparse.Namespace:
-    """The command line of a tool that measures data, draws figures (unless it has none) and writes a document."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """The parser of a tool that is described by its module."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def write_page(
+    path: Path, description: str | None, render: Callable[[], str], command: str, arguments: list[str] | None = None
+) -> int:
+    """Run a tool, `command`, that writes a document and takes --check alone; gives the exit code."""
+    parser = parser_of(description)
+    parser.add_argument("--check", action="store_true", help="write nothing, and fail where the page is out of date")
+    return write_or_check(path, render(), command, check=parser.parse_args(arguments).check)
+
+
+def run_tool(
+    page: Path,
+    description: str | None,
+    render: Callable[[], str],
+    measure: Callable[..., None],
+    draw: Callable[[], None] | None = None,
+) -> int:
+    """Run a tool that measures data, draws figures (unless it has none) and writes a page from what is kept.
+
+    Args:
+        page: the page.
+        description: of the tool, for --help.
+        render: gives the text of the page.
+        measure: keeps what is found on `data`, and on its `split` where the tool draws.
+        draw: keeps the figures.
+
+    Returns:
+        The exit code: 1 where `write --check` finds the page out of date.
+    """
+    parser = parser_of(description)
     commands = parser.add_subparsers(dest="command", required=True)
     measuring = commands.add_parser("measure")
     measuring.add_argument("data")
-    measuring.add_argument("--split")
-    if draws:
+    if draw is not None:
+        measuring.add_argument("--split")
         commands.add_parser("draw")
     commands.add_parser("write").add_argument("--check", action="store_true")
-    return parser.parse_args(arguments)
+    given = vars(parser.parse_args())
+    command, check = given.pop("command"), given.pop("check", False)
+    if command == "measure":
+        measure(**given)
+    elif command == "draw" and draw is not None:
+        draw()
+    return write_or_check(page, render(), f"python docs/{page.parent.name}/make.py write", check=check)

@@ -14,7 +14,6 @@ these files.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -24,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from documents import keep_json
+from documents import keep_json, parser_of, write_or_check
 
 from convit.output.text import read_lines
 from convit.weights.model_card import Sources
@@ -94,22 +93,10 @@ def measure(name: str, data: str, folder: Path = BUNDLED_FOLDER) -> dict[str, An
     return evaluation
 
 
-def write_card(name: str, folder: Path = BUNDLED_FOLDER, *, check: bool = False) -> bool:
-    """Write the model card from the files beside it.
-
-    Args:
-        name: the weight set's name.
-        folder: where bundled files live.
-        check: changes nothing.
-
-    Returns:
-        Whether the card on disk was up to date.
-    """
-    path, text = folder / f"{name}.md", render_card(name, folder)
-    is_current = path.is_file() and path.read_text(encoding="utf-8") == text
-    if not check:
-        path.write_text(text, encoding="utf-8")
-    return is_current
+def write_card(name: str, folder: Path = BUNDLED_FOLDER, *, check: bool = False) -> int:
+    """Write the model card from the files beside it, or `check` it; gives the exit code, 1 where it is out of date."""
+    command = f"python docs/make_cards.py card {name}"
+    return write_or_check(folder / f"{name}.md", render_card(name, folder), command, check=check)
 
 
 def render_card(name: str, folder: Path = BUNDLED_FOLDER) -> str:
@@ -141,9 +128,9 @@ def _sections(note: str) -> dict[str, str]:
     return {title.strip(): text.strip() for title, _, text in parts}
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Run the tool; 1 where `card --check` finds the card out of date."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     adopting = commands.add_parser("adopt")
     adopting.add_argument("run", type=Path)
@@ -155,16 +142,13 @@ def main(arguments: list[str] | None = None) -> int:
     writing = commands.add_parser("card")
     writing.add_argument("name")
     writing.add_argument("--check", action="store_true")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
     if given.command == "adopt":
         adopt(given.run, given.name, continued=given.continued)
-    elif given.command == "measure":
+        return 0
+    if given.command == "measure":
         measure(given.name, given.data)
-        write_card(given.name)
-    elif not write_card(given.name, check=given.check) and given.check:
-        print(f"the card of {given.name} is out of date; write it with: python docs/make_cards.py card {given.name}")
-        return 1
-    return 0
+    return write_card(given.name, check=given.command == "card" and given.check)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,16 @@ The 7 validation images that are training images too are named in the README.md 
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from documents import parser_of, run_convit
 
 MODEL = "convit_nano_patch4_32.cifar10"
 PAGE = Path(__file__).with_name("duplicates.md")
@@ -55,18 +58,14 @@ def write_page(rows: list[dict[str, Any]], known: set[frozenset[str]], page: Pat
 
 def main() -> None:
     """Run the command, or take what it wrote earlier, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("data", type=Path, help="the folder of Tiny ImageNet's shards")
     parser.add_argument("--found", type=Path, help="JSON that the command wrote earlier")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         found = given.found or Path(place) / "pairs.json"
         if given.found is None:
-            from convit.cli import main as convit
-
-            command = ["duplicates", str(given.data), "--splits", "train,val", "--model", MODEL, "-o", str(found)]
-            if convit(command) != 0:
-                sys.exit(1)
+            run_convit("duplicates", given.data, "--splits", "train,val", "--model", MODEL, "-o", found)
         write_page(json.loads(found.read_bytes()), known_pairs(given.data.parent / "README.md"), PAGE)
     print(PAGE)
 

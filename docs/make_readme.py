@@ -5,7 +5,6 @@ python docs/make_readme.py [--check]
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -13,12 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from documents import fill_section
+from documents import ROOT, fill_section, write_page
 
 from convit.cli.models import Entry, entries
 from convit.weights.published import DATA_SETS
 
-ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 MARK = "<!-- {}: made by docs/make_readme.py -->\n"
 MODELS = ("convit_tiny", "convit_small", "convit_base")
@@ -95,19 +93,10 @@ def filled(text: str) -> str:
     return text
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write the README, or with --check say whether it is up to date."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, and fail where a table is out of date")
-    given = parser.parse_args(arguments)
-    old = README.read_text(encoding="utf-8")
-    new = filled(old)
-    if given.check:
-        print("README.md is up to date" if new == old else "README.md is out of date: run python docs/make_readme.py")
-        return int(new != old)
-    README.write_text(new, encoding="utf-8")
-    return 0
+def render() -> str:
+    """The README with its tables made anew."""
+    return filled(README.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_page(README, __doc__, render, "python docs/make_readme.py"))

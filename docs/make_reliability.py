@@ -2,18 +2,21 @@
 
     python docs/make_reliability.py [--check]
 
-A tool keeps its part with `keep`, as a `Part`: what was done, a table of counts and the command that does it again.
+A tool keeps its part with `keep`: what was done, a table of counts and the command that does it again.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from documents import keep_json, write_page
 
 PAGE = Path(__file__).with_name("reliability.md")
 KEPT = Path(__file__).with_name("reliability")
@@ -22,26 +25,6 @@ HEAD = """# Reliability
 
 Attempts to break this package, and their results; written by `docs/make_reliability.py` from `docs/reliability/`.
 """
-
-
-class Part(TypedDict):
-    """What a tool found.
-
-    Attributes:
-        command: does it again.
-        date: of the run.
-        about: what was done and what counts as a fault, in Markdown.
-        columns: headings of the table.
-        rows: as many values each.
-        notes: what else is to be said, a paragraph each; faults that are known, and what was not tried.
-    """
-
-    command: str
-    date: str
-    about: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    notes: Sequence[str]
 
 
 def keep(
@@ -53,24 +36,28 @@ def keep(
     notes: Sequence[str] = (),
     folder: Path = KEPT,
 ) -> None:
-    """Keep what a tool found; `name` is one of `PARTS`, the rest are the fields of a `Part`."""
-    found = Part(
-        command=command,
-        date=datetime.now(UTC).date().isoformat(),
-        about=about,
-        columns=columns,
-        rows=rows,
-        notes=notes,
-    )
+    """Keep what a tool found today.
+
+    Args:
+        name: of the part of the page, one of `PARTS`.
+        command: does it again.
+        about: what was done and what counts as a fault, in Markdown.
+        columns: headings of the table.
+        rows: as many values each.
+        notes: what else is to be said, a paragraph each; faults that are known, and what was not tried.
+        folder: where it is kept.
+    """
+    found = {"command": command, "date": datetime.now(UTC).date().isoformat(), "about": about}
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    keep_json(folder / f"{name}.json", {**found, "columns": columns, "rows": rows, "notes": notes})
 
 
-def render(parts: Mapping[str, Part]) -> str:
+def render() -> str:
     """The page; a part that is not there yet is left out."""
     text = HEAD
     for name, title in PARTS.items():
-        if (part := parts.get(name)) is not None:
+        if (file := KEPT / f"{name}.json").is_file():
+            part = json.loads(file.read_text(encoding="utf-8"))
             lines = [part["columns"], ["---", *["---:"] * (len(part["columns"]) - 1)], *part["rows"]]
             table = "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
             notes = "".join(f"\n{note}\n" for note in part["notes"])
@@ -84,16 +71,7 @@ def _cell(value: Any) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the page, or with --check say whether it is up to date."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, and fail where the page is out of date")
-    given = parser.parse_args(arguments)
-    text = render({file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(KEPT.glob("*.json"))})
-    if not given.check:
-        PAGE.write_text(text, encoding="utf-8")
-    elif PAGE.read_text(encoding="utf-8") != text:
-        print("docs/reliability.md is out of date; write it with: python docs/make_reliability.py")
-        return 1
-    return 0
+    return write_page(PAGE, __doc__, render, "python docs/make_reliability.py", arguments)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@
     python docs/analysis/make.py draw                           figures of the weights and of public-domain photographs
     python docs/analysis/make.py write                          README.md from the JSON files; --check only compares
 
-DATA is what `convit ablate` takes. The photographs are the demo's (examples/photos, public domain); no image of the
-data set is kept. The page's screenshot needs Debian's chromium.
+The first two write README.md too. DATA is what `convit ablate` takes. The photographs are the demo's (examples/photos,
+public domain); no image of the data set is kept. The page's screenshot needs Debian's chromium.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from browser import take_screenshot
-from documents import PHOTOGRAPHS, read_arguments, read_json, write_or_check
+from documents import PHOTOGRAPHS, keep_json, read_json, run_convit, run_tool
 
 DOCS = Path(__file__).resolve().parent
 MODEL = "convit_mini_patch8_64.tiny_imagenet"
@@ -32,11 +31,9 @@ HEIGHT = 1960  # of the screenshot, pixels
 
 def measure(data: str, split: str | None) -> None:
     """Run `convit ablate` and measure non-locality on evenly spaced images; keep both as JSON."""
-    options = ["--split", split] if split else []
-    command = [sys.executable, "-m", "convit", "ablate", data, *options, "--model", MODEL, "--device", "cpu"]
-    subprocess.run([*command, "--output", str(DOCS / "ablation.json"), "--overwrite"], check=True)
-    found = measure_attention(data, split)
-    (DOCS / "attention.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    options = [*(["--split", split] if split else []), "--model", MODEL, "--device", "cpu"]
+    run_convit("ablate", data, *options, "--output", DOCS / "ablation.json", "--overwrite")
+    keep_json(DOCS / "attention.json", measure_attention(data, split))
 
 
 def measure_attention(data: str, split: str | None) -> dict[str, Any]:
@@ -82,10 +79,11 @@ def draw() -> None:
         take_screenshot(page, DOCS / "page.png", height=HEIGHT)
 
 
-def render(ablation: dict[str, Any], attention: dict[str, Any]) -> str:
+def render() -> str:
     """The text of README.md: no figure in it is typed in."""
     from convit.analysis.ablations import to_markdown
 
+    ablation, attention = read_json(DOCS, ("ablation", "attention")).values()
     gated = len(attention["gates"])
     layers = "\n".join(
         f"| {number} | {'gated' if number <= gated else 'ordinary'} | {_mean(heads):.2f} | {min(heads):.2f} to "
@@ -151,8 +149,8 @@ def _draw_weights(gates: Any, centers: Any, grid: tuple[int, int]) -> None:
 
 
 def _explain(photograph: Path, output: Path, *options: str) -> None:
-    command = [sys.executable, "-m", "convit", "explain", str(photograph), "--model", MODEL, "--device", "cpu"]
-    subprocess.run([*command, "--output", str(output), "--overwrite", "--quiet", *options], check=True)
+    drawing = ("--model", MODEL, "--device", "cpu", "--output", output, "--overwrite")
+    run_convit("explain", photograph, *drawing, *options)
 
 
 def _gates_of(attention: dict[str, Any], number: int) -> str:
@@ -185,18 +183,5 @@ def _rounded(values: Any) -> Any:
     return _rounded(values.double().tolist())
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the tool; 1 where `write --check` finds README.md out of date."""
-    given = read_arguments(__doc__, arguments)
-    if given.command == "measure":
-        measure(given.data, given.split)
-        return 0
-    if given.command == "draw":
-        draw()
-        return 0
-    text = render(**read_json(DOCS, ("ablation", "attention")))
-    return write_or_check(DOCS / "README.md", text, "python docs/analysis/make.py write", check=given.check)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(DOCS / "README.md", __doc__, render, measure, draw))

@@ -4,8 +4,9 @@
     python docs/evaluation/make.py draw                           the page in a browser, of public-domain photographs
     python docs/evaluation/make.py write                          README.md from these files; --check only compares
 
-DATA is what `convit evaluate` takes. No picture of the data set is kept: the page with the worst mistakes is shown on
-the demo's photographs (examples/photos, public domain), cut into pieces. The screenshot needs Debian's chromium.
+The first two write README.md too. DATA is what `convit evaluate` takes. No picture of the data set is kept: the page
+with the worst mistakes is shown on the demo's photographs (examples/photos, public domain), cut into pieces. The
+screenshot needs Debian's chromium.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from browser import take_screenshot
-from documents import cut_photographs, keep_json, read_arguments, read_json, run_convit, write_or_check
+from documents import cut_photographs, keep_json, read_json, run_convit, run_tool
 
 DOCS = Path(__file__).resolve().parent
 MODEL = "convit_mini_patch8_64.tiny_imagenet"
@@ -63,8 +64,9 @@ def draw() -> None:
         take_screenshot(report / "index.html", DOCS / "page.png", height=HEIGHT)
 
 
-def render(evaluation: dict[str, Any], comparison: dict[str, Any]) -> str:
+def render() -> str:
     """The text of README.md: no figure in it is typed in."""
+    evaluation, comparison = read_json(DOCS, ("evaluation", "comparison")).values()
     files = ", ".join(file["name"] for file in evaluation["data"]["files"])
     rows = "\n".join(
         f"| {row['name']} | {row['count']:,} | {row['top1']:.1f} | {row['top5']:.1f} | "
@@ -136,19 +138,5 @@ def _chance(comparison: dict[str, Any]) -> str:
     return f"p = {comparison['p_value']:.2g} (exact McNemar)"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the tool; 1 where `write --check` finds README.md out of date."""
-    given = read_arguments(__doc__, arguments)
-    DOCS.mkdir(exist_ok=True)
-    if given.command == "measure":
-        measure(given.data, given.split)
-        return 0
-    if given.command == "draw":
-        draw()
-        return 0
-    text = render(**read_json(DOCS, ("evaluation", "comparison")))
-    return write_or_check(DOCS / "README.md", text, "python docs/evaluation/make.py write", check=given.check)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(DOCS / "README.md", __doc__, render, measure, draw))

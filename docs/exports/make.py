@@ -9,17 +9,17 @@ DATA holds the validation images of Tiny ImageNet as shards.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from documents import keep_json, read_json, write_or_check
+from documents import keep_json, measured_on, parser_of, read_json, write_or_check
 
 DOCS = Path(__file__).resolve().parent
 MODEL = "convit_mini_patch8_64.tiny_imagenet"
@@ -112,59 +112,57 @@ def measure_one(model: Any, images: Any, pixels: Any, labels: Any, changes: dict
 
 
 def render(found: dict[str, Any]) -> str:
-    """The page."""
-    machine = found["machine"]
-    versions = ", ".join(
-        f"{name} {machine['versions'][name]}" for name in ("convit", "torch") if name in machine["versions"]
-    )
+    """The text of README.md: no figure in it is typed in."""
     others = ", ".join(sorted({row["torch"] for row in found["apart"]}))
     weights = found["rows"][0]["weights"]
     earlier = sorted({row["format"] for row in found["apart"] if row["weights"] != weights})
-    columns = ["format", "precision", "input", "outputs", "dynamic axes", "size", "worst difference"]
-    columns += ["same first class", "top-1", "images/s"]
-    lines = [
-        "# What exported files give",
-        "",
-        f"Made by `docs/exports/make.py` from `matrix.json` beside it: `{MODEL}`",
-        "exported by `convit export`, then run in its runtime. *Worst difference* is that of the proof at export,",
-        "relative to the largest value of an output, against PyTorch in fp32 (limit 5e-6 in fp32, 2e-2 in half",
-        f"precision; int8 is held to its top-1). Top-1 in percent on {found['images']:,} images of {found['data']},",
-        f"Tiny ImageNet's validation images; images per second in batches of {BATCH}.",
-        "",
-        f"Measured on {machine['date'][:10]} with {machine['threads']} thread(s) of {machine['cpu']}, load average",
-        f"{machine['load_average']}; {versions}. Other programs ran, so read the times as rough. This processor",
-        "has no AMX, for which bf16 is made. No file was run on a GPU. ExecuTorch, LiteRT and Core ML were written in",
-        f"environments of their own (torch {others}), and take one image at a time; Core ML runs on Apple's systems.",
-        *([f"Rows of {', '.join(earlier)} are of earlier weights of the same model."] if earlier else []),
-        "",
-        f"| {' | '.join(columns)} |",
-        "| --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for row in found["rows"] + found["apart"]:
-        title = f"{row['format']}, opset {row['opset']}" if row["opset"] else row["format"]
-        head = f"| {title} | {row['precision']} | {row['input']} | {row['outputs']} | {row['axes']} |"
-        if "refused" in row:
-            lines.append(f"{head} refused: {row['refused']} | | | | |")
-            continue
-        kept = "" if row["agreement"] is None else f"{row['agreement']:.1f} %"
-        top1 = f"{row['top1']:.2f}" if "top1" in row else ""
-        size = f"{row['bytes'] / 1e6:.1f} MB"
-        if row["largest"] is None:
-            lines.append(f"{head} {size} | not compared | | | |")
-            continue
-        lines.append(f"{head} {size} | {row['largest']:.1e} | {kept} | {top1} | {row['images_per_second']:.0f} |")
-    return "\n".join([*lines, ""])
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the tool; 1 where `--check` finds README.md out of date."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="validation images of Tiny ImageNet")
-    parser.add_argument(
-        "--formats", nargs="+", help="measure these alone, of those that have environments of their own"
+    about = (
+        f"Made by `docs/exports/make.py` from `matrix.json` beside it: `{MODEL}` exported by `convit export`, then run "
+        "in its runtime. *Worst difference* is that of the proof at export, relative to the largest value of an "
+        "output, against PyTorch in fp32 (limit 5e-6 in fp32, 2e-2 in half precision; int8 is held to its top-1). "
+        f"Top-1 in percent on {found['images']:,} images of {found['data']}, Tiny ImageNet's validation images; images "
+        f"per second in batches of {BATCH}."
     )
+    measured = (
+        f"{measured_on(found['machine'])} Other programs ran, so read the times as rough. This processor has no AMX, "
+        "for which bf16 is made. No file was run on a GPU. ExecuTorch, LiteRT and Core ML were written in environments "
+        f"of their own (torch {others}), and take one image at a time; Core ML runs on Apple's systems."
+    )
+    if earlier:
+        measured += f" Rows of {', '.join(earlier)} are of earlier weights of the same model."
+    lines = "\n".join(map(_line, found["rows"] + found["apart"]))
+    return f"""# What exported files give
+
+{fill(about, 120)}
+
+{fill(measured, 120)}
+
+| format | precision | input | outputs | dynamic axes | size | worst difference | same first class | top-1 | images/s |
+| --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |
+{lines}
+"""
+
+
+def _line(row: dict[str, Any]) -> str:
+    title = f"{row['format']}, opset {row['opset']}" if row["opset"] else row["format"]
+    head = f"| {title} | {row['precision']} | {row['input']} | {row['outputs']} | {row['axes']} |"
+    if "refused" in row:
+        return f"{head} refused: {row['refused']} | | | | |"
+    size = f"{row['bytes'] / 1e6:.1f} MB"
+    if row["largest"] is None:
+        return f"{head} {size} | not compared | | | |"
+    kept = "" if row["agreement"] is None else f"{row['agreement']:.1f} %"
+    top1 = f"{row['top1']:.2f}" if "top1" in row else ""
+    return f"{head} {size} | {row['largest']:.1e} | {kept} | {top1} | {row['images_per_second']:.0f} |"
+
+
+def main() -> int:
+    """Run the tool; 1 where `--check` finds README.md out of date."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--data", help="validation images of Tiny ImageNet")
+    parser.add_argument("--formats", nargs="+", help="measure these alone, of those with environments of their own")
     parser.add_argument("--check", action="store_true", help="write nothing")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
     found = read_json(DOCS, ("matrix",))["matrix"]
     if given.formats:
         measured = measure(given.data, [row for row in APART if row["format"] in given.formats])["rows"]

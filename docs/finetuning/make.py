@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from documents import keep_json, read_arguments, read_json, run_convit, write_or_check
+from documents import keep_json, measured_on, read_json, run_convit, run_tool
 
 DOCS = Path(__file__).resolve().parent
 BUNDLED, CIFAR = "convit_mini_patch8_64.tiny_imagenet", "convit_nano_patch4_32.cifar10"
@@ -38,13 +38,13 @@ SETS = {
 SIDE = 64  # pixels of a piece of a photograph
 
 
-def measure(cifar10: str) -> None:
+def measure(data: str) -> None:
     """Fine-tune and probe every start on every set."""
     from convit.benchmark.running import describe_machine
 
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as made:
-        for name, folder in zip(SETS, _write_sets(Path(cifar10), Path(made)), strict=True):
+        for name, folder in zip(SETS, _write_sets(Path(data), Path(made)), strict=True):
             for start, (weights, settings) in STARTS.items():
                 run, probed = Path(made) / "runs" / f"{len(rows)}", Path(made) / f"probe-{len(rows)}.json"
                 run_convit("finetune", folder, "--model", weights, *settings, "--output", run)
@@ -102,8 +102,9 @@ def _next(folder: Path) -> Path:
     return folder / f"{len(list(folder.iterdir()))}.png"
 
 
-def render(found: dict[str, Any]) -> str:
+def render() -> str:
     """The text of README.md: no figure in it is typed in."""
+    found = read_json(DOCS, ("starts",))["starts"]
     about = (
         "Made by `docs/finetuning/make.py`, which runs `convit finetune` as it comes and `convit probe` on the same "
         "folders. Test images are scored once, at the end; settings, epochs and the epoch that is kept are chosen on "
@@ -117,11 +118,6 @@ def render(found: dict[str, Any]) -> str:
     )
     sets = "\n".join(f"- {name}: {text}." for name, text in SETS.items())
     lines = "\n".join(_line(row) for row in found["rows"])
-    machine = found["machine"]
-    measured = (
-        f"Measured on {machine['date'][:10]} with {machine['threads']} thread(s) of {machine['cpu']}; convit "
-        f"{machine['versions']['convit']}, torch {machine['versions']['torch']}. One seed."
-    )
     return f"""# What weights in the package save in labeled images
 
 {fill(about, 120)}
@@ -134,7 +130,7 @@ def render(found: dict[str, Any]) -> str:
 | --- | ---: | --- | ---: | ---: | ---: |
 {lines}
 
-{fill(measured, 120)}
+{fill(f"{measured_on(found['machine'])} One seed.", 120)}
 """
 
 
@@ -145,15 +141,5 @@ def _line(row: dict[str, Any]) -> str:
     return f"| {row['set']} | {row['count']:,} | {row['start']} | {row['epochs']} | {tuned} | {linear} |"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the tool; 1 where `--check` finds README.md out of date."""
-    given = read_arguments(__doc__, arguments, draws=False)
-    if given.command == "measure":
-        measure(given.data)
-    text = render(read_json(DOCS, ("starts",))["starts"])
-    check = given.command == "write" and given.check
-    return write_or_check(DOCS / "README.md", text, "python docs/finetuning/make.py write", check=check)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(DOCS / "README.md", __doc__, render, measure))

@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from documents import fill_section, keep_json, read_arguments, read_json, write_or_check
+from documents import fill_section, keep_json, measured_on, read_json, run_tool
 
 DOCS = Path(__file__).resolve().parent
 BATCH, GRIDS, ROUNDS = 8, (14, 32), 15
@@ -26,7 +26,7 @@ PAGE = DOCS / "README.md"
 START, END = "<!-- timing: made by docs/identities/make.py -->\n", "<!-- /timing -->"
 
 
-def measure(name: str) -> None:
+def measure(data: str) -> None:
     """Time each identity in one process, the two ways taking turns."""
     import torch
 
@@ -34,14 +34,14 @@ def measure(name: str) -> None:
     from convit.benchmark.running import describe_machine
 
     torch.manual_seed(0)
-    model = convit.create_model(name).eval()
+    model = convit.create_model(data).eval()
     rows: list[dict[str, Any]] = []
     with torch.inference_mode():
         for side in GRIDS:
             for what, (written, used) in _ways(model, side).items():
                 rows.append({"what": what, "patches": side**2, **_compare(written, used)})
                 print(rows[-1], flush=True)
-    keep_json(DOCS / "timings.json", {"model": name, "batch": BATCH, "rows": rows, "machine": describe_machine()})
+    keep_json(DOCS / "timings.json", {"model": data, "batch": BATCH, "rows": rows, "machine": describe_machine()})
 
 
 def _ways(model: Any, side: int) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
@@ -88,21 +88,20 @@ def _compare(written: Callable[[], Any], used: Callable[[], Any]) -> dict[str, f
     return {"written": as_written, "used": as_used, "error": error}
 
 
-def render(found: dict[str, Any]) -> str:
-    """The table of the page: no figure in it is typed in."""
+def render() -> str:
+    """The page with its table made anew: no figure in it is typed in."""
+    found = read_json(DOCS, ("timings",))["timings"]
     lines = "\n".join(
         f"| {row['what']} | {row['patches']:,} | {row['written']:.1f} | {row['used']:.1f} | "
         f"{row['written'] / row['used']:.1f} x | {row['error']:.0e} |"
         for row in found["rows"]
     )
-    machine = found["machine"]
     about = (
-        f"One layer of `{found['model']}`, batch {found['batch']}, fp32, medians of {ROUNDS} calls in turn with "
-        f"{machine['threads']} thread(s) of {machine['cpu']} on {machine['date'][:10]}, load average "
-        f"{machine['load_average']}; the error is the largest difference over the largest value. Whole models are "
-        "timed in the benchmarks."
+        f"One layer of `{found['model']}`, batch {found['batch']}, fp32, medians of {ROUNDS} calls in turn; the error "
+        f"is the largest difference over the largest value. {measured_on(found['machine'])} Whole models are timed in "
+        "the benchmarks."
     )
-    return f"""
+    table = f"""
 | identity | patches | as written, ms | as computed, ms | ratio | error |
 | --- | ---: | ---: | ---: | ---: | ---: |
 {lines}
@@ -110,17 +109,8 @@ def render(found: dict[str, Any]) -> str:
 {fill(about, 120)}
 
 """
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the tool; 1 where `--check` finds the page out of date."""
-    given = read_arguments(__doc__, arguments, draws=False)
-    if given.command == "measure":
-        measure(given.data)
-    text = fill_section(PAGE.read_text(encoding="utf-8"), START, END, render(read_json(DOCS, ("timings",))["timings"]))
-    check = given.command == "write" and given.check
-    return write_or_check(PAGE, text, "python docs/identities/make.py write", check=check)
+    return fill_section(PAGE.read_text(encoding="utf-8"), START, END, table)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(PAGE, __doc__, render, measure))

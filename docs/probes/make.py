@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from documents import keep_json, read_json, write_or_check
+from documents import keep_json, measured_on, parser_of, read_json, run_convit, write_or_check
 
 DOCS = Path(__file__).resolve().parent
 MODEL = "convit_mini_patch8_64.tiny_imagenet"
@@ -46,11 +46,10 @@ def measure(data: Path, cache: Path | None) -> None:
     for name in SETS:
         with tempfile.TemporaryDirectory() as folder:
             kept = cache or Path(folder) / "embeddings"
-            command = [*("convit", "probe", str(data / name), "--model", MODEL), "--device", "cpu", "--workers", "0"]
-            places = ["--cache", str(kept), "--output", f"{folder}/found.json"]
-            subprocess.run([sys.executable, "-m", *command, *places], check=True)
+            options = ("--model", MODEL, "--device", "cpu", "--workers", 0)
+            run_convit("probe", data / name, *options, "--cache", kept, "--output", f"{folder}/found.json")
             found = json.loads((Path(folder) / "found.json").read_bytes())
-            _keep(name, {**found, "machine": describe_machine()})
+            keep_json(DOCS / f"{name}.json", {**found, "machine": describe_machine()})
 
 
 def measure_large() -> None:
@@ -65,7 +64,7 @@ def measure_large() -> None:
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             rows.append(json.loads(done.stdout))
     counts = {"images": IMAGES, "tested": TESTED, "dim": DIM, "classes": CLASSES}
-    _keep("large", {**counts, "probes": rows, "machine": describe_machine()})
+    keep_json(DOCS / "large.json", {**counts, "probes": rows, "machine": describe_machine()})
 
 
 def measure_one(name: str, folder: Path) -> dict[str, Any]:
@@ -147,7 +146,7 @@ def _section(name: str, found: dict[str, Any]) -> str:
         f"{probing.tested_on[0].upper()}{probing.tested_on[1:]}; {probing.classes} classes, {probing.dim} values per "
         f"image, {probing.precision}, seed {probing.seed}."
     )
-    about = " ".join(filter(None, (measured, remark, _machine(found))))
+    about = " ".join(filter(None, (measured, remark, measured_on(found["machine"]))))
     return f"""## {title}
 
     convit probe {name} --model {probing.model} --device cpu --report report
@@ -180,7 +179,7 @@ def _large(found: dict[str, Any]) -> str:
     about = (
         f"{found['images']:,} made-up training vectors of {found['dim']} values in {found['classes']} classes, and "
         f"{found['tested']:,} to test on, without the embedding. Memory is the most that the process held, the vectors "
-        f"included. {_machine(found)}"
+        f"included. {measured_on(found['machine'])}"
     )
     return f"""{fill(about, WIDTH)}
 
@@ -190,29 +189,16 @@ def _large(found: dict[str, Any]) -> str:
 """
 
 
-def _machine(found: dict[str, Any]) -> str:
-    machine = found["machine"]
-    return (
-        f"Measured on {machine['date'][:10]} with {machine['threads']} thread(s) of {machine['cpu']}, load average "
-        f"{machine['load_average']}; convit {machine['versions']['convit']}, torch {machine['versions']['torch']}."
-    )
-
-
-def _keep(name: str, value: dict[str, Any]) -> None:
-    DOCS.mkdir(parents=True, exist_ok=True)
-    keep_json(DOCS / f"{name}.json", value)
-
-
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Run the tool; 1 where `--check` finds README.md out of date."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--data", type=Path, help="the folder of cifar10 and tiny-imagenet")
     parser.add_argument("--cache", type=Path, help="where embeddings of an earlier run lie, or are kept")
     parser.add_argument("--large", action="store_true", help="measure time and memory")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--vectors", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--check", action="store_true", help="write nothing")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
     if given.one is not None:
         print(json.dumps(measure_one(given.one, given.vectors)))
         return 0

@@ -8,7 +8,6 @@ shows them. Needs Debian's chromium.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from browser import take_screenshot
-from documents import cut_photographs, run_convit
+from documents import cut_photographs, parser_of, run_convit
 
 DOCS = Path(__file__).resolve().parent
 MODEL = "convit_mini_patch8_64.tiny_imagenet"
@@ -44,8 +43,7 @@ def main() -> None:
     """Cut, index, search, and keep the pages."""
     from PIL import Image
 
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    DOCS.mkdir(exist_ok=True)
+    parser_of(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         pieces, db = Path(folder) / "pieces", Path(folder) / "pieces.db"
         for label, number, piece in cut_photographs(PHOTOGRAPHS, PIECES):

@@ -64,8 +64,7 @@ def test_from_a_run_to_a_card(tmp_path: Path, run: Path, folder: Path) -> None:
     shipped, name = tmp_path / "shipped", "convit_six.cifar10"
     bundled.adopt(run, name, shipped)
     measured = bundled.measure(name, str(folder), shipped)
-    assert not bundled.write_card(name, shipped)
-    assert bundled.write_card(name, shipped, check=True)
+    assert bundled.write_card(name, shipped) == bundled.write_card(name, shipped, check=True) == 0
     card = (shipped / f"{name}.md").read_text()
     assert card.startswith(f"# {name}\n")
     for part in (
@@ -84,7 +83,7 @@ def test_from_a_run_to_a_card(tmp_path: Path, run: Path, folder: Path) -> None:
     kept = json.loads((shipped / f"{name}.json").read_text())
     assert (kept["model"], kept["count"]) == (name, 18)
     (shipped / f"{name}.json").write_text(json.dumps(kept | {"top1": 99.0}))
-    assert not bundled.write_card(name, shipped, check=True)
+    assert bundled.write_card(name, shipped, check=True) == 1
 
 
 def test_epochs_of_a_continued_run_are_counted_on(tmp_path: Path, run: Path, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The scripts of the repository read their command line: `--help` answers and does nothing."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ SCRIPTS = sorted(
 def test_every_script_reads_its_command_line(script: Path) -> None:
     text = script.read_text("utf-8")
     assert "sys.argv[" not in text or "main(sys.argv[1:])" in text
-    parsers = ("ArgumentParser(", "read_arguments", "benchmark_parser(__doc__", "from studies.command import")
+    parsers = ("ArgumentParser(", "parser_of(", "run_tool(", "write_page(")
+    parsers += ("benchmark_parser(__doc__", "from studies.command import")
     assert any(parser in text for parser in parsers)
 
 
@@ -32,8 +34,22 @@ def test_help_writes_nothing(name: str) -> None:
     assert (page.stat().st_mtime_ns if page.exists() else None) == before
 
 
-def test_the_page_of_reliability_is_up_to_date() -> None:
-    assert make_reliability.main(["--check"]) == 0
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make_reliability.py",
+        "exports/make.py",
+        "probes/make.py",
+        *(f"{folder}/make.py write" for folder in ("analysis", "evaluation", "finetuning", "identities")),
+    ],
+)
+def test_a_page_is_what_its_script_writes(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, *arguments = command.split()
+    monkeypatch.setattr(sys, "argv", [script, *arguments, "--check"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "docs" / script), run_name="__main__")
+    assert ended.value.code == 0
 
 
 def test_a_part_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
