@@ -210,13 +210,10 @@ def choose_augmentation(images: int, side: int, epochs: int, classes: Sequence[s
     """How so many training images, at an input `side` in pixels, are varied and mixed."""
     least = 0.5 if side <= SMALL_IMAGE else 0.35
     flips = not _flipping_changes(classes)
+    why_not = "not mirrored: the class names mention sides, or are characters or numbers"
     chosen = [
         Choice("augment.scale", [least, 1.0], f"crops of {least:.0%} of an image or more keep its subject in"),
-        Choice(
-            "augment.flip",
-            0.5 if flips else 0.0,
-            "mirrored half of the time" if flips else "not mirrored: the class names tell of sides or characters",
-        ),
+        Choice("augment.flip", 0.5 if flips else 0.0, "mirrored half of the time" if flips else why_not),
         Choice(
             "augment.rand_augment",
             {"operations": 2, "magnitude": 5.0},
@@ -257,5 +254,5 @@ def choose_balance(counts: Sequence[int]) -> list[Choice]:
 
 def _flipping_changes(classes: Sequence[str]) -> bool:
     sided = any({"left", "right"} & set(re.split(r"[^a-z]+", name.lower())) for name in classes)
-    numbers = list(classes) == list(map(str, range(len(classes))))  # of classes without names, but ten may be digits
-    return sided or (all(len(name) == 1 for name in classes) and (not numbers or len(classes) == 10))
+    # numbers may be all that is known of the classes, but also what the images show
+    return sided or all(len(name) == 1 or name.isdecimal() for name in classes)
