@@ -73,6 +73,10 @@ def test_settings_on_the_command_line_replace_the_files(file: Path) -> None:
         ("schedule.epoch=3", "unknown key 'schedule.epoch'; the closest is 'schedule.epochs'"),
         ("augment.rand_augment.magnitud=3", "closest is 'augment.rand_augment.magnitude'"),
         ("sede=1", "closest is 'seed'"),
+        (
+            "model.architecture=torchvision:resnet18",
+            "'torchvision:resnet18': models of torchvision can be teachers only",
+        ),
         ("schedule.epochs=many", "'schedule.epochs' is 'many'"),
         ("run.batch_size=0", "'run.batch_size' is 0"),
         ("run.strategy=fsdp2", "'run.strategy' is 'fsdp2': input should be 'auto' or 'ddp'"),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from lightning.pytorch import Callback
 from torch import nn
 
@@ -150,7 +151,7 @@ def test_folders_called_by_wordnet_id_are_the_classes_that_a_list_names(tmp_path
     assert split.classes == ("tabby", "shepherd")
     evaluated = open_samples(tmp_path / "data" / "train")
     known = match_classes(evaluated, class_names("imagenet1k"), 1000)
-    meant = {known[label]: ours for label, ours in zip(evaluated.labels, split.whole.labels, strict=True)}
+    meant = {known[label]: ours for label, ours in zip(evaluated.labels, split.train.samples.labels, strict=True)}
     assert meant == {281: 0, 235: 1}
 
 
@@ -382,6 +383,15 @@ def test_a_teacher_sees_images_as_it_knows_them_and_its_loss_is_zero_for_its_own
     else:
         certain = 100 * F.one_hot(expected.argmax(dim=1), 10).float()
         assert teacher.loss(certain, images).item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_teacher_of_torchvision_need_not_say_how_many_classes_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    resnet = torchvision.models.resnet18(num_classes=3)
+    monkeypatch.setattr("convit.training.models.create_peer", lambda name, pretrained: resnet)
+    teacher = Teacher(DistillationRecipe(teacher="torchvision:resnet18"), AugmentRecipe(), 3)
+    assert teacher(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    with pytest.raises(ValueError, match="torchvision:resnet18 knows 3 classes, the student 2"):
+        Teacher(DistillationRecipe(teacher="torchvision:resnet18"), AugmentRecipe(), 2)
 
 
 def test_a_student_learns_from_a_teacher_in_a_run(tmp_path: Path, data: Path) -> None:

@@ -61,7 +61,7 @@ def build_model(recipe: Recipe) -> nn.Module:
 def _checkpoint_activations(model: Any, architecture: str) -> None:
     try:
         model.set_grad_checkpointing()
-    except (AttributeError, AssertionError) as error:  # torchvision has no such method, and some of timm's refuse
+    except (AttributeError, AssertionError) as error:  # not all of timm's have such a method, and some refuse
         raise ValueError(
             f"run.activation_checkpointing is true, but {architecture} does not support it; leave it out"
         ) from error
@@ -120,7 +120,9 @@ def class_count(model: nn.Module) -> int:
     Raises:
         ValueError: the model does not say.
     """
-    count = getattr(model, "num_classes", None)
+    # torchvision's ResNets and others have no such number, but end with the layer that gives the classes
+    linear = [layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear)]
+    count = getattr(model, "num_classes", linear[-1] if linear else None)
     if not count:
         raise ValueError(
             f"a {type(model).__name__} does not say how many classes it knows; give model.options.num_classes"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from convit.transforms.settings import TransformSettings
+
+OF_EVALUATION = ("crop_pct", "crop_mode")  # settings of `augment` that training images never meet
 
 AreaShare = Annotated[float, Field(gt=0, le=1)]
 KeptShare = Annotated[float, Field(ge=0, lt=1)]
@@ -40,6 +42,13 @@ class ModelRecipe(Section):
     freeze: list[str] = Field(default_factory=list)
     convolutional_init: bool = True
     initial_gate: float | None = Field(default=None, gt=0, lt=1)
+
+    @field_validator("architecture")
+    @classmethod
+    def _is_trained_here(cls, name: str) -> str:
+        if name.startswith("torchvision:"):
+            raise ValueError("models of torchvision can be teachers only; name a variant, or timm:NAME")
+        return name
 
     @property
     def start(self) -> str:
