@@ -271,6 +271,43 @@ def test_a_changed_recipe_is_named_kept_and_trained_by(
     assert (run / "recipe.yaml").read_bytes() == kept
 
 
+def test_what_evaluation_alone_reads_may_change_at_a_resume(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short, change = ("schedule.cooldown_epochs=0",), ("augment.crop_pct=0.5", "augment.crop_mode=border")
+    run_recipe(small_recipe(tmp_path, *short), data, tmp_path / "run", quiet=True)
+    with pytest.raises(ValueError, match=r"too late for augment\.crop_pct: 1\.0 → 0\.5; augment\.crop_mode: .* resume"):
+        run_recipe(small_recipe(tmp_path, *short, *change), data, tmp_path / "run", resume=True, quiet=True)
+    for compared in ("run.select=best", "schedule.patience=2"):
+        longer = small_recipe(tmp_path, *short, *change, "schedule.epochs=3", compared)
+        with pytest.raises(ValueError, match=r"2 epochs were measured with another augment\.crop_pct"):
+            run_recipe(longer, data, tmp_path / "run", resume=True, quiet=True)
+    longer = small_recipe(tmp_path, *short, *change, "schedule.epochs=3")
+    weights = run_recipe(longer, data, tmp_path / "run", resume=True)
+    assert "augment.crop_pct: 1.0 → 0.5; augment.crop_mode: 'center' → 'border'" in capsys.readouterr().err
+    assert load_model(weights).pretrained_cfg["crop_pct"] == 0.5
+    with pytest.raises(ValueError, match="is of another run: its augment is"):
+        run_recipe(small_recipe(tmp_path, *short, "augment.padding=2"), data, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("reader", [(), ("data.reader=stream", "data.samples=16")])
+def test_validation_images_are_those_that_the_run_began_with(
+    tmp_path: Path, data: Path, reader: tuple[str, ...]
+) -> None:
+    own = ("data.train=train-0.tar", "data.held_out=0", "data.validation=train-1.tar", *reader)
+    recipe, kept = small_recipe(tmp_path, *own, "schedule.epochs=1"), tmp_path / "run" / "checkpoints"
+    run_recipe(recipe, data, tmp_path / "run", quiet=True)
+    assert "validation_sha256:\n  train-1.tar:" in (tmp_path / "run" / "environment.yaml").read_text()
+    write_shard(data / "train-1.tar", range(40, 60))
+    with pytest.raises(ValueError, match="is of another run: its validation_files is"):
+        run_recipe(recipe, data, tmp_path / "run", resume=True, quiet=True)
+    for file in kept.iterdir():  # as checkpoints were that did not say
+        checkpoint = torch.load(file, weights_only=True)
+        del checkpoint["convit_run"]["validation_files"]
+        torch.save(checkpoint, file)
+    assert run_recipe(recipe, data, tmp_path / "run", resume=True, quiet=True).is_file()
+
+
 @pytest.mark.parametrize("ema", [("null", "{decay: 0.9}"), ("{decay: 0.9}", "null")])
 def test_averaging_can_begin_and_end_at_a_resume(tmp_path: Path, data: Path, ema: tuple[str, str]) -> None:
     still = ("optimizer.lr=1e-20", "schedule={epochs: 2, cooldown_epochs: 0, warmup_epochs: 0, min_lr: 0}")

@@ -107,7 +107,7 @@ def run_recipe(
     corrupt = CorruptImages(output / UNREADABLE, recipe.data.corrupt_limit, root=data)
     split = open_split(recipe, data, *size, corrupt, opened)
     _check_fit(recipe, model, split)
-    own = identity(recipe, split.files)
+    own = identity(recipe, split)
     say = speaker(quiet=quiet)
     if opened is None:  # else whoever opened the data has told
         say(f"found {split}")

@@ -24,7 +24,7 @@ from convit.optimization.precision import describe_device, pick_device
 from convit.output.files import write_file
 from convit.output.text import first_line, read_lines, short
 from convit.training.places import LOG, RECIPE
-from convit.training.recipe import AugmentRecipe, OptimizerRecipe, Recipe
+from convit.training.recipe import OF_EVALUATION, AugmentRecipe, OptimizerRecipe, Recipe
 from convit.training.recipe_io import load_yaml, read_recipe
 from convit.training.splits import Split
 from convit.weights import load_model
@@ -33,7 +33,8 @@ from convit.weights.header import read_metadata
 IDENTITY_KEY = "convit_run"
 ENVIRONMENT = "environment.yaml"
 WEIGHTS, UNREADABLE = "weights.safetensors", "corrupt.jsonl"
-_OF_TRAINING = ("optimizer", "schedule", "mixing", "ema")  # sections of a recipe that nothing but training reads
+# sections of a recipe by which epochs are trained and measured, where they may change from epoch to epoch
+_OF_EPOCHS = ("augment", "optimizer", "schedule", "mixing", "ema")
 PACKAGES = ("convit", "torch", "torchvision", "lightning", "pillow", "numpy", "timm")
 
 
@@ -88,12 +89,15 @@ class TrainingRun:
         return f"{type(self).__name__}({str(self.folder)!r})"
 
 
-def identity(recipe: Recipe, files: Mapping[str, str]) -> dict[str, Any]:
-    """What must be the same where a run is resumed; `files` are the fingerprints of its data."""
+def identity(recipe: Recipe, split: Split) -> dict[str, Any]:
+    """What must be the same where a run is resumed, with the fingerprints of its data."""
     whole = recipe.model_dump(mode="json")
-    data = {key: value for key, value in whole["data"].items() if key not in ("workers", "corrupt_limit")}
-    kept = {"name": recipe.name, "seed": recipe.seed, "model": whole["model"], "data": data}
-    return {**kept, "augment": whole["augment"], "batch_size": recipe.run.batch_size, "files": dict(files)}
+    for section, changeable in (("data", ("workers", "corrupt_limit")), ("augment", OF_EVALUATION)):
+        for key in changeable:
+            del whole[section][key]
+    kept = {key: whole[key] for key in ("name", "seed", "model", "data", "augment")}
+    files = {"files": split.files, "validation_files": split.validation_files}
+    return {**kept, "batch_size": recipe.run.batch_size, **files}
 
 
 def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> None:
@@ -108,8 +112,10 @@ def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{checkpoint} cannot be read ({first_line(error)}); remove it, and --resume goes on from the one before it"
         ) from error
-    # settings that came later had their defaults' effect before
-    found = {**found, "augment": AugmentRecipe().model_dump(mode="json") | found.get("augment", {})}
+    # settings that came later had their defaults' effect before, and validation images were not noted
+    augment = AugmentRecipe().model_dump(mode="json") | found.get("augment", {})
+    later = {"validation_files": expected["validation_files"]} if found else {}
+    found = {**later, **found, "augment": {key: augment[key] for key in expected["augment"]}}
     for key, value in expected.items():
         if found.get(key) != value:
             raise ValueError(
@@ -124,6 +130,13 @@ def _check_changes(before: Recipe, now: Recipe, done: int) -> None:
         raise ValueError(
             "distillation has changed, so that the result would be taught in part only; resume with the run's own, or "
             "choose another --output"
+        )
+    chooses = now.run.select == "best" or now.schedule.patience is not None
+    if done and chooses and before.augment != now.augment:
+        raise ValueError(
+            f"{done} epochs were measured with another augment.crop_pct or crop_mode, so run.select=best and "
+            "schedule.patience cannot compare them with later ones; resume with the run's own, or choose another "
+            "--output"
         )
     if done > now.schedule.total_epochs:
         raise ValueError(
@@ -165,7 +178,7 @@ def note_changes(folder: Path, recipe: Recipe, checkpoint: Path, *, finished: bo
         for key in dict.fromkeys([*old, *new])
         if old.get(key) != new.get(key)
     ]
-    too_late = [each for each in changes if re.split(r"[.:]", each)[0] in _OF_TRAINING]
+    too_late = [each for each in changes if re.split(r"[.:]", each)[0] in _OF_EPOCHS]
     if finished and too_late:
         raise ValueError(
             f"the run in {folder} is trained to its end, too late for {'; '.join(too_late)}; resume with the "
@@ -202,7 +215,8 @@ def write_description(folder: Path, recipe: Recipe, split: Split, **choices: Any
         "packages": packages,
         "device": describe_device(pick_device()),
         **choices,
-        "data_sha256": dict(split.files),
+        "data_sha256": split.files,
+        **({"validation_sha256": split.validation_files} if split.validation_files else {}),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in ((RECIPE, recipe.model_dump(mode="json")), (ENVIRONMENT, environment)):

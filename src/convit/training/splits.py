@@ -21,7 +21,7 @@ from convit.data.samples import Samples
 from convit.data.streams import ShardSequence, StreamSource
 from convit.images.listing import evenly_spaced
 from convit.output.text import first_few
-from convit.training.recipe import AugmentRecipe, DataRecipe, Recipe
+from convit.training.recipe import OF_EVALUATION, AugmentRecipe, DataRecipe, Recipe
 from convit.transforms.augmentation import RandAugment
 from convit.transforms.evaluation import EvaluationTransform
 from convit.transforms.training import training_transform
@@ -56,7 +56,7 @@ def transforms_for(recipe: Recipe, height: int, width: int) -> tuple[SizedTransf
 
 
 def _transforms_at(augment: AugmentRecipe, height: int, width: int) -> tuple[Transform, Transform]:
-    wanted = {key: value for key, value in augment if key not in ("crop_pct", "crop_mode", "repeats")}
+    wanted = {key: value for key, value in augment if key not in (*OF_EVALUATION, "repeats")}
     if augment.rand_augment is not None:
         wanted["rand_augment"] = RandAugment(**augment.rand_augment.model_dump())
     return training_transform((height, width), **wanted), EvaluationTransform(augment.preprocessing(height, width))
@@ -70,22 +70,25 @@ class Split:
         train, validation: with augmentation, and with the evaluation transform; None if there are none.
         transforms: of both; they are told when an epoch begins.
         classes: class names in index order, where known.
-        source, root: the recipe's `data.train`, and the folder or URL that it starts from.
-        whole: all of its images; None if they are streamed.
+        origins: of the training images, and of validation images of their own: what the recipe says, the folder or URL
+            that it starts from, and all of its images, or None if they are streamed.
     """
 
     train: ImageDataset | StreamSource
     validation: ImageDataset | StreamSource | None
     transforms: tuple[SizedTransform, SizedTransform]
     classes: tuple[str, ...] | None
-    source: Source
-    root: str | Path
-    whole: Samples | None = None
+    origins: Sequence[tuple[Source, str | Path, Samples | None]]
 
     @cached_property
     def files(self) -> dict[str, str]:
         """What the data are, by name; see `convit.data.fingerprint`. Read when it is first asked for."""
-        return fingerprint(self.source, self.root, self.whole)
+        return fingerprint(*self.origins[0])
+
+    @cached_property
+    def validation_files(self) -> dict[str, str]:
+        """As `files`, of the validation images; empty where they are held out of the former, or there are none."""
+        return fingerprint(*self.origins[1]) if len(self.origins) > 1 else {}
 
     def __str__(self) -> str:
         """What is trained on and validated with, in words."""
@@ -147,7 +150,8 @@ def open_split(
         train, validation = streams
         assert train is not None
         names = None if classes is None else tuple(each.name for each in classes)
-        return Split(train, validation, transforms, names, data.train, root)
+        origins = [(source, root, None) for source in (data.train, data.validation) if source is not None]
+        return Split(train, validation, transforms, names, origins)
     opened = opened or {}
     whole = _open(data.train, root, classes, opened)
     names = whole.class_names
@@ -157,12 +161,14 @@ def open_split(
     samples = DecodedSamples(whole, corrupt=corrupt, only={*chosen, *held}) if data.decode == "once" else whole
     train = ImageDataset(samples, transforms[0], indices=chosen, classes=names, corrupt=corrupt)
     check_trainable(train)
+    origins = [(data.train, root, whole)]
     if data.validation is not None:
         samples, held = _open(data.validation, root, whole.classes or whole.class_titles, opened), None
+        origins.append((data.validation, root, samples))
     validation = None
     if held is None or held:
         validation = ImageDataset(samples, transforms[1], indices=held, classes=names, corrupt=corrupt)
-    return Split(train, validation, transforms, names, data.train, root, whole)
+    return Split(train, validation, transforms, names, origins)
 
 
 def _split_shards(data: DataRecipe, root: str | Path) -> tuple[list[Path | str], list[Path | str]]:
