@@ -1,10 +1,10 @@
-"""Counts the package: lines, code, long files and functions, import circles, documentation.
+"""Counts the package: lines, code, long files and functions, an import circle, documentation.
 
     python tools/count.py            one line per room, then the figures that tests/tools/test_count.py limits
-    python tools/count.py --where    also every long function, circle and undocumented name
+    python tools/count.py --where    also every long function and undocumented name
 
 Code lines are those with a token that is not a comment; docstrings and blank lines are left out. A function's code
-lines are those of its body. Import circles are between modules; a name that a package's `__init__` hands on counts as
+lines are those of its body. An import circle is between modules; a name that a package's `__init__` hands on counts as
 an import of the module that defines it; imports inside functions, and those for type checkers alone, count too.
 """
 
@@ -16,6 +16,7 @@ import io
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TypeGuard
 
@@ -70,16 +71,13 @@ def long_functions(sources: list[Source]) -> list[tuple[int, str]]:
     return sorted(found, reverse=True)
 
 
-def import_circles(sources: list[Source]) -> list[list[str]]:
-    """Groups of modules that import each other, directly or through others of the group."""
-    below = {module: set(targets) for module, targets in _imports(sources).items()}
-    reach = {module: _reachable(module, below) for module in below}
-    groups = {
-        tuple(sorted(other for other in reach[module] if module in reach[other]))
-        for module in below
-        if module in reach[module]
-    }
-    return sorted(map(list, groups))
+def import_circle(sources: list[Source]) -> list[str]:
+    """Modules of which each is imported by the next, and the last by the first; empty if there is no such circle."""
+    try:
+        TopologicalSorter(_imports(sources)).prepare()
+    except CycleError as error:
+        return error.args[1][1:]
+    return []
 
 
 def undocumented(sources: list[Source]) -> tuple[int, list[str]]:
@@ -142,21 +140,10 @@ def _handed_on(source: Source) -> dict[str, str]:
     return found
 
 
-def _reachable(module: str, below: dict[str, set[str]]) -> set[str]:
-    found: set[str] = set()
-    waiting = list(below[module])
-    while waiting:
-        target = waiting.pop()
-        if target not in found:
-            found.add(target)
-            waiting += below.get(target, set())
-    return found
-
-
 def main() -> None:
     """Print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--where", action="store_true", help="also name every long function, circle and the like")
+    parser.add_argument("--where", action="store_true", help="also name every long function and the like")
     given = parser.parse_args()
     sources = read_sources()
     rooms: dict[str, list[int]] = {}
@@ -169,14 +156,13 @@ def main() -> None:
     for name, counts in {**rooms, "all": [sum(column) for column in zip(*rooms.values(), strict=True)]}.items():
         print(f"{name:14}{counts[0]:7,}{counts[1]:8,}{counts[2]:8,}")
     longest = max(sources, key=lambda source: source.lines)
-    functions, circles, (public, silent) = long_functions(sources), import_circles(sources), undocumented(sources)
+    functions, (public, silent) = long_functions(sources), undocumented(sources)
     print(f"longest file: {longest.lines} lines, {longest.path.relative_to(PACKAGE)}")
     print(f"functions over {LONG} lines of code: {len(functions)}")
-    print(f"import circles: {len(circles)}")
+    print(f"import circle: {', '.join(import_circle(sources)) or 'none'}")
     print(f"public names with a docstring: {public - len(silent)} of {public}")
     if given.where:
         print(*(f"  {lines} lines: {place}" for lines, place in functions), sep="\n")
-        print(*(f"  circle: {', '.join(circle)}" for circle in circles), sep="\n")
         print(*(f"  no docstring: {name}" for name in silent), sep="\n")
 
 
