@@ -16,12 +16,11 @@ import argparse
 import ctypes
 import faulthandler
 import json
-import mmap
 import os
 import random
 import resource
+import select
 import signal
-import struct
 import sys
 import tempfile
 import time
@@ -48,8 +47,6 @@ ABOUT = """{inputs:,} valid files, damaged at random and read the way commands r
 overwritten, dropped and repeated; values inside JSON, YAML and headers replaced, with checksums corrected. A file fails
 if its error is not a documented one, if the message is longer than {longest:,} characters, or if the process crashes,
 computes for more than {seconds:g} s or uses more than {memory:,} MiB."""
-# what a worker is at: number, when it was begun, accepted and refused so far, the most seconds and bytes so far
-_STATE = struct.Struct("qdqqdq")
 
 
 @dataclass
@@ -74,11 +71,19 @@ class Result:
     peak_mib: float = 0.0
     slowest_seconds: float = 0.0
 
-    def failed(self, number: int, failure: str, text: str) -> None:
-        """Take note of an input that failed."""
-        self.fallen[failure] = self.fallen.get(failure, 0) + 1
-        if len(self.examples) < SHOWN:
-            self.examples.append(f"{number}: {failure}: {text[:300]}")
+    def note(self, number: int, outcome: str, text: str, seconds: float = 0.0, peak: int = 0) -> None:
+        """Take note of an input: what `judge` says of it, the seconds that it took, and the worker's peak in bytes."""
+        self.inputs += 1
+        self.slowest_seconds = round(max(self.slowest_seconds, seconds), 2)
+        self.peak_mib = round(max(self.peak_mib, peak / 2**20), 1)
+        if outcome == "accepted":
+            self.accepted += 1
+        elif outcome == "refused":
+            self.refused += 1
+        else:
+            self.fallen[outcome] = self.fallen.get(outcome, 0) + 1
+            if len(self.examples) < SHOWN:
+                self.examples.append(f"{number}: {outcome}: {text[:300]}")
 
 
 def make_input(kind: str, seed: int, number: int) -> tuple[str, bytes]:
@@ -120,52 +125,43 @@ def run(kind: str, numbers: range, seed: int, result: Result, keep: Path | None 
 
 def _run_batch(kind: str, numbers: range, seed: int, result: Result) -> int:
     """Read inputs in one process until they are done or it ends early; give the number to go on with."""
-    shared = mmap.mmap(-1, _STATE.size)
     reading, writing = os.pipe()
     if (process := os.fork()) == 0:
         os.close(reading)
         try:
-            _work(kind, numbers, seed, shared, writing)
+            _work(kind, numbers, seed, writing)
         finally:
             os._exit(1)
     os.close(writing)
-    report = _wait(process, shared, reading)
-    for line in report:
-        result.failed(**json.loads(line))
+    current = numbers.start
+    for line in _lines_of(process, reading):
+        result.note(current, *json.loads(line))
+        current += 1
     _, status = os.waitpid(process, 0)
-    current, _, accepted, refused, slowest, peak = _STATE.unpack(shared[:])
-    result.accepted += accepted
-    result.refused += refused
-    result.slowest_seconds = round(max(result.slowest_seconds, slowest), 2)
-    result.peak_mib = round(max(result.peak_mib, peak / 2**20), 1)
-    done = numbers.stop if status == 0 else current + 1
-    result.inputs += done - numbers.start
-    if status:
-        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        name = signal.Signals(number).name if number else f"exit code {os.waitstatus_to_exitcode(status)}"
-        result.failed(current, "hang" if name in ("SIGPROF", "SIGALRM") else "crash", name)
-    return done
+    if not status:
+        return current
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    name = signal.Signals(number).name if number else f"exit code {os.waitstatus_to_exitcode(status)}"
+    result.note(current, "hang" if name in ("SIGPROF", "SIGALRM") else "crash", name)
+    return current + 1
 
 
-def _wait(process: int, shared: mmap.mmap, reading: int) -> Iterator[str]:
-    """The lines that a worker writes; one that computes nothing for a minute is ended."""
-    import select
-
-    with os.fdopen(reading, encoding="utf-8") as pipe:
-        waiting = b""
-        while True:
-            ready, _, _ = select.select([pipe], [], [], 5.0)
-            if ready:
-                if not (more := os.read(pipe.fileno(), 65536)):
-                    return
-                *lines, waiting = (waiting + more).split(b"\n")
-                yield from (line.decode("utf-8", "replace") for line in lines)
-            begun = _STATE.unpack(shared[:])[1]
-            if begun and time.monotonic() - begun > CLOCK_SECONDS:
-                os.kill(process, signal.SIGALRM)
+def _lines_of(process: int, reading: int) -> Iterator[bytes]:
+    """The lines that a worker writes, one for each input; one that computes nothing for a minute is ended."""
+    waiting = b""
+    while True:
+        ready, _, _ = select.select([reading], [], [], CLOCK_SECONDS)
+        if not ready:
+            os.kill(process, signal.SIGALRM)
+        elif more := os.read(reading, 65536):
+            *lines, waiting = (waiting + more).split(b"\n")
+            yield from lines
+        else:
+            os.close(reading)
+            return
 
 
-def _work(kind: str, numbers: range, seed: int, shared: mmap.mmap, writing: int) -> None:
+def _work(kind: str, numbers: range, seed: int, writing: int) -> None:
     """A worker's life: it never returns."""
     warnings.simplefilter("ignore")
     for stream in (1, 2):
@@ -176,31 +172,25 @@ def _work(kind: str, numbers: range, seed: int, shared: mmap.mmap, writing: int)
     ctypes.CDLL(None).malloc_trim(0)  # memory that is free but held would hide what an input takes
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is the parent's
     start = _peak()
-    limit = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE + ADDRESSES
+    limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + ADDRESSES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    counts, slowest, peak = {"accepted": 0, "refused": 0}, 0.0, 0
+    peak = 0
     faulthandler.disable()
     with tempfile.TemporaryDirectory(prefix="convit-fuzz-") as folder:
         for number in numbers:
             suffix, content = make_input(kind, seed, number)
             path = Path(folder, f"input{suffix}")
             path.write_bytes(content)
-            shared[:] = _STATE.pack(number, time.monotonic(), *counts.values(), slowest, peak)
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
             begun = time.process_time()
             outcome, text = judge(kind, path)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            slowest, grown = max(slowest, time.process_time() - begun), _peak() - start
+            seconds, grown = time.process_time() - begun, _peak() - start
             if grown > max(peak, MEMORY):
                 outcome, text = "memory", f"{grown / 2**20:.0f} MiB"
             peak = max(peak, grown)
-            if outcome in counts:
-                counts[outcome] += 1
-            else:
-                event = {"number": number, "failure": outcome, "text": text[:300]}
-                os.write(writing, json.dumps(event).encode() + b"\n")
-    shared[:] = _STATE.pack(numbers[-1], time.monotonic(), *counts.values(), slowest, peak)
+            os.write(writing, json.dumps([outcome, text[:300], seconds, peak]).encode() + b"\n")
     os._exit(0)
 
 
