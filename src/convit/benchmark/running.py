@@ -9,9 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from convit.benchmark.rows import Row
 from convit.inference.predicting import usable_cores
 from convit.optimization.timing import thread_count
 from convit.output.files import write_file
-from convit.output.text import json_text
+from convit.output.text import json_text, made_with
 
 # what decides how fast matrix products are
 _FLAGS = (
@@ -40,10 +38,7 @@ def describe_machine(device: str = "cpu") -> dict[str, Any]:
     versions (of the packages that are installed), date; on a GPU also cuda and gpu_memory_gb.
     """
     name, flags = _read_cpu()
-    versions: dict[str, str] = {}
-    for package in _PACKAGES:
-        with suppress(PackageNotFoundError):  # peers and runtimes are extras
-            versions[package] = version(package)
+    made = made_with(*_PACKAGES)
     described: dict[str, Any] = {
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else name,
         "cpu": name,
@@ -52,9 +47,8 @@ def describe_machine(device: str = "cpu") -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": versions,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": made["versions"].pop("python"),
+        **made,
     }
     if device.startswith("cuda"):
         memory = torch.cuda.get_device_properties(device).total_memory

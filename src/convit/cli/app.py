@@ -10,7 +10,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from itertools import takewhile
@@ -68,14 +67,12 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-        from platform import python_version
+        from convit.output.text import made_with
 
-        shown = list[str]()
-        for engine in ENGINES:
-            with suppress(PackageNotFoundError):
-                shown.append(f"{engine} {version(engine)}")
-        typer.echo(f"{PROGRAM} {version(PROGRAM)} ({', '.join([*shown, f'Python {python_version()}'])})")
+        versions = made_with(PROGRAM, *ENGINES)["versions"]
+        own, python = versions.pop(PROGRAM), versions.pop("python")
+        shown = [f"{engine} {number}" for engine, number in versions.items()]
+        typer.echo(f"{PROGRAM} {own} ({', '.join([*shown, f'Python {python}'])})")
         raise typer.Exit
 
 

@@ -8,9 +8,10 @@ import platform
 import re
 import reprlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, TextIO
@@ -84,8 +85,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def made_with(*packages: str) -> dict[str, Any]:
-    """What a result was made with and when: "versions" of the packages and of Python, and "date" (UTC, ISO 8601)."""
-    versions = {**{name: version(name) for name in packages}, "python": platform.python_version()}
+    """What a result was made with and when: "versions" of Python and of the packages that are installed, and "date".
+
+    The date is UTC, in ISO 8601.
+    """
+    versions: dict[str, str] = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    versions["python"] = platform.python_version()
     return {"versions": versions, "date": datetime.now(UTC).isoformat(timespec="seconds")}
 
 

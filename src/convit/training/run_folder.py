@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import pickle
-import platform
 import re
 import shlex
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ from convit.inference import Classifier
 from convit.model import ConViT
 from convit.optimization.precision import describe_device, pick_device
 from convit.output.files import write_file
-from convit.output.text import first_line, read_lines, short
+from convit.output.text import first_line, made_with, read_lines, short
 from convit.training.places import LOG, RECIPE
 from convit.training.recipe import OF_EVALUATION, AugmentRecipe, OptimizerRecipe, Recipe
 from convit.training.recipe_io import load_yaml, read_recipe
@@ -206,13 +203,10 @@ def _environment(folder: Path) -> dict[str, Any]:
 
 def write_description(folder: Path, recipe: Recipe, split: Split, **choices: Any) -> None:
     """Write `recipe.yaml`, and `environment.yaml` with versions, device, choices and fingerprints of the data."""
-    packages: dict[str, str] = {}
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):
-            packages[name] = version(name)
+    versions = made_with(*PACKAGES)["versions"]
     environment = {
-        "python": platform.python_version(),
-        "packages": packages,
+        "python": versions.pop("python"),
+        "packages": versions,
         "device": describe_device(pick_device()),
         **choices,
         "data_sha256": split.files,
