@@ -1,11 +1,13 @@
-"""What the tools that write documents share: running the command, pieces of photographs, and keeping what was found."""
+"""What the tools that write documents share: command lines, photographs, screenshots, and keeping what was found."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,25 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = ROOT / "examples" / "photos"
+
+
+def take_screenshot(page: Path, output: Path, *, height: int, width: int = 1160) -> None:
+    """Open an HTML file in Debian's chromium, in a window of so many pixels, and keep what is seen as a PNG file.
+
+    Raises:
+        FileNotFoundError: there is no chromium.
+        RuntimeError: the browser complained of the page.
+    """
+    browser = shutil.which("chromium")
+    if browser is None:
+        raise FileNotFoundError("screenshots need chromium; install Debian's package of that name")
+    with tempfile.TemporaryDirectory() as profile:
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
+        options += [f"--window-size={width},{height}", f"--screenshot={output}", f"--user-data-dir={profile}"]
+        done = subprocess.run([browser, *options, page.as_uri()], check=True, capture_output=True, text=True)
+    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    if complaints:
+        raise RuntimeError(f"the browser complained of {page}: {complaints[0]}")
 
 
 def run_convit(*arguments: object) -> None:

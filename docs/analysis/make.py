@@ -14,12 +14,12 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from browser import take_screenshot
-from documents import PHOTOGRAPHS, keep_json, read_json, run_convit, run_tool
+from documents import PHOTOGRAPHS, keep_json, read_json, run_convit, run_tool, take_screenshot
 
 DOCS = Path(__file__).resolve().parent
 MODEL = "convit_mini_patch8_64.tiny_imagenet"
@@ -86,7 +86,7 @@ def render() -> str:
     ablation, attention = read_json(DOCS, ("ablation", "attention")).values()
     gated = len(attention["gates"])
     layers = "\n".join(
-        f"| {number} | {'gated' if number <= gated else 'ordinary'} | {_mean(heads):.2f} | {min(heads):.2f} to "
+        f"| {number} | {'gated' if number <= gated else 'ordinary'} | {fmean(heads):.2f} | {min(heads):.2f} to "
         f"{max(heads):.2f} | {_gates_of(attention, number)} |"
         for number, heads in enumerate(attention["nonlocality"], start=1)
     )
@@ -157,7 +157,7 @@ def _gates_of(attention: dict[str, Any], number: int) -> str:
     if number > len(attention["gates"]):
         return "none"
     heads = attention["gates"][number - 1]
-    return f"{_mean(heads):.2f} ({min(heads):.2f} to {max(heads):.2f})"
+    return f"{fmean(heads):.2f} ({min(heads):.2f} to {max(heads):.2f})"
 
 
 def _without_center(centers: list[list[list[float | None]]]) -> str:
@@ -168,10 +168,6 @@ def _without_center(centers: list[list[list[float | None]]]) -> str:
         if None in center
     ]
     return ", ".join(named) or "none"
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _rounded(values: Any) -> Any:

@@ -20,8 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from browser import take_screenshot
-from documents import cut_photographs, keep_json, read_json, run_convit, run_tool
+from documents import cut_photographs, keep_json, read_json, run_convit, run_tool, take_screenshot
 
 DOCS = Path(__file__).resolve().parent
 MODEL = "convit_mini_patch8_64.tiny_imagenet"

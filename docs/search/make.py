@@ -14,8 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from browser import take_screenshot
-from documents import cut_photographs, parser_of, run_convit
+from documents import cut_photographs, parser_of, run_convit, take_screenshot
 
 DOCS = Path(__file__).resolve().parent
 MODEL = "convit_mini_patch8_64.tiny_imagenet"
