@@ -243,11 +243,6 @@ def finish(name: str, folder: Path) -> tuple[float, float]:
     return writes, time.monotonic() - began
 
 
-def differing(first: Result, second: Result) -> list[str]:
-    """Names whose arrays are not the same to the bit in both."""
-    return sorted(name for names in apart(first, second) for name in names)
-
-
 def litter(folder: Path) -> set[Path]:
     """Temporary files in a folder, and unfinished uploads to the bucket."""
     found = {file for file in folder.rglob("*") if file.name.startswith(".convit-") or file.suffix in (".part", ".tmp")}

@@ -1,6 +1,10 @@
 """A recipe and data so small that whole runs take a second."""
 
+import sys
 from pathlib import Path
+
+import safetensors.torch
+from torch import Tensor
 
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import read_recipe
@@ -30,6 +34,23 @@ def write_data(folder: Path) -> Path:
         write_shard(folder / f"train-{shard}.tar", range(20 * shard, 20 * shard + 20))
     (folder / "classes.json").write_text('["even", "odd"]')
     return folder
+
+
+def settings(*changes: str) -> list[str]:
+    """Changes of a recipe as the command line takes them."""
+    return [part for change in changes for part in ("--set", change)]
+
+
+def command(folder: Path, output: str, *changes: str) -> list[str]:
+    """The command, to be run in a folder with `data`, that trains by the recipe with some values changed."""
+    (folder / "small.yaml").write_text(TEXT)
+    places = ["small.yaml", "--data", "data", "--output", output]
+    return [sys.executable, "-m", "convit", "train", *places, "--quiet", *settings(*changes)]
+
+
+def weights_of(run: Path) -> dict[str, Tensor]:
+    """The weights that a run left in its folder."""
+    return safetensors.torch.load_file(run / "weights.safetensors")
 
 
 def small_recipe(folder: Path, *changes: str) -> Recipe:

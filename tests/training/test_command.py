@@ -10,7 +10,7 @@ from convit.cli import main
 from convit.training import run as run_module
 from convit.training.task import DivergedError
 from tests.data.making import write_folder
-from tests.training.small import TEXT, small_recipe, write_data
+from tests.training.small import TEXT, settings, small_recipe, write_data
 
 RECIPE = "name: x\nmodel: {architecture: convit_tiny}\ndata: {name: y, train: nowhere.tar}\n"
 
@@ -112,9 +112,8 @@ def test_skipped_images_are_counted_at_the_end_and_named_within_the_data(
     (data / "cat" / "torn.png").write_bytes(b"torn")
     changes = ("data.train=.", "data.classes=null", "data.decode=each", "data.held_out=4", "schedule.epochs=1")
     (tmp_path / "small.yaml").write_text(TEXT)
-    sets = [part for change in changes for part in ("--set", change)]
-    command = ["train", str(tmp_path / "small.yaml"), "--data", str(data), "--output", str(tmp_path / "run"), *sets]
-    assert main(command) == 3
+    command = ["train", str(tmp_path / "small.yaml"), "--data", str(data), "--output", str(tmp_path / "run")]
+    assert main([*command, *settings(*changes)]) == 3
     listed = tmp_path / "run" / "corrupt.jsonl"
     assert capsys.readouterr().err.splitlines()[-1] == f"convit: done, 1 of 25 images skipped (see {listed})"
     line = json.loads(listed.read_text())
