@@ -17,8 +17,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,9 @@ import timm.data
 import torch
 from PIL import Image
 
+from convit.images import find_images, open_image
 from convit.output.files import hash_file
+from convit.output.text import made_with
 from convit.transforms import create_transform, resolve_model_data_config
 from convit.weights import WEIGHT_SETS, WeightSet, create_model, find_weight_set
 from convit.weights.download import default_folder, fetch_url
@@ -35,16 +35,14 @@ from convit.weights.hub import parse_repo
 
 TOLERANCE = 1e-4
 PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "astronaut")
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 Pictures = Mapping[str, Image.Image]
 
 
 def read_pictures(folders: Sequence[Path]) -> dict[str, Image.Image]:
-    """Read every JPEG and PNG of some folders, or scikit-image's photographs where there are none, as RGB."""
+    """Read every image of some folders, or scikit-image's photographs where there are none, as RGB."""
     if folders:
-        paths = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
-        return {path.name: Image.open(path).convert("RGB") for path in paths}
+        return {path.name: open_image(path) for path in find_images(folders)}
     import skimage.data
 
     return {name: Image.fromarray(getattr(skimage.data, name)()) for name in PHOTOGRAPHS}
@@ -140,8 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not measured:
         print("nothing could be measured: neither the hub nor the authors' server can be reached from here")
     if given.output is not None:
-        versions = {package: version(package) for package in ("convit", "timm", "torch", "huggingface_hub")}
-        report = {"date": datetime.now(UTC).isoformat("T", "seconds"), "versions": versions, "rows": rows}
+        report = {**made_with("convit", "timm", "torch", "huggingface_hub"), "rows": rows}
         given.output.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return int(any(row["status"] == "DIFFERS" for row in measured))
 

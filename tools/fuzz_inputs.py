@@ -18,8 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
+import torch
 from PIL import Image
 
+from convit.data import open_samples
+from convit.data.classes import read_classes
+from convit.data.label_maps import read_label_map
+from convit.images import ImageError, open_image
+from convit.model import ConViT, ConViTConfig
+from convit.training.recipe_io import read_recipe
+from convit.weights import adapt_weights, load_model, load_weights, save_weights
+from convit.weights.adapt import infer_config, recognize
 from tests.data.making import write_parquet, write_shard
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -174,11 +184,7 @@ def _images() -> list[tuple[str, bytes]]:
 
 
 @cache
-def _model() -> Any:
-    import torch
-
-    from convit.model import ConViT, ConViTConfig
-
+def _model() -> ConViT:
     config = ConViTConfig(img_size=16, patch_size=8, num_classes=3, embed_dim=4, depth=2, local_up_to_layer=1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -188,10 +194,6 @@ def _model() -> Any:
 
 
 def _safetensors() -> list[tuple[str, bytes]]:
-    import safetensors.torch
-
-    from convit.weights import save_weights
-
     with tempfile.TemporaryDirectory() as folder:
         save_weights(path := Path(folder, "a.safetensors"), _model())
         described = path.read_bytes()
@@ -200,8 +202,6 @@ def _safetensors() -> list[tuple[str, bytes]]:
 
 
 def _pickles() -> list[tuple[str, bytes]]:
-    import torch
-
     state = _model().state_dict()
     found: list[tuple[str, bytes]] = []
     for content in (state, {"model": {f"module.{name}": each for name, each in state.items()}, "epoch": 3}):
@@ -212,9 +212,6 @@ def _pickles() -> list[tuple[str, bytes]]:
 
 
 def _read_weights(path: Path) -> None:
-    from convit.weights import adapt_weights, load_model, load_weights
-    from convit.weights.adapt import infer_config, recognize
-
     if path.suffix == ".safetensors":
         load_model(path)
         return
@@ -256,30 +253,12 @@ def _write_long_names(path: Path) -> None:
 
 
 def _read_samples(path: Path) -> None:
-    from convit.data import open_samples
-    from convit.images import ImageError, open_image
-
     for sample in open_samples(path):
         with suppress(ImageError):  # which a run counts and passes over
             open_image(sample.content)
 
 
-def _read_image(path: Path) -> object:
-    from convit.images import open_image
-
-    return open_image(path)
-
-
-def _read_recipe(path: Path) -> object:
-    from convit.training.recipe_io import read_recipe
-
-    return read_recipe(path)
-
-
 def _read_label_map(path: Path) -> object:
-    from convit.data.classes import read_classes
-    from convit.data.label_maps import read_label_map
-
     return read_classes(path) if path.name.endswith(".classes.json") else read_label_map(path)
 
 
@@ -288,10 +267,10 @@ _PARQUET += ((".parquet", partial(write_parquet, numbers=range(4), noted=False))
 _SHARDS: Made = tuple((suffix, partial(write_shard, numbers=range(4))) for suffix in (".tar", ".tar.gz"))
 _SHARDS += ((".tar", _write_long_names),)
 KINDS = {
-    "images": Kind(_images, _read_image, (_damage_chunks,)),
+    "images": Kind(_images, open_image, (_damage_chunks,)),
     "safetensors": Kind(_safetensors, _read_weights, (_damage_header, _damage_header)),
     "pickles": Kind(_pickles, _read_weights, (_damage_member,)),
-    "recipes": Kind(_recipes, _read_recipe, (damage_text, damage_text)),
+    "recipes": Kind(_recipes, read_recipe, (damage_text, damage_text)),
     "label-maps": Kind(_label_maps, _read_label_map, (damage_text,)),
     "parquet": Kind(partial(_files, _PARQUET), _read_samples),
     "tar": Kind(partial(_files, _SHARDS), _read_samples, (_damage_tar,)),
