@@ -9,13 +9,14 @@ DATA holds `cifar10` and `tiny-imagenet` as shards. No image and no embedding of
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
-import subprocess
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -58,11 +59,8 @@ def measure_large() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         _make_vectors(Path(folder))
-        rows: list[dict[str, Any]] = []
-        for name in ("knn", "linear", "ridge"):
-            command = [sys.executable, __file__, "--one", name, "--vectors", folder]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            rows.append(json.loads(done.stdout))
+        with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
+            rows = list(alone.map(partial(measure_one, folder=Path(folder)), ("knn", "linear", "ridge")))
     counts = {"images": IMAGES, "tested": TESTED, "dim": DIM, "classes": CLASSES}
     keep_json(DOCS / "large.json", {**counts, "probes": rows, "machine": describe_machine()})
 
@@ -195,13 +193,8 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="the folder of cifar10 and tiny-imagenet")
     parser.add_argument("--cache", type=Path, help="where embeddings of an earlier run lie, or are kept")
     parser.add_argument("--large", action="store_true", help="measure time and memory")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--vectors", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--check", action="store_true", help="write nothing")
     given = parser.parse_args()
-    if given.one is not None:
-        print(json.dumps(measure_one(given.one, given.vectors)))
-        return 0
     if given.data is not None:
         measure(given.data, given.cache)
     if given.large:
