@@ -11,6 +11,7 @@ public domain); no image of the data set is kept. The page's screenshot needs De
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -24,7 +25,6 @@ from documents import PHOTOGRAPHS, keep_json, read_json, run_convit, run_tool, t
 DOCS = Path(__file__).resolve().parent
 MODEL = "convit_mini_patch8_64.tiny_imagenet"
 IMAGES = 1024  # that the paper averages non-locality over
-BATCH = 64
 FIGURES = ("cat", "coffee")
 HEIGHT = 1960  # of the screenshot, pixels
 
@@ -37,20 +37,20 @@ def measure(data: str, split: str | None) -> None:
 
 
 def measure_attention(data: str, split: str | None) -> dict[str, Any]:
-    """Gates, centers and non-locality of the bundled model, rounded to 4 digits."""
+    """Gates, centers and non-locality of the bundled model; None for centers that are not defined."""
     import torch
 
-    from convit.analysis import gates, locality_centers, nonlocality
+    from convit.analysis import locality_centers
     from convit.analysis.explaining import load_plain
     from convit.data import EvenlySpaced, open_samples
     from convit.images import open_image
+    from convit.training.epoch_log import measure
     from convit.transforms import create_transform, resolve_model_data_config
 
     model = load_plain(MODEL, device="cpu")
     transform = create_transform(**resolve_model_data_config(model))
     images = EvenlySpaced(open_samples(data, split=split), IMAGES)
     tensors = torch.stack([torch.as_tensor(transform(open_image(image.content))) for image in images])
-    distance = sum(nonlocality(model, batch) * len(batch) for batch in tensors.split(BATCH)) / len(tensors)
     rows, columns = model.config.grid_size
     place = torch.cartesian_prod(torch.arange(float(rows)), torch.arange(float(columns)))
     return {
@@ -59,9 +59,8 @@ def measure_attention(data: str, split: str | None) -> dict[str, Any]:
         "images": len(tensors),
         "grid": [rows, columns],
         "uniform": round(float(torch.cdist(place, place).mean()), 4),
-        "nonlocality": _rounded(torch.as_tensor(distance)),
-        "gates": _rounded(gates(model)),
-        "centers": _rounded(locality_centers(model)),
+        **measure(model, tensors),
+        "centers": _known(locality_centers(model).double().tolist()),
     }
 
 
@@ -170,13 +169,11 @@ def _without_center(centers: list[list[list[float | None]]]) -> str:
     return ", ".join(named) or "none"
 
 
-def _rounded(values: Any) -> Any:
+def _known(values: Any) -> Any:
     """Nested lists with 4 digits; None for NaN, which JSON does not have."""
     if isinstance(values, list):
-        return [_rounded(value) for value in values]
-    if isinstance(values, float):
-        return None if values != values else round(values, 4)
-    return _rounded(values.double().tolist())
+        return [_known(value) for value in values]
+    return None if math.isnan(values) else round(values, 4)
 
 
 if __name__ == "__main__":
