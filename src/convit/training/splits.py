@@ -30,29 +30,26 @@ from convit.transforms.training import training_transform
 class SizedTransform:
     """A transform that changes to another one, `late`, from an epoch on (counted from 0), in worker processes too."""
 
-    def __init__(self, early: Transform, late: Transform | None = None, late_from: int = 0) -> None:
+    def __init__(self, early: Transform, late: Transform, late_from: int) -> None:
         self.early, self.late, self.late_from = early, late, late_from
         # Shared memory: workers live through all epochs and must see the change.
         self._is_late = torch.zeros(1, dtype=torch.bool).share_memory_()
 
     def begin_epoch(self, epoch: int) -> None:
         """Take the transform of an epoch, numbered from 0."""
-        self._is_late.fill_(self.late is not None and epoch >= self.late_from)
+        self._is_late.fill_(epoch >= self.late_from)
 
     def __call__(self, image: Any) -> Any:
         """The transformed image."""
-        return self.late(image) if self.late is not None and self._is_late.item() else self.early(image)
+        return self.late(image) if self._is_late.item() else self.early(image)
 
 
 def transforms_for(recipe: Recipe, height: int, width: int) -> tuple[SizedTransform, SizedTransform]:
     """The (training, validation) transforms of a recipe for a model's image size in pixels."""
+    late_from, final = recipe.schedule.early_epochs, recipe.schedule.final_img_size
     training, validation = _transforms_at(recipe.augment, height, width)
-    schedule = recipe.schedule
-    if schedule.final_img_size is None:
-        return SizedTransform(training), SizedTransform(validation)
-    late = _transforms_at(recipe.augment, schedule.final_img_size, schedule.final_img_size)
-    early = schedule.early_epochs
-    return SizedTransform(training, late[0], early), SizedTransform(validation, late[1], early)
+    late = _transforms_at(recipe.augment, final or height, final or width)
+    return SizedTransform(training, late[0], late_from), SizedTransform(validation, late[1], late_from)
 
 
 def _transforms_at(augment: AugmentRecipe, height: int, width: int) -> tuple[Transform, Transform]:
