@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,7 @@ def write_report(output: Path, summary: RunSummary, images: Samples | None) -> P
         template=TEMPLATE,
         title=f"{run['name']}: {len(summary.counts)} classes, fine-tuned",
         headlines=[
-            *(headlines(evaluation) if evaluation else ()),
-            *_test_headline(summary.test),
-            *_baseline_headline(summary.baseline, summary.advice),
+            *_scores(summary),
             ("trained on", f"{run['training_images']:,} images", f"{run['validation_images']:,} kept to validate with"),
             ("training took", run["time"], done + (kept if evaluation and best is not None else "")),
         ],
@@ -93,10 +92,16 @@ def write_report(output: Path, summary: RunSummary, images: Samples | None) -> P
     return output / "report.html"
 
 
-def _test_headline(test: Evaluation | None) -> list[tuple[str, str, str]]:
-    if test is None:
-        return []
-    return [("test top-1", f"{test.top1:.1f} %", f"{told_top1(test)}; nothing was chosen by them")]
+def _scores(summary: RunSummary) -> Iterator[tuple[str, str, str]]:
+    """What the head of the page says of the images that were scored."""
+    test, baseline = summary.test, summary.baseline
+    if summary.evaluation is not None:
+        yield from headlines(summary.evaluation)
+    if test is not None:
+        yield "test top-1", f"{test.top1:.1f} %", f"{told_top1(test)}; nothing was chosen by them"
+    if baseline is not None:
+        told = "logistic regression on the embeddings before training"
+        yield "baseline", f"{baseline.top1:.1f} %", "; ".join(filter(None, (told, summary.advice)))
 
 
 def told_top1(evaluation: Evaluation, kind: str = "test") -> str:
@@ -104,13 +109,6 @@ def told_top1(evaluation: Evaluation, kind: str = "test") -> str:
     low, high = evaluation.intervals["top1"]
     correct, count = evaluation.correct_top1, evaluation.count
     return f"{correct:,} of {count:,} {kind} images, 95 % interval {low:.0f}-{high:.0f} %"
-
-
-def _baseline_headline(baseline: Baseline | None, advice: str) -> list[tuple[str, str, str]]:
-    if baseline is None:
-        return []
-    told = "logistic regression on the embeddings before training"
-    return [("baseline", f"{baseline.top1:.1f} %", f"{told}; {advice}" if advice else told)]
 
 
 def timm_snippet(folder: Path) -> str:
