@@ -1,6 +1,5 @@
 """What a run's gates and heads leave to read, and that looking changes nothing."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from convit.analysis import gates, nonlocality
 from convit.model import ConViT, ConViTConfig
+from convit.output.text import read_lines
 from convit.training import epoch_log
 from convit.training.epoch_log import AttentionLog, measure
 from convit.training.final_weights import MovingAverage
@@ -86,10 +86,6 @@ def _fit(model: nn.Module, *callbacks: Callback, epochs: int = 3, checkpoint: Pa
     return task
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
 def _flat(rows: list[list[float]]) -> list[float]:
     return [value for row in rows for value in row]
 
@@ -98,7 +94,7 @@ def test_a_line_before_the_first_epoch_and_after_each(tmp_path: Path) -> None:
     file, images, model = tmp_path / "attention.jsonl", _images(40), _model()
     at_start = gates(model), nonlocality(model, images)
     task = _fit(model, AttentionLog(file, images))
-    lines = _lines(file)
+    lines = read_lines(file)
     assert [line["epoch"] for line in lines] == [0, 1, 2, 3]
     at_end = gates(task.model), nonlocality(task.model, images)
     for line, expected in ((lines[0], at_start), (lines[3], at_end)):
@@ -126,16 +122,16 @@ def test_a_resumed_run_replaces_what_it_does_again(tmp_path: Path) -> None:
     file, checkpoint = tmp_path / "cut.jsonl", tmp_path / "one.ckpt"
     with pytest.raises(RuntimeError, match="killed"):
         _fit(_model(drop_path_rate=0.0), AttentionLog(file, images), _StopAfter(checkpoint))
-    assert [line["epoch"] for line in _lines(file)] == [0, 1, 2]
+    assert [line["epoch"] for line in read_lines(file)] == [0, 1, 2]
     _fit(_model(drop_path_rate=0.0), AttentionLog(file, images), checkpoint=checkpoint)
-    assert _lines(file) == _lines(tmp_path / "whole.jsonl")
+    assert read_lines(file) == read_lines(tmp_path / "whole.jsonl")
 
 
 def test_the_weights_are_those_being_trained_not_their_average(tmp_path: Path) -> None:
     file, images = tmp_path / "attention.jsonl", _images(4)
     averaging, kept = MovingAverage(0.9), _Keep(images)
     task = _fit(_model(), averaging, AttentionLog(file, images), kept, epochs=2)
-    lines = _lines(file)
+    lines = read_lines(file)
     assert [{"epoch": number, **seen} for number, seen in enumerate(kept.seen, start=1)] == lines[1:]
     assert measure(task.model, images)["gates"] != lines[2]["gates"]  # training ends with the average
 
@@ -161,7 +157,7 @@ def test_batches_weigh_by_their_size() -> None:
 def test_without_gpsa_there_is_non_locality_alone(tmp_path: Path) -> None:
     file = tmp_path / "attention.jsonl"
     _fit(_model(local_up_to_layer=0), AttentionLog(file, _images(4)), epochs=1)
-    assert [set(line) for line in _lines(file)] == [{"epoch", "nonlocality"}] * 2
+    assert [set(line) for line in read_lines(file)] == [{"epoch", "nonlocality"}] * 2
 
 
 def test_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

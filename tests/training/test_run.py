@@ -1,6 +1,5 @@
 """Whole runs, small: what they leave, and that a killed one ends where an uninterrupted one does."""
 
-import json
 import re
 import signal
 from functools import partial
@@ -24,6 +23,7 @@ from convit.training.places import last_checkpoint
 from convit.training.recipe import OptimizerRecipe
 from convit.training.recipe_io import read_recipe
 from convit.training.run import run_recipe
+from convit.training.run_folder import TrainingRun
 from convit.training.task import DivergedError
 from convit.weights import load_model
 from tests.data.making import encoded, write_folder, write_members, write_shard
@@ -33,10 +33,6 @@ from tests.training.small import small_recipe, write_data
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return write_data(tmp_path / "data")
-
-
-def _lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def test_a_run_leaves_weights_that_describe_themselves_log_recipe_and_versions(tmp_path: Path, data: Path) -> None:
@@ -59,7 +55,7 @@ def test_a_run_leaves_weights_that_describe_themselves_log_recipe_and_versions(t
     image = torch.rand(1, 3, 8, 8)
     with torch.inference_mode():
         torch.testing.assert_close(theirs(image), model(image), rtol=0, atol=1e-5)
-    lines = _lines(tmp_path / "run")
+    lines = TrainingRun(tmp_path / "run").history
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     for key in ("train_loss", "val_loss", "val_top1", "lr", "images_per_second", "data_wait_share"):
         assert isinstance(lines[-1][key], float)
@@ -98,7 +94,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     resumed = run_recipe(recipe, data, tmp_path / "cut", resume=True, quiet=True)
     expected, found = safetensors.torch.load_file(whole), safetensors.torch.load_file(resumed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    expected_lines, lines = _lines(tmp_path / "whole"), _lines(tmp_path / "cut")
+    expected_lines, lines = TrainingRun(tmp_path / "whole").history, TrainingRun(tmp_path / "cut").history
     for key in ("epoch", "step", "train_loss", "val_loss", "val_top1", "lr"):
         assert [line[key] for line in lines] == [line[key] for line in expected_lines]
     assert all(0 < line["seconds"] < 100 for line in lines)  # of training, not since the machine was started
@@ -148,7 +144,7 @@ def test_it_learns_from_an_image_folder(tmp_path: Path) -> None:
         "run.batch_size=4",
     )
     run_recipe(recipe, tmp_path / "data", tmp_path / "run", quiet=True)
-    assert _lines(tmp_path / "run")[-1]["val_top1"] == 100.0
+    assert TrainingRun(tmp_path / "run").history[-1]["val_top1"] == 100.0
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step(tmp_path: Path, data: Path) -> None:

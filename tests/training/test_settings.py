@@ -16,12 +16,14 @@ from torch import nn
 
 from convit.data import open_samples
 from convit.evaluation import match_classes
+from convit.output.text import read_lines
 from convit.training import places, trials
 from convit.training import run as run_module
 from convit.training.epoch_log import EpochBar
 from convit.training.models import Teacher, build_model
 from convit.training.recipe import AugmentRecipe, DistillationRecipe
 from convit.training.run import run_recipe
+from convit.training.run_folder import TrainingRun
 from convit.training.splits import open_split, sample_images
 from convit.training.trials import choose_parts, choose_precision
 from convit.weights import class_names, class_wnids, create_model, load_model
@@ -32,10 +34,6 @@ from tests.training.small import small_recipe, write_data
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return write_data(tmp_path / "data")
-
-
-def _lines(run: Path, name: str = "log.jsonl") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / name).read_text().splitlines()]
 
 
 class _Sizes(Callback):
@@ -97,7 +95,7 @@ def test_the_best_epochs_weights_are_written_and_training_stops_when_patience_en
     )
     accuracies = _Accuracies([50.0, 70.0, 60.0, 65.0, 99.0])
     weights = run_recipe(recipe, data, tmp_path / "run", callbacks=(accuracies,))
-    assert [line["epoch"] for line in _lines(tmp_path / "run")] == [1, 2, 3, 4]
+    assert [line["epoch"] for line in TrainingRun(tmp_path / "run").history] == [1, 2, 3, 4]
     *_, second, third, _, last = capsys.readouterr().err.splitlines()
     assert "val top-1 70.00 % (best so far)" in second
     assert "val top-1 60.00 % (best 70.00 % in epoch 2)" in third
@@ -105,7 +103,7 @@ def test_the_best_epochs_weights_are_written_and_training_stops_when_patience_en
         "convit: stopped early after epoch 4 of 10: for 2 epochs no val top-1 was above the 70.00 % of epoch 2"
     )
     assert load_model(weights).head.bias.mean().item() == pytest.approx(101.0, abs=0.01)
-    outcome = json.loads(_metadata(weights))["outcome"]
+    outcome = TrainingRun(tmp_path / "run").best
     assert (outcome["epoch"], outcome["val_top1"]) == (2, 70.0)
 
     before = load_model(weights).state_dict()
@@ -117,16 +115,9 @@ def test_the_best_epochs_weights_are_written_and_training_stops_when_patience_en
     )
     run_recipe(patient, data, tmp_path / "run", callbacks=(accuracies,), resume=True)
     said = capsys.readouterr().err
-    assert [line["val_top1"] for line in _lines(tmp_path / "run")] == [50.0, 70.0, 60.0, 65.0, 99.0]
+    assert [line["val_top1"] for line in TrainingRun(tmp_path / "run").history] == [50.0, 70.0, 60.0, 65.0, 99.0]
     assert "schedule.patience: 2 → 3" in said
     assert "stopped early" not in said
-
-
-def _metadata(weights: Path) -> str:
-    from safetensors import safe_open
-
-    with safe_open(weights, "pt") as file:
-        return next(value for key, value in file.metadata().items() if key != "format")
 
 
 def test_the_classes_lie_where_the_data_do(tmp_path: Path, data: Path) -> None:
@@ -189,7 +180,7 @@ def test_validation_images_of_their_own(tmp_path: Path, data: Path) -> None:
 def test_settings_run_to_the_end_and_stay_finite(tmp_path: Path, data: Path, changes: tuple[str, ...]) -> None:
     weights = run_recipe(small_recipe(tmp_path, *changes), data, tmp_path / "run", quiet=True)
     assert all(parameter.isfinite().all() for parameter in load_model(weights).parameters())
-    assert len(_lines(tmp_path / "run")) == 3
+    assert len(TrainingRun(tmp_path / "run").history) == 3
 
 
 @pytest.mark.parametrize(
@@ -215,7 +206,7 @@ def test_settings_that_change_the_weights_are_not_ignored(tmp_path: Path, data: 
 
 def test_gates_and_non_locality_are_logged(tmp_path: Path, data: Path) -> None:
     run_recipe(small_recipe(tmp_path, "run.attention_images=4"), data, tmp_path / "run", quiet=True)
-    lines = _lines(tmp_path / "run", "attention.jsonl")
+    lines = read_lines(tmp_path / "run" / "attention.jsonl")
     assert [line["epoch"] for line in lines] == [0, 1, 2, 3]
     assert (len(lines[0]["gates"]), len(lines[0]["nonlocality"])) == (1, 2)
 
@@ -319,7 +310,7 @@ def test_the_faster_precision_is_measured_written_down_and_kept(
     longer = small_recipe(tmp_path, "run.precision=auto", "schedule.cooldown_epochs=0", "schedule.epochs=3")
     run_recipe(longer, data, run, resume=True, quiet=True)
     assert "precision: bf16" in (run / "environment.yaml").read_text()
-    assert {line["precision"] for line in _lines(run)} == {"bf16"}
+    assert {line["precision"] for line in TrainingRun(run).history} == {"bf16"}
 
 
 def test_measuring_leaves_the_model_and_the_random_numbers_as_they_are(tmp_path: Path) -> None:
