@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from convit.model import VARIANTS, ConViT
 from convit.model.attention import GatedPositionalSelfAttention
-from convit.training.peers import create_peer, is_peer, normalization
+from convit.training.peers import create_peer, is_peer
 from convit.training.recipe import AugmentRecipe, DistillationRecipe, ModelRecipe, Recipe
+from convit.transforms import TransformSettings
 from convit.weights import WEIGHT_SETS, create_model, load_model
 from convit.weights.weight_sets import closest, local_weights
 
@@ -176,16 +177,16 @@ class Teacher:
 
     def __init__(self, recipe: DistillationRecipe, augment: AugmentRecipe, classes: int) -> None:
         self.recipe = recipe
-        self.model, mean, std = _open_teacher(recipe.teacher)
+        self.model = _open_teacher(recipe.teacher)
         if class_count(self.model) != classes:
             raise ValueError(
                 f"distillation.teacher {recipe.teacher} knows {class_count(self.model)} classes, the student "
                 f"{classes}; choose a teacher of the same classes"
             )
         self.model.eval().requires_grad_(False)
-        own_mean, own_std = torch.tensor(augment.mean), torch.tensor(augment.std)
-        self.scale = (own_std / torch.tensor(std))[:, None, None]
-        self.shift = ((own_mean - torch.tensor(mean)) / torch.tensor(std))[:, None, None]
+        known = TransformSettings.from_model(self.model)  # of torchvision's, which do not say, the defaults
+        mean, std, own_mean, own_std = map(torch.tensor, (known.mean, known.std, augment.mean, augment.std))
+        self.scale, self.shift = (own_std / std)[:, None, None], ((own_mean - mean) / std)[:, None, None]
         self.size = _fixed_size(self.model)
 
     def to(self, device: torch.device) -> None:
@@ -216,20 +217,19 @@ class Teacher:
         return F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * heat**2
 
 
-def _open_teacher(name: str) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+def _open_teacher(name: str) -> nn.Module:
     if is_peer(name):
         model = create_peer(name, pretrained=True)
-        return model, *normalization(name, model)
+        if name.startswith("timm:") and not getattr(model, "pretrained_cfg", None):
+            raise ValueError(f"{name} does not say how its images are normalized; choose another teacher")
+        return model
     if name in WEIGHT_SETS:
-        ours = create_model(name, pretrained=True)
-    elif (path := local_weights(name)) is not None:
-        ours = load_model(path)
-    else:
-        raise ValueError(
-            f"distillation.teacher is {name!r}, which is neither a weight set nor a file, nor timm:NAME or "
-            f"torchvision:NAME"
-        )
-    return ours, tuple(ours.pretrained_cfg["mean"]), tuple(ours.pretrained_cfg["std"])
+        return create_model(name, pretrained=True)
+    if (path := local_weights(name)) is not None:
+        return load_model(path)
+    raise ValueError(
+        f"distillation.teacher is {name!r}, which is neither a weight set nor a file, nor timm:NAME or torchvision:NAME"
+    )
 
 
 def _fixed_size(model: nn.Module) -> tuple[int, int] | None:

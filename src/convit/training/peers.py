@@ -42,11 +42,3 @@ def create_peer(name: str, *, pretrained: bool = False, **options: Any) -> nn.Mo
         raise ValueError(
             f"{source} cannot make {model!r} ({' '.join(str(error).split())}); see its list of models"
         ) from error
-
-
-def normalization(name: str, model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, standard deviation) per channel that a peer's images are normalized with."""
-    known: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
-    if not known and name.startswith("timm:"):
-        raise ValueError(f"{name} does not say how its images are normalized; choose another teacher")
-    return tuple(known.get("mean", (0.485, 0.456, 0.406))), tuple(known.get("std", (0.229, 0.224, 0.225)))
