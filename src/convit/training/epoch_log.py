@@ -18,6 +18,8 @@ from convit.output.console import say
 from convit.output.files import write_file
 from convit.output.text import add_line, csv_text, epoch_score, read_lines
 from convit.training.final_weights import BestWeights
+from convit.training.places import LOG
+from convit.training.recipe import RunRecipe
 from convit.training.task import ClassificationTask
 
 BATCH_SIZE = 32  # images that are looked at together
@@ -33,25 +35,14 @@ class EpochLog(Callback):
 
     Args:
         folder: the run's.
-        batch_size: images per step in all processes together.
-        precision: that it computes in.
+        settings: how it runs, in a precision that is known.
         best: what counts as the best epoch; None for the best of the log.
-        table: whether the CSV is written.
         quiet: writes nothing to standard error.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        batch_size: int,
-        precision: str,
-        *,
-        best: BestWeights | None = None,
-        table: bool = True,
-        quiet: bool = False,
-    ) -> None:
-        self.path, self.table = folder / "log.jsonl", folder / "csv" / "metrics.csv" if table else None
-        self.batch_size, self.precision, self.best, self.quiet = batch_size, precision, best, quiet
+    def __init__(self, folder: Path, settings: RunRecipe, best: BestWeights | None, *, quiet: bool) -> None:
+        self.path, self.table = folder / LOG, folder / "csv" / "metrics.csv" if "csv" in settings.loggers else None
+        self.settings, self.best, self.quiet = settings, best, quiet
         self.trained = self.waited = 0.0  # seconds of the epoch so far
         self.batches = 0
         self.started = self.batch_ended = 0.0
@@ -95,9 +86,9 @@ class EpochLog(Callback):
             "val_loss": round(metrics["val_loss"], 5) if "val_loss" in metrics else None,
             "val_top1": round(metrics["val_top1"], 3) if "val_top1" in metrics else None,
             "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
-            "precision": self.precision,
+            "precision": self.settings.precision,
             "step_seconds": round(self.trained / max(1, steps), 4),
-            "images_per_second": round(steps * self.batch_size / self.trained, 1) if self.trained else None,
+            "images_per_second": round(steps * self.settings.batch_size / self.trained, 1) if self.trained else None,
             "data_wait_share": round(self.waited / self.trained, 4) if self.trained else None,
             "seconds": round(seconds, 3),
             "seconds_left": round(seconds * ((trainer.max_epochs or 0) - trainer.current_epoch - 1), 3),

@@ -122,11 +122,11 @@ def run_recipe(
     best = BestWeights() if recipe.run.select == "best" else None
     if best is not None and head is not None:
         best.begin_with(model, head)
-    own_callbacks = _own_callbacks(recipe, output, precision, best, quiet=quiet)
+    own_recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"precision": precision})})
+    own_callbacks = _own_callbacks(own_recipe, output, best, quiet=quiet)
     if isinstance(model, ConViT) and recipe.run.attention_images:
         images = sample_images(split, recipe.run.attention_images)
         own_callbacks.append(AttentionLog(output / "attention.jsonl", images))
-    own_recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"precision": precision})})
     with quiet_libraries(), thread_count(recipe.run.threads):
         trainer = build_trainer(own_recipe, output, [*own_callbacks, *callbacks, Checkpoints(output, own, recipe.run)])
         processes = trainer.num_devices * trainer.num_nodes
@@ -187,14 +187,12 @@ def speaker(*, quiet: bool) -> Callable[[str], None]:
     return say if shown else lambda _: None
 
 
-def _own_callbacks(
-    recipe: Recipe, output: Path, precision: str, best: BestWeights | None, *, quiet: bool
-) -> list[Callback]:
+def _own_callbacks(recipe: Recipe, output: Path, best: BestWeights | None, *, quiet: bool) -> list[Callback]:
     """In the order in which Lightning must call them."""
     wanted = (
         best,
         MovingAverage(recipe.ema.decay) if recipe.ema else None,
-        EpochLog(output, recipe.run.batch_size, precision, best=best, table="csv" in recipe.run.loggers, quiet=quiet),
+        EpochLog(output, recipe.run, best, quiet=quiet),
         EpochBar() if is_terminal(sys.stderr) and not quiet else None,
     )
     return [each for each in wanted if each is not None]
