@@ -119,7 +119,8 @@ def write_page(
     """Run a tool, `command`, that writes a document and takes --check alone; gives the exit code."""
     parser = parser_of(description)
     parser.add_argument("--check", action="store_true", help="write nothing, and fail where the page is out of date")
-    return write_or_check(path, render(), command, check=parser.parse_args(arguments).check)
+    check = parser.parse_args(arguments).check
+    return write_or_check(path, render(), command, check=check)
 
 
 def run_tool(
