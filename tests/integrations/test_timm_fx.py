@@ -17,7 +17,7 @@ SMALL: dict[str, Any] = {"depth": 3, "local_up_to_layer": 2, "img_size": 64}
 IMAGES = torch.randn(2, 3, 64, 64)
 
 
-def _pair(integration: Any, **options: Any) -> list[nn.Module]:
+def _pair(integration: Any) -> list[nn.Module]:
     """timm's model and ours, made by one call."""
     models: list[nn.Module] = []
     for choose in (integration.disable, integration.enable):

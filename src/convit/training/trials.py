@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from convit.optimization.precision import computed_in, dtype_of, has_bf16, pick_device
+from convit.optimization.timing import settling
 from convit.training.models import class_count
 from convit.training.recipe import Recipe
 
@@ -103,8 +104,7 @@ def time_pass(
         while len(times) < TRIES and sum(times) < TRY_SECONDS:
             before = time.perf_counter()
             _pass(model, images, precision, train=train)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            settling(device)()
             times.append(time.perf_counter() - before)
             model.zero_grad(set_to_none=True)
     return min(times[1:] or times)
