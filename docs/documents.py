@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,9 +69,9 @@ def keep_json(path: Path, content: Mapping[str, Any], indent: int | None = 1) ->
     path.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(folder: Path, names: Sequence[str]) -> dict[str, Any]:
-    """What was kept under some names."""
-    return {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names}
+def read_json(path: Path) -> Any:
+    """What was kept, or what a command of ours wrote as JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def fill_section(text: str, start: str, end: str, content: str) -> str:

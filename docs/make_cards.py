@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from documents import keep_json, parser_of, write_or_check
+from documents import keep_json, parser_of, read_json, write_or_check
 
 from convit.output.text import read_lines
 from convit.weights.model_card import Sources
@@ -88,7 +88,7 @@ def measure(name: str, data: str, folder: Path = BUNDLED_FOLDER) -> dict[str, An
     weights = ["--weights", str(folder / f"{name}.safetensors")]
     command = [sys.executable, "-m", "convit", "evaluate", data, *weights, "--device", "cpu", "--precision", "fp32"]
     subprocess.run([*command, "--output", str(output), "--overwrite"], check=True)
-    evaluation: dict[str, Any] = {**json.loads(output.read_text(encoding="utf-8")), "model": name}
+    evaluation: dict[str, Any] = {**read_json(output), "model": name}
     keep_json(output, evaluation, indent=None)  # a confusion matrix of 200 classes takes 75,000 lines
     return evaluation
 
@@ -112,7 +112,7 @@ def render_card(name: str, folder: Path = BUNDLED_FOLDER) -> str:
     every_epoch = f"Nothing was chosen on test images. `{name}.log.jsonl` has every epoch."
     notes["training_note"] = f"{every_epoch}\n{notes['training_note']}"
     sources = Sources(
-        evaluations=[json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))],
+        evaluations=[read_json(folder / f"{name}.json")],
         log=read_lines(folder / f"{name}.log.jsonl"),
         recipe=(folder / f"{name}.recipe.yaml").read_text(encoding="utf-8"),
         environment=(folder / f"{name}.environment.yaml").read_text(encoding="utf-8"),

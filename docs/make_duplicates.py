@@ -8,7 +8,6 @@ The 7 validation images that are training images too are named in the README.md 
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from documents import parser_of, run_convit
+from documents import parser_of, read_json, run_convit
 
 MODEL = "convit_nano_patch4_32.cifar10"
 PAGE = Path(__file__).with_name("duplicates.md")
@@ -66,7 +65,7 @@ def main() -> None:
         found = given.found or Path(place) / "pairs.json"
         if given.found is None:
             run_convit("duplicates", given.data, "--splits", "train,val", "--model", MODEL, "-o", found)
-        write_page(json.loads(found.read_bytes()), known_pairs(given.data.parent / "README.md"), PAGE)
+        write_page(read_json(found), known_pairs(given.data.parent / "README.md"), PAGE)
     print(PAGE)
 
 

@@ -5,14 +5,13 @@ python docs/make_readme.py [--check]
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from documents import ROOT, fill_section, write_page
+from documents import ROOT, fill_section, read_json, write_page
 
 from convit.cli.models import Entry, entries
 from convit.weights.published import DATA_SETS
@@ -27,7 +26,7 @@ def speed() -> str:
     columns = " | ".join(f"`{model}`" for model in MODELS)
     lines = [f"| processor | precision | {columns} |", f"| --- | --- |{' ---: |' * len(MODELS)}"]
     for path in sorted((ROOT / "benchmarks" / "results").glob("targets-infer-*.json")):
-        run = json.loads(path.read_text(encoding="utf-8"))
+        run = read_json(path)
         machine = f"{run['machine']['device']}, {run['machine']['threads']} threads"
         found = {(row["name"], row["what"]): row for row in run["rows"]}
         for precision in ("fp32", "bf16"):

@@ -7,7 +7,6 @@ A tool keeps its part with `keep`: what was done, a table of counts and the comm
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from documents import keep_json, write_page
+from documents import keep_json, read_json, write_page
 
 PAGE = Path(__file__).with_name("reliability.md")
 KEPT = Path(__file__).with_name("reliability")
@@ -57,7 +56,7 @@ def render() -> str:
     text = HEAD
     for name, title in PARTS.items():
         if (file := KEPT / f"{name}.json").is_file():
-            part = json.loads(file.read_text(encoding="utf-8"))
+            part = read_json(file)
             lines = [part["columns"], ["---", *["---:"] * (len(part["columns"]) - 1)], *part["rows"]]
             table = "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
             notes = "".join(f"\n{note}\n" for note in part["notes"])

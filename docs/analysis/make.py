@@ -10,7 +10,6 @@ public domain); no image of the data set is kept. The page's screenshot needs De
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import tempfile
@@ -68,7 +67,7 @@ def draw() -> None:
     """Draw the gates and centers, two photographs' explanations, and a page as a browser shows it."""
     import numpy as np
 
-    found = json.loads((DOCS / "attention.json").read_text(encoding="utf-8"))
+    found = read_json(DOCS / "attention.json")
     _draw_weights(np.array(found["gates"]), np.array(found["centers"], dtype=float), tuple(found["grid"]))
     for name in FIGURES:
         _explain(PHOTOGRAPHS / f"{name}.jpg", DOCS / f"{name}.png")
@@ -82,7 +81,7 @@ def render() -> str:
     """The text of README.md: no figure in it is typed in."""
     from convit.analysis.ablations import to_markdown
 
-    ablation, attention = read_json(DOCS, ("ablation", "attention")).values()
+    ablation, attention = read_json(DOCS / "ablation.json"), read_json(DOCS / "attention.json")
     gated = len(attention["gates"])
     layers = "\n".join(
         f"| {number} | {'gated' if number <= gated else 'ordinary'} | {fmean(heads):.2f} | {min(heads):.2f} to "

@@ -11,7 +11,6 @@ screenshot needs Debian's chromium.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
@@ -43,9 +42,9 @@ def measure(data: str, split: str | None) -> None:
         for name in PLOTS:
             shutil.copyfile(report / name, DOCS / name)
         # names of the data set's images are of no use here
-        figures = {name: value for name, value in json.loads(as_it_is.read_text()).items() if name != "images"}
+        figures = {name: value for name, value in read_json(as_it_is).items() if name != "images"}
         keep_json(DOCS / "evaluation.json", figures, indent=None)
-        comparison = json.loads((DOCS / "comparison.json").read_text())
+        comparison = read_json(DOCS / "comparison.json")
         for side in ("first", "second"):
             comparison[side]["file"] = Path(comparison[side]["file"]).name
         comparison["verdict"] = comparison["verdict"].replace(f"{folder}/", "")
@@ -65,7 +64,7 @@ def draw() -> None:
 
 def render() -> str:
     """The text of README.md: no figure in it is typed in."""
-    evaluation, comparison = read_json(DOCS, ("evaluation", "comparison")).values()
+    evaluation, comparison = read_json(DOCS / "evaluation.json"), read_json(DOCS / "comparison.json")
     files = ", ".join(file["name"] for file in evaluation["data"]["files"])
     rows = "\n".join(
         f"| {row['name']} | {row['count']:,} | {row['top1']:.1f} | {row['top5']:.1f} | "

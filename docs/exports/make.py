@@ -163,17 +163,16 @@ def main() -> int:
     parser.add_argument("--formats", nargs="+", help="measure these alone, of those with environments of their own")
     parser.add_argument("--check", action="store_true", help="write nothing")
     given = parser.parse_args()
-    found = read_json(DOCS, ("matrix",))["matrix"]
+    found = read_json(DOCS / "matrix.json")
     if given.formats:
         measured = measure(given.data, [row for row in APART if row["format"] in given.formats])["rows"]
         titles = {row["format"] for row in measured}
-        apart = [row for row in found.get("apart", ()) if row["format"] not in titles] + measured
-        keep_json(
-            DOCS / "matrix.json", {**found, "apart": sorted(apart, key=lambda row: (row["format"], row["precision"]))}
-        )
+        measured += [row for row in found["apart"] if row["format"] not in titles]
+        found["apart"] = sorted(measured, key=lambda row: (row["format"], row["precision"]))
     elif given.data is not None:
-        keep_json(DOCS / "matrix.json", {**measure(given.data, ROWS), "apart": found.get("apart", [])})
-    found = read_json(DOCS, ("matrix",))["matrix"]
+        found = {**measure(given.data, ROWS), "apart": found["apart"]}
+    if not given.check:
+        keep_json(DOCS / "matrix.json", found)
     return write_or_check(DOCS / "README.md", render(found), "python docs/exports/make.py", check=given.check)
 
 

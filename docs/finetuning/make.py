@@ -8,7 +8,6 @@ The folder holds CIFAR-10 as shards. No image of it is kept.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections import Counter
@@ -50,15 +49,15 @@ def measure(data: str) -> None:
                 run_convit("finetune", folder, "--model", weights, *settings, "--output", run)
                 run_convit("probe", folder, "--model", weights, "--output", probed)
                 rows.append({"set": name, "start": start, **_found(run, None if settings else probed)})
-                print(json.dumps(rows[-1]), flush=True)
+                print(rows[-1], flush=True)
     keep_json(DOCS / "starts.json", {"rows": rows, "machine": describe_machine()})
 
 
 def _found(run: Path, probed: Path | None) -> dict[str, Any]:
     """What a run's report says of the test images, and the linear probe of the weights that it began with."""
-    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    report = read_json(run / "report.json")
     kept = {key: report["test"][key] for key in ("top1", "count")} | {"interval": report["test"]["intervals"]["top1"]}
-    scores = [] if probed is None else json.loads(probed.read_text(encoding="utf-8"))["probes"]
+    scores = [] if probed is None else read_json(probed)["probes"]
     linear = next((score["top1"] for score in scores if score["probe"] == "linear"), None)
     return {**kept, "epochs": report["epochs"]["done"], "linear": linear}
 
@@ -104,7 +103,7 @@ def _next(folder: Path) -> Path:
 
 def render() -> str:
     """The text of README.md: no figure in it is typed in."""
-    found = read_json(DOCS, ("starts",))["starts"]
+    found = read_json(DOCS / "starts.json")
     about = (
         "Made by `docs/finetuning/make.py`, which runs `convit finetune` as it comes and `convit probe` on the same "
         "folders. Test images are scored once, at the end; settings, epochs and the epoch that is kept are chosen on "

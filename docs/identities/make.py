@@ -90,7 +90,7 @@ def _compare(written: Callable[[], Any], used: Callable[[], Any]) -> dict[str, f
 
 def render() -> str:
     """The page with its table made anew: no figure in it is typed in."""
-    found = read_json(DOCS, ("timings",))["timings"]
+    found = read_json(DOCS / "timings.json")
     lines = "\n".join(
         f"| {row['what']} | {row['patches']:,} | {row['written']:.1f} | {row['used']:.1f} | "
         f"{row['written'] / row['used']:.1f} x | {row['error']:.0e} |"

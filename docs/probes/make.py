@@ -9,7 +9,6 @@ DATA holds `cifar10` and `tiny-imagenet` as shards. No image and no embedding of
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 import tempfile
@@ -49,7 +48,7 @@ def measure(data: Path, cache: Path | None) -> None:
             kept = cache or Path(folder) / "embeddings"
             options = ("--model", MODEL, "--device", "cpu", "--workers", 0)
             run_convit("probe", data / name, *options, "--cache", kept, "--output", f"{folder}/found.json")
-            found = json.loads((Path(folder) / "found.json").read_bytes())
+            found = read_json(Path(folder) / "found.json")
             keep_json(DOCS / f"{name}.json", {**found, "machine": describe_machine()})
 
 
@@ -199,7 +198,7 @@ def main() -> int:
         measure(given.data, given.cache)
     if given.large:
         measure_large()
-    found = read_json(DOCS, (*SETS, "large"))
+    found = {name: read_json(DOCS / f"{name}.json") for name in (*SETS, "large")}
     if not given.check:
         for name in SETS:
             draw(found[name], DOCS / f"{name}.png")
