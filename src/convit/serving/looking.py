@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from convit.images import ImageError, open_image
 from convit.images.names import text_path
 from convit.images.opening import NamedBytes
-from convit.output.pages import data_url, thumbnail
+from convit.output.pages import data_url, png_file, thumbnail
 from convit.serving.batching import SentImage
 from convit.serving.bodies import one_image, read_images
 from convit.serving.errors import ServiceError
