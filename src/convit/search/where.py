@@ -15,10 +15,6 @@ _NUMBER = re.compile(r"-?\d{1,18}")
 _COMPARISONS = ("=", "==", "!=", "<>", "<", "<=", ">", ">=")
 
 
-class _ConditionError(ValueError):
-    """What is wrong with a condition."""
-
-
 def parse_where(where: str) -> str:
     """Check a condition and give it as SQL.
 
@@ -33,7 +29,7 @@ def parse_where(where: str) -> str:
     """
     try:
         return _Parser(where).parse()
-    except _ConditionError as error:
+    except ValueError as error:
         shown = where if len(where) <= _SHOWN else f"{where[:_SHOWN]}…"
         raise ValueError(
             f"where is {shown!r}, which is not a condition over {', '.join(TEXT_COLUMNS + NUMBER_COLUMNS)} ({error}); "
@@ -46,14 +42,14 @@ class _Parser:
 
     def __init__(self, where: str) -> None:
         if len(where) > _LONGEST:
-            raise _ConditionError(f"it is longer than {_LONGEST:,} characters")
+            raise ValueError(f"it is longer than {_LONGEST:,} characters")
         self.tokens: list[str] = []
         self.depth = at = 0
         where = where.rstrip()
         while at < len(where):
             match = _TOKEN.match(where, at)
             if match is None:
-                raise _ConditionError(f"{where[at:].split()[0][:20]!r} is not part of one")
+                raise ValueError(f"{where[at:].split()[0][:20]!r} is not part of one")
             self.tokens.append(match[1])
             at = match.end()
         self.tokens.reverse()
@@ -62,7 +58,7 @@ class _Parser:
         """The whole condition."""
         found = self.either()
         if self.tokens:
-            raise _ConditionError(f"{self.tokens[-1][:20]!r} follows where it should end")
+            raise ValueError(f"{self.tokens[-1][:20]!r} follows where it should end")
         return found
 
     def accept(self, *words: str) -> str | None:
@@ -76,7 +72,7 @@ class _Parser:
         found = self.accept(*words)
         if found is None:
             there = repr(self.tokens[-1][:20]) if self.tokens else "its end"
-            raise _ConditionError(f"{there} stands where {' or '.join(words)} should")
+            raise ValueError(f"{there} stands where {' or '.join(words)} should")
         return found
 
     def either(self) -> str:
@@ -94,7 +90,7 @@ class _Parser:
         """A comparison, or a condition in parentheses or behind NOT."""
         self.depth += 1
         if self.depth > _DEEPEST:
-            raise _ConditionError(f"it is nested more than {_DEEPEST} deep")
+            raise ValueError(f"it is nested more than {_DEEPEST} deep")
         if self.accept("NOT"):
             found = f"(NOT {self.one()})"
         elif self.accept("("):
@@ -110,7 +106,7 @@ class _Parser:
         name = self.tokens.pop() if self.tokens else "its end"
         column = name.lower()
         if column not in TEXT_COLUMNS + NUMBER_COLUMNS:
-            raise _ConditionError(f"{name[:20]!r} is not a column")
+            raise ValueError(f"{name[:20]!r} is not a column")
         if self.accept("IS"):
             return f"{column} IS {'NOT ' if self.accept('NOT') else ''}{self.expect('NULL')}"
         negated = "NOT " if self.accept("NOT") else ""
@@ -133,7 +129,7 @@ class _Parser:
         """Text for a column of text, a number for one of numbers."""
         found = self.tokens.pop() if self.tokens else "its end"
         if column in TEXT_COLUMNS and not found.startswith("'"):
-            raise _ConditionError(f"{column} is text, but {found[:20]!r} is not in single quotes")
+            raise ValueError(f"{column} is text, but {found[:20]!r} is not in single quotes")
         if column in NUMBER_COLUMNS and not _NUMBER.fullmatch(found):
-            raise _ConditionError(f"{column} is a whole number, but {found[:20]!r} is none")
+            raise ValueError(f"{column} is a whole number, but {found[:20]!r} is none")
         return found
