@@ -155,7 +155,7 @@ def _pairs(evaluation: Evaluation, most: int) -> list[dict[str, Any]]:
 
 
 def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
-    counts = {(right, predicted): count for right, predicted, count in evaluation.confusion}
+    counts: dict[tuple[int, Any], int] = {(right, taken): count for right, taken, count in evaluation.confusion}
     return [
         {
             **row,

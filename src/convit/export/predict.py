@@ -42,7 +42,7 @@ def prepare(path: str, transform: dict) -> np.ndarray:
     if mode == "squash":
         size = target_width, target_height
     elif mode == "center" and target_height == target_width:
-        size = tuple(int(target_width * side / min(image.size)) for side in image.size)
+        size = [int(target_width * side / min(image.size)) for side in image.size]
     else:
         ratio = (max if mode == "border" else min)(image.height / target_height, image.width / target_width)
         size = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
