@@ -105,7 +105,7 @@ def judge(kind: str, path: Path) -> tuple[str, str]:
         KINDS[kind].read(path)
     except Exception as error:
         _, message = describe(error)
-        foreign = type(error) is OSError and not _raised_here(error.__traceback__)
+        foreign = type(error) is OSError and not _raised_here(error)
         if message.startswith("unexpected ") or foreign or isinstance(error, MemoryError):
             return "undocumented", f"{type(error).__name__}: {error}"
         return ("message", message) if len(message) > LONGEST_MESSAGE else ("refused", "")

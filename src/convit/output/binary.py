@@ -46,7 +46,7 @@ class Parquet(Encoder):
 
     def finish(self) -> None:
         """Write the last group and the file's foot."""
-        if self._held or self._writer is None:
+        if self._held or not self._writer:
             self._write_group()
         self._writer.close()
 
