@@ -112,7 +112,7 @@ class ConViT(nn.Module):
             {"num_chs": width, "reduction": stride, "module": f"blocks.{index}"} for index in range(self.config.depth)
         ]
 
-    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch *rest"]:
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, " batch *rest"]:
         """Classify, or embed where `num_classes` is 0.
 
         Args:
@@ -137,7 +137,7 @@ class ConViT(nn.Module):
 
     def forward_head(
         self, tokens: Float[Tensor, "batch tokens dim"], pre_logits: bool = False
-    ) -> Float[Tensor, "batch *rest"]:
+    ) -> Float[Tensor, " batch *rest"]:
         """Pool and classify what `forward_features` gave; with `pre_logits`, stop before the linear layer."""
         if self.global_pool == "token":
             tokens = tokens[:, 0]

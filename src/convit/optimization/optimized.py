@@ -63,7 +63,7 @@ class OptimizedConViT(nn.Module):
         """The fast blocks, one for each of the model's."""
         return self.model.blocks
 
-    def forward(self, images: Images) -> Float[Tensor, "batch *rest"]:
+    def forward(self, images: Images) -> Float[Tensor, " batch *rest"]:
         """Classify, or embed where `num_classes` is 0; see `ConViT.forward`."""
         return self._run("forward", images)
 
@@ -74,7 +74,7 @@ class OptimizedConViT(nn.Module):
     @torch.no_grad()
     def forward_head(
         self, tokens: Float[Tensor, "batch tokens dim"], pre_logits: bool = False
-    ) -> Float[Tensor, "batch *rest"]:
+    ) -> Float[Tensor, " batch *rest"]:
         """Pool and classify what `forward_features` gave; with `pre_logits`, stop before the linear layer."""
         with self._without_autocast():
             return self.model.forward_head(tokens.to(self._dtype), pre_logits).to(tokens.dtype)

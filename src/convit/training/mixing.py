@@ -42,7 +42,7 @@ def mix(
     return images, targets * ratio + swap_neighbors(targets) * (1 - ratio)
 
 
-def swap_neighbors(values: Float[Tensor, "batch *rest"]) -> Float[Tensor, "batch *rest"]:
+def swap_neighbors(values: Float[Tensor, " batch *rest"]) -> Float[Tensor, " batch *rest"]:
     """The same with each pair of neighbors swapped; the last of an odd number stays.
 
     >>> swap_neighbors(torch.tensor([1.0, 2.0, 3.0])).tolist()
