@@ -1,10 +1,15 @@
 """Standard streams that are missing, closed or full: results are written where they can be."""
 
+import io
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from convit.cli import main
 
 MODEL = ("--model", "convit_nano_patch4_32.cifar10")
 
@@ -71,3 +76,17 @@ def test_a_full_disk_at_the_other_end_is_said_once() -> None:
     done = _run(("models",), ">/dev/full")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("convit: error: no space left on the device")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+@pytest.mark.parametrize("command", ["classify", "explain"])
+def test_json_is_valid_in_every_encoding(
+    command: str, encoding: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, figure = tmp_path / "é😀.jpg", tmp_path / "é😀.png"
+    shutil.copy(photos / "cat.jpg", image)
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    more, expected = ([], image) if command == "classify" else (["-o", str(figure)], figure)
+    assert main([command, str(image), *MODEL, *more]) == 0
+    assert json.loads(stream.buffer.getvalue().decode(encoding))["path"] == str(expected)  # type: ignore[attr-defined]

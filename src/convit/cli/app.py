@@ -5,7 +5,9 @@ summaries kept here, so that it costs no more than typer. The modules are thin; 
 command.
 """
 
+import codecs
 import difflib
+import json
 import os
 import re
 import sys
@@ -100,6 +102,12 @@ def _check_words(given: Sequence[str]) -> None:
             )
 
 
+def _spell_out(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that an encoding lacks: as JSON spells them, which text may have as well."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code (see `--help`); errors end here, as one line on standard error.
 
@@ -112,7 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in takewhile(lambda argument: argument != "--", given)
     command = typer.main.get_command(app)
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8 must not cost the result
+        # a file name that is not UTF-8, or that the stream's encoding lacks, must cost neither the result nor its JSON
+        codecs.register_error("json", _spell_out)
+        sys.stdout.reconfigure(errors="json")
     with errors.on_stderr(), errors.stopped_by_signals():
         try:
             _check_words(given)
