@@ -45,6 +45,7 @@ THEIRS = "/usr/lib/python3/other/somewhere.py"
             1,
             "it does not fit; use a smaller --size",
         ),
+        ("import numpy; numpy.empty(10**15)", OURS, 1, "out of memory; use a smaller batch"),
         ("import torch; torch.empty(10**15)", THEIRS, 1, "out of memory; use a smaller batch"),
         ("import torch; raise torch.OutOfMemoryError('x')", THEIRS, 1, "out of memory; use a smaller batch"),
         ("import no_such_package", OURS, 1, "the package 'no_such_package' is not installed"),

@@ -87,7 +87,8 @@ def describe(error: BaseException, command: str = PROGRAM) -> tuple[int, str]:
         if isinstance(error, ModuleNotFoundError) and error.name is not None:
             told = f"the package '{error.name}' is not installed; install it, or the extra of {PROGRAM} that brings it"
             return FAILED, told
-        if isinstance(error, ImportError | MemoryError) and str(error):
+        # a MemoryError of ours says what to do; those of NumPy and pyarrow, of kinds of their own, do not
+        if (isinstance(error, ImportError) or type(error) is MemoryError) and str(error):
             return FAILED, str(error)
     from convit.output.text import is_out_of_memory
 
