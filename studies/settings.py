@@ -11,6 +11,8 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import product
+from operator import attrgetter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,6 +26,11 @@ from studies.study import Study, plan_runs
 
 BASE = "the recipe"
 EXAMPLE = "'AdamW: optimizer.name=adamw optimizer.lr=1e-3'"
+# without these a change would see other images, be tested on those that it has seen, or be trained for longer
+ALIKE = (
+    *("seed", "data.train", "data.classes", "data.validation", "data.held_out", "data.share"),
+    *("schedule.epochs", "schedule.cooldown_epochs"),
+)
 
 
 def plan_settings(
@@ -37,8 +44,19 @@ def plan_settings(
         seeds: runs of each, with other images and other random numbers.
         data: folder that the recipes' data paths start from.
         epochs_at_full: epochs on all images; None for the first recipe's. A share has 1/share times as many.
+
+    Raises:
+        FileNotFoundError: the data are absent.
+        ValueError: recipes differ in their images or epochs, or as `plan_runs` says.
     """
     base, *others = rows
+    for other, key in product(others, ALIKE):
+        ours, theirs = (attrgetter(key)(rows[row]) for row in (base, other))
+        if ours != theirs:
+            raise ValueError(
+                f"{other!r} changes {key} from {ours!r} to {theirs!r}, but all rows have the same images and equally "
+                "many epochs; leave it out, or change it for all with --set, --share or --epochs-at-full"
+            )
     columns = share_columns(rows[base], (share,), epochs_at_full)
     (column,) = columns
 

@@ -36,6 +36,20 @@ def test_changes_are_trained_alike_and_compared_on_the_images_held_out(tmp_path:
     assert "Training images per second: the recipe " in table
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("seed=2", "data.train=train-0.tar", "data.held_out=4", "data.share=0.5"),
+        *("schedule.epochs=9", "schedule.cooldown_epochs=0"),
+    ],
+)
+def test_a_change_of_the_images_or_epochs_is_refused(tmp_path: Path, change: str) -> None:
+    (tmp_path / "small.yaml").write_text(TEXT)
+    rows = read_changes([f"other: {change}"], tmp_path / "small.yaml", [])
+    with pytest.raises(ValueError, match=rf"'other' changes {change.partition('=')[0]} from .* the same images"):
+        plan_settings(rows, 0.5, 1, write_data(tmp_path / "data"))
+
+
 def test_the_best_is_named_first_and_a_single_seed_is_said(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(TEXT)
     rows = read_changes(CHANGES[1:], tmp_path / "small.yaml", [])
