@@ -180,11 +180,15 @@ def _training_images(recipe: Recipe, data: str | Path) -> Samples:
     return open_samples(wanted.train, classes=classes, root=data)
 
 
-def _tested_images(recipe: Recipe, data: str | Path, test: str) -> Samples:
+def _tested_images(study: Study, data: str | Path, test: str) -> dict[int, Samples]:
+    """What the runs of each seed are tested on."""
+    recipes = {run.recipe.seed: run.recipe for run in study.runs}
     if test != HELD_OUT:
-        return open_samples(test, root=data)
-    whole = _training_images(recipe, data)
-    return Part(whole, hold_out(whole.labels, recipe.data.held_out, recipe.seed)[1])
+        return dict.fromkeys(recipes, open_samples(test, root=data))
+    whole = _training_images(study.runs[0].recipe, data)
+    return {
+        seed: Part(whole, hold_out(whole.labels, recipe.data.held_out, seed)[1]) for seed, recipe in recipes.items()
+    }
 
 
 def folder_name(label: str) -> str:
@@ -229,7 +233,7 @@ def run_study(
         ValueError: `output` holds another study or runs of another recipe, or a recipe does not fit the data.
         DivergedError: a loss became infinite or NaN.
     """
-    tested = {run.recipe.seed: _tested_images(run.recipe, data, test) for run in study.runs}  # refused before training
+    tested = _tested_images(study, data, test)  # refused before anything is trained
     others = _finished(reuse, test)
     _claim(output, study)
     done: list[Result] = []

@@ -12,6 +12,7 @@ from convit.data import open_samples
 from convit.evaluation import Evaluator
 from convit.training.run import run_recipe
 from studies import study as running
+from studies.results import HELD_OUT
 from studies.sample_efficiency import default_models, plan_sample_efficiency, read_models
 from studies.study import Study, measure_top1, run_study
 from tests.training.small import small_recipe, write_data
@@ -114,6 +115,19 @@ def test_the_top1_is_that_of_convit_evaluate(tmp_path: Path, data: Path) -> None
     tested = open_samples(data / TEST)
     found = Evaluator(weights=weights).evaluate(tested)
     assert measure_top1(recipe, weights, tested) == (pytest.approx(found.top1), 20)
+
+
+@pytest.mark.parametrize("test", [TEST, HELD_OUT])
+def test_what_is_tested_on_is_opened_once(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, test: str
+) -> None:
+    study, opened = _study(tmp_path, data, shares=(0.5, 1.0)), list[object]()
+    monkeypatch.setattr(
+        running, "open_samples", lambda *given, **more: opened.append(given) or open_samples(*given, **more)
+    )
+    with pytest.raises(FileNotFoundError, match="no folder gone to reuse"):
+        run_study(study, data, tmp_path / "out", test, reuse=[Path("gone")], quiet=True)
+    assert (len(study.runs), len(opened)) == (4, 1)
 
 
 def test_classes_may_be_objects_in_a_study_as_in_a_run(tmp_path: Path, data: Path) -> None:
