@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import machine, plan, report, targets
+from benchmarks import machine, plan, report, runtime, targets
 from convit.benchmark import Case, Row
 from tests.benchmark.small import COST, made_row
 
@@ -299,6 +299,12 @@ def test_a_part_end_to_end_on_one_core(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_the_report_in_the_repository_is_made_from_its_results(tmp_path: Path) -> None:
     shutil.copytree(BENCHMARKS / "results", tmp_path / "results")
     assert report.write_report(tmp_path).read_text() == (BENCHMARKS / "RESULTS.md").read_text()
+
+
+def test_the_table_of_what_the_runtime_costs_is_that_of_a_kept_result() -> None:
+    runs = [json.loads(path.read_text()) for path in (BENCHMARKS / "results").glob("runtime-*.json")]
+    page = runtime.PAGE.read_text("utf-8")
+    assert any(runtime.rows_of_page(run["rows"], run["machine"]) in page for run in runs)
 
 
 def test_results_are_kept_by_benchmark_and_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
