@@ -385,6 +385,15 @@ def test_a_teacher_of_torchvision_need_not_say_how_many_classes_it_knows(monkeyp
         Teacher(DistillationRecipe(teacher="torchvision:resnet18"), AugmentRecipe(), 2)
 
 
+def test_a_teacher_may_have_been_measured_beyond_the_edges_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
+    model.pretrained_cfg = {"mean": (0.4, 0.4, 0.4), "std": (0.2, 0.2, 0.2), "crop_pct": 1.15}  # as timm's volo_d5_512
+    monkeypatch.setattr("convit.training.models.create_peer", lambda name, pretrained: model)
+    teacher = Teacher(DistillationRecipe(teacher="timm:volo_d5_512"), AugmentRecipe(), 3)
+    normalized = torch.zeros(1, 3, 4, 4) + (torch.tensor(AugmentRecipe().mean)[:, None, None] - 0.4) / 0.2
+    torch.testing.assert_close(teacher(torch.zeros(1, 3, 4, 4)), model(normalized))
+
+
 def test_a_student_learns_from_a_teacher_in_a_run(tmp_path: Path, data: Path) -> None:
     teacher = run_recipe(small_recipe(tmp_path), data, tmp_path / "teacher", quiet=True)
     recipe = small_recipe(tmp_path, f"distillation={{teacher: {teacher}, weight: 1.0, temperature: 2}}")

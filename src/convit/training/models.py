@@ -184,7 +184,8 @@ class Teacher:
                 f"{classes}; choose a teacher of the same classes"
             )
         self.model.eval().requires_grad_(False)
-        known = TransformSettings.from_model(self.model)  # of torchvision's, which do not say, the defaults
+        # of torchvision's, which do not say, the defaults; some were measured with a crop that we do not have
+        known = TransformSettings.from_model(self.model, {"crop_pct": 1.0})
         mean, std, own_mean, own_std = map(torch.tensor, (known.mean, known.std, augment.mean, augment.std))
         self.scale, self.shift = (own_std / std)[:, None, None], ((own_mean - mean) / std)[:, None, None]
         self.size = _fixed_size(self.model)
