@@ -45,6 +45,9 @@ ROUNDS = 9
         "from convit.cli import main; main(['benchmark', '--help'])",
         "from convit.cli import main; main(['plot', '--help'])",
         "from convit.cli import main; main(['serve', '--help'])",
+        "from convit.cli import main; main(['plan', '--help'])",
+        "from convit.cli import main; main(['export', '--help'])",
+        "from convit.cli import main; main(['push', '--help'])",
         "from convit.cli import main; main(['classify', 'no-such-file.jpg'])",
     ],
 )

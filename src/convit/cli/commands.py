@@ -12,7 +12,7 @@ COMMANDS = {
     "index": ("convit.cli.search", "index", "Build or update a search index of a folder."),
     "search": ("convit.cli.search", "search", "Find the images in an index most similar to a given one."),
     "duplicates": ("convit.cli.duplicates", "duplicates", "Find duplicate images and contradictory labels."),
-    "plan": ("convit.cli.jobs", "plan", "Calculate what embedding many images costs."),
+    "plan": ("convit.cli.models", "plan", "Calculate what embedding many images costs."),
     "models": ("convit.cli.models", "models", "List all models and weights."),
     "info": ("convit.cli.info", "info", "Show one model or weight set in detail."),
     "finetune": ("convit.cli.finetune", "finetune", "Fine-tune a classifier on your own images."),

@@ -1,6 +1,7 @@
 """`convit models`: every variant and weight set, one row each, with its cost counted and its merits as measured.
 
-A variant is an architecture; a weight set is a variant with trained weights. `convit info` shows one of them in full.
+A variant is an architecture; a weight set is a variant with trained weights. `convit info` shows one of them in full,
+and `convit plan` calculates what embedding many images with one costs.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypeAlias
+
+import typer
 
 from convit.cli import options
 
@@ -232,3 +235,30 @@ def count(config: ConViTConfig, form: Literal["fused", "plain"] = "plain") -> Op
     from convit.model import count_operations
 
     return count_operations(config, form=form)
+
+
+Images = Annotated[float, typer.Option(min=1, metavar="N", help="Number of images, such as 1e9.")]
+Bytes = Annotated[int, typer.Option(min=1, metavar="N", help="Average size of an image file, bytes.")]
+Model = Annotated[str, typer.Option(metavar="NAME", help="Model or weight set; see `convit models`.")]
+Dim = Annotated[int | None, typer.Option(min=1, metavar="N", help="Numbers per vector.  [default: the model's]")]
+Cores = Annotated[int, typer.Option(min=1, metavar="N", help="CPU cores that work at once.")]
+
+
+def plan(
+    images: Images,
+    bytes_per_image: Bytes = 110_000,
+    model: Model = "convit_base",
+    dim: Dim = None,
+    cores: Cores = 64,
+    target: Annotated[options.Target, options.results("text", "json")] = options.STDOUT,
+) -> None:
+    """Calculate what embedding many images costs: core hours, storage, and which step takes the most.
+
+    Nothing is run: the numbers follow from rates that were measured on one machine, which the result names.
+    """
+    from convit.output.text import json_text
+    from convit.scale.planning import plan_job
+
+    cost = plan_job(round(images), model, bytes_per_image=bytes_per_image, dim=dim, cores=cores)
+    with target.text() as stream:
+        stream.write(json_text(asdict(cost)) if target.format == "json" else cost.as_lines())
