@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 
 from convit.cli import errors
 from convit.cli.commands import ABOUT, COMMANDS, ENGINES, PROGRAM
+from convit.output.console import versions_of
 from convit.output.files import remove_unfinished
 
 TRAINING = ("finetune", "train")
@@ -69,12 +70,12 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from convit.output.text import made_with
+        from platform import python_version
 
-        versions = made_with(PROGRAM, *ENGINES)["versions"]
-        own, python = versions.pop(PROGRAM), versions.pop("python")
+        versions = versions_of(PROGRAM, *ENGINES)
+        own = versions.pop(PROGRAM)
         shown = [f"{engine} {number}" for engine, number in versions.items()]
-        typer.echo(f"{PROGRAM} {own} ({', '.join([*shown, f'Python {python}'])})")
+        typer.echo(f"{PROGRAM} {own} ({', '.join([*shown, f'Python {python_version()}'])})")
         raise typer.Exit
 
 

@@ -90,6 +90,17 @@ def as_html(write: Callable[[Any, TextIO], None], result: Any) -> str:
     return f"<pre>{html.escape(text.getvalue())}</pre>"
 
 
+def versions_of(*packages: str) -> dict[str, str]:
+    """The versions of those packages that are installed, by name; here, as `--version` must not wait for NumPy."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, str] = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def say(line: str) -> None:
     """Write one line on standard error, after the program's name."""
     with suppress(OSError, ValueError):  # a terminal that was closed costs nobody the results

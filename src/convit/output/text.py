@@ -8,16 +8,14 @@ import platform
 import re
 import reprlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, TextIO
 
 from convit.images.names import UNSAFE, escaped
-from convit.output.console import is_terminal, make_table, print_parts, printable
+from convit.output.console import is_terminal, make_table, print_parts, printable, versions_of
 from convit.output.files import write_file
 from convit.output.rows import Layout
 
@@ -89,11 +87,7 @@ def made_with(*packages: str) -> dict[str, Any]:
 
     The date is UTC, in ISO 8601.
     """
-    versions: dict[str, str] = {}
-    for name in packages:
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    versions["python"] = platform.python_version()
+    versions = {**versions_of(*packages), "python": platform.python_version()}
     return {"versions": versions, "date": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
