@@ -76,6 +76,21 @@ def test_images_are_labeled_and_explained(watched: Page, running: Running) -> No
     assert watched.locator(".result").count() == 0
 
 
+def test_a_patch_that_was_asked_for_is_forgotten_with_the_results(watched: Page, running: Running) -> None:
+    watched.goto(f"{running.url}/")
+    _add(watched, "cat.jpg")
+    watched.locator("#gate-table td").first.wait_for()
+    watched.locator("#show").select_option("attention")
+    watched.locator("#layer").fill("1")
+    # in one go, so that the page has no time to ask for the patch in between
+    watched.evaluate("""() => {
+        document.getElementById("stack").dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp" }));
+        document.getElementById("clear").click();
+    }""")
+    watched.wait_for_timeout(400)
+    assert watched.locator(".result").count() == 0  # and, as in every test with this window, no error was raised
+
+
 def test_it_works_by_keyboard(watched: Page, running: Running) -> None:
     watched.goto(f"{running.url}/")
     _add(watched, "cat.jpg", "coffee.jpg")

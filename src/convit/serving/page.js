@@ -8,6 +8,7 @@ const cards = []; // one for each image
 let chosen = null; // the result that is examined
 let look = null; // its explanation
 let asked = 0; // counts what was asked for, so that late answers are dropped
+let late = 0; // the timer of a patch that is asked for with a delay
 
 function element(name, attributes = {}, ...children) {
   const made = Object.assign(document.createElement(name), attributes);
@@ -46,9 +47,14 @@ async function classifyAll(some) {
 }
 
 function again() {
-  chosen = look = null;
-  asked++;
+  forget();
   classifyAll([...cards]);
+}
+
+function forget() {
+  chosen = look = null;
+  clearTimeout(late);
+  asked++;
 }
 
 function makeCard(file) {
@@ -112,6 +118,7 @@ function bars(predictions) {
 
 async function choose(card, query = "center") {
   if (card.failed) return;
+  clearTimeout(late);
   const number = ++asked;
   chosen?.node.classList.remove("chosen");
   chosen = card;
@@ -121,16 +128,17 @@ async function choose(card, query = "center") {
   $("no-look").hidden = explains;
   $("look").hidden = $("gates").hidden = !explains;
   const work = [explains && explain(card, query, number), settings.has_index && query === "center" && search(card, number)];
-  await Promise.all(work).catch((error) => ($("problem").textContent = error.message));
+  await Promise.all(work).catch((error) => number === asked && ($("problem").textContent = error.message));
 }
 
 async function explain(card, query, number) {
   const found = await call("explain", card.file, { model: model().id, query, top_k: 5 });
   if (number !== asked) return;
-  const kept = look && look.model === found.model;
-  look = found;
   $("seen").src = found.image;
   await $("seen").decode();
+  if (number !== asked) return;
+  const kept = look && look.model === found.model;
+  look = found;
   $("stack").classList.toggle("few", $("seen").naturalWidth < 128);
   const options = found.predictions.filter((each) => each.map);
   const shown = kept ? $("show").value : "";
@@ -258,12 +266,10 @@ for (const name of ["show", "layer", "head", "kind"]) $(name).oninput = show;
 $("clear").onclick = () => {
   $("results").replaceChildren();
   cards.length = 0;
-  chosen = look = null;
-  asked++;
+  forget();
   for (const name of ["looking", "gates", "near", "clear"]) if ($(name)) $(name).hidden = true;
 };
 if ($("model")) $("model").onchange = again;
-let late = 0;
 function ask(row, column) {
   const [rows, columns] = look.grid;
   look.query = [Math.min(rows - 1, Math.max(0, row)), Math.min(columns - 1, Math.max(0, column))];
