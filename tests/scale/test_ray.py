@@ -127,6 +127,22 @@ def test_a_cluster_that_there_is_not(
     assert not (tmp_path / "out").exists()
 
 
+EARLIER = """
+import ray
+from convit.scale.ray_cluster import ray_cluster
+with ray_cluster("ray") as cluster:
+    print(cluster.get(cluster.remote(lambda: 7).remote()))
+"""
+
+
+@pytest.mark.slow
+def test_a_program_that_imported_ray_before_starts_a_cluster_too() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    line = [sys.executable, "-c", EARLIER]
+    run = subprocess.run(line, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert (run.returncode, run.stdout.strip()) == (0, "7"), run.stderr
+
+
 OLDER = """
 import os, sys
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

@@ -10,6 +10,7 @@ import re
 import secrets
 import signal
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -143,6 +144,8 @@ def share_out(
 def ray_cluster(library: str, *, address: str | None = None) -> Generator[Any]:
     """The package `ray`, connected to a cluster, or to one on this machine that ends with the block.
 
+    The latter asks for a token, unless the program imported Ray before and RAY_AUTH_MODE was not set then.
+
     Args:
         library: what is used of Ray: "ray" or "ray.serve".
         address: host:port, or "auto" for the cluster that this machine belongs to; None for one of its own.
@@ -155,7 +158,9 @@ def ray_cluster(library: str, *, address: str | None = None) -> Generator[Any]:
     if address is not None:
         _check_there(address)
     else:
-        os.environ.update({name: value for name, value in _PRIVATE.items() if name not in os.environ})
+        # a program that imported Ray before has its settings from then: it would not show the token that is asked for
+        late = {"RAY_AUTH_MODE"} if "ray" in sys.modules else set[str]()
+        os.environ.update({name: value for name, value in _PRIVATE.items() if name not in {*os.environ, *late}})
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     ray: Any = importlib.import_module("ray")
     importlib.import_module(library)
