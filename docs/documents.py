@@ -23,7 +23,7 @@ def take_screenshot(page: Path, output: Path, *, height: int, width: int = 1160)
     """Open an HTML file in Debian's chromium, in a window of so many pixels, and keep what is seen as a PNG file.
 
     Raises:
-        FileNotFoundError: there is no chromium.
+        FileNotFoundError: chromium is not installed.
         RuntimeError: the browser complained of the page.
     """
     browser = shutil.which("chromium")

@@ -66,15 +66,15 @@ def plan_settings(
         if not ranked or cells[base] is None:
             return ["No change can be compared with the recipe yet."]
         order = ", ".join(f"{row} {mean:.1f} %" for mean, row in ranked)
-        rates = {row: scores.images_per_second(row) for row in rows}
+        rates = ", ".join(f"{row} {rate:.0f}" for row in rows if (rate := scores.images_per_second(row)))
+        certainty = ["Each has a single seed: chance cannot be ruled out."]
+        if seeds > 1:
+            certainty = [word for other in others for word in describe_certainty(scores, other, base, columns)]
         return [
             f"Best is {ranked[0][1]} with {ranked[0][0]:.1f} %.",
             f"In order: {order}.",
-            "Training images per second: "
-            + ", ".join(f"{row} {rate:.0f}" for row, rate in rates.items() if rate)
-            + ".",
-            *(word for other in others for word in describe_certainty(scores, other, base, columns) if seeds > 1),
-            *(["Each has a single seed: chance cannot be ruled out."] if seeds == 1 else []),
+            f"Training images per second: {rates}.",
+            *certainty,
         ]
 
     return Study(

@@ -64,7 +64,7 @@ def _print_tables(rows: list[Entry], stream: TextIO) -> None:
             lines = [[cell(row) for cell in cells.values()] for row in those]
             parts.append(make_table([*cells], lines, right=right, unfolded=(0, *right), title=title))
     bare = [row.name for row in rows if row.cached is None and not row.weights_from]
-    parts.append(f"There are no weights for {', '.join(bare)}.")
+    parts.append(f"No weights are available for {', '.join(bare)}.")
     for who in dict.fromkeys(row.measured_by for row in rows if row.measured_by):
         names = ", ".join(row.name for row in rows if row.measured_by == who)
         parts.append(f"Accuracy of {names}: {who}.")

@@ -210,7 +210,7 @@ def choose_columns(
         needs_label: whether there must be labels; else the column may be None.
 
     Raises:
-        ValueError: there is no such column, or more than one could be meant; the message names those found.
+        ValueError: the table has no such column, or several that could be meant; the message names those found.
     """
     images = [field.name for field in schema if _holds_images(field.type)]
     labels = [field.name for field in schema if _holds_labels(field.type)]

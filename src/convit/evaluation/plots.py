@@ -134,10 +134,10 @@ def draw_few_shot(probing: Probing) -> Figure:
     Logistic regression on all images, or what was trained on them in its stead, is a line across.
 
     Raises:
-        ValueError: there are no few-shot scores.
+        ValueError: `probing` has no few-shot scores.
     """
     if not probing.few_shot:
-        raise ValueError("there are no few-shot scores to draw; ask for some with --shots")
+        raise ValueError("the probes have no few-shot scores to draw; ask for some with --shots")
     with styled():
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.add_subplot()
