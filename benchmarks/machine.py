@@ -55,7 +55,7 @@ def saved_rows(benchmark: str, machine: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def save_result(benchmark: str, machine: dict[str, Any], rows: list[dict[str, Any]]) -> Path:
-    """Keep a run's rows under the benchmark's and the device's name, and write RESULTS.md anew."""
+    """Keep a run's rows under the names of benchmark, device and a CPU's widest instructions; write RESULTS.md anew."""
     from benchmarks.report import write_report
 
     RESULTS.mkdir(exist_ok=True)
@@ -66,5 +66,7 @@ def save_result(benchmark: str, machine: dict[str, Any], rows: list[dict[str, An
 
 
 def _place(benchmark: str, machine: dict[str, Any]) -> Path:
-    slug = re.sub(r"[^a-z0-9]+", "-", machine["device"].lower().replace("(r)", "")).strip("-")
+    # virtual machines tell the maker alone: processors of one name may lack what others of it have
+    widest = "" if "cuda" in machine else " ".join(machine["cpu_flags"][:1])
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{machine['device']} {widest}".lower().replace("(r)", "")).strip("-")
     return RESULTS / f"{benchmark}-{slug}.json"

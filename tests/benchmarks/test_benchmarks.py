@@ -239,6 +239,7 @@ def test_results_are_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     machine.save_result("startup", here, [ROWS["startup"]])
     assert machine.saved_rows("startup", here) == [ROWS["startup"]]
     assert machine.saved_rows("startup", here | {"device": "another"}) == []
+    assert machine.saved_rows("startup", here | {"cpu_flags": ["avx512f", "avx2"]}) == []
     assert "convit --help" in (tmp_path / "RESULTS.md").read_text()
 
 
@@ -313,8 +314,10 @@ def test_results_are_kept_by_benchmark_and_device(tmp_path: Path, monkeypatch: p
     assert described["versions"].keys() >= {"convit", "torch", "timm"}
     assert described["device"] == described["cpu"]
     path = machine.save_result("targets-memory", PLACE, [])
-    assert path == tmp_path / "results" / "targets-memory-a-processor.json"
+    assert path == tmp_path / "results" / "targets-memory-a-processor-avx2.json"
     assert (tmp_path / "RESULTS.md").read_text().startswith("# Results")
+    path = machine.save_result("targets-memory", PLACE | {"device": "NVIDIA H100", "cuda": "13.0"}, [])
+    assert path.name == "targets-memory-nvidia-h100.json"
 
 
 def test_rows_are_said_and_kept_as_they_are_measured(
