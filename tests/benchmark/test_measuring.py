@@ -15,9 +15,13 @@ from convit.benchmark import explain, measure, memory, throughput, timing, train
 from convit.benchmark.building import Entry, build_entry
 from convit.benchmark.cases import Case
 from convit.benchmark.comparing import compare_outputs, largest_fitting
-from convit.benchmark.rows import share_of_peak, with_ratios
+from convit.benchmark.rows import _notes, share_of_peak, with_ratios
+from convit.optimization.precision import is_emulated
 from convit.output.text import is_out_of_memory
 from tests.benchmark.small import COST, made_row, small_case
+
+CPU = torch.device("cpu")
+ENTRY = Entry(small_case().candidates()[0], torch.nn.Identity(), torch.float32, "fp32", "torch", COST)
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +30,8 @@ def _small_products(monkeypatch: pytest.MonkeyPatch) -> None:
     timing.measure_peak.cache_clear()
 
 
-def test_images_per_second() -> None:
+def test_images_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convit.benchmark.rows.measure_peak", lambda *_: 1e15)
     rows = measure(small_case(against=("eager@bf16", "plain", "timm:vit_tiny_patch16_224"), batch=3))
     assert [row.candidate for row in rows] == ["ours", "eager@bf16", "plain", "timm:vit_tiny_patch16_224"]
     assert [row.relation for row in rows] == ["ours", "equal", "equal", "another"]
@@ -34,8 +39,7 @@ def test_images_per_second() -> None:
         assert row.images_per_second == pytest.approx(1000 * 3 / row.step_ms["median"], rel=1e-3)
         assert row.ratio == pytest.approx(rows[0].images_per_second / row.images_per_second, abs=6e-4)  # 3 digits
         assert (row.batch, row.rounds, row.height, row.width) == (3, 2, 32, 32)
-        assert row.peak_share is not None
-        assert row.peak_share > 0
+        assert (row.peak_share is None) == is_emulated(row.computed_in, torch.device("cpu"))
     differences = [row.difference for row in rows]
     assert differences[3] is None
     assert all(difference is not None for difference in differences[:3])
@@ -242,24 +246,41 @@ def test_ratios_are_those_of_images_per_second() -> None:
     assert [row.ratio for row in with_ratios(rows[1:])] == [None, None]
 
 
-def test_the_share_counts_executed_operations() -> None:
-    case = small_case()
-    entry = Entry(case.candidates()[0], torch.nn.Identity(), torch.float32, "fp32", "torch", COST)
+def test_the_share_counts_executed_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convit.benchmark.rows.measure_peak", lambda *_: 1e12)
     # 16.3 GMACs are 32.6 operations: ten images a second of a peak of 10^12
-    assert share_of_peak(entry, 10.0, 1e12) == pytest.approx(0.326)
-    assert share_of_peak(entry, 10.0, 1e12, passes=3) == pytest.approx(0.978)
-    uncounted = dataclasses.replace(entry, cost=dataclasses.replace(COST, executed=None))
-    assert share_of_peak(uncounted, 10.0, 1e12) is None
+    assert share_of_peak(ENTRY, 10.0, CPU) == pytest.approx(0.326)
+    assert share_of_peak(ENTRY, 10.0, CPU, passes=3) == pytest.approx(0.978)
+    assert share_of_peak(ENTRY, 31.0, CPU) is None  # above 1
+    uncounted = dataclasses.replace(ENTRY, cost=dataclasses.replace(COST, executed=None))
+    assert share_of_peak(uncounted, 10.0, CPU) is None
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_share_is_of_the_peak_of_what_runs(has_it: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+    monkeypatch.setattr("convit.benchmark.rows.measure_peak", lambda *given: measured.append(given[1]) or 1e15)
+    monkeypatch.setattr("convit.optimization.precision.onednn_has", lambda _: has_it)
+    shown = {
+        (name, backend): share_of_peak(dataclasses.replace(ENTRY, computed_in=name, backend=backend), 10.0, CPU)
+        for name in ("fp32", "bf16", "fp16", "int8")
+        for backend in ("torch", "compiled", "cuda graph", "openvino", "onnx")
+    }
+    found = {key for key, share in shown.items() if share is not None}
+    names = ("fp32", "bf16", "fp16", "int8") if has_it else ("fp32", "int8")
+    assert found == {(name, backend) for name in names for backend in ("torch", "compiled", "cuda graph")}
+    assert set(measured) == set(names)  # what is emulated would take minutes
+    assert ("instructions for bf16" in _notes(made_row(computed_in="bf16"))) is not has_it
+    assert "instructions" not in _notes(made_row(computed_in="bf16", device="cuda")) + _notes(made_row())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16", "int8"])
 def test_the_peak_is_the_best_of_the_shapes(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = torch.device("cpu")
-    assert timing.measure_peak(cpu, precision, torch.get_num_threads()) > 1e6
+    assert timing.measure_peak(CPU, precision, torch.get_num_threads()) > 1e6
     times = iter([{"product": [0.5, 0.25]}, {"product": [1.0, 2.0]}])
     monkeypatch.setattr(timing, "alternate", lambda *_, **__: next(times))
-    assert timing.measure_peak(cpu, precision, 0) == 4 * 2 * 64**3
-    product = timing.make_product(torch.device("cpu"), precision, (17, 32, 8))()
+    assert timing.measure_peak(CPU, precision, 0) == 4 * 2 * 64**3
+    product = timing.make_product(CPU, precision, (17, 32, 8))()
     assert product.shape == (17, 8)
     assert product.float().abs().sum() > 0
 

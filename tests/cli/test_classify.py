@@ -52,7 +52,12 @@ def test_what_was_chosen_at_the_start_is_said(
     convit: Callable[..., Any], photos: Path, nano: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cat = ("classify", photos / "cat.jpg", "--weights", nano)
-    run = convit(*cat, "--precision", "fastest", "--img-size", "16x48", "--batch-size", 3)
+    fastest = (*cat, "--precision", "fastest", "--img-size", "16x48", "--batch-size", 3, "--device", "cpu")
+    monkeypatch.setattr("convit.optimization.precision.bfloat16_pays", lambda: False)
+    told = "precision fp32 (fastest: no half precision is faster here, so nothing was timed)"
+    assert convit(*fastest).err == f"convit: {told}\n"
+    monkeypatch.setattr("convit.optimization.precision.bfloat16_pays", lambda: True)
+    run = convit(*fastest)
     assert re.fullmatch(r"convit: precision \w+ \(fastest: 3 images of 16 x 48 took .* ms in fp32.*\)\n", run.err)
     monkeypatch.setattr("convit.optimization.plan.is_amd_avx512", lambda: True)
     told = "fp32 is not compiled: MKL would multiply, which is half as fast on AMD processors\n"

@@ -215,6 +215,13 @@ def test_fastest_is_timed_and_held_to_fp32(
     assert f"2 images of 32 x 32 took {fp32}.0 ms in fp32, {bf16}.0 ms in bf16; cosine with fp32 " in step.reason
 
 
+def test_a_single_precision_is_taken_without_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "bfloat16_pays", lambda: False)
+    monkeypatch.setattr(OptimizedConViT, "forward", None)
+    step = convit.optimize(_model(), "fastest").plan.steps[0]
+    assert step == ("precision", "fp32", "fastest: no half precision is faster here, so nothing was timed")
+
+
 def test_fastest_really_times_what_this_processor_has() -> None:
     model, images = _model(), _images(3, 3, 32, 32)
     fast = convit.optimize(model, "fastest")

@@ -63,7 +63,7 @@ def test_bf16_pays_on_arm_where_onednn_has_it(
 ) -> None:
     monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(**operators))  # PyTorch for macOS has no oneDNN
     monkeypatch.setattr(precision.platform, "machine", lambda: machine)
-    for asked in (processor.onednn_has_bf16, precision.bfloat16_pays):
+    for asked in (processor.onednn_has, precision.bfloat16_pays):
         monkeypatch.setattr(precision, asked.__name__, asked.__wrapped__)
         monkeypatch.setattr(products, asked.__name__, asked.__wrapped__, raising=False)
     assert precision.bfloat16_pays() is expected

@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+import torch
+
 from convit.benchmark.building import Entry, weights_of
 from convit.benchmark.candidates import Relation
 from convit.benchmark.cases import Case
 from convit.benchmark.cost import Cost
-from convit.benchmark.timing import percentiles, summarize
+from convit.benchmark.timing import measure_peak, percentiles, summarize
+from convit.optimization.precision import is_emulated
 from convit.output.console import make_table, print_parts
 
 
@@ -35,7 +38,8 @@ class Row:
         images_per_second: from the median.
         ratio: our images per second over its: above 1 ours is faster. None if ours is not there to compare.
         difference: of its outputs from our model's in fp32, over the largest; None for another model.
-        peak_share: of the device's measured matrix-product peak, counting executed operations; 0 to 1.
+        peak_share: of the device's measured matrix-product peak, counting executed operations; 0 to 1. None where that
+            is not the peak of what runs: in other libraries, and in precisions that the processor emulates.
         percentiles_ms: "p50", "p90", "p99" of a batch's time, where latency was measured.
         memory_mb: peak over what the loaded model holds, 10^6 bytes; for training all that a step needs.
         memory_range_mb: lowest and highest of several processes.
@@ -108,15 +112,19 @@ def with_ratios(rows: Sequence[Row]) -> list[Row]:
     return [dataclasses.replace(row, ratio=round(ours.images_per_second / row.images_per_second, 3)) for row in rows]
 
 
-def share_of_peak(entry: Entry, images_per_second: float, peak: float, passes: int = 1) -> float | None:
-    """Executed operations per second over the device's peak, 0 to 1; None if operations cannot be counted.
+def share_of_peak(entry: Entry, images_per_second: float, device: torch.device, passes: int = 1) -> float | None:
+    """Executed operations per second over the device's peak, 0 to 1; None where that says nothing.
 
-    `peak` counts a multiply-accumulate as two operations per second. `passes` is the work in units of a forward pass: a
-    training step is three, since each product's backward is two.
+    That is where operations cannot be counted, or the peak that can be measured, of PyTorch's products, is not that of
+    what runs. `passes` is the work in units of a forward pass: a training step is three, since each product's backward
+    is two.
     """
-    if entry.cost.executed is None:
+    by_pytorch = entry.backend in ("torch", "compiled", "cuda graph")
+    if entry.cost.executed is None or not by_pytorch or is_emulated(entry.computed_in, device):
         return None
-    return round(2 * passes * entry.cost.executed * images_per_second / peak, 4)
+    peak = measure_peak(device, entry.computed_in, torch.get_num_threads())
+    share = round(2 * passes * entry.cost.executed * images_per_second / peak, 4)
+    return share if share <= 1 else None  # something else kept the machine busy while the peak was measured
 
 
 _ANOTHER = "* another model: its speed may be compared, its outputs may not"
@@ -165,6 +173,8 @@ def _notes(row: Row) -> str:
         notes.append(f"batch {row.batch}, since {row.batch_asked} does not fit in memory")
     if row.computed_in != row.precision:
         notes.append(f"computed in {row.computed_in}")
+    if is_emulated(row.computed_in, torch.device(row.device)):
+        notes.append(f"this processor has no instructions for {row.computed_in}")
     if row.backend == "compiled" and "+compile" not in row.candidate:
         notes.append("through torch.compile")
     elif row.backend not in ("torch", "compiled"):

@@ -25,7 +25,7 @@ from convit.output.text import json_text, made_with
 
 # what decides how fast matrix products are
 _FLAGS = (
-    *("amx_tile", "amx_bf16", "amx_int8", "avx512_fp16", "avx512_bf16", "avx512_vnni", "avx512f", "avx2"),
+    *("amx_tile", "amx_bf16", "amx_int8", "avx512_fp16", "avx512_bf16", "avx512_vnni", "avx512f", "avx_vnni", "avx2"),
     *("asimd", "bf16", "i8mm", "sve"),
 )
 _PACKAGES = ("convit", "torch", "timm", "openvino", "torchao", "triton")

@@ -14,7 +14,7 @@ from convit.benchmark.candidates import Candidate
 from convit.benchmark.cases import Case
 from convit.benchmark.comparing import compare_outputs, fit_batch
 from convit.benchmark.rows import Row, make_row, share_of_peak, with_ratios
-from convit.benchmark.timing import alternate, measure_peak, settling
+from convit.benchmark.timing import alternate, settling
 from convit.model import ConViT
 
 
@@ -59,10 +59,9 @@ def time_all(
     for entry, batch in taking_part:
         name = entry.candidate.name
         row = make_row(case, entry, image_size(reference), len(batch), seconds[name])
-        peak = measure_peak(device, entry.computed_in, torch.get_num_threads())
         measured = {
             "difference": differences.get(name),
-            "peak_share": share_of_peak(entry, row.images_per_second, peak, passes),
+            "peak_share": share_of_peak(entry, row.images_per_second, device, passes),
             "memory_mb": memory_of(entry),
         }
         rows.append(dataclasses.replace(row, **measured))

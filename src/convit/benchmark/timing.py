@@ -48,9 +48,8 @@ _SHAPES = {
 def measure_peak(device: torch.device, precision: str, threads: int, rounds: int = 5) -> float:
     """Operations per second of a device's products, a multiply-accumulate counted as two: the best of a few shapes.
 
-    int8 is `torch._int_mm`, fp8 is `torch._scaled_mm`; another library's products may be faster than these, so that a
-    share above 1 can occur in these two. The fastest of `rounds` calls counts. A peak is kept for each number of CPU
-    `threads`, which is the one in use.
+    They are PyTorch's: int8 is `torch._int_mm`, fp8 is `torch._scaled_mm`. The fastest of `rounds` calls counts. A peak
+    is kept for each number of CPU `threads`, which is the one in use.
     """
     del threads  # a part of the cache's key
     best = 0.0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+_INT8 = ("avx_vnni", "avx512_vnni", "amx_int8")
+
 
 @functools.cache
 def is_amd_avx512() -> bool:
@@ -25,12 +27,24 @@ def has_amx() -> bool:
 
 
 @functools.cache
-def onednn_has_bf16() -> bool:
-    """Whether PyTorch was built with oneDNN, and that has instructions for bf16 here (AVX-512's, or ARM's)."""
+def onednn_has(precision: str) -> bool:
+    """Whether PyTorch was built with oneDNN, and that has products in "bf16" or "fp16" here (AVX-512's, or ARM's).
+
+    Without them PyTorch converts number by number, and takes several times as long as in fp32.
+    """
     import torch
 
-    check: Any = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # no operator in other builds
+    check: Any = getattr(torch.ops.mkldnn, f"_is_mkldnn_{precision}_supported", None)  # no operator in other builds
     return check is not None and bool(check())
+
+
+@functools.cache
+def lacks_int8() -> bool:
+    """Whether the processor is known to have no instructions for int8 products (VNNI or AMX, on x86).
+
+    False where PyTorch (before 2.11) does not say, and on other processors.
+    """
+    return all(capabilities().get(name) is False for name in _INT8)
 
 
 @functools.cache

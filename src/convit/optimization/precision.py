@@ -10,7 +10,7 @@ import platform
 import re
 from typing import TYPE_CHECKING, Literal, get_args
 
-from convit.model.processor import capabilities, has_amx, is_amd_avx512, onednn_has_bf16
+from convit.model.processor import capabilities, has_amx, is_amd_avx512, onednn_has
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ def bfloat16_pays() -> bool:
     AMD's AVX-512 and ARM's bf16 instructions are faster at bf16.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
-        return onednn_has_bf16()
+        return onednn_has("bf16")
     return has_amx() or (is_amd_avx512() and bool(capabilities().get("avx512_bf16")))
 
 
@@ -73,6 +73,11 @@ def has_fp8(device: torch.device) -> bool:
 def default_precision(device: torch.device) -> str:
     """What "auto" means: bf16 on CUDA GPUs that have it, else fp32, whatever the processor."""
     return "bf16" if has_bf16(device) else "fp32"
+
+
+def is_emulated(precision: str, device: torch.device) -> bool:
+    """Whether PyTorch's products in a half precision are several times slower than in fp32, on this processor."""
+    return device.type == "cpu" and precision in ("bf16", "fp16") and not onednn_has(precision)
 
 
 def native_precisions(device: torch.device) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 Which is fastest where was measured with convit_base on two threads of an Intel processor with AVX-512: with weights
 laid out beforehand by MKL a forward pass takes 0.84 of the time at batch 1 and 0.94 at batch 8, by oneDNN 0.93 and 1.0.
-On an AMD processor with AVX-512, whose widest instructions MKL passes over, oneDNN takes half of MKL's time.
+On an AMD processor with AVX-512, whose widest instructions MKL passes over, oneDNN takes half of MKL's time; on one
+without AVX-512 (AVX2 alone) both take equally long.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from convit.model.processor import is_amd_avx512, onednn_has_bf16
+from convit.model.processor import is_amd_avx512, onednn_has
 from convit.optimization.folding import Affine
 
 
@@ -135,7 +136,7 @@ def fastest_product(device: torch.device, dtype: torch.dtype) -> Product:
         and not is_amd_avx512()
     ):
         return MklProduct
-    knows_dtype = dtype == torch.float32 or (dtype == torch.bfloat16 and onednn_has_bf16())
+    knows_dtype = dtype == torch.float32 or (dtype == torch.bfloat16 and onednn_has("bf16"))
     if torch.backends.mkldnn.is_available() and hasattr(onednn, "_linear_pointwise") and knows_dtype:
         return PackedProduct
     return PlainProduct

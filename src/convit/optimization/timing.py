@@ -76,9 +76,11 @@ def fastest(
 ) -> OptimizedConViT:
     """Time a model's fast forms, by precision, on random 8-bit images, and take the fastest that is close to fp32's.
 
-    Its plan says how long each took and how close it came. Images are 8 on the CPU and 64 on a GPU, of the model's own
-    size, where nothing else is said.
+    Its plan says how long each took and how close it came; a single form is not timed. Images are 8 on the CPU and 64
+    on a GPU, of the model's own size, where nothing else is said.
     """
+    if len(forms) == 1:
+        return _chosen(forms, "fp32", "fastest: no half precision is faster here, so nothing was timed")
     config, device = forms["fp32"].config, torch.device(forms["fp32"].plan.device)
     height, width = as_height_width(img_size or config.img_size)
     shape = (batch_size or (8 if device.type == "cpu" else 64), config.in_chans, height, width)
@@ -93,7 +95,11 @@ def fastest(
     chosen = min(close, key=took.__getitem__)
     timed = f"{len(images)} images of {height} x {width}"
     why = f"fastest: {timed} took {', '.join(said)}; cosine with fp32 {cosines[chosen]:.5f}"
-    _log.info("precision %s (%s)", chosen, why)
-    form = forms[chosen]
-    form.plan = replace(form.plan, steps=(Step("precision", chosen, why), *form.plan.steps[1:]))
+    return _chosen(forms, chosen, why)
+
+
+def _chosen(forms: Mapping[str, OptimizedConViT], name: str, why: str) -> OptimizedConViT:
+    _log.info("precision %s (%s)", name, why)
+    form = forms[name]
+    form.plan = replace(form.plan, steps=(Step("precision", name, why), *form.plan.steps[1:]))
     return form
