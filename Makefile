@@ -16,7 +16,8 @@ help:
 	@echo "docs             the documentation site, in build/site"
 	@echo "check-hub        fetch the published weights and compare with timm on photographs (needs the hub)"
 	@echo "measure-bundled  measure the bundled weights again: make measure-bundled DATA=test-000000.tar.gz"
-	@echo "benchmarks       every benchmark, and benchmarks/RESULTS.md from it"
+	@echo "benchmarks       benchmarks/RESULTS.md from fresh measurements (hours), but for what needs data or an environment"
+	@echo "                 of its own: python benchmarks/NAME.py, with NAME accuracy, runtime, scale or serving"
 	@echo "clean            remove .venv and caches"
 
 .venv/installed-demo: pyproject.toml constraints.txt
@@ -68,7 +69,7 @@ measure-bundled: .venv/installed-test
 	$(BIN)/python docs/make_readme.py
 
 benchmarks: .venv/installed-test
-	for name in parity startup folder decoding targets; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in parity startup folder decoding exports vectors large_index targets; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis demo-photos

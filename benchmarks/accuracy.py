@@ -44,9 +44,9 @@ def measure(model: str, data: str, device: str, precision: str) -> dict[str, Any
 
 
 def measure_all(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """A row for each precision, with its loss of accuracy compared to the first."""
+    """A row for each precision, fp32 first, with its loss of accuracy compared to that."""
     best = None
-    for precision in given.precisions:
+    for precision in dict.fromkeys(("fp32", *given.precisions)):
         row = measure(given.model, given.data, given.device, precision)
         best = row["top1"] if best is None else best
         target = TARGETS.get((given.device.partition(":")[0], precision))

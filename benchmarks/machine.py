@@ -10,8 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from convit.benchmark import describe_machine, machine_lines
+from convit.output.files import replace_file
 
 RESULTS = Path(__file__).resolve().parent / "results"
+Rows = list[dict[str, Any]]
+CASES = {
+    "targets": ("name",),
+    "accuracy": ("model", "precision"),
+    "startup": ("command",),
+    "exports": ("model", "batch"),
+    "runtime": ("program", "model"),
+    "folder": ("model", "precision", "megapixels", "fast_decode"),
+    "decoding": ("photographs", "model"),
+    "vectors": ("vectors", "dim"),
+    "large_index": ("vectors", "is_calculated"),
+    "scale": ("model", "loop"),
+    "parity": ("model", "grid", "precision", "what"),
+}
+"""The fields that tell the cases of a benchmark apart, of which rows of a later run replace those of an earlier one."""
 
 
 def benchmark_parser(doc: str | None, rounds: int | None = None) -> argparse.ArgumentParser:
@@ -23,10 +39,8 @@ def benchmark_parser(doc: str | None, rounds: int | None = None) -> argparse.Arg
     return parser
 
 
-def keep_rows(
-    benchmark: str, rows: Iterable[dict[str, Any]], *, dry: bool, device: str = "cpu"
-) -> list[dict[str, Any]]:
-    """Print each row, as JSON, and save it as soon as it is measured.
+def keep_rows(benchmark: str, rows: Iterable[dict[str, Any]], *, dry: bool, device: str = "cpu") -> Rows:
+    """Print each row, as JSON, and save it as soon as it is measured, as `save_result` does.
 
     Args:
         benchmark: its name in results/ and in `report.TITLES`.
@@ -39,30 +53,50 @@ def keep_rows(
     """
     machine = describe_machine(device)
     print(*machine_lines(machine), sep="\n", flush=True)
-    found: list[dict[str, Any]] = []
+    found: Rows = []
     for row in rows:
         found.append(row)
         print(json.dumps(row), flush=True)
         if not dry:
-            save_result(benchmark, machine, found)
+            save_result(benchmark, machine, [row])
     return found
 
 
-def saved_rows(benchmark: str, machine: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a benchmark's last run on this device; none where there was none."""
+def saved_rows(benchmark: str, machine: dict[str, Any]) -> Rows:
+    """What was kept of a benchmark on this device, each row with its date; none where nothing was."""
     path = _place(benchmark, machine)
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    if not path.is_file():
+        return []
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return _dated(kept["rows"], kept["machine"])
 
 
-def save_result(benchmark: str, machine: dict[str, Any], rows: list[dict[str, Any]]) -> Path:
-    """Keep a run's rows under the names of benchmark, device and a CPU's widest instructions; write RESULTS.md anew."""
+def save_result(benchmark: str, machine: dict[str, Any], rows: Rows) -> Path:
+    """Keep rows under the names of benchmark, device and a CPU's widest instructions, and write RESULTS.md anew.
+
+    They take the place of earlier rows of the same cases; rows of other cases stay.
+    """
     from benchmarks.report import write_report
 
-    RESULTS.mkdir(exist_ok=True)
     path = _place(benchmark, machine)
-    path.write_text(json.dumps({"benchmark": benchmark, "machine": machine, "rows": rows}, indent=1) + "\n")
+    cases = _by_case(benchmark, saved_rows(benchmark, machine)) | _by_case(benchmark, _dated(rows, machine))
+    result = {"benchmark": benchmark, "machine": machine, "rows": [row for each in cases.values() for row in each]}
+    replace_file(path, f"{json.dumps(result, indent=1)}\n".encode())
     write_report(RESULTS.parent)
     return path
+
+
+def _by_case(benchmark: str, rows: Rows) -> dict[tuple[Any, ...], Rows]:
+    found: dict[tuple[Any, ...], Rows] = {}
+    for row in rows:
+        case = tuple(row.get(field) for field in CASES[benchmark.partition("-")[0]])
+        found.setdefault(case, []).append(row)
+    return found
+
+
+def _dated(rows: Rows, machine: dict[str, Any]) -> Rows:
+    when = {name: machine[name] for name in ("date", "load_average")}
+    return [when | row for row in rows]
 
 
 def _place(benchmark: str, machine: dict[str, Any]) -> Path:

@@ -65,10 +65,17 @@ def write_report(folder: Path = FOLDER) -> Path:
         runs = [run for run in found if run["benchmark"] == benchmark]
         if runs:
             parts.append(f"## {title}\n\n`python benchmarks/{benchmark}.py`")
-        parts += [f"{_machine(run['machine'])}\n\n{markdown(map(TABLES[benchmark], run['rows']))}" for run in runs]
+        parts += [f"{_machine(run['machine'])}\n\n{markdown(_table(run))}" for run in runs]
     path = folder / "RESULTS.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
+
+
+def _table(run: dict[str, Any]) -> list[Cells]:
+    """A run's rows; where some were kept of another day, with their dates."""
+    cells = [TABLES[run["benchmark"]](row) for row in run["rows"]]
+    days = [row.get("date", run["machine"]["date"])[:10] for row in run["rows"]]
+    return cells if len(set(days)) < 2 else [each | {"measured on": day} for each, day in zip(cells, days, strict=True)]
 
 
 def _targets(found: Rows) -> list[str]:

@@ -16,7 +16,6 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -179,14 +178,14 @@ def measure_loops(data: Path, rounds: int, names: list[str], case: Case) -> list
 
 
 def main() -> None:
-    from benchmarks.machine import benchmark_parser, describe_machine, keep_rows, saved_rows
+    from benchmarks.machine import benchmark_parser, keep_rows
 
     parser = benchmark_parser(__doc__, rounds=3)
     parser.add_argument("what", choices=("rates", "loops"))
     parser.add_argument("--data", type=Path, help="Tiny-ImageNet's shards: their folder, or one of them")
     parser.add_argument("--photos", type=Path, help="folder of JPEG photographs")
     parser.add_argument("--case", choices=CASES, action="append", help="only this one; can be repeated")
-    parser.add_argument("--loop", choices=LOOPS, action="append", help="only this one; can be repeated")
+    parser.add_argument("--loop", choices=LOOPS, action="append", help="only this one beside plain; can be repeated")
     given = parser.parse_args()
     if given.data is None:
         parser.error(f"{given.what} needs --data")
@@ -199,11 +198,9 @@ def main() -> None:
             RATES.write_text(f"{rates}\n", encoding="utf-8")
         return
     cases = [CASES[name] for name in given.case or CASES]
-    measured = {case.model for case in cases}
-    earlier = [row for row in saved_rows("scale", describe_machine()) if row["model"] not in measured]
-    loops = given.loop or list(LOOPS)
-    found = (row for case in cases for row in measure_loops(given.data, given.rounds, loops, case))
-    keep_rows("scale", chain(earlier, found), dry=given.dry)
+    loops = list(dict.fromkeys(("plain", *(given.loop or LOOPS))))
+    rows = (row for case in cases for row in measure_loops(given.data, given.rounds, loops, case))
+    keep_rows("scale", rows, dry=given.dry)
 
 
 if __name__ == "__main__":

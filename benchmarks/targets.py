@@ -19,13 +19,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.machine import benchmark_parser, save_result, saved_rows
+from benchmarks.machine import benchmark_parser, save_result
 from benchmarks.plan import MODELS, PARTS, Measurement, Rows, Target, best, plan
 from benchmarks.report import goal, is_met
 from convit.benchmark import Case, Row, machine_lines, measure, start_report
 from convit.model.processor import has_amx
-
-Outcomes = list[dict[str, Any]]
 
 
 def judge(measurement: Measurement, target: Target, rows: Rows) -> dict[str, Any]:
@@ -111,14 +109,6 @@ def run_part(
     return kept
 
 
-def merged(rows: Outcomes, earlier: Outcomes, order: Sequence[Measurement]) -> Outcomes:
-    """New rows in the place of those that had their names, in the plan's order; tables of sizes stand behind."""
-    named = {row["name"] for row in rows}
-    places = {measurement.name: place for place, measurement in enumerate(order)}
-    kept = [row for row in earlier if row["name"] not in named]
-    return sorted([*kept, *rows], key=lambda row: places.get(row["name"], len(places)))
-
-
 def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 and so on")
@@ -142,9 +132,7 @@ def main() -> None:
                 print(*machine_lines(machine), sep="\n", flush=True)
             rows = run_part([measurement], lambda line: print(line, flush=True))
             if not given.dry:
-                dated = [{**row, "date": machine["date"], "load_average": machine["load_average"]} for row in rows]
-                earlier = saved_rows(f"targets-{part}", machine)
-                save_result(f"targets-{part}", machine, merged(dated, earlier, plan(given.device)))
+                save_result(f"targets-{part}", machine, rows)
 
 
 if __name__ == "__main__":

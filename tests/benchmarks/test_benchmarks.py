@@ -1,6 +1,7 @@
 """The benchmarks' own machinery: what they report must be what they measured."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -56,6 +57,10 @@ def keep(place: Path, benchmark: str, rows: list[dict[str, Any]], **more: Any) -
     content = {"benchmark": benchmark, "machine": PLACE | more, "rows": rows}
     (place / "results").mkdir(exist_ok=True)
     (place / "results" / f"{benchmark}-{len(more)}.json").write_text(json.dumps(content))
+
+
+def dated(row: dict[str, Any], place: dict[str, Any]) -> dict[str, Any]:
+    return row | {name: place[name] for name in ("date", "load_average")}
 
 
 def base_rows(images_per_second: dict[str, float], **fields: Any) -> list[Row]:
@@ -221,14 +226,39 @@ def test_scaling_keeps_a_line_per_size(tmp_path: Path) -> None:
     assert "| 2048 x 2048 | 16384 | 1 |" in report.write_report(tmp_path).read_text()
 
 
-def test_a_measurement_takes_the_place_of_its_former_result() -> None:
-    order = [each for each in plan.plan("cpu") if each.part == "memory"]
-    base, small, tiny = (each.name for each in order)
-    earlier = [{"name": base, "found": 1}, {"name": tiny, "found": 3}, {"name": tiny, "found": 4}]
-    found = targets.merged([{"name": small, "found": 2}, {"name": tiny, "found": 5}], earlier, order)
-    assert found == [{"name": base, "found": 1}, {"name": small, "found": 2}, {"name": tiny, "found": 5}]
-    sizes = [{"name": "448 x 448"}, {"name": "640 x 640"}]
-    assert targets.merged([*sizes, earlier[0]], [], order) == [earlier[0], *sizes]
+def test_rows_take_the_place_of_former_ones_of_their_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
+    first, later = PLACE, PLACE | {"date": "2026-02-03T04:05:06+00:00"}
+    row = ROWS["scale"]
+    loops = ("plain", "shard", "ray")
+    for loop in loops:
+        machine.save_result("scale", first, [row | {"loop": loop}])
+    machine.save_result("scale", later, [row | {"loop": "shard", "of_plain": 0.5}])  # and then it was interrupted
+    kept = machine.saved_rows("scale", later)
+    assert [each["loop"] for each in kept] == list(loops)
+    assert [each["date"][:10] for each in kept] == ["2026-01-02", "2026-02-03", "2026-01-02"]
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "| `m` | shard | 6.80 | **50.0%** | at least 98% |" in text
+    assert text.count("| 2026-01-02 |") == 2
+    machine.save_result("targets-memory", first, [{"name": name, "error": "x"} for name in ("a", "b", "b", "c")])
+    machine.save_result("targets-memory", later, [{"name": "b", "error": error} for error in ("y", "z")])
+    assert [each["error"] for each in machine.saved_rows("targets-memory", later)] == ["x", "y", "z", "x"]
+
+
+def test_no_two_rows_of_a_kept_result_are_of_one_case() -> None:
+    assert machine.CASES.keys() == report.TITLES.keys()
+    for path in (BENCHMARKS / "results").glob("*.json"):
+        result = json.loads(path.read_text())
+        if not result["benchmark"].startswith("targets"):  # several rows of one measurement
+            assert {len(rows) for rows in machine._by_case(result["benchmark"], result["rows"]).values()} == {1}, path
+
+
+def test_make_tells_which_benchmarks_it_runs() -> None:
+    text = (BENCHMARKS.parent / "Makefile").read_text()
+    run = set(re.findall(r"for name in (.*); do \$\(BIN\)/python benchmarks/", text)[0].split())
+    told = set(re.findall(r"benchmarks/NAME.py, with NAME (.*)\"", text)[0].replace(",", "").replace(" or", "").split())
+    assert run.isdisjoint(told)
+    assert run | told == report.TITLES.keys() | {"serving"}
 
 
 def test_results_are_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +267,7 @@ def test_results_are_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     here = PLACE | {"device": "A (R) Processor"}
     assert machine.saved_rows("startup", here) == []
     machine.save_result("startup", here, [ROWS["startup"]])
-    assert machine.saved_rows("startup", here) == [ROWS["startup"]]
+    assert machine.saved_rows("startup", here) == [dated(ROWS["startup"], here)]
     assert machine.saved_rows("startup", here | {"device": "another"}) == []
     assert machine.saved_rows("startup", here | {"cpu_flags": ["avx512f", "avx2"]}) == []
     assert "convit --help" in (tmp_path / "RESULTS.md").read_text()
@@ -336,7 +366,8 @@ def test_rows_are_said_and_kept_as_they_are_measured(
     *said, printed = capsys.readouterr().out.splitlines()
     assert described["device"] in said[0]
     assert json.loads(printed) == row
-    assert machine.saved_rows("startup", described) == [row]
+    (kept,) = machine.saved_rows("startup", described)
+    assert kept == dated(row, kept)
     assert machine.keep_rows("vectors", [ROWS["vectors"]], dry=True) == [ROWS["vectors"]]
     assert machine.saved_rows("vectors", described) == []
     assert vars(machine.benchmark_parser("What it does.", rounds=3).parse_args(["--dry"])) == {"dry": True, "rounds": 3}
