@@ -15,7 +15,7 @@ from skimage import data
 
 from convit.analysis import attention_maps, attention_rollout, class_rollout, gates
 from convit.analysis.drawing import colored, draw_explanation, few_layers, overlay, percent, title_of
-from convit.analysis.explaining import Explanation, explain
+from convit.analysis.explaining import Explanation, explain, load_plain
 from convit.analysis.page import render_page
 from convit.inference import Classifier
 from convit.model import ConViT, ConViTConfig
@@ -230,3 +230,14 @@ def test_it_says_why_each_likely_class(found: Explanation) -> None:
 def test_a_hostile_name_stays_text(found: Explanation) -> None:
     object.__setattr__(found, "name", "</script><b>x.jpg")
     assert "<bdi>script&gt;&lt;b&gt;x.jpg</bdi></h1>" in render_page(found)
+
+
+@pytest.mark.parametrize(("pays", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_plain_model_is_computed_in_what_the_processor_is_fast_in(
+    pays: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convit.optimization.precision.bfloat16_pays", lambda: pays)
+    loaded = load_plain("convit_nano_patch4_32.cifar10", device="cpu", precision="bf16")
+    assert loaded.head.weight.dtype == expected
+    with pytest.raises(ValueError, match="precision is 'int8', which only a ConViT's fast form runs in"):
+        load_plain("convit_nano_patch4_32.cifar10", device="cpu", precision="int8")

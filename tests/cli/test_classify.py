@@ -60,7 +60,7 @@ def test_what_was_chosen_at_the_start_is_said(
     run = convit(*fastest)
     assert re.fullmatch(r"convit: precision \w+ \(fastest: 3 images of 16 x 48 took .* ms in fp32.*\)\n", run.err)
     monkeypatch.setattr("convit.optimization.plan.is_amd_avx512", lambda: True)
-    told = "fp32 is not compiled: MKL would multiply, which is half as fast on AMD processors\n"
+    told = "fp32 is not compiled: MKL would multiply, which is half as fast on AMD's AVX-512\n"
     run = convit(*cat, "--compile", "--device", "cpu")
     assert (run.code, run.err) == (0, f"convit: {told}")
     assert convit(*cat, "--compile", "--device", "cpu", "--quiet").err == ""

@@ -31,6 +31,7 @@ from tests.data.serving import served
 
 pytestmark = pytest.mark.compiled
 NANO = "convit_nano_patch4_32.cifar10"
+PROOF = proof.Proof(1e-3, 2e-2, 100.0, None, 8, ((8, 32, 32),), "color fields")
 
 
 @pytest.fixture(scope="module")
@@ -325,6 +326,31 @@ def test_a_folder_is_replaced_only_where_nothing_else_is_lost(
     assert main([*command, "--overwrite"]) == 0
     assert (tmp_path / "made" / "config.json").read_text() != first
     assert {each.name for each in tmp_path.iterdir()} == {"made", "tiny.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("to", "precision", "has_it", "warns"),
+    [
+        ("pt2", "bf16", False, True),
+        ("pt2", "bf16", True, False),
+        ("pt2", "fp32", False, False),
+        ("openvino", "bf16", False, False),  # which computes in fp32 there
+    ],
+)
+def test_a_file_that_is_slow_here_is_told_so(
+    to: str,
+    precision: str,
+    has_it: bool,
+    warns: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("convit.optimization.precision.onednn_has", lambda _: has_it)
+    monkeypatch.setattr("convit.export.exporting.export_model", lambda *_, **__: PROOF)
+    assert main(["export", NANO, "-o", str(tmp_path / "made"), "--to", to, "--precision", precision]) == 0
+    told = "warning: this processor has no instructions for bf16, so that the file takes several times as long here"
+    assert (told in capsys.readouterr().err) is warns
 
 
 @pytest.mark.parametrize(

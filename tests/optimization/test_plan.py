@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from convit.model import processor
 from convit.optimization import plan, precision
 from convit.optimization.plan import choose_backend, choose_dtype, choose_precision
 from convit.output import files
@@ -58,6 +59,25 @@ def test_compiled_fp32_is_left_out_where_it_is_slower(monkeypatch: pytest.Monkey
     assert choose_backend("fp32", CPU, compile=True).choice == "torch"
     assert choose_backend("bf16", CPU, compile=True).choice == "compiled"
     assert choose_backend("fp32", GPU, compile=True).choice == "compiled"
+
+
+@pytest.mark.parametrize(
+    ("known", "lacks"),
+    [
+        ({"avx2": True, "avx_vnni": False, "avx512_vnni": False, "amx_int8": False}, True),
+        ({"avx2": True, "avx_vnni": False, "avx512_vnni": True, "amx_int8": False}, False),
+        ({"avx2": True, "avx_vnni": True, "avx512_vnni": False, "amx_int8": False}, False),
+        ({"neon": True}, False),
+        ({}, False),
+    ],
+)
+def test_a_processor_that_is_slow_at_int8_is_named(
+    known: dict[str, bool], lacks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "capabilities", lambda: known)
+    monkeypatch.setattr(plan, "lacks_int8", processor.lacks_int8.__wrapped__)
+    reason = choose_backend("int8", CPU, compile=False).reason
+    assert ("this processor has neither VNNI nor AMX, without which int8 took as long as fp32" in reason) is lacks
 
 
 def test_what_runs_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from convit.inference.loaded import load_by_name
 from convit.inference.models import find_exported
 from convit.inference.predicting import Predictor
 from convit.model import ConViT
-from convit.optimization.precision import default_precision, dtype_of, pick_device
+from convit.optimization.precision import computed_in, default_precision, dtype_of, pick_device
 from convit.output.rows import Prediction
 from convit.output.text import first_few
 from convit.transforms import normalize_batch
@@ -260,6 +260,8 @@ def load_plain(
 ) -> ConViT:
     """Load a model as the paper writes it, in evaluation mode, on its device; arguments as of `convit.Classifier`.
 
+    Half precisions that a CPU is slower in are computed in fp32, as there.
+
     Raises:
         ValueError: the name, the device or the precision is unknown, or the model is not a ConViT.
         FileNotFoundError, OSError: the weights cannot be found or fetched.
@@ -267,7 +269,9 @@ def load_plain(
     if model is not None and find_exported(model) is not None:
         raise ValueError(f"{model} is an exported folder, which only gives outputs; name the weights it was made from")
     place = pick_device(device)
-    dtype = dtype_of(default_precision(place) if precision == "auto" else precision)
+    asked = default_precision(place) if precision == "auto" else precision
+    dtype_of(asked)  # refuses what no module is cast to
+    dtype = dtype_of(computed_in(asked, place))
     loaded = load_by_name(model, weights)
     if not isinstance(loaded, ConViT):
         raise ValueError(f"the {type(loaded).__name__} is no ConViT, so it cannot be looked into; take a ConViT")

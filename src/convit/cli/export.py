@@ -79,9 +79,12 @@ def export(
     settings = ExportSettings(
         to, precision, (sides, sides) if isinstance(sides, int) else sides, is_dynamic, input, outputs, opset
     )
+    import torch
+
     from convit.export.exporting import export_model
     from convit.export.folder import FILES
     from convit.export.images import read_images
+    from convit.optimization.precision import is_emulated
     from convit.output.folders import check_whole_folder
 
     check_whole_folder(output, FILES, overwrite=overwrite)
@@ -96,6 +99,9 @@ def export(
     proof = export_model(loaded, output, settings, images, overwrite=overwrite, source=_source_of(loaded, model, path))
     if proof.warning:
         errors.tell(f"warning: {proof.warning}")
+    if settings.form.runtime == "torch" and is_emulated(precision, torch.device("cpu")):
+        told = f"this processor has no instructions for {precision}"
+        errors.tell(f"warning: {told}, so that the file takes several times as long here as one in fp32")
     kept = "" if proof.top1_agreement is None else f", same first class on {proof.top1_agreement:.1f} %"
     found = "written, but not compared"
     if proof.largest is not None:

@@ -17,7 +17,7 @@ from convit.data.datasets import ImageDataset
 from convit.data.sampling import augmentation_seed
 from convit.finetuning.plan import Plan
 from convit.finetuning.settings import choose_rate
-from convit.optimization.precision import dtype_of
+from convit.optimization.precision import computed_in, dtype_of
 from convit.training.final_weights import FittedHead
 from convit.training.models import build_model, set_head
 from convit.training.optimizers import build_optimizer, peak_rate
@@ -66,7 +66,7 @@ def _try(model: nn.Module, recipe: Recipe, split: Split, train: ImageDataset, st
     judges, device = list(_readable(plain, range(len(plain)))), next(model.parameters()).device
     if not judges:
         return []
-    half = recipe.run.precision == "bf16"
+    half = computed_in(recipe.run.precision, device) == "bf16"
     models = [deepcopy(model).train() for _ in FACTORS]
     peak = peak_rate(recipe.optimizer, recipe.run.batch_size) * math.sqrt(batch / recipe.run.batch_size)
     optimizers = [

@@ -24,7 +24,7 @@ def read_content(
     dropout: float = 0.0,
     in_place: bool = False,
 ) -> Float[Tensor, "batch heads queries head_dim"]:
-    """Softmax attention without a queries x keys tensor, but for bf16 of few tokens on processors that are AMD's.
+    """Softmax attention without a queries x keys tensor, but for bf16 of few tokens on AMD's AVX-512.
 
     There PyTorch's fused kernel takes twice the time of two batched products forward, and more backward; they round the
     scores to bf16. Not measured on processors with AMX, which keep the fused kernel.

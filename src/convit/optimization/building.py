@@ -106,9 +106,7 @@ APART = Step("queries, keys, values", "three products", "OpenVINO takes long to 
 LEVELS = Step("8-bit images", "normalized in the patch kernel", "which is linear")
 NO_LEVELS = Step("8-bit images", "normalized beforehand", "what runs the model takes normalized images alone")
 PRODUCTS: dict[Product, Step] = {
-    MklProduct: Step(
-        "products", "weights laid out by MKL", "for the number of rows that keeps coming; the fastest on x86"
-    ),
+    MklProduct: Step("products", "weights laid out by MKL", "for the number of rows that keeps coming"),
     PackedProduct: Step("products", "weights laid out by oneDNN", "once; GELU is part of the product"),
     PlainProduct: Step("products", "PyTorch's own", "what runs the model joins them with what follows by itself"),
 }

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from convit.model.processor import is_amd_avx512
+from convit.model.processor import is_amd_avx512, lacks_int8
 from convit.optimization.precision import check_precision, computed_in, default_precision, has_fp8
 from convit.output.files import check_packages
 
@@ -15,6 +15,9 @@ AUTO = {
     "bf16": "auto: this GPU has matrix units for it",
     "fp32": "auto: the same on every processor; 'fastest' times what there is",
 }
+
+_WITH_INT8 = "its int8 products and attention were the fastest of those measured on a CPU"
+_WITHOUT_INT8 = "this processor has neither VNNI nor AMX, without which int8 took as long as fp32"
 
 
 class Step(NamedTuple):
@@ -88,9 +91,9 @@ def choose_backend(precision: str, device: torch.device, *, compile: bool) -> St
     if precision == "int8" and device.type == "cpu":
         if compile:
             raise ValueError("int8 on a CPU is compiled by OpenVINO; leave compile out")
-        return Step("run by", "openvino", "its int8 products and attention were the fastest of those measured on a CPU")
+        return Step("run by", "openvino", _WITHOUT_INT8 if lacks_int8() else _WITH_INT8)
     if compile and device.type == "cpu" and is_amd_avx512() and computed_in(precision, device) == "fp32":
-        return Step("run by", "torch", "not compiled: MKL would multiply, which is half as fast on AMD processors")
+        return Step("run by", "torch", "not compiled: MKL would multiply, which is half as fast on AMD's AVX-512")
     if compile:
         return Step("run by", "compiled", "asked for")
     if device.type == "cuda":
