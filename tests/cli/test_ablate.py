@@ -1,8 +1,6 @@
 """`convit ablate`: its table and its JSON on real photographs, which images it takes, and what is refused."""
 
-import io
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 from skimage import data
+
+from tests.data.making import write_samples
 
 Command = Callable[..., Any]
 MODEL = ("--model", "convit_nano_patch4_32.cifar10", "--device", "cpu")
@@ -26,12 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(picture()).resize((64, 48)).save(root / "val" / name / f"{copy}.png")
     (root / "classes.json").write_text(json.dumps(list(PICTURES)))
     for shard, label in enumerate((0, 1)):
-        with tarfile.open(root / f"test-{shard:06d}.tar", "w") as tar:
-            content = (root / "val" / list(PICTURES)[label] / "0.png").read_bytes()
-            for member, value in ((f"{label}.png", content), (f"{label}.cls", str(label).encode())):
-                entry = tarfile.TarInfo(member)
-                entry.size = len(value)
-                tar.addfile(entry, io.BytesIO(value))
+        content = (root / "val" / list(PICTURES)[label] / "0.png").read_bytes()
+        write_samples(root / f"test-{shard:06d}.tar", [(f"{label}.png", content, label)])
     return root
 
 

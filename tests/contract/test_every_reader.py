@@ -26,6 +26,7 @@ from convit.search.listing import list_files
 from convit.search.updating import plan_update
 from convit.training.recipe import Recipe
 from convit.training.splits import open_split
+from tests.data.making import encoded
 
 SIDE = 32
 NOISE = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
@@ -34,12 +35,6 @@ Pixels = np.ndarray | None  # None: named as unreadable
 
 def _even(*color: int) -> np.ndarray:
     return np.full((SIDE, SIDE, 3), color, np.uint8)
-
-
-def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def _as_pillow(content: bytes) -> np.ndarray:
@@ -60,36 +55,36 @@ def _cases() -> dict[str, tuple[bytes, Pixels]]:
         ("ico", "ICO"),
     ):
         options = {"sizes": [full]} if kind == "ICO" else {}
-        found[f"lossless.{suffix}"] = (_saved(noise, kind, **options), NOISE)
-    found["lossless.webp"] = (_saved(noise, "WEBP", lossless=True), NOISE)
-    found["lossless.jp2"] = (_saved(noise, "JPEG2000"), NOISE)
+        found[f"lossless.{suffix}"] = (encoded(noise, kind, **options), NOISE)
+    found["lossless.webp"] = (encoded(noise, "WEBP", lossless=True), NOISE)
+    found["lossless.jp2"] = (encoded(noise, "JPEG2000"), NOISE)
     for suffix, kind in (("jpg", "JPEG"), ("jfif", "JPEG"), ("avif", "AVIF"), ("gif", "GIF"), ("mpo", "MPO")):
-        content = _saved(noise, kind)
+        content = encoded(noise, kind)
         found[f"lossy.{suffix}"] = (content, _as_pillow(content))
     found["baseline called.png"] = found["lossy.jpg"]
 
     exif = Image.Exif()
     exif[0x0112] = 6
-    found["turned.png"] = (_saved(noise, "PNG", exif=exif), np.rot90(NOISE, -1))
-    found["clear.png"] = (_saved(Image.new("RGBA", full, (10, 20, 30, 0)), "PNG"), _even(255, 255, 255))
-    found["half clear.png"] = (_saved(Image.new("LA", full, (0, 128)), "PNG"), _even(127, 127, 127))
+    found["turned.png"] = (encoded(noise, "PNG", exif=exif), np.rot90(NOISE, -1))
+    found["clear.png"] = (encoded(Image.new("RGBA", full, (10, 20, 30, 0)), "PNG"), _even(255, 255, 255))
+    found["half clear.png"] = (encoded(Image.new("LA", full, (0, 128)), "PNG"), _even(127, 127, 127))
     palette = Image.new("P", full, 1)
     palette.putpalette([0, 0, 0, 10, 20, 30] + [0] * 762)
-    found["palette.png"] = (_saved(palette, "PNG"), _even(10, 20, 30))
-    found["clear palette.png"] = (_saved(palette, "PNG", transparency=1), _even(255, 255, 255))
-    found["bilevel.png"] = (_saved(Image.new("1", full, 1), "PNG"), _even(255, 255, 255))
-    found["gray.png"] = (_saved(Image.new("L", full, 7), "PNG"), _even(7, 7, 7))
+    found["palette.png"] = (encoded(palette, "PNG"), _even(10, 20, 30))
+    found["clear palette.png"] = (encoded(palette, "PNG", transparency=1), _even(255, 255, 255))
+    found["bilevel.png"] = (encoded(Image.new("1", full, 1), "PNG"), _even(255, 255, 255))
+    found["gray.png"] = (encoded(Image.new("L", full, 7), "PNG"), _even(7, 7, 7))
     deep = Image.fromarray(np.full(full, 20_000, np.uint16))
-    found["deep.png"] = (_saved(deep, "PNG"), _even(78, 78, 78))
-    found["float.tif"] = (_saved(Image.fromarray(np.full(full, 0.5, np.float32)), "TIFF"), _even(128, 128, 128))
-    cmyk = _saved(Image.new("CMYK", full, (0, 255, 255, 0)), "JPEG")
+    found["deep.png"] = (encoded(deep, "PNG"), _even(78, 78, 78))
+    found["float.tif"] = (encoded(Image.fromarray(np.full(full, 0.5, np.float32)), "TIFF"), _even(128, 128, 128))
+    cmyk = encoded(Image.new("CMYK", full, (0, 255, 255, 0)), "JPEG")
     found["cmyk.jpg"] = (cmyk, _as_pillow(cmyk))
     swapped = _swapped_profile()
     expected = ImageCms.profileToProfile(noise, swapped, ImageCms.createProfile("sRGB"))
     assert expected is not None
-    found["profile.png"] = (_saved(noise, "PNG", icc_profile=swapped.tobytes()), np.asarray(expected))
+    found["profile.png"] = (encoded(noise, "PNG", icc_profile=swapped.tobytes()), np.asarray(expected))
 
-    found["postscript.jpg"] = (_saved(noise, "EPS"), None)
+    found["postscript.jpg"] = (encoded(noise, "EPS"), None)
     found["text.ppm"] = (b"P3\n2 2 255\n" + b"0 " * 12, None)
     found["document.png"] = (b"%PDF-1.7\n", None)
     found["text.jpg"] = (b"not an image", None)
@@ -116,7 +111,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Pi
         (root / path).write_bytes(content)
         expected[path] = pixels
     elsewhere.mkdir()
-    (elsewhere / "linked.png").write_bytes(_saved(Image.fromarray(NOISE), "PNG"))
+    (elsewhere / "linked.png").write_bytes(encoded(Image.fromarray(NOISE), "PNG"))
     (root / "odd/link").symlink_to(elsewhere)
     expected["odd/link/linked.png"] = NOISE
     (root / "odd/loop").symlink_to(root / "odd")
@@ -231,7 +226,7 @@ def test_what_is_wrong_with_an_image_is_said_in_the_same_words(tmp_path: Path, m
     """By all but the path that is named in front: where it starts is the reader's, its form is not."""
     for folder in ("even", "odd"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "good.png").write_bytes(_saved(Image.fromarray(NOISE), "PNG"))
+        (tmp_path / folder / "good.png").write_bytes(encoded(Image.fromarray(NOISE), "PNG"))
     (tmp_path / "even/gone.jpg").symlink_to("nowhere.jpg")
     os.mkfifo(tmp_path / "even/pipe.jpg")
     with (tmp_path / "even/sparse.jpg").open("wb") as file:
@@ -269,7 +264,7 @@ def test_fast_decoding_is_the_same_in_every_reader_and_is_said(tmp_path: Path, m
     large = Image.fromarray(NOISE).resize((40 * SIDE, 30 * SIDE), Image.Resampling.NEAREST)
     for name in ("even", "odd"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "large.jpg").write_bytes(_saved(large, "JPEG"))
+        (tmp_path / name / "large.jpg").write_bytes(encoded(large, "JPEG"))
     files, data = find_images(tmp_path), open_samples(tmp_path)
     seen: dict[bool, np.ndarray] = {}
     for fast_decode in (False, True):

@@ -3,8 +3,9 @@
 import io
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +18,9 @@ def picture(number: int, size: int = 8) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def encoded(image: Image.Image) -> bytes:
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -34,12 +35,16 @@ def write_members(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
 
 def write_shard(path: Path, numbers: Sequence[int], classes: int = 2, size: int = 8) -> Path:
     """Sample n is picture n, of class n modulo `classes`; its pixels' mean tells the classes apart."""
+    return write_samples(path, ((f"s{n:04d}.png", encoded(picture(n, size)), n % classes) for n in numbers))
+
+
+def write_samples(path: Path, samples: Iterable[tuple[str, bytes, object]]) -> Path:
+    """A shard of images: the name, the content and the label of each, or None."""
     members: list[tuple[str, bytes]] = []
-    for number in numbers:
-        members += [
-            (f"s{number:04d}.png", encoded(picture(number, size))),
-            (f"s{number:04d}.cls", str(number % classes).encode()),
-        ]
+    for name, content, label in samples:
+        members.append((name, content))
+        if label is not None:
+            members.append((str(Path(name).with_suffix(".cls")), str(label).encode()))
     return write_members(path, members)
 
 
@@ -60,14 +65,22 @@ def write_parquet(
     group: int = 2,
 ) -> Path:
     """As the hub lays it out: row n is picture n, of class n modulo the classes; `noted` are the classes' names."""
-    table = pa.table(
-        {
-            "image": [{"bytes": encoded(picture(number)), "path": f"{number}.png"} for number in numbers],
-            "label": [number % len(classes) for number in numbers],
-        }
-    )
-    features = {"image": {"_type": "Image"}, "label": {"names": list(classes), "_type": "ClassLabel"}}
-    if noted:
+    images = [{"bytes": encoded(picture(number)), "path": f"{number}.png"} for number in numbers]
+    labels = [number % len(classes) for number in numbers]
+    return write_table(path, images, labels, classes if noted else None, group)
+
+
+def write_table(
+    path: Path,
+    images: Sequence[Mapping[str, Any]],
+    labels: Sequence[Any],
+    names: Sequence[str] | None,
+    group: int = 2,
+) -> Path:
+    """Images and labels as the hub lays them out, with the names of the labels noted where they are given."""
+    table = pa.table({"image": images, "label": labels})
+    if names is not None:
+        features = {"image": {"_type": "Image"}, "label": {"names": list(names), "_type": "ClassLabel"}}
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     pq.write_table(table, path, row_group_size=group)
     return path

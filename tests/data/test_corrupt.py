@@ -1,4 +1,3 @@
-import io
 import json
 from collections.abc import Sequence
 from multiprocessing import get_context
@@ -14,15 +13,12 @@ from convit.data import CorruptImages, ImageDataset, TooManyCorruptError, open_d
 from convit.data.datasets import DecodedSamples
 from convit.data.sampling import ResumableLoader, plain_worker_errors
 from convit.data.streams import ShardSequence, ShardStream, StreamSource
-from tests.data.making import encoded, picture, write_members
+from tests.data.making import encoded, picture, write_samples
 
 
 def _shard(path: Path, numbers: Sequence[int], broken: Sequence[int], classes: int = 2) -> Path:
-    members: list[tuple[str, bytes]] = []
-    for number in numbers:
-        image = b"broken" if number in broken else encoded(picture(number))
-        members += [(f"s{number:02d}.png", image), (f"s{number:02d}.cls", str(number % classes).encode())]
-    return write_members(path, members)
+    images = {number: b"broken" if number in broken else encoded(picture(number)) for number in numbers}
+    return write_samples(path, ((f"s{number:02d}.png", image, number % classes) for number, image in images.items()))
 
 
 def _which(image: object) -> int:
@@ -209,10 +205,9 @@ def test_a_damaged_file_of_any_format_is_counted(tmp_path: Path, kind: str, suff
     for number in range(4):
         (tmp_path / "data" / str(number % 2)).mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / str(number % 2) / f"{number}.png").write_bytes(encoded(picture(number)))
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(buffer, kind)
+    whole = encoded(picture(0, 64), kind)
     broken = tmp_path / "data" / "0" / f"broken.{suffix}"
-    broken.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) * 2 // 3])
+    broken.write_bytes(whole[: len(whole) * 2 // 3])
     samples = open_dataset(tmp_path / "data").samples
     corrupt = CorruptImages(tmp_path / "corrupt.jsonl", limit=1)
     dataset = ImageDataset(samples, transform=np.array, corrupt=corrupt)

@@ -9,7 +9,7 @@ import pytest
 
 from convit.data import fingerprint, open_samples
 from convit.search import list_images
-from tests.data.making import encoded, picture, write_folder, write_members
+from tests.data.making import encoded, picture, write_folder, write_members, write_samples
 
 
 def _parquet(path: Path, labels: list[int]) -> Path:
@@ -28,12 +28,7 @@ def _csv(path: Path, labels: list[str]) -> Path:
 
 
 def _shard(path: Path, labels: list[int]) -> Path:
-    members = [
-        (f"{number}.{suffix}", content)
-        for number, label in enumerate(labels)
-        for suffix, content in (("png", encoded(picture(number))), ("cls", str(label).encode()))
-    ]
-    return write_members(path, members)
+    return write_samples(path, ((f"{n}.png", encoded(picture(n)), label) for n, label in enumerate(labels)))
 
 
 @pytest.mark.parametrize("labels", [[5, 70, 900, 5], [20240001, 20240017, 20240009, 20240001], [3, 1 << 40, 9, 3]])

@@ -1,7 +1,5 @@
 """A small model with named classes, and the same photographs as a folder and as shards."""
 
-import io
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from skimage import data
 
 from convit.model import ConViT, ConViTConfig
 from convit.weights import save_weights
+from tests.data.making import encoded, write_samples
 
 WriteShard = Callable[[Path, list[tuple[str, int, bytes]]], None]
 CLASSES = ("cat", "coffee cup", "rocket", "person", "page", "clock")
@@ -55,10 +54,9 @@ def pictures() -> list[tuple[str, int, bytes]]:
     for name, read in sorted(PHOTOGRAPHS.items()):
         image = Image.fromarray(read()).convert("RGB")
         for number in range(3):
-            stream = io.BytesIO()
             left, top = number * image.width // 6, number * image.height // 6
-            image.crop((left, top, image.width // 2 + left, image.height // 2 + top)).save(stream, "JPEG")
-            found.append((name, number, stream.getvalue()))
+            crop = image.crop((left, top, image.width // 2 + left, image.height // 2 + top))
+            found.append((name, number, encoded(crop, "JPEG")))
     return found
 
 
@@ -89,9 +87,4 @@ def write_shard() -> WriteShard:
 
 
 def _write_shard(path: Path, samples: list[tuple[str, int, bytes]]) -> None:
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
-        for key, label, content in samples:
-            for suffix, data_ in (("jpg", content), ("cls", str(label).encode())):
-                member = tarfile.TarInfo(f"{key}.{suffix}")
-                member.size = len(data_)
-                archive.addfile(member, io.BytesIO(data_))
+    write_samples(path, ((f"{key}.jpg", content, label) for key, label, content in samples))

@@ -1,7 +1,6 @@
 """Evaluations made by hand, for what is drawn and written of them."""
 
 import dataclasses
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from convit.data import LabeledImage
 from convit.evaluation.metrics import bootstrap, by_class, calibration_bins, calibration_error, confusion
 from convit.evaluation.report import Evaluation
 from convit.evaluation.scoring import Scores
+from tests.data.making import encoded
 
 SIX = ("cat", "coffee cup", "rocket", "person", "page", "clock")
 
@@ -101,9 +101,8 @@ class MadeImages:
         assert list(places) == sorted(set(places))
         for place in places:
             self.read.append(place)
-            file = io.BytesIO()
-            Image.new("RGB", self.size, (place, 255 - place, 90)).save(file, "PNG")
-            yield LabeledImage(str(place), b"" if place in self.broken else file.getvalue(), place % 6)
+            content = encoded(Image.new("RGB", self.size, (place, 255 - place, 90)))
+            yield LabeledImage(str(place), b"" if place in self.broken else content, place % 6)
 
     def identity(self) -> dict[str, Any]:
         """What it is."""

@@ -1,18 +1,15 @@
 """The same few pictures in every form that labeled data come in, made on the fly."""
 
-import io
-import json
 import pickle
-import tarfile
 from collections.abc import Mapping, Sequence
 from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
+
+from tests.data import making
 
 
 def picture(number: int, size: int = 32) -> Image.Image:
@@ -23,9 +20,7 @@ def picture(number: int, size: int = 32) -> Image.Image:
 
 def encoded(number: int, size: int = 32) -> bytes:
     """Picture `number` as PNG."""
-    stream = io.BytesIO()
-    picture(number, size).save(stream, "PNG")
-    return stream.getvalue()
+    return making.encoded(picture(number, size))
 
 
 def write_file(path: Path, number: int) -> None:
@@ -45,28 +40,14 @@ def write_folders(root: Path, by_class: Mapping[str, Sequence[int]]) -> Path:
 def write_shard(path: Path, samples: Sequence[tuple[int, int]]) -> Path:
     """A shard of (picture, label)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
-        for number, label in samples:
-            for suffix, content in (("png", encoded(number)), ("cls", str(label).encode())):
-                member = tarfile.TarInfo(f"s{number:02d}.{suffix}")
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-    return path
+    return making.write_samples(path, ((f"s{number:02d}.png", encoded(number), label) for number, label in samples))
 
 
 def write_parquet(path: Path, samples: Sequence[tuple[int, Any]], names: Sequence[str] | None = None) -> Path:
     """A table of (picture, label) as the hub lays it out, with the names of the labels noted where they are given."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = {
-        "image": [{"bytes": encoded(number), "path": None} for number, _ in samples],
-        "label": [label for _, label in samples],
-    }
-    table = pa.table(rows)
-    if names is not None:
-        features = {"image": {"_type": "Image"}, "label": {"names": list(names), "_type": "ClassLabel"}}
-        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    pq.write_table(table, path, row_group_size=2)
-    return path
+    images = [{"bytes": encoded(number), "path": None} for number, _ in samples]
+    return making.write_table(path, images, [label for _, label in samples], names)
 
 
 def write_cifar10(folder: Path, labels: Sequence[int], monkeypatch: Any) -> Path:

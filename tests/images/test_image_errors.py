@@ -18,6 +18,7 @@ from PIL import Image
 from skimage import data
 
 from convit.images import ImageError, Limits, open_image
+from tests.data.making import encoded, picture
 
 
 def refusal(source: object, **options: object) -> str:
@@ -30,9 +31,7 @@ def refusal(source: object, **options: object) -> str:
 
 
 def cat_bytes(kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(data.chelsea()).save(buffer, kind, **options)
-    return buffer.getvalue()
+    return encoded(Image.fromarray(data.chelsea()), kind, **options)
 
 
 def huge_png(width: int, height: int) -> bytes:
@@ -169,9 +168,8 @@ def test_the_limit_of_pixels_can_be_moved() -> None:
 
 def test_a_large_photograph_is_no_bomb() -> None:
     large = np.zeros((10_000, 10_000), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(large).save(buffer, "PNG", compress_level=1)
-    assert open_image(buffer.getvalue()).size == (10_000, 10_000)
+    content = encoded(Image.fromarray(large), compress_level=1)
+    assert open_image(content).size == (10_000, 10_000)
 
 
 def test_pillow_limit_stays_while_threads_open_pictures() -> None:
@@ -239,11 +237,7 @@ def test_opening_needs_no_torch_and_prints_nothing(tmp_path: Path) -> None:
 
 
 def test_a_damaged_tiff_file_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
-    file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(
-        file, "TIFF", compression="tiff_adobe_deflate"
-    )
-    content = bytearray(file.getvalue())
+    content = bytearray(encoded(picture(0, 64), "TIFF", compression="tiff_adobe_deflate"))
     content[100:400] = bytes(300)  # of the pixels
     with pytest.raises(ImageError, match="is cut off or damaged"):
         open_image(bytes(content))

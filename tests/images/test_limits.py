@@ -1,6 +1,5 @@
 """No image takes the memory or the time of a run: what is refused by name, what is passed over, and what waits."""
 
-import io
 import os
 import struct
 import subprocess
@@ -22,19 +21,14 @@ from convit.images.colors import peak_bytes
 from convit.images.limits import IN_FLIGHT
 from convit.images.metadata import parse_orientation
 from convit.images.opening import open_header, opened, read_bytes
+from tests.data.making import encoded
 
 NOISE = np.random.default_rng(3).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 
 
-def encode(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def with_chunk(kind: bytes, body: bytes) -> bytes:
     """A PNG file of the noise with one more chunk behind its header."""
-    content = encode(Image.fromarray(NOISE), "PNG")
+    content = encoded(Image.fromarray(NOISE), "PNG")
     chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
     return content[:33] + chunk + content[33:]
 
@@ -65,7 +59,7 @@ def test_limits_are_read_from_text_and_the_environment(monkeypatch: pytest.Monke
     assert found == Limits(pixels=5, **expected)
     monkeypatch.setenv("CONVIT_LIMITS", "pixels=1199")
     with pytest.raises(ImageError, match="has more than 1,199 pixels and may be a decompression bomb"):
-        open_image(encode(Image.fromarray(NOISE), "PNG"))
+        open_image(encoded(Image.fromarray(NOISE), "PNG"))
     for wrong in ("pixels", "pixels=", "pixels=many", "size=5", "pixels=-1", "pixels=1x", "pixels=5i"):
         with pytest.raises(ValueError, match=r"is not NAME=NUMBER with one of file_bytes, pixels"):
             Limits.parse(wrong)
@@ -90,7 +84,7 @@ def test_a_large_file_is_refused_unread(tmp_path: Path) -> None:
 )
 def test_decoded_bytes_are_refused_by_name(mode: str, size: int) -> None:
     kind = "TIFF" if mode in ("F", "I") else "PNG"
-    content = encode(Image.new(mode, (50, 40)), kind)
+    content = encoded(Image.new(mode, (50, 40)), kind)
     needed = 50 * 40 * size
     assert open_image(content, limits=Limits(decoded_bytes=needed)).size == (50, 40)
     assert refusal(content, decoded_bytes=needed - 1) == (
@@ -101,7 +95,7 @@ def test_decoded_bytes_are_refused_by_name(mode: str, size: int) -> None:
 
 @pytest.mark.parametrize(("kind", "size"), [("WEBP", 9), ("AVIF", 6), ("JPEG2000", 12)])
 def test_copies_that_decoders_hold_count(kind: str, size: int) -> None:
-    assert f"takes {1200 * size:,} bytes decoded" in refusal(encode(Image.fromarray(NOISE), kind), decoded_bytes=5000)
+    assert f"takes {1200 * size:,} bytes decoded" in refusal(encoded(Image.fromarray(NOISE), kind), decoded_bytes=5000)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I", "F", "RGBA", "LA", "P", "PA", "L"])
@@ -128,7 +122,7 @@ def test_strips_give_the_same(mode: str, kind: str, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     "content",
     [
-        encode(Image.fromarray(NOISE), "PNG", pnginfo=(info := PngInfo())),
+        encoded(Image.fromarray(NOISE), "PNG", pnginfo=(info := PngInfo())),
         with_chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"a cat, " * 300_000)),
         with_chunk(b"tEXt", b"parameters\0" + b"a cat, " * 10_000_000),
         with_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(5_000_000))),
@@ -158,8 +152,8 @@ def test_useful_metadata_of_png_is_kept() -> None:
 
 
 def test_jpeg_with_many_blocks_is_read_once_through() -> None:
-    plain = encode(Image.fromarray(NOISE), "JPEG")
-    turned = encode(Image.fromarray(NOISE), "JPEG", exif=turned_exif())
+    plain = encoded(Image.fromarray(NOISE), "JPEG")
+    turned = encoded(Image.fromarray(NOISE), "JPEG", exif=turned_exif())
     first = turned[2:].find(b"\xff\xe1") + 2
     after = first + 2 + int.from_bytes(turned[first + 2 : first + 4], "big")
     assert open_image(turned).size == (30, 40)
@@ -189,12 +183,12 @@ def test_ppm_comments_end() -> None:
     for kind in (b"P6\n", b"P5 7\n", b"P4 "):
         assert "its header is longer than 65,536 bytes" in refusal(kind + b"#\n" * 500_000 + b"2 2 255\n" + bytes(12))
     assert open_image(b"P6\n# by hand\n2 2 #\n255\n" + bytes(12)).size == (2, 2)
-    assert open_image(encode(Image.new("1", (2000, 600)), "PPM")).size == (2000, 600)
-    assert open_image(encode(Image.fromarray(np.tile(NOISE, (9, 9, 1))), "PPM")).size == (360, 270)
+    assert open_image(encoded(Image.new("1", (2000, 600)), "PPM")).size == (2000, 600)
+    assert open_image(encoded(Image.fromarray(np.tile(NOISE, (9, 9, 1))), "PPM")).size == (360, 270)
 
 
 def test_many_scans_are_refused() -> None:
-    content = encode(Image.new("L", (2000, 1500)), "JPEG", progressive=True)
+    content = encoded(Image.new("L", (2000, 1500)), "JPEG", progressive=True)
     assert open_image(content).size == (2000, 1500)
     start = content.rindex(b"\xff\xda")
     assert "so many scans" in refusal(content[:start] + content[start:-2] * 2000 + content[-2:])
@@ -204,7 +198,7 @@ def test_running_out_of_memory_is_the_images_error(monkeypatch: pytest.MonkeyPat
     def fail(*_: object) -> None:
         raise MemoryError
 
-    content = encode(Image.fromarray(NOISE), "PNG")
+    content = encoded(Image.fromarray(NOISE), "PNG")
     message = "a.png: there is not enough memory to decode it"
     with pytest.raises(ImageError, match=message), opened(content, name="a.png"):
         fail()
@@ -246,7 +240,7 @@ def test_a_forked_process_starts_with_nothing_in_flight() -> None:
 
 
 def test_images_count_until_they_are_transformed() -> None:
-    content, limits = encode(Image.new("RGB", (900, 500)), "PNG"), Limits(bytes_in_flight=1_800_000)
+    content, limits = encoded(Image.new("RGB", (900, 500)), "PNG"), Limits(bytes_in_flight=1_800_000)
     waiting = threading.Thread(target=open_image, args=(content,), kwargs={"limits": limits})
     with IN_FLIGHT.until_scaled():
         with suppress(ImageError):  # of one that cannot be read nothing stays
@@ -260,7 +254,7 @@ def test_images_count_until_they_are_transformed() -> None:
 
 
 def test_an_image_waits_for_those_before_it() -> None:
-    content, limits = encode(Image.new("RGB", (900, 500)), "PNG"), Limits(bytes_in_flight=1_350_000)
+    content, limits = encoded(Image.new("RGB", (900, 500)), "PNG"), Limits(bytes_in_flight=1_350_000)
     waiting = threading.Thread(target=open_image, args=(content,), kwargs={"limits": limits})
     with opened(content, limits=limits):
         waiting.start()
@@ -312,7 +306,7 @@ def test_what_an_image_takes_is_what_counts(mode: str, options: dict[str, bytes]
 
 
 def test_pillow_never_warns_of_bombs() -> None:
-    content = encode(Image.new("1", (10_000, 9_500)), "PNG")
+    content = encoded(Image.new("1", (10_000, 9_500)), "PNG")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with opened(content) as (image, _):
@@ -323,7 +317,7 @@ def test_pillow_never_warns_of_bombs() -> None:
 @pytest.mark.parametrize("kind", ["AVIF", "TIFF", "WEBP", "JPEG2000", "GIF"])
 def test_damage_anywhere_is_an_error_of_the_image(kind: str) -> None:
     options = {"compression": "tiff_adobe_deflate"} if kind == "TIFF" else {}
-    content = bytearray(encode(Image.fromarray(np.tile(NOISE, (4, 4, 1))), kind, **options))
+    content = bytearray(encoded(Image.fromarray(np.tile(NOISE, (4, 4, 1))), kind, **options))
     for start in range(0, len(content), max(1, len(content) // 40)):
         broken = content.copy()
         broken[start : start + 20] = bytes(255 - value for value in broken[start : start + 20])

@@ -14,17 +14,12 @@ from skimage import data
 
 from convit.images import ImageError, open_image, source_name
 from convit.images.opening import opened
+from tests.data.making import encoded
 
 
 def pixels(image: Image.Image) -> np.ndarray:
     assert image.mode == "RGB"
     return np.asarray(image).astype(int)
-
-
-def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def wide_profile() -> bytes:
@@ -94,7 +89,7 @@ def test_plain_modes(cat: Image.Image, mode: str) -> None:
 
 
 def test_cmyk_and_ycck_files(cat: Image.Image) -> None:
-    content = encode(cat.convert("CMYK"), "JPEG", quality=95)
+    content = encoded(cat.convert("CMYK"), "JPEG", quality=95)
     assert abs(pixels(open_image(content)) - pixels(cat)).mean() < 3
     ycck = bytearray(content)
     marker = content.index(b"Adobe")
@@ -117,11 +112,11 @@ def test_transparency_is_laid_over_white(cat: Image.Image) -> None:
     layered.putalpha(alpha)
     weight = np.asarray(alpha)[..., None] / 255
     expected = pixels(cat) * weight + 255 * (1 - weight)
-    assert abs(pixels(open_image(encode(layered))) - expected).max() <= 1
+    assert abs(pixels(open_image(encoded(layered))) - expected).max() <= 1
     gray = cat.convert("L")
     gray.putalpha(alpha)
     expected = np.asarray(cat.convert("L"))[..., None] * weight + 255 * (1 - weight)
-    assert abs(pixels(open_image(encode(gray))) - expected).max() <= 1
+    assert abs(pixels(open_image(encoded(gray))) - expected).max() <= 1
     assert abs(pixels(open_image(np.array(gray))) - expected).max() <= 1
 
 
@@ -135,7 +130,7 @@ def test_transparent_palette_entry(kind: str) -> None:
     image = Image.new("P", (4, 2), 1)
     image.putpalette([0, 0, 0, 200, 10, 10])
     image.putpixel((3, 1), 0)
-    opened = pixels(open_image(encode(image, kind, transparency=0)))
+    opened = pixels(open_image(encoded(image, kind, transparency=0)))
     assert opened[1, 3].tolist() == [255, 255, 255]
     assert opened[0, 0].tolist() == [200, 10, 10]
 
@@ -144,7 +139,7 @@ def test_palette_with_alpha_for_each_entry() -> None:
     image = Image.new("P", (3, 1))
     image.putdata([0, 1, 2])
     image.putpalette([0, 0, 0, 0, 0, 0, 90, 60, 30])
-    opened = pixels(open_image(encode(image, transparency=bytes([0, 128, 255]))))
+    opened = pixels(open_image(encoded(image, transparency=bytes([0, 128, 255]))))
     assert opened[0].tolist() == [[255, 255, 255], [127, 127, 127], [90, 60, 30]]
 
 
@@ -224,7 +219,7 @@ def test_arrays(cat: Image.Image) -> None:
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_first_frame_of_animations(kind: str) -> None:
     frames = [Image.new("RGB", (16, 16), color) for color in ("red", "green", "blue")]
-    content = encode(
+    content = encoded(
         frames[0], kind, save_all=True, append_images=frames[1:], **({"lossless": True} if kind == "WEBP" else {})
     )
     assert pixels(open_image(content))[8, 8].tolist() == [255, 0, 0]
@@ -232,7 +227,7 @@ def test_first_frame_of_animations(kind: str) -> None:
 
 def test_wide_color_profile_becomes_srgb(cat: Image.Image) -> None:
     profile = wide_profile()
-    content = encode(cat, icc_profile=profile)
+    content = encoded(cat, icc_profile=profile)
     expected = ImageCms.profileToProfile(cat, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB")
     opened = open_image(content)
     assert np.array_equal(pixels(opened), pixels(expected))
@@ -243,17 +238,17 @@ def test_wide_color_profile_becomes_srgb(cat: Image.Image) -> None:
 
 def test_srgb_profile_changes_nothing(cat: Image.Image) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    assert np.array_equal(pixels(open_image(encode(cat, icc_profile=profile))), pixels(cat))
+    assert np.array_equal(pixels(open_image(encoded(cat, icc_profile=profile))), pixels(cat))
 
 
 @pytest.mark.parametrize("profile", [b"garbage", b"\0" * 200, wide_profile()[:300]])
 def test_broken_profile_is_passed_over(cat: Image.Image, profile: bytes) -> None:
-    assert np.array_equal(pixels(open_image(encode(cat, icc_profile=profile))), pixels(cat))
+    assert np.array_equal(pixels(open_image(encoded(cat, icc_profile=profile))), pixels(cat))
 
 
 def test_profile_of_another_mode_is_passed_over(cat: Image.Image) -> None:
     gray = cat.convert("L")
-    opened = open_image(encode(gray, icc_profile=wide_profile()))
+    opened = open_image(encoded(gray, icc_profile=wide_profile()))
     assert np.array_equal(pixels(opened), pixels(gray.convert("RGB")))
 
 
@@ -264,7 +259,7 @@ def test_one_lazy_image_in_many_threads(cat: Image.Image) -> None:
         start.wait()
         return pixels(open_image(image))
 
-    with Image.open(io.BytesIO(encode(cat))) as image, ThreadPoolExecutor(4) as pool:
+    with Image.open(io.BytesIO(encoded(cat))) as image, ThreadPoolExecutor(4) as pool:
         for opened in pool.map(open_together, [image] * 4):
             assert np.array_equal(opened, data.chelsea())
 
@@ -287,24 +282,24 @@ def test_large_jpegs_can_be_decoded_small(cat: Image.Image) -> None:
     large = cat.resize((1804, 1200), Image.Resampling.BICUBIC)
     exif = Image.Exif()
     exif[0x0112] = 6
-    content = encode(large, "JPEG", quality=95, exif=exif)
+    content = encoded(large, "JPEG", quality=95, exif=exif)
     assert open_image(content).size == (1200, 1804)
     for at_least, size in [(1201, (1200, 1804)), (600, (600, 902)), (512, (600, 902)), (64, (150, 226))]:
         assert open_image(content, at_least=at_least).size == size
     small = open_image(content, at_least=512).resize((150, 225))
     assert abs(pixels(small) - pixels(open_image(content).resize((150, 225)))).mean() < 1
-    assert open_image(encode(large), at_least=64).size == large.size
+    assert open_image(encoded(large), at_least=64).size == large.size
 
 
 def test_pictures_decoded_small_say_their_full_size(cat: Image.Image) -> None:
     large = cat.resize((1803, 1201), Image.Resampling.BICUBIC)
     exif = Image.Exif()
     exif[0x0112] = 6
-    content = encode(large, "JPEG", quality=95, exif=exif)
+    content = encoded(large, "JPEG", quality=95, exif=exif)
     with opened(content, at_least=512) as (image, full_size):
         assert (image.size, full_size) == ((601, 902), (1201, 1803))
     with opened(content, at_least=512, apply_exif=False) as (image, full_size):
         assert (image.size, full_size) == ((902, 601), (1803, 1201))
-    for source in (encode(large), large, np.asarray(large)):
+    for source in (encoded(large), large, np.asarray(large)):
         with opened(source, at_least=64) as (image, full_size):
             assert image.size == full_size == (1803, 1201)

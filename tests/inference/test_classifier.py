@@ -20,6 +20,7 @@ from convit.optimization import optimize
 from convit.output.rows import Classification, Prediction
 from convit.transforms import create_transform, resolve_model_data_config
 from convit.weights import save_weights
+from tests.data.making import encoded
 
 MakeModel = Callable[..., ConViT]
 
@@ -136,13 +137,11 @@ def test_bad_pictures_raise_in_a_call(make_model: MakeModel, photos: list[Path])
 def test_exif_can_be_left_alone(make_model: MakeModel, cat: Image.Image) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned, plain = io.BytesIO(), io.BytesIO()
-    cat.save(turned, "PNG", exif=exif)
-    cat.save(plain, "PNG")
+    turned = encoded(cat, exif=exif)
     model = make_model()
-    upright = Classifier(model)(turned.getvalue())
-    stored = Classifier(model, apply_exif=False)(turned.getvalue())
-    assert stored == Classifier(model)(plain.getvalue())
+    upright = Classifier(model)(turned)
+    stored = Classifier(model, apply_exif=False)(turned)
+    assert stored == Classifier(model)(encoded(cat))
     assert stored != upright
     assert upright == Classifier(model)(cat.rotate(-90, expand=True))
 
@@ -182,11 +181,10 @@ def test_another_crop(make_model: MakeModel, photos: list[Path]) -> None:
 
 
 def test_fast_decoding_is_close(make_model: MakeModel, cat: Image.Image) -> None:
-    buffer = io.BytesIO()
-    cat.resize((1804, 1200)).save(buffer, "JPEG", quality=95)
+    large = encoded(cat.resize((1804, 1200)), "JPEG", quality=95)
     model = make_model()
-    exact = Classifier(model, top_k=10)(buffer.getvalue())
-    fast = {found.index: found.score for found in Classifier(model, top_k=10, fast_decode=True)(buffer.getvalue())}
+    exact = Classifier(model, top_k=10)(large)
+    fast = {found.index: found.score for found in Classifier(model, top_k=10, fast_decode=True)(large)}
     assert any(fast[found.index] != found.score for found in exact)
     for found in exact:
         assert fast[found.index] == pytest.approx(found.score, abs=0.05)

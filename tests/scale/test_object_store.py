@@ -16,6 +16,7 @@ from PIL import Image
 
 from convit.cli import main
 from convit.scale.destination import Destination
+from tests.data.making import encoded
 from tools.killing import bucket_files, s3_server, set_s3_server
 
 MODEL = ("--model", "convit_nano_patch4_32.cifar10", "--workers", "0")
@@ -32,9 +33,7 @@ def bucket() -> Iterator[Any]:
 
 
 def _png(number: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (40, 30 + number), (25 * number, 99, 200)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encoded(Image.new("RGB", (40, 30 + number), (25 * number, 99, 200)))
 
 
 def _tar(*numbers: int) -> bytes:

@@ -1,9 +1,7 @@
 """Copies and near-copies are found in a made-up set, and nothing else."""
 
-import io
 import logging
 import re
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,7 @@ from convit.search import (
     list_images,
     search_page,
 )
-from tests.data.making import write_parquet
+from tests.data.making import encoded, write_parquet, write_samples
 
 MODEL = "convit_nano_patch4_32.cifar10"
 
@@ -100,9 +98,8 @@ def test_thresholds(made_up: Path, embedder: Embedder) -> None:
 
 
 def _made(name: str, levels: np.ndarray) -> ListedImage:
-    stream = io.BytesIO()
-    Image.fromarray(levels.astype(np.uint8)).save(stream, "PNG")
-    return ListedImage(name, None, None, name, stream.getvalue)
+    content = encoded(Image.fromarray(levels.astype(np.uint8)))
+    return ListedImage(name, None, None, name, lambda: content)
 
 
 def test_images_of_little_contrast_are_no_copies_by_that_alone() -> None:
@@ -142,13 +139,9 @@ def test_shards_are_read_too(made_up: Path, embedder: Embedder, tmp_path: Path) 
     shards = tmp_path / "shards"
     shards.mkdir()
     for split in ("train", "val"):
-        with tarfile.open(shards / f"{split}-000000.tar.gz", "w:gz") as archive:
-            for file in sorted((made_up / split).rglob("*.*")):
-                key = f"{file.parent.name}_{file.stem}"
-                for suffix, content in ((file.suffix, file.read_bytes()), (".cls", str(len(key)).encode())):
-                    member = tarfile.TarInfo(key + suffix)
-                    member.size = len(content)
-                    archive.addfile(member, io.BytesIO(content))
+        files = sorted((made_up / split).rglob("*.*"))
+        samples = ((f"{file.parent.name}_{file.name}", file.read_bytes(), number) for number, file in enumerate(files))
+        write_samples(shards / f"{split}-000000.tar.gz", samples)
     images = list_images(shards)
     assert {image.split for image in images} == {"train", "val"}
     found = embed_images(images, embedder)
@@ -167,15 +160,9 @@ def test_the_split_of_a_file_is_its_name_without_numbers(tmp_path: Path, name: s
 
 
 def test_shards_need_no_labels(tmp_path: Path, photographs: dict[str, Image.Image]) -> None:
-    with tarfile.open(tmp_path / "x.tar", "w") as archive:
-        for name, label in (("cat", b"3"), ("coffee", None), ("clock", None)):
-            buffer = io.BytesIO()
-            photographs[name].save(buffer, "PNG")
-            for suffix, content in ((".png", buffer.getvalue()), (".cls", label)):
-                if content is not None:
-                    member = tarfile.TarInfo(name + suffix)
-                    member.size = len(content)
-                    archive.addfile(member, io.BytesIO(content))
+    labels = {"cat": 3, "coffee": None, "clock": None}
+    samples = ((f"{name}.png", encoded(photographs[name]), label) for name, label in labels.items())
+    write_samples(tmp_path / "x.tar", samples)
     images = list_images(tmp_path)
     assert [(image.name, image.label) for image in images] == [("cat", "3"), ("coffee", None), ("clock", None)]
     assert open_image(images[2].read()).size == photographs["clock"].size
