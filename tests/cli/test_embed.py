@@ -46,14 +46,6 @@ def test_json_lines_in_a_pipe(convit: Callable[..., Any], photos: Path, nano: Pa
     assert [len(row["embedding"]) for row in run.rows] == [DIM] * 4
 
 
-def test_fast_decoding_is_close(convit: Callable[..., Any], photos: Path, nano: Path) -> None:
-    command = ("embed", photos / "cat.jpg", "--weights", nano, "--normalize")
-    (exact,), (fast,) = (
-        np.array([row["embedding"] for row in convit(*command, *o).rows]) for o in ((), ["--fast-decode"])
-    )
-    assert 0.99 < exact @ fast < 1
-
-
 def test_an_unknown_kind_is_refused_at_once(
     convit: Callable[..., Any], photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,5 @@
 """Every exception becomes one line and an exit code, in one place."""
 
-import errno
-
 import pytest
 
 from convit.cli import errors
@@ -62,21 +60,9 @@ def test_code_and_message(source: str, file: str, code: int, message: str, capsy
     assert written.err.count("\n") == 1
 
 
-def test_a_full_disk_keeps_its_number() -> None:
-    assert errno.ENOSPC == 28
-    assert errors.describe(OSError(errno.ENOSPC, "No space left on device"))[1].startswith("no space left")
-
-
 def test_several_lines_become_one(capsys: pytest.CaptureFixture[str]) -> None:
     errors.report(_raised("raise ValueError('first\\n  second\\x1b[2J')", OURS))
     assert capsys.readouterr().err == "convit: error: first second\\x1b[2J\n"
-
-
-def test_debug_shows_the_traceback_and_the_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert errors.report(_raised("raise ValueError('size is 0')", OURS), debug=True) == 2
-    written = capsys.readouterr().err
-    assert written.startswith("Traceback (most recent call last):")
-    assert written.endswith("convit: error: size is 0\n")
 
 
 def test_what_a_stop_leaves_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from convit.model import ConViTConfig
 from convit.output.files import hash_file
 from convit.weights import WEIGHT_SETS, create_model, find_weight_set
 from convit.weights.header import read_metadata
@@ -28,7 +29,9 @@ def test_shipped_file_describes_itself(name):
     weight_set = find_weight_set(name)
     description = read_metadata(weight_set.file)
     assert description["architecture"] == weight_set.architecture
-    assert len(description["classes"]) == description["config"]["num_classes"] == weight_set.num_classes
-    card = create_model(name, pretrained=True).pretrained_cfg
+    assert len(description["classes"]) == weight_set.num_classes
+    model = create_model(name, pretrained=True)
+    assert weight_set.config == ConViTConfig.from_dict(description["config"]) == model.config
+    card = model.pretrained_cfg
     assert card["label_names"] == tuple(description["classes"])
     assert (card["source"], card["input_size"]) == ("bundled", weight_set.input_size)

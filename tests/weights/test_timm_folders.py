@@ -290,12 +290,9 @@ LIES = [
     ({"label_names": ["a", "b"]}, "it names 2 classes, but num_classes is 10"),
     ({"model_args": {"img_size": 64}}, "patches"),
     ({"model_args": {"num_heads": 4}}, "but the tensors have"),
-    ({"model_args": {"depth": "six"}}, "depth is 'six'"),
-    ({"model_args": {"patch_sise": 4}}, "'patch_sise' is not a ConViT option"),
     ({"model_args": None}, "but the tensors have"),
     ({"architecture": "resnet50"}, "'resnet50', which is not a ConViT"),
     ({"architecture": None}, "names an architecture"),
-    ({"pretrained_cfg": {"mean": "gray"}}, "mean is 'gray'"),
 ]
 
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from convit.finetuning.options import is_weight_file
-from convit.model import ConViTConfig
 from convit.transforms import TransformSettings
 from convit.weights import (
     WEIGHT_SETS,
@@ -20,14 +19,11 @@ from convit.weights import (
     default_weight_set,
     find_weight_set,
     is_cached,
-    is_model,
-    list_models,
     list_pretrained,
     load_model,
     save_weights,
 )
 from convit.weights import weight_sets as table
-from convit.weights.header import read_metadata
 from convit.weights.weight_sets import bundled_weight_set, local_weights
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -169,24 +165,6 @@ def test_labels():
     assert class_wnids("cifar10") == (None,) * 10
     with pytest.raises(ValueError, match="there is no label set 'coco'; there are imagenet1k, cifar10"):
         class_names("coco")
-
-
-def test_lists():
-    assert list_models("convit_base") == ["convit_base"]
-    assert list_models(["*base", "*small"]) == ["convit_base", "convit_small"]
-    assert list_models("convit_base", pretrained=True) == ["convit_base.fb_in1k"]
-    assert list_models("resnet*") == []
-    assert list_models("*patch*") == ["convit_mini_patch8_64", "convit_nano_patch4_32", "convit_tiny_patch8_64"]
-    assert is_model("convit_small_plus")
-    assert is_model("convit_small.whatever")
-    assert not is_model("vit_base_patch16_224")
-
-
-@pytest.mark.parametrize("name", table.BUNDLED_NAMES)
-def test_the_configuration_of_a_set_is_that_in_its_file_and_of_its_model(name):
-    weight_set = bundled_weight_set(name)
-    assert weight_set.config == ConViTConfig.from_dict(read_metadata(weight_set.file)["config"])
-    assert weight_set.config == create_model(name, pretrained=True).config
 
 
 def test_a_published_name_is_no_file_and_a_file_may_be_called_like_one(tmp_path, monkeypatch):
