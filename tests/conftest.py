@@ -140,3 +140,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for path in paths:
         Image.fromarray(getattr(data, path.stem)()).resize((180, 130)).save(path)
     return paths
+
+
+@pytest.fixture(scope="session")
+def nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the smallest variant, random, with the names of CIFAR-10's classes."""
+    from convit.weights import class_names, create_model, save_weights  # behind the import hook
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = create_model("convit_nano_patch4_32")
+    file = tmp_path_factory.mktemp("weights") / "nano.safetensors"
+    save_weights(file, model, {"classes": list(class_names("cifar10"))})
+    return file

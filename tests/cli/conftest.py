@@ -89,18 +89,3 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.fromarray(data.rocket()).save(folder / "space" / "rocket.jpg")
     (folder / "notes.txt").write_text("not a picture")
     return folder
-
-
-@pytest.fixture(scope="session")
-def nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of the smallest variant, random, with the names of CIFAR-10's classes."""
-    import torch
-
-    from convit.weights import class_names, create_model, save_weights
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = create_model("convit_nano_patch4_32")
-    file = tmp_path_factory.mktemp("weights") / "nano.safetensors"
-    save_weights(file, model, {"classes": list(class_names("cifar10"))})
-    return file

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
@@ -18,6 +20,12 @@ PHOTOGRAPHS = {
     "page": data.page,
     "clock": data.clock,
 }
+
+
+def row_of(path: str, vector: np.ndarray | None = None, **changes: Any) -> dict[str, Any]:
+    """A row of a store, whose vector is (1, 1) unless it is given."""
+    row = {"path": path, "sha256": "", "size": 0, "mtime_ns": 0, "width": 1, "height": 1, "label": None}
+    return {**row, "vector": np.ones(2, np.float32) if vector is None else vector, **changes}
 
 
 @pytest.fixture(scope="session")
@@ -49,18 +57,3 @@ def open_index(tmp_path: Path) -> Callable[..., Index]:
         return Index.open(tmp_path / "pictures.db", **given)  # type: ignore[arg-type]
 
     return opened
-
-
-@pytest.fixture(scope="session")
-def nano_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Other weights of the same model, random."""
-    import torch
-
-    from convit.weights import create_model, save_weights
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = create_model("convit_nano_patch4_32")
-    file = tmp_path_factory.mktemp("weights") / "nano.safetensors"
-    save_weights(file, model)
-    return file

@@ -133,19 +133,19 @@ def test_a_folder_that_moved_is_the_same(open_index: Opener, folder: Path, tmp_p
     assert len(open_index()) == 6
 
 
-def test_another_model_is_refused_with_both_names(open_index: Opener, folder: Path, nano_file: Path) -> None:
+def test_another_model_is_refused_with_both_names(open_index: Opener, folder: Path, nano: Path) -> None:
     open_index().update(folder)
     with pytest.raises(ValueError, match=r"made by convit_nano_patch4_32.cifar10, but the model is nano.safetensors"):
-        open_index(model=None, weights=nano_file)
+        open_index(model=None, weights=nano)
     assert len(open_index(model=None)) == 6
     assert open_index(model=None).search(folder / "cat" / "1.png", k=1)[0].label == "cat"
 
 
 def test_a_model_of_a_folder_is_found_from_another_one(
-    open_index: Opener, folder: Path, nano_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_index: Opener, folder: Path, nano: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(nano_file.parent.parent)
-    open_index(model=f"local-dir:{nano_file.parent.name}").update(folder)
+    monkeypatch.chdir(nano.parent.parent)
+    open_index(model=f"local-dir:{nano.parent.name}").update(folder)
     monkeypatch.chdir(tmp_path)
     assert open_index(model=None).search(folder / "cat" / "1.png", k=1)[0].label == "cat"
 
@@ -186,9 +186,9 @@ def test_another_precision_is_said_and_kept(
 
 
 def test_another_process_may_have_made_the_index_meanwhile(
-    open_index: Opener, folder: Path, nano_file: Path, photographs: dict[str, Image.Image]
+    open_index: Opener, folder: Path, nano: Path, photographs: dict[str, Image.Image]
 ) -> None:
-    same, unnamed, other = open_index(), open_index(model=None), open_index(model=None, weights=nano_file)
+    same, unnamed, other = open_index(), open_index(model=None), open_index(model=None, weights=nano)
     assert open_index().update(folder).new == 6
     with pytest.raises(ValueError, match=r"was made by convit_nano_patch4_32.cifar10, but the model is nano"):
         other.update(folder)

@@ -8,6 +8,7 @@ import pytest
 from convit.search import nearest
 from convit.search.nearest import build_index, has_index, mapped_vectors, search_approximately, search_exactly
 from convit.search.store import Store
+from tests.search.conftest import row_of
 
 DIM = 24
 
@@ -18,21 +19,8 @@ def vectors_of(count: int, seed: int = 0) -> np.ndarray:
 
 
 def fill(store: Store, vectors: np.ndarray, prefix: str = "") -> None:
-    store.put(
-        [
-            {
-                "path": f"{prefix}{number}",
-                "sha256": "",
-                "size": 0,
-                "mtime_ns": 0,
-                "width": number,
-                "height": 1,
-                "label": "even" if number % 2 == 0 else "odd",
-                "vector": vector,
-            }
-            for number, vector in enumerate(vectors)
-        ]
-    )
+    labels = ("even", "odd")
+    store.put([row_of(f"{prefix}{n}", vector, width=n, label=labels[n % 2]) for n, vector in enumerate(vectors)])
 
 
 @pytest.fixture

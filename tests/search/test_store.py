@@ -3,31 +3,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from convit.search.store import Store, explained
-
-
-def row(path: str, label: str) -> dict[str, object]:
-    return {
-        "path": path,
-        "sha256": "",
-        "size": 0,
-        "mtime_ns": 0,
-        "width": 1,
-        "height": 1,
-        "label": label,
-        "vector": np.ones(2, np.float32),
-    }
+from tests.search.conftest import row_of
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """Two rows whose labels are numbers, and one in a later file whose label is none."""
     made = Store(tmp_path / "db", 2, create=True)
-    made.put([row("a", "1"), row("b", "5")])
-    made.put([row("c", "cat")])
+    made.put([row_of("a", label="1"), row_of("b", label="5")])
+    made.put([row_of("c", label="cat")])
     return made
 
 

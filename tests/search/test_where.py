@@ -1,29 +1,18 @@
 """Conditions are comparisons of known columns; everything else is refused in one line, and nothing is computed."""
 
-import numpy as np
 import pytest
 
 from convit.search.store import Store
 from convit.search.where import parse_where
-
-
-def row(number: int, label: str | None) -> dict[str, object]:
-    described = {
-        "path": f"it's {number}.jpg",
-        "sha256": "",
-        "size": 10**10,
-        "mtime_ns": 0,
-        "width": number,
-        "height": 1,
-    }
-    return {**described, "label": label, "vector": np.ones(2, np.float32)}
+from tests.search.conftest import row_of
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Ten rows, 0 to 9 pixels wide, of cats and dogs; the last has no label."""
     made = Store(tmp_path_factory.mktemp("db"), 2, create=True)
-    made.put([row(number, ("cat", "dog")[number % 2] if number < 9 else None) for number in range(10)])
+    labels = [*("cat", "dog") * 4, "cat", None]
+    made.put([row_of(f"it's {n}.jpg", size=10**10, width=n, label=label) for n, label in enumerate(labels)])
     return made
 
 
