@@ -56,8 +56,9 @@ def bundled(tmp_path, monkeypatch):
     }
     (tmp_path / f"{NANO}.json").write_text(json.dumps(report))
     monkeypatch.setattr(table, "BUNDLED_FOLDER", tmp_path)
-    monkeypatch.setattr(table.WEIGHT_SETS, "_bundled", None)
-    return tmp_path
+    table.all_weight_sets.cache_clear()
+    yield tmp_path
+    table.all_weight_sets.cache_clear()
 
 
 @pytest.mark.parametrize("architecture", RELEASED)
@@ -122,7 +123,7 @@ def test_bundled_file_that_is_missing_or_says_too_little(bundled):
     with pytest.raises(ValueError, match=r"lacks 'classes'; install convit again"):
         bundled_weight_set(NANO, bundled)
     (bundled / f"{NANO}.safetensors").unlink()
-    table.WEIGHT_SETS._bundled = None
+    table.all_weight_sets.cache_clear()
     assert NANO not in WEIGHT_SETS
     with pytest.raises(FileNotFoundError, match="missing from this installation; install convit again"):
         find_weight_set(NANO)

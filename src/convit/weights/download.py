@@ -155,11 +155,7 @@ def _receive(url: str, part: Path, most: int) -> tuple[int | None, str]:
             raise
         part.unlink(missing_ok=True)
         raise ConnectionError(f"{url} sends something else: {error}") from error
-    size = part.stat().st_size
-    if total is not None and size > total:
-        part.unlink()
-        return total, f"{size} bytes arrived"
-    return total, "" if total in (None, size) else "the connection was closed"
+    return total, "" if total in (None, part.stat().st_size) else "the connection was closed"
 
 
 def _request(url: str, part: Path) -> tuple[urllib.request.Request, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -156,26 +157,24 @@ def bundled_weight_set(name: str, folder: Path = BUNDLED_FOLDER) -> WeightSet:
         raise ValueError(f"the description inside {file} lacks {error}; install convit again") from error
 
 
+@cache
+def all_weight_sets() -> dict[str, WeightSet]:
+    """Every weight set by name, without bundled ones whose files are missing."""
+    present = (name for name in BUNDLED_NAMES if (BUNDLED_FOLDER / f"{name}.safetensors").is_file())
+    return _RELEASED | {name: bundled_weight_set(name, BUNDLED_FOLDER) for name in present}
+
+
 class _Table(Mapping[str, WeightSet]):
     """The weight sets by name. Bundled files are read when first asked for, since nothing may happen at import."""
 
-    def __init__(self) -> None:
-        self._bundled: dict[str, WeightSet] | None = None
-
-    def _all(self) -> dict[str, WeightSet]:
-        if self._bundled is None:
-            present = (name for name in BUNDLED_NAMES if (BUNDLED_FOLDER / f"{name}.safetensors").is_file())
-            self._bundled = {name: bundled_weight_set(name, BUNDLED_FOLDER) for name in present}
-        return _RELEASED | self._bundled
-
     def __getitem__(self, name: str) -> WeightSet:
-        return _RELEASED[name] if name in _RELEASED else self._all()[name]
+        return _RELEASED[name] if name in _RELEASED else all_weight_sets()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
+        return iter(all_weight_sets())
 
     def __len__(self) -> int:
-        return len(self._all())
+        return len(all_weight_sets())
 
 
 WEIGHT_SETS: Mapping[str, WeightSet] = _Table()
