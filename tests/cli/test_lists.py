@@ -91,17 +91,32 @@ def test_finetune_keeps_in_the_recipe_where_the_images_are(convit: Command, in_p
 
 
 @pytest.mark.usefixtures("in_place")
-def test_an_image_that_is_named_twice_counts_once_and_has_one_label(convit: Command) -> None:
+def test_an_image_that_is_named_twice_counts_once_and_has_one_label(convit: Command, tmp_path: Path) -> None:
     lines = Path("train.csv").read_text("utf-8").splitlines()
     name, label = lines[1].split(",")
     other = next(line for line in lines[2:] if not line.endswith(f",{label}")).split(",")[1]
     Path("again.csv").write_text("\n".join([*lines, lines[1], f"./{lines[2]}"]))
     run = convit("evaluate", "again.csv", *LABELED[1:], *NANO, "--format", "json")
     assert (run.code, json.loads(run.out)["count"]) == (0, 30), run.err
+    assert convit("index", "again.csv", *LABELED[1:], "--db", tmp_path / "db", *NANO).rows[0]["images"] == 30
+    exact = (*NANO, "--threshold", 1, "--difference", 0)
+    assert convit("duplicates", "again.csv", *LABELED[1:], *exact).rows == []  # an image is no copy of itself
     Path("two.csv").write_text("\n".join([*lines, f"{name},{other}"]))
-    run = convit("evaluate", "two.csv", *LABELED[1:], *NANO)
-    assert run.code == 2
-    assert re.search(rf"two\.csv calls {name}\S* '{label}' and also '{other}', but an image has one label", run.err)
+    for command in (("evaluate",), ("index", "--db", tmp_path / "two")):
+        run = convit(*command, "two.csv", *LABELED[1:], *NANO)
+        assert run.code == 2
+        assert re.search(rf"two\.csv calls {name}\S* '{label}' and also '{other}', but an image has one", run.err)
+    pair = convit("duplicates", "two.csv", *LABELED[1:], *exact).rows[0]  # which looks for such mistakes
+    assert (pair["first"], pair["first_label"], pair["second_label"]) == (f"{name}.png", label, other)
+
+
+@pytest.mark.usefixtures("in_place")
+def test_folders_above_the_images_are_no_labels(convit: Command, tmp_path: Path) -> None:
+    (tmp_path / "a" / "bird").mkdir(parents=True)
+    (tmp_path / "a" / "bird" / "000.png").write_bytes(Path("train_images/000.png").read_bytes())
+    Path("anywhere.txt").write_text(f"train_images/000.png\n{tmp_path}/a/bird/000.png\n")
+    pair = convit("duplicates", "anywhere.txt", "--allow-outside", *NANO, "--threshold", 1).rows[0]
+    assert (pair["first_label"], pair["second_label"], pair["labels_differ"]) == (None, None, False)
 
 
 @pytest.mark.usefixtures("in_place")

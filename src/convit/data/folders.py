@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -145,20 +144,13 @@ def open_list(listed: ImageList) -> LabeledFiles:
     """
     if listed.labels is None:
         raise ValueError(f"{listed.file} names images without their labels; give a .csv with columns image and label")
-    found: dict[str, tuple[str, str]] = {}
-    for name, label in zip(listed.names, listed.labels, strict=True):
-        _, known = found.setdefault(os.path.normpath(name), (name, label))
-        if known != label:
-            raise ValueError(
-                f"{listed.file} calls {name} {known!r} and also {label!r}, but an image has one label; keep one of the "
-                "lines"
-            )
-    names, written = map(list, zip(*found.values(), strict=True))
+    once = listed.distinct()
+    written = once.labels or []
     are_numbers = all(_NUMBER.fullmatch(label) for label in written)
     labels, classes = number_labels([int(label) for label in written] if are_numbers else written)
     samples = LabeledFiles(
         listed.folder,
-        names,
+        once.names,
         labels,
         classes=named(classes),
         source=f"the labels of {listed.file}",

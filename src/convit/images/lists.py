@@ -8,7 +8,7 @@ import io
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from urllib.parse import parse_qs, quote
 
@@ -45,6 +45,25 @@ class ImageList:
     folder: Path
     names: list[str]
     labels: list[str] | None
+
+    def distinct(self, *, one_label: bool = True) -> ImageList:
+        """The list with an image that is named again, with the same label, only where it is first.
+
+        Raises:
+            ValueError: an image has two labels; without `one_label`, it then stays once for each.
+        """
+        found: dict[tuple[str, str | None], tuple[str, str | None]] = {}
+        labels = dict[str, str | None]()
+        for name, label in zip(self.names, self.labels or [None] * len(self.names), strict=True):
+            place = os.path.normpath(name)
+            if one_label and (known := labels.setdefault(place, label)) != label:
+                raise ValueError(
+                    f"{self.file} calls {name} {known!r} and also {label!r}, but an image has one label; keep one of "
+                    "the lines"
+                )
+            found.setdefault((place, label), (name, label))
+        names = [name for name, _ in found.values()]
+        return replace(self, names=names, labels=self.labels and [label for _, label in found.values() if label])
 
 
 def is_list(source: str | os.PathLike[str]) -> bool:

@@ -86,7 +86,7 @@ def list_images(source: str | Path, left_out: Counter[str] | None = None) -> lis
     """
     kind = kind_of(source)
     if kind.name in ("folder", "list"):
-        files = list_files(source, left_out)
+        files = list_files(source, left_out, one_label=False)
         return [
             ListedImage(path_text(name), label, split_of(name), "", partial(read_stored, files.root / name))
             for name, label in files.images
@@ -117,17 +117,17 @@ class Files(NamedTuple):
     listed_in: Path | None = None
 
 
-def list_files(source: str | Path, left_out: Counter[str] | None = None) -> Files:
+def list_files(source: str | Path, left_out: Counter[str] | None = None, *, one_label: bool = True) -> Files:
     """List the images of a folder or of a list, with the classes that the list gives, else by `label_of`.
 
-    `left_out` is as in `convit.images.find_images`.
+    `left_out` is as in `convit.images.find_images`, `one_label` as in `convit.images.lists.ImageList.distinct`.
 
     Raises:
         FileNotFoundError: there is no such folder or list, or none of the images of the list.
-        ValueError: the folder holds no image, or the list is not as it must be.
+        ValueError: the folder holds no image, or the list is not as it must be, or gives an image two labels.
     """
     if is_list(source):
-        listed = read_list(source)
+        listed = read_list(source).distinct(one_label=one_label)
         labels = listed.labels or map(label_of, listed.names)
         return Files(listed.folder, list(zip(listed.names, labels, strict=True)), listed.file)
     place = Path(source)
@@ -168,10 +168,15 @@ def _read(samples: Samples, place: int) -> Stored:
 def label_of(path: str) -> str | None:
     """The class folder that an image lies in, as evaluation and training see it: the topmost one below a part.
 
-    >>> label_of("train/cat/1.jpg"), label_of("cat/close/1.jpg"), label_of("1.jpg")
-    ('cat', 'cat', None)
+    Of a path that leads out of the folder it starts from, no folder is known to be one.
+
+    >>> label_of("train/cat/1.jpg"), label_of("cat/close/1.jpg"), label_of("1.jpg"), label_of("/data/cat/1.jpg")
+    ('cat', 'cat', None, None)
     """
-    return next((folder for folder in path.split("/")[:-1] if part_of(folder) is None), None)
+    folders = path.split("/")[:-1]
+    if folders[:1] in ([""], [".."]):
+        return None
+    return next((folder for folder in folders if part_of(folder) is None), None)
 
 
 def split_of(path: str) -> str | None:

@@ -79,7 +79,7 @@ class Plan:
 def plan_update(files: Files, known: Mapping[str, FileRow]) -> Plan:
     """Compare files with what an index knows: size and time first, the content only where these differ."""
     plan, seen = Plan(), set[str]()
-    for name, label in dict(files.images).items():
+    for name, label in files.images:
         path, file = path_text(name), files.root / name
         try:
             status = file.stat()
