@@ -101,7 +101,7 @@ def test_archives_parquet_files_and_lists_are_inputs(
     assert broken["error"].startswith(f"{tmp_path}/0.tar#images/broken.jpg: ")
 
 
-def test_a_folder_gives_all_that_it_holds_but_the_jobs_own_results(
+def test_a_folder_gives_all_that_it_holds_but_results_of_jobs(
     convit: Convit, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (images / "packed" / "deeper").mkdir(parents=True)
@@ -120,7 +120,9 @@ def test_a_folder_gives_all_that_it_holds_but_the_jobs_own_results(
     for pattern, count in (("images/*.png", 9), ("images/*/*/{0..0}.tar.gz", 1), ("images/{3..4}.png", 2)):
         assert convit("embed", pattern, *MODEL, "-o", f"{count}/").rows[0]["images"] == count
     own = convit("embed", "images/out", *MODEL, "-o", "images/out/", "--update")
-    own.fails("the inputs hold nothing but the results in images/out")
+    own.fails("the inputs hold nothing but results of jobs")
+    other = convit("classify", "images", *MODEL, "-o", "images/labels/").rows[0]  # beside the results of the first
+    assert [other[name] for name in ("images", "failed")] == [12, 0]
     beside = ("embed", tmp_path / "images", "--no-recursive", *MODEL, "-o", "images/out/../")  # among the images
     assert convit(*beside).rows[0]["images"] == 10
     again = convit(*beside, "--update")

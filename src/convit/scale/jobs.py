@@ -106,11 +106,9 @@ def prepare(
         check_sources(destination, known, sources)
         return known
     named = tuple(map(shown, sources))
-    files = [file for file in list_files() if not _is_result(destination, file)]
+    files = _without_results(list_files(), destination)
     if not files:
-        raise ValueError(
-            f"the inputs hold nothing but the results in {destination}; name a folder, a pattern or a list"
-        )
+        raise ValueError("the inputs hold nothing but results of jobs; name images, a folder, a pattern or a list")
     if known is None:
         return Manifest(tuple(divide(files, images_per_shard)), {}, named)
     return replace(updated(known, files, images_per_shard), sources=named)
@@ -172,10 +170,16 @@ def _results_in(destination: Destination, folder: str = "") -> set[str]:
     return set(filter(_RESULTS.fullmatch, destination.names(folder)))
 
 
-def _is_result(destination: Destination, file: InputFile) -> bool:
-    """Whether an input is one of the job's own results; these may be in a folder of its inputs."""
-    name = PurePath(file.path).name
-    return (name == NAME or _RESULTS.fullmatch(name) is not None) and destination.holds(file.path)
+def _without_results(files: Iterable[InputFile], destination: Destination) -> list[InputFile]:
+    """Leave out the results of this job and of others, which may be in a folder of the inputs."""
+    paths = [(file, PurePath(file.path)) for file in files]
+    jobs = {path.parent for _, path in paths if path.name == NAME}
+
+    def is_result(file: InputFile, path: PurePath) -> bool:
+        is_named_so = path.name == NAME or _RESULTS.fullmatch(path.name) is not None
+        return is_named_so and (not jobs.isdisjoint(path.parents) or destination.holds(file.path))
+
+    return [file for file, path in paths if not is_result(file, path)]
 
 
 def read_results(destination: Destination, name: str, columns: Sequence[str]) -> tuple[Any, dict[str, Any]]:
