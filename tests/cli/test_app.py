@@ -1,5 +1,6 @@
 """The command itself: help, version, and what is said to somebody who mistyped."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -32,6 +33,17 @@ def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str])
     shown = capsys.readouterr().out
     assert shown.startswith(f"Usage: convit {command} ")
     assert "--debug" in shown
+
+
+def test_help_offers_exported_folders_where_they_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    offering = set[str]()
+    for command in COMMANDS:
+        main([command, "--help"])
+        if "exported folder" in " ".join(capsys.readouterr().out.split()):
+            offering.add(command)
+    how_to = (Path(__file__).parents[2] / "docs" / "how_to" / "run_without_torch.md").read_text("utf-8")
+    taken = how_to.partition("as a model in most places:")[2].partition(", and `Classifier`")[0]
+    assert offering == {*re.findall(r"`(\w+)`", taken), "info"}
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,7 @@ def test_vectors_that_do_not_fit_are_refused(convit: Convit, pictures: Path, tmp
         ((*index, vectors, pictures), "one of the two"),
         (("index", "--db", tmp_path / "db"), "one of the two"),
         ((*index, vectors, "--batch-size", 2), "have no effect with --from"),
+        ((*index, vectors, "--commit-every", 2), "have no effect with --from"),
         (("index", "--from", vectors, "--db", tmp_path / "usual"), "whose images it embeds itself"),
         (("index", "--from", vectors, "--db", "s3://bucket/db"), "is a URL, but an index is a folder on this machine"),
         (("index", "--from", tmp_path / "other", "--db", tmp_path / "new"), "name its weights with --weights"),

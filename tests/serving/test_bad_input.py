@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -102,6 +103,16 @@ def test_bad_requests_are_refused_with_a_code_and_a_sentence(client: httpx.Clien
     assert "Traceback" not in answer.text
     assert "passwd" not in answer.text
     assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["best", "layer:99"])
+def test_a_kind_is_refused_as_at_the_command_line(
+    client: httpx.Client, cat: bytes, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cat.png").write_bytes(cat)
+    assert main(["embed", str(tmp_path / "cat.png"), "--model", NANO, "--kind", kind]) == 2
+    told = client.post(f"/v1/embed?kind={kind}", content=cat).json()["error"]["message"]
+    assert capsys.readouterr().err == f"convit: error: {told}\n"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from convit.cli import main
 from convit.model import VARIANTS, ConViT, FeatureExtractor
 from convit.weights import adapt_weights, class_names, create_model, load_model, save_weights
 from convit.weights.adapt import recognize
@@ -66,6 +67,18 @@ def test_unknown_names(name, message):
     with pytest.raises(ValueError, match=message) as caught:
         create_model(name)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_in_the_place_of_a_name_are_told_where_they_go(tmp_path, capsys):
+    file = tmp_path / "mine.safetensors"
+    save_weights(file, create_model(NANO, num_classes=3))
+    with pytest.raises(
+        ValueError, match=rf"no model '{file}', but a file or folder; name weights with --weights {file} "
+    ):
+        create_model(str(file))
+    for place in (file, tmp_path):
+        assert main(["embed", "a.jpg", "--model", str(place)]) == 2
+        assert f"name weights with --weights {place} (in Python weights= " in capsys.readouterr().err
 
 
 def test_unknown_option_and_bad_value():

@@ -239,10 +239,9 @@ def _class_index(name: str, labels: Sequence[str]) -> int:
     meant = [str(number) for number, label in enumerate(labels) if plain_name(label) == plain_name(name)]
     if meant:
         raise ValueError(f"the model has no one class {name!r}: {' and '.join(meant)} are called so; give a number")
-    near = first_few(get_close_matches(name, labels) or labels, 5)
-    raise ValueError(
-        f"the model has no class {name!r}; the nearest: {near}; give a name, or a number from 0 to {len(labels) - 1}"
-    )
+    near = get_close_matches(name, labels)
+    known = f"the nearest: {first_few(near, 5)}" if near else f"there are {first_few(labels, 5)}"
+    raise ValueError(f"the model has no class {name!r}; {known}; give a name, or a number from 0 to {len(labels) - 1}")
 
 
 def _padded(pixels: np.ndarray, grid: tuple[int, int], patch: int) -> np.ndarray:

@@ -18,7 +18,7 @@ Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N imag
 
 def ablate(
     data: Data,
-    model: options.Model = None,
+    model: options.WeightSet = None,
     weights: options.Weights = None,
     experiment: Experiment = None,
     split: Split = None,

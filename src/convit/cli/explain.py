@@ -46,7 +46,7 @@ Classes = Annotated[
 def explain(
     image: Image,
     output: Output,
-    model: options.Model = None,
+    model: options.WeightSet = None,
     weights: options.Weights = None,
     query: Query = "center",
     layers: Layers = None,

@@ -24,6 +24,11 @@ Paths = Annotated[
     list[str], typer.Argument(metavar="PATH", help="Images, folders of images or lists of them (.txt, .csv).")
 ]
 Model = Annotated[str | None, typer.Option(metavar="NAME", help=MODEL)]
+WeightSet = Annotated[str | None, typer.Option(metavar="NAME", help=MODEL.replace(", or an exported folder", ""))]
+IndexModel = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help=f"{MODEL.partition('  ')[0]}  [default: the one that built the index]"),
+]
 Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Local weights (file or folder) instead of the published ones.")
 ]
@@ -283,10 +288,11 @@ def spell_out(command: Callable[..., None]) -> Callable[..., None]:
             errors.quiet_output()
         if image_limit:
             set_limits(image_limit)
-        if hints.get("model") == Model or hints.get("weights") == Weights:
+        is_model = hints.get("model") in (Model, WeightSet, IndexModel)
+        if is_model or hints.get("weights") == Weights:
             from convit.inference.models import check_model
 
-            check_model(given["model"] if hints.get("model") == Model else None, given.get("weights"))
+            check_model(given["model"] if is_model else None, given.get("weights"))
         if hints.get("device") == Device:
             check_device_name(given["device"])
         _read_hyphens(given, {option for bundle in bundles.values() for option in bundle.options})

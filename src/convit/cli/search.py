@@ -12,6 +12,7 @@ from convit.cli import errors, options
 from convit.images.names import given_path
 from convit.weights.progress import bar
 
+COMMIT_EVERY = 256
 _APPROXIMATE = "searches are approximate from now on, by a vector index"
 Source = Annotated[str | None, typer.Argument(metavar="FOLDER", help="Folder or list of images; or use --from.")]
 From = Annotated[
@@ -40,7 +41,7 @@ def index(
     model: options.Model = None,
     weights: options.Weights = None,
     run: options.EmbeddingRun = options.DEFAULTS,
-    commit_every: CommitEvery = 256,
+    commit_every: CommitEvery = COMMIT_EVERY,
     approximate_from: ApproximateFrom = 200_000,
     engine: IndexEngine = "local",
 ) -> None:
@@ -59,7 +60,7 @@ def index(
         raise ValueError("name a folder of images or the vectors of a job with --from, one of the two")
     opening: dict[str, Any] = {"model": model, "weights": weights, "approximate_from": approximate_from}
     if vectors is not None:
-        if lists != options.NO_LISTS or run != options.DEFAULTS:
+        if lists != options.NO_LISTS or run != options.DEFAULTS or commit_every != COMMIT_EVERY:
             raise ValueError("options of reading and embedding images have no effect with --from; leave them out")
         _index_vectors(vectors, db, opening)
         return
@@ -160,7 +161,7 @@ def search(
     k: K = 10,
     target: options.Rows = options.STDOUT,
     html: Html = None,
-    model: options.Model = None,
+    model: options.IndexModel = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
     precision: options.PlainPrecision = "auto",

@@ -159,7 +159,7 @@ class ExportedModel:
         if needed not in self.outputs:
             what = "the tokens between blocks" if needed is None else needed
             raise ValueError(
-                f"{self.folder} gives {', '.join(self.outputs)}, but this needs {what}; "
+                f"{self.name} gives {', '.join(self.outputs)}, but this needs {what}; "
                 f"{'run the weights it was made from' if needed is None else 'export it again with that output'}"
             )
 

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from convit.inference.embedder import Embedder
-from convit.inference.options import check_kind
 from convit.inference.predicting import Row
 from convit.serving.bodies import read_images
 from convit.serving.errors import ServiceError
@@ -133,13 +132,9 @@ def describe(model: ServedModel) -> ModelInfo:
 def embedder_of(model: ServedModel, kind: str) -> Embedder:
     """Return what computes a kind of embedding; raises `ServiceError` if this model does not have it."""
     try:
-        check_kind(kind)
-    except ValueError as error:
-        raise ServiceError(422, "unknown_kind", str(error)) from None
-    try:
         return model.embedder(kind)
-    except (ValueError, TypeError):  # whose message may name the model's folder
-        raise ServiceError(422, "unknown_kind", "this model does not give this kind of embedding") from None
+    except (ValueError, TypeError) as error:
+        raise ServiceError(422, "unknown_kind", str(error)) from None
 
 
 def check_rows(rows: Sequence[Row], *, all_needed: bool = False) -> None:

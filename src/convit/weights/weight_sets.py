@@ -6,6 +6,7 @@ Needs no torch, so that the command line can show it at once.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -216,6 +217,11 @@ def check_model_name(name: str) -> None:
         return
     architecture, _, tag = name.partition(".")
     if architecture not in VARIANTS:
+        if os.path.lexists(name):
+            raise ValueError(
+                f"there is no model {name!r}, but a file or folder; name weights with --weights {name} (in Python "
+                "weights= or checkpoint_path=)"
+            )
         hint = f"; a hub repository is named hf-hub:{name}, a folder local-dir:{name}" if "/" in name else ""
         raise ValueError(f"there is no model {name!r}; {closest(name, [*VARIANTS, *WEIGHT_SETS])}{hint}")
     if tag:
