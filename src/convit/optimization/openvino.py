@@ -122,9 +122,16 @@ def quantized(graph: Any, images: Tensor) -> Any:
     """A graph of `convert` in int8, with ranges from `images`."""
     with quiet_libraries():
         import nncf
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         read = nncf.Dataset([image[None].numpy() for image in images])
-        return nncf.quantize(graph, read, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(images))
+        # by default, ranges are means over images, which cut off what is rare, and scale channels by what few have seen
+        advanced = nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+            smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=0.5),
+        )
+        kind = nncf.ModelType.TRANSFORMER
+        return nncf.quantize(graph, read, model_type=kind, subset_size=len(images), advanced_parameters=advanced)
 
 
 class _Named(nn.Module):
