@@ -13,7 +13,6 @@ import torch
 
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import read_recipe
-from convit.training.task import DivergedError
 from studies.results import HELD_OUT
 from studies.study import Study, run_study
 
@@ -43,7 +42,7 @@ def main(
 ) -> None:
     """Read the command line, run the study, and print the path of its table.
 
-    A mistake in what was given exits with 2, a diverged run with 1, both with one line.
+    A mistake in what was given exits with 2 and one line.
     """
     given = parser.parse_args(words)
     if given.threads:
@@ -57,8 +56,6 @@ def main(
         output = given.output or Path("runs") / study.name
         command = shlex.join(["python", f"studies/{study.name.replace('-', '_')}.py", *(words or sys.argv[1:])])
         run_study(study, given.data, output, test, reuse=given.reuse, command=command, quiet=given.quiet)
-    except DivergedError as error:
-        raise SystemExit(f"error: {error}") from None
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -38,13 +38,14 @@ class Result:
         share: fraction of the training images of each class.
         seed: of the run.
         epochs: with cool-down.
-        top1: of the final weights on the test images, percent.
+        top1: of the final weights on the test images, percent; None where training diverged.
         test_images: how many they were.
         train_images: how many were trained on.
         seconds: time of the training epochs.
         params: parameters of the model.
         test: the test images, as they were named.
         recipe: fingerprint of the recipe.
+        diverged: where and why training diverged; empty where it did not.
     """
 
     model: str
@@ -52,17 +53,22 @@ class Result:
     share: float
     seed: int
     epochs: int
-    top1: float
+    top1: float | None
     test_images: int
     train_images: int
     seconds: float
     params: int
     test: str
     recipe: str
+    diverged: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values."""
-        return asdict(self)
+        values = asdict(self)
+        return values if self.diverged else {key: value for key, value in values.items() if key != "diverged"}
+
+    def __str__(self) -> str:
+        return "diverged" if self.top1 is None else f"top-1 {self.top1:.1f} %"
 
 
 def read_result(path: Path) -> Result | None:
@@ -105,18 +111,32 @@ class Spread:
 
 
 class Scores:
-    """Top-1 of the runs that are done, by row, column and seed."""
+    """Top-1 of the runs that are done, by row, column and seed.
+
+    Attributes:
+        results: of runs with a top-1.
+        diverged: of the others.
+    """
 
     def __init__(self, results: Iterable[Result]) -> None:
-        self.results = tuple(results)
+        self.results, self.diverged = list[Result](), list[Result]()
         self._top1: dict[tuple[str, str], dict[int, float]] = {}
-        for result in self.results:
-            self._top1.setdefault((result.model, result.column), {})[result.seed] = result.top1
+        for result in results:
+            (self.diverged if result.top1 is None else self.results).append(result)
+            if result.top1 is not None:
+                self._top1.setdefault((result.model, result.column), {})[result.seed] = result.top1
 
     def cell(self, row: str, column: str) -> Spread | None:
         """Top-1 of a row and column over the seeds; None where no run is done."""
         found = self._top1.get((row, column))
         return Spread(tuple(found[seed] for seed in sorted(found))) if found else None
+
+    def text(self, row: str, column: str) -> str:
+        """What a table says of a row and column."""
+        diverged = sum((each.model, each.column) == (row, column) for each in self.diverged)
+        cell = self.cell(row, column)
+        told = [*([str(cell)] if cell else []), *([f"{diverged} diverged"] if diverged else [])]
+        return ", ".join(told) or OPEN
 
     def images_per_second(self, row: str) -> float | None:
         """Of a row's training, validation included; None where no run is done."""
@@ -173,10 +193,10 @@ def as_markdown(study: Study, scores: Scores, command: str, machine: str) -> str
 
 
 def _rows(study: Study, scores: Scores) -> list[list[str]]:
-    params = {result.model: f"{result.params / 1e6:.2f} M" for result in scores.results}
+    params = {each.model: f"{each.params / 1e6:.2f} M" for each in (*scores.results, *scores.diverged)}
     lines: list[list[str]] = []
     for row in study.rows:
-        cells = [str(scores.cell(row, column.label) or OPEN) for column in study.columns]
+        cells = [scores.text(row, column.label) for column in study.columns]
         paper = [_number(values.get(row)) for values in study.paper_columns.values()]
         lines.append([row, params.get(row, OPEN), *cells, *paper])
     for row, reference in study.comparisons:
@@ -191,17 +211,21 @@ def _rows(study: Study, scores: Scores) -> list[list[str]]:
 def _facts(study: Study, scores: Scores) -> list[str]:
     """What was run, counted."""
     results = scores.results
+    diverged = [
+        f"{each.model}, {each.column}, seed {each.seed} has no top-1: {each.diverged}." for each in scores.diverged
+    ]
     if not results:
-        return [f"None of the {len(study.runs)} planned runs is done yet."]
+        return diverged or [f"None of the {len(study.runs)} planned runs is done yet."]
     seen = sorted({result.epochs * result.train_images for result in results})
     spans = f"{seen[0]:,}" if seen[0] == seen[-1] else f"{seen[0]:,} to {seen[-1]:,}"
-    missing = len(study.runs) - len(results)
+    missing = len(study.runs) - len(results) - len(diverged)
     left = f" {missing} planned runs are not done yet." if missing else ""
     tested = HELD_OUT if results[0].test == HELD_OUT else "test images"
     return [
         f"{len(results)} runs with seeds {', '.join(map(str, sorted({each.seed for each in results})))}, each over "
         f"{spans} images (epochs times training images), alike but for what rows and columns name; top-1 of the final "
-        f"weights on {results[0].test_images:,} {tested}. In brackets: the least and the largest of the seeds.{left}"
+        f"weights on {results[0].test_images:,} {tested}. In brackets: the least and the largest of the seeds.{left}",
+        *diverged,
     ]
 
 
@@ -277,7 +301,7 @@ def write_report(study: Study, scores: Scores, output: Path, command: str) -> No
     cpu = f"{platform.machine()} CPU, {os.cpu_count()} cores, {threads} thread{'s' * (threads != 1)}"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu
     machine = f"{device}; convit {version('convit')}, torch {version('torch')}"
-    results = [result.to_dict() for result in scores.results]
+    results = [result.to_dict() for result in (*scores.results, *scores.diverged)]
     kept = {"study": study.name, "command": command, "machine": machine, "results": results}
     write_json(output / "results.json", kept)
     write_file(output / "table.md", as_markdown(study, scores, command, machine), overwrite=True)

@@ -64,7 +64,8 @@ def plan_settings(
         cells = {row: scores.cell(row, column.label) for row in rows}
         ranked = sorted(((cell.mean, row) for row, cell in cells.items() if cell), reverse=True)
         if not ranked or cells[base] is None:
-            return ["No change can be compared with the recipe yet."]
+            broken = any(each.model == base for each in scores.diverged)
+            return [f"No change can be compared with the recipe{', which diverged' if broken else ' yet'}."]
         order = ", ".join(f"{row} {mean:.1f} %" for mean, row in ranked)
         rates = ", ".join(f"{row} {rate:.0f}" for row in rows if (rate := scores.images_per_second(row)))
         certainty = ["Each has a single seed: chance cannot be ruled out."]

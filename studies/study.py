@@ -28,6 +28,7 @@ from convit.training.peers import is_peer
 from convit.training.recipe import Recipe
 from convit.training.recipe_io import read_recipe
 from convit.training.run import WEIGHTS, run_recipe
+from convit.training.task import DivergedError
 from studies.results import HELD_OUT, Result, Scores, read_result, write_json, write_report
 
 MARK, RESULT = "study.json", "result.json"
@@ -219,6 +220,8 @@ def run_study(
 ) -> Scores:
     """Do what is left of a study, and write its results, table and figure anew after each run.
 
+    A run that diverges is a result too: the table says so, and the others go on.
+
     Args:
         study: what is run.
         data: folder that the recipes' data paths start from.
@@ -231,7 +234,6 @@ def run_study(
     Raises:
         FileNotFoundError: the data or a folder to reuse are absent.
         ValueError: `output` holds another study or runs of another recipe, or a recipe does not fit the data.
-        DivergedError: a loss became infinite or NaN.
     """
     tested = _tested_images(study, data, test)  # refused before anything is trained
     others = _finished(reuse, test)
@@ -246,12 +248,17 @@ def run_study(
             result = replace(found, model=run.row, column=run.column.label)
             write_json(folder / RESULT, result.to_dict())
         else:
-            weights = _train(run, data, folder, quiet=quiet)
-            result = _result(run, folder, test, *measure_top1(run.recipe, weights, tested[run.recipe.seed]))
+            images = tested[run.recipe.seed]
+            try:
+                weights = _train(run, data, folder, quiet=quiet)
+            except DivergedError as error:
+                result = replace(_result(run, folder, test, None, len(images)), diverged=str(error))
+            else:
+                result = _result(run, folder, test, *measure_top1(run.recipe, weights, images))
             write_json(folder / RESULT, result.to_dict())
         done.append(result)
         if not quiet:
-            print(f"run {number} of {len(study.runs)} ({run}): top-1 {result.top1:.1f} %", file=sys.stderr)
+            print(f"run {number} of {len(study.runs)} ({run}): {result}", file=sys.stderr)
         write_report(study, Scores(done), output, command)
     return Scores(done)
 
@@ -310,14 +317,14 @@ def _other_recipe(folder: Path) -> str:
     return f"{folder} holds a run of another recipe; repeat the study's first options, or choose another --output"
 
 
-def _result(run: Run, folder: Path, test: str, top1: float, test_images: int) -> Result:
+def _result(run: Run, folder: Path, test: str, top1: float | None, test_images: int) -> Result:
     return Result(
         model=run.row,
         column=run.column.label,
         share=run.recipe.data.share,
         seed=run.recipe.seed,
         epochs=run.recipe.schedule.total_epochs,
-        top1=round(top1, 3),
+        top1=None if top1 is None else round(top1, 3),
         test_images=test_images,
         train_images=run.images,
         seconds=round(sum(line["seconds"] for line in read_lines(folder / "log.jsonl")), 3),

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from convit.training.task import DivergedError
-from studies import study as running
 from tests.training.small import TEXT, write_data
 
 SCRIPTS = Path(__file__).parents[2] / "studies"
@@ -94,15 +92,3 @@ def test_without_test_images_nothing_is_run(script: Callable[..., tuple[Any, str
     code, err = script("sample_efficiency.py", "--set", "data.held_out=0")
     assert (code, err.count("\n")) == (2, 1)
     assert "there are no test images; name them with --test" in err
-
-
-@pytest.mark.usefixtures("place")
-def test_a_diverged_run_is_one_line_and_exit_code_1(
-    script: Callable[..., tuple[Any, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def diverge(*_: object, **__: object) -> Path:
-        raise DivergedError("the loss is nan at step 7")
-
-    monkeypatch.setattr(running, "run_recipe", diverge)
-    code, _ = script("sample_efficiency.py", "--test", "train-1.tar", "--shares", "1", "--quiet")
-    assert code == "error: the loss is nan at step 7"  # printed by Python, with exit code 1
