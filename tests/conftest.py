@@ -38,9 +38,19 @@ if os.environ.get("CONVIT_CHECK_SHAPES", "1") == "1":
 
 
 def pytest_configure() -> None:
-    """Take back that SIGINT is ignored, as it is in what a shell starts in the background: commands inherit it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let commands begin with no signal ignored, as a shell's background jobs and `nohup` hand them down.
+
+    A handler is not inherited by another program, as SIG_IGN is; one that does nothing keeps pytest running.
+    """
+    handlers = {"SIGINT": signal.default_int_handler, "SIGTERM": _do_nothing, "SIGHUP": _do_nothing}
+    for name, handler in handlers.items():
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    del number, frame
 
 
 @pytest.fixture(autouse=True)

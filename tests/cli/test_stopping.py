@@ -147,6 +147,27 @@ def test_ctrl_c_around_a_command(
     assert capsys.readouterr().err == "convit: stopped by Ctrl-C\n"
 
 
+_UNDER_NOHUP = """
+import signal, subprocess, sys
+stopping = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+for number in stopping:
+    signal.signal(number, signal.SIG_IGN)
+from tests.conftest import pytest_configure
+pytest_configure()
+print(signal.getsignal(signal.SIGHUP) is signal.SIG_DFL)
+ask = "import signal, sys; print([int(signal.getsignal(int(each)) == signal.SIG_IGN) for each in sys.argv[1:]])"
+sys.stdout.flush()
+subprocess.run([sys.executable, "-c", ask, *(str(int(number)) for number in stopping)], check=True)
+"""
+
+
+def test_commands_of_tests_under_nohup_ignore_no_signal_and_pytest_outlives_its_terminal() -> None:
+    line, root = [sys.executable, "-c", _UNDER_NOHUP], Path(__file__).parents[2]
+    environment = os.environ | {"CONVIT_CHECK_SHAPES": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(line, cwd=root, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["False", "[0, 0, 0]"]
+
+
 # sends Ctrl-C to itself at one moment after the command's last line; what it stops is left as the system leaves it
 _AT_ITS_END = """
 import atexit, os, signal, sys, threading
