@@ -1,9 +1,13 @@
 import hashlib
+import itertools
+import os
 from pathlib import Path
 
 import pytest
 
-from convit.data import fingerprint, open_samples
+from convit.data import fingerprint
+from convit.data import samples as reading
+from convit.data.identity import same_listing
 from tests.data.making import write_folder, write_parquet, write_shard
 
 
@@ -22,18 +26,32 @@ def test_files_of_one_name_keep_their_folders(tmp_path: Path) -> None:
     assert list(fingerprint(["a/x.tar", "b/x.tar"], tmp_path)) == [str(tmp_path / f"{folder}/x.tar") for folder in "ab"]
 
 
-def test_a_folder_is_known_by_the_identity_of_its_images(tmp_path: Path) -> None:
+def test_a_folder_is_known_by_names_sizes_and_the_newest_time_and_no_image_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("an image was read")
+
+    monkeypatch.setattr(reading, "read_stored", refuse)
     for copy in ("one", "two"):
         write_folder(tmp_path / copy, ["cat", "dog"])
         (tmp_path / copy / "notes.txt").write_text(copy)
+    for image in tmp_path.rglob("*.png"):
+        os.utime(image, (1e9, 1e9))
     marks = [fingerprint(copy, tmp_path)[copy] for copy in ("one", "two")]
     assert marks[0] == marks[1]
-    assert marks[0] == open_samples(tmp_path / "one").identity()["sha256"]
-    (tmp_path / "two/cat/0.png").rename(tmp_path / "two/cat/9.png")
+    assert marks[0].endswith(" of sizes and names, newest 2001-09-09T01:46:40.000+00:00")
+    image = tmp_path / "two/cat/0.png"
+    image.write_bytes(image.read_bytes()[::-1])
+    touched = fingerprint("two", tmp_path)["two"]
+    assert touched != marks[0]
+    assert same_listing(touched, marks[0])
+    image.write_bytes(b"of another size")
+    resized = fingerprint("two", tmp_path)["two"]
+    image.rename(image.with_stem("9"))
     renamed = fingerprint("two", tmp_path)["two"]
-    (tmp_path / "two/cat/9.png").write_bytes(b"other content")
-    changed = fingerprint("two", tmp_path)["two"]
-    assert len({marks[0], renamed, changed}) == 3
+    for one, other in itertools.combinations((marks[0], resized, renamed), 2):
+        assert not same_listing(one, other)
 
 
 def test_what_is_nowhere_has_none(tmp_path: Path) -> None:

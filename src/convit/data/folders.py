@@ -6,12 +6,13 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from convit.data.classes import ClassName, named, number_labels
-from convit.data.identity import ContentDigests, hash_line, sha256_of_lines
+from convit.data.identity import OF_LISTING, ContentDigests, hash_line, sha256_of_lines
 from convit.data.locate import Source, kind_named, located
 from convit.data.samples import Samples
 from convit.images import find_images
@@ -71,11 +72,35 @@ class LabeledFiles(Samples):
         Where a file says the labels, its line stands behind these.
         """
         found: dict[str, Any] = {"kind": self.kind, "name": self.folder.resolve().name, **self._about}
-        lines = self._digest_lines(self.names)
-        if self._label_file is not None:
-            found["labels"] = {"name": self._label_file.name, "sha256": hash_file(self._label_file)}
-            lines = chain(lines, [hash_line(found["labels"]["sha256"], self._label_file.name)])
+        labels = self._labels()
+        if labels is not None:
+            found["labels"] = {"name": labels[1], "sha256": labels[0]}
+        lines = chain(self._digest_lines(self.names), [hash_line(*labels)] if labels else ())
         return {**found, "sha256": sha256_of_lines(lines)}
+
+    def listing(self) -> str:
+        """What the data are, no image read: a sha256 over the lines "bytes  path", and when the newest image changed.
+
+        A file that is not there has -1 bytes. Where a file says the labels, its line is that of `identity`.
+        """
+        stats = [_stat(self.stored(index)) for index in range(len(self))]
+        lines = [hash_line(str(size), name) for (size, _), name in zip(stats, self.names, strict=True)]
+        labels = self._labels()
+        whole = sha256_of_lines([*lines, hash_line(*labels)] if labels else lines)
+        newest = datetime.fromtimestamp(max((time for _, time in stats), default=0), UTC)
+        return f"{whole}{OF_LISTING}{newest.isoformat(timespec='milliseconds')}"
+
+    def _labels(self) -> tuple[str, str] | None:
+        """(sha256, name) of the file that says the labels."""
+        return None if self._label_file is None else (hash_file(self._label_file), self._label_file.name)
+
+
+def _stat(file: Path) -> tuple[int, float]:
+    try:
+        found = file.stat()
+    except OSError:
+        return -1, 0
+    return found.st_size, found.st_mtime
 
 
 class FolderSamples(LabeledFiles):

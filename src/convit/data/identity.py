@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+OF_LISTING = " of sizes and names, newest "  # in what `convit.data.fingerprint` says of single files
+
 
 class ContentDigests:
     """The sha256 of each of `count` images, noted while these are read, so that they need not be read again for it."""
@@ -17,17 +19,25 @@ class ContentDigests:
         """Take in what was read at a place: bytes, or anything else for what could not be read."""
         self._found[place] = hashlib.sha256(content).digest() if isinstance(content, bytes) else b""
 
-    def at(self, places: Iterable[int]) -> list[bytes]:
-        """The sha256 of each image at these places that was read and could be."""
-        return [found for place in places if (found := self._found[place])]
+    def at(self, places: Iterable[int], read: Callable[[int], object]) -> list[bytes]:
+        """The sha256 of each image at these places that can be read; `read` as for `lines`."""
+        return [found for place in places if (found := self._at(place, read))]
 
     def lines(self, behind: Sequence[object], read: Callable[[int], object]) -> Iterable[bytes]:
         """The lines "sha256  name" of all images in order; `read` gives the content of one that was not read yet."""
         for place, name in enumerate(behind):
-            if self._found[place] is None:
-                self.note(place, read(place))
-            found = self._found[place]
+            found = self._at(place, read)
             yield hash_line(found.hex() if found else "unreadable", name)
+
+    def _at(self, place: int, read: Callable[[int], object]) -> bytes | None:
+        if self._found[place] is None:
+            self.note(place, read(place))
+        return self._found[place]
+
+
+def same_listing(one: str, other: str) -> bool:
+    """Whether two of `convit.data.fingerprint`'s values are of the same data, whenever files were changed or copied."""
+    return one.partition(OF_LISTING)[0] == other.partition(OF_LISTING)[0]
 
 
 def identity_of_files(kind: str, files: Sequence[tuple[str, str]]) -> dict[str, Any]:

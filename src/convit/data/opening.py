@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from convit.data.classes import ClassName
+from convit.data.folders import LabeledFiles
 from convit.data.label_maps import Relabeled, read_label_map
 from convit.data.locate import Source, file_names, find_files, kind_named, kind_of, located
 from convit.data.remote import remote_identity
@@ -90,8 +91,8 @@ def fingerprint(source: Source, root: str | Path | None = None, samples: Samples
 
     Returns:
         Shards, Parquet and CIFAR files: name → sha256. Remote ones: URL → ETag (or what the server has instead) and
-        size; nothing is fetched. A hub data set: its name → the fingerprint of the `datasets` library. Others: the
-        source → the `sha256` of `Samples.identity`, for which all images are read.
+        size; nothing is fetched. A hub data set: its name → the fingerprint of the `datasets` library. Images in files
+        of their own: the source → `LabeledFiles.listing`, for which none is read.
     """
     # opened samples say what they are, so that their folder is not listed again
     kind = kind_named(samples.kind) if samples is not None and samples.kind else kind_of(source, root)
@@ -103,5 +104,6 @@ def fingerprint(source: Source, root: str | Path | None = None, samples: Samples
         samples = open_samples(source, root=root)
     if kind.name == "hub":
         return {str(source): str(getattr(samples, "fingerprint"))}  # noqa: B009
-    found = samples.identity()
-    return {file["name"]: file["sha256"] for file in found.get("files", [{"name": str(source), **found}])}
+    if isinstance(samples, LabeledFiles):
+        return {str(source): samples.listing()}
+    return {file["name"]: file["sha256"] for file in samples.identity()["files"]}

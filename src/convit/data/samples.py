@@ -112,7 +112,7 @@ class Samples:
 
     def labeled(self, index: int) -> LabeledImage:
         """One image with its label; a file that cannot be read comes as its path: whoever opens it says why."""
-        content = read_stored(self.stored(index))
+        content = self.content(index)
         if self.digests is not None:
             self.digests.note(index, content)
         accepted = self.accepted[index] if self.accepted else ()
@@ -139,10 +139,14 @@ class Samples:
         """
         raise NotImplementedError
 
+    def content(self, index: int) -> Stored:
+        """One image as it is stored, read where that is a file; the path of a file that cannot be read."""
+        return read_stored(self.stored(index))
+
     def _digest_lines(self, behind: Sequence[object]) -> Iterable[bytes]:
         """The lines "sha256  what stands behind" of all images; what `labeled` has read is not read again."""
         assert self.digests is not None
-        return self.digests.lines(behind, lambda place: read_stored(self.stored(place)))
+        return self.digests.lines(behind, self.content)
 
     def count_in(self, classes: Sequence[str | ClassName]) -> None:
         """Renumber labels by a list of classes, matched by WordNet id, or else by name as `find_name` does.

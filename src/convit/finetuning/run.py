@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 from convit.data.classes import are_ids
 from convit.data.corrupt import CorruptImages
 from convit.data.datasets import ImageDataset
+from convit.data.folders import LabeledFiles
 from convit.data.samples import Part, Samples
 from convit.evaluation import Evaluation, Evaluator
 from convit.evaluation.report import keep_temperature
@@ -220,20 +221,33 @@ def _test(plan: Plan, weights: Path, *, quiet: bool) -> Evaluation | None:
 
 
 def _copied(split: Split, test: Samples | None) -> Iterator[str]:
-    """Say which parts hold the very files that were trained on, where images are files that have been read by now."""
-    parts = {"training": split.train, "validation": split.validation, "test": test and ImageDataset(test)}
-    digests = {
-        name: part.samples.digests.at(part.indices)
-        for name, part in parts.items()
-        if isinstance(part, ImageDataset) and part.samples.digests is not None
-    }
-    trained = set(digests.pop("training", ()))
-    for name, found in digests.items():
+    """Say which parts hold the very files that were trained on, where images are files of their own."""
+    parts = {"validation": split.validation, "test": test and ImageDataset(test)}
+    scored = {name: part for name, part in parts.items() if isinstance(part, ImageDataset)}
+    sizes = {_size(part.samples, place) for part in scored.values() for place in part.indices}
+    # a copy has the size of what it was copied from: no other training image is read for it
+    trained = set(_digests(split.train, sizes)) if isinstance(split.train, ImageDataset) else ()
+    for name, part in scored.items():
+        found = _digests(part, sizes)
         if copies := sum(each in trained for each in found):
             yield (
                 f"{copies:,} of {len(found):,} {name} images are copies of training images, byte for byte, so that the "
                 "accuracy on them is flattered; `convit duplicates` names them"
             )
+
+
+def _size(samples: Samples, place: int) -> int | None:
+    """Bytes of an image's file; None where it has no file of its own."""
+    stored = samples.stored(place) if isinstance(samples, LabeledFiles) else None
+    return stored.stat().st_size if stored is not None and stored.is_file() else None
+
+
+def _digests(part: ImageDataset, sizes: Collection[int | None]) -> list[bytes]:
+    """The sha256 of each image that can be read and whose file has one of these sizes."""
+    samples = part.samples
+    if samples.digests is None:
+        return []
+    return samples.digests.at((place for place in part.indices if _size(samples, place) in sizes), samples.content)
 
 
 def _counts(

@@ -306,6 +306,15 @@ def epoch_score(line: Mapping[str, Any]) -> tuple[float, float, int]:
     return -math.inf if math.isnan(top1) else top1, -math.inf if math.isnan(loss) else -loss, line["epoch"]
 
 
+def measured_alike(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The lines of epochs that were measured with the crop of the last one, which alone compare with it.
+
+    Logs did not say the crop before.
+    """
+    crop = lines[-1].get("crop")
+    return [line for line in lines if line.get("crop", crop) == crop]
+
+
 def _parse(text: str, place: str) -> dict[str, Any]:
     try:
         line = json.loads(text)

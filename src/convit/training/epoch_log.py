@@ -16,10 +16,10 @@ from convit.analysis import gates, nonlocality
 from convit.model import ConViT
 from convit.output.console import say
 from convit.output.files import write_file
-from convit.output.text import add_line, csv_text, epoch_score, read_lines
+from convit.output.text import add_line, csv_text, epoch_score, measured_alike, read_lines
 from convit.training.final_weights import BestWeights
 from convit.training.places import LOG
-from convit.training.recipe import RunRecipe
+from convit.training.recipe import Recipe
 from convit.training.task import ClassificationTask
 
 BATCH_SIZE = 32  # images that are looked at together
@@ -29,20 +29,21 @@ DIGITS = 5
 class EpochLog(Callback):
     """Writes each epoch's line to `log.jsonl`, `csv/metrics.csv` and standard error.
 
-    A line holds losses, top-1, learning rate, times, images/s, the share of time spent waiting for data, and an
-    estimate of the time left. Lines of epochs that a resumed run does again are replaced, and the clock of an epoch
-    that is resumed in its middle goes on where the checkpoint stopped it.
+    A line holds losses, top-1 and the crop that it was measured with, learning rate, times, images/s, the share of time
+    spent waiting for data, and an estimate of the time left. Lines of epochs that a resumed run does again are
+    replaced, and the clock of an epoch that is resumed in its middle goes on where the checkpoint stopped it.
 
     Args:
         folder: the run's.
-        settings: how it runs, in a precision that is known.
+        recipe: the run's, in a precision that is known.
         best: what counts as the best epoch; None for the best of the log.
         quiet: writes nothing to standard error.
     """
 
-    def __init__(self, folder: Path, settings: RunRecipe, best: BestWeights | None, *, quiet: bool) -> None:
-        self.path, self.table = folder / LOG, folder / "csv" / "metrics.csv" if "csv" in settings.loggers else None
-        self.settings, self.best, self.quiet = settings, best, quiet
+    def __init__(self, folder: Path, recipe: Recipe, best: BestWeights | None, *, quiet: bool) -> None:
+        self.settings, self.crop = recipe.run, recipe.augment.evaluated_crop
+        self.path, self.table = folder / LOG, folder / "csv" / "metrics.csv" if "csv" in self.settings.loggers else None
+        self.best, self.quiet = best, quiet
         self.trained = self.waited = 0.0  # seconds of the epoch so far
         self.batches = 0
         self.started = self.batch_ended = 0.0
@@ -85,6 +86,7 @@ class EpochLog(Callback):
             "train_loss": round(float(torch.stack(losses).mean()), 5) if losses else None,
             "val_loss": round(metrics["val_loss"], 5) if "val_loss" in metrics else None,
             "val_top1": round(metrics["val_top1"], 3) if "val_top1" in metrics else None,
+            "crop": self.crop,
             "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
             "precision": self.settings.precision,
             "step_seconds": round(self.trained / max(1, steps), 4),
@@ -101,7 +103,8 @@ class EpochLog(Callback):
         values = {key: float(value) for key, value in line.items() if isinstance(value, (int, float))}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
-        best = self.best.outcome if self.best is not None and self.best.weights else max(lines, key=epoch_score)
+        chosen = self.best.outcome if self.best is not None and self.best.weights else None
+        best = chosen or max(measured_alike(lines), key=epoch_score)
         self._say(trainer, f"epoch {_epoch_of(trainer)}  {_in_words(line, best)}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -111,7 +114,7 @@ class EpochLog(Callback):
         done = lines[-1]["epoch"] if lines else trainer.max_epochs
         if stopping is None or stopping.wait_count < stopping.patience or done == trainer.max_epochs:
             return
-        best, waited = max(lines, key=lambda line: line.get("val_top1") or 0.0), stopping.wait_count
+        best, waited = max(measured_alike(lines), key=lambda line: line.get("val_top1") or 0.0), stopping.wait_count
         self._say(
             trainer,
             f"stopped early after epoch {done} of {trainer.max_epochs}: for {waited} epoch{'s' * (waited > 1)} no val "

@@ -82,10 +82,12 @@ class FittedHead(NamedTuple):
 class BestWeights(Callback):
     """Keeps the weights of the epoch with the best `epoch_score`, as they were validated: averaged, where they are.
 
-    Must stand before `MovingAverage` among the callbacks, which takes the average out again after validation.
+    Must stand before `MovingAverage` among the callbacks, which takes the average out again after validation. What was
+    measured with another `crop`, in words, is not taken up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, crop: str = "") -> None:
+        self.crop = crop
         self.score: tuple[float, float, int] = (-1.0, -inf, 0)
         self.weights: dict[str, Tensor] = {}
 
@@ -114,11 +116,14 @@ class BestWeights(Callback):
             self.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The best weights so far, their top-1 in percent, their validation loss and their epoch."""
-        return {"top1": self.score[0], "loss": -self.score[1], "epoch": self.epoch, "weights": self.weights}
+        """The best weights so far, their top-1 in percent, their validation loss, their epoch and the crop."""
+        top1, minus_loss, epoch = self.score
+        return {"top1": top1, "loss": -minus_loss, "epoch": epoch, "weights": self.weights, "crop": self.crop}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what `state_dict` gave."""
+        if state_dict.get("crop", self.crop) != self.crop:
+            return
         self.score = state_dict["top1"], -state_dict.get("loss", inf), state_dict["epoch"]
         self.weights = dict(state_dict["weights"])
 

@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from convit.output.plots import INK, SERIES_COLORS, series_look, styled
-from convit.output.text import epoch_score, read_lines
+from convit.output.text import epoch_score, measured_alike, read_lines
 from convit.training.places import find_log
 
 Values = npt.NDArray[np.float64]
@@ -52,6 +52,7 @@ class RunCurves:
     Attributes:
         name: of the run in the figure.
         epochs: number of each line of the log.
+        best: the epoch with the best top-1 of those that were measured as the last one was.
         curves: value per line by key of the log; NaN where there is none.
         attention_epochs: number of each line of the attention log; empty without one.
         attention: (lines, layers, heads) by key of that log: "nonlocality" in patches, and "gates" where there are any.
@@ -59,6 +60,7 @@ class RunCurves:
 
     name: str
     epochs: Values
+    best: int
     curves: dict[str, Values]
     attention_epochs: Values
     attention: dict[str, Values]
@@ -120,6 +122,7 @@ def _read_run(folder: Path, name: str) -> RunCurves:
     return RunCurves(
         name=name,
         epochs=_column(lines, "epoch"),
+        best=max(measured_alike(lines), key=epoch_score)["epoch"],
         curves={key: _column(lines, key) for key in CURVES},
         attention_epochs=_column(seen, "epoch"),
         attention={key: _stack(seen, key, attention) for key in keys},
@@ -160,11 +163,10 @@ def _draw_accuracy(runs: Sequence[RunCurves], axes: Axes) -> None:
     _draw_curves(runs, axes, ("val_top1",), "Top-1 on held-out images", "top-1 (%)")
     if len(runs) > 1:
         return
-    epochs, values, losses = runs[0].epochs, runs[0].curves["val_top1"], runs[0].curves["val_loss"]
-    pairs = enumerate(zip(values, losses, strict=True))
-    best = max(epoch_score({"epoch": at, "val_top1": top1, "val_loss": loss}) for at, (top1, loss) in pairs)[2]
-    axes.plot(epochs[best], values[best], "o", markersize=9, fillstyle="none", color=INK)
-    axes.set_title(f"Held-out top-1: best {values[best]:.1f} % at epoch {epochs[best]:.0f}")
+    best = runs[0].best
+    top1 = runs[0].curves["val_top1"][runs[0].epochs.tolist().index(best)]
+    axes.plot(best, top1, "o", markersize=9, fillstyle="none", color=INK)
+    axes.set_title(f"Held-out top-1: best {top1:.1f} % at epoch {best}")
 
 
 def _draw_rate(runs: Sequence[RunCurves], axes: Axes) -> None:

@@ -126,6 +126,11 @@ class AugmentRecipe(Section):
             raise ValueError(f"scale goes from {self.scale[0]} to {self.scale[1]}; write the smaller share first")
         return self
 
+    @property
+    def evaluated_crop(self) -> str:
+        """How evaluation crops, in words: accuracies that were measured with another crop do not compare."""
+        return f"{self.crop_mode} {self.crop_pct}"
+
     def preprocessing(self, height: int = 224, width: int = 224) -> TransformSettings:
         """How images are prepared without variation: in validation, and by whoever uses the trained weights."""
         return TransformSettings.from_card(dict(self), input_size=(3, height, width))

@@ -112,14 +112,18 @@ def run_recipe(
     if opened is None:  # else whoever opened the data has told
         say(f"found {split}")
     if checkpoint is not None:
-        check_identity(checkpoint, own)
+        for name in check_identity(checkpoint, own):
+            say(
+                f"files of {name} were changed or copied since the run began; names and sizes are the same, so it goes "
+                "on, but it would not be exact with other contents"
+            )
     _say_first(recipe, output, checkpoint, steps_per_epoch(recipe, split), say)
     precision = kept_precision(output) if recipe.run.precision == "auto" and checkpoint is not None else None
     if precision is None:
         precision, why = choose_precision(recipe, model, size)
         if recipe.run.precision != precision:
             say(f"training in {precision}: {why}")
-    best = BestWeights() if recipe.run.select == "best" else None
+    best = BestWeights(recipe.augment.evaluated_crop) if recipe.run.select == "best" else None
     if best is not None and head is not None:
         best.begin_with(model, head)
     own_recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"precision": precision})})
@@ -192,7 +196,7 @@ def _own_callbacks(recipe: Recipe, output: Path, best: BestWeights | None, *, qu
     wanted = (
         best,
         MovingAverage(recipe.ema.decay) if recipe.ema else None,
-        EpochLog(output, recipe.run, best, quiet=quiet),
+        EpochLog(output, recipe, best, quiet=quiet),
         EpochBar() if is_terminal(sys.stderr) and not quiet else None,
     )
     return [each for each in wanted if each is not None]

@@ -6,7 +6,7 @@ import pickle
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from convit.data.corrupt import CorruptImages
+from convit.data.identity import OF_LISTING, same_listing
 from convit.inference import Classifier
 from convit.model import ConViT
 from convit.optimization.precision import describe_device, pick_device
@@ -32,6 +33,8 @@ ENVIRONMENT = "environment.yaml"
 WEIGHTS, UNREADABLE = "weights.safetensors", "corrupt.jsonl"
 # sections of a recipe by which epochs are trained and measured, where they may change from epoch to epoch
 _OF_EPOCHS = ("augment", "optimizer", "schedule", "mixing", "ema")
+# what describes, or changes neither images nor steps
+_CHANGEABLE = {"data": ("name", "terms", "decode", "workers", "corrupt_limit"), "augment": OF_EVALUATION}
 PACKAGES = ("convit", "torch", "torchvision", "lightning", "pillow", "numpy", "timm")
 
 
@@ -89,16 +92,19 @@ class TrainingRun:
 def identity(recipe: Recipe, split: Split) -> dict[str, Any]:
     """What must be the same where a run is resumed, with the fingerprints of its data."""
     whole = recipe.model_dump(mode="json")
-    for section, changeable in (("data", ("workers", "corrupt_limit")), ("augment", OF_EVALUATION)):
+    for section, changeable in _CHANGEABLE.items():
         for key in changeable:
             del whole[section][key]
-    kept = {key: whole[key] for key in ("name", "seed", "model", "data", "augment")}
+    kept = {key: whole[key] for key in ("seed", "model", "data", "augment")}
     files = {"files": split.files, "validation_files": split.validation_files}
-    return {**kept, "batch_size": recipe.run.batch_size, **files}
+    return {**kept, "batch_size": recipe.run.batch_size, **files, "labels": split.labels}
 
 
-def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> None:
+def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> list[str]:
     """Refuse the checkpoint of another run.
+
+    Returns:
+        The data whose files were changed or copied since, with the same names and sizes.
 
     Raises:
         ValueError: it cannot be read, or it is of another run; the message names what differs.
@@ -109,31 +115,50 @@ def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{checkpoint} cannot be read ({first_line(error)}); remove it, and --resume goes on from the one before it"
         ) from error
-    # settings that came later had their defaults' effect before, and validation images were not noted
+    # settings that came later had their defaults' effect before, and validation images and labels were not noted
     augment = AugmentRecipe().model_dump(mode="json") | found.get("augment", {})
-    later = {"validation_files": expected["validation_files"]} if found else {}
-    found = {**later, **found, "augment": {key: augment[key] for key in expected["augment"]}}
+    later = {key: expected[key] for key in ("validation_files", "labels") if found}
+    found = {**later, **found, "augment": augment}
+    for section in _CHANGEABLE:
+        found[section] = {key: value for key, value in found.get(section, {}).items() if key in expected[section]}
+    touched: list[str] = []
     for key, value in expected.items():
-        if found.get(key) != value:
+        before = found.get(key)
+        if key in ("files", "validation_files") and before is not None and _same_files(before, value):
+            touched += [name for name, mark in value.items() if OF_LISTING in before[name] != mark]
+        elif before != value:
             raise ValueError(
-                f"{checkpoint} is of another run: its {key} is {short(found.get(key))}, here it is "
+                f"{checkpoint} is of another run: its {key} is {short(before)}, here it is "
                 f"{short(value)}; resume with its own recipe and data, or choose another --output"
             )
+    return touched
 
 
-def _check_changes(before: Recipe, now: Recipe, done: int) -> None:
-    """Refuse changes with which the result would be a run of neither recipe, after so many epochs."""
+def _same_files(before: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether fingerprints are of the same data; checkpoints once held a hash of the contents of single files."""
+    return before.keys() == now.keys() and all(
+        same_listing(before[name], mark) or (OF_LISTING in mark and OF_LISTING not in before[name])
+        for name, mark in now.items()
+    )
+
+
+def _check_changes(before: Recipe, now: Recipe, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse changes with which the result would be a run of neither recipe, after epochs with these lines."""
+    done, own = lines[-1]["epoch"] if lines else 0, now.augment.evaluated_crop
     if before.distillation != now.distillation:
         raise ValueError(
             "distillation has changed, so that the result would be taught in part only; resume with the run's own, or "
             "choose another --output"
         )
     chooses = now.run.select == "best" or now.schedule.patience is not None
-    if done and chooses and before.augment != now.augment:
+    # logs did not say the crop before
+    crops = [line.get("crop", before.augment.evaluated_crop) for line in lines if line.get("val_top1") is not None]
+    others = [crop for crop in crops if crop != own]
+    if chooses and others:
         raise ValueError(
-            f"{done} epochs were measured with another augment.crop_pct or crop_mode, so run.select=best and "
-            "schedule.patience cannot compare them with later ones; resume with the run's own, or choose another "
-            "--output"
+            f"{len(others)} epochs were measured with another augment.crop_pct or crop_mode ({others[0]}, here it is "
+            f"{own}), so run.select=best and schedule.patience cannot compare them with later ones; resume without "
+            "these, or choose another --output"
         )
     if done > now.schedule.total_epochs:
         raise ValueError(
@@ -167,8 +192,9 @@ def note_changes(folder: Path, recipe: Recipe, checkpoint: Path, *, finished: bo
             f"the run in {folder} was trained with {was}, here it is {now}, which its optimizer's state does not fit; "
             f"resume with the same, or choose another --output"
         )
-    lines = read_lines(folder / LOG)
-    _check_changes(before, recipe, lines[-1]["epoch"] if lines else 0)
+    # lines of epochs that are done again are replaced
+    done = [line for line in read_lines(folder / LOG) if line.get("step", 0) <= steps_of(checkpoint)]
+    _check_changes(before, recipe, done)
     old, new = (_flat(each.model_dump(mode="json")) for each in (before, recipe))
     changes = [
         f"{key}: {short(old.get(key))} → {short(new.get(key))}"
@@ -182,7 +208,9 @@ def note_changes(folder: Path, recipe: Recipe, checkpoint: Path, *, finished: bo
             "run's own, ask for more epochs, or choose another --output"
         )
     if changes:
-        write_file(folder / f"recipe.before-{steps_of(checkpoint)}.yaml", text, overwrite=True)
+        kept = folder / f"recipe.before-{steps_of(checkpoint)}.yaml"
+        if not kept.exists():  # else nothing was trained by the recipe that is replaced
+            write_file(kept, text)
     return changes
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -86,6 +88,12 @@ class Split:
     def validation_files(self) -> dict[str, str]:
         """As `files`, of the validation images; empty where they are held out of the former, or there are none."""
         return fingerprint(*self.origins[1]) if len(self.origins) > 1 else {}
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The sha256 of all labels as the model counts them, by source; streams are left out."""
+        opened = ((str(source), samples) for source, _, samples in self.origins if samples is not None)
+        return {source: hashlib.sha256(array("q", samples.labels)).hexdigest() for source, samples in opened}
 
     def __str__(self) -> str:
         """What is trained on and validated with, in words."""
