@@ -249,6 +249,10 @@ def test_weights_from_a_file(make_model: MakeModel, photos: list[Path], tmp_path
         ({"precision": "int4"}, "precision is 'int4', but must be one of auto, fastest, fp32, bf16, fp16, fp8, int8"),
         ({"precision": "int8", "model": "convit_nano_patch4_32.cifar10"}, "calibrated on images: give calibration="),
         (
+            {"precision": "int8", "model": "convit_nano_patch4_32.cifar10", "calibration": [b"text", b""]},
+            "none of the 2 images that should give its ranges can be read; give others, or take another precision",
+        ),
+        (
             {"precision": "fp8", "model": "convit_nano_patch4_32.cifar10", "device": "cpu"},
             "cpu is not a CUDA GPU of capability 8.9",
         ),

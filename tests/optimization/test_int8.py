@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import convit
+from convit.optimization import plan
 from convit.optimization.products import PlainProduct, quantize
 from convit.transforms import TransformSettings, normalize_batch
 
@@ -38,8 +39,13 @@ def test_nothing_is_sent_to_anyone(model: convit.ConViT, monkeypatch: pytest.Mon
     assert not Telemetry().consent
 
 
-def test_openvino_gives_nearly_the_same(model: convit.ConViT) -> None:
-    fast = convit.optimize(model, "int8", calibration=_pictures(24))
+def test_openvino_gives_nearly_the_same(
+    model: convit.ConViT, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(plan, "lacks_int8", lambda: True)
+    with caplog.at_level("INFO", "convit"):
+        fast = convit.optimize(model, "int8", calibration=_pictures(24))
+    assert caplog.messages == [f"int8 is hardly faster here: {plan.WITHOUT_INT8}"]
     assert (fast.plan.precision, fast.plan.backend) == ("int8", "openvino")
     levels = _pictures(64)
     images = normalize_batch(levels.permute(0, 2, 3, 1), TransformSettings.from_model(model))

@@ -154,6 +154,11 @@ class LoadedModel:
             for source in options.calibration or ():
                 with suppress(ImageError):
                     pixels.append(transform.to_pixels(open_image(source, apply_exif=options.apply_exif)))
+            if options.calibration and not pixels:
+                raise ValueError(
+                    f"precision is int8, but none of the {len(options.calibration)} images that should give its ranges "
+                    "can be read; give others, or take another precision"
+                )
             calibration = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) if pixels else None
         size = (self.settings.height, self.settings.width)
         return optimize(

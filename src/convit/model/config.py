@@ -188,5 +188,6 @@ def check_divisible(height: int, width: int, patch_size: int) -> None:
         nearest = [patch_size * max(1, round(side / patch_size)) for side in (height, width)]
         raise ValueError(
             f"an image of {height} x {width} pixels (height x width) is not tiled by patches of {patch_size} pixels; "
-            f"take multiples of {patch_size}, such as {nearest[0]} x {nearest[1]}; dynamic_img_pad=True pads"
+            f"take multiples of {patch_size}, such as {nearest[0]} x {nearest[1]}; a model created "
+            "with dynamic_img_pad=True pads images instead"
         )

@@ -22,7 +22,7 @@ from convit.model.shortcuts import is_untouched, takes_shortcuts
 from convit.optimization.blocks import FastBlock, FastEmbedding, Form, embedding_of_levels
 from convit.optimization.calls import FixedBatch, GraphedCall, compiled, copied
 from convit.optimization.optimized import Images, OptimizedConViT, Runner, normalized
-from convit.optimization.plan import Plan, Step, choose_backend, choose_dtype, choose_precision
+from convit.optimization.plan import WITHOUT_INT8, Plan, Step, choose_backend, choose_dtype, choose_precision
 from convit.optimization.precision import dtype_of, native_precisions
 from convit.optimization.products import MklProduct, PackedProduct, PlainProduct, Product, fastest_product, quantize
 from convit.optimization.timing import alternate, fastest, settling
@@ -163,6 +163,8 @@ def optimize(
     backend = choose_backend(chosen.choice, device, compile=compile)
     if compile and backend.choice != "compiled":
         _log.info("%s is %s", computed.choice, backend.reason)
+    if backend.reason == WITHOUT_INT8:
+        _log.info("int8 is hardly faster here: %s", WITHOUT_INT8)
     dtype = dtype_of(computed.choice)
     product = fastest_product(device, dtype) if backend.choice == "torch" else PlainProduct
     # no image file has other numbers of channels, and nobody says how to normalize them

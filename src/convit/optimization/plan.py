@@ -17,7 +17,7 @@ AUTO = {
 }
 
 _WITH_INT8 = "its int8 products and attention were the fastest of those measured on a CPU"
-_WITHOUT_INT8 = "this processor has neither VNNI nor AMX, without which int8 took as long as fp32"
+WITHOUT_INT8 = "this processor has neither VNNI nor AMX, without which int8 took as long as fp32"
 
 
 class Step(NamedTuple):
@@ -91,7 +91,7 @@ def choose_backend(precision: str, device: torch.device, *, compile: bool) -> St
     if precision == "int8" and device.type == "cpu":
         if compile:
             raise ValueError("int8 on a CPU is compiled by OpenVINO; leave compile out")
-        return Step("run by", "openvino", _WITHOUT_INT8 if lacks_int8() else _WITH_INT8)
+        return Step("run by", "openvino", WITHOUT_INT8 if lacks_int8() else _WITH_INT8)
     if compile and device.type == "cpu" and is_amd_avx512() and computed_in(precision, device) == "fp32":
         return Step("run by", "torch", "not compiled: MKL would multiply, which is half as fast on AMD's AVX-512")
     if compile:
