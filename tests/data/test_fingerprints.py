@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from convit.data import fingerprint
+from convit.data import fingerprint, open_samples
 from convit.data import samples as reading
 from convit.data.identity import same_listing
 from tests.data.making import write_folder, write_parquet, write_shard
@@ -52,6 +52,13 @@ def test_a_folder_is_known_by_names_sizes_and_the_newest_time_and_no_image_is_re
     renamed = fingerprint("two", tmp_path)["two"]
     for one, other in itertools.combinations((marks[0], resized, renamed), 2):
         assert not same_listing(one, other)
+
+
+def test_images_behind_a_label_map_are_known_by_their_identity(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "images", ["cat", "dog"])
+    (mapped := tmp_path / "map.csv").write_text("cat,animal\ndog,animal\n")
+    samples = open_samples(folder, label_map=mapped)
+    assert fingerprint(folder, samples=samples) == {str(folder): samples.identity()["sha256"]}
 
 
 def test_what_is_nowhere_has_none(tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def fingerprint(source: Source, root: str | Path | None = None, samples: Samples
     Returns:
         Shards, Parquet and CIFAR files: name → sha256. Remote ones: URL → ETag (or what the server has instead) and
         size; nothing is fetched. A hub data set: its name → the fingerprint of the `datasets` library. Images in files
-        of their own: the source → `LabeledFiles.listing`, for which none is read.
+        of their own: the source → `LabeledFiles.listing`, for which none is read. Other `samples`, such as those behind
+        a label map: the source → the `sha256` of `Samples.identity`.
     """
     # opened samples say what they are, so that their folder is not listed again
     kind = kind_named(samples.kind) if samples is not None and samples.kind else kind_of(source, root)
@@ -106,4 +107,5 @@ def fingerprint(source: Source, root: str | Path | None = None, samples: Samples
         return {str(source): str(getattr(samples, "fingerprint"))}  # noqa: B009
     if isinstance(samples, LabeledFiles):
         return {str(source): samples.listing()}
-    return {file["name"]: file["sha256"] for file in samples.identity()["files"]}
+    found = samples.identity()
+    return {file["name"]: file["sha256"] for file in found.get("files", [{**found, "name": str(source)}])}
