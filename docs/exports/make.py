@@ -128,7 +128,7 @@ def render(found: dict[str, Any]) -> str:
         "for which bf16 is made. No file was run on a GPU. ExecuTorch, LiteRT and Core ML were written in environments "
         f"of their own (torch {others}), and take one image at a time; Core ML runs on Apple's systems."
     )
-    if any(row.get("images_per_second", 0) is None for row in found["rows"]):
+    if any(row.get("images_per_second", 0) is None for row in found["rows"] + found["apart"]):
         measured += " Rows without a time were measured on another processor."
     if earlier:
         measured += f" Rows of {', '.join(earlier)} are of earlier weights of the same model."
@@ -159,12 +159,14 @@ def _line(row: dict[str, Any]) -> str:
     return f"{head} {size} | {row['largest']:.1e} | {kept} | {top1} | {rate} |"
 
 
-def replaced(rows: list[dict[str, Any]], found: dict[str, Any], before: dict[str, Any]) -> list[dict[str, Any]]:
-    """`rows` of an earlier run with those of a new one; times on another processor are left out."""
-    if any(found["machine"][key] != before["machine"][key] for key in ("device", "cpu_flags")):
-        found["rows"] = [{**row, "images_per_second": None} for row in found["rows"]]
-    new = {_case(row): row for row in found["rows"]}
-    return [new.get(_case(row), row) for row in rows]
+def replaced(found: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """An earlier run with the rows of a new one, whose times are left out where another processor took them."""
+    rows = new["rows"]
+    if any(new["machine"][key] != found["machine"][key] for key in ("device", "cpu_flags")):
+        rows = [{**row, "images_per_second": None} if "images_per_second" in row else row for row in rows]
+    parts = {"rows": [row for row in rows if "torch" not in row], "apart": [row for row in rows if "torch" in row]}
+    cases = {part: {_case(row): row for row in [*found[part], *parts[part]]} for part in parts}
+    return {**found, **{part: list(each.values()) for part, each in cases.items()}}
 
 
 def _case(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -183,9 +185,8 @@ def main() -> int:
     if given.formats:
         rows = [row for row in ROWS + APART if row.get("format", "onnx") in given.formats]
         wanted = given.precisions or ("fp32", "fp16", "bf16", "int8")
-        measured = measure(given.data, [row for row in rows if row.get("precision", "fp32") in wanted])
-        for part in ("rows", "apart"):
-            found[part] = replaced(found[part], measured, found)
+        new = measure(given.data, [row for row in rows if row.get("precision", "fp32") in wanted])
+        found = replaced(found, new)
     elif given.data is not None:
         found = {**measure(given.data, ROWS), "apart": found["apart"]}
     if not given.check:

@@ -52,6 +52,19 @@ def test_a_page_is_what_its_script_writes(command: str, monkeypatch: pytest.Monk
     assert ended.value.code == 0
 
 
+def test_exports_measured_again_replace_their_rows_and_new_ones_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    replaced = runpy.run_path(str(ROOT / "docs/exports/make.py"), run_name="made")["replaced"]
+    about = {"opset": None, "precision": "fp32", "input": "uint8", "outputs": "both", "axes": "batch"}
+    one, two, own = ({**about, "format": name, "images_per_second": 5.0} for name in ("one", "two", "own"))
+    kept = {"rows": [one, two], "apart": [], "machine": {"device": "a", "cpu_flags": ["avx2"]}, "images": 9}
+    faster, refused = {**one, "images_per_second": 7.0}, {**about, "format": "three", "refused": "no"}
+    new = {"rows": [refused, faster, {**own, "torch": "2"}], "machine": kept["machine"]}
+    assert replaced(kept, new) == {**kept, "rows": [faster, two, refused], "apart": [{**own, "torch": "2"}]}
+    there = replaced(kept, {**new, "machine": {"device": "a", "cpu_flags": ["avx512f"]}})
+    assert there["rows"] == [{**one, "images_per_second": None}, two, refused]
+
+
 def test_a_part_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(make_reliability, "KEPT", tmp_path / "kept")
     monkeypatch.setattr(make_reliability, "PAGE", tmp_path / "page.md")
