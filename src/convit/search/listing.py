@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -172,8 +173,10 @@ def label_of(path: str) -> str | None:
 
     >>> label_of("train/cat/1.jpg"), label_of("cat/close/1.jpg"), label_of("1.jpg"), label_of("/data/cat/1.jpg")
     ('cat', 'cat', None, None)
+    >>> label_of("train/../cat/1.jpg"), label_of("cat/../../cat/1.jpg")
+    ('cat', None)
     """
-    folders = path.split("/")[:-1]
+    folders = posixpath.normpath(path).split("/")[:-1]
     if folders[:1] in ([""], [".."]):
         return None
     return next((folder for folder in folders if part_of(folder) is None), None)
@@ -182,8 +185,8 @@ def label_of(path: str) -> str | None:
 def split_of(path: str) -> str | None:
     """The part of a data set that a path begins with, None for others.
 
-    >>> split_of("Training/cat/1.jpg"), split_of("cat/close/1.jpg")
-    ('Training', None)
+    >>> split_of("Training/cat/1.jpg"), split_of("cat/close/1.jpg"), split_of("train/../cat/1.jpg")
+    ('Training', None, None)
     """
-    first, *below = path.split("/")
+    first, *below = posixpath.normpath(path).split("/")
     return first if below and part_of(first) else None
