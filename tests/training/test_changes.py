@@ -120,7 +120,9 @@ def test_epochs_are_compared_only_with_those_of_the_same_crop(
     assert "(best so far)" in capsys.readouterr().err
     for compared in ("run.select=best", "schedule.patience=2"):
         third = small_recipe(tmp_path, *SHORT, crop, "schedule.epochs=3", compared)
-        with pytest.raises(ValueError, match=r"1 epochs were measured .* \(center 1\.0, here it is center 0\.5\)"):
+        with pytest.raises(
+            ValueError, match=r"1 epoch was measured .* \(center 1\.0, here it is center 0\.5\).*with one crop"
+        ):
             run_recipe(third, data, run, resume=True, quiet=True)
     assert run_recipe(small_recipe(tmp_path, *SHORT, crop, "schedule.epochs=3"), data, run, resume=True).is_file()
 

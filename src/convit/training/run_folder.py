@@ -125,7 +125,7 @@ def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> list[str]:
     for key, value in expected.items():
         before = found.get(key)
         if key in ("files", "validation_files") and before is not None and _same_files(before, value):
-            touched += [name for name, mark in value.items() if OF_LISTING in before[name] != mark]
+            touched += [name for name, mark in value.items() if OF_LISTING in before[name] and before[name] != mark]
         elif before != value:
             raise ValueError(
                 f"{checkpoint} is of another run: its {key} is {short(before)}, here it is "
@@ -156,9 +156,9 @@ def _check_changes(before: Recipe, now: Recipe, lines: Sequence[Mapping[str, Any
     others = [crop for crop in crops if crop != own]
     if chooses and others:
         raise ValueError(
-            f"{len(others)} epochs were measured with another augment.crop_pct or crop_mode ({others[0]}, here it is "
-            f"{own}), so run.select=best and schedule.patience cannot compare them with later ones; resume without "
-            "these, or choose another --output"
+            f"{len(others)} epoch{'s were' if len(others) > 1 else ' was'} measured with another augment.crop_pct or "
+            f"crop_mode ({others[0]}, here it is {own}), so run.select=best and schedule.patience cannot compare "
+            "them with later ones; resume with one crop for all epochs, or without these, or choose another --output"
         )
     if done > now.schedule.total_epochs:
         raise ValueError(
