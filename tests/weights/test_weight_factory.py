@@ -73,7 +73,8 @@ def test_weights_in_the_place_of_a_name_are_told_where_they_go(tmp_path, capsys)
     file = tmp_path / "mine.safetensors"
     save_weights(file, create_model(NANO, num_classes=3))
     with pytest.raises(
-        ValueError, match=rf"no model '{file}', but a file or folder; name weights with --weights {file} "
+        ValueError,
+        match=rf"no model '{file}', but there is a file or folder of that name; name weights with --weights {file} ",
     ):
         create_model(str(file))
     for place in (file, tmp_path):
