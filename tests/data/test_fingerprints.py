@@ -54,6 +54,18 @@ def test_a_folder_is_known_by_names_sizes_and_the_newest_time_and_no_image_is_re
         assert not same_listing(one, other)
 
 
+def test_a_folder_may_hold_an_image_of_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, stat = write_folder(tmp_path / "images", ["cat", "dog"]), Path.stat
+
+    def far_ahead(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        found = stat(path, follow_symlinks=follow_symlinks)
+        return os.stat_result(found, {"st_mtime": 1e12, "st_mtime_ns": 10**21})
+
+    samples = open_samples(folder)
+    monkeypatch.setattr(Path, "stat", far_ahead)
+    assert fingerprint(folder, samples=samples)[str(folder)].endswith(", newest 33658-09-27T01:46:40.000+00:00")
+
+
 def test_images_behind_a_label_map_are_known_by_their_identity(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "images", ["cat", "dog"])
     (mapped := tmp_path / "map.csv").write_text("cat,animal\ndog,animal\n")

@@ -6,10 +6,11 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from convit.data.classes import ClassName, named, number_labels
 from convit.data.identity import OF_LISTING, ContentDigests, hash_line, sha256_of_lines
@@ -87,20 +88,21 @@ class LabeledFiles(Samples):
         lines = [hash_line(str(size), name) for (size, _), name in zip(stats, self.names, strict=True)]
         labels = self._labels()
         whole = sha256_of_lines([*lines, hash_line(*labels)] if labels else lines)
-        newest = datetime.fromtimestamp(max((time for _, time in stats), default=0), UTC)
-        return f"{whole}{OF_LISTING}{newest.isoformat(timespec='milliseconds')}"
+        # datetime ends with the year 9999, but damaged times of files do not
+        newest = np.datetime64(max((time for _, time in stats), default=0) // 10**6, "ms")
+        return f"{whole}{OF_LISTING}{newest}+00:00"
 
     def _labels(self) -> tuple[str, str] | None:
         """(sha256, name) of the file that says the labels."""
         return None if self._label_file is None else (hash_file(self._label_file), self._label_file.name)
 
 
-def _stat(file: Path) -> tuple[int, float]:
+def _stat(file: Path) -> tuple[int, int]:
     try:
         found = file.stat()
     except OSError:
         return -1, 0
-    return found.st_size, found.st_mtime
+    return found.st_size, found.st_mtime_ns
 
 
 class FolderSamples(LabeledFiles):
