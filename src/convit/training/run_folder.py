@@ -128,8 +128,8 @@ def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> list[str]:
             touched += [name for name, mark in value.items() if OF_LISTING in before[name] and before[name] != mark]
         elif before != value:
             raise ValueError(
-                f"{checkpoint} is of another run: its {key} is {short(before)}, here it is "
-                f"{short(value)}; resume with its own recipe and data, or choose another --output"
+                f"{checkpoint} is of another run ({key} there: {short(before)}, here: {short(value)}); resume with "
+                "its own recipe and data, or choose another --output"
             )
     return touched
 
