@@ -283,7 +283,9 @@ def test_an_optimized_model_keeps_its_precision(
     make_model: MakeModel, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = optimize(make_model(), "fp32")
-    assert Classifier(fast, precision="fp32")(photos[0]) == Classifier(fast)(photos[0])
+    (named,), (kept,) = Classifier(fast, top_k=1, precision="fp32")(photos[0]), Classifier(fast, top_k=1)(photos[0])
+    # MKL lays weights out for the second image: the last bits differ
+    assert (named.label, named.score) == (kept.label, pytest.approx(kept.score, rel=1e-5))
     for other in ("bf16", "int8", "fastest"):
         with pytest.raises(ValueError, match=f"model was optimized for fp32, but precision is '{other}'; leave it out"):
             Classifier(fast, precision=other)

@@ -112,11 +112,8 @@ def run_recipe(
     if opened is None:  # else whoever opened the data has told
         say(f"found {split}")
     if checkpoint is not None:
-        for name in check_identity(checkpoint, own):
-            say(
-                f"files of {name} were changed or copied since the run began; names and sizes are the same, so it goes "
-                "on, but it would not be exact with other contents"
-            )
+        for told in check_identity(checkpoint, own):
+            say(told)
     _say_first(recipe, output, checkpoint, steps_per_epoch(recipe, split), say)
     precision = kept_precision(output) if recipe.run.precision == "auto" and checkpoint is not None else None
     if precision is None:

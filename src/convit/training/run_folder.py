@@ -104,7 +104,7 @@ def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> list[str]:
     """Refuse the checkpoint of another run.
 
     Returns:
-        The data whose files were changed or copied since, with the same names and sizes.
+        A line on each folder whose files were changed or copied since, with the same names and sizes.
 
     Raises:
         ValueError: it cannot be read, or it is of another run; the message names what differs.
@@ -131,7 +131,11 @@ def check_identity(checkpoint: Path, expected: Mapping[str, Any]) -> list[str]:
                 f"{checkpoint} is of another run ({key} there: {short(before)}, here: {short(value)}); resume with "
                 "its own recipe and data, or choose another --output"
             )
-    return touched
+    return [
+        f"files of {name} were changed or copied since the run began; names and sizes are the same, so it goes on, but "
+        "it would not be exact with other contents"
+        for name in touched
+    ]
 
 
 def _same_files(before: Mapping[str, str], now: Mapping[str, str]) -> bool:
