@@ -74,12 +74,13 @@ def test_weights_in_the_place_of_a_name_are_told_where_they_go(tmp_path, capsys)
     save_weights(file, create_model(NANO, num_classes=3))
     with pytest.raises(
         ValueError,
-        match=rf"no model '{file}', but there is a file or folder of that name; name weights with --weights {file} ",
+        match=rf"no model '{file}', but a file or folder with that name exists; to load weights from it, use --weights "
+        rf"{file} ",
     ):
         create_model(str(file))
     for place in (file, tmp_path):
         assert main(["embed", "a.jpg", "--model", str(place)]) == 2
-        assert f"name weights with --weights {place} (in Python weights= " in capsys.readouterr().err
+        assert f"to load weights from it, use --weights {place} (in Python, weights= " in capsys.readouterr().err
 
 
 def test_unknown_option_and_bad_value():

@@ -219,8 +219,8 @@ def check_model_name(name: str) -> None:
     if architecture not in VARIANTS:
         if os.path.lexists(name):
             raise ValueError(
-                f"there is no model {name!r}, but there is a file or folder of that name; name weights with --weights "
-                f"{name} (in Python weights= or checkpoint_path=)"
+                f"there is no model {name!r}, but a file or folder with that name exists; to load weights from it, use "
+                f"--weights {name} (in Python, weights= or checkpoint_path=)"
             )
         hint = f"; a hub repository is named hf-hub:{name}, a folder local-dir:{name}" if "/" in name else ""
         raise ValueError(f"there is no model {name!r}; {closest(name, [*VARIANTS, *WEIGHT_SETS])}{hint}")
