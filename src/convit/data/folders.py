@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -74,35 +74,39 @@ class LabeledFiles(Samples):
         """
         found: dict[str, Any] = {"kind": self.kind, "name": self.folder.resolve().name, **self._about}
         labels = self._labels()
-        if labels is not None:
-            found["labels"] = {"name": labels[1], "sha256": labels[0]}
-        lines = chain(self._digest_lines(self.names), [hash_line(*labels)] if labels else ())
-        return {**found, "sha256": sha256_of_lines(lines)}
+        if labels:
+            found["labels"] = labels
+        return {**found, "sha256": _sha256(self._digest_lines(self.names), labels)}
+
+    def stat(self, index: int) -> tuple[int, int]:
+        """Bytes of an image's file and when it changed, in nanoseconds since 1970; (-1, 0) of one that is not there."""
+        try:
+            found = self.stored(index).stat()
+        except OSError:
+            return -1, 0
+        return found.st_size, found.st_mtime_ns
 
     def listing(self) -> str:
         """What the data are, no image read: a sha256 over the lines "bytes  path", and when the newest image changed.
 
         A file that is not there has -1 bytes. Where a file says the labels, its line is that of `identity`.
         """
-        stats = [_stat(self.stored(index)) for index in range(len(self))]
+        stats = [self.stat(index) for index in range(len(self))]
         lines = [hash_line(str(size), name) for (size, _), name in zip(stats, self.names, strict=True)]
-        labels = self._labels()
-        whole = sha256_of_lines([*lines, hash_line(*labels)] if labels else lines)
+        whole = _sha256(lines, self._labels())
         # datetime ends with the year 9999, but damaged times of files do not
         newest = np.datetime64(max((time for _, time in stats), default=0) // 10**6, "ms")
         return f"{whole}{OF_LISTING}{newest}+00:00"
 
-    def _labels(self) -> tuple[str, str] | None:
-        """(sha256, name) of the file that says the labels."""
-        return None if self._label_file is None else (hash_file(self._label_file), self._label_file.name)
+    def _labels(self) -> dict[str, str]:
+        """Name and sha256 of the file that says the labels; empty where none does."""
+        file = self._label_file
+        return {} if file is None else {"name": file.name, "sha256": hash_file(file)}
 
 
-def _stat(file: Path) -> tuple[int, int]:
-    try:
-        found = file.stat()
-    except OSError:
-        return -1, 0
-    return found.st_size, found.st_mtime_ns
+def _sha256(lines: Iterable[bytes], labels: Mapping[str, str]) -> str:
+    """Over the lines of images, and behind them that of the file that says the labels."""
+    return sha256_of_lines(chain(lines, [hash_line(labels["sha256"], labels["name"])] if labels else ()))
 
 
 class FolderSamples(LabeledFiles):

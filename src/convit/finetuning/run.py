@@ -238,8 +238,7 @@ def _copied(split: Split, test: Samples | None) -> Iterator[str]:
 
 def _size(samples: Samples, place: int) -> int | None:
     """Bytes of an image's file; None where it has no file of its own."""
-    stored = samples.stored(place) if isinstance(samples, LabeledFiles) else None
-    return stored.stat().st_size if stored is not None and stored.is_file() else None
+    return samples.stat(place)[0] if isinstance(samples, LabeledFiles) else None
 
 
 def _digests(part: ImageDataset, sizes: Collection[int | None]) -> list[bytes]:

@@ -63,7 +63,8 @@ class ImageList:
                 )
             found.setdefault((place, label), (name, label))
         names = [name for name, _ in found.values()]
-        return replace(self, names=names, labels=self.labels and [label for _, label in found.values() if label])
+        written = self.labels and [label for _, label in found.values() if label is not None]
+        return replace(self, names=names, labels=written)
 
 
 def is_list(source: str | os.PathLike[str]) -> bool:

@@ -19,7 +19,7 @@ from PIL import Image
 from convit.data.locate import find_files, kind_of
 from convit.data.opening import open_samples
 from convit.data.parquet import ParquetSamples
-from convit.data.samples import Samples, Stored, check_label, named_source, read_stored
+from convit.data.samples import Stored, check_label, named_source, read_stored
 from convit.data.shards import ShardSamples
 from convit.data.splits import part_of
 from convit.images import find_images
@@ -106,7 +106,7 @@ def list_images(source: str | Path, left_out: Counter[str] | None = None) -> lis
             if label >= 0:
                 check_label(label, name, samples.source, None if titles is None else len(titles))
             title = None if label < 0 else str(label) if titles is None else titles[label]
-            found.append(ListedImage(name, title, split, "", partial(_read, samples, place)))
+            found.append(ListedImage(name, title, split, "", partial(samples.content, place)))
     return found
 
 
@@ -160,10 +160,6 @@ def embed_images(
         if advance is not None:
             advance()
     return EmbeddedImages(kept, vectors[: len(kept)], unreadable)
-
-
-def _read(samples: Samples, place: int) -> Stored:
-    return read_stored(samples.stored(place))
 
 
 def label_of(path: str) -> str | None:
